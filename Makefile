@@ -1,0 +1,44 @@
+# Two commands set everything up:  make demo   and   make test
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow test-minimum lint types bench clean
+
+# The environment is made anew when the dependencies change. VENV=... puts it elsewhere.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed  ## train on the built-in birds, intervene, draw the intervention curve
+	$(BIN)/ibd demo demo
+
+test: $(VENV)/.installed  ## the quick tests
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.installed  ## the long ones
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## the figures of the README's speed table
+	$(BIN)/python -m benchmarks
+
+# The lowest versions that pyproject.toml admits, in an environment of their own.
+.venv-minimum/.installed: pyproject.toml constraints-minimum.txt
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-minimum.txt --editable ".[dev]"
+	touch $@
+
+test-minimum: .venv-minimum/.installed
+	.venv-minimum/bin/python -m pytest -q
+
+clean:
+	rm -rf .venv .venv-minimum demo

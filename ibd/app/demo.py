@@ -1,0 +1,81 @@
+"""``ibd demo``: the whole way from a config to a corrected prediction, on the built-in birds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from torchvision.utils import save_image
+
+from ibd.comparison.intervention import intervention_curve
+from ibd.data.toybirds.contact_sheet import contact_sheet
+from ibd.data.toybirds.datamodule import ToyBirds
+from ibd.explain.figures import prediction_figure
+from ibd.io import load_run
+from ibd.models.prediction import Prediction
+from ibd.training.runner import Run, evaluate, fit
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "toybirds"
+
+
+def run_demo(folder: Path) -> None:
+    """Train a baseline and a joint concept bottleneck, correct a concept, draw the intervention curve.
+
+    Args:
+        folder: where the runs and pictures go.
+    """
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    contact_sheet(folder / "data.png", ToyBirds())
+    options = [f"output={folder / 'runs'}", "logger.mode=disabled", "logger.figures_every=0"]
+    _say("1. Train a plain CNN and a concept bottleneck on the built-in birds (20 classes, 64 px)")
+    baseline = fit(CONFIGS / "baseline.yaml", *options)
+    cbm = fit(CONFIGS / "cbm.yaml", *options)
+    for title, run in (("plain CNN", baseline), ("concept bottleneck", cbm)):
+        scores = evaluate(run)
+        concepts = f", concept AUROC {scores['test/concept_auroc']:.4f}" if "test/concept_auroc" in scores else ""
+        _say(f"   {title:<20} test accuracy {100 * scores['test/accuracy']:.1f} %{concepts}   ({run.folder})")
+    _say("\n2. Look at a prediction, and intervene")
+    _intervene(cbm, folder)
+    _say("\n3. How much does correcting concepts help?")
+    curve = intervention_curve(cbm)
+    curve.save_csv(folder / "intervention_curve.csv")
+    curve.figure().savefig(folder / "intervention_curve.png", dpi=130)
+    _say(str(curve))
+    _say(f"\nPictures, after {time.monotonic() - started:.0f} s:")
+    for name in ("data.png", "prediction.png", "intervention_curve.png"):
+        _say(f"   {folder / name}")
+
+
+def _intervene(run: Run, folder: Path) -> None:
+    """Show the first test image that the model gets wrong, and what correcting its worst concept group does."""
+    model, data = load_run(run.folder)
+    dataset = data.dataset("test")
+    for batch in data.loader("test"):
+        prediction: Prediction = model.predict(batch.image)
+        wrong = (prediction.labels != batch.label).nonzero().flatten()
+        if len(wrong):
+            break
+    index = int(wrong[0]) if len(wrong) else 0
+    image, truth, label = batch.image[index], batch.concepts[index], int(batch.label[index])
+    save_image(image, folder / "bird.png")
+    before = prediction[index]
+    error = (before.unit_values[0] - truth.nan_to_num(0.5)).abs()
+    group = max(model.network.unit_groups, key=lambda name: float(error[model.network.unit_groups[name]].max()))
+    members = model.network.unit_groups[group]
+    edits = {model.network.unit_names[i]: float(truth[i]) for i in members if not bool(truth[i].isnan())}
+    after = before.intervene(edits)
+    _say(f"   the true class of {dataset.sample_id(int(batch.index[index]))} is {model.spec.class_names[label]}\n")
+    _say(f"{before.table(0, 6)}\n")
+    named = [name for name, value in edits.items() if value == 1]
+    _say(f"   with the true {group} ({', '.join(named) or 'none visible'}):\n\n{after.table(0, 6)}\n")
+    if named:
+        _say(f"   the same by hand: ibd intervene {run.folder} {folder / 'bird.png'} {named[0]}=1")
+    figure = prediction_figure(
+        before.join(after), image.expand(2, -1, -1, -1), batch.label[[index, index]], truth.expand(2, -1)
+    )
+    figure.savefig(folder / "prediction.png", dpi=130)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  # the demo talks to a person

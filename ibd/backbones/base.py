@@ -1,0 +1,136 @@
+"""What every backbone is: image in [0, 1] in, feature map before any pooling out."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones import weights as files
+from ibd.errors import ConfigError
+
+Norm = Literal["batch", "group"]
+Normalization = Literal["auto", "imagenet", "half", "none"]
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+STATISTICS: dict[str, Statistics] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""name -> mean and standard deviation per channel."""
+
+
+class Normalize(nn.Module):
+    """The first layer of every backbone: ``(image - mean) / std``.
+
+    The statistics are part of the state dict, so weights never come apart from the scale they were trained with.
+
+    Args:
+        mean: Mean of the red, green and blue channel.
+        std: Standard deviation of each.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the (B, 3, H, W) image at zero mean and unit variance."""
+        return (image - self.mean) / self.std
+
+
+class Backbone(nn.Module):
+    """A feature extractor; its children are its layers, in the order in which they run.
+
+    Args:
+        normalize: Statistics of the first layer; "auto" takes those the weights were trained with.
+        default: Mean and standard deviation for "auto" where the weights say nothing.
+
+    Attributes:
+        out_channels: D, the channels of the feature map; a subclass sets it.
+        name: what messages call it.
+        fast_formats: the devices on which the family is faster with ``torch.channels_last``.
+    """
+
+    out_channels: int
+    fast_formats: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
+
+    def __init__(self, normalize: Normalization = "auto", default: Statistics = STATISTICS["half"]) -> None:
+        super().__init__()
+        self.name = type(self).__name__
+        self._auto = normalize == "auto"
+        if normalize not in ("auto", *STATISTICS):
+            raise ConfigError(f"normalize: '{normalize}' is not one of auto, {', '.join(STATISTICS)}")
+        self.normalize = Normalize(*(default if self._auto else STATISTICS[normalize]))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the (B, D, h, w) features of (B, 3, H, W) images in [0, 1]."""
+        for layer in self.children():
+            image = layer(image)
+        return image
+
+    def start_from(self, weights: str | None, init_from: str | None) -> None:
+        """Replace the random weights; the last thing that a subclass's constructor does.
+
+        Args:
+            weights: a file, or a name that `published` knows.
+            init_from: a run folder or checkpoint whose backbone has the same architecture.
+
+        Raises:
+            ConfigError: both are given, or `weights` is neither a known name nor a path.
+            CheckpointError: the weights cannot be had, or do not fit.
+        """
+        if weights and init_from:
+            raise ConfigError("weights and init_from both say where the backbone's weights come from: give one of them")
+        if init_from:
+            state, source = files.read_run(init_from), f"init_from '{init_from}'"
+        elif weights:
+            state, source = self.published(weights) or files.read_file(weights), f"weights '{weights}'"
+        else:
+            return
+        files.copy_into(self, state, source, take_statistics=self._auto)
+
+    def published(self, weights: str) -> files.State | None:
+        """Return the state dict of downloadable weights, or None where `weights` is a path.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        if not files.is_path(weights):
+            raise ConfigError(f"weights: {self.name} has no published weights '{weights}', and there is no such file")
+        return None
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """Return batch normalisation, or group normalisation with up to 8 groups."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(8, channels), channels)
+    raise ConfigError(f"norm: '{norm}' is not one of batch, group")
+
+
+def initialize(module: nn.Module) -> None:
+    """Draw Kaiming weights (fan out, ReLU) for every convolution; reset every normalisation layer."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
+            layer.reset_parameters()
+
+
+def prefers_channels_last(backbone: nn.Module, device: torch.device | str) -> bool:
+    """Return whether the backbone is faster on the device after ``.to(memory_format=torch.channels_last)``.
+
+    Values are the same to rounding.
+    """
+    return torch.device(device).type in getattr(backbone, "fast_formats", ())

@@ -1,0 +1,243 @@
+"""The ``ibd`` command. Every verb is a typed function; heavy imports happen inside of it.
+
+Exit codes: 0; 2 for the user's mistake, with one line on stderr; 1 for ours; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ibd.errors import ConfigError, IbdError, did_you_mean
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see `{self.prog} --help`)")
+
+
+def fit(arguments: list[str]) -> None:
+    """Train: CONFIG [key=value ...] [resume=RUN]. The run lands in runs/NAME/TIME."""
+    from ibd.training.runner import fit as run_fit
+
+    files = [a for a in arguments if "=" not in a]
+    overrides = [a for a in arguments if "=" in a and not a.startswith("resume=")]
+    resume = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    if len(files) > 1:
+        raise ConfigError(f"one config file at a time, not {len(files)}: {', '.join(files)}")
+    if not files and not resume:
+        raise ConfigError("which config? For example: ibd fit configs/toybirds/cbm.yaml")
+    run = run_fit(files[0] if files else None, *overrides, resume=resume[0] if resume else None)
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in sorted(run.metrics.items()))
+    print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}\n  {figures}")
+    if run.interrupted:
+        print(f"  usable as it is; to go on: ibd fit resume={run.folder}")
+
+
+def test(run: str, changes: list[str], which: str) -> None:
+    """Score a run on the test split, which training never looks at."""
+    from ibd.training.runner import evaluate
+
+    for name, value in evaluate(run, *changes, which=which).items():
+        print(f"{name:<28} {value:.4f}")
+
+
+def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
+    """Say what a model predicts for images, and on which units that rests."""
+    from ibd.io import load_model
+
+    model = load_model(run)
+    prediction = model.predict(images)
+    print("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
+    if figure:
+        _draw(model, prediction, images, figure)
+
+
+def intervene(run: str, image: str, values: list[str], figure: str | None, top: int) -> None:
+    """Set units by hand and show the prediction before and after: RUN IMAGE name=value ..."""
+    from ibd.io import load_model
+
+    edits = _edits(values)
+    model = load_model(run)
+    before = model.predict(image)
+    after = before.intervene(edits)
+    print(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
+    if figure:
+        _draw(model, before.join(after), [image, image], figure)
+
+
+def _edits(values: Sequence[str]) -> dict[str | int, Any]:
+    """Turn ``name=value`` strings into edits; a value that is no number names a group's member."""
+    edits: dict[str | int, Any] = {}
+    for text in values:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise ConfigError(f"'{text}': name=value is needed, such as wing_colour::red=1")
+        if name in edits:
+            raise ConfigError(f"'{name}' is given twice")
+        try:
+            edits[name] = float(value)
+        except ValueError:
+            edits[name] = value
+    return edits
+
+
+def _draw(model: Any, prediction: Any, images: Sequence[str], path: str) -> None:
+    """Write the figure of a prediction."""
+    from ibd.explain.figures import prediction_figure
+
+    prediction_figure(prediction, model.read_images(images)).savefig(path, dpi=110)
+    print(f"figure: {path}")
+
+
+def curve(run: str, policies: str, trials: int, split: str, out: str | None) -> None:
+    """Accuracy as concept groups are corrected, by policy: a table, a figure and a CSV."""
+    from ibd.comparison.intervention import intervention_curve
+    from ibd.io import find_run
+
+    chosen = [p for p in policies.split(",") if p]
+    result = intervention_curve(run, policies=chosen, trials=trials, split=split)  # type: ignore[arg-type]
+    folder = Path(out) if out else find_run(run) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    result.save_csv(folder / "intervention_curve.csv")
+    result.figure().savefig(folder / "intervention_curve.png", dpi=130)
+    print(f"{result}\nfigure: {folder / 'intervention_curve.png'}\ntable:  {folder / 'intervention_curve.csv'}")
+
+
+def config(file: str, changes: list[str]) -> None:
+    """Print a config as it resolves, with a sentence on every option."""
+    from ibd.config import describe
+
+    print(describe(file, *changes))
+
+
+def data(source: str, picture: str, changes: list[str]) -> None:
+    """Draw what the data is: images of SOURCE (a config file, or the name of a data set) with what is known of them."""
+    from ibd.data.overview import save_overview
+    from ibd.io import build_data, load_data
+
+    if source.endswith((".yaml", ".yml")) or Path(source).exists():
+        module = load_data(source, *changes)
+    else:
+        module = build_data({"name": source, **_options(changes)})
+    save_overview(module, picture)
+    print(f"picture: {picture}")
+
+
+def _options(changes: Sequence[str]) -> dict[str, Any]:
+    """Turn ``key=value`` strings into the options of a block."""
+    from omegaconf import OmegaConf
+
+    for text in changes:
+        if "=" not in text:
+            raise ConfigError(f"'{text}': key=value is needed")
+    return dict(OmegaConf.to_container(OmegaConf.from_dotlist(list(changes))))  # type: ignore[arg-type]
+
+
+def list_names(kind: str | None) -> None:
+    """List what a config can name."""
+    from ibd import registry
+
+    for each in [kind] if kind else registry.REGISTRY:
+        print(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
+
+
+def demo(folder: str) -> None:
+    """Train a baseline and a concept bottleneck on the built-in birds, intervene, and draw the curve."""
+    from ibd.app.demo import run_demo
+
+    run_demo(Path(folder))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="ibd", description="Interpretable-by-design image models.", allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+
+    def verb(name: str, function: Callable[..., None]) -> _Parser:
+        text = (function.__doc__ or "").strip()
+        return verbs.add_parser(name, help=text.splitlines()[0], description=text, allow_abbrev=False)  # type: ignore[no-any-return]
+
+    p = verb("fit", fit)
+    p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
+    p = verb("test", test)
+    p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
+    p = verb("predict", predict)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("images", nargs="+", metavar="IMAGE")
+    p.add_argument("--figure", metavar="PNG", help="also draw it")
+    p.add_argument("--top", type=int, default=10, help="units to show; 0 for all")
+    p = verb("intervene", intervene)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("image", metavar="IMAGE")
+    p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_colour::red=1, or wing_colour=red")
+    p.add_argument("--figure", metavar="PNG", help="also draw it")
+    p.add_argument("--top", type=int, default=10, help="units to show; 0 for all")
+    p = verb("curve", curve)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("--policies", default="random,uncertainty,expected_change,learned", help="by commas")
+    p.add_argument("--trials", type=int, default=5, help="random orders to average over")
+    p.add_argument("--split", choices=["val", "test"], default="test")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    p = verb("config", config)
+    p.add_argument("file", metavar="CONFIG")
+    p.add_argument("changes", nargs="*", metavar="key=value")
+    p = verb("data", data)
+    p.add_argument("source", metavar="SOURCE", help="a config file, or the name of a data set with built-in defaults")
+    p.add_argument("picture", metavar="PNG")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="options of the data set, such as preset=hans")
+    p = verb("list", list_names)
+    p.add_argument("kind", nargs="?", choices=["models", "backbones", "datasets", "explainers", "metrics"])
+    p = verb("demo", demo)
+    p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
+    return parser
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "fit": fit,
+    "test": test,
+    "predict": predict,
+    "intervene": intervene,
+    "curve": curve,
+    "config": config,
+    "data": data,
+    "list": list_names,
+    "demo": demo,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "" not in sys.path and os.getcwd() not in sys.path:  # a config may name a class of the user's own
+        sys.path.insert(0, os.getcwd())
+    try:
+        if given and not given[0].startswith("-") and given[0] not in VERBS:
+            raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
+        parser = _parser()
+        options = vars(parser.parse_args(given))
+        name = options.pop("verb")
+        if name is None:
+            parser.print_help()
+            return 0
+        VERBS[name](**options)
+    except IbdError as error:
+        print(f"ibd: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ibd: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `ibd list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

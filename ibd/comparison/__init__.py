@@ -1,0 +1,1 @@
+"""Measuring models and explanations against the truth and against each other."""

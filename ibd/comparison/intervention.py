@@ -1,0 +1,190 @@
+"""The intervention curve: how accurate the classes become as concept groups are corrected."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ibd.comparison import policies as _orders
+from ibd.comparison.policies import Bottleneck
+from ibd.data.base import ImageDataModule, Split
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.io import load_run
+from ibd.models.cbm.finish import ReadSplit, read_split
+from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.cbm.network import ConceptBottleneckNetwork
+
+Policy = Literal["random", "uncertainty", "expected_change", "learned"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+TITLES = {
+    "random": "random groups",
+    "uncertainty": "most uncertain first",
+    "expected_change": "largest expected change first",
+    "learned": "order learned on validation",
+}
+
+
+@dataclass(frozen=True)
+class InterventionCurve:
+    """Accuracy against the number of corrected concept groups.
+
+    Attributes:
+        accuracy: policy -> (trials, G + 1) accuracies in [0, 1]; one trial where a policy is deterministic.
+        group_names: the G groups.
+        order: the groups in the order learned on validation data, where that policy was asked for.
+        images: N, the number of images.
+        split: which split they are of.
+    """
+
+    accuracy: dict[str, Tensor]
+    group_names: list[str]
+    order: list[str]
+    images: int
+    split: str
+
+    def mean(self, policy: str) -> Tensor:
+        """Return the mean over trials, (G + 1,): never the best trial."""
+        return self.accuracy[policy].mean(0)
+
+    def deviation(self, policy: str) -> Tensor:
+        """Return the standard deviation over trials, (G + 1,); 0 for a deterministic policy."""
+        trials = self.accuracy[policy]
+        return trials.std(0) if len(trials) > 1 else torch.zeros_like(trials[0])
+
+    def save_csv(self, path: str | Path) -> None:
+        """Write one row for each policy and budget: policy, groups, accuracy, sd, trials, images."""
+        with Path(path).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["policy", "groups_corrected", "accuracy", "sd_over_trials", "trials", "images"])
+            for policy, trials in self.accuracy.items():
+                rows = zip(self.mean(policy).tolist(), self.deviation(policy).tolist(), strict=True)
+                for budget, (mean, sd) in enumerate(rows):
+                    writer.writerow([policy, budget, f"{mean:.6f}", f"{sd:.6f}", len(trials), self.images])
+
+    def figure(self) -> Figure:
+        """Return the curves, with a band of one standard deviation over trials where there are several."""
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axis = figure.subplots()
+        budgets = range(len(self.group_names) + 1)
+        for colour, (policy, trials) in enumerate(self.accuracy.items()):
+            mean, sd = 100 * self.mean(policy), 100 * self.deviation(policy)
+            label = TITLES[policy] + (f" (mean of {len(trials)} ± 1 sd)" if len(trials) > 1 else "")
+            axis.plot(budgets, mean, marker="o", markersize=3.5, label=label, color=f"C{colour}")
+            if len(trials) > 1:
+                axis.fill_between(budgets, mean - sd, mean + sd, alpha=0.25, color=f"C{colour}", linewidth=0)
+        axis.set_xlabel(f"concept groups corrected, of {len(self.group_names)}")
+        axis.set_ylabel(f"class accuracy, % ({self.images} {self.split} images)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8)
+        return figure
+
+    def __str__(self) -> str:
+        """Return the accuracies as a table, budgets across."""
+        head = "groups corrected".ljust(32) + "".join(f"{n:>8}" for n in range(len(self.group_names) + 1))
+        rows = [TITLES[p].ljust(32) + "".join(f"{100 * v:8.2f}" for v in self.mean(p).tolist()) for p in self.accuracy]
+        order = [f"learned order: {', '.join(self.order)}"] if self.order else []
+        return "\n".join([f"class accuracy in % on {self.images} {self.split} images", head, *rows, *order])
+
+
+def intervention_curve(
+    model: Any,
+    data: ImageDataModule | None = None,
+    policies: Sequence[str] = POLICIES,
+    trials: int = 5,
+    split: Split = "test",
+    seed: int = 0,
+) -> InterventionCurve:
+    """Return the accuracy as a function of the number of concept groups corrected.
+
+    The backbone reads the split once (and the validation split once, where an order is learned on it); everything
+    after is the head alone. Orders are nested for each image: what is corrected at n groups stays corrected at n + 1.
+    Unknown concepts stay as predicted.
+
+    Args:
+        model: a ``ConceptBottleneck``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
+        data: its data; may be left out where `model` is a run.
+        policies: some of "random", "uncertainty", "expected_change", "learned".
+        trials: random orders to average over.
+        split: the images to measure on.
+        seed: of the random orders.
+
+    Raises:
+        ConfigError: an unknown policy, or no trial.
+        UnsupportedError: the model has no concepts.
+    """
+    for policy in policies:
+        if policy not in POLICIES:
+            raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, POLICIES)}")
+    if trials < 1:
+        raise ConfigError(f"trials: {trials} given, at least 1 is needed")
+    if not isinstance(model, torch.nn.Module):
+        model, own = load_run(getattr(model, "folder", model))
+        data = own if data is None else data
+    if not isinstance(model, ConceptBottleneck):
+        raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
+    if data is None:
+        raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
+    training = model.training
+    model.eval().use_fast_layout()
+    try:
+        with torch.no_grad():
+            bottleneck = cached_bottleneck(model.network, read_split(model, data, split))
+            order: list[int] = []
+            if "learned" in policies:
+                seen = bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
+                order = _orders.learned_order(seen)
+            accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
+    finally:
+        model.train(training)
+    names = list(model.network.unit_groups)
+    return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split)
+
+
+def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bottleneck:
+    """Return what interventions on a split need, from its concept logits alone."""
+    device = network.low.device
+    scores, truth = read.scores.to(device), read.concepts.to(device)
+    known = ~truth.isnan()
+    certain = torch.ones(len(network.unit_names), device=device)
+    everywhere = certain.bool()
+    corrected = network.truth_logits(scores, truth.nan_to_num(0.0), known)
+
+    def read_as(value: Tensor) -> Tensor:
+        if network.bottleneck == "logits":
+            return network.truth_logits(torch.zeros_like(value), value, everywhere)
+        return value
+
+    groups = list(network.unit_groups.values())
+    return Bottleneck(
+        predicted=network.activation(scores),
+        corrected=network.activation(corrected),
+        probability=network.probabilities(scores),
+        absent=read_as(torch.zeros_like(certain)),
+        present=read_as(certain),
+        labels=read.labels.to(device),
+        groups=groups,
+        exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
+        classify=network.classify,
+    )
+
+
+def _measure(bottleneck: Bottleneck, policy: str, order: list[int], trials: int, seed: int) -> Tensor:
+    """Return (trials, G + 1) accuracies of one policy."""
+    if policy == "random":
+        ranks = [_orders.random_ranks(bottleneck, seed + trial) for trial in range(trials)]
+    elif policy == "uncertainty":
+        ranks = [_orders.uncertainty_ranks(bottleneck)]
+    elif policy == "expected_change":
+        ranks = [_orders.expected_change_ranks(bottleneck)]
+    else:
+        ranks = [_orders.fixed_ranks(bottleneck, order)]
+    return torch.stack([_orders.accuracy_by_budget(bottleneck, rank) for rank in ranks])

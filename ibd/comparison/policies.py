@@ -1,0 +1,151 @@
+"""In which order to correct concept groups. A policy only supplies ranks; nesting follows from them.
+
+Shapes: N images, K concepts, G groups, C classes. Sources: Shin et al. 2023 (RAND, UCP, ECTP), Koh et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Classify = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """Everything an intervention on a split needs, after the one pass of the backbone.
+
+    Attributes:
+        predicted: (N, K) what the head reads.
+        corrected: (N, K) what it would read if every known concept were corrected.
+        probability: (N, K) predicted concept probabilities.
+        absent, present: (K,) what the head reads for a concept that is certainly absent, present.
+        labels: (N,) true classes.
+        groups: indices of the concepts of each of G groups, which are corrected together.
+        exclusive: (G,) whether at most one concept of the group holds.
+        classify: the head, (..., K) -> (..., C).
+    """
+
+    predicted: Tensor
+    corrected: Tensor
+    probability: Tensor
+    absent: Tensor
+    present: Tensor
+    labels: Tensor
+    groups: Sequence[Sequence[int]]
+    exclusive: Sequence[bool]
+    classify: Classify
+
+    @property
+    def group_of(self) -> Tensor:
+        """The group of each concept, (K,)."""
+        result = torch.empty(self.predicted.shape[1], dtype=torch.long, device=self.predicted.device)
+        for index, group in enumerate(self.groups):
+            result[list(group)] = index
+        return result
+
+
+def ranks_of(order_score: Tensor) -> Tensor:
+    """Return (N, G) ranks, 0 for the highest score; ties by group order."""
+    return order_score.argsort(1, descending=True, stable=True).argsort(1)
+
+
+def random_ranks(bottleneck: Bottleneck, seed: int) -> Tensor:
+    """Return a random order of the groups for each image, (N, G)."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(len(bottleneck.labels), len(bottleneck.groups), generator=generator)
+    return ranks_of(noise).to(bottleneck.predicted.device)
+
+
+def uncertainty_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the most uncertain group first, (N, G): by the sum of its concepts' entropies (UCP)."""
+    p = bottleneck.probability.double().clamp(1e-12, 1 - 1e-12)
+    entropy = -(p * p.log() + (1 - p) * (1 - p).log())
+    return ranks_of(torch.stack([entropy[:, list(group)].sum(1) for group in bottleneck.groups], 1))
+
+
+def expected_change_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the group first whose correction is expected to change the prediction most, (N, G) (ECTP).
+
+    The score of a group is the expected Kullback-Leibler divergence from the present class probabilities, over what
+    the correction may turn out to be, by the predicted probabilities: for an exclusive group, which of its concepts
+    holds; else the mean over its concepts of being present or absent. It is computed anew after each correction, for
+    all images at once.
+    """
+    current = bottleneck.predicted
+    ranks = torch.full((len(current), len(bottleneck.groups)), -1, device=current.device)
+    for step in range(len(bottleneck.groups)):
+        score = torch.stack([_expected_change(bottleneck, current, g) for g in range(len(bottleneck.groups))], 1)
+        chosen = score.masked_fill(ranks >= 0, -torch.inf).argmax(1, keepdim=True)
+        ranks.scatter_(1, chosen, step)
+        current = torch.where(bottleneck.group_of == chosen, bottleneck.corrected, current)
+    return ranks
+
+
+def _expected_change(bottleneck: Bottleneck, current: Tensor, index: int) -> Tensor:
+    """Return the (N,) expected change from correcting group `index`."""
+    group = list(bottleneck.groups[index])
+    now = bottleneck.classify(current).log_softmax(1)
+    probability = bottleneck.probability[:, group]
+
+    def change(values: Tensor) -> Tensor:
+        edited = current.clone()
+        edited[:, group] = values
+        then = bottleneck.classify(edited).log_softmax(1)
+        return F.kl_div(now, then, log_target=True, reduction="none").sum(1)
+
+    if bottleneck.exclusive[index]:
+        weight = probability / probability.sum(1, keepdim=True).clamp(min=1e-12)
+        outcomes = torch.diag(torch.ones(len(group), device=current.device)).bool()
+        absent, present = bottleneck.absent[group], bottleneck.present[group]
+        changes = [change(torch.where(outcome, present, absent)) for outcome in outcomes]
+        return (weight * torch.stack(changes, 1)).sum(1)
+    total = torch.zeros(len(current), device=current.device)
+    for position, concept in enumerate(group):
+        p = probability[:, position]
+        for value, weight in ((bottleneck.present[concept], p), (bottleneck.absent[concept], 1 - p)):
+            values = current[:, group].clone()
+            values[:, position] = value
+            total += weight * change(values)
+    return total / len(group)
+
+
+def learned_order(validation: Bottleneck) -> list[int]:
+    """Return the order of groups, the same for all images, that is best on validation data.
+
+    Greedy: next comes the group whose correction gives the highest accuracy, and among equals the lowest loss.
+    """
+    current, order = validation.predicted, []
+    left = list(range(len(validation.groups)))
+    while left:
+        tried = []
+        for group in left:
+            logits = validation.classify(torch.where(validation.group_of == group, validation.corrected, current))
+            accuracy = float((logits.argmax(1) == validation.labels).double().mean())
+            tried.append((-accuracy, float(F.cross_entropy(logits, validation.labels)), group))
+        chosen = min(tried)[2]
+        order.append(chosen)
+        left.remove(chosen)
+        current = torch.where(validation.group_of == chosen, validation.corrected, current)
+    return order
+
+
+def fixed_ranks(bottleneck: Bottleneck, order: Sequence[int]) -> Tensor:
+    """Return the ranks of one order for all images, (N, G)."""
+    rank = torch.empty(len(order), dtype=torch.long, device=bottleneck.predicted.device)
+    rank[list(order)] = torch.arange(len(order), device=rank.device)
+    return rank.expand(len(bottleneck.labels), -1)
+
+
+def accuracy_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
+    """Return the accuracy with the first n groups corrected, for n = 0 .. G: (G + 1,) float64 in [0, 1]."""
+    rank = ranks[:, bottleneck.group_of]
+    accuracies = []
+    for budget in range(len(bottleneck.groups) + 1):
+        read = torch.where(rank < budget, bottleneck.corrected, bottleneck.predicted)
+        accuracies.append((bottleneck.classify(read).argmax(1) == bottleneck.labels).double().mean())
+    return torch.stack(accuracies).cpu()

@@ -1,0 +1,141 @@
+"""Configurations: YAML files and ``key=value`` overrides, checked against the constructors they are given to.
+
+The signature of a class is the schema of its block: its annotations are what is allowed, its defaults are filled in,
+its docstring is the help. See `ibd.config_schema.Config` for the top level.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ibd.config_check import as_mapping, fill, location
+from ibd.config_schema import Block, Config, Option, block_options, options
+from ibd.config_sources import Sources, first_line, read_sources
+from ibd.registry import REGISTRY, load_class
+
+__all__ = ["Block", "build", "describe", "load_config", "save_config", "to_plain"]
+
+
+def load_config(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str) -> DictConfig:
+    """Return a complete, checked configuration.
+
+    Args:
+        source: a YAML file, or its content as a mapping.
+        overrides: ``key=value``, such as "model.backbone=resnet18", applied in order.
+
+    Returns:
+        The configuration with every option of every block; assignments to it are checked, too.
+
+    Raises:
+        ConfigError: one line that names the file or override, the key, what was given and what is allowed.
+    """
+    sources = read_sources(source, overrides)
+    name = Path(source).stem if isinstance(source, str | Path) else "run"
+    config = fill("Config", options(Config), {"name": name, **sources.merged}, sources)
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise sources.error((error.full_key or "").split("."), first_line(error)) from None
+    return config
+
+
+def save_config(config: DictConfig, path: str | Path) -> None:
+    """Write a configuration, interpolations resolved, so that loading the file gives it again (less `resume`)."""
+    plain = to_plain(config)
+    plain.pop("resume", None)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(plain)), encoding="utf-8")
+
+
+def to_plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration or block as dicts, lists, strings and numbers, interpolations resolved."""
+    plain = _plain(_container(config))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def build(kind: str, block: DictConfig | Mapping[str, Any] | str, **supplied: Any) -> Any:
+    """Instantiate the class that a block describes; blocks inside it are passed on as plain dicts.
+
+    A constructor with a parameter `name` is given the block's.
+
+    Args:
+        kind: "models", "backbones", "datasets", ... or a block with one class: "optimizer", "trainer", ...
+        block: a block of a loaded configuration, a plain dict (it is checked, too), or a bare name.
+        supplied: arguments that are no options or that take the place of the block's.
+
+    Raises:
+        ConfigError: the block does not fit the class, or the class finds its arguments wrong.
+    """
+    sources, path = Sources(), ({"models": "model", "datasets": "data"}.get(kind, kind.removesuffix("s")),)
+    values = as_mapping(kind, block if isinstance(block, str) else _container(block), sources, path)
+    values = {key: value for key, value in values.items() if key not in supplied}
+    cls = load_class(location(kind, values, sources, path))
+    given = _container(fill(cls.__name__, block_options(kind, cls, supplied), values, sources, path))
+    if kind in REGISTRY and "name" not in inspect.signature(cls).parameters:
+        del given["name"]
+    return cls(**given, **supplied)
+
+
+def describe(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str) -> str:
+    """Return a configuration as YAML in which each option is followed by the sentence its class says about it."""
+    config = to_plain(load_config(source, *overrides))
+    if config["resume"] is None:
+        del config["resume"]
+    return "\n".join(_describe(options(Config), config)) + "\n"
+
+
+def _container(config: Any) -> dict[str, Any]:
+    if isinstance(config, DictConfig):
+        config = OmegaConf.to_container(config, resolve=True)
+    return dict(config)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.name
+    return str(value) if isinstance(value, Path) else value
+
+
+def _describe(allowed: Mapping[str, Option], values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, option in allowed.items():
+        if key not in values:
+            continue
+        value = values[key]
+        if option.block is None or value is None:
+            yield from _commented(indent, _yaml_line(key, value), option.help)
+        else:
+            yield from _commented(indent, f"{key}:", option.doc)
+            kind = option.block.kind
+            cls = load_class(location(kind, value, Sources(), (key,)))
+            yield from _describe(block_options(kind, cls), value, indent + "  ")
+
+
+def _yaml_line(key: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{key}: {json.dumps(value, ensure_ascii=False)}"
+    return OmegaConf.to_yaml(OmegaConf.create({key: value})).rstrip("\n")
+
+
+def _commented(indent: str, text: str, comment: str, column: int = 36, width: int = 120) -> Iterator[str]:
+    lines = textwrap.indent(text, indent)
+    beside = f"{lines:<{column}}  # {comment}" if comment else lines
+    if len(beside) <= width and "\n" not in lines:
+        yield beside
+    else:
+        yield from textwrap.wrap(comment, width, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        yield lines

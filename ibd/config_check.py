@@ -1,0 +1,129 @@
+"""Values against options: every mistake is one error that names the place, the key, what was given, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import make_dataclass
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ibd.config_schema import OMITTED, Option, block_options
+from ibd.config_sources import Sources, first_line
+from ibd.errors import ConfigError, did_you_mean
+from ibd.registry import REGISTRY, SETTINGS, load_class, locate, names
+
+Path = tuple[str, ...]
+"""The keys that lead to a value."""
+
+
+def fill(
+    owner: str, allowed: Mapping[str, Option], given: Mapping[str, Any], sources: Sources, path: Path = ()
+) -> DictConfig:
+    """Check values and return them together with the defaults of the options that were not given.
+
+    Everything on this level is checked before a class is imported for a block inside it.
+
+    Args:
+        owner: the class whose options they are, as an error names it.
+        allowed: its options.
+        given: the values.
+        sources: where they were written.
+        path: the keys that lead to them.
+
+    Raises:
+        ConfigError: the first mistake.
+    """
+    for key in given:
+        if key not in allowed:
+            near = did_you_mean(str(key), allowed).replace("mean '", "mean: '")
+            raise sources.error((*path, str(key)), f"Key '{key}' not in '{owner}'.{near}")
+    values = {name: given.get(name, option.default) for name, option in allowed.items()}
+    values = {name: value for name, value in values.items() if value is not OMITTED}
+    fields = [(name, Any if allowed[name].block else allowed[name].type, MISSING) for name in values]
+    node: DictConfig = OmegaConf.structured(make_dataclass(owner, fields))
+    for name, value in values.items():
+        if allowed[name].block is None:
+            _assign(node, allowed[name], value, sources, path)
+    _fill_blocks(node, allowed, values, sources, path)
+    return node
+
+
+def as_mapping(kind: str, value: Any, sources: Sources, path: Path) -> dict[str, Any]:
+    """Return a block as a dict, also if it was written as a bare name."""
+    if isinstance(value, str) and value != MISSING and kind in REGISTRY:
+        return {"name": value}
+    if value == MISSING:
+        return {}
+    if not isinstance(value, dict):
+        raise sources.error(path, f"{_shown(value)} given, a block with options is needed")
+    return value
+
+
+def location(kind: str, values: Mapping[str, Any], sources: Sources, path: Path) -> str:
+    """Return "module:Class" of a block, without importing it."""
+    if kind in SETTINGS:
+        return SETTINGS[kind]
+    where = (*path, "name")
+    try:
+        name = sources.interpolate(values.get("name", MISSING))
+    except OmegaConfBaseException as error:
+        raise sources.error(where, first_line(error)) from None
+    if not isinstance(name, str) or name == MISSING:
+        message = "missing" if name == MISSING else f"{_shown(name)} is no name"
+        raise sources.error(where, f"{message}.{did_you_mean('', names(kind))}", missing=name == MISSING)
+    try:
+        return locate(kind, name)
+    except ConfigError as error:
+        raise sources.error(where, str(error)) from None
+
+
+def _fill_blocks(
+    node: DictConfig, allowed: Mapping[str, Option], values: Mapping[str, Any], sources: Sources, path: Path
+) -> None:
+    """Fill the blocks inside a block; all of their names are looked up before the first class is imported."""
+    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    for key, value in values.items():
+        option, where = allowed[key], (*path, key)
+        if option.block is None:
+            continue
+        if value is None and option.optional:
+            node[key] = None
+            continue
+        kind = option.block.kind
+        block = as_mapping(kind, value, sources, where)
+        default = {} if option.default is None else as_mapping(kind, option.default, sources, where)
+        if block.get("name", default.get("name")) == default.get("name"):
+            block = {**default, **block}
+        found[key] = kind, location(kind, block, sources, where), block
+    for key, (kind, place, block) in found.items():
+        try:
+            cls = load_class(place)
+        except ConfigError as error:
+            raise sources.error((*path, key, "name"), str(error)) from None
+        node[key] = fill(cls.__name__, block_options(kind, cls), block, sources, (*path, key))
+
+
+def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path: Path) -> None:
+    where = (*path, option.name)
+    if isinstance(value, str) and value == MISSING:
+        message = f"missing, '{node._metadata.object_type.__name__}' needs it ('{option.hint}')"
+        raise sources.error(where, message, missing=True)
+    mismatch = f"{_shown(value)} given, '{option.hint}' is needed"
+    if value is None and not option.optional:
+        raise sources.error(where, mismatch)
+    if isinstance(value, bool | float) and option.type in (str, str | None):
+        raise sources.error(where, mismatch)  # OmegaConf would make the run's name `on` a 'True'
+    try:
+        OmegaConf.update(node, option.name, value, merge=False)
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        message, inner = first_line(error), getattr(error, "full_key", None) or option.name
+        clear = "could not be converted" in message or message.startswith("Invalid value '")
+        if not clear or (inner == option.name and isinstance(value, list | tuple | dict)):
+            message = mismatch
+        raise sources.error(where, message, shown=".".join((*path, inner))) from None
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else f"Value '{value}' of type '{type(value).__name__}'"

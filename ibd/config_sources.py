@@ -1,0 +1,174 @@
+"""Where the values of a configuration were written: files, the files they are based on, and overrides."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ibd.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one place, and that place as an error names it."""
+
+    label: str
+    values: dict[str, Any]
+
+
+class Sources:
+    """Layers of values, each merged over the ones before.
+
+    Args:
+        main: what an error about a value that nobody gave names as its place.
+        layers: lowest first.
+    """
+
+    def __init__(self, main: str = "", layers: Sequence[Layer] = ()) -> None:
+        self.main = main
+        self.layers: list[Layer] = list(layers)
+        self.merged: dict[str, Any] = reduce(_merge, (layer.values for layer in layers), {})
+
+    def error(self, path: Sequence[str], message: str, shown: str | None = None, missing: bool = False) -> ConfigError:
+        """Return an error that names the file or override that a value came from.
+
+        Args:
+            path: the keys that lead to the value.
+            message: what is wrong.
+            shown: the key to show, if not `path`.
+            missing: the value was not given, so the file that should have it is named.
+        """
+        origin = self.main if missing else self._origin(path)
+        return ConfigError(": ".join(filter(None, [origin, shown or ".".join(path), message])))
+
+    def interpolate(self, value: Any) -> Any:
+        """Return a value, such as a name, that has to be known before the configuration is complete."""
+        if isinstance(value, str) and "${" in value:
+            return OmegaConf.create({**self.merged, "value": value})["value"]
+        return value
+
+    def _origin(self, path: Sequence[str]) -> str:
+        for length in range(len(path), 0, -1):
+            for layer in reversed(self.layers):
+                if _has(layer.values, path[:length]):
+                    return layer.label
+        return self.main
+
+
+def read_sources(source: str | Path | Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Sources:
+    """Read a configuration, what it is based on, and overrides ``key=value``.
+
+    Raises:
+        ConfigError: a file is missing or no YAML, or an override is malformed.
+    """
+    if isinstance(source, str | Path):
+        main, layers = str(source), read_file(Path(source))
+    else:
+        main, layers = "config", _with_bases("config", Path(), _plain(OmegaConf.create(dict(source))), ())
+    return Sources(main, [*layers, *map(parse_override, overrides)])
+
+
+def read_file(path: Path, opened: tuple[Path, ...] = (), asked_by: str = "") -> list[Layer]:
+    """Return the layers of a file: those of its bases, then its own.
+
+    Args:
+        path: a YAML file.
+        opened: the files that are based on it.
+        asked_by: the last of them, as an error names it.
+    """
+    prefix = f"{asked_by}: base: " if asked_by else ""
+    if path.is_dir():
+        raise ConfigError(f"{prefix}'{path}' is a folder, a YAML file is needed")
+    if not path.is_file():
+        siblings = {sibling.stem: sibling.name for sibling in sorted(path.parent.glob("*.y*ml"))}
+        near = [siblings[stem] for stem in difflib.get_close_matches(path.stem, siblings)] or siblings.values()
+        raise ConfigError(f"{prefix}no config file '{path}'.{did_you_mean(path.name, near)}")
+    if path.resolve() in opened:
+        raise ConfigError(f"{prefix}'{path}' is itself based on this file")
+    return _with_bases(str(path), path.parent, _read_yaml(path), (*opened, path.resolve()))
+
+
+def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[Path, ...]) -> list[Layer]:
+    bases = values.pop("base", [])
+    if isinstance(bases, str):
+        bases = [bases]
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{label}: base: Value '{bases}' is neither a path nor a list of paths")
+    layers = []
+    for base in bases:
+        layers += read_file(Path(os.path.normpath(folder / Path(base).expanduser())), opened, label)
+    return [*layers, Layer(label, values)]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.load(path)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: no valid YAML: {error.problem}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {error.full_key}: {first_line(error)}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {first_line(error)}") from None
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{path}: a list, where keys with values are needed, such as 'model:'")
+    if "resume" in content:
+        raise ConfigError(f"{path}: resume: belongs on the command line, as resume=RUN")
+    return _plain(content)
+
+
+def parse_override(text: str) -> Layer:
+    """Return the value that ``key=value`` sets.
+
+    Raises:
+        ConfigError: it has no ``=``, or the value is no YAML.
+    """
+    label = f"override '{text}'"
+    key, equals, _ = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{label}: write key=value, for example trainer.max_epochs=20")
+    try:
+        return Layer(label, _plain(OmegaConf.from_dotlist([text])))
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{label}: no valid YAML: {error.problem}") from None
+    except (OmegaConfBaseException, ValueError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{label}: {first_line(error)}") from None
+
+
+def _plain(content: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(content)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's message without the details that OmegaConf adds below it."""
+    return str(error).split("\n", 1)[0]
+
+
+def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
+    """Merge mappings by key; every other value replaces what was below."""
+    if not isinstance(above, dict):
+        return above
+    if isinstance(below, str) and path[0] in ("model", "data"):
+        below = {"name": below}  # the short form of a block
+    if not isinstance(below, dict):
+        return above
+    return below | {key: _merge(below.get(key), value, (*path, str(key))) for key, value in above.items()}
+
+
+def _has(values: Any, path: Sequence[str]) -> bool:
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True

@@ -1,0 +1,156 @@
+"""Reading ``concepts.csv``: which concepts hold for each class, or in each image."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ibd.errors import ConfigError, DataError, did_you_mean
+
+_VALUES = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "": float("nan")}  # 0.0 as pandas writes beside an empty cell
+
+
+@dataclass(frozen=True)
+class ConceptTable:
+    """The rows of a ``concepts.csv``.
+
+    Attributes:
+        path: of the file.
+        kind: what a row is about.
+        names: the K concepts.
+        lines: class, or path of an image, -> line number; in the order of `values`.
+        values: (rows, K) float32, NaN where unknown.
+    """
+
+    path: Path
+    kind: Literal["class", "image"]
+    names: tuple[str, ...]
+    lines: dict[str, int]
+    values: Tensor
+
+    def of_classes(self, classes: Iterable[str]) -> Tensor:
+        """Return (C, K): the rows in the order of `classes`.
+
+        Raises:
+            DataError: a row names another class, or a class has no row.
+        """
+        classes = list(classes)
+        self._refuse_others(set(classes), "class '{}' has no folder in train.")
+        for name in classes:
+            if name not in self.lines:
+                raise DataError(f"{self.path}: class '{name}' has no row.{did_you_mean(name, self.lines)}")
+        return self._rows(classes)
+
+    def of_images(self, paths: Iterable[str], known: Iterable[str]) -> Tensor:
+        """Return (N, K): the rows in the order of `paths`; all unknown where an image has none.
+
+        Args:
+            paths: of the images, relative to the root.
+            known: the paths of all images that a row may name.
+
+        Raises:
+            DataError: a row names another image.
+        """
+        self._refuse_others(set(known), "there is no image '{}'.")
+        return self._rows(paths)
+
+    def _refuse_others(self, known: set[str], message: str) -> None:
+        for name, line in self.lines.items():
+            if name not in known:
+                raise DataError(f"{self.path}:{line}: {message.format(name)}{did_you_mean(name, sorted(known))}")
+
+    def _rows(self, keys: Iterable[str]) -> Tensor:
+        row = {name: index for index, name in enumerate(self.lines)}
+        unknown = torch.full((1, len(self.names)), torch.nan)
+        return torch.cat([self.values, unknown])[[row.get(key, len(row)) for key in keys]]
+
+
+def read_concept_table(path: Path) -> ConceptTable:
+    """Read a ``concepts.csv``.
+
+    Its first line is ``class`` or ``image`` and the names of the concepts; every other line a class, or the path of an
+    image relative to the root, and for each concept 0, 1, or nothing where it is unknown.
+
+    Raises:
+        DataError: the file is malformed; the message names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text; save it as 'CSV UTF-8'") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if not rows:
+        raise DataError(f"{path}: the file is empty; its first line must be 'class,CONCEPT,...' or 'image,CONCEPT,...'")
+    kind, names = _read_header(f"{path}:{rows[0][0]}", rows[0][1])
+    if len(rows) == 1:
+        raise DataError(f"{path}: there is no line after the header; one for each {kind} is needed")
+    lines: dict[str, int] = {}
+    values = []
+    for line, row in rows[1:]:
+        key = row[0] if kind == "class" else row[0].replace("\\", "/").removeprefix("./")
+        if key in lines:
+            raise DataError(f"{path}:{line}: {kind} '{key}' has a row already, on line {lines[key]}")
+        lines[key] = line
+        values.append(_read_values(f"{path}:{line}", row, names))
+    return ConceptTable(path, kind, names, lines, torch.tensor(values))
+
+
+def _read_header(where: str, header: list[str]) -> tuple[Literal["class", "image"], tuple[str, ...]]:
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise DataError(f"{where}: the columns are separated by {name}; save the file with commas")
+    kind, names = header[0], header[1:]
+    if kind not in ("class", "image"):
+        raise DataError(f"{where}: the first column is '{kind}', it must be 'class' or 'image'")
+    if not names:
+        raise DataError(f"{where}: there is no concept after '{kind}'")
+    for column, name in enumerate(names, 2):
+        if not name:
+            raise DataError(f"{where}: column {column} has no name")
+        if names.index(name) + 2 < column:
+            raise DataError(f"{where}: columns {names.index(name) + 2} and {column} are both named '{name}'")
+    return ("class" if kind == "class" else "image"), tuple(names)
+
+
+def _read_values(where: str, row: list[str], names: tuple[str, ...]) -> list[float]:
+    if len(row) != len(names) + 1:
+        raise DataError(f"{where}: {len(row)} fields, the header has {len(names) + 1}")
+    try:
+        return [_VALUES[cell] for cell in row[1:]]
+    except KeyError:
+        name, cell = next((n, c) for n, c in zip(names, row[1:], strict=True) if c not in _VALUES)
+        raise DataError(f"{where}: column '{name}': '{cell}' given, 0, 1 or nothing (unknown) is needed") from None
+
+
+def choose_exclusive(
+    given: list[str] | Literal["auto"], groups: Mapping[str, tuple[int, ...]], values: Tensor
+) -> tuple[str, ...]:
+    """Return the groups of which at most one concept holds at once.
+
+    Args:
+        given: their names; or "auto": those of two concepts or more of which one is 1 in some row and never two are.
+            An unknown counts neither for nor against.
+        groups: group name -> concept indices.
+        values: (rows, K), the annotations of the training images.
+
+    Raises:
+        ConfigError: there is no group of a given name.
+    """
+    if isinstance(given, str) and given != "auto":
+        raise ConfigError(f"data.exclusive_groups: '{given}' given, 'auto' or a list of groups is needed")
+    if given == "auto":
+        most = {name: int((values[:, indices] == 1).sum(1).max()) for name, indices in groups.items()}
+        return tuple(name for name, indices in groups.items() if len(indices) > 1 and most[name] == 1)
+    for name in given:
+        if name not in groups:
+            raise ConfigError(f"data.exclusive_groups: there is no group '{name}'.{did_you_mean(name, groups)}")
+    return tuple(given)

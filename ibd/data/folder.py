@@ -1,0 +1,174 @@
+"""A user's own images in class folders, with their concepts in a ``concepts.csv``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ibd.data.base import SPLITS, Split
+from ibd.data.concept_table import choose_exclusive, read_concept_table
+from ibd.data.file_store import MaskFolders
+from ibd.data.files import FileDataModule, FileTable, require_folder
+from ibd.data.images import IMAGE_SUFFIXES
+from ibd.data.transforms import Augment
+from ibd.errors import DataError, did_you_mean
+from ibd.types import DataSpec, Resize, groups_of
+
+_CONCEPTS = "concepts.csv"
+
+
+class ConceptFolder(FileDataModule):
+    """Images in ``root/{train,val,test}/<class>/`` and, if there are concepts, a ``root/concepts.csv``.
+
+    The first column of ``concepts.csv`` is ``class`` (the concepts hold for all images of a class) or ``image`` (a path
+    relative to the root, such as ``train/cat/0001.jpg``; an image without a row has no known concept). Every other
+    column is a concept, by convention named ``group::value``, and holds 0, 1, or nothing where it is unknown.
+    Without a ``val`` folder, a part of each training class is set aside. ``test`` may be missing until it is asked for.
+
+    Args:
+        root: folder of the images.
+        image_size: side of the square, or [height, width], that the network is fed with, in pixels.
+        resize: how other sizes are brought to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
+        augment: random changes in training: "none"; "flip" mirrors; "shift" also shifts by up to an eighth; "crop" cuts
+            out 8 % to 100 % of the area and mirrors; "crop_colour" also changes brightness and saturation.
+        concepts: name of the concept file in the root; by default "concepts.csv" if there is one.
+        masks: name of a folder in the root that holds ``<part>/<path of the image>.png``, in which the part is what is
+            not 0; a missing file means that the part is not visible.
+        val_fraction: share of each training class to set aside where there is no ``val`` folder.
+        exclusive_groups: the concept groups of which at most one concept holds at once; "auto" finds them in the
+            annotations of the training images.
+        cache: keep the decoded images in memory (3 bytes a pixel; whole images with the "crop" augmentations).
+        check_images: look for damaged files before training starts.
+        batch_size: images per step and process.
+        num_workers: loader processes; 0 loads in the training process.
+        seed: of the shuffle and the augmentation.
+        split_seed: of the choice of the images that are set aside for validation.
+
+    Raises:
+        DataError: the folders or the concept file are wrong; the message names the file and line.
+        ConfigError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int | list[int] = 224,
+        resize: Resize = "crop",
+        augment: Augment = "flip",
+        concepts: str | None = None,
+        masks: str | None = None,
+        val_fraction: float = 0.1,
+        exclusive_groups: list[str] | Literal["auto"] = "auto",
+        cache: bool = False,
+        check_images: bool = True,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__(
+            root, image_size, resize, augment, val_fraction, cache, check_images, batch_size, num_workers, seed
+        )
+        self.images = self.root
+        files = _scan(self.root)
+        classes = list(files["train"])
+        concept_names, values = self._read_concepts(concepts, files)
+        self.masks = None if masks is None else _mask_folders(self.root / masks, files)
+        self.tables = {split: _table(names, classes, values[split]) for split, names in files.items()}
+        groups = groups_of(concept_names)
+        exclusive = choose_exclusive(exclusive_groups, groups, self.tables["train"].concepts)
+        if "val" not in self.tables:
+            self.tables["train"], self.tables["val"] = self.tables["train"].split(val_fraction, split_seed)
+        self.spec = DataSpec(
+            class_names=tuple(classes),
+            concept_names=concept_names,
+            concept_groups=groups,
+            exclusive_groups=exclusive,
+            part_names=() if self.masks is None else tuple(self.masks.folders),
+            image_size=self.size,
+            resize=resize,
+        )
+
+    def _read_concepts(self, name: str | None, files: Files) -> tuple[tuple[str, ...], dict[Split, Tensor]]:
+        """Return the concept names and, for each split, their (N, K) values."""
+        path = self.root / (name or _CONCEPTS)
+        if not path.exists():
+            if name is not None:
+                near = did_you_mean(path.name, sorted(file.name for file in self.root.glob("*.csv")))
+                raise DataError(f"{path}: there is no such file.{near}")
+            return (), {split: torch.zeros(len(_paths(names)), 0) for split, names in files.items()}
+        table = read_concept_table(path)
+        if table.kind == "class":
+            values = table.of_classes(files["train"])
+            row = {name: index for index, name in enumerate(files["train"])}
+            of = {split: [row[c] for c, paths in names.items() for _ in paths] for split, names in files.items()}
+            return table.names, {split: values[rows] for split, rows in of.items()}
+        known = [path for names in files.values() for path in _paths(names)]
+        return table.names, {split: table.of_images(_paths(names), known) for split, names in files.items()}
+
+
+Files = dict[Split, dict[str, list[str]]]
+"""Split -> class -> paths of its images, relative to the root."""
+
+
+def _scan(root: Path) -> Files:
+    """Return what lies in the folders of the splits."""
+    for folder in _folders(root):
+        if folder in ("valid", "validation"):
+            raise DataError(f"{root / folder}: name this folder 'val' to have it read")
+    if not (root / "train").is_dir():
+        near = did_you_mean("train", _folders(root))
+        raise DataError(f"{root}: there is no folder 'train'; images must lie in train/CLASS/.{near}")
+    files: Files = {}
+    for split in SPLITS:
+        if (root / split).is_dir():
+            files[split] = {name: _images(root, f"{split}/{name}") for name in _folders(root / split)}
+            if not files[split]:
+                raise DataError(f"{root / split}: there are no class folders; images must lie in {split}/CLASS/")
+            for name in files[split]:
+                if name not in files["train"]:
+                    near = did_you_mean(name, files["train"])
+                    raise DataError(f"{root / split / name}: there is no class '{name}' in train.{near}")
+    return files
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(root: Path, folder: str) -> list[str]:
+    """Return the paths of the images in a class folder, relative to the root."""
+    names = [entry.name for entry in os.scandir(root / folder) if not entry.name.startswith(".")]
+    images = sorted(f"{folder}/{name}" for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+    if not images:
+        held = f"; it holds '{min(names)}'" if names else ""
+        suffixes = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise DataError(f"{root / folder}: there is no image in it ({suffixes}){held}")
+    return images
+
+
+def _paths(names: dict[str, list[str]]) -> list[str]:
+    return [path for paths in names.values() for path in paths]
+
+
+def _table(names: dict[str, list[str]], classes: list[str], concepts: Tensor) -> FileTable:
+    paths = _paths(names)
+    labels = [classes.index(name) for name, members in names.items() for _ in members]
+    return FileTable(paths, torch.tensor(labels), concepts, torch.arange(len(paths)))
+
+
+def _mask_folders(folder: Path, files: Files) -> MaskFolders:
+    """Return the parts in a masks folder, once each has a mask for some image."""
+    require_folder(folder)
+    parts = _folders(folder)
+    if not parts:
+        raise DataError(f"{folder}: there are no part folders; masks must lie in PART/train/CLASS/")
+    files_of_part = [Path(path).with_suffix(".png") for names in files.values() for path in _paths(names)]
+    for part in parts:
+        if not any((folder / part / file).exists() for file in files_of_part):
+            raise DataError(f"{folder / part}: there is no mask for any image; the first would be '{files_of_part[0]}'")
+    return MaskFolders({part: folder / part for part in parts})

@@ -1,0 +1,52 @@
+"""A picture of what a data set is: images of some classes, and the concepts that are true of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.data.toybirds.contact_sheet import contact_sheet
+from ibd.data.toybirds.dataset import ToyBirdsDataset
+from ibd.types import DataSpec
+
+
+def save_overview(data: ImageDataModule, path: str | Path, classes: int = 8, columns: int = 5) -> None:
+    """Write a PNG with training images of some classes and their concepts; for ToyBirds, with masks, too.
+
+    Args:
+        data: any data module.
+        path: where to.
+        classes: how many classes to show.
+        columns: images of each class.
+    """
+    dataset = data.dataset("train")
+    if isinstance(dataset, ToyBirdsDataset):
+        contact_sheet(path, dataset, classes)
+        return
+    shown = min(classes, len(data.spec.class_names))
+    figure = Figure(figsize=(1.5 * columns + 4.5, 1.6 * shown), layout="constrained")
+    axes = figure.subplots(shown, columns + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * columns, 3]})
+    for label in range(shown):
+        members = (dataset.labels == label).nonzero().flatten().tolist()
+        for axis, index in zip(axes[label, :columns], members[:columns], strict=False):
+            axis.imshow(dataset[index].image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        for axis in axes[label]:
+            axis.set_axis_off()
+        _concepts(axes[label, columns], data.spec, dataset, label)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def _concepts(axis: Axes, spec: DataSpec, dataset: ImageDataset, label: int) -> None:
+    """Write a class's name, size and most frequent concepts."""
+    rows = dataset.concepts[dataset.labels == label]
+    share = torch.nanmean(rows, 0)
+    common = [i for i in share.argsort(descending=True).tolist() if float(share[i]) >= 0.5]
+    names = [spec.concept_names[i] + ("" if share[i] == 1 else f" ({100 * float(share[i]):.0f} %)") for i in common]
+    lines = [", ".join(names[i : i + 3]) for i in range(0, min(len(names), 12), 3)]
+    text = f"{spec.class_names[label]}, {len(rows)} training images\n" + "\n".join(lines)
+    axis.text(0, 0.5, text, va="center", fontsize=8)

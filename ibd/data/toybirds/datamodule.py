@@ -1,0 +1,194 @@
+"""`ToyBirds`: the procedural data set, ready for training."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from ibd.data.base import ImageDataModule, Split
+from ibd.data.toybirds.annotation import Annotator
+from ibd.data.toybirds.classes import Structure, capacity, make_classes
+from ibd.data.toybirds.dataset import Pictures, ToyBirdsDataset
+from ibd.data.toybirds.parts import PARTS, check_parts
+from ibd.data.toybirds.presets import PRESETS, PresetName, TagChoice, one_of, within
+from ibd.data.toybirds.sampling import Draws, TagMode, sample_scene, sample_tag
+from ibd.data.toybirds.scene import Scene
+from ibd.data.toybirds.vocabulary import Absent, Concepts
+from ibd.errors import ConfigError
+from ibd.types import DataSpec, groups_of
+
+TagTest = Literal["aligned", "absent", "flipped"]
+ToyAugment = Literal["none", "flip"]
+
+
+class ToyBirds(ImageDataModule):
+    """Birds made of five parts in 26 variants, rendered on the fly, with a ground truth for explanations.
+
+    Image i of a split depends on (seed, split, i) alone. Labels hold one class, so `part_drop` only removes parts
+    that the class can be told without; what is consistent with any other bird is `classes.consistent`.
+
+    Args:
+        preset: defaults for what follows: tiny (32 px, learnt in seconds), small, standard, wide (50 classes), hard
+            (128 px, much clutter) or hans (a tag goes with the class: a shortcut).
+        image_size: side of the images in pixels, 32 or more.
+        structure: what tells the classes: combinations of all parts (random), one part (single), two parts together
+            (double), or two parts of which neither says anything alone (xor).
+        num_classes: number of classes, 2 or more.
+        train_size: number of training images.
+        val_size: number of validation images.
+        test_size: number of test images.
+        concepts: one concept per variant (`wing::red_oval`, 26) or per colour and shape (`wing_colour::red`, 22).
+        absent: what the concepts of a removed or hidden part are: 0 (zero) or unknown (ignore).
+        min_visible: a part of which a smaller share than this can be seen, because of occluders, counts as hidden.
+        drop_concept_part: a part that gets no concepts, so that the concepts do not determine the class.
+        concept_noise: probability that a training image's concept group says another of its values.
+        concept_missing: probability that a concept of a training image is unknown.
+        label_noise: probability that a training image is labelled as another class.
+        redraw: probability that a part which does not decide the class is re-drawn for each image (0 ties it to the
+            class, so that concepts are correlated; 1 makes it independent); default 0 for random, else 1.
+        deciding_parts: the parts that decide the class; by default wing or tail, or tail and wing, or for random all
+            (with `redraw` the fewest that suffice).
+        min_distance: number of parts in which any two classes of the structure random differ at least.
+        class_seed: seed of the definition of the classes, which `seed` leaves alone.
+        rotation: birds are turned by up to so many degrees either way.
+        scale: size of the smallest bird, from 0 to 1, as large as fits.
+        jitter: how much the shapes and colours of the parts vary, 0 for not at all, 1 as usual.
+        distractors: largest number of meaningless shapes behind the bird.
+        occlusion: probability of shapes in front of the bird.
+        tag: a shortcut that goes with the class: a coloured square, a tinted frame, stripes on the background.
+        tag_rho: probability that the tag is the one of the class, in training and validation.
+        tag_test: the tag of the test images: always the one of the class, none, or always another one.
+        part_drop: probability that a training image loses parts at random, of those its class can be told without.
+        augment: flip mirrors half of the training images.
+        masks: give the part masks with every image.
+        cache: keep rendered images in memory, 4 bytes per pixel (64 px, 6000 images: 98 MB).
+        batch_size: images per step and process.
+        num_workers: loader processes; 0 loads in the training process.
+        seed: of the images, the shuffle and the augmentation.
+
+    Raises:
+        ConfigError: an argument is out of its range, or arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        preset: PresetName = "standard",
+        image_size: int | None = None,
+        structure: Structure | None = None,
+        num_classes: int | None = None,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+        concepts: Concepts = "variants",
+        absent: Absent = "zero",
+        min_visible: float = 0.2,
+        drop_concept_part: str | None = None,
+        concept_noise: float = 0.0,
+        concept_missing: float = 0.0,
+        label_noise: float = 0.0,
+        redraw: float | None = None,
+        deciding_parts: list[str] | None = None,
+        min_distance: int = 2,
+        class_seed: int = 0,
+        rotation: float | None = None,
+        scale: float | None = None,
+        jitter: float | None = None,
+        distractors: int | None = None,
+        occlusion: float | None = None,
+        tag: TagChoice | None = None,
+        tag_rho: float | None = None,
+        tag_test: TagTest = "aligned",
+        part_drop: float = 0.0,
+        augment: ToyAugment = "none",
+        masks: bool = False,
+        cache: bool = True,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        one_of("preset", preset, PRESETS)
+        one_of("tag_test", tag_test, get_args(TagTest))
+        one_of("augment", augment, get_args(ToyAugment))
+        within("label_noise", label_noise, 0, 1)
+        within("part_drop", part_drop, 0, 1)
+        self.settings = PRESETS[preset].override(
+            image_size=image_size, structure=structure, num_classes=num_classes,
+            train_size=train_size, val_size=val_size, test_size=test_size,
+            rotation=rotation, scale=scale, jitter=jitter, distractors=distractors, occlusion=occlusion,
+            tag=tag, tag_rho=tag_rho,
+        )  # fmt: skip
+        if tag_test != "aligned" and self.settings.tag == "none":
+            raise ConfigError(f"data.tag_test: '{tag_test}' given, but data.tag is 'none'")
+        self.classes = make_classes(
+            self.settings.structure,
+            num_classes or min(self.settings.num_classes, capacity(self.settings.structure, deciding_parts)),
+            redraw,
+            class_seed,
+            deciding_parts,
+            min_distance,
+        )
+        unlabelled = check_parts([] if drop_concept_part is None else [drop_concept_part])
+        self.annotator = Annotator(
+            concepts,
+            tuple(p for p in PARTS if p not in unlabelled),
+            absent,
+            min_visible,
+            concept_noise,
+            concept_missing,
+        )
+        self.tag_test: TagTest = tag_test
+        self.label_noise, self.part_drop, self.flip = label_noise, part_drop, augment == "flip"
+        self.masks, self.cache = masks, cache
+        self.spec = self._spec()
+        self._material: dict[Split, tuple[Pictures, Tensor]] = {}
+        self._datasets: dict[tuple[Split, bool], ToyBirdsDataset] = {}
+
+    def dataset(self, split: Split, augment: bool = False) -> ToyBirdsDataset:
+        """Return one split; with `augment`, the training images are flipped and lose parts as configured."""
+        augment = augment and split == "train" and (self.flip or self.part_drop > 0)
+        if (split, augment) not in self._datasets:
+            self._datasets[split, augment] = self._make_dataset(split, augment)
+        return self._datasets[split, augment]
+
+    def _make_dataset(self, split: Split, augment: bool) -> ToyBirdsDataset:
+        if split not in self._material:  # with and without augmentation share the rendered images
+            scenes = [self._scene(split, i) for i in range(self._size(split))]
+            pictures = Pictures(scenes, self.settings.image_size, self.cache)
+            self._material[split] = pictures, self.annotator(scenes, split, self.seed)
+        return ToyBirdsDataset(
+            split,
+            *self._material[split],
+            self.annotator.concept_parts,
+            self.classes,
+            masks=self.masks,
+            flip=augment and self.flip,
+            part_drop=self.part_drop if augment else 0.0,
+            absent=self.annotator.absent_value,
+        )
+
+    def _size(self, split: Split) -> int:
+        return {"train": self.settings.train_size, "val": self.settings.val_size, "test": self.settings.test_size}[
+            split
+        ]
+
+    def _scene(self, split: Split, index: int) -> Scene:
+        scene = sample_scene(self.classes, self.settings, self.seed, split, index)
+        count = len(self.classes.names)
+        if self.settings.tag != "none":
+            mode: TagMode = self.tag_test if split == "test" else "rho"
+            draws = Draws(self.seed, split, index, "tag")
+            scene = scene.set_tag(sample_tag(draws, self.settings.tag, scene.cls, count, mode, self.settings.tag_rho))
+        if split == "train" and self.label_noise:
+            draws = Draws(self.seed, split, index, "label")
+            if draws.chance(self.label_noise):
+                scene = dataclasses.replace(scene, label=(scene.cls + 1 + draws.below(count - 1)) % count)
+        return scene
+
+    def _spec(self) -> DataSpec:
+        names = self.annotator.names
+        groups = groups_of(names)
+        size = self.settings.image_size
+        return DataSpec(self.classes.names, names, groups, tuple(groups), PARTS, (size, size))

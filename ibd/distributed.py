@@ -1,0 +1,24 @@
+"""The few collectives that models need. Each is the identity in a single process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as differentiable
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Return the sum of `value` over all processes; gradients flow back to every one of them."""
+    if world_size() == 1:
+        return value
+    if torch.is_grad_enabled() and value.requires_grad:
+        return differentiable.all_reduce(value)  # type: ignore[no-any-return, no-untyped-call]
+    total = value.clone()
+    dist.all_reduce(total)
+    return total

@@ -1,0 +1,52 @@
+"""The errors a user can cause. Each message is one line: what was wrong, where, what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IbdError(Exception):
+    """Base of every error that is the user's to mend; the command line prints it and exits with 2."""
+
+
+class ConfigError(IbdError):
+    """A configuration file, an override or an argument is wrong."""
+
+
+class DataError(IbdError):
+    """The images or their annotations are wrong; the message names the file and, where it has one, the line."""
+
+
+class CheckpointError(IbdError):
+    """A run folder or checkpoint is missing, corrupt or does not fit."""
+
+
+class UnsupportedError(IbdError):
+    """The request is well formed, but this model or machine cannot do it."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:
+    """Return `` Did you mean 'x'?`` for the names nearest to `given`, or, failing that, the allowed names.
+
+    Args:
+        given: what the user wrote.
+        allowed: the names that would have been right.
+        limit: the most suggestions to make.
+
+    Returns:
+        A sentence that begins with a space, so that it can be appended to a message; empty if nothing is allowed.
+    """
+    names = list(allowed)
+    lowered = {name.lower(): name for name in names}
+    near = [lowered[key] for key in difflib.get_close_matches(given.lower(), lowered, n=limit, cutoff=0.6)]
+    if not near:  # a value without its group, or half a name: `red` for `wing_colour::red`
+        near = [name for name in names if given and given.lower() in name.lower()][:limit]
+    if len(near) == 1:
+        return f" Did you mean '{near[0]}'?"
+    if near:
+        return " Did you mean one of: " + ", ".join(f"'{name}'" for name in near) + "?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+    return f" Known: {shown}."

@@ -1,0 +1,133 @@
+"""Reading runs and checkpoints. RUN is a run folder, a folder of runs, or a checkpoint file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from ibd import config as configuration
+from ibd import registry
+from ibd.errors import CheckpointError, ConfigError, did_you_mean
+
+MODEL_KEY = "ibd_model"
+"""The checkpoint entry that names the Lightning module's class."""
+
+
+def find_run(run: str | Path) -> Path:
+    """Return the run folder that `run` means: itself, or the newest run below it.
+
+    Raises:
+        CheckpointError: there is no such folder, or no run in it.
+    """
+    path = Path(run)
+    if not path.exists():
+        siblings = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise CheckpointError(f"no run '{run}'." + (did_you_mean(str(path), siblings) if siblings else ""))
+    if path.is_file():
+        return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if (path / "config.yaml").exists() or (path / "checkpoints").is_dir():
+        return path
+    runs = sorted(p.parent for p in path.glob("*/checkpoints"))
+    if not runs:
+        raise CheckpointError(f"'{run}' is no run folder: it holds neither config.yaml nor checkpoints/")
+    return runs[-1]
+
+
+def find_checkpoint(run: str | Path, which: str = "best") -> Path:
+    """Return the checkpoint file that `run` means.
+
+    Args:
+        run: a checkpoint file, a run folder, or a folder of runs (its newest is taken).
+        which: "best" or "last"; where a run has only the other one, that is returned.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    folder = find_run(path) / "checkpoints"
+    for name in (which, "best", "last"):
+        if (folder / f"{name}.ckpt").is_file():
+            return folder / f"{name}.ckpt"
+    raise CheckpointError(f"'{run}' has no checkpoint yet: it stopped before its first epoch had ended")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, on the CPU, without running any code stored in it.
+
+    Raises:
+        CheckpointError: the file is missing, corrupt, or no Lightning checkpoint.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint '{path}'") from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"'{path}' is not a readable checkpoint ({reason[0][:120] if reason else type(error).__name__})"
+        ) from None
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"'{path}' is not a checkpoint of a run: it has no 'state_dict'")
+    return content
+
+
+def load_model(run: str | Path, which: str = "best") -> Any:
+    """Return the trained Lightning module of a run, in evaluation mode, on the CPU.
+
+    Args:
+        run: a run folder, a folder of runs (its newest is taken), a checkpoint file, or what ``ibd.fit`` returned.
+        which: "best" (by the monitored validation metric) or "last".
+
+    Returns:
+        A ``Baseline``, ``ConceptBottleneck``, ...: its ``predict`` is the entrance to using it.
+
+    Raises:
+        CheckpointError: it is missing, corrupt, not one of ours, or does not fit the installed version.
+    """
+    path = find_checkpoint(getattr(run, "folder", run), which)
+    content = read_checkpoint(path)
+    if MODEL_KEY not in content:
+        raise CheckpointError(f"'{path}' was not written by ibd: it does not say which model it holds")
+    try:
+        module = registry.resolve("models", content[MODEL_KEY])(**content["hyper_parameters"])
+        module.load_state_dict(content["state_dict"])
+    except (ConfigError, TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise CheckpointError(f"'{path}' does not fit this version of ibd ({reason})") from error
+    return module.eval()
+
+
+def build_data(block: Any) -> Any:
+    """Return the data module of a config's ``data:`` block; mistakes in the data are found here."""
+    return configuration.build("datasets", block)
+
+
+def load_data(file: str | Path, *overrides: str) -> Any:
+    """Return the data module of a config file."""
+    return build_data(configuration.load_config(file, *overrides).data)
+
+
+def load_run(run: str | Path, *overrides: str, which: str = "best") -> tuple[Any, Any]:
+    """Return the trained model of a run, and the data module that it was trained on.
+
+    Args:
+        run: a run folder, or a checkpoint in one.
+        overrides: ``key=value`` changes to the run's config, such as ``"data.root=/elsewhere"``.
+        which: "best" or "last".
+
+    Raises:
+        CheckpointError: the run has no config, or its data now has other classes or concepts.
+    """
+    model = load_model(run, which)
+    file = find_run(run) / "config.yaml"
+    if not file.exists():
+        raise CheckpointError(f"'{run}' has no config.yaml beside it, which says what data it was trained on")
+    data = load_data(file, *overrides)
+    if data.spec.class_names != model.spec.class_names or data.spec.concept_names != model.spec.concept_names:
+        raise CheckpointError(f"'{run}' was trained on other classes or concepts than the data now has")
+    return model, data

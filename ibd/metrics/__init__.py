@@ -1,0 +1,1 @@
+"""Metrics: torchmetrics classes over pure functions. They know nothing of our models."""

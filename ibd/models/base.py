@@ -1,0 +1,126 @@
+"""The one shape of every network here: image -> named units -> logits."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones.base import Backbone
+from ibd.errors import ConfigError, did_you_mean
+from ibd.types import Output, Units
+
+Values = Mapping[str | int, float | str | Tensor]
+
+
+class InterpretableNetwork(nn.Module, abc.ABC):
+    """A classifier whose logits are computed from units that a person can name.
+
+    Shapes: B images, U units, C classes, h x w the feature map.
+
+    Attributes:
+        unit_kind: what a unit is: "concept", "prototype", "axis" or "channel".
+        unit_names: the U names.
+        unit_groups: group name -> indices of its units.
+        class_names: the C names.
+        backbone: turns images into feature maps.
+        additive: whether ``logits == bias + contributions.sum(1)`` holds exactly.
+    """
+
+    unit_kind: str
+    additive: bool = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        unit_names: Sequence[str],
+        class_names: Sequence[str],
+        unit_groups: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.unit_names = list(unit_names)
+        self.class_names = list(class_names)
+        self.unit_groups = {name: list(indices) for name, indices in (unit_groups or {}).items()}
+
+    @abc.abstractmethod
+    def encode(self, image: Tensor) -> Units:
+        """Turn (B, 3, H, W) images in [0, 1] into units: the one pass of the backbone."""
+
+    @abc.abstractmethod
+    def decode(self, units: Units) -> Tensor:
+        """Turn units into (B, C) logits, without the backbone."""
+
+    @abc.abstractmethod
+    def edit(self, units: Units, values: Values) -> Units:
+        """Return `units` with some of them set, ready to be decoded again.
+
+        Args:
+            units: what `encode` returned.
+            values: unit name or index -> value for all images, or a (B,) tensor of one value per image.
+
+        Raises:
+            ConfigError: an unknown unit, or a value that the unit cannot take.
+        """
+
+    @abc.abstractmethod
+    def contributions(self, units: Units) -> Tensor:
+        """Return how much each unit adds to each class logit: (B, U, C)."""
+
+    @abc.abstractmethod
+    def bias(self) -> Tensor:
+        """Return the (C,) logits that no unit accounts for."""
+
+    @abc.abstractmethod
+    def readable(self, units: Units) -> Tensor:
+        """Return the (B, U) values that a person reads, such as a concept's probability."""
+
+    def forward(self, image: Tensor) -> Output:
+        """Return logits and units of (B, 3, H, W) images in [0, 1]."""
+        units = self.encode(image)
+        return Output(self.decode(units), units)
+
+    def unit_index(self, key: str | int) -> int:
+        """Return the index of a unit given by name or index.
+
+        Raises:
+            ConfigError: there is no such unit; the message names the nearest ones.
+        """
+        if isinstance(key, int):
+            if not 0 <= key < len(self.unit_names):
+                raise ConfigError(f"no {self.unit_kind} {key}: there are {len(self.unit_names)}, counted from 0")
+            return key
+        if key not in self.unit_names:
+            raise ConfigError(f"unknown {self.unit_kind} '{key}'.{did_you_mean(key, self.unit_names)}")
+        return self.unit_names.index(key)
+
+    def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
+        """Return index -> value; ``{"group": "member"}`` is short for ``{"group::member": 1}``.
+
+        Raises:
+            ConfigError: an unknown unit or group member, a value that is no number, or a unit given twice.
+        """
+        resolved: dict[int, float | Tensor] = {}
+        for key, value in values.items():
+            if isinstance(value, str):
+                if key not in self.unit_groups:
+                    known = did_you_mean(str(key), self.unit_groups)
+                    raise ConfigError(f"'{key}={value}': a number is needed, or a group and its member.{known}")
+                key, value = f"{key}::{value}", 1.0
+            index = self.unit_index(key)
+            if index in resolved:
+                raise ConfigError(f"{self.unit_kind} '{self.unit_names[index]}' is given twice")
+            resolved[index] = value if isinstance(value, Tensor) else float(value)
+        return resolved
+
+
+def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
+    """Return activation (B, U) times weight (C, U) as (B, U, C): what each unit adds to each logit."""
+    return activation.unsqueeze(2) * weight.t().unsqueeze(0)
+
+
+def spatial_mean(maps: Tensor) -> Tensor:
+    """Return the mean of (B, U, h, w) maps over positions, in float32 or better: exactly what a score is."""
+    return maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((2, 3))

@@ -1,0 +1,55 @@
+"""The plain CNN: backbone, spatial mean, linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones.base import Backbone
+from ibd.models.base import InterpretableNetwork, Values, linear_contributions, spatial_mean
+from ibd.types import Units
+
+
+class BaselineNetwork(InterpretableNetwork):
+    """Global average pooling and a linear layer, so that CAM (Zhou et al. 2016) is its exact decomposition.
+
+    Its units are the D channels of the last feature map; they have no meaning that a person gave them.
+    """
+
+    unit_kind = "channel"
+
+    def __init__(self, backbone: Backbone, class_names: Sequence[str]) -> None:
+        names = [f"channel {index}" for index in range(backbone.out_channels)]
+        super().__init__(backbone, names, class_names)
+        self.head = nn.Linear(backbone.out_channels, len(class_names))
+
+    def encode(self, image: Tensor) -> Units:
+        """Turn (B, 3, H, W) images into channel activations."""
+        maps = self.backbone(image)
+        return Units(spatial_mean(maps), maps)
+
+    def decode(self, units: Units) -> Tensor:
+        """Turn channel activations into (B, C) logits, in float32 also under autocast."""
+        with torch.autocast(units.scores.device.type, enabled=False):
+            return self.head(units.scores.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+
+    def edit(self, units: Units, values: Values) -> Units:
+        """Set channels to an activation: ``{"channel 17": 0}`` switches it off."""
+        scores = units.scores.clone()
+        for index, value in self.resolve_values(values).items():
+            scores[:, index] = value
+        return Units(scores, units.maps, units.state)
+
+    def contributions(self, units: Units) -> Tensor:
+        """Return activation times weight, (B, D, C)."""
+        return linear_contributions(units.scores, self.head.weight)
+
+    def bias(self) -> Tensor:
+        """Return the (C,) bias of the linear layer."""
+        return self.head.bias
+
+    def readable(self, units: Units) -> Tensor:
+        """Return the pooled activations, (B, D)."""
+        return units.scores

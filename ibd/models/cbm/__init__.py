@@ -1,0 +1,1 @@
+"""The concept bottleneck model of Koh et al. 2020."""

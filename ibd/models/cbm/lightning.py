@@ -1,0 +1,157 @@
+"""Training of concept bottleneck models: independent, sequential or joint (Koh et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+
+from ibd.backbones import build_backbone
+from ibd.config import Block
+from ibd.data.base import ImageDataModule
+from ibd.errors import ConfigError
+from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
+from ibd.models.cbm.finish import fit_head, read_split
+from ibd.models.cbm.losses import Imbalance, concept_loss, imbalance_ratio, joint_loss
+from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
+from ibd.models.lightning import InterpretableModule
+from ibd.types import Batch, DataSpec, Output
+
+Regime = Literal["independent", "sequential", "joint"]
+
+
+class ConceptBottleneck(InterpretableModule):
+    """A concept bottleneck model: concepts from the image, the class from the concepts alone.
+
+    Args:
+        spec: concepts, classes and image size of the data, as a `DataSpec` or its plain values.
+        backbone: feature extractor: its name, and its own options.
+        regime: "joint" trains everything together; "sequential" trains the concepts, then the head on what they
+            predict; "independent" trains the head on the true concepts.
+        bottleneck: what the head reads: concept "probabilities", "logits", or "hard" zeros and ones.
+        head: "linear" (its contributions add up to the logit exactly) or "mlp".
+        hidden_units: width of the hidden layer of an "mlp" head.
+        concept_weight: lambda, the weight of each concept's loss beside the class loss ("joint" only).
+        normalize_loss: divide the joint loss by 1 + lambda K, as the published code does.
+        imbalance: "concept" weighs concept j by n0/n1 as published; "pos_weight" weighs its positives only; "none".
+        softmax_groups: exclusive concept groups to be predicted by a softmax over the group.
+        head_epochs: passes over the training set when the head is fitted by itself (not "joint").
+        head_lr: learning rate of that fit.
+        head_weight_decay: weight decay of that fit.
+        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+    """
+
+    registry_name = "cbm"
+    network: ConceptBottleneckNetwork
+    ratio: Tensor
+
+    def __init__(
+        self,
+        spec: DataSpec | dict[str, Any],
+        backbone: Annotated[dict[str, Any], Block("backbones")],
+        regime: Regime = "joint",
+        bottleneck: Bottleneck = "probabilities",
+        head: Literal["linear", "mlp"] = "linear",
+        hidden_units: int = 128,
+        concept_weight: float = 0.01,
+        normalize_loss: bool = True,
+        imbalance: Imbalance = "concept",
+        softmax_groups: list[str] | None = None,
+        head_epochs: int = 200,
+        head_lr: float = 0.01,
+        head_weight_decay: float = 5e-5,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:
+        spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
+        if regime == "independent" and bottleneck == "logits":
+            raise ConfigError(
+                "model.bottleneck: 'logits' does not go with model.regime 'independent', whose head learns from true "
+                "zeros and ones: 'probabilities' or 'hard' is needed"
+            )
+        if concept_weight < 0:
+            raise ConfigError(f"model.concept_weight: {concept_weight} given, 0 or more is needed")
+        options: dict[str, Any] = {
+            "bottleneck": bottleneck,
+            "head": head,
+            "hidden_units": hidden_units,
+            "softmax_groups": list(softmax_groups or []),
+        }
+        super().__init__(spec, ConceptBottleneckNetwork(build_backbone(backbone), spec, **options), optimizer)
+        self.regime, self.concept_weight, self.normalize_loss = regime, concept_weight, normalize_loss
+        self.imbalance: Imbalance = imbalance
+        self.head_settings = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
+        self.register_buffer("ratio", torch.ones(len(spec.concept_names)))
+        if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
+            self.monitor = ("val/concept_auroc", "max")
+        self.save_plain(
+            backbone=backbone,
+            **options,
+            regime=regime,
+            concept_weight=concept_weight,
+            normalize_loss=normalize_loss,
+            imbalance=imbalance,
+            head_epochs=head_epochs,
+            head_lr=head_lr,
+            head_weight_decay=head_weight_decay,
+            optimizer=optimizer,
+        )
+
+    def build_metrics(self) -> dict[str, MetricCollection]:
+        """Return the class metrics, and the accuracy and AUROC of the concepts."""
+        concept = MetricCollection({"concept_accuracy": ConceptAccuracy(), "concept_auroc": ConceptAUROC()})
+        return {**super().build_metrics(), "concept": concept}
+
+    def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return (predictions, targets) for the class and the concept metrics."""
+        probability = self.network.probabilities(output.units.scores)
+        return {**super().metric_inputs(output, batch), "concept": (probability, batch.concepts)}
+
+    def setup(self, stage: str) -> None:
+        """Count how often each concept holds in the training set."""
+        if stage == "fit":
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.ratio = imbalance_ratio(data.dataset("train").concepts).to(self.device)
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the class loss, the concept loss, and what is minimised.
+
+        Outside of "joint" no gradient goes from the class to the concepts: the head learns along on what the concepts
+        predict ("sequential") or on the truth ("independent"), so that the accuracy can be watched and an interrupted
+        run is of use; `finish` fits it anew on the trained concepts.
+        """
+        scores = output.units.scores
+        groups = self.network.softmax_groups
+        concept = concept_loss(scores, batch.concepts, self.ratio, self.imbalance, groups)
+        if self.regime == "joint":
+            task = F.cross_entropy(output.logits, batch.label)
+            loss = joint_loss(task, concept, self.concept_weight, scores.shape[1], self.normalize_loss)
+        else:
+            activation = self.network.activation(scores.detach())
+            if self.regime == "independent":
+                activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
+            task = F.cross_entropy(self.network.classify(activation), batch.label)
+            loss = concept / scores.shape[1] + task
+        return {"loss": loss, "class_loss": task, "concept_loss": concept / scores.shape[1]}
+
+    @torch.no_grad()
+    def finish(self, data: ImageDataModule) -> dict[str, float]:
+        """Store the training percentiles of the concept logits; outside of "joint", fit the head.
+
+        One pass over the un-augmented training images, one over the validation images.
+
+        Returns:
+            The head's accuracy on the validation split, where it was fitted.
+        """
+        self.use_fast_layout()
+        self.eval()
+        train = read_split(self, data, "train")
+        low, high = np.percentile(train.scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
+        self.network.low.copy_(torch.from_numpy(low))
+        self.network.high.copy_(torch.from_numpy(high))
+        if self.regime == "joint":
+            return {}
+        return fit_head(self.network, train, read_split(self, data, "val"), self.regime, **self.head_settings)

@@ -1,0 +1,191 @@
+"""The concept bottleneck network: image -> concept maps -> concept logits -> class logits (Koh et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ibd.backbones.base import Backbone
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.models.base import InterpretableNetwork, Values, linear_contributions, spatial_mean
+from ibd.types import DataSpec, Units
+
+Bottleneck = Literal["probabilities", "logits", "hard"]
+
+CERTAIN = 30.0
+"""The logit that stands for a certain truth value: its sigmoid is exactly 1 in float32, and 9e-14 when negated."""
+
+
+class ConceptBottleneckNetwork(InterpretableNetwork):
+    """A concept's logit is exactly the mean of its map; the classes see nothing but the concepts.
+
+    Args:
+        backbone: feature extractor with D channels.
+        spec: names the K concepts, their groups and the C classes.
+        bottleneck: what the head reads of the concept logits: their "probabilities", the "logits" themselves, or
+            "hard" zeros and ones (with the straight-through gradient).
+        head: "linear", or "mlp" with one hidden layer.
+        hidden_units: width of the hidden layer of an "mlp" head.
+        softmax_groups: exclusive groups whose probabilities are a softmax over the group.
+
+    Attributes:
+        low, high: (K,) the 5th and 95th percentile of each concept's logit over the training images, which stand
+            for "absent" and "present" where the bottleneck is logits; NaN until training has ended.
+    """
+
+    unit_kind = "concept"
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        spec: DataSpec,
+        bottleneck: Bottleneck = "probabilities",
+        head: Literal["linear", "mlp"] = "linear",
+        hidden_units: int = 128,
+        softmax_groups: Sequence[str] = (),
+    ) -> None:
+        super().__init__(backbone, spec.concept_names, spec.class_names, spec.concept_groups)
+        count, classes = len(spec.concept_names), len(spec.class_names)
+        if count == 0:
+            raise ConfigError("a concept bottleneck needs concepts, and this data has none (no concepts.csv?)")
+        for name in softmax_groups:
+            if name not in spec.exclusive_groups:
+                known = did_you_mean(name, spec.exclusive_groups) or " This data has no exclusive group."
+                raise ConfigError(f"model.softmax_groups: '{name}' is no exclusive group of this data.{known}")
+        self.bottleneck = bottleneck
+        self.softmax_groups = [list(spec.concept_groups[name]) for name in softmax_groups]
+        self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
+        self.concepts = nn.Conv2d(backbone.out_channels, count, kernel_size=1)
+        self.additive = head == "linear"
+        self.head: nn.Module = (
+            nn.Linear(count, classes)
+            if head == "linear"
+            else nn.Sequential(nn.Linear(count, hidden_units), nn.ReLU(), nn.Linear(hidden_units, classes))
+        )
+        self.register_buffer("low", torch.full((count,), torch.nan))
+        self.register_buffer("high", torch.full((count,), torch.nan))
+
+    def encode(self, image: Tensor) -> Units:
+        """Turn (B, 3, H, W) images into concept logits (B, K) and their maps (B, K, h, w)."""
+        maps = self.concepts(self.backbone(image))
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        return Units(spatial_mean(maps), maps)
+
+    def decode(self, units: Units) -> Tensor:
+        """Turn concept logits into (B, C) class logits, in float32 also under autocast."""
+        return self.classify(self.activation(units.scores))
+
+    def classify(self, activation: Tensor) -> Tensor:
+        """Apply the head to what passes the bottleneck: (..., K) -> (..., C)."""
+        with torch.autocast(activation.device.type, enabled=False):
+            return self.head(activation)  # type: ignore[no-any-return]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return concept probabilities (..., K) of concept logits (..., K)."""
+        probability = logits.sigmoid()
+        for group in self.softmax_groups:
+            probability = probability.index_copy(
+                -1, torch.tensor(group, device=logits.device), logits[..., group].softmax(-1)
+            )
+        return probability
+
+    def activation(self, logits: Tensor) -> Tensor:
+        """Return what the head reads, (..., K), of concept logits (..., K)."""
+        if self.bottleneck == "logits":
+            return logits
+        probability = self.probabilities(logits)
+        if self.bottleneck == "probabilities":
+            return probability
+        hard = (probability > 0.5).to(probability.dtype)
+        return hard + (probability - probability.detach())  # straight-through: the value of hard, the other's gradient
+
+    def truth_logits(self, logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+        """Return concept logits that say `truth` where it is `known`.
+
+        The translation is the published one: for a bottleneck of logits ``(1 - c) P5 + c P95`` with the training
+        percentiles of each concept (Koh et al. 2020, section 3), else the logit whose probability is c.
+
+        Args:
+            logits: (..., K) as predicted.
+            truth: (..., K) in [0, 1]; ignored where not known.
+            known: (..., K) bool.
+
+        Raises:
+            UnsupportedError: the bottleneck is logits and the checkpoint has no training percentiles.
+        """
+        if self.bottleneck == "logits":
+            if self.low.isnan().any():
+                raise UnsupportedError(
+                    "this checkpoint has no training percentiles, which stand for true and false where the bottleneck "
+                    "is logits: its run was killed before it ended; continue it with `ibd fit resume=RUN`"
+                )
+            return torch.where(known, self.low + truth * (self.high - self.low), logits)
+        result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
+        for group in self.softmax_groups:
+            edited = _softmax_truth(logits[..., group], truth[..., group], known[..., group])
+            result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
+        return result
+
+    def edit(self, units: Units, values: Values) -> Units:
+        """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
+
+        Raises:
+            ConfigError: an unknown concept, a value outside of [0, 1], or two concepts of an exclusive group set to 1.
+        """
+        resolved = self.resolve_values(values)
+        truth = torch.zeros_like(units.scores)
+        known = torch.zeros_like(units.scores, dtype=torch.bool)
+        for index, value in resolved.items():
+            column = torch.as_tensor(value, dtype=truth.dtype, device=truth.device).expand(len(truth))
+            if not bool(((column >= 0) & (column <= 1)).all()):
+                raise ConfigError(
+                    f"concept '{self.unit_names[index]}' is set to {value}: a truth value from 0 to 1 is needed"
+                )
+            truth[:, index], known[:, index] = column, True
+        for group in self.exclusive_groups:
+            present = (truth[:, group] == 1) & known[:, group]
+            if bool((present.sum(1) > 1).any()):
+                names = " and ".join(self.unit_names[i] for i in group if i in resolved and bool(truth[:, i].max() == 1))
+                raise ConfigError(f"{names} exclude each other: at most one of them can be 1")
+            known[:, group] |= present.any(1, keepdim=True)  # the siblings of a 1 become 0, the value truth has there
+        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
+
+    def contributions(self, units: Units) -> Tensor:
+        """Return what each concept adds to each class logit, (B, K, C).
+
+        Exact for a linear head. For an MLP head the entry is the drop of the logit when that concept alone is set to
+        zero in the bottleneck; these do not add up to the logit (`additive` is False).
+        """
+        activation = self.activation(units.scores)
+        if isinstance(self.head, nn.Linear):
+            return linear_contributions(activation, self.head.weight)
+        count = activation.shape[1]
+        without = activation.unsqueeze(1) * (1 - torch.eye(count, device=activation.device, dtype=activation.dtype))
+        return self.classify(activation).unsqueeze(1) - self.classify(without)
+
+    def bias(self) -> Tensor:
+        """Return the (C,) logits of an empty bottleneck."""
+        return self.classify(self.low.new_zeros(len(self.unit_names)))
+
+    def readable(self, units: Units) -> Tensor:
+        """Return the concept probabilities, (B, K)."""
+        return self.probabilities(units.scores)
+
+
+def _softmax_truth(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Return logits of a softmax group, (..., G), whose probabilities are `truth` where known.
+
+    What is left of the probability is shared by the others in the proportions predicted.
+    """
+    tiny = torch.finfo(logits.dtype).tiny
+    told = torch.where(known, truth, 0.0)
+    left = (1 - told.sum(-1, keepdim=True)).clamp(min=0)
+    others = F.log_softmax(logits.masked_fill(known, -torch.inf), -1)  # NaN only where all are known, and then unused
+    edited = torch.where(known, told.clamp(min=tiny).log(), others + left.clamp(min=tiny).log())
+    return torch.where(known.any(-1, keepdim=True), edited, logits)

@@ -1,0 +1,236 @@
+"""What the training of every model shares: steps, metrics, optimiser, prediction."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from ibd.backbones import prefers_channels_last
+from ibd.data.base import ImageDataModule
+from ibd.data.images import read_image
+from ibd.data.transforms import eval_transform
+from ibd.errors import DataError
+from ibd.io import MODEL_KEY
+from ibd.models.base import InterpretableNetwork
+from ibd.models.optimizer import OptimizerSettings, build_optimizer, build_schedule
+from ibd.models.prediction import Prediction
+from ibd.types import Batch, DataSpec, Output
+
+UNFINISHED_KEY = "ibd_unfinished"
+"""The checkpoint entry with what `InterpretableModule.finish` replaced, for a training that is continued."""
+
+Images = Tensor | str | Path | Sequence[str | Path]
+
+
+class InterpretableModule(pl.LightningModule, abc.ABC):
+    """A network with its losses, metrics and optimiser.
+
+    A subclass builds `network` and `metrics`, and says in `losses` what is minimised.
+
+    Attributes:
+        network: the pure network.
+        spec: what it knows of its data.
+        metrics: torchmetrics collections by ``{split}_{kind}``.
+        monitor: name and direction ("min" or "max") of the validation metric that picks the best checkpoint.
+    """
+
+    config_excludes = ("spec", "optimizer")
+    registry_name: str
+    network: InterpretableNetwork
+    monitor: tuple[str, str] = ("val/accuracy", "max")
+
+    def __init__(self, spec: DataSpec, network: InterpretableNetwork, optimizer: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.network = network
+        self.optimizer_settings = OptimizerSettings(**(optimizer or {}))
+        kinds = self.build_metrics()
+        self.metrics = nn.ModuleDict(  # the underscores keep clear of nn.Module's own `train`
+            {f"{split}_{kind}": m.clone(f"{split}/") for split in ("train", "val", "test") for kind, m in kinds.items()}
+        )
+
+    def save_plain(self, backbone: dict[str, Any], **hyper_parameters: Any) -> None:
+        """Save what rebuilds this module, as plain values.
+
+        Initial weights are left out: a checkpoint holds the weights, and must load where those files are not.
+        """
+        architecture = {key: value for key, value in backbone.items() if key not in ("weights", "init_from")}
+        self.save_hyperparameters({"spec": self.spec.to_dict(), "backbone": architecture, **hyper_parameters})
+
+    def build_metrics(self) -> dict[str, MetricCollection]:
+        """Return the metrics of one split, by kind; `metric_inputs` says what each kind is updated with."""
+        classes = len(self.spec.class_names)
+        return {
+            "class": MetricCollection(
+                {
+                    "accuracy": MulticlassAccuracy(classes, average="micro"),
+                    "balanced_accuracy": MulticlassAccuracy(classes, average="macro"),
+                }
+            )
+        }
+
+    def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the (predictions, targets) of each kind of metric."""
+        return {"class": (output.logits, batch.label)}
+
+    @abc.abstractmethod
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms to log, among them "loss", which is minimised."""
+
+    def finish(self, data: ImageDataModule) -> dict[str, float]:
+        """Complete a trained model before it is saved for good; runs in one process, without a trainer.
+
+        Returns:
+            Figures to log.
+        """
+        return {}
+
+    def forward(self, image: Tensor) -> Output:
+        """Return logits and units of (B, 3, H, W) images in [0, 1]."""
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return self.network(image)  # type: ignore[no-any-return]
+
+    channels_last = False
+
+    def use_fast_layout(self) -> None:
+        """Lay the backbone's weights out as is fastest on the current device."""
+        self.channels_last = prefers_channels_last(self.network.backbone, self.device)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        self.network.backbone.to(memory_format=layout)  # type: ignore[call-overload]
+
+    def on_fit_start(self) -> None:
+        """Choose the memory layout, once the weights are on their device."""
+        self.use_fast_layout()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, logging its terms."""
+        output: Output = self(batch.image)
+        terms = self.losses(output, batch)
+        self._update_metrics(output, batch, "train")
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
+        return terms["loss"]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training metrics of the epoch, and the learning rate it ended with."""
+        self._log_metrics("train")
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        batch = batch.select(batch.index >= 0)  # padding that evens out the processes' shares is not counted
+        if len(batch):
+            output: Output = self(batch.image)
+            self._update_metrics(output, batch, split)
+            terms = {f"{split}/{name}": value for name, value in self.losses(output, batch).items()}
+            self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+
+    def _update_metrics(self, output: Output, batch: Batch, split: str) -> None:
+        detached = Output(output.logits.detach(), output.units.detach())
+        for kind, inputs in self.metric_inputs(detached, batch).items():
+            self.metrics[f"{split}_{kind}"].update(*inputs)  # type: ignore[operator]
+
+    def _log_metrics(self, split: str) -> None:
+        for name, metrics in self.metrics.items():
+            if name.startswith(f"{split}_"):
+                self.log_dict(metrics.compute(), prog_bar=split != "train")  # type: ignore[operator]
+                metrics.reset()  # type: ignore[operator]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score a batch of the validation split."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score a batch of the test split."""
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics("test")
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimiser and its schedule from the settings."""
+        settings = self.optimizer_settings
+        optimizer = build_optimizer(self.network, settings)
+        epochs = self.trainer.max_epochs or 1
+        schedule = build_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches), epochs)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down which class can read this checkpoint."""
+        checkpoint[MODEL_KEY] = self.registry_name
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue a training from where it was before it was finished (Lightning calls this on resume)."""
+        checkpoint["state_dict"] |= checkpoint.get(UNFINISHED_KEY, {})
+
+    def read_images(self, paths: Sequence[str | Path]) -> Tensor:
+        """Return image files as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+
+        Raises:
+            DataError: a file is missing or unreadable, or none is given.
+        """
+        if not paths:
+            raise DataError("no image given")
+        to_size = eval_transform(self.spec.image_size, self.spec.resize)
+        return torch.stack([to_size(read_image(path)) for path in paths])
+
+    def predict(self, images: Images) -> Prediction:
+        """Return what the model says of images, as a `Prediction` that can be printed and intervened on.
+
+        Args:
+            images: (B, 3, H, W) or (3, H, W) float tensor in [0, 1] at the training size, or one path, or several.
+                Files may have any size and mode: they are brought to the training size as the validation images were.
+
+        Raises:
+            DataError: an unreadable file, or a tensor of another shape, type or range.
+        """
+        names: list[str] = []
+        if isinstance(images, str | Path):
+            images = [images]
+        if not isinstance(images, Tensor):
+            names = [str(path) for path in images]
+            images = self.read_images(images)
+        images = _checked(images, self.spec.image_size)
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                logits, units = self(images.to(self.device))
+        finally:
+            self.train(training)
+        return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), names)
+
+
+def _checked(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images as (B, 3, H, W), or say what is wrong with them."""
+    if images.ndim == 3:
+        images = images.unsqueeze(0)
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise DataError(f"images have shape {tuple(images.shape)}: (B, 3, {size[0]}, {size[1]}) is needed")
+    if tuple(images.shape[2:]) != tuple(size):
+        raise DataError(
+            f"images are {images.shape[2]} x {images.shape[3]} pixels, the model was trained on {size[0]} x {size[1]}: "
+            "resize them, or give paths"
+        )
+    if not images.is_floating_point():
+        raise DataError(f"images are {images.dtype}: float in [0, 1] is needed (divide uint8 by 255)")
+    if len(images) and not bool((images.min() >= 0) & (images.max() <= 1)):
+        low, high = float(images.min()), float(images.max())
+        raise DataError(f"image values range from {low:.3g} to {high:.3g}: [0, 1] is needed, not normalised")
+    return images

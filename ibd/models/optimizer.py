@@ -1,0 +1,77 @@
+"""The optimiser and its schedule, from plain settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from ibd.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How the weights are stepped.
+
+    Args:
+        name: "adamw", "adam" or "sgd".
+        lr: learning rate (the peak of the "onecycle" schedule).
+        weight_decay: decoupled for "adamw", added to the gradient for the others.
+        momentum: of "sgd".
+        nesterov: Nesterov momentum for "sgd".
+        decay_all: decay biases and normalisation weights too, as older published settings do.
+        schedule: "constant"; "cosine" down to zero; "onecycle" up and down over the whole training (Smith 2018);
+            "step" multiplies by `gamma` every `step_epochs`.
+        warmup: share of the training that "onecycle" rises for.
+        step_epochs: epochs between the falls of "step".
+        gamma: factor of each fall of "step".
+    """
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    nesterov: bool = True
+    decay_all: bool = False
+    schedule: Literal["constant", "cosine", "onecycle", "step"] = "onecycle"
+    warmup: float = 0.25
+    step_epochs: int = 20
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.lr <= 0:
+            raise ConfigError(f"optimizer.lr: {self.lr} given, more than 0 is needed")
+        if not 0 < self.warmup < 1:
+            raise ConfigError(f"optimizer.warmup: {self.warmup} given, a share between 0 and 1 is needed")
+
+
+def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return an optimiser of all parameters of `module`."""
+    decayed = [p for p in module.parameters() if settings.decay_all or p.ndim > 1]
+    plain = [p for p in module.parameters() if not (settings.decay_all or p.ndim > 1)]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}]
+    if plain:
+        groups.append({"params": plain, "weight_decay": 0.0})
+    if settings.name == "sgd":
+        nesterov = settings.nesterov and settings.momentum > 0
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.lr)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: int, total_epochs: int
+) -> lr_scheduler.LRScheduler | None:
+    """Return the schedule to call after every optimiser step, or None for a constant rate."""
+    if settings.schedule == "constant" or total_steps < 2:
+        return None
+    if settings.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
+    if settings.schedule == "step":
+        steps = max(1, total_steps // max(1, total_epochs)) * settings.step_epochs
+        return lr_scheduler.StepLR(optimizer, steps, settings.gamma)
+    return lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=total_steps, pct_start=settings.warmup)

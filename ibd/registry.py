@@ -1,0 +1,120 @@
+"""Names for classes: what a configuration calls ``cbm`` is ``ibd.models.cbm.lightning:ConceptBottleneck``.
+
+Only strings live here, so that looking a name up imports nothing, and no room depends on the rooms to its right.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from typing import Any
+
+from ibd.errors import ConfigError, did_you_mean
+
+_TORCHVISION = """
+    resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d wide_resnet50_2
+    vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    densenet121 densenet161 densenet169 densenet201
+    mobilenet_v3_small mobilenet_v3_large
+    efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_v2_s
+    convnext_tiny convnext_small convnext_base
+""".split()  # noqa: SIM905  # thirty lines as a list
+
+REGISTRY: dict[str, dict[str, str]] = {
+    "models": {
+        "baseline": "ibd.models.baseline.lightning:Baseline",
+        "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
+    },
+    "backbones": {
+        "small_cnn": "ibd.backbones.small:SmallCNN",
+        "cifar_resnet": "ibd.backbones.small:CifarResNet",
+        **dict.fromkeys(_TORCHVISION, "ibd.backbones.torchvision:TorchvisionBackbone"),
+    },
+    "datasets": {
+        "toybirds": "ibd.data.toybirds.datamodule:ToyBirds",
+        "folder": "ibd.data.folder:ConceptFolder",
+        "cub": "ibd.data.cub:CUB",
+    },
+    "explainers": {},
+    "metrics": {},
+}
+"""kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""
+
+SETTINGS: dict[str, str] = {
+    "optimizer": "ibd.models.optimizer:OptimizerSettings",
+    "trainer": "pytorch_lightning:Trainer",
+    "logger": "ibd.training.settings:LoggerSettings",
+    "checkpoint": "ibd.training.settings:CheckpointSettings",
+    "early_stopping": "ibd.training.settings:EarlyStoppingSettings",
+}
+"""The blocks of a configuration that have one class each."""
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of a kind: "models", "backbones", "datasets", "explainers" or "metrics"."""
+    if kind not in REGISTRY:
+        raise ConfigError(f"unknown kind '{kind}'.{did_you_mean(kind, REGISTRY)}")
+    return list(REGISTRY[kind])
+
+
+def locate(kind: str, name: str) -> str:
+    """Return "module:Class" for a name, without importing it.
+
+    Args:
+        kind: "models", "backbones", "datasets", "explainers" or "metrics".
+        name: a registered name, or ``package.module:Class`` for a class of the user's own.
+
+    Raises:
+        ConfigError: nothing goes by that name, or its module does not exist.
+    """
+    known = names(kind)
+    if name in known:
+        return REGISTRY[kind][name]
+    module, colon, _ = name.partition(":")
+    if not colon:
+        own = " A class of your own is written package.module:Class." if "." in name else ""
+        raise ConfigError(f"unknown {kind.removesuffix('s')} '{name}'.{did_you_mean(name, known)}{own}")
+    if not _exists(module):
+        raise ConfigError(f"'{name}': there is no module '{module}'; is its folder on PYTHONPATH?")
+    return name
+
+
+def resolve(kind: str, name: str) -> type[Any]:
+    """Import and return the class that goes by `name`; see `locate`.
+
+    Raises:
+        ConfigError: nothing goes by that name, or its module has no such class.
+    """
+    return load_class(locate(kind, name))
+
+
+def load_class(location: str) -> type[Any]:
+    """Import the class at "module:Class".
+
+    Raises:
+        ConfigError: the module does not exist or has no such class. An error inside the module is not caught.
+    """
+    module_name, _, class_name = location.partition(":")
+    if not _exists(module_name):
+        raise ConfigError(f"'{location}': there is no module '{module_name}'")
+    module = importlib.import_module(module_name)
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
+        raise ConfigError(f"module '{module_name}' has no class '{class_name}'.{did_you_mean(class_name, classes)}")
+    return found
+
+
+def _exists(module: str) -> bool:
+    if module in sys.modules:
+        return True
+    if not all(part.isidentifier() for part in module.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:  # of a parent package; anything that is missing inside it is not ours
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            return False
+        raise

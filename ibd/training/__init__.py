@@ -1,0 +1,1 @@
+"""Running a training from a config: the run folder, loggers, callbacks."""

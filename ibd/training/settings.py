@@ -1,0 +1,78 @@
+"""The options of a run that belong to neither the model nor the data. Their fields are the config's schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ibd.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LoggerSettings:
+    """Where a run is logged. ``metrics.csv`` in the run folder is always written.
+
+    Args:
+        name: "wandb", or "csv" for the run folder alone.
+        mode: of W&B: "auto" is online where an account is configured and offline otherwise; it never asks.
+        project: W&B project.
+        entity: W&B user or team; null takes the account's default.
+        tags: W&B tags.
+        log_model: upload checkpoints as W&B artifacts.
+        figures_every: epochs between figures of a few validation images; 0 draws none.
+        figure_images: how many images these figures show.
+    """
+
+    name: Literal["wandb", "csv"] = "wandb"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "ibd"
+    entity: str | None = None
+    tags: list[str] | None = None
+    log_model: bool = False
+    figures_every: int = 5
+    figure_images: int = 4
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """Which checkpoints are kept: always the last epoch's, and the best one.
+
+    Args:
+        monitor: logged metric that picks the best checkpoint; null takes the model's own (accuracy, or the AUROC of
+            the concepts where these are trained alone).
+        mode: "max" or "min" of that metric; null takes the model's own.
+        every_n_epochs: epochs between checkpoints.
+    """
+
+    monitor: str | None = None
+    mode: Literal["min", "max"] | None = None
+    every_n_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.monitor is not None and self.mode is None:
+            raise ConfigError(f"checkpoint.mode: 'min' or 'max' is needed beside checkpoint.monitor '{self.monitor}'")
+
+
+@dataclass(frozen=True)
+class EarlyStoppingSettings:
+    """When to stop before the last epoch.
+
+    Args:
+        patience: epochs without improvement.
+        min_delta: what counts as improvement.
+        monitor: logged metric to watch; null takes that of the best checkpoint.
+        mode: "max" or "min" of that metric.
+    """
+
+    patience: int = 10
+    min_delta: float = 0.0
+    monitor: str | None = None
+    mode: Literal["min", "max"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.monitor is not None and self.mode is None:
+            raise ConfigError(
+                f"early_stopping.mode: 'min' or 'max' is needed beside early_stopping.monitor '{self.monitor}'"
+            )

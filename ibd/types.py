@@ -1,0 +1,159 @@
+"""The vocabulary that every room shares.
+
+Shapes: B images, C classes, K concepts, P parts, U units, H x W the image, h x w a feature map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Resize = Literal["squash", "crop", "pad"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model must know of its data; travels in every checkpoint as plain values.
+
+    Attributes:
+        class_names: the C classes, in label order.
+        concept_names: the K concepts, by convention ``group::value``.
+        concept_groups: group name -> indices into `concept_names`; every concept is in exactly one group.
+        exclusive_groups: the groups of which at most one concept holds in one image.
+        part_names: the P annotated parts, the order of ``Batch.masks``.
+        image_size: (height, width) that the network is fed with, in pixels.
+        resize: how an image of another size is brought to `image_size` (see ``ibd.data.transforms``).
+    """
+
+    class_names: tuple[str, ...]
+    concept_names: tuple[str, ...] = ()
+    concept_groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    exclusive_groups: tuple[str, ...] = ()
+    part_names: tuple[str, ...] = ()
+    image_size: tuple[int, int] = (224, 224)
+    resize: Resize = "crop"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the specification as lists, dicts, strings and numbers only."""
+        plain = dataclasses.asdict(self)
+        plain["concept_groups"] = {name: list(indices) for name, indices in self.concept_groups.items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> DataSpec:
+        """Rebuild a specification from what `to_dict` returned."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+        values["concept_groups"] = {name: tuple(indices) for name, indices in plain.get("concept_groups", {}).items()}
+        return cls(**values)
+
+
+def groups_of(concept_names: tuple[str, ...] | list[str]) -> dict[str, tuple[int, ...]]:
+    """Return group name -> concept indices by the ``group::value`` convention.
+
+    A name without ``::`` is a group of its own.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(concept_names):
+        groups.setdefault(name.split("::", 1)[0], []).append(index)
+    return {name: tuple(indices) for name, indices in groups.items()}
+
+
+class Sample(NamedTuple):
+    """One item of a dataset: what `collate` stacks into a `Batch`."""
+
+    image: Tensor
+    """(3, H, W) float32 in [0, 1]."""
+    label: int
+    concepts: Tensor
+    """(K,) float32 in [0, 1], NaN where unknown."""
+    index: int
+    """Position in its split."""
+    masks: Tensor | None = None
+    """(P, H, W) bool: the visible pixels of each part."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of images with all that is known of them.
+
+    Attributes:
+        image: (B, 3, H, W) float32 in [0, 1].
+        label: (B,) int64.
+        concepts: (B, K) float32, 0 or 1 (or between, for soft annotations), NaN where unknown.
+        index: (B,) int64 position in the split; -1 marks padding that must not be counted.
+        masks: (B, P, H, W) bool or None.
+    """
+
+    image: Tensor
+    label: Tensor
+    concepts: Tensor
+    index: Tensor
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return int(self.image.shape[0])
+
+    def _map(self, name: str, *args: Any, **kwargs: Any) -> Batch:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Batch(**{k: None if v is None else getattr(v, name)(*args, **kwargs) for k, v in values.items()})
+
+    def to(self, *args: Any, **kwargs: Any) -> Batch:
+        """Move every tensor, as ``Tensor.to`` does (Lightning calls this)."""
+        return self._map("to", *args, **kwargs)
+
+    def pin_memory(self) -> Batch:
+        """Pin every tensor (the data loader calls this)."""
+        return self._map("pin_memory")
+
+    def select(self, keep: Tensor) -> Batch:
+        """Return the images where `keep`, a (B,) bool tensor, is true."""
+        return self._map("__getitem__", keep)
+
+
+@dataclass(frozen=True)
+class Units:
+    """What an image was turned into: the named things that the class logits are computed from.
+
+    Attributes:
+        scores: (B, U).
+        maps: (B, U, h, w): where in the image each unit was seen.
+        state: what ``decode`` reads when it is more than the scores, else None.
+    """
+
+    scores: Tensor
+    maps: Tensor
+    state: Tensor | None = None
+
+    def __getitem__(self, keep: Any) -> Units:
+        """Return the units of some of the images."""
+        return Units(self.scores[keep], self.maps[keep], None if self.state is None else self.state[keep])
+
+    def detach(self) -> Units:
+        """Return the same values outside of the autograd graph."""
+        return Units(
+            self.scores.detach(), self.maps.detach(), None if self.state is None else self.state.detach()
+        )
+
+
+class Output(NamedTuple):
+    """What a network returns: (B, C) logits and the units they rest on."""
+
+    logits: Tensor
+    units: Units
+
+
+def stack_samples(samples: list[Sample]) -> Batch:
+    """Stack dataset items into a batch (the ``collate_fn`` of every loader)."""
+    masks = [s.masks for s in samples if s.masks is not None]
+    return Batch(
+        image=torch.stack([s.image for s in samples]),
+        label=torch.tensor([s.label for s in samples], dtype=torch.int64),
+        concepts=torch.stack([s.concepts for s in samples]),
+        index=torch.tensor([s.index for s in samples], dtype=torch.int64),
+        masks=torch.stack(masks) if masks else None,
+    )
