@@ -22,7 +22,7 @@ _PUBLIC = {
 _ROOMS = ("data", "explain", "metrics")
 _KINDS = ("models", "backbones", "datasets", "explainers", "metrics")
 
-__all__ = ["__version__", *sorted(_PUBLIC), *(f"list_{kind}" for kind in _KINDS)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC), *(f"list_{kind}" for kind in _KINDS)]
 
 
 def __getattr__(name: str) -> Any:

@@ -102,7 +102,7 @@ def curve(run: str, policies: str, trials: int, split: str, out: str | None) -> 
     from ibd.io import find_run
 
     chosen = [p for p in policies.split(",") if p]
-    result = intervention_curve(run, policies=chosen, trials=trials, split=split)  # type: ignore[arg-type]
+    result = intervention_curve(run, policies=chosen, trials=trials, split="val" if split == "val" else "test")
     folder = Path(out) if out else find_run(run) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     result.save_csv(folder / "intervention_curve.csv")
@@ -216,8 +216,8 @@ VERBS: dict[str, Callable[..., None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if "" not in sys.path and os.getcwd() not in sys.path:  # a config may name a class of the user's own
-        sys.path.insert(0, os.getcwd())
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:  # a config may name a class of the user's own
+        sys.path.insert(0, str(Path.cwd()))
     try:
         if given and not given[0].startswith("-") and given[0] not in VERBS:
             raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")

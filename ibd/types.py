@@ -46,7 +46,7 @@ class DataSpec:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> DataSpec:
         """Rebuild a specification from what `to_dict` returned."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
         values["concept_groups"] = {name: tuple(indices) for name, indices in plain.get("concept_groups", {}).items()}
         return cls(**values)
 
@@ -62,7 +62,8 @@ def groups_of(concept_names: tuple[str, ...] | list[str]) -> dict[str, tuple[int
     return {name: tuple(indices) for name, indices in groups.items()}
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """One item of a dataset: what `collate` stacks into a `Batch`."""
 
     image: Tensor
@@ -99,8 +100,11 @@ class Batch:
         return int(self.image.shape[0])
 
     def _map(self, name: str, *args: Any, **kwargs: Any) -> Batch:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Batch(**{k: None if v is None else getattr(v, name)(*args, **kwargs) for k, v in values.items()})
+        values: dict[str, Any] = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            values[each.name] = None if value is None else getattr(value, name)(*args, **kwargs)
+        return Batch(**values)
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """Move every tensor, as ``Tensor.to`` does (Lightning calls this)."""
@@ -135,9 +139,7 @@ class Units:
 
     def detach(self) -> Units:
         """Return the same values outside of the autograd graph."""
-        return Units(
-            self.scores.detach(), self.maps.detach(), None if self.state is None else self.state.detach()
-        )
+        return Units(self.scores.detach(), self.maps.detach(), None if self.state is None else self.state.detach())
 
 
 class Output(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from torchvision.utils import save_image
 
 from ibd.comparison.intervention import intervention_curve
-from ibd.data.toybirds.contact_sheet import contact_sheet
+from ibd.data.overview import save_overview
 from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.explain.figures import prediction_figure
 from ibd.io import load_run
@@ -26,7 +26,7 @@ def run_demo(folder: Path) -> None:
     """
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    contact_sheet(folder / "data.png", ToyBirds())
+    save_overview(ToyBirds(), folder / "data.png")
     options = [f"output={folder / 'runs'}", "logger.mode=disabled", "logger.figures_every=0"]
     _say("1. Train a plain CNN and a concept bottleneck on the built-in birds (20 classes, 64 px)")
     baseline = fit(CONFIGS / "baseline.yaml", *options)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ibd.comparison import policies as _orders
@@ -82,7 +83,7 @@ class InterventionCurve:
                 axis.fill_between(budgets, mean - sd, mean + sd, alpha=0.25, color=f"C{colour}", linewidth=0)
         axis.set_xlabel(f"concept groups corrected, of {len(self.group_names)}")
         axis.set_ylabel(f"class accuracy, % ({self.images} {self.split} images)")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
         axis.legend(fontsize=8)
         return figure
@@ -140,7 +141,9 @@ def intervention_curve(
             bottleneck = cached_bottleneck(model.network, read_split(model, data, split))
             order: list[int] = []
             if "learned" in policies:
-                seen = bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
+                seen = (
+                    bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
+                )
                 order = _orders.learned_order(seen)
             accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
     finally:

@@ -51,7 +51,7 @@ class Bottleneck:
 
 def ranks_of(order_score: Tensor) -> Tensor:
     """Return (N, G) ranks, 0 for the highest score; ties by group order."""
-    return order_score.argsort(1, descending=True, stable=True).argsort(1)
+    return order_score.sort(dim=1, descending=True, stable=True).indices.argsort(1)
 
 
 def random_ranks(bottleneck: Bottleneck, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -67,7 +68,7 @@ class ImageDataset(Dataset[Sample], abc.ABC):
                 sample = self.load(key.index)
             finally:
                 torch.set_rng_state(state)
-        return sample._replace(index=-1) if key.padding else sample
+        return dataclasses.replace(sample, index=-1) if key.padding else sample
 
 
 class TrainSampler(Sampler[Key]):

@@ -17,9 +17,17 @@ GREEN, ORANGE, GREY = "#2b8a3e", "#d9480f", "#868e96"
 class Predicted(Protocol):
     """What these figures need of a prediction (``ibd.models.prediction.Prediction`` has it)."""
 
-    units: Units
-    network: Any
-    edited: Tensor
+    @property
+    def units(self) -> Units:
+        """Scores and maps."""
+
+    @property
+    def network(self) -> Any:
+        """Has ``unit_names``, ``class_names`` and ``unit_kind``."""
+
+    @property
+    def edited(self) -> Tensor:
+        """Which units were set by hand, (B, U)."""
 
     @property
     def probabilities(self) -> Tensor:

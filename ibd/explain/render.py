@@ -35,4 +35,5 @@ def overlay(image: Tensor, heat: Tensor, scale: float | None = None, strength: f
     grey = picture.mean(0).numpy()[..., None] * 0.75 + 0.2
     colour = np.where(value[..., None] >= 0, RED, BLUE)
     alpha = strength * np.abs(value)[..., None]
-    return ((1 - alpha) * grey + alpha * colour).clip(0, 1).astype(np.float32)
+    mixed: NDArray[np.float32] = ((1 - alpha) * grey + alpha * colour).clip(0, 1).astype(np.float32)
+    return mixed

@@ -105,7 +105,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         """Lay the backbone's weights out as is fastest on the current device."""
         self.channels_last = prefers_channels_last(self.network.backbone, self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        self.network.backbone.to(memory_format=layout)  # type: ignore[call-overload]
+        self.network.backbone.to(memory_format=layout)
 
     def on_fit_start(self) -> None:
         """Choose the memory layout, once the weights are on their device."""
@@ -188,7 +188,8 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         if not paths:
             raise DataError("no image given")
         to_size = eval_transform(self.spec.image_size, self.spec.resize)
-        return torch.stack([to_size(read_image(path)) for path in paths])
+        images: list[Tensor] = [to_size(read_image(path)) for path in paths]  # type: ignore[misc]
+        return torch.stack(images)
 
     def predict(self, images: Images) -> Prediction:
         """Return what the model says of images, as a `Prediction` that can be printed and intervened on.

@@ -128,7 +128,9 @@ class EpochLines(Callback):
         if not trainer.is_global_zero:
             return
         shown = ("train/loss", "val/loss", "val/accuracy", "val/concept_auroc")
-        figures = "  ".join(f"{k} {float(trainer.callback_metrics[k]):.4f}" for k in shown if k in trainer.callback_metrics)
+        figures = "  ".join(
+            f"{k} {float(trainer.callback_metrics[k]):.4f}" for k in shown if k in trainer.callback_metrics
+        )
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         tqdm.write(
             f"epoch {trainer.current_epoch + 1}{total}  {figures}  ({time.monotonic() - self.started:.1f} s)",
@@ -195,8 +197,6 @@ def build_callbacks(
     if early_stopping is not None:
         watched, direction = early_stopping.monitor or monitor, early_stopping.mode or mode
         callbacks.append(
-            EarlyStopping(
-                watched, patience=early_stopping.patience, min_delta=early_stopping.min_delta, mode=direction
-            )
+            EarlyStopping(watched, patience=early_stopping.patience, min_delta=early_stopping.min_delta, mode=direction)
         )
     return callbacks

@@ -125,7 +125,7 @@ def build_loggers(settings: LoggerSettings, folder: Path, config: dict[str, Any]
             resume="allow" if run_id else None,
             config=config,
         )
-        if rank_zero_only.rank == 0:
+        if getattr(rank_zero_only, "rank", 0) == 0:
             remembered.write_text(str(logger.experiment.id))
         loggers.append(logger)
     return loggers

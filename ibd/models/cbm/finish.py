@@ -88,7 +88,7 @@ def fit_head(
     for order in tqdm(orders, desc="fitting the head", leave=False, delay=2):
         for part in order.to(device).split(batch_size):
             optimizer.zero_grad()
-            F.cross_entropy(network.classify(inputs[part]), labels[part]).backward()
+            F.cross_entropy(network.classify(inputs[part]), labels[part]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
         with torch.no_grad():

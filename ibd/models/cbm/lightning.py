@@ -83,7 +83,7 @@ class ConceptBottleneck(InterpretableModule):
         super().__init__(spec, ConceptBottleneckNetwork(build_backbone(backbone), spec, **options), optimizer)
         self.regime, self.concept_weight, self.normalize_loss = regime, concept_weight, normalize_loss
         self.imbalance: Imbalance = imbalance
-        self.head_settings = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
+        self.head_settings: dict[str, Any] = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
         self.register_buffer("ratio", torch.ones(len(spec.concept_names)))
         if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
             self.monitor = ("val/concept_auroc", "max")

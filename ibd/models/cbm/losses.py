@@ -56,7 +56,9 @@ def concept_loss(
         target = concepts.nan_to_num(0.0)
         weight = ratio if imbalance == "concept" else None
         pos_weight = ratio if imbalance == "pos_weight" else None
-        entry = F.binary_cross_entropy_with_logits(logits, target, weight, pos_weight, reduction="none")
+        entry = F.binary_cross_entropy_with_logits(
+            logits, target, weight=weight, pos_weight=pos_weight, reduction="none"
+        )
         for group in softmax_groups:
             index = torch.tensor(group, device=logits.device)
             share = -target[:, index] * logits[:, index].log_softmax(1)

@@ -151,7 +151,9 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         for group in self.exclusive_groups:
             present = (truth[:, group] == 1) & known[:, group]
             if bool((present.sum(1) > 1).any()):
-                names = " and ".join(self.unit_names[i] for i in group if i in resolved and bool(truth[:, i].max() == 1))
+                names = " and ".join(
+                    self.unit_names[i] for i in group if i in resolved and bool(truth[:, i].max() == 1)
+                )
                 raise ConfigError(f"{names} exclude each other: at most one of them can be 1")
             known[:, group] |= present.any(1, keepdim=True)  # the siblings of a 1 become 0, the value truth has there
         return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
