@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ibd.app.terminal import count, edits, options, save_figure, writing
 from ibd.errors import ConfigError, IbdError, did_you_mean
 
 
@@ -22,22 +23,33 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message} (see `{self.prog} --help`)")
 
 
-def fit(arguments: list[str]) -> None:
+def fit(arguments: list[str]) -> int:
     """Train: CONFIG [key=value ...] [resume=RUN]. The run lands in runs/NAME/TIME."""
-    from ibd.training.runner import fit as run_fit
+    from ibd.config import load_config
 
     files = [a for a in arguments if "=" not in a]
     overrides = [a for a in arguments if "=" in a and not a.startswith("resume=")]
     resume = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    if len(resume) > 1:
+        raise ConfigError(f"one run to resume at a time, not {len(resume)}: {', '.join(resume)}")
     if len(files) > 1:
         raise ConfigError(f"one config file at a time, not {len(files)}: {', '.join(files)}")
     if not files and not resume:
         raise ConfigError("which config? For example: ibd fit configs/toybirds/cbm.yaml")
+    if files:
+        load_config(files[0], *overrides)  # tells of most mistakes before Lightning is imported
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from ibd.training.runner import fit as run_fit
+
     run = run_fit(files[0] if files else None, *overrides, resume=resume[0] if resume else None)
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return 0
     figures = "  ".join(f"{name} {value:.4f}" for name, value in sorted(run.metrics.items()))
     print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}\n  {figures}")
     if run.interrupted:
-        print(f"  usable as it is; to go on: ibd fit resume={run.folder}")
+        print(f"  usable as it is, with the epochs that had ended; to go on: ibd fit resume={run.folder}")
+    return 130 if run.interrupted else 0
 
 
 def test(run: str, changes: list[str], which: str) -> None:
@@ -63,51 +75,39 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
     """Set units by hand and show the prediction before and after: RUN IMAGE name=value ..."""
     from ibd.io import load_model
 
-    edits = _edits(values)
+    wanted = edits(values)
     model = load_model(run)
     before = model.predict(image)
-    after = before.intervene(edits)
+    after = before.intervene(wanted)
     print(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
     if figure:
         _draw(model, before.join(after), [image, image], figure)
-
-
-def _edits(values: Sequence[str]) -> dict[str | int, Any]:
-    """Turn ``name=value`` strings into edits; a value that is no number names a group's member."""
-    edits: dict[str | int, Any] = {}
-    for text in values:
-        name, equals, value = text.rpartition("=")
-        if not equals or not name or not value:
-            raise ConfigError(f"'{text}': name=value is needed, such as wing_colour::red=1")
-        if name in edits:
-            raise ConfigError(f"'{name}' is given twice")
-        try:
-            edits[name] = float(value)
-        except ValueError:
-            edits[name] = value
-    return edits
 
 
 def _draw(model: Any, prediction: Any, images: Sequence[str], path: str) -> None:
     """Write the figure of a prediction."""
     from ibd.explain.figures import prediction_figure
 
-    prediction_figure(prediction, model.read_images(images)).savefig(path, dpi=110)
+    save_figure(prediction_figure(prediction, model.read_images(images)), Path(path))
     print(f"figure: {path}")
 
 
-def curve(run: str, policies: str, trials: int, split: str, out: str | None) -> None:
+def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:
     """Accuracy as concept groups are corrected, by policy: a table, a figure and a CSV."""
     from ibd.comparison.intervention import intervention_curve
-    from ibd.io import find_run
+    from ibd.io import find_run, load_run
 
     chosen = [p for p in policies.split(",") if p]
-    result = intervention_curve(run, policies=chosen, trials=trials, split="val" if split == "val" else "test")
+    if not chosen:
+        raise ConfigError("--policies: at least one is needed")
+    model, data = load_run(run, *changes)
+    result = intervention_curve(model, data, policies=chosen, trials=trials, split="val" if split == "val" else "test")
     folder = Path(out) if out else find_run(run) / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    result.save_csv(folder / "intervention_curve.csv")
-    result.figure().savefig(folder / "intervention_curve.png", dpi=130)
-    print(f"{result}\nfigure: {folder / 'intervention_curve.png'}\ntable:  {folder / 'intervention_curve.csv'}")
+    table = folder / "intervention_curve.csv"
+    with writing(table):
+        result.save_csv(table)
+    save_figure(result.figure(), table.with_suffix(".png"))
+    print(f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}")
 
 
 def config(file: str, changes: list[str]) -> None:
@@ -125,19 +125,10 @@ def data(source: str, picture: str, changes: list[str]) -> None:
     if source.endswith((".yaml", ".yml")) or Path(source).exists():
         module = load_data(source, *changes)
     else:
-        module = build_data({"name": source, **_options(changes)})
-    save_overview(module, picture)
+        module = build_data({"name": source, **options(changes)})
+    with writing(Path(picture)):
+        save_overview(module, picture)
     print(f"picture: {picture}")
-
-
-def _options(changes: Sequence[str]) -> dict[str, Any]:
-    """Turn ``key=value`` strings into the options of a block."""
-    from omegaconf import OmegaConf
-
-    for text in changes:
-        if "=" not in text:
-            raise ConfigError(f"'{text}': key=value is needed")
-    return dict(OmegaConf.to_container(OmegaConf.from_dotlist(list(changes))))  # type: ignore[arg-type]
 
 
 def list_names(kind: str | None) -> None:
@@ -148,20 +139,20 @@ def list_names(kind: str | None) -> None:
         print(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
 
 
-def demo(folder: str) -> None:
+def demo(folder: str, changes: list[str]) -> None:
     """Train a baseline and a concept bottleneck on the built-in birds, intervene, and draw the curve."""
     from ibd.app.demo import run_demo
 
-    run_demo(Path(folder))
+    run_demo(Path(folder), *changes)
 
 
 def _parser() -> _Parser:
     parser = _Parser(prog="ibd", description="Interpretable-by-design image models.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
 
-    def verb(name: str, function: Callable[..., None]) -> _Parser:
+    def verb(name: str, function: Callable[..., int | None]) -> _Parser:
         text = (function.__doc__ or "").strip()
-        return verbs.add_parser(name, help=text.splitlines()[0], description=text, allow_abbrev=False)  # type: ignore[no-any-return]
+        return verbs.add_parser(name, help=text.splitlines()[0], description=text, allow_abbrev=False)
 
     p = verb("fit", fit)
     p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
@@ -173,15 +164,16 @@ def _parser() -> _Parser:
     p.add_argument("run", metavar="RUN")
     p.add_argument("images", nargs="+", metavar="IMAGE")
     p.add_argument("--figure", metavar="PNG", help="also draw it")
-    p.add_argument("--top", type=int, default=10, help="units to show; 0 for all")
+    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
     p = verb("intervene", intervene)
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_colour::red=1, or wing_colour=red")
     p.add_argument("--figure", metavar="PNG", help="also draw it")
-    p.add_argument("--top", type=int, default=10, help="units to show; 0 for all")
+    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
     p = verb("curve", curve)
     p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
     p.add_argument("--policies", default="random,uncertainty,expected_change,learned", help="by commas")
     p.add_argument("--trials", type=int, default=5, help="random orders to average over")
     p.add_argument("--split", choices=["val", "test"], default="test")
@@ -197,10 +189,11 @@ def _parser() -> _Parser:
     p.add_argument("kind", nargs="?", choices=["models", "backbones", "datasets", "explainers", "metrics"])
     p = verb("demo", demo)
     p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to both configs")
     return parser
 
 
-VERBS: dict[str, Callable[..., None]] = {
+VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
     "test": test,
     "predict": predict,
@@ -222,21 +215,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given and not given[0].startswith("-") and given[0] not in VERBS:
             raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
         parser = _parser()
-        options = vars(parser.parse_args(given))
-        name = options.pop("verb")
+        given_options = vars(parser.parse_args(given))
+        name = given_options.pop("verb")
         if name is None:
             parser.print_help()
             return 0
-        VERBS[name](**options)
+        return VERBS[name](**given_options) or 0
     except IbdError as error:
-        print(f"ibd: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ibd: {_one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("ibd: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"ibd: interrupted{f': {_one_line(stop)}' if str(stop) else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `ibd list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

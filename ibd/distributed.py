@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor
 
 
@@ -18,6 +17,8 @@ def sum_over_processes(value: Tensor) -> Tensor:
     if world_size() == 1:
         return value
     if torch.is_grad_enabled() and value.requires_grad:
+        import torch.distributed.nn.functional as differentiable  # not in every build of torch
+
         return differentiable.all_reduce(value)  # type: ignore[no-any-return, no-untyped-call]
     total = value.clone()
     dist.all_reduce(total)

@@ -9,6 +9,11 @@ from collections.abc import Iterable
 class IbdError(Exception):
     """Base of every error that is the user's to mend; the command line prints it and exits with 2."""
 
+    def __init__(self, message: str = "") -> None:
+        if "Original Traceback" in message:  # a loader process hands its error over with a traceback before it
+            message = message.strip().splitlines()[-1].partition(": ")[2]
+        super().__init__(message)
+
 
 class ConfigError(IbdError):
     """A configuration file, an override or an argument is wrong."""

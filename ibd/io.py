@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 from ibd import config as configuration
 from ibd import registry
-from ibd.errors import CheckpointError, ConfigError, did_you_mean
+from ibd.errors import CheckpointError, did_you_mean
 
 MODEL_KEY = "ibd_model"
 """The checkpoint entry that names the Lightning module's class."""
@@ -22,8 +21,7 @@ def find_run(run: str | Path) -> Path:
     """
     path = Path(run)
     if not path.exists():
-        siblings = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise CheckpointError(f"no run '{run}'." + (did_you_mean(str(path), siblings) if siblings else ""))
+        raise CheckpointError(f"no run '{run}'.{did_you_mean(str(path), _runs_in(path.parent))}")
     if path.is_file():
         return path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if (path / "config.yaml").exists() or (path / "checkpoints").is_dir():
@@ -32,6 +30,12 @@ def find_run(run: str | Path) -> Path:
     if not runs:
         raise CheckpointError(f"'{run}' is no run folder: it holds neither config.yaml nor checkpoints/")
     return runs[-1]
+
+
+def _runs_in(folder: Path) -> list[str]:
+    """Return what could be meant as RUN in a folder."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [str(p) for p in found if p.suffix == ".ckpt" or any(p.glob("checkpoints")) or any(p.glob("*/checkpoints"))]
 
 
 def find_checkpoint(run: str | Path, which: str = "best") -> Path:
@@ -66,12 +70,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint '{path}'") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # unpickling what is no checkpoint raises anything
         reason = str(error).strip().splitlines()
         raise CheckpointError(
             f"'{path}' is not a readable checkpoint ({reason[0][:120] if reason else type(error).__name__})"
         ) from None
-    if not isinstance(content, dict) or "state_dict" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"'{path}' is not a checkpoint of a run: it has no 'state_dict'")
     return content
 
@@ -96,8 +100,8 @@ def load_model(run: str | Path, which: str = "best") -> Any:
     try:
         module = registry.resolve("models", content[MODEL_KEY])(**content["hyper_parameters"])
         module.load_state_dict(content["state_dict"])
-    except (ConfigError, TypeError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
+    except Exception as error:  # whatever a constructor makes of values that it did not write
+        reason = [*str(error).strip().splitlines(), type(error).__name__][0][:160]
         raise CheckpointError(f"'{path}' does not fit this version of ibd ({reason})") from error
     return module.eval()
 

@@ -152,6 +152,8 @@ class Output(NamedTuple):
 def stack_samples(samples: list[Sample]) -> Batch:
     """Stack dataset items into a batch (the ``collate_fn`` of every loader)."""
     masks = [s.masks for s in samples if s.masks is not None]
+    if masks and len(masks) < len(samples):
+        raise ValueError("some of these samples have masks and some have none")
     return Batch(
         image=torch.stack([s.image for s in samples]),
         label=torch.tensor([s.label for s in samples], dtype=torch.int64),

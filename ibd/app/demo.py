@@ -8,27 +8,36 @@ from pathlib import Path
 from torchvision.utils import save_image
 
 from ibd.comparison.intervention import intervention_curve
+from ibd.data.base import ImageDataModule
 from ibd.data.overview import save_overview
-from ibd.data.toybirds.datamodule import ToyBirds
+from ibd.errors import ConfigError
 from ibd.explain.figures import prediction_figure
-from ibd.io import load_run
+from ibd.io import load_data, load_run
 from ibd.models.prediction import Prediction
 from ibd.training.runner import Run, evaluate, fit
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "toybirds"
 
 
-def run_demo(folder: Path) -> None:
+def run_demo(folder: Path, *overrides: str) -> None:
     """Train a baseline and a joint concept bottleneck, correct a concept, draw the intervention curve.
 
     Args:
         folder: where the runs and pictures go.
+        overrides: ``key=value`` changes to both configs, such as ``"trainer.max_epochs=2"``.
+
+    Raises:
+        ConfigError: nothing can be written there, or a change is wrong.
     """
     started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_overview(ToyBirds(), folder / "data.png")
-    options = [f"output={folder / 'runs'}", "logger.mode=disabled", "logger.figures_every=0"]
-    _say("1. Train a plain CNN and a concept bottleneck on the built-in birds (20 classes, 64 px)")
+    options = [f"output={folder / 'runs'}", "logger.mode=disabled", "logger.figures_every=0", *overrides]
+    data = load_data(CONFIGS / "cbm.yaml", *options)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to '{folder}': {error.strerror}") from None
+    save_overview(data, folder / "data.png")
+    _say(f"1. Train a plain CNN and a concept bottleneck on the built-in birds ({_described(data)})")
     baseline = fit(CONFIGS / "baseline.yaml", *options)
     cbm = fit(CONFIGS / "cbm.yaml", *options)
     for title, run in (("plain CNN", baseline), ("concept bottleneck", cbm)):
@@ -75,6 +84,10 @@ def _intervene(run: Run, folder: Path) -> None:
         before.join(after), image.expand(2, -1, -1, -1), batch.label[[index, index]], truth.expand(2, -1)
     )
     figure.savefig(folder / "prediction.png", dpi=130)
+
+
+def _described(data: ImageDataModule) -> str:
+    return f"{len(data.spec.class_names)} classes, {data.spec.image_size[0]} px"
 
 
 def _say(text: str) -> None:

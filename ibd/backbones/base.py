@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +56,11 @@ class Backbone(nn.Module):
     Attributes:
         out_channels: D, the channels of the feature map; a subclass sets it.
         name: what messages call it.
-        fast_formats: the devices on which the family is faster with ``torch.channels_last``.
+        channels_last_on: the types of device on which the family is faster with ``torch.channels_last``.
     """
 
     out_channels: int
-    fast_formats: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
+    channels_last_on: frozenset[str] = frozenset({"cpu", "cuda"})
 
     def __init__(self, normalize: Normalization = "auto", default: Statistics = STATISTICS["half"]) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Backbone(nn.Module):
             ConfigError: both are given, or `weights` is neither a known name nor a path.
             CheckpointError: the weights cannot be had, or do not fit.
         """
-        if weights and init_from:
+        if weights is not None and init_from is not None:
             raise ConfigError("weights and init_from both say where the backbone's weights come from: give one of them")
-        if init_from:
+        if init_from is not None:
             state, source = files.read_run(init_from), f"init_from '{init_from}'"
-        elif weights:
+        elif weights is not None:
             state, source = self.published(weights) or files.read_file(weights), f"weights '{weights}'"
         else:
             return
@@ -133,4 +133,4 @@ def prefers_channels_last(backbone: nn.Module, device: torch.device | str) -> bo
 
     Values are the same to rounding.
     """
-    return torch.device(device).type in getattr(backbone, "fast_formats", ())
+    return torch.device(device).type in getattr(backbone, "channels_last_on", ())

@@ -14,8 +14,8 @@ from ibd.errors import ConfigError
 class SmallCNN(Backbone):
     """Stages of 3x3 convolution, normalisation, ReLU; (B, 3, 64, 64) -> (B, width * 2**(depth - 1), 8, 8).
 
-    Each stage doubles the channels; the first three halve the resolution. Striding rather than pooling makes a training
-    step four times as fast as the same channels with max-pooling.
+    Each stage doubles the channels; the first three halve the resolution by striding, which trains more than twice as
+    fast as the same channels with max-pooling. A cell sees 31 pixels.
 
     Args:
         width: Channels of the first stage.

@@ -38,6 +38,8 @@ def read_file(path: str | Path) -> State:
     Raises:
         CheckpointError: the file is missing, corrupt, or holds something else.
     """
+    if Path(path).is_dir():
+        raise CheckpointError(f"weights: '{path}' is a folder; the backbone of an earlier run is given as init_from")
     try:
         content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
     except FileNotFoundError:

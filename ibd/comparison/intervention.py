@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ibd.comparison import policies as _orders
 from ibd.comparison.policies import Bottleneck
-from ibd.data.base import ImageDataModule, Split
+from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.io import load_run
+from ibd.models.base import evaluating
 from ibd.models.cbm.finish import ReadSplit, read_split
+from ibd.models.cbm.groups import complete
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 
@@ -108,7 +110,7 @@ def intervention_curve(
 
     The backbone reads the split once (and the validation split once, where an order is learned on it); everything
     after is the head alone. Orders are nested for each image: what is corrected at n groups stays corrected at n + 1.
-    Unknown concepts stay as predicted.
+    Unknown concepts stay as predicted, except that a 1 tells the rest of an exclusive group.
 
     Args:
         model: a ``ConceptBottleneck``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
@@ -119,9 +121,12 @@ def intervention_curve(
         seed: of the random orders.
 
     Raises:
-        ConfigError: an unknown policy, or no trial.
+        ConfigError: an unknown policy or split, or no trial.
         UnsupportedError: the model has no concepts.
     """
+    policies = [policies] if isinstance(policies, str) else policies
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
     for policy in policies:
         if policy not in POLICIES:
             raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, POLICIES)}")
@@ -134,20 +139,14 @@ def intervention_curve(
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
     if data is None:
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
-    training = model.training
-    model.eval().use_fast_layout()
-    try:
-        with torch.no_grad():
-            bottleneck = cached_bottleneck(model.network, read_split(model, data, split))
-            order: list[int] = []
-            if "learned" in policies:
-                seen = (
-                    bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
-                )
-                order = _orders.learned_order(seen)
-            accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
-    finally:
-        model.train(training)
+    model.use_fast_layout()
+    with evaluating(model), torch.no_grad():
+        bottleneck = cached_bottleneck(model.network, read_split(model, data, split))
+        order: list[int] = []
+        if "learned" in policies:
+            seen = bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
+            order = _orders.learned_order(seen)
+        accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
     names = list(model.network.unit_groups)
     return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split)
 
@@ -156,23 +155,22 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
     """Return what interventions on a split need, from its concept logits alone."""
     device = network.low.device
     scores, truth = read.scores.to(device), read.concepts.to(device)
-    known = ~truth.isnan()
-    certain = torch.ones(len(network.unit_names), device=device)
-    everywhere = certain.bool()
-    corrected = network.truth_logits(scores, truth.nan_to_num(0.0), known)
+    truth, known = complete(truth, ~truth.isnan(), network.exclusive_groups)
+    corrected = network.truth_logits(scores, truth, known)
+    ones = torch.ones_like(scores[0])
 
-    def read_as(value: Tensor) -> Tensor:
+    def read_as(truth: Tensor) -> Tensor:
         if network.bottleneck == "logits":
-            return network.truth_logits(torch.zeros_like(value), value, everywhere)
-        return value
+            return network.truth_logits(ones, truth, ones.bool())
+        return truth
 
     groups = list(network.unit_groups.values())
     return Bottleneck(
         predicted=network.activation(scores),
         corrected=network.activation(corrected),
         probability=network.probabilities(scores),
-        absent=read_as(torch.zeros_like(certain)),
-        present=read_as(certain),
+        absent=read_as(0 * ones),
+        present=read_as(ones),
         labels=read.labels.to(device),
         groups=groups,
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],

@@ -5,7 +5,7 @@ Shapes: N images, K concepts, G groups, C classes. Sources: Shin et al. 2023 (RA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,45 +73,62 @@ def expected_change_ranks(bottleneck: Bottleneck) -> Tensor:
 
     The score of a group is the expected Kullback-Leibler divergence from the present class probabilities, over what
     the correction may turn out to be, by the predicted probabilities: for an exclusive group, which of its concepts
-    holds; else the mean over its concepts of being present or absent. It is computed anew after each correction, for
-    all images at once.
+    holds, or that none does; else the mean over its concepts of being present or absent. It is computed anew after
+    each correction, for all images at once.
     """
     current = bottleneck.predicted
     ranks = torch.full((len(current), len(bottleneck.groups)), -1, device=current.device)
     for step in range(len(bottleneck.groups)):
-        score = torch.stack([_expected_change(bottleneck, current, g) for g in range(len(bottleneck.groups))], 1)
-        chosen = score.masked_fill(ranks >= 0, -torch.inf).argmax(1, keepdim=True)
+        score = torch.full_like(ranks, -torch.inf, dtype=current.dtype)
+        for index in range(len(bottleneck.groups)):
+            left = (ranks[:, index] < 0).nonzero().flatten()
+            if len(left):
+                score[left, index] = _expected_change(bottleneck, current[left], bottleneck.probability[left], index)
+        chosen = score.argmax(1, keepdim=True)
         ranks.scatter_(1, chosen, step)
         current = torch.where(bottleneck.group_of == chosen, bottleneck.corrected, current)
     return ranks
 
 
-def _expected_change(bottleneck: Bottleneck, current: Tensor, index: int) -> Tensor:
-    """Return the (N,) expected change from correcting group `index`."""
+def _expected_change(bottleneck: Bottleneck, current: Tensor, probability: Tensor, index: int) -> Tensor:
+    """Return the (N,) expected change from correcting group `index`.
+
+    Args:
+        bottleneck: for its head and groups.
+        current: (N, K) what the head reads now.
+        probability: (N, K) predicted concept probabilities.
+        index: of the group.
+    """
     group = list(bottleneck.groups[index])
     now = bottleneck.classify(current).log_softmax(1)
-    probability = bottleneck.probability[:, group]
-
-    def change(values: Tensor) -> Tensor:
+    total = torch.zeros(len(current), device=current.device, dtype=current.dtype)
+    for values, weight in _outcomes(bottleneck, current[:, group], probability[:, group], index):
         edited = current.clone()
         edited[:, group] = values
         then = bottleneck.classify(edited).log_softmax(1)
-        return F.kl_div(now, then, log_target=True, reduction="none").sum(1)
+        total += weight * F.kl_div(now, then, log_target=True, reduction="none").sum(1)
+    return total
 
+
+def _outcomes(
+    bottleneck: Bottleneck, current: Tensor, probability: Tensor, index: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what the correction of a group may turn out to be: what the head then reads of it, and the (N,) weight."""
+    group = list(bottleneck.groups[index])
+    absent, present = bottleneck.absent[group], bottleneck.present[group]
     if bottleneck.exclusive[index]:
-        weight = probability / probability.sum(1, keepdim=True).clamp(min=1e-12)
-        outcomes = torch.diag(torch.ones(len(group), device=current.device)).bool()
-        absent, present = bottleneck.absent[group], bottleneck.present[group]
-        changes = [change(torch.where(outcome, present, absent)) for outcome in outcomes]
-        return (weight * torch.stack(changes, 1)).sum(1)
-    total = torch.zeros(len(current), device=current.device)
-    for position, concept in enumerate(group):
-        p = probability[:, position]
-        for value, weight in ((bottleneck.present[concept], p), (bottleneck.absent[concept], 1 - p)):
-            values = current[:, group].clone()
+        total = probability.sum(1)
+        for position in range(len(group)):
+            holds = torch.arange(len(group), device=current.device) == position
+            yield torch.where(holds, present, absent), probability[:, position] / total.clamp(min=1)
+        yield absent, (1 - total).clamp(min=0)
+        return
+    for position in range(len(group)):
+        p = probability[:, position] / len(group)
+        for value, weight in ((present[position], p), (absent[position], 1 / len(group) - p)):
+            values = current.clone()
             values[:, position] = value
-            total += weight * change(values)
-    return total / len(group)
+            yield values, weight
 
 
 def learned_order(validation: Bottleneck) -> list[int]:

@@ -20,12 +20,14 @@ def auroc_per_concept(score: Tensor, target: Tensor) -> Tensor:
         target: (N, K), positive where above 0.5, NaN where unknown.
 
     Returns:
-        (K,) in [0, 1]; NaN for a concept without a known positive or without a known negative.
+        (K,) float64 in [0, 1]; NaN for a concept without a known positive or without a known negative.
     """
+    if score.device.type == "mps":  # has no float64
+        score, target = score.cpu(), target.cpu()
     known = ~target.isnan()
     positive = (target > 0.5) & known
-    # Unknown images are ranked behind all others, so that they move nobody's rank.
-    value = torch.where(known, score.double(), torch.inf)
+    # NaN is sorted behind everything, infinities too, so the unknown move nobody's rank.
+    value = torch.where(known, score.double(), torch.nan)
     ordered, order = value.sort(0)
     count = torch.arange(1, len(value) + 1, device=value.device, dtype=torch.float64).unsqueeze(1)
     new = torch.ones_like(ordered, dtype=torch.bool)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +90,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         Raises:
             ConfigError: there is no such unit; the message names the nearest ones.
         """
-        if isinstance(key, int):
-            if not 0 <= key < len(self.unit_names):
+        if not isinstance(key, str):
+            index = operator.index(key)
+            if not 0 <= index < len(self.unit_names):
                 raise ConfigError(f"no {self.unit_kind} {key}: there are {len(self.unit_names)}, counted from 0")
-            return key
+            return index
         if key not in self.unit_names:
             raise ConfigError(f"unknown {self.unit_kind} '{key}'.{did_you_mean(key, self.unit_names)}")
         return self.unit_names.index(key)
@@ -112,8 +115,29 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             index = self.unit_index(key)
             if index in resolved:
                 raise ConfigError(f"{self.unit_kind} '{self.unit_names[index]}' is given twice")
-            resolved[index] = value if isinstance(value, Tensor) else float(value)
+            try:
+                resolved[index] = value if isinstance(value, Tensor) else float(value)
+            except (TypeError, ValueError):
+                raise ConfigError(
+                    f"{self.unit_kind} '{self.unit_names[index]}' is set to {value!r}, no number"
+                ) from None
         return resolved
+
+    def column(self, value: float | Tensor, scores: Tensor) -> Tensor:
+        """Return a value of `edit` as one for each image, (B,), like the (B, U) `scores`.
+
+        Raises:
+            ConfigError: a tensor of another shape, or a value that is not finite.
+        """
+        column = torch.as_tensor(value, dtype=scores.dtype, device=scores.device)
+        if column.numel() != 1 and column.shape != scores.shape[:1]:
+            raise ConfigError(
+                f"a {self.unit_kind} is set to a tensor of shape {tuple(column.shape)}: one value, or one for each of "
+                f"the {len(scores)} images is needed"
+            )
+        if not bool(column.isfinite().all()):
+            raise ConfigError(f"a {self.unit_kind} is set to {value}: a finite number is needed")
+        return column.flatten().expand(len(scores))
 
 
 def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
@@ -124,3 +148,15 @@ def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
 def spatial_mean(maps: Tensor) -> Tensor:
     """Return the mean of (B, U, h, w) maps over positions, in float32 or better: exactly what a score is."""
     return maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((2, 3))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while; each of its parts gets back the mode that it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

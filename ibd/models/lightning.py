@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,16 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule
-from ibd.data.images import read_image
-from ibd.data.transforms import eval_transform
-from ibd.errors import DataError
+from ibd.errors import ConfigError
 from ibd.io import MODEL_KEY
-from ibd.models.base import InterpretableNetwork
+from ibd.models.base import InterpretableNetwork, evaluating
+from ibd.models.inputs import Images, checked, read_images
 from ibd.models.optimizer import OptimizerSettings, build_optimizer, build_schedule
 from ibd.models.prediction import Prediction
 from ibd.types import Batch, DataSpec, Output
 
 UNFINISHED_KEY = "ibd_unfinished"
 """The checkpoint entry with what `InterpretableModule.finish` replaced, for a training that is continued."""
-
-Images = Tensor | str | Path | Sequence[str | Path]
 
 
 class InterpretableModule(pl.LightningModule, abc.ABC):
@@ -162,11 +160,21 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         self._log_metrics("test")
 
     def configure_optimizers(self) -> Any:
-        """Build the optimiser and its schedule from the settings."""
-        settings = self.optimizer_settings
+        """Build the optimiser and its schedule from the settings.
+
+        Raises:
+            ConfigError: the schedule needs the length of the training, which has no end.
+        """
+        settings, trainer = self.optimizer_settings, self.trainer
         optimizer = build_optimizer(self.network, settings)
-        epochs = self.trainer.max_epochs or 1
-        schedule = build_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches), epochs)
+        steps = trainer.estimated_stepping_batches
+        if math.isinf(steps) and settings.schedule in ("cosine", "onecycle"):
+            raise ConfigError(
+                f"optimizer.schedule: '{settings.schedule}' needs to know how long the training is: set "
+                "trainer.max_epochs or trainer.max_steps, or take 'constant' or 'step'"
+            )
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        schedule = build_schedule(optimizer, settings, steps, per_epoch)
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -185,11 +193,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         Raises:
             DataError: a file is missing or unreadable, or none is given.
         """
-        if not paths:
-            raise DataError("no image given")
-        to_size = eval_transform(self.spec.image_size, self.spec.resize)
-        images: list[Tensor] = [to_size(read_image(path)) for path in paths]  # type: ignore[misc]
-        return torch.stack(images)
+        return read_images(paths, self.spec)
 
     def predict(self, images: Images) -> Prediction:
         """Return what the model says of images, as a `Prediction` that can be printed and intervened on.
@@ -207,31 +211,8 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         if not isinstance(images, Tensor):
             names = [str(path) for path in images]
             images = self.read_images(images)
-        images = _checked(images, self.spec.image_size)
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                logits, units = self(images.to(self.device))
-        finally:
-            self.train(training)
+        images = checked(images, self.spec.image_size)
+        weight = next(self.network.parameters())
+        with evaluating(self), torch.no_grad():
+            logits, units = self(images.to(weight.device, weight.dtype))
         return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), names)
-
-
-def _checked(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return images as (B, 3, H, W), or say what is wrong with them."""
-    if images.ndim == 3:
-        images = images.unsqueeze(0)
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise DataError(f"images have shape {tuple(images.shape)}: (B, 3, {size[0]}, {size[1]}) is needed")
-    if tuple(images.shape[2:]) != tuple(size):
-        raise DataError(
-            f"images are {images.shape[2]} x {images.shape[3]} pixels, the model was trained on {size[0]} x {size[1]}: "
-            "resize them, or give paths"
-        )
-    if not images.is_floating_point():
-        raise DataError(f"images are {images.dtype}: float in [0, 1] is needed (divide uint8 by 255)")
-    if len(images) and not bool((images.min() >= 0) & (images.max() <= 1)):
-        low, high = float(images.min()), float(images.max())
-        raise DataError(f"image values range from {low:.3g} to {high:.3g}: [0, 1] is needed, not normalised")
-    return images

@@ -20,7 +20,8 @@ class OptimizerSettings:
         name: "adamw", "adam" or "sgd".
         lr: learning rate (the peak of the "onecycle" schedule).
         weight_decay: decoupled for "adamw", added to the gradient for the others.
-        momentum: of "sgd".
+        momentum: of "sgd"; "onecycle" moves it by 0.05 around this, down while the rate rises, and the beta of the
+            others around 0.9.
         nesterov: Nesterov momentum for "sgd".
         decay_all: decay biases and normalisation weights too, as older published settings do.
         schedule: "constant"; "cosine" down to zero; "onecycle" up and down over the whole training (Smith 2018);
@@ -47,6 +48,12 @@ class OptimizerSettings:
             raise ConfigError(f"optimizer.lr: {self.lr} given, more than 0 is needed")
         if not 0 < self.warmup < 1:
             raise ConfigError(f"optimizer.warmup: {self.warmup} given, a share between 0 and 1 is needed")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"optimizer.momentum: {self.momentum} given, from 0 to less than 1 is needed")
+        if self.weight_decay < 0:
+            raise ConfigError(f"optimizer.weight_decay: {self.weight_decay} given, 0 or more is needed")
+        if self.step_epochs < 1:
+            raise ConfigError(f"optimizer.step_epochs: {self.step_epochs} given, at least 1 is needed")
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -64,14 +71,29 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: int, total_epochs: int
+    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: float, steps_per_epoch: int
 ) -> lr_scheduler.LRScheduler | None:
-    """Return the schedule to call after every optimiser step, or None for a constant rate."""
+    """Return the schedule to call after every optimiser step, or None for a constant rate.
+
+    Args:
+        optimizer: whose rate is scheduled.
+        settings: which schedule.
+        total_steps: of the whole training; may be infinite for "constant" and "step".
+        steps_per_epoch: optimiser steps.
+    """
     if settings.schedule == "constant" or total_steps < 2:
         return None
-    if settings.schedule == "cosine":
-        return lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
     if settings.schedule == "step":
-        steps = max(1, total_steps // max(1, total_epochs)) * settings.step_epochs
-        return lr_scheduler.StepLR(optimizer, steps, settings.gamma)
-    return lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=total_steps, pct_start=settings.warmup)
+        return lr_scheduler.StepLR(optimizer, max(1, steps_per_epoch) * settings.step_epochs, settings.gamma)
+    if settings.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, int(total_steps))
+    momentum = settings.momentum if settings.name == "sgd" else 0.9
+    return lr_scheduler.OneCycleLR(
+        optimizer,
+        settings.lr,
+        total_steps=int(total_steps),
+        pct_start=settings.warmup,
+        cycle_momentum=momentum > 0,
+        base_momentum=max(momentum - 0.05, 0.0),
+        max_momentum=min(momentum + 0.05, 0.99),
+    )

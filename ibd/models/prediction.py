@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork, Values
 from ibd.types import Units
 
@@ -60,17 +61,37 @@ class Prediction:
         """Return the number of images."""
         return len(self.logits)
 
-    def __getitem__(self, index: int) -> Prediction:
-        """Return the prediction for one image."""
-        keep = slice(index, index + 1) if index >= 0 else slice(len(self) + index, len(self) + index + 1)
+    def __getitem__(self, index: int | slice) -> Prediction:
+        """Return the prediction for one image, or for a slice of the images.
+
+        Raises:
+            IndexError: there is no such image.
+        """
+        if isinstance(index, slice):
+            keep = index
+        else:
+            place = range(len(self))[index]
+            keep = slice(place, place + 1)
         return Prediction(self.network, self.units[keep], self.logits[keep], self.edited[keep], self.names[keep])
 
     def join(self, other: Prediction) -> Prediction:
-        """Return the images of both, one after the other; both must be by the same network."""
+        """Return the images of both, one after the other.
+
+        Raises:
+            ConfigError: they are predictions of two networks.
+        """
+        if other.network is not self.network:
+            raise ConfigError("predictions of two networks cannot be joined: their units and classes differ")
         units = Units(*(_cat(getattr(self.units, f), getattr(other.units, f)) for f in ("scores", "maps", "state")))
         edited = torch.cat([self.edited, other.edited])
         logits = torch.cat([self.logits, other.logits])
-        return Prediction(self.network, units, logits, edited, self.names + other.names)
+        named = self.names or other.names
+        return Prediction(self.network, units, logits, edited, self.titles + other.titles if named else [])
+
+    @property
+    def titles(self) -> list[str]:
+        """What each image is called: its name, or ``image 0``."""
+        return self.names or [f"image {index}" for index in range(len(self))]
 
     def intervene(self, values: Values) -> Prediction:
         """Return the prediction with some units set by hand; the backbone does not run again.
@@ -97,48 +118,44 @@ class Prediction:
 
         Args:
             index: which image.
-            top: how many units to show, by the size of their contribution; 0 shows all.
+            top: how many units to show, by the size of their contribution; 0 shows all. Edited ones are always shown.
             classes: how many classes to show.
         """
-        network, best = self.network, int(self.labels[index])
-        probability, ranked = self.probabilities[index], self.logits[index].argsort(descending=True)[:classes]
-        title = self.names[index] if self.names else f"image {index}"
-        ranking = ", ".join(f"{network.class_names[c]} {100 * float(probability[c]):.1f} %" for c in ranked.tolist())
-        part = self.contributions[index, :, best]
-        order = part.abs().argsort(descending=True)
-        shown = order[: top or None]
-        values, edited = self.unit_values[index], self.edited[index]
-        kept = set(shown.tolist())
-        shown_list = shown.tolist() + [i for i in edited.nonzero().flatten().tolist() if i not in kept]
-        width = max([len(network.unit_names[i]) for i in shown_list] + [len(network.unit_kind)])
-        lines = [
-            f"{title}: {ranking}",
-            f"  {network.unit_kind:<{width}}   value   adds to the logit of {network.class_names[best]}",
-        ]
-        lines += [
-            f"  {network.unit_names[i]:<{width}}  {float(values[i]):6.2f}{'*' if edited[i] else ' '}  "
-            f"{float(part[i]):+7.2f}  {_bar(float(part[i]), float(part.abs().max()))}"
-            for i in shown_list
-        ]
-        rest = part.sum() - part[shown_list].sum()
-        if len(shown_list) < len(part):
-            lines.append(f"  {f'{len(part) - len(shown_list)} others':<{width}}           {float(rest):+7.2f}")
+        title, one = self.titles[index], self[index]
+        best, probability = int(one.labels[0]), one.probabilities[0]
+        ranked = one.logits[0].argsort(descending=True)[:classes].tolist()
+        ranking = ", ".join(f"{self.network.class_names[c]} {100 * float(probability[c]):.1f} %" for c in ranked)
+        part = one.contributions[0, :, best]
+        shown = part.abs().argsort(descending=True)[: top or None].tolist()
+        shown += sorted(set(one.edited[0].nonzero().flatten().tolist()) - set(shown))
+        notes = [] if self.network.additive else ["each is the logit lost without that unit alone; they do not add up"]
+        if bool(one.edited.any()):
+            notes.append("* set by hand, or following from that")
+        return "\n".join([f"{title}: {ranking}", *one._rows(part, shown, best), *(f"  {note}" for note in notes)])
+
+    def _rows(self, part: Tensor, shown: list[int], best: int) -> list[str]:
+        """Return the lines on the units of the only image, from their (U,) contributions to class `best`."""
+        network, values, edited = self.network, self.unit_values[0], self.edited[0]
+        others = f"{len(part) - len(shown)} others"
+        width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in shown)))
+        lines = [f"  {network.unit_kind:<{width}}   value   adds to the logit of {network.class_names[best]}"]
+        largest = float(part.abs().max())
+        for i in shown:
+            value = f"{float(values[i]):6.2f}{'*' if edited[i] else ' '}"
+            lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {_bar(part[i], largest)}")
+        sums = []
+        if len(shown) < len(part) and network.additive:
+            sums.append((others, part.sum() - part[shown].sum()))
         if network.additive:
-            lines.append(f"  {'bias':<{width}}           {float(network.bias()[best]):+7.2f}")
-            lines.append(f"  {'= logit':<{width}}           {float(self.logits[index, best]):+7.2f}")
-        else:
-            lines.append("  (each is the logit lost without that unit alone; they do not add up to it)")
-        if bool(edited.any()):
-            lines.append("  * set by hand, or following from that")
-        return "\n".join(lines)
+            sums += [("bias", network.bias().detach()[best]), ("= logit", self.logits[0, best])]
+        return [line.rstrip() for line in lines + [f"  {name:<{width}}           {_signed(x)}" for name, x in sums]]
 
     def __str__(self) -> str:
         """Return the tables of up to four images, or a line for each where there are more."""
         if len(self) <= 4:
             return "\n\n".join(self.table(index) for index in range(len(self)))
         top = self.probabilities.max(1).values.tolist()
-        names = self.names or [f"image {index}" for index in range(len(self))]
-        rows = zip(names, self.classes, top, strict=True)
+        rows = zip(self.titles, self.classes, top, strict=True)
         return "\n".join(f"{name}: {label} {100 * share:.1f} %" for name, label, share in rows)
 
     __repr__ = __str__
@@ -148,7 +165,12 @@ def _cat(first: Tensor | None, second: Tensor | None) -> Any:
     return None if first is None or second is None else torch.cat([first, second])
 
 
-def _bar(value: float, largest: float, width: int = 20) -> str:
+def _signed(value: Tensor) -> str:
+    """Write a contribution in seven characters; nothing is +0.00, whatever its sign."""
+    return f"{round(float(value), 2) + 0.0:+7.2f}"
+
+
+def _bar(value: Tensor, largest: float, width: int = 20) -> str:
     """Draw a contribution as a bar of up to `width` characters."""
-    length = round(width * abs(value) / largest) if largest > 0 else 0
+    length = round(width * abs(float(value)) / largest) if largest > 0 else 0
     return ("█" if value >= 0 else "░") * length

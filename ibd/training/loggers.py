@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import netrc
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ibd.errors import ConfigError
 from ibd.training.settings import LoggerSettings
 
 
@@ -27,7 +29,7 @@ class TableLogger(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.rows: dict[int, dict[str, float]] = {}
 
     @property
     def name(self) -> str:
@@ -47,10 +49,14 @@ class TableLogger(Logger):
     def resume(self, step: int) -> None:
         """Take over the rows of an earlier process up to `step` optimiser steps."""
         if self.path.exists():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             kept = [row for row in rows if int(row["step"]) < step]
-            self.rows = {int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in kept}
+            self.rows = {int(row["step"]): {k: float(v) for k, v in row.items() if v != ""} for row in kept}
+
+    def last(self) -> dict[str, float]:
+        """Return the last value of every figure."""
+        return {name: value for step in sorted(self.rows) for name, value in self.rows[step].items()}
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
@@ -66,12 +72,12 @@ class TableLogger(Logger):
         """Write the file, whole, in one move."""
         columns = sorted({key for row in self.rows.values() for key in row} - {"epoch", "step"})
         temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["epoch", "step", *columns])
             writer.writeheader()
-            for step in sorted(self.rows):
-                row = {"step": step, **self.rows[step]}
-                writer.writerow({**row, "epoch": int(float(row["epoch"]))} if "epoch" in row else row)
+            for step, row in sorted(self.rows.items()):
+                epoch = {"epoch": int(row["epoch"])} if "epoch" in row else {}
+                writer.writerow({**row, **epoch, "step": step})
         temporary.replace(self.path)
 
     @rank_zero_only
@@ -82,50 +88,82 @@ class TableLogger(Logger):
 
 
 def wandb_mode(settings: LoggerSettings) -> str:
-    """Return "online", "offline" or "disabled"; never a mode in which W&B would ask for an account."""
-    if settings.mode != "auto":
-        return settings.mode
-    given = os.environ.get("WANDB_MODE", "")
-    if given in ("online", "offline", "disabled"):
+    """Return "online", "offline" or "disabled"; never a mode in which W&B would ask for an account.
+
+    Raises:
+        ConfigError: "online" is asked for, and there is no account.
+    """
+    given = settings.mode if settings.mode != "auto" else os.environ.get("WANDB_MODE", "")
+    if given in ("offline", "disabled"):
         return given
+    account = _has_account()
+    if settings.mode == "online" and not account:
+        raise ConfigError("logger.mode: 'online' needs a W&B account: run `wandb login`, or take 'auto' or 'offline'")
+    return "online" if account else "offline"
+
+
+def _has_account() -> bool:
     if os.environ.get("WANDB_API_KEY"):
-        return "online"
+        return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
     try:
-        return "online" if netrc.netrc().authenticators(host) else "offline"
+        return netrc.netrc().authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
-        return "offline"
+        return False
 
 
-def build_loggers(settings: LoggerSettings, folder: Path, config: dict[str, Any], resume: bool) -> list[Logger]:
+def build_loggers(
+    settings: LoggerSettings, folder: Path, config: dict[str, Any], resume_step: int | None = None
+) -> list[Logger]:
     """Return the loggers of a run.
 
     Args:
         settings: the ``logger:`` block.
-        folder: the run folder.
+        folder: the run folder, which exists.
         config: the resolved config, for W&B.
-        resume: continue the W&B run that is in the folder.
+        resume_step: continue the table and the W&B run that are in the folder from this optimiser step.
     """
-    loggers: list[Logger] = [TableLogger(folder / "metrics.csv")]
+    table = TableLogger(folder / "metrics.csv")
+    if resume_step is not None:
+        table.resume(resume_step)
     mode = wandb_mode(settings) if settings.name == "wandb" else "disabled"
-    if mode != "disabled":
-        from pytorch_lightning.loggers import WandbLogger  # W&B takes seconds to import
+    return [table] if mode == "disabled" else [table, _wandb_logger(settings, folder, config, mode, resume_step)]
 
-        remembered = folder / "wandb_id.txt"
-        run_id = remembered.read_text().strip() if resume and remembered.exists() else None
-        logger = WandbLogger(
-            name=f"{folder.parent.name}/{folder.name}",
-            project=settings.project,
-            entity=settings.entity,
-            tags=settings.tags,
-            save_dir=str(folder),
-            offline=mode == "offline",
-            log_model=settings.log_model and mode == "online",
-            id=run_id,
-            resume="allow" if run_id else None,
-            config=config,
-        )
-        if getattr(rank_zero_only, "rank", 0) == 0:
+
+def _wandb_logger(
+    settings: LoggerSettings, folder: Path, config: dict[str, Any], mode: str, resume_step: int | None
+) -> Logger:
+    from pytorch_lightning.loggers import WandbLogger  # W&B takes seconds to import
+
+    remembered = folder / "wandb_id.txt"
+    run_id = remembered.read_text().strip() if resume_step is not None and remembered.exists() else None
+    logger = WandbLogger(
+        name=f"{folder.parent.name}/{folder.name}",
+        project=settings.project,
+        entity=settings.entity,
+        tags=settings.tags,
+        save_dir=str(folder),
+        offline=mode == "offline",
+        log_model=False,  # upload_model does it, once the model is finished
+        id=run_id,
+        resume="allow" if run_id else None,
+        config=config,
+    )
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        try:
             remembered.write_text(str(logger.experiment.id))
-        loggers.append(logger)
-    return loggers
+        except Exception as error:  # whatever W&B, or the network, raises
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
+    return logger
+
+
+def upload_model(loggers: Sequence[Any], checkpoint: Path) -> None:
+    """Upload a checkpoint to the W&B runs among `loggers`."""
+    for logger in loggers:
+        if not isinstance(logger, TableLogger):
+            import wandb
+
+            artifact = wandb.Artifact(f"model-{logger.version}", type="model")
+            artifact.add_file(str(checkpoint))
+            logger.experiment.log_artifact(artifact)

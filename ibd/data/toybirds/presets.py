@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from ibd.data.toybirds.classes import Structure
 from ibd.data.toybirds.scene import BackgroundKind
-from ibd.errors import ConfigError, did_you_mean
+from ibd.errors import ConfigError
 
 PresetName = Literal["tiny", "small", "standard", "wide", "hard", "hans"]
 TagChoice = Literal["none", "patch", "frame", "texture"]
@@ -23,9 +23,7 @@ def one_of(key: str, given: str, allowed: Iterable[str]) -> None:
     """
     names = tuple(allowed)
     if given not in names:
-        raise ConfigError(
-            f"data.{key}: '{given}' given, one of {', '.join(names)} is needed.{did_you_mean(given, names)}"
-        )
+        raise ConfigError(f"data.{key}: '{given}' given, one of {', '.join(names)} is needed")
 
 
 def within(key: str, given: float, low: float, high: float) -> None:
@@ -70,11 +68,11 @@ class Settings:
     val_size: int
     test_size: int
     structure: Structure = "random"
-    rotation: float = 20.0
-    scale: float = 0.8
-    jitter: float = 1.0
-    distractors: int = 6
-    occlusion: float = 0.1
+    rotation: float = 35.0
+    scale: float = 0.7
+    jitter: float = 1.2
+    distractors: int = 8
+    occlusion: float = 0.3
     tag: TagChoice = "none"
     tag_rho: float = 0.95
     shift: float = 1.0

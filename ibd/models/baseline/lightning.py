@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
+from ibd.errors import ConfigError
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.lightning import InterpretableModule
 from ibd.types import Batch, DataSpec, Output
@@ -33,6 +34,8 @@ class Baseline(InterpretableModule):
         label_smoothing: float = 0.0,
         optimizer: dict[str, Any] | None = None,
     ) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ConfigError(f"model.label_smoothing: {label_smoothing} given, a share from 0 to 1 is needed")
         spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
         super().__init__(spec, BaselineNetwork(build_backbone(backbone), spec.class_names), optimizer)
         self.label_smoothing = label_smoothing

@@ -39,7 +39,7 @@ class BaselineNetwork(InterpretableNetwork):
         """Set channels to an activation: ``{"channel 17": 0}`` switches it off."""
         scores = units.scores.clone()
         for index, value in self.resolve_values(values).items():
-            scores[:, index] = value
+            scores[:, index] = self.column(value, scores)
         return Units(scores, units.maps, units.state)
 
     def contributions(self, units: Units) -> Tensor:

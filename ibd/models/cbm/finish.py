@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -48,10 +49,12 @@ def fit_head(
     epochs: int,
     lr: float,
     weight_decay: float,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Fit the head on cached bottlenecks with Adam and a cosine schedule; keep the epoch with the best validation loss.
+
+    The result depends on the arguments alone: torch's global generator is neither read nor moved.
 
     Args:
         network: its `head` is fitted anew; the concepts stay as they are.
@@ -62,40 +65,59 @@ def fit_head(
         epochs: passes over the training set.
         lr: learning rate.
         weight_decay: added to the gradient, as published.
-        batch_size: images per step.
+        batch_size: images per step; None takes 256, or as many as make 64 steps of an epoch where that is more.
         seed: of the initial weights and the order.
 
     Returns:
         ``head/val_accuracy`` and ``head/val_loss`` of the epoch kept.
     """
-    device = network.low.device
-    with torch.no_grad():
-        inputs = network.activation(train.scores.to(device))
-        if regime == "independent":
-            truth = train.concepts.to(device)
-            inputs = torch.where(truth.isnan(), inputs, truth)
-        val_inputs = network.activation(val.scores.to(device))
-    labels, val_labels = train.labels.to(device), val.labels.to(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for layer in network.head.modules():
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
-        orders = torch.stack([torch.randperm(len(labels)) for _ in range(epochs)])
-    optimizer = torch.optim.Adam(network.head.parameters(), lr=lr, weight_decay=weight_decay)
+    head, device = network.head, network.low.device
+    inputs, labels = _head_inputs(network, train, regime), train.labels.to(device)
+    val_inputs, val_labels = _head_inputs(network, val, "sequential"), val.labels.to(device)
+    batch_size = batch_size or max(256, math.ceil(len(labels) / 64))
+    _reset(head, seed)
+    shuffle = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(head.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    best_loss, best_accuracy, best = float("inf"), 0.0, copy.deepcopy(network.head.state_dict())
-    for order in tqdm(orders, desc="fitting the head", leave=False, delay=2):
-        for part in order.to(device).split(batch_size):
+    best = {"head/val_loss": math.inf, "head/val_accuracy": 0.0}
+    weights = copy.deepcopy(head.state_dict())
+    for _ in tqdm(range(epochs), desc="fitting the head", leave=False, delay=2):
+        order = torch.randperm(len(labels), generator=shuffle).to(device)
+        for part in torch.split(order, batch_size):
             optimizer.zero_grad()
-            F.cross_entropy(network.classify(inputs[part]), labels[part]).backward()  # type: ignore[no-untyped-call]
+            loss = F.cross_entropy(network.classify(inputs[part]), labels[part])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-        with torch.no_grad():
-            logits = network.classify(val_inputs)
-            loss = float(F.cross_entropy(logits, val_labels))
-        if loss < best_loss:
-            best_loss, best_accuracy = loss, float((logits.argmax(1) == val_labels).float().mean())
-            best = copy.deepcopy(network.head.state_dict())
-    network.head.load_state_dict(best)
-    return {"head/val_loss": best_loss, "head/val_accuracy": best_accuracy}
+        scores = _score(network, val_inputs, val_labels)
+        if scores["head/val_loss"] < best["head/val_loss"]:
+            best, weights = scores, copy.deepcopy(head.state_dict())
+    head.load_state_dict(weights)
+    return best
+
+
+@torch.no_grad()
+def _head_inputs(
+    network: ConceptBottleneckNetwork, read: ReadSplit, regime: Literal["independent", "sequential"]
+) -> Tensor:
+    """Return (N, K) what the head reads of a split."""
+    inputs, truth = network.activation(read.scores.to(network.low.device)), read.concepts.to(network.low.device)
+    return torch.where(truth.isnan(), inputs, truth.to(inputs.dtype)) if regime == "independent" else inputs
+
+
+@torch.no_grad()
+def _score(network: ConceptBottleneckNetwork, inputs: Tensor, labels: Tensor) -> dict[str, float]:
+    logits = network.classify(inputs)
+    accuracy = (logits.argmax(1) == labels).float().mean()
+    return {"head/val_loss": float(F.cross_entropy(logits, labels)), "head/val_accuracy": float(accuracy)}
+
+
+def _reset(head: nn.Module, seed: int) -> None:
+    """Draw new weights, on the CPU, so that they are the same on every device."""
+    fresh = copy.deepcopy(head).cpu()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs too
+        for layer in fresh.modules():
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
+    head.load_state_dict(fresh.state_dict())

@@ -15,6 +15,7 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
+from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
 from ibd.models.cbm.losses import Imbalance, concept_loss, imbalance_ratio, joint_loss
 from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
@@ -38,7 +39,7 @@ class ConceptBottleneck(InterpretableModule):
         concept_weight: lambda, the weight of each concept's loss beside the class loss ("joint" only).
         normalize_loss: divide the joint loss by 1 + lambda K, as the published code does.
         imbalance: "concept" weighs concept j by n0/n1 as published; "pos_weight" weighs its positives only; "none".
-        softmax_groups: exclusive concept groups to be predicted by a softmax over the group.
+        softmax_groups: exclusive concept groups to be predicted by a softmax over the group and "none of them".
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
@@ -72,8 +73,12 @@ class ConceptBottleneck(InterpretableModule):
                 "model.bottleneck: 'logits' does not go with model.regime 'independent', whose head learns from true "
                 "zeros and ones: 'probabilities' or 'hard' is needed"
             )
-        if concept_weight < 0:
-            raise ConfigError(f"model.concept_weight: {concept_weight} given, 0 or more is needed")
+        _at_least("concept_weight", concept_weight, 0)
+        _at_least("hidden_units", hidden_units, 1)
+        _at_least("head_epochs", head_epochs, 1)
+        _at_least("head_weight_decay", head_weight_decay, 0)
+        if head_lr <= 0:
+            raise ConfigError(f"model.head_lr: {head_lr} given, more than 0 is needed")
         options: dict[str, Any] = {
             "bottleneck": bottleneck,
             "head": head,
@@ -112,8 +117,10 @@ class ConceptBottleneck(InterpretableModule):
 
     def setup(self, stage: str) -> None:
         """Count how often each concept holds in the training set."""
-        if stage == "fit":
+        if stage == "fit" and self.imbalance != "none":
             data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if data is None:
+                raise ConfigError(f"model.imbalance: '{self.imbalance}' needs trainer.fit(model, datamodule=...)")
             self.ratio = imbalance_ratio(data.dataset("train").concepts).to(self.device)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -125,13 +132,13 @@ class ConceptBottleneck(InterpretableModule):
         """
         scores = output.units.scores
         groups = self.network.softmax_groups
-        concept = concept_loss(scores, batch.concepts, self.ratio, self.imbalance, groups)
+        concept = concept_loss(scores, batch.concepts, self.ratio, self.imbalance, groups, together=self.training)
         if self.regime == "joint":
             task = F.cross_entropy(output.logits, batch.label)
             loss = joint_loss(task, concept, self.concept_weight, scores.shape[1], self.normalize_loss)
         else:
             activation = self.network.activation(scores.detach())
-            if self.regime == "independent":
+            if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
                 activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
             task = F.cross_entropy(self.network.classify(activation), batch.label)
             loss = concept / scores.shape[1] + task
@@ -147,11 +154,16 @@ class ConceptBottleneck(InterpretableModule):
             The head's accuracy on the validation split, where it was fitted.
         """
         self.use_fast_layout()
-        self.eval()
-        train = read_split(self, data, "train")
-        low, high = np.percentile(train.scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
-        self.network.low.copy_(torch.from_numpy(low))
-        self.network.high.copy_(torch.from_numpy(high))
-        if self.regime == "joint":
-            return {}
-        return fit_head(self.network, train, read_split(self, data, "val"), self.regime, **self.head_settings)
+        with evaluating(self):
+            train = read_split(self, data, "train")
+            low, high = np.percentile(train.scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
+            self.network.low.copy_(torch.from_numpy(low))
+            self.network.high.copy_(torch.from_numpy(high))
+            if self.regime == "joint":
+                return {}
+            return fit_head(self.network, train, read_split(self, data, "val"), self.regime, **self.head_settings)
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ConfigError(f"model.{name}: {value} given, {least} or more is needed")

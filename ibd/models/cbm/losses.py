@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ibd.distributed import sum_over_processes, world_size
+from ibd.models.cbm.groups import complete, with_none
 
 Imbalance = Literal["none", "concept", "pos_weight"]
 
@@ -31,12 +32,12 @@ def concept_loss(
     ratio: Tensor,
     imbalance: Imbalance = "none",
     softmax_groups: Sequence[Sequence[int]] = (),
+    together: bool = False,
 ) -> Tensor:
     """Return the binary cross-entropy summed over concepts, averaged over images (equation 2 of Koh et al. 2020).
 
     In float32 also under autocast. The sum over known (image, concept) pairs is scaled by K / (known pairs), so that
-    it is the published sum where everything is known; the count is taken over all processes, so that their averaged
-    gradient is that of one process.
+    it is the published sum where everything is known.
 
     Args:
         logits: (B, K).
@@ -44,30 +45,42 @@ def concept_loss(
         ratio: (K,) ``n0 / n1`` of each concept in the training set.
         imbalance: "none"; "concept" weighs both classes of concept j by r_j, as the published code does (it turns up
             rare concepts, it does not balance their classes); "pos_weight" weighs the positives by r_j, which does.
-        softmax_groups: indices of the concepts of groups with a softmax: there the loss is the cross-entropy, and a
-            row that names no member is left out.
+        softmax_groups: indices of the concepts of groups with a softmax: there the loss is the cross-entropy over the
+            group's concepts and "none of them", without weights. A 1 makes the group known; else a row with an
+            unknown member is left out.
+        together: count the known pairs over all processes, so that their averaged gradient is that of one process.
+            Every process must then call this.
 
     Returns:
         A scalar; 0 where nothing is known.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        logits = logits.float()
-        known = ~concepts.isnan()
-        target = concepts.nan_to_num(0.0)
-        weight = ratio if imbalance == "concept" else None
-        pos_weight = ratio if imbalance == "pos_weight" else None
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        target, known = complete(concepts.to(logits.dtype), ~concepts.isnan(), softmax_groups)
+        weight = ratio.to(logits.dtype) if imbalance == "concept" else None
+        pos_weight = ratio.to(logits.dtype) if imbalance == "pos_weight" else None
         entry = F.binary_cross_entropy_with_logits(
             logits, target, weight=weight, pos_weight=pos_weight, reduction="none"
         )
         for group in softmax_groups:
             index = torch.tensor(group, device=logits.device)
-            share = -target[:, index] * logits[:, index].log_softmax(1)
-            entry = entry.index_copy(1, index, share)
-            named = known[:, index].all(1, keepdim=True) & (target[:, index].sum(1, keepdim=True) > 0)
-            known = known.index_copy(1, index, named.expand(-1, len(group)))
-        count = sum_over_processes(known.sum().float()).clamp(min=1)
-        # The processes' gradients are averaged, hence the world size.
-        return (entry * known).sum() * (logits.shape[1] * world_size() / count)
+            shared = _group_cross_entropy(logits[:, index], target[:, index]) / len(group)
+            entry = entry.index_copy(1, index, shared.expand(-1, len(group)))
+            known[:, index] = known[:, index].all(1, keepdim=True)
+        scale = logits.shape[1] / _count(known, together)
+        return (entry * known).sum() * scale
+
+
+def _group_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the (B, 1) cross-entropy of a group's (B, G) concepts and "none of them"."""
+    none = (1 - target.sum(1, keepdim=True)).clamp(min=0)
+    return -(torch.cat([target, none], 1) * with_none(logits).log_softmax(1)).sum(1, keepdim=True)
+
+
+def _count(known: Tensor, together: bool) -> Tensor:
+    """Return the number of known pairs, at least 1; `together`, the mean over processes."""
+    count = known.sum().float()
+    return sum_over_processes(count).clamp(min=1) / world_size() if together else count.clamp(min=1)
 
 
 def joint_loss(task: Tensor, concept: Tensor, concept_weight: float, count: int, normalize: bool) -> Tensor:

@@ -7,17 +7,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.base import InterpretableNetwork, Values, linear_contributions, spatial_mean
+from ibd.models.cbm.groups import CERTAIN, complete, group_probabilities, group_truth_logits
 from ibd.types import DataSpec, Units
 
 Bottleneck = Literal["probabilities", "logits", "hard"]
-
-CERTAIN = 30.0
-"""The logit that stands for a certain truth value: its sigmoid is exactly 1 in float32, and 9e-14 when negated."""
 
 
 class ConceptBottleneckNetwork(InterpretableNetwork):
@@ -30,7 +27,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             "hard" zeros and ones (with the straight-through gradient).
         head: "linear", or "mlp" with one hidden layer.
         hidden_units: width of the hidden layer of an "mlp" head.
-        softmax_groups: exclusive groups whose probabilities are a softmax over the group.
+        softmax_groups: exclusive groups whose probabilities are a softmax over their concepts and "none of them".
 
     Attributes:
         low, high: (K,) the 5th and 95th percentile of each concept's logit over the training images, which stand
@@ -84,15 +81,14 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     def classify(self, activation: Tensor) -> Tensor:
         """Apply the head to what passes the bottleneck: (..., K) -> (..., C)."""
         with torch.autocast(activation.device.type, enabled=False):
-            return self.head(activation)  # type: ignore[no-any-return]
+            return self.head(activation.to(self.concepts.weight.dtype))  # type: ignore[no-any-return]
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return concept probabilities (..., K) of concept logits (..., K)."""
         probability = logits.sigmoid()
         for group in self.softmax_groups:
-            probability = probability.index_copy(
-                -1, torch.tensor(group, device=logits.device), logits[..., group].softmax(-1)
-            )
+            index = torch.tensor(group, device=logits.device)
+            probability = probability.index_copy(-1, index, group_probabilities(logits[..., group]))
         return probability
 
     def activation(self, logits: Tensor) -> Tensor:
@@ -128,7 +124,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             return torch.where(known, self.low + truth * (self.high - self.low), logits)
         result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
         for group in self.softmax_groups:
-            edited = _softmax_truth(logits[..., group], truth[..., group], known[..., group])
+            edited = group_truth_logits(logits[..., group], truth[..., group], known[..., group])
             result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
         return result
 
@@ -136,26 +132,27 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
 
         Raises:
-            ConfigError: an unknown concept, a value outside of [0, 1], or two concepts of an exclusive group set to 1.
+            ConfigError: an unknown concept, a value outside of [0, 1], or values of an exclusive group that add up to
+                more than 1.
+            UnsupportedError: as for `truth_logits`.
         """
-        resolved = self.resolve_values(values)
         truth = torch.zeros_like(units.scores)
         known = torch.zeros_like(units.scores, dtype=torch.bool)
-        for index, value in resolved.items():
-            column = torch.as_tensor(value, dtype=truth.dtype, device=truth.device).expand(len(truth))
-            if not bool(((column >= 0) & (column <= 1)).all()):
+        for index, value in self.resolve_values(values).items():
+            truth[:, index], known[:, index] = self.column(value, units.scores), True
+            outside = truth[:, index][~((truth[:, index] >= 0) & (truth[:, index] <= 1))]
+            if len(outside):
                 raise ConfigError(
-                    f"concept '{self.unit_names[index]}' is set to {value}: a truth value from 0 to 1 is needed"
+                    f"concept '{self.unit_names[index]}' is set to {float(outside[0]):g}: a truth value from 0 to 1 is "
+                    "needed"
                 )
-            truth[:, index], known[:, index] = column, True
         for group in self.exclusive_groups:
-            present = (truth[:, group] == 1) & known[:, group]
-            if bool((present.sum(1) > 1).any()):
-                names = " and ".join(
-                    self.unit_names[i] for i in group if i in resolved and bool(truth[:, i].max() == 1)
-                )
-                raise ConfigError(f"{names} exclude each other: at most one of them can be 1")
-            known[:, group] |= present.any(1, keepdim=True)  # the siblings of a 1 become 0, the value truth has there
+            total = truth[:, group].sum(1)
+            if bool((total > 1 + 1e-6).any()):
+                row = truth[total.argmax()]
+                given = " and ".join(f"{self.unit_names[i]}={float(row[i]):g}" for i in group if row[i] > 0)
+                raise ConfigError(f"{given} exclude each other: together they can be 1 at most")
+        truth, known = complete(truth, known, self.exclusive_groups)
         return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
 
     def contributions(self, units: Units) -> Tensor:
@@ -178,16 +175,3 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     def readable(self, units: Units) -> Tensor:
         """Return the concept probabilities, (B, K)."""
         return self.probabilities(units.scores)
-
-
-def _softmax_truth(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Return logits of a softmax group, (..., G), whose probabilities are `truth` where known.
-
-    What is left of the probability is shared by the others in the proportions predicted.
-    """
-    tiny = torch.finfo(logits.dtype).tiny
-    told = torch.where(known, truth, 0.0)
-    left = (1 - told.sum(-1, keepdim=True)).clamp(min=0)
-    others = F.log_softmax(logits.masked_fill(known, -torch.inf), -1)  # NaN only where all are known, and then unused
-    edited = torch.where(known, told.clamp(min=tiny).log(), others + left.clamp(min=tiny).log())
-    return torch.where(known.any(-1, keepdim=True), edited, logits)

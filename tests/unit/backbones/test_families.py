@@ -125,6 +125,9 @@ def test_channels_last_by_family_and_device():
     with torch.device("meta"):
         assert prefers_channels_last(build_backbone({"name": "small_cnn"}), "cpu")
         assert prefers_channels_last(build_backbone({"name": "resnet18"}), torch.device("cuda", 1))
+        assert prefers_channels_last(build_backbone({"name": "convnext_tiny"}), "cuda")
+        assert not prefers_channels_last(build_backbone({"name": "convnext_tiny"}), "cpu")
+        assert not prefers_channels_last(build_backbone({"name": "small_cnn"}), "mps")
     assert not prefers_channels_last(torch.nn.Linear(2, 2), "cpu")
 
 

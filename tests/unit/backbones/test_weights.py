@@ -130,6 +130,7 @@ def test_no_network(monkeypatch, tmp_path, error):
         ({"name": "resnet18", "weights": "IMAGENET_V1"}, "Did you mean 'IMAGENET1K_V1'?"),
         ({"name": "resnet18", "weights": "ResNet50_Weights.DEFAULT"}, "resnet18 has no published weights 'ResNet50_W"),
         ({**SMALL, "weights": "DEFAULT"}, "SmallCNN has no published weights 'DEFAULT', and there is no such file"),
+        ({**SMALL, "weights": ""}, "SmallCNN has no published weights ''"),
         ({**SMALL, "weights": "a.pt", "init_from": "runs/x"}, "weights and init_from both say"),
     ],
 )
@@ -141,6 +142,12 @@ def test_mistakes_in_the_configuration(config, message):
 def test_no_such_file(tmp_path, config):
     path = str(tmp_path / "w.pth")
     assert message_of(CheckpointError, {**config, "weights": path}) == f"weights: there is no file '{path}'"
+
+
+def test_a_run_given_as_weights(run):
+    assert "is a folder; the backbone of an earlier run is given as init_from" in message_of(
+        CheckpointError, {**SMALL, "weights": str(run)}
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])

@@ -1,0 +1,7 @@
+"""Ratios of times, measured side by side in one run: ``python -m benchmarks``.
+
+A benchmark is a file with a function ``measure(repetitions)`` that returns rows, and a line in `BENCHMARKS`.
+"""
+
+BENCHMARKS = ("cbm_step", "toybirds", "intervention", "memory_layout")
+"""The names, in the order of the table; each is a module of this package."""

@@ -1,0 +1,62 @@
+"""What the verbs of the command line share: reading ``name=value``, writing files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ibd.errors import ConfigError
+
+
+def edits(values: Sequence[str]) -> dict[str | int, Any]:
+    """Turn ``name=value`` strings into edits; a value that is no number names a group's member."""
+    found: dict[str | int, Any] = {}
+    for text in values:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise ConfigError(f"'{text}': name=value is needed, such as wing_colour::red=1")
+        if name in found:
+            raise ConfigError(f"'{name}' is given twice")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def options(changes: Sequence[str]) -> dict[str, Any]:
+    """Turn ``key=value`` strings into the options of a block."""
+    from omegaconf import OmegaConf
+
+    for text in changes:
+        if "=" not in text:
+            raise ConfigError(f"'{text}': key=value is needed")
+    return dict(OmegaConf.to_container(OmegaConf.from_dotlist(list(changes))))  # type: ignore[arg-type]
+
+
+def count(text: str) -> int:
+    """Read a number that may be 0."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} given, 0 or more is needed")
+    return int(text)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure, in the format that its name says."""
+    with writing(path):
+        figure.savefig(path, dpi=120)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is written now; what goes wrong with that is the user's to mend."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot write '{path}': {error.strerror or error}") from None
+    except ValueError as error:  # a picture of a format that there is not
+        raise ConfigError(f"cannot write '{path}': {error}") from None

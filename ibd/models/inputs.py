@@ -1,0 +1,60 @@
+"""What `predict` accepts: image files, or a tensor that is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ibd.data.images import read_image
+from ibd.data.transforms import eval_transform
+from ibd.errors import DataError
+from ibd.types import DataSpec
+
+Images = Tensor | str | Path | Sequence[str | Path]
+
+
+def read_images(paths: Sequence[str | Path], spec: DataSpec) -> Tensor:
+    """Return image files as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+
+    Raises:
+        DataError: a file is missing or unreadable, or none is given.
+    """
+    if len(paths) == 0:
+        raise DataError("no image given")
+    to_size = eval_transform(spec.image_size, spec.resize)
+    images: list[Tensor] = []
+    for path in paths:
+        if not isinstance(path, str | Path):
+            raise DataError(f"a path or a tensor is needed for images, not {type(path).__name__} (torch.from_numpy?)")
+        images.append(to_size(read_image(path)))  # type: ignore[arg-type]  # one input, one output
+    return torch.stack(images)
+
+
+def checked(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (3, H, W) or (B, 3, H, W) images as (B, 3, H, W).
+
+    Args:
+        images: float in [0, 1].
+        size: the (height, width) that the model was trained on.
+
+    Raises:
+        DataError: another shape, type or range; the message says what is needed.
+    """
+    if images.ndim == 3:
+        images = images.unsqueeze(0)
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise DataError(f"images have shape {tuple(images.shape)}: (B, 3, {size[0]}, {size[1]}) is needed")
+    if tuple(images.shape[2:]) != tuple(size):
+        raise DataError(
+            f"images are {images.shape[2]} x {images.shape[3]} pixels, the model was trained on {size[0]} x {size[1]}: "
+            "resize them, or give paths"
+        )
+    if not images.is_floating_point():
+        raise DataError(f"images are {images.dtype}: float in [0, 1] is needed (divide uint8 by 255)")
+    if len(images) and not bool((images.min() >= 0) & (images.max() <= 1)):
+        low, high = float(images.min()), float(images.max())
+        raise DataError(f"image values range from {low:.3g} to {high:.3g}: [0, 1] is needed, not normalised")
+    return images

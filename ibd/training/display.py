@@ -1,0 +1,88 @@
+"""What a person sees of a training: a bar, a line for each epoch, pictures of its predictions."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from tqdm.auto import tqdm
+
+from ibd.data.base import ImageDataModule
+from ibd.explain.figures import prediction_figure
+from ibd.models.lightning import InterpretableModule
+from ibd.types import stack_samples
+
+
+class ValidationFigures(Callback):
+    """Draw a few fixed validation images with their units and maps, into ``figures/`` and to W&B.
+
+    Args:
+        folder: where the pictures go.
+        every: epochs between figures; the last epoch always has one.
+        count: how many images, of as many classes as possible.
+    """
+
+    def __init__(self, folder: Path, every: int, count: int) -> None:
+        self.folder, self.every, self.count = folder, every, count
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, on the first process only and without any collective."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        due = (trainer.current_epoch + 1) % self.every == 0 or last
+        if trainer.sanity_checking or not due or not trainer.is_global_zero:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(pl_module, InterpretableModule) or not isinstance(data, ImageDataModule):
+            return
+        dataset = data.dataset("val")
+        batch = stack_samples([dataset[index] for index in first_of_each_class(dataset.labels, self.count)])
+        figure = prediction_figure(pl_module.predict(batch.image), batch.image, batch.label, batch.concepts)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"validation_epoch_{trainer.current_epoch:03d}.png"
+        figure.savefig(path, dpi=100)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("validation/predictions", [str(path)])
+
+
+def first_of_each_class(labels: torch.Tensor, count: int) -> list[int]:
+    """Return up to `count` indices: the first image of each class, then the second, and so on."""
+    seen: dict[int, int] = {}
+    rank = []
+    for index, label in enumerate(labels.tolist()):
+        seen[label] = seen.get(label, 0) + 1
+        rank.append((seen[label], index))
+    return [index for _, index in sorted(rank)[:count]]
+
+
+class EpochLines(Callback):
+    """Say in one line how each epoch went: what stays on the screen, and all that a log file gets."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the line, above the progress bar where there is one."""
+        metrics = trainer.callback_metrics  # summed up over all processes
+        if not trainer.is_global_zero:
+            return
+        shown = ("train/loss", "val/loss", "val/accuracy", "val/concept_auroc")
+        figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in shown if name in metrics)
+        total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        seconds = time.monotonic() - self.started
+        tqdm.write(f"epoch {trainer.current_epoch + 1}{total}  {figures}  ({seconds:.1f} s)", file=sys.stderr)
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar without the version number of the run."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        shown = super().get_metrics(trainer, pl_module)
+        return {key: value for key, value in shown.items() if key in ("loss", "val/accuracy", "val/concept_auroc")}

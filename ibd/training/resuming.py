@@ -1,0 +1,82 @@
+"""Going on with a run: what must stay the same, so that its numbers become those of an uninterrupted one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ibd import config as configuration
+from ibd.data.base import ImageDataModule
+from ibd.errors import CheckpointError, ConfigError
+from ibd.io import MODEL_KEY, find_checkpoint, find_run, read_checkpoint
+
+_MUST_STAY = ("seed", "model", "data", "optimizer")
+_MAY_CHANGE = ("data.root", "data.num_workers", "data.cache", "data.check_images")
+_TRAINER_MUST_STAY = ("devices", "num_nodes", "accumulate_grad_batches", "limit_train_batches", "overfit_batches")
+
+
+def find_resumable(run: Any) -> tuple[Path, Path, dict[str, Any]]:
+    """Return folder, last checkpoint and its content of a run that is to be continued.
+
+    Args:
+        run: a run folder, a folder of runs, a checkpoint in one, or what ``ibd.fit`` returned.
+
+    Raises:
+        CheckpointError: it cannot be.
+    """
+    folder = find_run(getattr(run, "folder", run))
+    if not (folder / "config.yaml").exists():
+        raise CheckpointError(f"'{folder}' cannot be resumed: it has no config.yaml")
+    path = find_checkpoint(folder, "last")
+    content = read_checkpoint(path)
+    for key in (MODEL_KEY, "loops", "optimizer_states", "hyper_parameters"):
+        if key not in content:
+            raise CheckpointError(f"'{path}' cannot be resumed: it was not written by a training of ibd (no '{key}')")
+    return folder, path, content
+
+
+def check_unchanged(folder: Path, settings: DictConfig) -> None:
+    """Compare the settings that a run is to be continued with to its own.
+
+    Raises:
+        ConfigError: one differs that may not.
+    """
+    own = dict(_fixed(configuration.to_plain(configuration.load_config(folder / "config.yaml"))))
+    given = dict(_fixed(configuration.to_plain(settings)))
+    for key in [*given, *own]:
+        if own.get(key) != given.get(key):
+            raise ConfigError(
+                f"resume: {key} is {own.get(key)!r} in '{folder}', but {given.get(key)!r} is given. A run is continued "
+                "as it was; for other settings start a new one, which takes over the backbone with "
+                f"model.backbone.init_from={folder}"
+            )
+
+
+def check_same_data(path: Path, content: dict[str, Any], data: ImageDataModule) -> None:
+    """Check that a run's data still has the classes and concepts that its checkpoint knows.
+
+    Raises:
+        CheckpointError: it has others.
+    """
+    known, now = content["hyper_parameters"]["spec"], data.spec.to_dict()
+    if any(known[key] != now[key] for key in ("class_names", "concept_names", "image_size")):
+        raise CheckpointError(f"'{path}' was trained on other classes, concepts or image sizes than the data now has")
+
+
+def _fixed(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in _flat({name: config[name] for name in _MUST_STAY}):
+        if key not in _MAY_CHANGE:
+            yield key, value
+    for key in _TRAINER_MUST_STAY:
+        yield f"trainer.{key}", config["trainer"].get(key)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,121 @@
+"""Lightning's trainer, with our callbacks, and with its errors as ours."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch.distributed as dist
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from ibd import config as configuration
+from ibd.data.base import ImageDataModule
+from ibd.errors import ConfigError
+from ibd.models.lightning import InterpretableModule
+from ibd.training.callbacks import build_callbacks
+from ibd.training.settings import CheckpointSettings, EarlyStoppingSettings, LoggerSettings
+
+
+def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) -> pl.Trainer:
+    """Return Lightning's trainer with our callbacks, and no logger yet."""
+    plain = configuration.to_plain(config)
+    logger = LoggerSettings(**plain["logger"])
+    checkpoint = CheckpointSettings(**plain["checkpoint"])
+    stopping = EarlyStoppingSettings(**plain["early_stopping"]) if plain.get("early_stopping") else None
+    options = {key: value for key, value in plain["trainer"].items() if value is not None}
+    if options.get("fast_dev_run"):
+        raise ConfigError(
+            "trainer.fast_dev_run: it leaves no model behind; to try a config out: trainer.max_epochs=1 "
+            "trainer.limit_train_batches=2 trainer.limit_val_batches=2"
+        )
+    if "spawn" in str(options.get("strategy")) or "fork" in str(options.get("strategy")):
+        raise ConfigError(f"trainer.strategy: '{options['strategy']}' counts images twice on the CPU; 'ddp' does not")
+    callbacks = build_callbacks(folder, model, logger, checkpoint, stopping, config.seed)
+    try:
+        return pl.Trainer(
+            **options,
+            use_distributed_sampler=False,  # our samplers know of processes, and count no image twice
+            default_root_dir=str(folder),
+            logger=False,
+            callbacks=callbacks,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"trainer: {_first_sentence(error)}") from error
+
+
+def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule, checkpoint: Path | None) -> bool:
+    """Train, from a checkpoint where one is given.
+
+    Returns:
+        Whether Ctrl-C ended it. The epochs that were finished by then are on disk.
+
+    Raises:
+        ConfigError: Lightning finds an option of the trainer wrong.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+    except SystemExit:  # Lightning's answer to Ctrl-C, after it has shut everything down
+        if not trainer.interrupted:
+            raise
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        if not _is_lightnings(error):
+            raise
+        raise ConfigError(f"trainer: {_first_sentence(error)}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        _leave_processes(trainer)
+    return bool(trainer.interrupted)
+
+
+def _leave_processes(trainer: pl.Trainer) -> None:
+    """Let this process be alone again, whether training ended well or not."""
+    started = getattr(trainer.strategy.launcher, "procs", None)
+    if started and trainer.interrupted:
+        for process in started:
+            process.kill()
+        for process in started:
+            process.wait()
+        started.clear()  # else Lightning's observer, which holds this list, kills this process too
+    if dist.is_available() and dist.is_initialized() and (not trainer.interrupted or dist.get_backend() == "gloo"):
+        dist.destroy_process_group()
+
+
+def _is_lightnings(error: Exception) -> bool:
+    """Return whether Lightning itself raised an error: then some option of the trainer is wrong."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return module.startswith(("pytorch_lightning.", "lightning_fabric."))
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def quieten() -> None:
+    """Silence what Lightning says on every run and nobody can act on."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _NoTips) for f in logger.filters):
+            logger.addFilter(_NoTips())
+    for message in (".*isinstance.treespec, LeafSpec.*", ".*does not have many workers.*", ".*self.log_dict.*"):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*The dirpath has changed from.*")
+
+
+class _NoTips(logging.Filter):
+    """Drop Lightning's advertisements."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record that is no tip."""
+        return "litlogger" not in (text := record.getMessage()) and "litmodels" not in text and "💡" not in text

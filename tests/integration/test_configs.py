@@ -1,0 +1,78 @@
+"""Every YAML in configs/ that names a model can be read, described, and trained from the command line."""
+
+import pytest
+import torch
+
+from ibd.config_sources import read_sources
+from ibd.io import load_model
+from tests.command import ROOT, checkpoint, ibd, ibd_process, rows
+from tests.data_makers import make_concept_folder, make_cub
+
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+CONFIGS = [file for file in FILES if "name" in read_sources(ROOT / file, ()).merged.get("model", {})]
+FEW = (
+    "logger.mode=disabled",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=2",
+    "data.batch_size=4",
+    "data.num_workers=0",
+)
+DATA = {
+    "folder": lambda root: [f"data.root={make_concept_folder(root, train=4, val=2)}", "data.image_size=32"],
+    "cub": lambda root: [f"data.root={make_cub(root)}", "data.min_classes=1", "data.image_size=64"],
+    "toybirds": lambda root: ["data.train_size=16", "data.val_size=8", "data.test_size=8"],
+}
+
+
+@pytest.fixture
+def changes(file, tmp_path):
+    """What makes a config fast: few images, made here, and no download."""
+    merged = read_sources(ROOT / file, ()).merged
+    weights = ["model.backbone.weights=null"] if "weights" in merged["model"]["backbone"] else []
+    return [*FEW, *DATA[merged["data"]["name"]](tmp_path / "data"), *weights]
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 8
+    assert {file for file in FILES if "base" in file}.isdisjoint(CONFIGS)
+
+
+@pytest.mark.parametrize("file", CONFIGS)
+def test_trains(file, changes, tmp_path):
+    answer = ibd("fit", ROOT / file, *changes, f"output={tmp_path / 'runs'}")
+    assert answer.code == 0, answer.err
+    assert answer.run.parent.name == read_sources(ROOT / file, ()).merged.get("name", file.rpartition("/")[2][:-5])
+    assert (answer.run / "figures" / "validation_epoch_000.png").stat().st_size > 10_000
+    assert len([row for row in rows(answer.run) if row["train/loss"]]) == 1
+    trained = load_model(answer.run)
+    initial = load_model(answer.run)
+    for layer in initial.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    assert all(bool(p.isfinite().all()) for p in trained.parameters())
+    assert checkpoint(answer.run)["global_step"] == 2
+    size = trained.spec.image_size
+    assert trained.predict(torch.rand(2, 3, *size)).logits.shape == (2, len(trained.spec.class_names))
+
+
+@pytest.mark.parametrize("file", CONFIGS)
+def test_is_described(file, changes):
+    answer = ibd("config", ROOT / file, *changes)
+    assert answer.code == 0
+    lines = [line for line in answer.out.splitlines() if ":" in line and not line.lstrip().startswith("#")]
+    assert {line.split(":")[0].strip() for line in lines} >= {"model", "backbone", "optimizer", "max_epochs", "logger"}
+    undocumented = [
+        line for previous, line in zip(["", *answer.out.splitlines()], answer.out.splitlines())
+        if ":" in line and "#" not in line and not previous.lstrip().startswith("#")
+    ]
+    assert not undocumented
+
+
+@pytest.mark.parametrize("file", ["configs/toybirds/cbm.yaml"])
+def test_trains_in_a_process_of_its_own(file, changes, tmp_path):
+    answer = ibd_process("fit", ROOT / file, *changes, "output=runs", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("done: runs/toybirds-cbm/")
+    assert (tmp_path / answer.run / "checkpoints" / "best.ckpt").is_file()
