@@ -45,8 +45,8 @@ def fit(arguments: list[str]) -> int:
     run = run_fit(files[0] if files else None, *overrides, resume=resume[0] if resume else None)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return 0
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in sorted(run.metrics.items()))
-    print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}\n  {figures}")
+    print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}")
+    print(f"  {'  '.join(f'{name} {value:.4f}' for name, value in sorted(run.metrics.items()))}")
     if run.interrupted:
         print(f"  usable as it is, with the epochs that had ended; to go on: ibd fit resume={run.folder}")
     return 130 if run.interrupted else 0
@@ -88,8 +88,7 @@ def _draw(model: Any, prediction: Any, images: Sequence[str], path: str) -> None
     """Write the figure of a prediction."""
     from ibd.explain.figures import prediction_figure
 
-    save_figure(prediction_figure(prediction, model.read_images(images)), Path(path))
-    print(f"figure: {path}")
+    print(f"figure: {save_figure(prediction_figure(prediction, model.read_images(images)), Path(path))}")
 
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint '{path}'") from None
     except Exception as error:  # unpickling what is no checkpoint raises anything
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"'{path}' is not a readable checkpoint ({reason[0][:120] if reason else type(error).__name__})"
-        ) from None
+        raise CheckpointError(f"'{path}' is not a readable checkpoint: {_why_unreadable(Path(path), error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"'{path}' is not a checkpoint of a run: it has no 'state_dict'")
     return content
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "it may not be read"
+    if path.stat().st_size == 0:
+        return "it is empty"
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return "it is no file of PyTorch's"
+    if not zipfile.is_zipfile(path):
+        return "it is cut short"
+    if "weights_only" in str(error):
+        return "it holds Python objects, which could run any code, and not only tensors"
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def load_model(run: str | Path, which: str = "best") -> Any:
@@ -101,7 +114,7 @@ def load_model(run: str | Path, which: str = "best") -> Any:
         module = registry.resolve("models", content[MODEL_KEY])(**content["hyper_parameters"])
         module.load_state_dict(content["state_dict"])
     except Exception as error:  # whatever a constructor makes of values that it did not write
-        reason = [*str(error).strip().splitlines(), type(error).__name__][0][:160]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"'{path}' does not fit this version of ibd ({reason})") from error
     return module.eval()
 

@@ -90,6 +90,12 @@ def resolve(kind: str, name: str) -> type[Any]:
     return load_class(locate(kind, name))
 
 
+def name_of(kind: str, cls: type[Any]) -> str:
+    """Return what a configuration calls a class: its registered name, or ``package.module:Class``."""
+    location = f"{cls.__module__}:{cls.__qualname__}"
+    return next((name for name, known in REGISTRY[kind].items() if known == location), location)
+
+
 def load_class(location: str) -> type[Any]:
     """Import the class at "module:Class".
 

@@ -33,7 +33,9 @@ class Answer(NamedTuple):
     @property
     def run(self):
         """The run folder that `ibd fit` names."""
-        return Path(next(line.split(": ", 1)[1] for line in self.out.splitlines() if line.startswith(("done:", "inter"))))
+        return Path(
+            next(line.split(": ", 1)[1] for line in self.out.splitlines() if line.startswith(("done:", "inter")))
+        )
 
     @property
     def mistake(self):
@@ -59,7 +61,10 @@ def ibd(*arguments):
     """Run `ibd ARGUMENTS` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # --help
+            code = stop.code
     return Answer(code, out.getvalue(), err.getvalue())
 
 
@@ -124,4 +129,6 @@ def assert_same_weights(first, second, which="last", tolerance=0.0):
     one, two = (checkpoint(run, which)["state_dict"] for run in (first, second))
     assert list(one) == list(two)
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=tolerance, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            two[name], value, rtol=0, atol=tolerance, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}"
+        )

@@ -44,10 +44,12 @@ def count(text: str) -> int:
     return int(text)
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, in the format that its name says."""
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a figure, in the format that its name says, or as PNG; return where it is."""
+    path = path if path.suffix else path.with_suffix(".png")
     with writing(path):
         figure.savefig(path, dpi=120)
+    return path
 
 
 @contextmanager
@@ -56,6 +58,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"cannot write '{path}': '{path.parent}' is no folder") from None
     except OSError as error:
         raise ConfigError(f"cannot write '{path}': {error.strerror or error}") from None
     except ValueError as error:  # a picture of a format that there is not

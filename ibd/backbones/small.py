@@ -53,7 +53,7 @@ class SmallCNN(Backbone):
 
 
 class CifarResNet(Backbone):
-    """The residual network of He et al. (2016) for CIFAR; (B, 3, 32, 32) -> (B, 4 * width, 8, 8).
+    """The residual network of He et al. (2016) for CIFAR; (B, 3, 32, 32) -> (B, 4 * width, 8 / s, 8 / s).
 
     Three groups of (depth - 2) / 6 basic blocks at full, half and quarter resolution. Shortcuts that change the shape
     are 1x1 convolutions (their option B).
@@ -61,6 +61,7 @@ class CifarResNet(Backbone):
     Args:
         depth: Number of weighted layers with the classifier, 6n + 2; 8, 14, 20, 32, 44, 56, 110.
         width: Channels of the first group.
+        stem_stride: s, the stride of the first convolution; 2 quarters the cost, so that twice the width is affordable.
         norm: Kind of normalisation; "group" makes no difference between training and evaluation.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
@@ -71,6 +72,7 @@ class CifarResNet(Backbone):
         self,
         depth: int = 20,
         width: int = 16,
+        stem_stride: int = 1,
         norm: Norm = "batch",
         weights: str | None = None,
         init_from: str | None = None,
@@ -78,10 +80,11 @@ class CifarResNet(Backbone):
     ) -> None:
         super().__init__(normalize)
         _at_least("width", width, 1)
+        _at_least("stem_stride", stem_stride, 1)
         if depth < 8 or (depth - 2) % 6:
             nearest = 6 * max(1, round((depth - 2) / 6)) + 2
             raise ConfigError(f"depth: a CIFAR ResNet has 6n + 2 layers, not {depth}. Did you mean {nearest}?")
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, width, 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = norm_layer(norm, width)
         self.relu = nn.ReLU(inplace=True)
         before = width

@@ -80,9 +80,11 @@ class InterventionCurve:
         for colour, (policy, trials) in enumerate(self.accuracy.items()):
             mean, sd = 100 * self.mean(policy), 100 * self.deviation(policy)
             label = TITLES[policy] + (f" (mean of {len(trials)} ± 1 sd)" if len(trials) > 1 else "")
-            axis.plot(budgets, mean, marker="o", markersize=3.5, label=label, color=f"C{colour}")
+            style, size = ("-", "--", "-.", ":")[colour % 4], 7 - colour  # so that curves that coincide are both seen
+            axis.plot(budgets, mean, marker="o", ls=style, markersize=size, label=label, color=f"C{colour}")
             if len(trials) > 1:
-                axis.fill_between(budgets, mean - sd, mean + sd, alpha=0.25, color=f"C{colour}", linewidth=0)
+                low, high = (mean - sd).clamp(min=0), (mean + sd).clamp(max=100)
+                axis.fill_between(budgets, low, high, alpha=0.25, color=f"C{colour}", linewidth=0)
         axis.set_xlabel(f"concept groups corrected, of {len(self.group_names)}")
         axis.set_ylabel(f"class accuracy, % ({self.images} {self.split} images)")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -175,6 +177,7 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
         groups=groups,
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
         classify=network.classify,
+        weight=network.head.weight.detach() if isinstance(network.head, torch.nn.Linear) else None,
     )
 
 

@@ -28,6 +28,7 @@ class Bottleneck:
         groups: indices of the concepts of each of G groups, which are corrected together.
         exclusive: (G,) whether at most one concept of the group holds.
         classify: the head, (..., K) -> (..., C).
+        weight: (C, K) where the head is linear; only for speed.
     """
 
     predicted: Tensor
@@ -39,6 +40,7 @@ class Bottleneck:
     groups: Sequence[Sequence[int]]
     exclusive: Sequence[bool]
     classify: Classify
+    weight: Tensor | None = None
 
     @property
     def group_of(self) -> Tensor:
@@ -71,64 +73,66 @@ def uncertainty_ranks(bottleneck: Bottleneck) -> Tensor:
 def expected_change_ranks(bottleneck: Bottleneck) -> Tensor:
     """Return the group first whose correction is expected to change the prediction most, (N, G) (ECTP).
 
-    The score of a group is the expected Kullback-Leibler divergence from the present class probabilities, over what
-    the correction may turn out to be, by the predicted probabilities: for an exclusive group, which of its concepts
-    holds, or that none does; else the mean over its concepts of being present or absent. It is computed anew after
-    each correction, for all images at once.
+    The score of a group is its `expected_change`, computed anew after each correction, for all images at once.
     """
     current = bottleneck.predicted
     ranks = torch.full((len(current), len(bottleneck.groups)), -1, device=current.device)
     for step in range(len(bottleneck.groups)):
         score = torch.full_like(ranks, -torch.inf, dtype=current.dtype)
+        now = bottleneck.classify(current)
         for index in range(len(bottleneck.groups)):
             left = (ranks[:, index] < 0).nonzero().flatten()
             if len(left):
-                score[left, index] = _expected_change(bottleneck, current[left], bottleneck.probability[left], index)
+                score[left, index] = expected_change(
+                    bottleneck, current[left], now[left], bottleneck.probability[left], index
+                )
         chosen = score.argmax(1, keepdim=True)
         ranks.scatter_(1, chosen, step)
         current = torch.where(bottleneck.group_of == chosen, bottleneck.corrected, current)
     return ranks
 
 
-def _expected_change(bottleneck: Bottleneck, current: Tensor, probability: Tensor, index: int) -> Tensor:
-    """Return the (N,) expected change from correcting group `index`.
+def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, probability: Tensor, index: int) -> Tensor:
+    """Return how much correcting a group is expected to change the prediction, (N,).
+
+    It is the expected Kullback-Leibler divergence KL(after || now) of the class probabilities (ECTP of Shin et al.
+    2023), over what the correction may turn out to be, by the predicted probabilities: for an exclusive group, which of
+    its concepts holds, or that none does; else the mean over its concepts of being present or absent.
 
     Args:
         bottleneck: for its head and groups.
         current: (N, K) what the head reads now.
+        now: (N, C) its logits.
         probability: (N, K) predicted concept probabilities.
         index: of the group.
     """
-    group = list(bottleneck.groups[index])
-    now = bottleneck.classify(current).log_softmax(1)
+    before = now.log_softmax(1)
     total = torch.zeros(len(current), device=current.device, dtype=current.dtype)
-    for values, weight in _outcomes(bottleneck, current[:, group], probability[:, group], index):
-        edited = current.clone()
-        edited[:, group] = values
-        then = bottleneck.classify(edited).log_softmax(1)
-        total += weight * F.kl_div(now, then, log_target=True, reduction="none").sum(1)
+    for columns, values, weight in _outcomes(bottleneck, probability, index):
+        if bottleneck.weight is None:
+            edited = current.clone()
+            edited[:, columns] = values
+            then = bottleneck.classify(edited)
+        else:
+            then = before + (values - current[:, columns]) @ bottleneck.weight[:, columns].t()
+        total += weight * F.kl_div(before, then.log_softmax(1), log_target=True, reduction="none").sum(1)
     return total
 
 
-def _outcomes(
-    bottleneck: Bottleneck, current: Tensor, probability: Tensor, index: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what the correction of a group may turn out to be: what the head then reads of it, and the (N,) weight."""
+def _outcomes(bottleneck: Bottleneck, probability: Tensor, index: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Yield what a correction may turn out to be: concepts, what the head then reads of them, and the (N,) weight."""
     group = list(bottleneck.groups[index])
-    absent, present = bottleneck.absent[group], bottleneck.present[group]
+    absent, present = bottleneck.absent, bottleneck.present
     if bottleneck.exclusive[index]:
-        total = probability.sum(1)
-        for position in range(len(group)):
-            holds = torch.arange(len(group), device=current.device) == position
-            yield torch.where(holds, present, absent), probability[:, position] / total.clamp(min=1)
-        yield absent, (1 - total).clamp(min=0)
+        total = probability[:, group].sum(1)
+        for k in group:
+            holds = torch.tensor([other == k for other in group], device=absent.device)
+            yield group, torch.where(holds, present[group], absent[group]), probability[:, k] / total.clamp(min=1)
+        yield group, absent[group], (1 - total).clamp(min=0)
         return
-    for position in range(len(group)):
-        p = probability[:, position] / len(group)
-        for value, weight in ((present[position], p), (absent[position], 1 / len(group) - p)):
-            values = current.clone()
-            values[:, position] = value
-            yield values, weight
+    for k in group:
+        yield [k], present[k], probability[:, k] / len(group)
+        yield [k], absent[k], (1 - probability[:, k]) / len(group)
 
 
 def learned_order(validation: Bottleneck) -> list[int]:

@@ -122,5 +122,5 @@ class _Shelf:
 def progress(items: Iterable[Any], total: int, title: str) -> Iterable[Any]:
     """Return `items` with a progress bar if there are many, on the first process alone."""
     rank: int = getattr(rank_zero_only, "rank", 0)
-    bar: Iterable[Any] = tqdm(items, title, total, leave=False, disable=total <= _LONG or rank != 0)
+    bar: Iterable[Any] = tqdm(items, title, total, leave=False, disable=None if total > _LONG and rank == 0 else True)
     return bar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -23,7 +24,7 @@ class Predicted(Protocol):
 
     @property
     def network(self) -> Any:
-        """Has ``unit_names``, ``class_names`` and ``unit_kind``."""
+        """Has ``unit_names``, ``class_names`` and ``unit_kind``; without ``additive`` it is taken to add up."""
 
     @property
     def edited(self) -> Tensor:
@@ -64,32 +65,59 @@ def prediction_figure(
         top: bars for each image, by the size of the contribution to the predicted class.
         maps: how many of these units' maps to show; red speaks for the unit, blue against, on the map's own scale.
     """
-    rows = len(image)
-    figure = Figure(figsize=(3.0 + 4.2 + 1.9 * maps, 2.3 * rows), layout="constrained")
+    rows, maps = len(image), min(maps, len(prediction.network.unit_names))
+    figure = Figure(figsize=(3.0 + 4.6 + 1.9 * maps, 2.3 * rows + 0.3), layout="constrained")
     ratios = [1.0, 1.7, *[0.85] * maps]
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
+    compared = concepts is not None and concepts.shape[1] == contributions.shape[1]
     for row in range(rows):
         best = int(prediction.labels[row])
         part = contributions[row, :, best]
         order = part.abs().argsort(descending=True)[:top].tolist()
-        truth = None if concepts is None or concepts.shape[1] != len(part) else concepts[row]
+        truth = concepts[row].cpu() if compared and concepts is not None else torch.full_like(part, torch.nan)
         _image(axes[row, 0], image[row], _title(prediction, row, label))
         _bars(axes[row, 1], prediction, row, order, part, values[row], truth)
         for column, unit in enumerate(order[:maps]):
             axis = axes[row, 2 + column]
             axis.imshow(overlay(image[row], prediction.units.maps[row, unit]), interpolation="nearest")
-            axis.set_title(prediction.network.unit_names[unit], fontsize=8)
+            axis.set_title("::\n".join(_parts(prediction.network.unit_names[unit], 20)), fontsize=8)
+        for axis in axes[row, 2:]:
             axis.set_axis_off()
+    figure.supxlabel(_caption(prediction, compared), fontsize=8, color="#495057")
     return figure
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text of at most `width` characters, its middle left out."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _parts(name: str, width: int) -> list[str]:
+    """Return the group and the value of a ``group::value`` name, each of at most `width` characters."""
+    return [shorten(part, width) for part in name.split("::", 1)]
+
+
+def _caption(prediction: Predicted, compared: bool) -> str:
+    """Return what the colours and signs mean."""
+    kind = prediction.network.unit_kind
+    texts = [f"bars: green where the {kind} is as annotated, orange where it is not"] if compared else []
+    texts.append(f"maps: red speaks for the {kind}, blue against it")
+    if bool(prediction.edited.any()):
+        texts.append("* set by hand, or following from that")
+    return "     ".join(texts)
 
 
 def _title(prediction: Predicted, row: int, label: Tensor | None) -> str:
     names, best = prediction.network.class_names, int(prediction.labels[row])
-    text = f"{names[best]} {100 * float(prediction.probabilities[row, best]):.0f} %"
-    if label is not None:
-        text += " (right)" if best == int(label[row]) else f"\n(true: {names[int(label[row])]})"
-    return text
+    text = f"{shorten(names[best], 20)} {100 * float(prediction.probabilities[row, best]):.0f} %"
+    if label is None:
+        return text
+    true = int(label[row])
+    return text + ("\n(right)" if best == true else f"\n(true: {shorten(names[true], 18)})")
 
 
 def _image(axis: Axes, image: Tensor, title: str) -> None:
@@ -99,21 +127,23 @@ def _image(axis: Axes, image: Tensor, title: str) -> None:
 
 
 def _bars(
-    axis: Axes, prediction: Predicted, row: int, order: list[int], part: Tensor, values: Tensor, truth: Tensor | None
+    axis: Axes, prediction: Predicted, row: int, order: list[int], part: Tensor, values: Tensor, truth: Tensor
 ) -> None:
-    colours = []
-    for unit in order:
-        known = truth is not None and not bool(truth[unit].isnan())
-        agrees = known and truth is not None and (float(values[unit]) > 0.5) == (float(truth[unit]) > 0.5)
-        colours.append(GREY if not known else GREEN if agrees else ORANGE)
+    """Draw the contributions of the units in `order`; `truth` is NaN where nobody knows it."""
+    network, edited = prediction.network, prediction.edited[row]
+    agrees = (values > 0.5) == (truth > 0.5)
+    colours = [GREY if bool(truth[u].isnan()) else GREEN if bool(agrees[u]) else ORANGE for u in order]
     axis.barh(range(len(order)), part[order].tolist(), color=colours)
-    edited = prediction.edited[row]
-    labels = [f"{prediction.network.unit_names[u]} = {float(values[u]):.2f}{'*' if edited[u] else ''}" for u in order]
+    names = ["::".join(_parts(network.unit_names[u], 23)) for u in order]
+    labels = [f"{n} = {float(values[u]):.2f}{'*' if edited[u] else ''}" for n, u in zip(names, order, strict=True)]
     axis.set_yticks(range(len(order)), labels, fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(max(len(order), 4) - 0.5, -0.5)
     axis.axvline(0, color="black", linewidth=0.6)
     axis.tick_params(axis="x", labelsize=7)
     if row == 0:
-        axis.set_title(f"what each {prediction.network.unit_kind} adds to the logit", fontsize=9)
+        kind, additive = network.unit_kind, getattr(network, "additive", True)
+        axis.set_title(
+            f"what each {kind} adds to the logit" if additive else f"logit lost without each {kind}", fontsize=9
+        )
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from ibd import registry
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
@@ -41,7 +42,6 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     """
 
     config_excludes = ("spec", "optimizer")
-    registry_name: str
     network: InterpretableNetwork
     monitor: tuple[str, str] = ("val/accuracy", "max")
 
@@ -61,6 +61,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         Initial weights are left out: a checkpoint holds the weights, and must load where those files are not.
         """
         architecture = {key: value for key, value in backbone.items() if key not in ("weights", "init_from")}
+        self.hparams.clear()  # a subclass's arguments take the place of its parent's
         self.save_hyperparameters({"spec": self.spec.to_dict(), "backbone": architecture, **hyper_parameters})
 
     def build_metrics(self) -> dict[str, MetricCollection]:
@@ -173,7 +174,10 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
                 f"optimizer.schedule: '{settings.schedule}' needs to know how long the training is: set "
                 "trainer.max_epochs or trainer.max_steps, or take 'constant' or 'step'"
             )
-        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        per_epoch = 0
+        if settings.schedule == "step":
+            trainer.fit_loop.setup_data()  # the estimate above does without, where the training has no end
+            per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         schedule = build_schedule(optimizer, settings, steps, per_epoch)
         if schedule is None:
             return optimizer
@@ -181,7 +185,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which class can read this checkpoint."""
-        checkpoint[MODEL_KEY] = self.registry_name
+        checkpoint[MODEL_KEY] = registry.name_of("models", type(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue a training from where it was before it was finished (Lightning calls this on resume)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,14 +45,16 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        if self.lr <= 0:
+        if not 0 < self.lr < math.inf:
             raise ConfigError(f"optimizer.lr: {self.lr} given, more than 0 is needed")
         if not 0 < self.warmup < 1:
             raise ConfigError(f"optimizer.warmup: {self.warmup} given, a share between 0 and 1 is needed")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"optimizer.momentum: {self.momentum} given, from 0 to less than 1 is needed")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ConfigError(f"optimizer.weight_decay: {self.weight_decay} given, 0 or more is needed")
+        if not 0 < self.gamma < math.inf:
+            raise ConfigError(f"optimizer.gamma: {self.gamma} given, more than 0 is needed")
         if self.step_epochs < 1:
             raise ConfigError(f"optimizer.step_epochs: {self.step_epochs} given, at least 1 is needed")
 
@@ -92,7 +95,7 @@ def build_schedule(
         optimizer,
         settings.lr,
         total_steps=int(total_steps),
-        pct_start=settings.warmup,
+        pct_start=min(max(settings.warmup * total_steps, 1.5), total_steps - 0.5) / total_steps,  # neither part empty
         cycle_momentum=momentum > 0,
         base_momentum=max(momentum - 0.05, 0.0),
         max_momentum=min(momentum + 0.05, 0.99),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,7 @@ def build_callbacks(
         SeedEpochs(seed),
         StopOnNan(),
         ContinueSchedule(),
-        # In a log file a bar would be a line for each refresh.
-        Bar(leave=False, refresh_rate=5 if sys.stderr.isatty() else 0),
+        Bar(),
         EpochLines(),
     ]
     if logger.figures_every > 0 and logger.figure_images > 0:

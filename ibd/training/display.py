@@ -80,7 +80,13 @@ class EpochLines(Callback):
 
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar without the version number of the run."""
+    """Lightning's bar without the version number of the run, and only on a screen.
+
+    In a file it would be a line for each refresh.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(leave=False, refresh_rate=5 if sys.stdout.isatty() else 0)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return what stands beside the bar."""

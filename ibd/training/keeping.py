@@ -56,7 +56,7 @@ class KeepRun(Checkpoint):
         self.best = value if better else self.best
         last = self.folder / "last.ckpt"
         temporary = last.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary, weights_only=False)
         if trainer.is_global_zero:
             if better:  # first: what the last checkpoint says of the best one is true then
                 replace(temporary, self.folder / "best.ckpt", keep=True)
@@ -92,13 +92,16 @@ class CheckMonitors(Checkpoint):
 class StopEarly(EarlyStopping):
     """Early stopping that a resumed run keeps to: it stays stopped, and its patience is that of the config."""
 
+    stopped = False
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over everything but the patience."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+        self.stopped = self.wait_count >= max(self.patience, 1)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at once where the run had stopped."""
-        if self.wait_count >= self.patience:
+        if self.stopped:
             trainer.should_stop = True
 
 

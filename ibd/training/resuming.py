@@ -29,7 +29,7 @@ def find_resumable(run: Any) -> tuple[Path, Path, dict[str, Any]]:
     """
     folder = find_run(getattr(run, "folder", run))
     if not (folder / "config.yaml").exists():
-        raise CheckpointError(f"'{folder}' cannot be resumed: it has no config.yaml")
+        raise CheckpointError(f"'{run}' cannot be resumed: there is no config.yaml in '{folder}'")
     path = find_checkpoint(folder, "last")
     content = read_checkpoint(path)
     for key in (MODEL_KEY, "loops", "optimizer_states", "hyper_parameters"):

@@ -18,6 +18,7 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.models.lightning import InterpretableModule
+from ibd.training.display import Bar
 from ibd.training.finishing import finish
 from ibd.training.loggers import TableLogger, build_loggers, upload_model
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
@@ -182,7 +183,7 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best") -> dic
     place: str | Path = run.folder if isinstance(run, Run) else run
     model, data = load_run(place, *overrides, which=which)
     trainer = pl.Trainer(
-        devices=1, accelerator="auto", logger=False, enable_checkpointing=False, enable_model_summary=False
+        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar()]
     )
     model.use_fast_layout()
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]

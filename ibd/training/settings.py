@@ -32,6 +32,11 @@ class LoggerSettings:
     figures_every: int = 5
     figure_images: int = 4
 
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        _at_least("logger.figures_every", self.figures_every, 0)
+        _at_least("logger.figure_images", self.figure_images, 0)
+
 
 @dataclass(frozen=True)
 class CheckpointSettings:
@@ -50,6 +55,7 @@ class CheckpointSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
+        _at_least("checkpoint.every_n_epochs", self.every_n_epochs, 1)
         if self.monitor is not None and self.mode is None:
             raise ConfigError(f"checkpoint.mode: 'min' or 'max' is needed beside checkpoint.monitor '{self.monitor}'")
 
@@ -72,7 +78,13 @@ class EarlyStoppingSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
+        _at_least("early_stopping.patience", self.patience, 0)
         if self.monitor is not None and self.mode is None:
             raise ConfigError(
                 f"early_stopping.mode: 'min' or 'max' is needed beside early_stopping.monitor '{self.monitor}'"
             )
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{key}: {value} given, at least {least} is needed")

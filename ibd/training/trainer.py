@@ -20,6 +20,25 @@ from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import build_callbacks
 from ibd.training.settings import CheckpointSettings, EarlyStoppingSettings, LoggerSettings
 
+_NOISE = (
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*self.log_dict.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*smaller than the logging interval.*",  # what is logged is logged once in an epoch
+)
+
+
+_LEAST = {
+    "max_epochs": -1,  # which means without end
+    "max_steps": -1,
+    "limit_train_batches": 0,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+}
+"""Options of the trainer that must not be 0, nor less than this."""
+
 
 def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) -> pl.Trainer:
     """Return Lightning's trainer with our callbacks, and no logger yet."""
@@ -33,6 +52,10 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
             "trainer.fast_dev_run: it leaves no model behind; to try a config out: trainer.max_epochs=1 "
             "trainer.limit_train_batches=2 trainer.limit_val_batches=2"
         )
+    for key, least in _LEAST.items():
+        value = options.get(key, 1)
+        if value == 0 or value < least:
+            raise ConfigError(f"trainer.{key}: {value} given, {'more than 0' if least < 1 else 'at least 1'} is needed")
     if "spawn" in str(options.get("strategy")) or "fork" in str(options.get("strategy")):
         raise ConfigError(f"trainer.strategy: '{options['strategy']}' counts images twice on the CPU; 'ddp' does not")
     callbacks = build_callbacks(folder, model, logger, checkpoint, stopping, config.seed)
@@ -107,10 +130,8 @@ def quieten() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(f, _NoTips) for f in logger.filters):
             logger.addFilter(_NoTips())
-    for message in (".*isinstance.treespec, LeafSpec.*", ".*does not have many workers.*", ".*self.log_dict.*"):
+    for message in _NOISE:
         warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*The dirpath has changed from.*")
 
 
 class _NoTips(logging.Filter):

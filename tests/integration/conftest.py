@@ -15,7 +15,9 @@ def _alone(monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A concept bottleneck that has learnt something, as configs/toybirds/tiny.yaml trains it."""
-    return fitted(TINY, *QUIET, f"output={tmp_path_factory.mktemp('runs')}", "data.test_size=60", "trainer.max_epochs=5")
+    return fitted(
+        TINY, *QUIET, f"output={tmp_path_factory.mktemp('runs')}", "data.test_size=60", "trainer.max_epochs=5"
+    )
 
 
 @pytest.fixture(scope="session")

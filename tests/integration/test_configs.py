@@ -36,21 +36,21 @@ def changes(file, tmp_path):
 
 def test_there_are_configs():
     assert len(CONFIGS) >= 8
-    assert {file for file in FILES if "base" in file}.isdisjoint(CONFIGS)
+    assert {file for file in FILES if not file.endswith("base.yaml")} == set(CONFIGS)
 
 
-@pytest.mark.parametrize("file", CONFIGS)
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=pytest.mark.slow) if file.startswith("configs/cub/") else file for file in CONFIGS],
+)
 def test_trains(file, changes, tmp_path):
-    answer = ibd("fit", ROOT / file, *changes, f"output={tmp_path / 'runs'}")
+    drawn = "toybirds" in file  # a picture takes longer than the training
+    answer = ibd("fit", ROOT / file, *changes, f"output={tmp_path / 'runs'}", f"logger.figures_every={int(drawn)}")
     assert answer.code == 0, answer.err
     assert answer.run.parent.name == read_sources(ROOT / file, ()).merged.get("name", file.rpartition("/")[2][:-5])
-    assert (answer.run / "figures" / "validation_epoch_000.png").stat().st_size > 10_000
+    assert (answer.run / "figures" / "validation_epoch_000.png").is_file() is drawn
     assert len([row for row in rows(answer.run) if row["train/loss"]]) == 1
     trained = load_model(answer.run)
-    initial = load_model(answer.run)
-    for layer in initial.modules():
-        if hasattr(layer, "reset_parameters"):
-            layer.reset_parameters()
     assert all(bool(p.isfinite().all()) for p in trained.parameters())
     assert checkpoint(answer.run)["global_step"] == 2
     size = trained.spec.image_size
@@ -64,7 +64,8 @@ def test_is_described(file, changes):
     lines = [line for line in answer.out.splitlines() if ":" in line and not line.lstrip().startswith("#")]
     assert {line.split(":")[0].strip() for line in lines} >= {"model", "backbone", "optimizer", "max_epochs", "logger"}
     undocumented = [
-        line for previous, line in zip(["", *answer.out.splitlines()], answer.out.splitlines())
+        line
+        for previous, line in zip(["", *answer.out.splitlines()], answer.out.splitlines(), strict=False)
         if ":" in line and "#" not in line and not previous.lstrip().startswith("#")
     ]
     assert not undocumented

@@ -25,8 +25,6 @@ class Baseline(InterpretableModule):
         optimizer: see `ibd.models.optimizer.OptimizerSettings`.
     """
 
-    registry_name = "baseline"
-
     def __init__(
         self,
         spec: DataSpec | dict[str, Any],

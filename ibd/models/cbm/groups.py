@@ -25,6 +25,13 @@ def group_probabilities(logits: Tensor) -> Tensor:
     return with_none(logits).softmax(-1)[..., :-1]
 
 
+def group_log_odds(logits: Tensor) -> Tensor:
+    """Return ``log(p / (1 - p))`` of the concepts of a group, (..., G), also where float32 knows p only as 1."""
+    itself = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    others = with_none(logits.unsqueeze(-2).masked_fill(itself, -torch.inf))
+    return logits - others.logsumexp(-1)
+
+
 def group_truth_logits(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """Return logits of a softmax group whose probabilities are `truth` where `known`.
 

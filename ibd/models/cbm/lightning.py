@@ -46,7 +46,6 @@ class ConceptBottleneck(InterpretableModule):
         optimizer: see `ibd.models.optimizer.OptimizerSettings`.
     """
 
-    registry_name = "cbm"
     network: ConceptBottleneckNetwork
     ratio: Tensor
 
@@ -107,13 +106,18 @@ class ConceptBottleneck(InterpretableModule):
 
     def build_metrics(self) -> dict[str, MetricCollection]:
         """Return the class metrics, and the accuracy and AUROC of the concepts."""
-        concept = MetricCollection({"concept_accuracy": ConceptAccuracy(), "concept_auroc": ConceptAUROC()})
-        return {**super().build_metrics(), "concept": concept}
+        accuracy = MetricCollection({"concept_accuracy": ConceptAccuracy()})
+        ranking = MetricCollection({"concept_auroc": ConceptAUROC()})
+        return {**super().build_metrics(), "concept": accuracy, "ranking": ranking}
 
     def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (predictions, targets) for the class and the concept metrics."""
-        probability = self.network.probabilities(output.units.scores)
-        return {**super().metric_inputs(output, batch), "concept": (probability, batch.concepts)}
+        network, scores = self.network, output.units.scores
+        return {
+            **super().metric_inputs(output, batch),
+            "concept": (network.probabilities(scores), batch.concepts),
+            "ranking": (network.log_odds(scores), batch.concepts),
+        }
 
     def setup(self, stage: str) -> None:
         """Count how often each concept holds in the training set."""

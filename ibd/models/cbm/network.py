@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.base import InterpretableNetwork, Values, linear_contributions, spatial_mean
-from ibd.models.cbm.groups import CERTAIN, complete, group_probabilities, group_truth_logits
+from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
 from ibd.types import DataSpec, Units
 
 Bottleneck = Literal["probabilities", "logits", "hard"]
@@ -85,11 +85,18 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return concept probabilities (..., K) of concept logits (..., K)."""
-        probability = logits.sigmoid()
+        return self._by_group(logits.sigmoid(), logits, group_probabilities)
+
+    def log_odds(self, logits: Tensor) -> Tensor:
+        """Return ``log(p / (1 - p))`` of the probabilities, (..., K): it still ranks what is all but certain."""
+        return self._by_group(logits, logits, group_log_odds)
+
+    def _by_group(self, values: Tensor, logits: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return (..., K) `values`, in the softmax groups replaced by a function of the group's logits."""
         for group in self.softmax_groups:
             index = torch.tensor(group, device=logits.device)
-            probability = probability.index_copy(-1, index, group_probabilities(logits[..., group]))
-        return probability
+            values = values.index_copy(-1, index, function(logits[..., group]))
+        return values
 
     def activation(self, logits: Tensor) -> Tensor:
         """Return what the head reads, (..., K), of concept logits (..., K)."""
@@ -121,7 +128,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
                     "this checkpoint has no training percentiles, which stand for true and false where the bottleneck "
                     "is logits: its run was killed before it ended; continue it with `ibd fit resume=RUN`"
                 )
-            return torch.where(known, self.low + truth * (self.high - self.low), logits)
+            return torch.where(known, (1 - truth) * self.low + truth * self.high, logits)
         result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
         for group in self.softmax_groups:
             edited = group_truth_logits(logits[..., group], truth[..., group], known[..., group])

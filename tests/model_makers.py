@@ -1,0 +1,99 @@
+"""Functions that make tiny models, and data that is nothing but tensors."""
+
+import torch
+from torch import nn
+
+from ibd.backbones.base import Backbone
+from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.types import DataSpec, Sample, groups_of
+
+CONCEPTS = ("wing::red", "wing::blue", "wing::green", "size::big", "size::loud", "flies")
+SPEC = DataSpec(
+    class_names=("ant", "bee", "cow"),
+    concept_names=CONCEPTS,
+    concept_groups=groups_of(CONCEPTS),
+    exclusive_groups=("wing",),
+    image_size=(16, 16),
+)
+SMALL = {"name": "small_cnn", "width": 2, "depth": 3}
+
+
+class CountingBackbone(Backbone):
+    """One convolution; counts its passes and the images that it saw."""
+
+    def __init__(self, channels=4):
+        super().__init__()
+        self.out_channels = channels
+        self.conv = nn.Conv2d(3, channels, 3, stride=4, padding=1)
+        self.passes, self.images = 0, 0
+
+    def forward(self, image):
+        self.passes, self.images = self.passes + 1, self.images + len(image)
+        return super().forward(image)
+
+
+def make_network(spec=SPEC, seed=0, **options):
+    """Return a concept bottleneck network with large random weights and made-up training percentiles."""
+    torch.manual_seed(seed)
+    network = ConceptBottleneckNetwork(CountingBackbone(), spec, **options)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=1.5)
+    network.low.copy_(torch.linspace(-4, -2, len(network.low)))
+    network.high.copy_(torch.linspace(1, 3, len(network.high)))
+    return network.eval()
+
+
+def make_module(spec=SPEC, seed=0, **options):
+    """Return a small `ConceptBottleneck` with made-up training percentiles."""
+    torch.manual_seed(seed)
+    module = ConceptBottleneck(spec, SMALL, **options)
+    nn.init.normal_(module.network.concepts.weight, std=2.0)
+    module.network.low.fill_(-3.0)
+    module.network.high.fill_(2.0)
+    return module.eval()
+
+
+def random_concepts(count, spec=SPEC, seed=0, unknown=0.0):
+    """Return (N, K) concepts of which an exclusive group has at most one, some of them NaN."""
+    generator = torch.Generator().manual_seed(seed)
+    concepts = (torch.rand(count, len(spec.concept_names), generator=generator) < 0.5).float()
+    for name in spec.exclusive_groups:
+        group = list(spec.concept_groups[name])
+        choice = torch.randint(len(group) + 1, (count,), generator=generator)
+        concepts[:, group] = torch.eye(len(group) + 1)[choice][:, :-1]
+    missing = torch.rand(concepts.shape, generator=generator) < unknown
+    return concepts.masked_fill(missing, torch.nan)
+
+
+class TensorImages(ImageDataset):
+    """Images in memory; the augmented ones are black, so that nobody takes them for the others."""
+
+    def __init__(self, images, labels, concepts, augment):
+        self.images = images * 0 if augment else images
+        self.labels, self.concepts = labels, concepts
+
+    def load(self, index):
+        return Sample(self.images[index], int(self.labels[index]), self.concepts[index], index)
+
+    def sample_id(self, index):
+        return f"tensor {index}"
+
+
+class TensorData(ImageDataModule):
+    """Random images with random labels and concepts, in three splits."""
+
+    def __init__(self, sizes=(40, 24, 30), spec=SPEC, unknown=0.1, batch_size=16):
+        super().__init__(batch_size)
+        self.spec, self.asked = spec, []
+        self.splits = {}
+        for seed, (split, size) in enumerate(zip(("train", "val", "test"), sizes, strict=True)):
+            generator = torch.Generator().manual_seed(seed)
+            images = torch.rand(size, 3, *spec.image_size, generator=generator)
+            labels = torch.randint(len(spec.class_names), (size,), generator=generator)
+            self.splits[split] = images, labels, random_concepts(size, spec, seed, unknown)
+
+    def dataset(self, split, augment=False):
+        self.asked.append((split, augment))
+        return TensorImages(*self.splits[split], augment)
