@@ -77,7 +77,7 @@ class Sample:
     """(P, H, W) bool: the visible pixels of each part."""
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning writes the fields of a copy where it converts them (precision 64-true)
 class Batch:
     """A batch of images with all that is known of them.
 

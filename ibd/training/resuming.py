@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError
-from ibd.io import MODEL_KEY, find_checkpoint, find_run, read_checkpoint
+from ibd.io import MODEL_KEY, find_checkpoint, find_run, load_model, read_checkpoint
 
 _MUST_STAY = ("seed", "model", "data", "optimizer")
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.cache", "data.check_images")
@@ -32,7 +32,7 @@ def find_resumable(run: Any) -> tuple[Path, Path, dict[str, Any]]:
         raise CheckpointError(f"'{run}' cannot be resumed: there is no config.yaml in '{folder}'")
     path = find_checkpoint(folder, "last")
     content = read_checkpoint(path)
-    for key in (MODEL_KEY, "loops", "optimizer_states", "hyper_parameters"):
+    for key in (MODEL_KEY, "loops", "optimizer_states"):
         if key not in content:
             raise CheckpointError(f"'{path}' cannot be resumed: it was not written by a training of ibd (no '{key}')")
     return folder, path, content
@@ -55,14 +55,14 @@ def check_unchanged(folder: Path, settings: DictConfig) -> None:
             )
 
 
-def check_same_data(path: Path, content: dict[str, Any], data: ImageDataModule) -> None:
-    """Check that a run's data still has the classes and concepts that its checkpoint knows.
+def check_same_data(path: Path, data: ImageDataModule) -> None:
+    """Check that a checkpoint fits, and that the data still has the classes and concepts that it knows.
 
     Raises:
-        CheckpointError: it has others.
+        CheckpointError: it does not, or they are others.
     """
-    known, now = content["hyper_parameters"]["spec"], data.spec.to_dict()
-    if any(known[key] != now[key] for key in ("class_names", "concept_names", "image_size")):
+    known, now = load_model(path).spec, data.spec
+    if any(getattr(known, key) != getattr(now, key) for key in ("class_names", "concept_names", "image_size")):
         raise CheckpointError(f"'{path}' was trained on other classes, concepts or image sizes than the data now has")
 
 

@@ -78,8 +78,8 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         check_unchanged(folder, settings)
     _seed(settings.seed)
     data = build_data(settings.data)
-    if folder is not None and checkpoint is not None and content is not None:
-        check_same_data(checkpoint, content, data)
+    if checkpoint is not None:
+        check_same_data(checkpoint, data)
     model = build_model(settings, data, weights=folder is None)
     resume_step = None if content is None else int(content["global_step"])
     folder = folder or new_folder(settings)

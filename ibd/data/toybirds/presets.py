@@ -105,11 +105,11 @@ PRESETS: dict[PresetName, Settings] = {
         rotation=6.0, scale=0.9, jitter=0.3, distractors=2, occlusion=0.0, shift=0.5, light=0.05,
     ),
     "small": Settings(48, 10, 2000, 500, 500),
-    "standard": Settings(64, 20, 4000, 1000, 1000),
+    "standard": Settings(64, 20, 4000, 1000, 1000, scale=0.6, distractors=10, occlusion=0.4),
     "wide": Settings(64, 50, 6000, 1500, 1500),
     "hard": Settings(
         128, 20, 4000, 1000, 1000,
         rotation=60.0, scale=0.5, jitter=1.5, distractors=12, occlusion=0.3, light=0.3, backgrounds=("noise",),
     ),
-    "hans": Settings(64, 8, 3000, 1000, 1000, tag="patch", tag_rho=0.95),
+    "hans": Settings(64, 8, 3000, 1000, 1000, structure="double", tag="patch", tag_rho=0.95),
 }  # fmt: skip

@@ -1,14 +1,12 @@
-"""The Lightning modules: losses by regime, prediction from anything, finishing, and reading back what was saved."""
+"""The Lightning modules: losses by regime, training, finishing, and reading back what was saved."""
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
-from ibd.data.transforms import eval_transform
-from ibd.errors import CheckpointError, ConfigError, DataError
+from ibd.errors import CheckpointError, ConfigError
 from ibd.io import load_model
 from ibd.metrics.concepts import auroc_per_concept
 from ibd.models.baseline.lightning import Baseline
@@ -151,73 +149,6 @@ def test_step_schedule_counts_epochs_with_accumulated_batches():
     fitting = trainer(max_epochs=-1, max_steps=4, accumulate_grad_batches=2)  # 40 images: 3 batches, 2 steps an epoch
     fitting.fit(module, datamodule=TensorData())
     assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.5 * 0.1**2)
-
-
-# Prediction
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.rand(2, 1, 16, 16), "images have shape (2, 1, 16, 16): (B, 3, 16, 16) is needed"),
-        (torch.rand(16, 16), "images have shape (16, 16)"),
-        (torch.rand(2, 3, 32, 16), "images are 32 x 16 pixels, the model was trained on 16 x 16"),
-        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "images are torch.uint8: float in [0, 1] is needed"),
-        (torch.rand(2, 3, 16, 16) * 255, "[0, 1] is needed, not normalised"),
-        (torch.randn(2, 3, 16, 16), "[0, 1] is needed, not normalised"),
-        (torch.full((1, 3, 16, 16), torch.nan), "image values range from nan to nan"),
-        ([], "no image given"),
-        ("missing.png", "missing.png: cannot be read: there is no such file"),
-        (np.zeros((1, 16, 16, 3)), "a path or a tensor is needed for images, not ndarray"),
-        ([torch.rand(3, 16, 16)], "a path or a tensor is needed for images, not Tensor"),
-    ],
-)
-def test_predict_says_what_is_wrong(images, message):
-    with pytest.raises(DataError) as caught:
-        make_module().predict(images)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_predict_takes_one_image_or_none_and_any_float():
-    module = make_module()
-    all_four = module.predict(IMAGES).logits
-    torch.testing.assert_close(module.predict(IMAGES[1]).logits, all_four[1:2])
-    torch.testing.assert_close(module.predict(IMAGES.double()).logits, all_four)
-    assert len(module.predict(IMAGES[:0])) == 0
-    assert module.double().predict(IMAGES).logits.dtype == torch.float64
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16"])
-@pytest.mark.parametrize("size", [(16, 16), (40, 23)])
-def test_predict_reads_files_of_any_mode_and_size(tmp_path, mode, size):
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    grey = Image.fromarray(pixels[..., 0])
-    if mode == "I;16":
-        picture = Image.fromarray(np.asarray(grey, dtype=np.uint16) * 257)
-    else:
-        picture = (grey if mode == "L" else Image.fromarray(pixels)).convert(mode)
-    picture.save(tmp_path / "x.png")
-    module = make_module(DataSpec(**{**vars(SPEC), "resize": "squash"}))
-    found = module.predict(tmp_path / "x.png")
-    assert found.names == [str(tmp_path / "x.png")]
-    shown = grey.convert("RGB") if mode in ("L", "I;16") else picture.convert("RGB")
-    expected = eval_transform((16, 16), "squash")(torch.from_numpy(np.array(shown)).permute(2, 0, 1))
-    torch.testing.assert_close(found.logits, module.predict(expected).logits)
-
-
-def test_predict_leaves_the_model_as_it_was():
-    module = make_module().train()
-    module.network.backbone.eval()
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    with torch.inference_mode():
-        prediction = module.predict(IMAGES)
-    assert module.training
-    assert module.network.concepts.training
-    assert not module.network.backbone.training
-    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert not module.predict(IMAGES).logits.requires_grad
-    torch.testing.assert_close(prediction.logits, module.eval().predict(IMAGES).logits)
 
 
 # Finishing
