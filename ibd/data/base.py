@@ -133,9 +133,14 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
         seed: of the shuffle and the augmentation.
+
+    Attributes:
+        start_epoch: the first epoch that is trained, not 0 where a training is resumed: loader processes fetch their
+            first images before Lightning has read in the checkpoint which epoch it is.
     """
 
     spec: DataSpec
+    start_epoch: int = 0
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0, seed: int = 0) -> None:
         super().__init__()
@@ -162,9 +167,7 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         sampler: Sampler[Any]
         if shuffle:
-            sampler = TrainSampler(
-                len(dataset), self.seed, lambda: trainer.current_epoch if trainer is not None else 0, rank, world
-            )
+            sampler = TrainSampler(len(dataset), self.seed, self._epoch, rank, world)
         else:
             sampler = EvalSampler(len(dataset), rank, world)
         return DataLoader(
@@ -178,6 +181,9 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
             # A last batch of one image would break batch statistics.
             drop_last=shuffle and len(sampler) % self.batch_size == 1 and len(sampler) > 1,
         )
+
+    def _epoch(self) -> int:
+        return self.start_epoch if self.trainer is None else max(self.start_epoch, self.trainer.current_epoch)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the shuffled, augmented training images."""

@@ -118,7 +118,8 @@ class Prediction:
 
         Args:
             index: which image.
-            top: how many units to show, by the size of their contribution; 0 shows all. Edited ones are always shown.
+            top: how many units to show, by the size of their contribution; 0 shows all. Edited ones are always shown,
+                but for the siblings that a 1 has cleared.
             classes: how many classes to show.
         """
         title, one = self.titles[index], self[index]
@@ -127,11 +128,25 @@ class Prediction:
         ranking = ", ".join(f"{self.network.class_names[c]} {100 * float(probability[c]):.1f} %" for c in ranked)
         part = one.contributions[0, :, best]
         shown = part.abs().argsort(descending=True)[: top or None].tolist()
-        shown += sorted(set(one.edited[0].nonzero().flatten().tolist()) - set(shown))
+        silent = one._cleared_siblings() & (part.abs() < 0.005)
+        edited = one.edited[0].clone()
+        edited[shown] = False
+        shown += (edited & ~silent).nonzero().flatten().tolist()
+        cleared = int((edited & silent).sum())
         notes = [] if self.network.additive else ["each is the logit lost without that unit alone; they do not add up"]
         if bool(one.edited.any()):
-            notes.append("* set by hand, or following from that")
+            also = f" (and {cleared} more, set to 0)" if cleared else ""
+            notes.append(f"* set by hand, or following from that{also}")
         return "\n".join([f"{title}: {ranking}", *one._rows(part, shown, best), *(f"  {note}" for note in notes)])
+
+    def _cleared_siblings(self) -> Tensor:
+        """Return which units of the only image are 0 because another one of their group was set to 1, (U,) bool."""
+        values, edited = self.unit_values[0], self.edited[0]
+        cleared = torch.zeros_like(edited)
+        for group in self.network.unit_groups.values():
+            if bool((edited[group] & (values[group] > 0.5)).any()):
+                cleared[group] = edited[group] & (values[group].abs() < 0.005)
+        return cleared
 
     def _rows(self, part: Tensor, shown: list[int], best: int) -> list[str]:
         """Return the lines on the units of the only image, from their (U,) contributions to class `best`."""

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
-from ibd.errors import CheckpointError, ConfigError
+from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 from ibd.io import MODEL_KEY, find_checkpoint, find_run, load_model, read_checkpoint
 
 _MUST_STAY = ("seed", "model", "data", "optimizer")
@@ -43,7 +43,10 @@ def check_unchanged(folder: Path, settings: DictConfig) -> None:
 
     Raises:
         ConfigError: one differs that may not.
+        UnsupportedError: the training does not end with an epoch.
     """
+    if settings.trainer.max_steps not in (None, -1):
+        raise UnsupportedError("resume: a training is continued by the epoch: trainer.max_epochs in place of max_steps")
     own = dict(_fixed(configuration.to_plain(configuration.load_config(folder / "config.yaml"))))
     given = dict(_fixed(configuration.to_plain(settings)))
     for key in [*given, *own]:

@@ -78,8 +78,9 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         check_unchanged(folder, settings)
     _seed(settings.seed)
     data = build_data(settings.data)
-    if checkpoint is not None:
+    if checkpoint is not None and content is not None:
         check_same_data(checkpoint, data)
+        data.start_epoch = int(content["epoch"]) + 1
     model = build_model(settings, data, weights=folder is None)
     resume_step = None if content is None else int(content["global_step"])
     folder = folder or new_folder(settings)

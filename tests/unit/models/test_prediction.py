@@ -52,18 +52,17 @@ def test_table():
     """)
 
 
-def test_table_after_an_intervention_is_cut_but_shows_what_was_set():
+def test_table_after_an_intervention_is_cut_but_shows_what_was_set_and_counts_what_it_cleared():
     after = by_hand().intervene({"wing::blue": 1})
     assert after.table(top=1, classes=1) == text("""
         a.png: cow 81.6 %
           concept      value   adds to the logit of cow
           size::big     0.50     +2.00  ████████████████████
-          wing::red     0.00*    +0.00
           wing::blue    1.00*    +0.00
-          1 others               -0.88
+          2 others               -0.88
           bias                   -0.50
           = logit                +0.62
-          * set by hand, or following from that
+          * set by hand, or following from that (and 1 more, set to 0)
     """)
 
 
@@ -78,6 +77,10 @@ def test_table_of_a_baseline():
     found = predict(BaselineNetwork(CountingBackbone(), SPEC.class_names)).intervene({"channel 3": 0}).table(1)
     assert found.startswith("image 1: ")
     assert "  channel 3    0.00*    +0.00\n" in found
+
+
+def test_table_shows_what_was_set_to_0_by_name():
+    assert "  wing::red    0.00*" in by_hand().intervene({"wing::red": 0}).table(top=1)
 
 
 def test_few_images_are_tables_and_many_are_lines():
