@@ -18,6 +18,7 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.models.lightning import InterpretableModule
+from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
 from ibd.training.finishing import finish
 from ibd.training.loggers import TableLogger, build_loggers, upload_model
@@ -90,7 +91,12 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         _write_config(settings, folder)
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
-    interrupted = train(trainer, model, data, checkpoint)
+    try:
+        interrupted = train(trainer, model, data, checkpoint)
+    except NanLossError as error:
+        some = (folder / "checkpoints" / "last.ckpt").exists()
+        kept = "keeps the epochs that had ended" if some else "keeps no model: no epoch had ended"
+        raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
     figures = _complete(trainer, data, folder, logging_settings.log_model, interrupted)
@@ -159,7 +165,7 @@ def _complete(
     figures: dict[str, float] = {}
     for logger in trainer.loggers:
         if finished:
-            logger.log_metrics({**finished, "epoch": trainer.current_epoch}, trainer.global_step)
+            logger.log_metrics(finished, trainer.global_step)
             logger.save()
         logger.finalize("success")
         if isinstance(logger, TableLogger):

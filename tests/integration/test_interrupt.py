@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 
+from ibd.io import load_model
 from ibd.models.cbm.lightning import ConceptBottleneck
 from tests.command import SMALL, TINY, answer_of, checkpoint, fitted, ibd, rows, start, wait_for
 
@@ -37,7 +40,7 @@ def test_ctrl_c_leaves_a_usable_run(bird):
     assert f"interrupted: {answer.run}" in answer.out
     assert f"usable as it is, with the epochs that had ended; to go on: ibd fit resume={answer.run}" in answer.out
     assert "head/val_accuracy" in answer.out
-    assert [row["epoch"] for row in rows(answer.run)] == ["0", "1", "1"]  # the last one is of the head
+    assert [row["epoch"] for row in rows(answer.run)] == ["0", "1", ""]  # the last one is of the head
     assert json.loads((answer.run / "finished.json").read_text())["best"]
     assert ibd("predict", answer.run, bird).code == 0
     assert ibd("test", answer.run).code == 0
@@ -73,7 +76,7 @@ def test_ctrl_c_while_the_model_is_finished(which, bird):
     with press_ctrl_c("finish", lambda model: calls.append(model) or len(calls) == which):
         answer = ibd(*CONFIG, *again)
     assert answer.code == 130
-    run = next(iter(__import__("pathlib").Path("runs/toybirds-tiny").iterdir()))
+    run = next(Path("runs/toybirds-tiny").iterdir())
     kept = f"'{run}' keeps its checkpoints; `ibd fit resume={run}` completes it"
     assert answer.err.splitlines()[-1] == f"ibd: interrupted: {kept}"
     for name in ("best", "last"):
@@ -111,10 +114,7 @@ def test_impatient_ctrl_c_of_a_process(bird, tmp_path):
     for _ in range(200):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(0.02)
-        except Exception:  # noqa: S112, BLE001
-            continue
+        time.sleep(0.02)
     answer = answer_of(process)
     assert answer.code in (130, -signal.SIGINT), answer.err
     run = next(tmp_path.glob("runs/*/*"))
@@ -140,6 +140,7 @@ def test_a_loss_that_is_no_number_at_once():
     assert message.startswith("the loss is no longer finite at epoch 1, step ")
     assert "Try a lower optimizer.lr or trainer.gradient_clip_val=1" in message
     assert "the last finite one was " in message
+    assert message.endswith("keeps no model: no epoch had ended")
 
 
 def test_a_loss_that_is_no_number_later(bird):
@@ -157,12 +158,10 @@ def test_a_loss_that_is_no_number_later(bird):
     assert message.startswith(
         f"the loss is no longer finite at epoch 3, step {2 * STEPS + 2} (nan, the last finite one was 0."
     )
-    run = next(iter(__import__("pathlib").Path("runs/toybirds-tiny").iterdir()))
+    run = next(Path("runs/toybirds-tiny").iterdir())
     assert message.endswith(f"'{run}' keeps the epochs that had ended")
     assert checkpoint(run)["epoch"] == 1
-    assert all(
-        bool(value.isfinite().all()) for value in checkpoint(run)["state_dict"].values() if "low" not in str(value)
-    )
+    assert all(bool(p.isfinite().all()) for p in load_model(run).parameters())
     assert ibd("predict", run, bird).code == 0
     assert [row["epoch"] for row in rows(run)] == ["0", "1"]
 

@@ -1,0 +1,93 @@
+"""Weights & Biases: offline where there is no account, not imported where it is switched off, and never a question."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ibd.training.loggers import wandb_mode
+from ibd.training.settings import LoggerSettings
+from tests.command import SMALL, TINY, ibd_process
+
+RUN = ("fit", TINY, *(change for change in SMALL if not change.startswith("logger.mode")), "trainer.max_epochs=2")
+
+
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """A user without an account."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_auto_is_offline_without_an_account_and_online_with_one(nobody, tmp_path):
+    auto = LoggerSettings()
+    assert auto.mode == "auto"
+    assert wandb_mode(auto) == "offline"
+    nobody.setenv("WANDB_API_KEY", "x" * 40)
+    assert wandb_mode(auto) == "online"
+    nobody.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode(auto) == "disabled"
+    assert wandb_mode(LoggerSettings(mode="offline")) == "offline"
+
+
+def test_an_account_in_netrc(nobody, tmp_path):
+    (tmp_path / ".netrc").write_text(f"machine api.wandb.ai login user password {'x' * 40}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_mode(LoggerSettings()) == "online"
+    nobody.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert wandb_mode(LoggerSettings()) == "offline"
+
+
+def test_asked_to_be_online_by_the_environment_without_an_account(nobody):
+    """A question that nobody answers would hang the training."""
+    nobody.setenv("WANDB_MODE", "online")
+    assert wandb_mode(LoggerSettings()) == "offline"
+
+
+DISABLED = """
+import sys
+from ibd.cli import main
+code = main(sys.argv[1:])
+print("wandb" in sys.modules)
+sys.exit(code)
+"""
+
+
+def test_disabled_does_not_import_wandb(tmp_path):
+    command = [sys.executable, "-c", DISABLED, *RUN, "trainer.max_epochs=1", "logger.mode=disabled"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+    assert not list(tmp_path.rglob("wandb*"))
+
+
+@pytest.mark.slow
+def test_offline_run_has_scalars_config_and_the_figure(tmp_path):
+    """Written by `auto`, where there is no account; and a resumed run is the same W&B run."""
+    nobody = {"WANDB_MODE": None, "WANDB_API_KEY": None, "HOME": str(tmp_path), "WANDB_SILENT": "true"}
+    command = (*RUN, "logger.figures_every=1", "output=runs", "model.regime=sequential", "model.head_epochs=2")
+    answer = ibd_process(*command, cwd=tmp_path, **nobody)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("done: ")  # W&B says nothing there
+    run = tmp_path / answer.run
+    (offline,) = (run / "wandb").glob("offline-run-*")
+    (written,) = offline.glob("run-*.wandb")
+    assert (run / "wandb_id.txt").read_text() in written.name
+    content = written.read_bytes()
+    for name in (
+        b"train/loss",
+        b"val/concept_auroc",
+        b"head/val_accuracy",
+        b"validation/predictions",
+        b"concept_weight",
+    ):
+        assert name in content, name
+    pictures = [path.name for path in offline.glob("files/media/images/validation/*.png")]
+    assert len(pictures) == 2
+    answer = ibd_process("fit", f"resume={run}", "trainer.max_epochs=3", cwd=tmp_path, **nobody)
+    assert answer.code == 0, answer.err
+    ids = {path.name.rpartition("-")[2] for path in (run / "wandb").glob("offline-run-*")}
+    assert ids == {(run / "wandb_id.txt").read_text()}
