@@ -71,7 +71,7 @@ def _row(what: str, shapes: str, ours: Times, plain: Times) -> Row:
 def _epoch_end(module: ConceptBottleneck, batch: Batch, steps: int) -> tuple[float, float]:
     """Return the CPU time and the time by the clock of computing the training metrics of so many steps."""
     output = module(batch.image)
-    collections = [module.metrics["train_class"], module.metrics["train_concept"]]
+    collections = [metrics for name, metrics in module.metrics.items() if name.startswith("train_")]
     for metrics in collections:
         metrics.reset()  # type: ignore[operator]
     for _ in range(steps):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ibd import config as configuration
 from ibd import registry
-from ibd.errors import CheckpointError, did_you_mean
+from ibd.errors import CheckpointError, ConfigError, did_you_mean
 
 MODEL_KEY = "ibd_model"
 """The checkpoint entry that names the Lightning module's class."""
@@ -134,12 +134,16 @@ def load_run(run: str | Path, *overrides: str, which: str = "best") -> tuple[Any
 
     Args:
         run: a run folder, or a checkpoint in one.
-        overrides: ``key=value`` changes to the run's config, such as ``"data.root=/elsewhere"``.
+        overrides: ``key=value`` changes to the data of the run's config, such as ``"data.root=/elsewhere"``.
         which: "best" or "last".
 
     Raises:
         CheckpointError: the run has no config, or its data now has other classes or concepts.
+        ConfigError: a change to anything but the data: the model is what its checkpoint says.
     """
+    for text in overrides:
+        if "=" in text and not text.startswith(("data.", "data=")):
+            raise ConfigError(f"override '{text}': a trained run takes changes to its data alone, as data.root=FOLDER")
     model = load_model(run, which)
     file = find_run(run) / "config.yaml"
     if not file.exists():

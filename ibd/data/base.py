@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, DataError
 from ibd.types import Batch, DataSpec, Sample, stack_samples
 
 Split = Literal["train", "val", "test"]
@@ -165,6 +165,8 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
         dataset = self.dataset(split, augment)
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        if len(dataset) < world:
+            raise DataError(f"there are {len(dataset)} images for '{split}', fewer than the {world} processes")
         sampler: Sampler[Any]
         if shuffle:
             sampler = TrainSampler(len(dataset), self.seed, self._epoch, rank, world)

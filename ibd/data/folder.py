@@ -83,6 +83,8 @@ class ConceptFolder(FileDataModule):
         exclusive = choose_exclusive(exclusive_groups, groups, self.tables["train"].concepts)
         if "val" not in self.tables:
             self.tables["train"], self.tables["val"] = self.tables["train"].split(val_fraction, split_seed)
+            if not self.tables["val"].paths:
+                raise DataError(f"{self.root}: no class has two images, of which one could be set aside; add a folder val")
         self.spec = DataSpec(
             class_names=tuple(classes),
             concept_names=concept_names,
@@ -133,6 +135,8 @@ def _scan(root: Path) -> Files:
                 if name not in files["train"]:
                     near = did_you_mean(name, files["train"])
                     raise DataError(f"{root / split / name}: there is no class '{name}' in train.{near}")
+    if len(files["train"]) < 2:
+        raise DataError(f"{root / 'train'}: there is one class alone, '{min(files['train'])}'; two are needed")
     return files
 
 

@@ -100,15 +100,16 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     channels_last = False
 
-    def use_fast_layout(self) -> None:
-        """Lay the backbone's weights out as is fastest on the current device."""
-        self.channels_last = prefers_channels_last(self.network.backbone, self.device)
+    def use_fast_layout(self, device: torch.device | None = None) -> None:
+        """Lay the backbone's weights out as is fastest on a device, by default the current one."""
+        self.channels_last = prefers_channels_last(self.network.backbone, device or self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.network.backbone.to(memory_format=layout)
 
-    def on_fit_start(self) -> None:
-        """Choose the memory layout, once the weights are on their device."""
-        self.use_fast_layout()
+    def configure_model(self) -> None:
+        """Choose the memory layout, before DDP wraps the model: what it sums up later has the layout of now."""
+        if self.trainer.training:
+            self.use_fast_layout(self.trainer.strategy.root_device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, logging its terms."""
@@ -116,7 +117,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         terms = self.losses(output, batch)
         self._update_metrics(output, batch, "train")
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
         self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
         return terms["loss"]
 
@@ -125,13 +126,20 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         self._log_metrics("train")
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
+    def _weight(self, batch: Batch) -> int:
+        """Return what Lightning is to weigh a batch's mean with.
+
+        It averages these integers over the processes, and rounds down (65 images would be 64): hence a multiple.
+        """
+        return len(batch) * self.trainer.world_size
+
     def _evaluate(self, batch: Batch, split: str) -> None:
         batch = batch.select(batch.index >= 0)  # padding that evens out the processes' shares is not counted
         if len(batch):
             output: Output = self(batch.image)
             self._update_metrics(output, batch, split)
             terms = {f"{split}/{name}": value for name, value in self.losses(output, batch).items()}
-            self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+            self.log_dict(terms, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
 
     def _update_metrics(self, output: Output, batch: Batch, split: str) -> None:
         detached = Output(output.logits.detach(), output.units.detach())
