@@ -84,7 +84,7 @@ class ConceptFolder(FileDataModule):
         if "val" not in self.tables:
             self.tables["train"], self.tables["val"] = self.tables["train"].split(val_fraction, split_seed)
             if not self.tables["val"].paths:
-                raise DataError(f"{self.root}: no class has two images, of which one could be set aside; add a folder val")
+                raise DataError(f"{self.root}: no class has an image to spare for validation; add a folder val")
         self.spec = DataSpec(
             class_names=tuple(classes),
             concept_names=concept_names,

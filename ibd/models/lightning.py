@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ibd import registry
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule
+from ibd.distributed import world_size
 from ibd.errors import ConfigError
 from ibd.io import MODEL_KEY
 from ibd.models.base import InterpretableNetwork, evaluating
@@ -131,7 +132,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
         It averages these integers over the processes, and rounds down (65 images would be 64): hence a multiple.
         """
-        return len(batch) * self.trainer.world_size
+        return len(batch) * world_size()
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         batch = batch.select(batch.index >= 0)  # padding that evens out the processes' shares is not counted

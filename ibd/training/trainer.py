@@ -80,6 +80,8 @@ def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule
     Raises:
         ConfigError: Lightning finds an option of the trainer wrong.
     """
+    if trainer.precision == "64-true":  # which Lightning does only after it has read the checkpoint's weights
+        model.double()
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))

@@ -155,6 +155,15 @@ def test_every_schedule_goes_on(schedule, tmp_path):
     assert_same_run(whole, run)
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_goes_on(precision, tmp_path):
+    config = (*CONFIG, f"trainer.precision={precision}", "trainer.max_epochs=3")
+    whole = fitted(*config)
+    run = stopped_after(2, tmp_path, *config)
+    assert ibd("fit", f"resume={run}").code == 0
+    assert_same_run(whole, run)
+
+
 def test_the_number_of_loader_processes_changes_nothing(tmp_path):
     config = (*CONFIG, "data.augment=flip", "data.part_drop=0.5", "trainer.max_epochs=2")
     assert_same_run(*(fitted(*config, f"data.num_workers={n}", f"output=workers{n}") for n in (0, 2)))
