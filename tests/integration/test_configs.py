@@ -10,6 +10,7 @@ from tests.data_makers import make_concept_folder, make_cub
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 CONFIGS = [file for file in FILES if "name" in read_sources(ROOT / file, ()).merged.get("model", {})]
+SLOW = ("configs/cub/cbm.yaml", "configs/folder/baseline.yaml")
 FEW = (
     "logger.mode=disabled",
     "trainer.accelerator=cpu",
@@ -41,10 +42,10 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(file, marks=pytest.mark.slow) if file.startswith("configs/cub/") else file for file in CONFIGS],
+    [pytest.param(file, marks=pytest.mark.slow) if file in SLOW else file for file in CONFIGS],
 )
 def test_trains(file, changes, tmp_path):
-    drawn = "toybirds" in file  # a picture takes longer than the training
+    drawn = "tiny" in file  # a picture takes longer than the training
     answer = ibd("fit", ROOT / file, *changes, f"output={tmp_path / 'runs'}", f"logger.figures_every={int(drawn)}")
     assert answer.code == 0, answer.err
     assert answer.run.parent.name == read_sources(ROOT / file, ()).merged.get("name", file.rpartition("/")[2][:-5])
@@ -72,6 +73,7 @@ def test_is_described(file, changes):
 
 
 @pytest.mark.parametrize("file", ["configs/toybirds/cbm.yaml"])
+@pytest.mark.slow
 def test_trains_in_a_process_of_its_own(file, changes, tmp_path):
     answer = ibd_process("fit", ROOT / file, *changes, "output=runs", cwd=tmp_path)
     assert answer.code == 0, answer.err

@@ -47,6 +47,7 @@ def test_ctrl_c_leaves_a_usable_run(bird):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_to_the_same_numbers():
     whole = fitted(*CONFIG[1:], "model.regime=sequential", "model.head_epochs=3")
     with press_ctrl_c("training_step", lambda model: model.global_step == 2 * STEPS + 1):

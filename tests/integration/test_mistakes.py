@@ -1,16 +1,15 @@
 """What a user can do wrong: exit code 2, one line that says what is wrong and what would be right, no traceback."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import ibd as package
 from ibd.errors import DataError
-from tests.command import QUIET, ROOT, SMALL, TINY, ibd, ibd_process
-from tests.data_makers import make_concept_folder, write_rows
+from tests.command import ROOT, SMALL, TINY, ibd, ibd_process
 
 FIT = ("fit", TINY, *SMALL, "trainer.max_epochs=1")
 CONFIG = ("config", TINY)
@@ -121,8 +120,17 @@ def test_a_training_metric_that_nothing_logs():
     assert answer.late_mistake.startswith("checkpoint.monitor: no metric is called 'train/los'. Did you mean ")
 
 
+def test_a_misspelt_verb_in_a_process_of_its_own(tmp_path):
+    """The exit code of the shell, one line and nothing else on the screen, at once."""
+    started = time.monotonic()
+    answer = ibd_process("fitt", cwd=tmp_path)
+    assert answer.mistake == "unknown verb 'fitt'. Did you mean 'fit'?"
+    assert answer.out == ""
+    assert time.monotonic() - started < 3  # torch is not imported for that
+
+
+@pytest.mark.slow
 def test_a_mistake_in_a_process_of_its_own(tmp_path):
-    """The exit code of the shell, and nothing else on the screen."""
     (tmp_path / "mine.yaml").write_text("model: {name: cbm, concept_wieght: 2, backbone: small_cnn}\ndata: toybirds\n")
     answer = ibd_process("fit", "mine.yaml", cwd=tmp_path)
     assert answer.mistake == (
@@ -326,79 +334,3 @@ def test_curve_of_a_baseline(baseline):
 )
 def test_predict(arguments, message, trained, bird):
     assert message in ibd("predict", trained, bird, *arguments).mistake
-
-
-# Data, when a training starts
-
-
-@pytest.fixture
-def animals(tmp_path):
-    """A folder of images with a config; a test spoils something in it."""
-    make_concept_folder(tmp_path / "animals", train=4, val=2)
-    (tmp_path / "animals.yaml").write_text(
-        "model: {name: cbm, backbone: {name: small_cnn, width: 4, depth: 3}}\n"
-        "data: {name: folder, root: animals, image_size: 32, batch_size: 4}\n"
-        "trainer: {max_epochs: 1}\n"
-    )
-    return tmp_path / "animals"
-
-
-def _fit_animals(*changes):
-    return ibd("fit", "animals.yaml", *QUIET, "logger.figures_every=0", *changes)
-
-
-def test_the_animals_are_fine(animals):
-    assert _fit_animals().code == 0
-
-
-def test_damaged_image(animals, tmp_path):
-    path = animals / "train" / "cat" / "002.png"
-    path.write_bytes(path.read_bytes()[:100])
-    assert _fit_animals().mistake.startswith("animals/train/cat/002.png: cannot be read: ")
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_damage_that_only_decoding_finds(animals, workers):
-    """First and last bytes are right: it is found in the middle of the training, also by a loader process."""
-    path = animals / "train" / "cat" / "002.png"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:300] + whole[-20:])
-    message = _fit_animals(f"data.num_workers={workers}").late_mistake
-    assert message.startswith("animals/train/cat/002.png: cannot be read: ")
-    assert len(message) < 200
-
-
-def test_folder_that_is_missing(animals):
-    assert _fit_animals("data.root=animalz").mistake == "animalz: there is no such folder. Did you mean 'animals'?"
-
-
-def test_concept_value(animals):
-    write_rows(animals / "concepts.csv", [["class", "legs::two"], ["cat", 0], ["dog", "maybe"], ["owl", 1]])
-    message = _fit_animals().mistake
-    assert message.startswith("animals/concepts.csv:3: ")
-    assert "maybe" in message
-
-
-def test_class_without_concepts(animals):
-    write_rows(animals / "concepts.csv", [["class", "legs::two"], ["cat", 0], ["dog", 0]])
-    message = _fit_animals().mistake
-    assert message.startswith("animals/concepts.csv")
-    assert "owl" in message
-
-
-def test_bottleneck_without_concepts(animals):
-    (animals / "concepts.csv").unlink()
-    assert _fit_animals().mistake == "a concept bottleneck needs concepts, and this data has none (no concepts.csv?)"
-
-
-def test_no_test_images(animals):
-    run = _fit_animals().run
-    shutil.rmtree(animals / "test")
-    assert ibd("test", run).mistake == "animals: there are no images for 'test'; put them in animals/test"
-
-
-def test_images_too_small_for_nothing(animals):
-    """Whatever their size, images are brought to the training size."""
-    Image.new("RGB", (1, 1)).save(animals / "train" / "cat" / "000.png")
-    assert _fit_animals().code == 0

@@ -88,7 +88,8 @@ STEPS = 4
 """Optimiser steps of an epoch: 64 images, 16 at a time."""
 
 
-@pytest.mark.parametrize("regime", ["joint", pytest.param("sequential", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("regime", ["joint", "sequential"])
+@pytest.mark.slow
 def test_killed_in_an_epoch(regime, own, tmp_path):
     """With dropout, augmentation and a schedule; killed by SIGKILL in the middle of the third epoch."""
     changes = (f"model.regime={regime}", "data.augment=flip")
@@ -146,7 +147,9 @@ def test_resumed_run_may_have_moved(tmp_path):
     assert_same_run(whole, moved)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+@pytest.mark.parametrize(
+    "schedule", ["onecycle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("constant", "cosine", "step"))]
+)
 def test_every_schedule_goes_on(schedule, tmp_path):
     config = (*CONFIG, f"optimizer.schedule={schedule}", "optimizer.step_epochs=1", "optimizer.name=sgd")
     whole = fitted(*config)
@@ -156,6 +159,7 @@ def test_every_schedule_goes_on(schedule, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+@pytest.mark.slow
 def test_every_precision_goes_on(precision, tmp_path):
     config = (*CONFIG, f"trainer.precision={precision}", "trainer.max_epochs=3")
     whole = fitted(*config)
@@ -164,6 +168,7 @@ def test_every_precision_goes_on(precision, tmp_path):
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_the_number_of_loader_processes_changes_nothing(tmp_path):
     config = (*CONFIG, "data.augment=flip", "data.part_drop=0.5", "trainer.max_epochs=2")
     assert_same_run(*(fitted(*config, f"data.num_workers={n}", f"output=workers{n}") for n in (0, 2)))
@@ -187,7 +192,9 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     assert_same_run(before, whole)
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+@pytest.mark.parametrize(
+    "schedule", ["onecycle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cosine", "constant"))]
+)
 def test_a_finished_run_goes_on_for_longer(schedule, tmp_path):
     """Its first epochs stay as they were; the learning rate goes on as in a run that was to be as long at once."""
     changes = (f"optimizer.schedule={schedule}", "model.regime=sequential", "model.head_epochs=3")

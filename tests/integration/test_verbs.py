@@ -173,7 +173,11 @@ def test_config_prints_every_option_and_can_be_used_again():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["toybirds", "sheet.png", "preset=tiny", "train_size=64"], [TINY, "sheet.png", "data.train_size=64"]]
+    "arguments",
+    [
+        ["toybirds", "sheet.png", "preset=tiny", "train_size=64"],
+        pytest.param([TINY, "sheet.png", "data.train_size=64"], marks=pytest.mark.slow),
+    ],
 )
 def test_data_draws_toybirds(arguments):
     answer = ibd("data", *arguments)
@@ -198,6 +202,7 @@ def test_list():
     assert ibd("list", "models").out == "models:\n  " + "\n  ".join(registry.REGISTRY["models"]) + "\n"
 
 
+@pytest.mark.slow
 def test_train_py_is_fit(tmp_path):
     script = (sys.executable, str(ROOT / "train.py"))
     answer = ibd_process(TINY, *SMALL, "trainer.max_epochs=1", cwd=tmp_path, command=script)
@@ -225,6 +230,7 @@ class Mine(Baseline):
 """
 
 
+@pytest.mark.slow
 def test_a_model_of_the_users_own_from_the_console_script(tmp_path):
     """`model.name=module:Class`, found in the folder in which the command is run, and so is its checkpoint's."""
     (tmp_path / "mine.py").write_text(OWN_MODEL)

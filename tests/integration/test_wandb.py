@@ -56,6 +56,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_disabled_does_not_import_wandb(tmp_path):
     command = [sys.executable, "-c", DISABLED, *RUN, "trainer.max_epochs=1", "logger.mode=disabled"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
