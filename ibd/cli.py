@@ -118,7 +118,6 @@ def config(file: str, changes: list[str]) -> None:
 
 def data(source: str, picture: str, changes: list[str]) -> None:
     """Draw what the data is: images of SOURCE (a config file, or the name of a data set) with what is known of them."""
-    from ibd.data.overview import save_overview
     from ibd.io import build_data, load_data
 
     if source.endswith((".yaml", ".yml")) or Path(source).exists():
@@ -126,7 +125,7 @@ def data(source: str, picture: str, changes: list[str]) -> None:
     else:
         module = build_data({"name": source, **options(changes)})
     with writing(Path(picture)):
-        save_overview(module, picture)
+        module.save_overview(picture)
     print(f"picture: {picture}")
 
 

@@ -38,7 +38,10 @@ def load_config(source: str | Path | Mapping[str, Any] | DictConfig, *overrides:
     Raises:
         ConfigError: one line that names the file or override, the key, what was given and what is allowed.
     """
-    sources = read_sources(source, overrides)
+    return _load(source, read_sources(source, overrides))
+
+
+def _load(source: str | Path | Mapping[str, Any] | DictConfig, sources: Sources) -> DictConfig:
     name = Path(source).stem if isinstance(source, str | Path) else "run"
     config = fill("Config", options(Config), {"name": name, **sources.merged}, sources)
     try:
@@ -88,8 +91,13 @@ def build(kind: str, block: DictConfig | Mapping[str, Any] | str, **supplied: An
 
 
 def describe(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str) -> str:
-    """Return a configuration as YAML in which each option is followed by the sentence its class says about it."""
-    config = to_plain(load_config(source, *overrides))
+    """Return a configuration as YAML in which each option is followed by the sentence its class says about it.
+
+    What must still be given stands as "???".
+    """
+    sources = read_sources(source, overrides)
+    sources.incomplete = True
+    config = to_plain(_load(source, sources))
     if config["resume"] is None:
         del config["resume"]
     return "\n".join(_describe(options(Config), config)) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from typing import Any
@@ -108,9 +109,11 @@ def _fill_blocks(
 def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path: Path) -> None:
     where = (*path, option.name)
     if isinstance(value, str) and value == MISSING:
+        if sources.incomplete:
+            return
         message = f"missing, '{node._metadata.object_type.__name__}' needs it ('{option.hint}')"
         raise sources.error(where, message, missing=True)
-    mismatch = f"{_shown(value)} given, '{option.hint}' is needed"
+    mismatch = f"{_shown(value)} given, {_wanted(option.hint)} is needed"
     if value is None and not option.optional:
         raise sources.error(where, mismatch)
     if isinstance(value, bool | float) and option.type in (str, str | None):
@@ -123,6 +126,12 @@ def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path
         if not clear or (inner == option.name and isinstance(value, list | tuple | dict)):
             message = mismatch
         raise sources.error(where, message, shown=".".join((*path, inner))) from None
+
+
+def _wanted(hint: str) -> str:
+    """Return an annotation as a person would say it: "one of 'a', 'b'" for a `Literal`."""
+    plain = re.sub(r"Literal\[([^]]*)\]", r"one of \1", hint)
+    return plain if plain != hint else f"'{hint}'"
 
 
 def _shown(value: Any) -> str:

@@ -31,10 +31,11 @@ class Sources:
     Args:
         main: what an error about a value that nobody gave names as its place.
         layers: lowest first.
+        incomplete: leave "???" where a value that must be given is missing, in place of an error.
     """
 
-    def __init__(self, main: str = "", layers: Sequence[Layer] = ()) -> None:
-        self.main = main
+    def __init__(self, main: str = "", layers: Sequence[Layer] = (), incomplete: bool = False) -> None:
+        self.main, self.incomplete = main, incomplete
         self.layers: list[Layer] = list(layers)
         self.merged: dict[str, Any] = reduce(_merge, (layer.values for layer in layers), {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -29,6 +30,24 @@ class CheckpointError(IbdError):
 
 class UnsupportedError(IbdError):
     """The request is well formed, but this model or machine cannot do it."""
+
+
+def check_range(key: str, value: float, least: float | None = None, above: float | None = None) -> None:
+    """Check a number of a configuration.
+
+    Args:
+        key: the place of the number, as the user writes it.
+        value: the number.
+        least: the smallest one that is right.
+        above: what it must be larger than.
+
+    Raises:
+        ConfigError: it is smaller, infinite, or not a number at all (NaN).
+    """
+    if least is not None and not least <= value < math.inf:
+        raise ConfigError(f"{key}: {value} given, at least {least} is needed")
+    if above is not None and not above < value < math.inf:
+        raise ConfigError(f"{key}: {value} given, more than {above} is needed")
 
 
 def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:

@@ -28,6 +28,9 @@ def find_run(run: str | Path) -> Path:
     if (path / "config.yaml").exists() or (path / "checkpoints").is_dir():
         return path
     runs = sorted(p.parent for p in path.glob("*/checkpoints"))
+    deeper = sorted({str(p.parents[1]) for p in path.glob("*/*/checkpoints")})
+    if deeper and not runs:
+        raise CheckpointError(f"'{run}' holds runs of several names; which one?{did_you_mean('', deeper)}")
     if not runs:
         raise CheckpointError(f"'{run}' is no run folder: it holds neither config.yaml nor checkpoints/")
     return runs[-1]

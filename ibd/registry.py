@@ -38,7 +38,10 @@ REGISTRY: dict[str, dict[str, str]] = {
         "cub": "ibd.data.cub:CUB",
     },
     "explainers": {},
-    "metrics": {},
+    "metrics": {
+        "concept_accuracy": "ibd.metrics.concepts:ConceptAccuracy",
+        "concept_auroc": "ibd.metrics.concepts:ConceptAUROC",
+    },
 }
 """kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""
 

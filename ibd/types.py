@@ -6,6 +6,7 @@ Shapes: B images, C classes, K concepts, P parts, U units, H x W the image, h x 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -136,6 +137,16 @@ class Units:
     def __getitem__(self, keep: Any) -> Units:
         """Return the units of some of the images."""
         return Units(self.scores[keep], self.maps[keep], None if self.state is None else self.state[keep])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Units]) -> Units:
+        """Return the units of several batches as those of one."""
+        states = [part.state for part in parts if part.state is not None]
+        return cls(
+            torch.cat([part.scores for part in parts]),
+            torch.cat([part.maps for part in parts]),
+            torch.cat(states) if states else None,
+        )
 
     def detach(self) -> Units:
         """Return the same values outside of the autograd graph."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torchvision.utils import save_image
 
+from ibd.app.terminal import save_figure
 from ibd.comparison.intervention import intervention_curve
 from ibd.data.base import ImageDataModule
-from ibd.data.overview import save_overview
 from ibd.errors import ConfigError
 from ibd.explain.figures import prediction_figure
 from ibd.io import load_data, load_run
@@ -29,6 +29,8 @@ def run_demo(folder: Path, *overrides: str) -> None:
     Raises:
         ConfigError: nothing can be written there, or a change is wrong.
     """
+    if not CONFIGS.is_dir():
+        raise ConfigError("the demo reads configs/toybirds, which is not installed: run it in a clone of the project")
     started = time.monotonic()
     options = [f"output={folder / 'runs'}", "logger.mode=disabled", "logger.figures_every=0", *overrides]
     data = load_data(CONFIGS / "cbm.yaml", *options)
@@ -36,7 +38,7 @@ def run_demo(folder: Path, *overrides: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to '{folder}': {error.strerror}") from None
-    save_overview(data, folder / "data.png")
+    data.save_overview(folder / "data.png")
     _say(f"1. Train a plain CNN and a concept bottleneck on the built-in birds ({_described(data)})")
     baseline = fit(CONFIGS / "baseline.yaml", *options)
     cbm = fit(CONFIGS / "cbm.yaml", *options)
@@ -49,7 +51,7 @@ def run_demo(folder: Path, *overrides: str) -> None:
     _say("\n3. How much does correcting concepts help?")
     curve = intervention_curve(cbm)
     curve.save_csv(folder / "intervention_curve.csv")
-    curve.figure().savefig(folder / "intervention_curve.png", dpi=130)
+    save_figure(curve.figure(), folder / "intervention_curve.png")
     _say(str(curve))
     _say(f"\nPictures, after {time.monotonic() - started:.0f} s:")
     for name in ("data.png", "prediction.png", "intervention_curve.png"):
@@ -83,7 +85,7 @@ def _intervene(run: Run, folder: Path) -> None:
     figure = prediction_figure(
         before.join(after), image.expand(2, -1, -1, -1), batch.label[[index, index]], truth.expand(2, -1)
     )
-    figure.savefig(folder / "prediction.png", dpi=130)
+    save_figure(figure, folder / "prediction.png")
 
 
 def _described(data: ImageDataModule) -> str:

@@ -40,7 +40,7 @@ def options(changes: Sequence[str]) -> dict[str, Any]:
 def count(text: str) -> int:
     """Read a number that may be 0."""
     if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"{text} given, 0 or more is needed")
+        raise argparse.ArgumentTypeError(f"{text} given, at least 0 is needed")
     return int(text)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from ibd.backbones.base import Backbone, Norm, Normalization, initialize, norm_layer
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, check_range
 
 
 class SmallCNN(Backbone):
@@ -36,8 +36,8 @@ class SmallCNN(Backbone):
         normalize: Normalization = "auto",
     ) -> None:
         super().__init__(normalize)
-        _at_least("width", width, 1)
-        _at_least("depth", depth, 3)
+        check_range("width", width, least=1)
+        check_range("depth", depth, least=3)
         channels = 3
         for stage in range(depth):
             before, channels = channels, width * 2**stage
@@ -79,8 +79,8 @@ class CifarResNet(Backbone):
         normalize: Normalization = "auto",
     ) -> None:
         super().__init__(normalize)
-        _at_least("width", width, 1)
-        _at_least("stem_stride", stem_stride, 1)
+        check_range("width", width, least=1)
+        check_range("stem_stride", stem_stride, least=1)
         if depth < 8 or (depth - 2) % 6:
             nearest = 6 * max(1, round((depth - 2) / 6)) + 2
             raise ConfigError(f"depth: a CIFAR ResNet has 6n + 2 layers, not {depth}. Did you mean {nearest}?")
@@ -104,8 +104,3 @@ def _block(before: int, channels: int, stride: int, norm: Norm) -> BasicBlock:
     if stride != 1 or before != channels:
         shortcut = nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), norm_layer(norm, channels))
     return BasicBlock(before, channels, stride, shortcut, norm_layer=lambda width: norm_layer(norm, width))
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name}: must be at least {least}, not {value}")

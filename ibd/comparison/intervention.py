@@ -16,7 +16,7 @@ from torch import Tensor
 from ibd.comparison import policies as _orders
 from ibd.comparison.policies import Bottleneck
 from ibd.data.base import SPLITS, ImageDataModule, Split
-from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.errors import ConfigError, UnsupportedError, check_range, did_you_mean
 from ibd.io import load_run
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import ReadSplit, read_split
@@ -45,6 +45,7 @@ class InterventionCurve:
         order: the groups in the order learned on validation data, where that policy was asked for.
         images: N, the number of images.
         split: which split they are of.
+        known: share of the (image, concept) pairs whose truth is known, or follows; the others stay as predicted.
     """
 
     accuracy: dict[str, Tensor]
@@ -52,6 +53,7 @@ class InterventionCurve:
     order: list[str]
     images: int
     split: str
+    known: float = 1.0
 
     def mean(self, policy: str) -> Tensor:
         """Return the mean over trials, (G + 1,): never the best trial."""
@@ -97,7 +99,8 @@ class InterventionCurve:
         head = "groups corrected".ljust(32) + "".join(f"{n:>8}" for n in range(len(self.group_names) + 1))
         rows = [TITLES[p].ljust(32) + "".join(f"{100 * v:8.2f}" for v in self.mean(p).tolist()) for p in self.accuracy]
         order = [f"learned order: {', '.join(self.order)}"] if self.order else []
-        return "\n".join([f"class accuracy in % on {self.images} {self.split} images", head, *rows, *order])
+        known = "" if self.known == 1 else f" ({100 * self.known:.1f} % of their concepts are known and corrected)"
+        return "\n".join([f"class accuracy in % on {self.images} {self.split} images{known}", head, *rows, *order])
 
 
 def intervention_curve(
@@ -124,7 +127,7 @@ def intervention_curve(
 
     Raises:
         ConfigError: an unknown policy or split, or no trial.
-        UnsupportedError: the model has no concepts.
+        UnsupportedError: the model has no concepts, or the truth of none is known.
     """
     policies = [policies] if isinstance(policies, str) else policies
     if split not in SPLITS:
@@ -132,8 +135,9 @@ def intervention_curve(
     for policy in policies:
         if policy not in POLICIES:
             raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, POLICIES)}")
-    if trials < 1:
-        raise ConfigError(f"trials: {trials} given, at least 1 is needed")
+    if not policies:
+        raise ConfigError(f"policies: none given.{did_you_mean('', POLICIES)}")
+    check_range("trials", trials, least=1)
     if not isinstance(model, torch.nn.Module):
         model, own = load_run(getattr(model, "folder", model))
         data = own if data is None else data
@@ -143,14 +147,18 @@ def intervention_curve(
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
     model.use_fast_layout()
     with evaluating(model), torch.no_grad():
-        bottleneck = cached_bottleneck(model.network, read_split(model, data, split))
+        if bool(data.dataset(split).concepts.isnan().all()):
+            raise UnsupportedError(f"no {split} image has a known concept, so none can be corrected")
+        read = read_split(model, data, split)
+        bottleneck = cached_bottleneck(model.network, read)
+        known = complete(read.concepts, ~read.concepts.isnan(), model.network.exclusive_groups)[1].float().mean()
         order: list[int] = []
         if "learned" in policies:
             seen = bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
             order = _orders.learned_order(seen)
         accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
     names = list(model.network.unit_groups)
-    return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split)
+    return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split, float(known))
 
 
 def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bottleneck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ibd.errors import ConfigError, DataError
+from ibd.data.overview import save_overview
+from ibd.errors import DataError, check_range
 from ibd.types import Batch, DataSpec, Sample, stack_samples
 
 Split = Literal["train", "val", "test"]
@@ -144,15 +146,17 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0, seed: int = 0) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"data.batch_size: {batch_size} given, at least 1 is needed")
-        if num_workers < 0:
-            raise ConfigError(f"data.num_workers: {num_workers} given, 0 or more is needed")
+        check_range("data.batch_size", batch_size, least=1)
+        check_range("data.num_workers", num_workers, least=0)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     @abc.abstractmethod
     def dataset(self, split: Split, augment: bool = False) -> ImageDataset:
         """Return one split, with the training augmentation or without; the same object when asked again."""
+
+    def save_overview(self, path: str | Path) -> None:
+        """Write a PNG with training images of some classes and what is known of them."""
+        save_overview(self.dataset("train"), self.spec, path)
 
     def loader(self, split: Split, augment: bool = False, shuffle: bool = False) -> DataLoader[Batch]:
         """Return a loader over `split`.

@@ -18,15 +18,15 @@ _JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
 _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Return an image file as uint8 RGB.
+def read_image(path: str | Path | Image.Image) -> Tensor:
+    """Return an image file, or an image that Pillow has opened, as uint8 RGB.
 
     The EXIF orientation is applied; grey, palette and CMYK images become RGB; transparent ones are laid on white;
     of an animation it is the first frame. Deeper pixels are scaled, where Pillow would clip them: 16-bit and integer
     ones by 65535; floats by the smallest of 1, 255 and 65535 that holds their maximum.
 
     Args:
-        path: of the file.
+        path: of the file, or the image.
 
     Returns:
         (3, H, W) uint8.
@@ -34,15 +34,19 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         DataError: there is no such file, or it is no image, or it is damaged; the message names the file.
     """
+    if isinstance(path, Image.Image):
+        try:
+            return _tensor(path)
+        except Exception as error:
+            raise DataError(f"an image of mode {path.mode}: cannot be read: {error}") from error
     try:
         with Image.open(path) as image:
             image.load()
-            array = np.array(image if image.mode == "RGB" and _is_plain(image) else _to_rgb(image))
+            return _tensor(image)
     except DataError:
         raise
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, ...
         raise DataError(f"{path}: cannot be read: {_cause(Path(path), error)}") from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
 def read_mask(path: str | Path, above: int = 0) -> Tensor:
@@ -78,6 +82,11 @@ def check_image(path: str | Path) -> None:
         head = tail = b""
     if not any(head.startswith(first) and tail.endswith(last) for first, last in (_JPEG, _PNG)):
         read_image(path)
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    array = np.array(image if image.mode == "RGB" and _is_plain(image) else _to_rgb(image))
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
 def _is_plain(image: Image.Image) -> bool:

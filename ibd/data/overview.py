@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ibd.data.base import ImageDataModule, ImageDataset
-from ibd.data.toybirds.contact_sheet import contact_sheet
-from ibd.data.toybirds.dataset import ToyBirdsDataset
 from ibd.types import DataSpec
 
+if TYPE_CHECKING:
+    from ibd.data.base import ImageDataset
 
-def save_overview(data: ImageDataModule, path: str | Path, classes: int = 8, columns: int = 5) -> None:
-    """Write a PNG with training images of some classes and their concepts; for ToyBirds, with masks, too.
+
+def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, classes: int = 8, columns: int = 5) -> None:
+    """Write a PNG with images of some classes and their concepts.
 
     Args:
-        data: any data module.
+        dataset: one split.
+        spec: what is known of it.
         path: where to.
         classes: how many classes to show.
         columns: images of each class.
     """
-    dataset = data.dataset("train")
-    if isinstance(dataset, ToyBirdsDataset):
-        contact_sheet(path, dataset, classes)
-        return
-    shown = min(classes, len(data.spec.class_names))
+    shown = min(classes, len(spec.class_names))
     figure = Figure(figsize=(1.5 * columns + 4.5, 1.6 * shown), layout="constrained")
     axes = figure.subplots(shown, columns + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * columns, 3]})
     for label in range(shown):
@@ -36,7 +34,7 @@ def save_overview(data: ImageDataModule, path: str | Path, classes: int = 8, col
             axis.imshow(dataset[index].image.permute(1, 2, 0).numpy(), interpolation="nearest")
         for axis in axes[label]:
             axis.set_axis_off()
-        _concepts(axes[label, columns], data.spec, dataset, label)
+        _concepts(axes[label, columns], spec, dataset, label)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

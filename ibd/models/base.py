@@ -99,6 +99,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             raise ConfigError(f"unknown {self.unit_kind} '{key}'.{did_you_mean(key, self.unit_names)}")
         return self.unit_names.index(key)
 
+    @property
+    def edit_note(self) -> str:
+        """What a reader of an edited prediction must know of the values it shows; appended to a note."""
+        return ""
+
     def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
         """Return index -> value; ``{"group": "member"}`` is short for ``{"group::member": 1}``.
 
@@ -108,7 +113,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         resolved: dict[int, float | Tensor] = {}
         for key, value in values.items():
             if isinstance(value, str):
-                if key not in self.unit_groups:
+                if key not in self.unit_groups or key in self.unit_names:
                     known = did_you_mean(str(key), self.unit_groups)
                     raise ConfigError(f"'{key}={value}': a number is needed, or a group and its member.{known}")
                 key, value = f"{key}::{value}", 1.0

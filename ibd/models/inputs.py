@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ibd.data.images import read_image
@@ -13,11 +14,17 @@ from ibd.data.transforms import eval_transform
 from ibd.errors import DataError
 from ibd.types import DataSpec
 
-Images = Tensor | str | Path | Sequence[str | Path]
+File = str | Path | Image.Image
+"""An image file, or an image that Pillow has opened."""
+Images = Tensor | File | Iterable[File]
 
 
-def read_images(paths: Sequence[str | Path], spec: DataSpec) -> Tensor:
-    """Return image files as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+def read_images(paths: Sequence[File], spec: DataSpec) -> Tensor:
+    """Return images as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+
+    Args:
+        paths: image files, or images that Pillow has opened.
+        spec: says what that size is, and how it is reached.
 
     Raises:
         DataError: a file is missing or unreadable, or none is given.
@@ -27,8 +34,10 @@ def read_images(paths: Sequence[str | Path], spec: DataSpec) -> Tensor:
     to_size = eval_transform(spec.image_size, spec.resize)
     images: list[Tensor] = []
     for path in paths:
-        if not isinstance(path, str | Path):
-            raise DataError(f"a path or a tensor is needed for images, not {type(path).__name__} (torch.from_numpy?)")
+        if not isinstance(path, str | Path | Image.Image):
+            raise DataError(
+                f"images are paths, Pillow images or one tensor (torch.from_numpy?), not {type(path).__name__}"
+            )
         images.append(to_size(read_image(path)))  # type: ignore[arg-type]  # one input, one output
     return torch.stack(images)
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
+from tqdm.auto import tqdm
 
 from ibd import registry
 from ibd.backbones import prefers_channels_last
@@ -21,10 +23,10 @@ from ibd.distributed import world_size
 from ibd.errors import ConfigError
 from ibd.io import MODEL_KEY
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.models.inputs import Images, checked, read_images
+from ibd.models.inputs import File, Images, checked, read_images
 from ibd.models.optimizer import OptimizerSettings, build_optimizer, build_schedule
 from ibd.models.prediction import Prediction
-from ibd.types import Batch, DataSpec, Output
+from ibd.types import Batch, DataSpec, Output, Units
 
 UNFINISHED_KEY = "ibd_unfinished"
 """The checkpoint entry with what `InterpretableModule.finish` replaced, for a training that is continued."""
@@ -200,32 +202,42 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         """Continue a training from where it was before it was finished (Lightning calls this on resume)."""
         checkpoint["state_dict"] |= checkpoint.get(UNFINISHED_KEY, {})
 
-    def read_images(self, paths: Sequence[str | Path]) -> Tensor:
-        """Return image files as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+    def read_images(self, paths: Sequence[File]) -> Tensor:
+        """Return images as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+
+        Args:
+            paths: image files, or images that Pillow has opened.
 
         Raises:
             DataError: a file is missing or unreadable, or none is given.
         """
         return read_images(paths, self.spec)
 
-    def predict(self, images: Images) -> Prediction:
+    def predict(self, images: Images, batch_size: int = 64) -> Prediction:
         """Return what the model says of images, as a `Prediction` that can be printed and intervened on.
 
         Args:
-            images: (B, 3, H, W) or (3, H, W) float tensor in [0, 1] at the training size, or one path, or several.
-                Files may have any size and mode: they are brought to the training size as the validation images were.
+            images: (B, 3, H, W) or (3, H, W) float tensor in [0, 1] at the training size, or one file (a path, or an
+                image opened with Pillow), or several. Files may have any size and mode: they are brought to the
+                training size as the validation images were.
+            batch_size: images to read and compute at a time.
 
         Raises:
             DataError: an unreadable file, or a tensor of another shape, type or range.
         """
         names: list[str] = []
-        if isinstance(images, str | Path):
-            images = [images]
-        if not isinstance(images, Tensor):
-            names = [str(path) for path in images]
-            images = self.read_images(images)
-        images = checked(images, self.spec.image_size)
+        if isinstance(images, Tensor):
+            parts: list[Any] = list(torch.split(checked(images, self.spec.image_size), batch_size))
+        else:
+            files = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+            names = [str(file) if isinstance(file, str | Path) else f"image {i}" for i, file in enumerate(files)]
+            parts = [files[start : start + batch_size] for start in range(0, max(len(files), 1), batch_size)]
         weight = next(self.network.parameters())
+        predicted = []
         with evaluating(self), torch.no_grad():
-            logits, units = self(images.to(weight.device, weight.dtype))
+            for part in tqdm(parts, desc="reading images", leave=False, delay=2, disable=None):
+                image = part if isinstance(part, Tensor) else self.read_images(part)
+                predicted.append(self(image.to(weight.device, weight.dtype)))
+        units = Units.cat([output.units for output in predicted])
+        logits = torch.cat([output.logits for output in predicted])
         return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, check_range
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,14 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"optimizer.lr: {self.lr} given, more than 0 is needed")
+        check_range("optimizer.lr", self.lr, above=0)
         if not 0 < self.warmup < 1:
             raise ConfigError(f"optimizer.warmup: {self.warmup} given, a share between 0 and 1 is needed")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"optimizer.momentum: {self.momentum} given, from 0 to less than 1 is needed")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(f"optimizer.weight_decay: {self.weight_decay} given, 0 or more is needed")
-        if not 0 < self.gamma < math.inf:
-            raise ConfigError(f"optimizer.gamma: {self.gamma} given, more than 0 is needed")
-        if self.step_epochs < 1:
-            raise ConfigError(f"optimizer.step_epochs: {self.step_epochs} given, at least 1 is needed")
+        check_range("optimizer.weight_decay", self.weight_decay, least=0)
+        check_range("optimizer.gamma", self.gamma, above=0)
+        check_range("optimizer.step_epochs", self.step_epochs, least=1)
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

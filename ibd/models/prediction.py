@@ -136,7 +136,7 @@ class Prediction:
         notes = [] if self.network.additive else ["each is the logit lost without that unit alone; they do not add up"]
         if bool(one.edited.any()):
             also = f" (and {cleared} more, set to 0)" if cleared else ""
-            notes.append(f"* set by hand, or following from that{also}")
+            notes.append(f"* set by hand, or following from that{also}{self.network.edit_note}")
         return "\n".join([f"{title}: {ranking}", *one._rows(part, shown, best), *(f"  {note}" for note in notes)])
 
     def _cleared_siblings(self) -> Tensor:

@@ -75,8 +75,9 @@ def build_callbacks(
     checkpoint: CheckpointSettings,
     early_stopping: EarlyStoppingSettings | None,
     seed: int,
+    bar: bool = True,
 ) -> list[Callback]:
-    """Return the callbacks of a run."""
+    """Return the callbacks of a run, with a progress bar or without."""
     monitor, mode = model.monitor
     if checkpoint.monitor is not None and checkpoint.mode is not None:
         monitor, mode = checkpoint.monitor, checkpoint.mode
@@ -85,7 +86,7 @@ def build_callbacks(
         SeedEpochs(seed),
         StopOnNan(),
         ContinueSchedule(),
-        Bar(),
+        *([Bar()] if bar else []),
         EpochLines(),
     ]
     if logger.figures_every > 0 and logger.figure_images > 0:

@@ -41,13 +41,19 @@ class ValidationFigures(Callback):
             return
         dataset = data.dataset("val")
         batch = stack_samples([dataset[index] for index in first_of_each_class(dataset.labels, self.count)])
-        figure = prediction_figure(pl_module.predict(batch.image), batch.image, batch.label, batch.concepts)
+        prediction = pl_module.predict(batch.image)
+        figure = prediction_figure(prediction, batch.image, batch.label, batch.concepts)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"validation_epoch_{trainer.current_epoch:03d}.png"
         figure.savefig(path, dpi=100)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("validation/predictions", [str(path)])
+                truth = [data.spec.class_names[label] for label in batch.label.tolist()]
+                top = prediction.probabilities.max(1).values.tolist()
+                rests = [prediction.table(i, top=5) for i in range(len(prediction))]
+                rows = [list(row) for row in zip(truth, prediction.classes, top, rests, strict=True)]
+                logger.log_table("validation/table", ["class", "predicted", "probability", "rests on"], rows)
 
 
 def first_of_each_class(labels: torch.Tensor, count: int) -> list[int]:

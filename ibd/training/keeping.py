@@ -62,6 +62,15 @@ class KeepRun(Checkpoint):
                 replace(temporary, self.folder / "best.ckpt", keep=True)
             replace(temporary, last)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say so where no epoch could be the best one."""
+        if math.isnan(self.best) and trainer.is_global_zero and (self.folder / "last.ckpt").exists():
+            warnings.warn(
+                f"'{self.monitor}' was never a number, so no epoch is the best one: there is no best.ckpt, and the "
+                "last checkpoint is used in its place",
+                stacklevel=2,
+            )
+
 
 class CheckMonitors(Checkpoint):
     """Find a watched metric that nothing logs after the first batches, not when the first epoch ends.

@@ -149,6 +149,7 @@ def _wandb_logger(
         resume="allow" if run_id else None,
         config=config,
     )
+    logger._wandb_init.pop("anonymous", None)  # W&B warns of this option, also of None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         try:
             remembered.write_text(str(logger.experiment.id))

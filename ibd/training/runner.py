@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,16 +14,18 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
+from tqdm.auto import tqdm
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError
-from ibd.io import build_data, find_checkpoint, find_run, load_run
+from ibd.io import build_data, find_checkpoint, find_run, load_model, load_run
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
 from ibd.training.finishing import finish
 from ibd.training.loggers import TableLogger, build_loggers, upload_model
+from ibd.training.reporting import report_curve, summary
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.trainer import build_trainer, quieten, train
@@ -84,13 +88,11 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         data.start_epoch = int(content["epoch"]) + 1
     model = build_model(settings, data, weights=folder is None)
     resume_step = None if content is None else int(content["global_step"])
-    folder = folder or new_folder(settings)
-    trainer = build_trainer(settings, model, folder)
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        data.prepare_data()  # damaged images are found before anything is written
-        _write_config(settings, folder)
+    folder, trainer = _open(settings, model, data, folder)
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
+    if trainer.is_global_zero:
+        tqdm.write(summary(model, data), file=sys.stderr)
     try:
         interrupted = train(trainer, model, data, checkpoint)
     except NanLossError as error:
@@ -99,8 +101,27 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
-    figures = _complete(trainer, data, folder, logging_settings.log_model, interrupted)
+    figures = _complete(trainer, data, folder, logging_settings, interrupted)
     return Run(folder, find_checkpoint(folder), figures, interrupted)
+
+
+def _open(
+    settings: DictConfig, model: InterpretableModule, data: ImageDataModule, folder: Path | None
+) -> tuple[Path, pl.Trainer]:
+    """Return the folder of a run, with its config, and the trainer; nothing is left behind where that fails."""
+    first, new = rank_zero_only.rank == 0, folder is None  # type: ignore[attr-defined]
+    if first:
+        data.prepare_data()  # damaged images are found before anything is written
+    folder = folder or new_folder(settings, claim=first)
+    try:
+        trainer = build_trainer(settings, model, folder)
+    except ConfigError:
+        if new and first:
+            _remove_empty(folder)
+        raise
+    if first:
+        _write_config(settings, folder)
+    return folder, trainer
 
 
 def _seed(seed: int) -> None:
@@ -128,17 +149,37 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
     return model
 
 
-def new_folder(config: DictConfig) -> Path:
-    """Return the folder of a new run, ``OUTPUT/NAME/TIME``: chosen once, by the first process."""
+def new_folder(config: DictConfig, claim: bool = True) -> Path:
+    """Return the folder of a new run, ``OUTPUT/NAME/TIME``: chosen, and with `claim` made, by the first process."""
     if RUN_DIR not in os.environ:
         parent = Path(config.output) / config.name
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         folder, count = parent / stamp, 1
-        while folder.exists():
+        while claim and not _claim(folder):
             count += 1
             folder = parent / f"{stamp}_{count}"
         os.environ[RUN_DIR] = str(folder)
     return Path(os.environ[RUN_DIR])
+
+
+def _claim(folder: Path) -> bool:
+    """Make a new folder; return False where it exists already, as when two runs start in the same second."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise ConfigError(f"output: cannot write to '{folder}': it is no folder") from None
+        return False
+    except OSError as error:
+        raise ConfigError(f"output: cannot write to '{folder}': {error.strerror}") from None
+    return True
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take back what `new_folder` has made: TIME, and NAME and OUTPUT where nothing else is in them."""
+    for each in (folder, *folder.parents[:2]):
+        with contextlib.suppress(OSError):
+            each.rmdir()
 
 
 def _write_config(settings: DictConfig, folder: Path) -> None:
@@ -150,11 +191,13 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
 
 
 def _complete(
-    trainer: pl.Trainer, data: ImageDataModule, folder: Path, upload: bool, interrupted: bool
+    trainer: pl.Trainer, data: ImageDataModule, folder: Path, settings: LoggerSettings, interrupted: bool
 ) -> dict[str, float]:
     """Finish the model of a run, log that, and return the run's figures."""
     try:
         finished = finish(folder, data, trainer.strategy.root_device)
+        if settings.figures_every > 0:
+            report_curve(load_model(folder).to(trainer.strategy.root_device), data, folder, trainer.loggers)
     except CheckpointError as error:
         if interrupted:
             raise KeyboardInterrupt(str(error)) from None
@@ -170,7 +213,7 @@ def _complete(
         logger.finalize("success")
         if isinstance(logger, TableLogger):
             figures |= logger.last()
-    if upload:
+    if settings.log_model:
         upload_model(trainer.loggers, find_checkpoint(folder))
     return {name: value for name, value in figures.items() if name.startswith("val/")} | finished
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, check_range
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class LoggerSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        _at_least("logger.figures_every", self.figures_every, 0)
-        _at_least("logger.figure_images", self.figure_images, 0)
+        check_range("logger.figures_every", self.figures_every, least=0)
+        check_range("logger.figure_images", self.figure_images, least=0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CheckpointSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        _at_least("checkpoint.every_n_epochs", self.every_n_epochs, 1)
+        check_range("checkpoint.every_n_epochs", self.every_n_epochs, least=1)
         if self.monitor is not None and self.mode is None:
             raise ConfigError(f"checkpoint.mode: 'min' or 'max' is needed beside checkpoint.monitor '{self.monitor}'")
 
@@ -78,13 +78,8 @@ class EarlyStoppingSettings:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        _at_least("early_stopping.patience", self.patience, 0)
+        check_range("early_stopping.patience", self.patience, least=0)
         if self.monitor is not None and self.mode is None:
             raise ConfigError(
                 f"early_stopping.mode: 'min' or 'max' is needed beside early_stopping.monitor '{self.monitor}'"
             )
-
-
-def _at_least(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{key}: {value} given, at least {least} is needed")

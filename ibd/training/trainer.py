@@ -47,6 +47,7 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
     checkpoint = CheckpointSettings(**plain["checkpoint"])
     stopping = EarlyStoppingSettings(**plain["early_stopping"]) if plain.get("early_stopping") else None
     options = {key: value for key, value in plain["trainer"].items() if value is not None}
+    options.setdefault("enable_model_summary", False)  # the runner says it in a line
     if options.get("fast_dev_run"):
         raise ConfigError(
             "trainer.fast_dev_run: it leaves no model behind; to try a config out: trainer.max_epochs=1 "
@@ -58,7 +59,8 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
             raise ConfigError(f"trainer.{key}: {value} given, {'more than 0' if least < 1 else 'at least 1'} is needed")
     if "spawn" in str(options.get("strategy")) or "fork" in str(options.get("strategy")):
         raise ConfigError(f"trainer.strategy: '{options['strategy']}' counts images twice on the CPU; 'ddp' does not")
-    callbacks = build_callbacks(folder, model, logger, checkpoint, stopping, config.seed)
+    bar = options.get("enable_progress_bar", True)
+    callbacks = build_callbacks(folder, model, logger, checkpoint, stopping, config.seed, bar)
     try:
         return pl.Trainer(
             **options,
@@ -140,5 +142,8 @@ class _NoTips(logging.Filter):
     """Drop Lightning's advertisements."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record that is no tip."""
-        return "litlogger" not in (text := record.getMessage()) and "litmodels" not in text and "💡" not in text
+        """Keep every record that is no tip, and does not tell of a device that is not there."""
+        text = record.getMessage()
+        return not any(
+            part in text for part in ("litlogger", "litmodels", "💡", "TPU available", "GPU available: False")
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.toybirds.annotation import Annotator
 from ibd.data.toybirds.classes import Structure, capacity, make_classes
+from ibd.data.toybirds.contact_sheet import contact_sheet
 from ibd.data.toybirds.dataset import Pictures, ToyBirdsDataset
 from ibd.data.toybirds.parts import PARTS, check_parts
 from ibd.data.toybirds.presets import PRESETS, PresetName, TagChoice, one_of, within
@@ -152,6 +154,10 @@ class ToyBirds(ImageDataModule):
         if (split, augment) not in self._datasets:
             self._datasets[split, augment] = self._make_dataset(split, augment)
         return self._datasets[split, augment]
+
+    def save_overview(self, path: str | Path) -> None:
+        """Write a PNG with training images of some classes beside their masks, and with interventions."""
+        contact_sheet(path, self.dataset("train"), classes=8)
 
     def _make_dataset(self, split: Split, augment: bool) -> ToyBirdsDataset:
         if split not in self._material:  # with and without augmentation share the rendered images

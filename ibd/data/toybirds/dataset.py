@@ -100,10 +100,6 @@ class ToyBirdsDataset(ImageDataset):
         """Return what image `index` is made of."""
         return self.pictures.scenes[index]
 
-    def index_map(self, index: int) -> Tensor:
-        """Return the (H, W) int16 map of what each pixel of image `index` shows (see `render`)."""
-        return torch.from_numpy(self.pictures[index][1].astype(np.int16))
-
     def masks(self, index: int) -> Tensor:
         """Return the (P, H, W) bool visible pixels of each part in image `index`."""
         return torch.from_numpy(part_masks(self.pictures[index][1].astype(np.int16)))

@@ -13,7 +13,7 @@ from torchmetrics import MetricCollection
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, check_range
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
@@ -72,12 +72,11 @@ class ConceptBottleneck(InterpretableModule):
                 "model.bottleneck: 'logits' does not go with model.regime 'independent', whose head learns from true "
                 "zeros and ones: 'probabilities' or 'hard' is needed"
             )
-        _at_least("concept_weight", concept_weight, 0)
-        _at_least("hidden_units", hidden_units, 1)
-        _at_least("head_epochs", head_epochs, 1)
-        _at_least("head_weight_decay", head_weight_decay, 0)
-        if head_lr <= 0:
-            raise ConfigError(f"model.head_lr: {head_lr} given, more than 0 is needed")
+        check_range("model.concept_weight", concept_weight, least=0)
+        check_range("model.hidden_units", hidden_units, least=1)
+        check_range("model.head_epochs", head_epochs, least=1)
+        check_range("model.head_weight_decay", head_weight_decay, least=0)
+        check_range("model.head_lr", head_lr, above=0)
         options: dict[str, Any] = {
             "bottleneck": bottleneck,
             "head": head,
@@ -166,8 +165,3 @@ class ConceptBottleneck(InterpretableModule):
             if self.regime == "joint":
                 return {}
             return fit_head(self.network, train, read_split(self, data, "val"), self.regime, **self.head_settings)
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise ConfigError(f"model.{name}: {value} given, {least} or more is needed")

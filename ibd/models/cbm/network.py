@@ -135,6 +135,13 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
         return result
 
+    @property
+    def edit_note(self) -> str:
+        """Where the bottleneck is logits, true and false are shown as what stands for them."""
+        if self.bottleneck != "logits":
+            return ""
+        return "; true and false are the 95th and 5th percentile of the concept's training logits, here as probability"
+
     def edit(self, units: Units, values: Values) -> Units:
         """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
 

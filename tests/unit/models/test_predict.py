@@ -25,8 +25,8 @@ IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         (torch.full((1, 3, 16, 16), torch.nan), "image values range from nan to nan"),
         ([], "no image given"),
         ("missing.png", "missing.png: cannot be read: there is no such file"),
-        (np.zeros((1, 16, 16, 3)), "a path or a tensor is needed for images, not ndarray"),
-        ([torch.rand(3, 16, 16)], "a path or a tensor is needed for images, not Tensor"),
+        (np.zeros((1, 16, 16, 3)), "images are paths, Pillow images or one tensor (torch.from_numpy?), not ndarray"),
+        ([torch.rand(3, 16, 16)], "images are paths, Pillow images or one tensor (torch.from_numpy?), not Tensor"),
     ],
 )
 def test_predict_says_what_is_wrong(images, message):
