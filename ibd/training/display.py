@@ -46,7 +46,8 @@ class ValidationFigures(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"validation_epoch_{trainer.current_epoch:03d}.png"
         figure.savefig(path, dpi=100)
-        for logger in trainer.loggers:
+        loggers: list[Any] = trainer.loggers
+        for logger in loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("validation/predictions", [str(path)])
                 truth = [data.spec.class_names[label] for label in batch.label.tolist()]
@@ -66,8 +67,24 @@ def first_of_each_class(labels: torch.Tensor, count: int) -> list[int]:
     return [index for _, index in sorted(rank)[:count]]
 
 
+def summary(model: InterpretableModule, data: ImageDataModule) -> str:
+    """Return in a line what is trained on what."""
+    network, spec = model.network, data.spec
+    parameters = sum(p.numel() for p in network.parameters())
+    units = f"{len(network.unit_names)} {network.unit_kind}s, {len(spec.class_names)} classes"
+    images = ", ".join(f"{len(data.dataset(split))} {split}" for split in ("train", "val"))
+    size = " x ".join(map(str, spec.image_size))
+    return f"{type(model).__name__}: {parameters / 1e6:.2f} M parameters, {units}; {images} images at {size}"
+
+
 class EpochLines(Callback):
-    """Say in one line how each epoch went: what stays on the screen, and all that a log file gets."""
+    """Say in one line what is trained, and how each epoch went: what stays on the screen, and all a log file gets."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what is trained, once every option was found right."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.is_global_zero and isinstance(pl_module, InterpretableModule) and isinstance(data, ImageDataModule):
+            tqdm.write(summary(pl_module, data), file=sys.stderr)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""

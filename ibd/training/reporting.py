@@ -1,4 +1,4 @@
-"""What a run says of itself beside its table: a line before it starts, the intervention curve when it has ended."""
+"""What a run shows of its model when it has ended: the intervention curve of a concept bottleneck."""
 
 from __future__ import annotations
 
@@ -14,16 +14,6 @@ from ibd.models.lightning import InterpretableModule
 CURVE = "intervention_curve_val"
 _POLICIES: tuple[Policy, ...] = ("random", "uncertainty", "expected_change")
 """Without the order learned on validation images, on which it would be measured."""
-
-
-def summary(model: InterpretableModule, data: ImageDataModule) -> str:
-    """Return in a line what is trained on what."""
-    network, spec = model.network, data.spec
-    parameters = sum(p.numel() for p in network.parameters())
-    units = f"{len(network.unit_names)} {network.unit_kind}s, {len(spec.class_names)} classes"
-    images = ", ".join(f"{len(data.dataset(split))} {split}" for split in ("train", "val"))  # type: ignore[arg-type]
-    size = " x ".join(map(str, spec.image_size))
-    return f"{type(model).__name__}: {parameters / 1e6:.2f} M parameters, {units}; {images} images at {size}"
 
 
 def report_curve(model: InterpretableModule, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
-from tqdm.auto import tqdm
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
@@ -25,7 +23,7 @@ from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
 from ibd.training.finishing import finish
 from ibd.training.loggers import TableLogger, build_loggers, upload_model
-from ibd.training.reporting import report_curve, summary
+from ibd.training.reporting import report_curve
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.trainer import build_trainer, quieten, train
@@ -91,8 +89,6 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
     folder, trainer = _open(settings, model, data, folder)
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
-    if trainer.is_global_zero:
-        tqdm.write(summary(model, data), file=sys.stderr)
     try:
         interrupted = train(trainer, model, data, checkpoint)
     except NanLossError as error:

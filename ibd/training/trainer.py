@@ -29,6 +29,15 @@ _NOISE = (
 )
 
 
+_CHATTER = (
+    "litlogger",
+    "litmodels",
+    "💡",
+    "TPU available",
+    "GPU available: False",
+    "Loading `train_dataloader`",
+)
+
 _LEAST = {
     "max_epochs": -1,  # which means without end
     "max_steps": -1,
@@ -144,6 +153,4 @@ class _NoTips(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record that is no tip, and does not tell of a device that is not there."""
         text = record.getMessage()
-        return not any(
-            part in text for part in ("litlogger", "litmodels", "💡", "TPU available", "GPU available: False")
-        )
+        return not any(part in text for part in _CHATTER)

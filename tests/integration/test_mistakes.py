@@ -334,3 +334,17 @@ def test_curve_of_a_baseline(baseline):
 )
 def test_predict(arguments, message, trained, bird):
     assert message in ibd("predict", trained, bird, *arguments).mistake
+
+
+def test_a_trained_run_takes_changes_to_its_data_alone(trained):
+    assert ibd("test", trained, "model.head=mlp").mistake.startswith("override 'model.head=mlp': a trained run takes")
+
+
+def test_a_folder_of_all_runs(trained):
+    message = ibd("test", trained.parents[1]).mistake
+    assert message.startswith(f"'{trained.parents[1]}' holds runs of several names; which one? ")
+    assert str(trained.parent) in message
+
+
+def test_a_bar_can_be_switched_off():
+    assert ibd(*FIT, "trainer.enable_progress_bar=false").code == 0

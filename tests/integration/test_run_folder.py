@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from ibd.io import load_model, load_run
+from ibd.models.lightning import InterpretableModule
+from ibd.training import runner
 from ibd.training.runner import RUN_DIR, fit
 from tests.command import SMALL, TINY, assert_same_weights, checkpoint, fitted, ibd, ibd_process, rows
 
@@ -208,3 +211,26 @@ def test_the_table_is_well_formed_csv(trained):
     with (trained / "metrics.csv").open(newline="") as file:
         lines = list(csv.reader(file))
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_folder_that_another_run_has_claimed_is_left_alone(tmp_path, monkeypatch):
+    """Two runs that start in the same second must not write into one folder."""
+    config = OmegaConf.create({"output": str(tmp_path), "name": "birds"})
+    monkeypatch.delenv(runner.RUN_DIR, raising=False)
+    folders = set()
+    for _ in range(3):
+        folders.add(runner.new_folder(config))
+        monkeypatch.delenv(runner.RUN_DIR)
+    assert len(folders) == 3
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_monitor_that_is_never_a_number_is_told(monkeypatch):
+    """No epoch is the best one then; the last checkpoint takes its place, and nobody should wonder why."""
+    config = (TINY, *SMALL, "trainer.max_epochs=1", "checkpoint.monitor=val/accuracy", "checkpoint.mode=max")
+    monkeypatch.setattr(
+        InterpretableModule, "_log_metrics", lambda self, split: self.log(f"{split}/accuracy", math.nan)
+    )
+    with pytest.warns(UserWarning, match="'val/accuracy' was never a number"):
+        run = fitted(*config)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]

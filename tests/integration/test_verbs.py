@@ -260,3 +260,19 @@ def test_demo(tmp_path):
     command = re.search(r"the same by hand: ibd (.+)", answer.out)
     if command:
         assert ibd(*command[1].split()).code == 0
+
+
+def test_config_shows_what_must_still_be_given():
+    """A shipped config without a data.root can be looked at before there is any data."""
+    answer = ibd("config", ROOT / "configs/folder/cbm.yaml")
+    assert answer.code == 0, answer.err
+    assert "root: ???" in answer.out
+    assert ibd("fit", ROOT / "configs/folder/cbm.yaml").mistake.endswith(
+        "data.root: missing, 'ConceptFolder' needs it ('str')"
+    )
+
+
+def test_fit_draws_the_validation_curve(trained):
+    assert {"intervention_curve_val.png", "intervention_curve_val.csv"} <= {
+        path.name for path in (trained / "figures").iterdir()
+    }

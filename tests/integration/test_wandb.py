@@ -83,6 +83,9 @@ def test_offline_run_has_scalars_config_and_the_figure(tmp_path):
         b"val/concept_auroc",
         b"head/val_accuracy",
         b"validation/predictions",
+        b"validation/table",
+        b"intervention/curve",
+        b"intervention/accuracy",
         b"concept_weight",
     ):
         assert name in content, name

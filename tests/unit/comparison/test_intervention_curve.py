@@ -91,6 +91,7 @@ def test_leaves_the_model_as_it_was():
     [
         ({"policies": ["randm"]}, "unknown policy 'randm'. Did you mean 'random'?"),
         ({"policies": "learnt"}, "unknown policy 'learnt'. Did you mean 'learned'?"),
+        ({"policies": []}, "policies: none given. Known: random, uncertainty"),
         ({"trials": 0}, "trials: 0 given, at least 1 is needed"),
         ({"split": "tets"}, "unknown split 'tets'. Did you mean 'test'?"),
         ({"data": None}, "intervention_curve needs the data beside the model"),
@@ -150,3 +151,13 @@ def test_figure(tmp_path):
         "random groups (mean of 2 ± 1 sd)",
         "order learned on validation",
     ]
+
+
+def test_says_how_much_is_known():
+    """A curve that stays low because little is known must not be read as a model that cannot be corrected."""
+    curve = intervention_curve(make_module(), TensorData(unknown=0.5), trials=1)
+    assert 0.4 < curve.known < 0.7
+    assert f"({100 * curve.known:.1f} % of their concepts are known and corrected)" in str(curve)
+    assert "known" not in str(intervention_curve(make_module(), TensorData(unknown=0.0), trials=1))
+    with pytest.raises(UnsupportedError, match="no test image has a known concept, so none can be corrected"):
+        intervention_curve(make_module(), TensorData(unknown=1.0))

@@ -277,3 +277,16 @@ def test_a_damaged_image_is_found_before_training(root):
     open_folder(root, check_images=False).prepare_data()
     with pytest.raises(DataError, match=re.escape(f"{bad}: cannot be read: ")):
         data.dataset("test")[2]
+
+
+def test_a_single_class(tmp_path):
+    root = make_concept_folder(tmp_path)
+    for name in CLASSES[1:]:
+        for split in ("train", "test"):
+            shutil.rmtree(root / split / name)
+    assert error(root) == f"{root / 'train'}: there is one class alone, '{CLASSES[0]}'; two are needed"
+
+
+def test_classes_of_one_image_have_none_to_spare_for_validation(tmp_path):
+    root = make_concept_folder(tmp_path, train=1)
+    assert error(root) == f"{root}: no class has an image to spare for validation; add a folder val"

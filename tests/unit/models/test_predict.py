@@ -75,3 +75,28 @@ def test_predict_leaves_the_model_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not module.predict(IMAGES).logits.requires_grad
     torch.testing.assert_close(prediction.logits, module.eval().predict(IMAGES).logits)
+
+
+def test_predict_reads_in_parts_what_it_reads_at_once(tmp_path):
+    """Many files do not have to fit into memory at once."""
+    files = []
+    for index, image in enumerate(IMAGES):
+        files.append(tmp_path / f"{index}.png")
+        Image.fromarray((image * 255).byte().permute(1, 2, 0).numpy()).save(files[-1])
+    module = make_module()
+    sizes = []
+    module.network.register_forward_pre_hook(lambda _, images: sizes.append(len(images[0])))
+    whole = module.predict(files)
+    parts = module.predict((file for file in files), batch_size=3)
+    assert sizes == [4, 3, 1]
+    assert parts.names == whole.names
+    torch.testing.assert_close(parts.logits, whole.logits)
+    torch.testing.assert_close(parts.units.maps, whole.units.maps)
+
+
+def test_predict_takes_what_pillow_has_opened(tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8))
+    picture.save(tmp_path / "x.png")
+    module = make_module()
+    torch.testing.assert_close(module.predict(picture).logits, module.predict(tmp_path / "x.png").logits)
+    assert module.predict([picture, tmp_path / "x.png"]).names == ["image 0", str(tmp_path / "x.png")]
