@@ -89,6 +89,8 @@ def _fill_blocks(
         option, where = allowed[key], (*path, key)
         if option.block is None:
             continue
+        if value is None and option.block.filled:
+            value = {}
         if value is None and option.optional:
             node[key] = None
             continue

@@ -26,9 +26,11 @@ class Block:
 
     Args:
         kind: a registry kind, whose blocks have a `name` and that class's arguments, or a key of ``SETTINGS``.
+        filled: left out, or null, means the defaults of that class, and not that there is none.
     """
 
     kind: str
+    filled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

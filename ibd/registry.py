@@ -26,6 +26,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "models": {
         "baseline": "ibd.models.baseline.lightning:Baseline",
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
+        "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
     },
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
@@ -51,6 +52,11 @@ SETTINGS: dict[str, str] = {
     "logger": "ibd.training.settings:LoggerSettings",
     "checkpoint": "ibd.training.settings:CheckpointSettings",
     "early_stopping": "ibd.training.settings:EarlyStoppingSettings",
+    "warm": "ibd.models.protopnet.phases:Warm",
+    "joint": "ibd.models.protopnet.phases:Joint",
+    "push": "ibd.models.protopnet.phases:Push",
+    "last_layer": "ibd.models.protopnet.phases:LastLayer",
+    "prune": "ibd.models.protopnet.phases:Prune",
 }
 """The blocks of a configuration that have one class each."""
 

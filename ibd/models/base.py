@@ -99,6 +99,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             raise ConfigError(f"unknown {self.unit_kind} '{key}'.{did_you_mean(key, self.unit_names)}")
         return self.unit_names.index(key)
 
+    def detail(self, unit: int, class_index: int) -> str:
+        """Return what else a reader should know of a unit beside a class, in a few words; "" for nothing."""
+        return ""
+
     @property
     def edit_note(self) -> str:
         """What a reader of an edited prediction must know of the values it shows; appended to a note."""

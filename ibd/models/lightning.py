@@ -20,7 +20,7 @@ from ibd import registry
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule
 from ibd.distributed import world_size
-from ibd.errors import ConfigError
+from ibd.errors import CheckpointError, ConfigError
 from ibd.io import MODEL_KEY
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.models.inputs import File, Images, checked, read_images
@@ -41,11 +41,13 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         network: the pure network.
         spec: what it knows of its data.
         metrics: torchmetrics collections by ``{split}_{kind}``.
+        epochs: how long the training is where the model says so, by its phases; None leaves it to the trainer.
         monitor: name and direction ("min" or "max") of the validation metric that picks the best checkpoint.
     """
 
     config_excludes = ("spec", "optimizer")
     network: InterpretableNetwork
+    epochs: int | None = None
     monitor: tuple[str, str] = ("val/accuracy", "max")
 
     def __init__(self, spec: DataSpec, network: InterpretableNetwork, optimizer: dict[str, Any] | None) -> None:
@@ -127,6 +129,10 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the epoch, and the learning rate it ended with."""
         self._log_metrics("train")
+        self.log_rates()
+
+    def log_rates(self) -> None:
+        """Log the learning rate."""
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _weight(self, batch: Batch) -> int:
@@ -193,6 +199,24 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def save(self, path: str | Path) -> None:
+        """Write the model, with whatever was edited in it, as a checkpoint that `ibd.load_model` reads.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        content = {
+            MODEL_KEY: registry.name_of("models", type(self)),
+            "hyper_parameters": dict(self.hparams),
+            "state_dict": {name: value.cpu() for name, value in self.state_dict().items()},
+            "pytorch-lightning_version": pl.__version__,  # type: ignore[attr-defined]
+        }
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, path)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"cannot write '{path}': {error}") from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which class can read this checkpoint."""

@@ -157,7 +157,8 @@ class Prediction:
         largest = float(part.abs().max())
         for i in shown:
             value = f"{float(values[i]):6.2f}{'*' if edited[i] else ' '}"
-            lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {_bar(part[i], largest)}")
+            bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
+            lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
         if len(shown) < len(part) and network.additive:
             sums.append((others, part.sum() - part[shown].sum()))

@@ -57,6 +57,13 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
     stopping = EarlyStoppingSettings(**plain["early_stopping"]) if plain.get("early_stopping") else None
     options = {key: value for key, value in plain["trainer"].items() if value is not None}
     options.setdefault("enable_model_summary", False)  # the runner says it in a line
+    if model.epochs is not None:
+        given = options.setdefault("max_epochs", model.epochs)
+        if not 0 < given <= model.epochs:
+            raise ConfigError(
+                f"trainer.max_epochs: {given} given, but the phases of the model have {model.epochs} epochs: leave it "
+                "out, or cut the training short with fewer"
+            )
     if options.get("fast_dev_run"):
         raise ConfigError(
             "trainer.fast_dev_run: it leaves no model behind; to try a config out: trainer.max_epochs=1 "

@@ -1,0 +1,1 @@
+"""Prototype networks: this looks like that."""

@@ -1,0 +1,156 @@
+"""Distance of every prototype to the nearest patches of a feature map, in one operation.
+
+The published formulation builds the (B, P, L) map of distances and lets autograd keep it. Here only patches, prototypes
+and the positions of the minima are kept; |p|^2 does not change which position is nearest and is left out of the search;
+and the distance at the minimum is computed anew as |z - p|^2, so that a prototype that is a patch is at distance 0
+exactly, which |z|^2 - 2 z p + |p|^2 does not give in any precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+_CHUNK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
+"""How much of the map of distances, and of the differences at its minima, is held at once: on a CPU, what its cache
+holds."""
+_MANY_POSITIONS = 128
+"""From this many positions on, gathering patches is cheaper than multiplying with a map that is nearly all zeros."""
+_FEW_IMAGES = 32
+
+
+class Nearest(NamedTuple):
+    """What `nearest_patches` returns."""
+
+    distance: Tensor
+    """(B, P, k) squared distances, ascending."""
+    position: Tensor
+    """(B, P, k) int64 positions among the L patches."""
+
+
+def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1) -> Nearest:
+    """Return the k smallest squared distances of each prototype to the patches of each image, and where they are.
+
+    In float32 or better, also under autocast. Differentiable with respect to patches and prototypes; the gradient goes
+    to the nearest patches alone, and with ties to one of them.
+
+    Args:
+        patches: (B, L, D).
+        prototypes: (P, D).
+        k: how many; at most L.
+    """
+    with torch.autocast(patches.device.type, enabled=False):
+        dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
+        return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k))  # type: ignore[no-untyped-call]
+
+
+def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None = None) -> Tensor:
+    """Return the squared distances of every prototype to every patch, (B, P, L), in float32 or better.
+
+    Args:
+        patches: (B, L, D).
+        prototypes: (P, D).
+        nearest: put these exact distances where they belong.
+    """
+    with torch.autocast(patches.device.type, enabled=False):
+        dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
+        z, p = patches.to(dtype), prototypes.to(dtype)
+        squares = z.square().sum(2).unsqueeze(1) + p.square().sum(1).view(1, -1, 1)
+        distance = torch.baddbmm(squares, p.expand(len(z), -1, -1), z.transpose(1, 2), alpha=-2).clamp(min=0)
+    if nearest is None:
+        return distance
+    return distance.scatter(2, nearest.position, nearest.distance)
+
+
+class _Nearest(torch.autograd.Function):
+    """See `nearest_patches`."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        z = z.contiguous()
+        position = _search(z, p, k)
+        distance = _exact(z, p, position)
+        if k > 1:
+            distance, order = distance.sort(dim=1, stable=True)
+            position = position.gather(1, order)
+        ctx.save_for_backward(z, p, position)
+        position = position.transpose(1, 2)
+        ctx.mark_non_differentiable(position)
+        return distance.transpose(1, 2), position
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        z, p, position = ctx.saved_tensors
+        weight = 2 * grad.transpose(1, 2)  # (B, k, P): of d = |z - p|^2 with respect to (z - p) / 2
+        needs_z, needs_p = ctx.needs_input_grad[:2]
+        if z.shape[1] >= _MANY_POSITIONS and len(z) <= _FEW_IMAGES and position.shape[1] == 1:
+            return *_gathered(z, p, position[:, 0], weight[:, 0], needs_z, needs_p), None
+        spread = z.new_zeros(len(z), z.shape[1], len(p)).scatter_(1, position, weight).flatten(0, 1)
+        patches, grad_z, grad_p = z.flatten(0, 1), None, None
+        if needs_z:
+            total = z.new_zeros(z.shape[:2]).scatter_add_(1, position.flatten(1), weight.flatten(1)).view(-1, 1)
+            grad_z = torch.addmm(total * patches, spread, p, alpha=-1).view_as(z)
+        if needs_p:
+            grad_p = torch.addmm(weight.sum((0, 1)).unsqueeze(1) * p, spread.t(), patches, alpha=-1)
+        return grad_z, grad_p, None
+
+
+def _gathered(
+    z: Tensor, p: Tensor, position: Tensor, weight: Tensor, needs_z: bool, needs_p: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return both gradients from the (B, P) nearest patches alone, image by image."""
+    grad_z = torch.zeros_like(z) if needs_z else None
+    grad_p = torch.zeros_like(p) if needs_p else None
+    for image, (patch, index, factor) in enumerate(zip(z, position, weight, strict=True)):
+        pull = (patch[index] - p).mul_(factor.unsqueeze(1))
+        if grad_z is not None:
+            grad_z[image].index_add_(0, index, pull)
+        if grad_p is not None:
+            grad_p -= pull
+    return grad_z, grad_p
+
+
+def _search(z: Tensor, p: Tensor, k: int) -> Tensor:
+    """Return the (B, k, P) positions of the k smallest distances, by |z|^2 - 2 z p, which ranks them alike."""
+    count, length, dim = z.shape
+    found = []
+    for part in torch.split(z, _images(z, length * len(p))):
+        score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), p.t(), alpha=-2)
+        score = score.view(len(part), length, len(p))
+        # topk of 1 is slower than min
+        found.append(
+            score.min(1, keepdim=True).indices if k == 1 else score.topk(min(k, length), 1, largest=False).indices
+        )
+    return torch.cat(found) if found else torch.empty(count, k, len(p), dtype=torch.int64, device=z.device)
+
+
+def _exact(z: Tensor, p: Tensor, position: Tensor) -> Tensor:
+    """Return |z - p|^2 at the (B, k, P) positions, without ever holding many differences."""
+    count, k, _ = position.shape
+    _, length, dim = z.shape
+    result = z.new_empty(position.shape)
+    step = _images(z, k * len(p) * dim)
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        first = torch.arange(0, len(z[part]) * length, length, device=z.device).view(-1, 1, 1)
+        near = z[part].view(-1, dim).index_select(0, (position[part] + first).flatten())  # faster than gather
+        result[part] = torch.linalg.vector_norm(near.view(-1, k, len(p), dim).sub_(p), dim=3).square_()
+    return result
+
+
+def _images(z: Tensor, each: int) -> int:
+    """Return how many images to work on at once, if every one needs `each` numbers."""
+    return max(1, _CHUNK_BYTES.get(z.device.type, 1 << 26) // (each * z.element_size()))
+
+
+def patches_of(features: Tensor, extent: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """Return the patches of (B, D, h, w) features, (B, L, D * h1 * w1), and the (rows, columns) they lie in."""
+    height, width = features.shape[2] - extent[0] + 1, features.shape[3] - extent[1] + 1
+    if extent == (1, 1):
+        return features.flatten(2).transpose(1, 2), (height, width)
+    return F.unfold(features, extent).transpose(1, 2), (height, width)

@@ -1,0 +1,334 @@
+"""Training of prototype networks (Chen et al. 2019): warm, joint, projection, last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ibd.backbones import build_backbone
+from ibd.config import Block
+from ibd.data.base import ImageDataModule
+from ibd.distributed import world_size
+from ibd.errors import CheckpointError, check_range
+from ibd.models.lightning import InterpretableModule
+from ibd.models.protopnet.add_on import AddOn
+from ibd.models.protopnet.collapse import DeadPrototypes, diversity, duplicates
+from ibd.models.protopnet.losses import class_distances, cluster_loss, orthogonality_loss, separation_loss
+from ibd.models.protopnet.network import PrototypeNetwork
+from ibd.models.protopnet.phases import Joint, LastLayer, Prune, Push, Warm, rate
+from ibd.models.protopnet.projection import project
+from ibd.models.protopnet.provenance import PRECISIONS, Source
+from ibd.models.protopnet.push import projection_distances, sources
+from ibd.models.protopnet.scan import current_precision
+from ibd.models.protopnet.similarity import Activation, Distance
+from ibd.types import Batch, DataSpec, Output
+
+
+class ProtoPNet(InterpretableModule):
+    """A prototype network: the class from how alike patches of the image are to patches of training images.
+
+    Args:
+        spec: classes and image size of the data, as a `DataSpec` or its plain values.
+        backbone: feature extractor: its name, and its own options.
+        per_class: prototypes of each class.
+        dimension: channels of a prototype.
+        extent: cells of the feature map that a prototype covers, along both sides.
+        add_on: layers between backbone and prototypes.
+        distance: "l2" (squared) or "cosine".
+        activation: how a distance becomes a similarity: "log" (published), "linear" or "exponential".
+        top_k: score a prototype by the mean over this many most similar positions; 1 takes the maximum.
+        cluster: weight of the distance to the nearest prototype of the own class.
+        separation: weight of the distance to the nearest one of any other class, which is made large.
+        orthogonality: weight of the likeness of the prototypes of a class to each other.
+        warm: the first epochs, on top of a fixed backbone.
+        joint: the epochs in which everything but the last layer learns.
+        push: when prototypes are projected on training patches.
+        last_layer: how the last layer is fitted after each projection.
+        prune: which prototypes are switched off at the end; null keeps all.
+        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+    """
+
+    network: PrototypeNetwork
+    monitor = ("val/projected_accuracy", "max")
+
+    def __init__(
+        self,
+        spec: DataSpec | dict[str, Any],
+        backbone: Annotated[dict[str, Any], Block("backbones")],
+        per_class: int = 10,
+        dimension: int = 128,
+        extent: int = 1,
+        add_on: AddOn = "regular",
+        distance: Distance = "l2",
+        activation: Activation = "log",
+        top_k: int = 1,
+        cluster: float = 0.8,
+        separation: float = 0.08,
+        orthogonality: float = 0.0,
+        warm: Annotated[dict[str, Any] | None, Block("warm", filled=True)] = None,
+        joint: Annotated[dict[str, Any] | None, Block("joint", filled=True)] = None,
+        push: Annotated[dict[str, Any] | None, Block("push", filled=True)] = None,
+        last_layer: Annotated[dict[str, Any] | None, Block("last_layer", filled=True)] = None,
+        prune: Annotated[dict[str, Any] | None, Block("prune")] = None,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:
+        spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
+        for name, weight in (("cluster", cluster), ("separation", separation), ("orthogonality", orthogonality)):
+            check_range(f"model.{name}", weight, least=0)
+        options: dict[str, Any] = {
+            "per_class": per_class,
+            "dimension": dimension,
+            "extent": extent,
+            "add_on": add_on,
+            "distance": distance,
+            "activation": activation,
+            "top_k": top_k,
+        }
+        network = PrototypeNetwork(build_backbone(backbone), spec, **options)
+        super().__init__(spec, network, optimizer)
+        self.cluster, self.separation, self.orthogonality = cluster, separation, orthogonality
+        self.warm, self.joint, self.push = Warm(**(warm or {})), Joint(**(joint or {})), Push(**(push or {}))
+        self.last_layer, self.prune = LastLayer(**(last_layer or {})), None if prune is None else Prune(**prune)
+        self.epochs = self.warm.epochs + self.joint.epochs
+        for group, module in self._groups().items():
+            if not any(phase.rates.get(group) for phase in (self.warm, self.joint) if phase.epochs):
+                for parameter in module:  # once and for all, before any process wraps the model
+                    parameter.requires_grad_(False)
+        self.dead = DeadPrototypes(len(spec.class_names), per_class)
+        self.projection_figures: dict[str, float] = {}
+        self.save_plain(
+            backbone=backbone,
+            **options,
+            cluster=cluster,
+            separation=separation,
+            orthogonality=orthogonality,
+            warm=warm,
+            joint=joint,
+            push=push,
+            last_layer=last_layer,
+            prune=prune,
+            optimizer=optimizer,
+        )
+
+    def _groups(self) -> dict[str, list[nn.Parameter]]:
+        network = self.network
+        return {
+            "backbone": list(network.backbone.parameters()),
+            "add_on": list(network.add_on.parameters()),
+            "prototypes": [network.prototypes],
+            "head": list(network.head.parameters()),
+        }
+
+    # Phases
+
+    def _phase(self, epoch: int) -> tuple[Warm | Joint, int]:
+        """Return the phase of an epoch, and which epoch of it that is."""
+        if epoch < self.warm.epochs:
+            return self.warm, epoch
+        return self.joint, epoch - self.warm.epochs
+
+    def _freezes_statistics(self) -> bool:
+        """Return whether batch statistics stay as they are: the backbone is fixed, or prototypes are patches of it."""
+        if self._trainer is None or not self._trainer.training:
+            return False
+        fixed = not self._phase(self._trainer.current_epoch)[0].rates.get("backbone")
+        return fixed or bool(self.network.provenance.ever)
+
+    def train(self, mode: bool = True) -> ProtoPNet:
+        """Go to training or evaluation mode; a fixed backbone stays in evaluation mode."""
+        super().train(mode)
+        if mode and self._freezes_statistics():
+            self.network.backbone.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        """Write down in which precision the model computes, which projections and predictions must share."""
+        with self.trainer.precision_plugin.forward_context():
+            self.network.provenance.precision.fill_(current_precision(self.device))
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch: from here on the prototypes are no patches any more."""
+        phase, _ = self._phase(self.trainer.current_epoch)
+        self.train()
+        if any(phase.rates.get(group) for group in ("backbone", "add_on", "prototypes")):
+            self.network.provenance.valid.fill_(False)
+        # Several processes need a gradient for every parameter; the optimiser then leaves out what is fixed.
+        self.network.fixed_backbone = not phase.rates.get("backbone") and world_size() == 1
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rates, which depend on the step alone, so that a resumed run has those it would have had."""
+        phase, epoch = self._phase(self.trainer.current_epoch)
+        batches = int(self.trainer.num_training_batches)
+        factor = rate(self.optimizer_settings, epoch * batches + batch_idx, phase.epochs * batches, epoch)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = factor * self.optimizer_settings.lr * phase.rates.get(group["name"].partition("/")[0], 0.0)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Leave out what this phase does not train, its momentum and weight decay included."""
+        phase, _ = self._phase(self.trainer.current_epoch)
+        for group in optimizer.param_groups:
+            if not phase.rates.get(group["name"].partition("/")[0]):
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def configure_optimizers(self) -> Any:
+        """Return one optimiser over named groups; prototypes and last layer have no weight decay, as published."""
+        settings = self.optimizer_settings
+        groups: list[dict[str, Any]] = []
+        for name, parameters in self._groups().items():
+            trained = [p for p in parameters if p.requires_grad]
+            decays = name in ("backbone", "add_on")
+            decayed = [p for p in trained if decays and (settings.decay_all or p.ndim > 1)]
+            plain = [p for p in trained if not (decays and (settings.decay_all or p.ndim > 1))]
+            if decayed:
+                groups.append({"params": decayed, "name": f"{name}/decayed", "weight_decay": settings.weight_decay})
+            if plain:
+                groups.append({"params": plain, "name": name, "weight_decay": 0.0})
+        if settings.name == "sgd":
+            nesterov = settings.nesterov and settings.momentum > 0
+            return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=nesterov)
+        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+        return kind(groups, lr=0.0)
+
+    def log_rates(self) -> None:
+        """Log the learning rate of each group."""
+        rates = {g["name"].partition("/")[0]: g["lr"] for g in self.trainer.optimizers[0].param_groups}
+        self.log_dict({f"lr/{name}": value for name, value in rates.items()})
+
+    # Losses and metrics
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return cross-entropy, cluster and separation terms, and what is minimised (Chen et al. 2019, section 2.2)."""
+        network, labels = self.network, batch.label
+        active = network.mask.view(-1, network.per_class)
+        by_class = class_distances(self._distances(output), active)
+        terms = {
+            "class_loss": F.cross_entropy(output.logits, labels),
+            "cluster": cluster_loss(by_class, labels),
+            "separation": separation_loss(by_class, labels),
+        }
+        if not self.training:
+            self.dead.update(by_class.detach(), labels)
+        loss = terms["class_loss"] + self.cluster * terms["cluster"] - self.separation * terms["separation"]
+        if self.orthogonality:
+            terms["orthogonality"] = orthogonality_loss(network.prototypes, active)
+            loss = loss + self.orthogonality * terms["orthogonality"]
+        return {"loss": loss, **terms}
+
+    def _distances(self, output: Output) -> Tensor:
+        """Return the (B, P) smallest distances of an output."""
+        state = output.units.state
+        assert state is not None, "the network keeps its distances"
+        return state
+
+    def forward(self, image: Tensor) -> Output:
+        """Return logits and units; after a projection in the precision of that projection."""
+        dtype = None if self.training else PRECISIONS[int(self.network.provenance.precision)]
+        if dtype is None or torch.is_autocast_enabled(image.device.type):
+            return super().forward(image)
+        with torch.autocast(image.device.type, dtype):
+            return super().forward(image)
+
+    def on_validation_epoch_start(self) -> None:
+        """Project at the end of an epoch that is due, so that validation scores the projected model."""
+        loop = self.trainer.fit_loop.epoch_loop
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and loop.batch_progress.is_last_batch:
+            self._project_if_due()
+
+    def on_train_epoch_end(self) -> None:
+        """Project now where there was no validation; log."""
+        self._project_if_due()
+        super().on_train_epoch_end()
+
+    def _project_if_due(self) -> None:
+        trainer = self.trainer
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if bool(self.network.provenance.valid) or not (last or self.push.due(trainer.current_epoch)):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self.projection_figures = self._project(data, last)
+
+    def _project(self, data: ImageDataModule, last: bool) -> dict[str, float]:
+        return project(self.network, data, self.push.distinct, self.last_layer, self.prune if last else None)
+
+    def _log_metrics(self, split: str) -> None:
+        if split == "val":
+            network = self.network
+            active = network.mask.view(-1, network.per_class)
+            accuracy = self.metrics["val_class"].compute()["val/accuracy"]  # type: ignore[operator]
+            valid = bool(network.provenance.valid)
+            self.log("val/projected_accuracy", accuracy if valid else torch.full_like(accuracy, torch.nan))
+            self.log("val/dead_prototypes", self.dead.compute())
+            self.log("val/duplicates", duplicates(network.prototypes, active))
+            self.log("val/diversity", diversity(network.prototypes, active))
+            self.log_dict(self.projection_figures)
+        self.dead.reset()
+        super()._log_metrics(split)
+
+    def finish(self, data: ImageDataModule) -> dict[str, float]:
+        """Project the prototypes, where training was stopped before it had come to that."""
+        if bool(self.network.provenance.valid):
+            return {}
+        self.use_fast_layout()
+        return self._project(data, last=True)
+
+    # Use
+
+    def verify_projection(self, data: ImageDataModule, tolerance: float = 1e-5) -> Tensor:
+        """Return the distance of every prototype to its source patch, computed anew, (P,); NaN for a replaced one.
+
+        Args:
+            data: what the model was trained on.
+            tolerance: the largest distance that is right.
+
+        Raises:
+            CheckpointError: one is larger, there was no projection, or the training images are others now.
+        """
+        distances = projection_distances(self.network, data)
+        worst = int(distances.nan_to_num(-1).argmax())
+        if float(distances[worst]) > tolerance:
+            raise CheckpointError(
+                f"prototype {worst} is at distance {float(distances[worst]):.3g} from its source "
+                f"'{self.network.provenance.names()[worst]}': it is no training patch"
+            )
+        return distances
+
+    def sources(self) -> list[Source]:
+        """Return where each prototype is from; empty before the first projection."""
+        return sources(self.network)
+
+    def reweight(self, factors: Mapping[str | int, float]) -> None:
+        """Multiply what prototypes count, for good: ``{"prototype 17": 0}`` switches one off, 1 restores it."""
+        self.network.reweight(factors)
+
+    def replace(self, prototype: str | int, image: str | Path | Tensor, row: int, column: int) -> None:
+        """Set a prototype to a patch of another image, for good.
+
+        Args:
+            prototype: name or index.
+            image: a file, or a (3, H, W) tensor in [0, 1] at the training size.
+            row: of the patch in the feature map.
+            column: of it.
+        """
+        pixels = image if isinstance(image, Tensor) else self.read_images([image])[0]
+        weight = next(self.network.parameters())
+        was_training = self.training
+        self.eval()
+        self.network.replace(
+            prototype,
+            pixels.to(weight.device, weight.dtype),
+            row,
+            column,
+            "" if isinstance(image, Tensor) else str(image),
+        )
+        self.train(was_training)
+
+    def unprune(self) -> None:
+        """Switch all pruned prototypes on again; their connections are 0 until the last layer is fitted anew."""
+        self.network.mask.fill_(True)

@@ -1,0 +1,239 @@
+"""The prototype network: image -> patches -> similarity to prototypes -> class logits (Chen et al. 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones.base import Backbone
+from ibd.errors import ConfigError, check_range
+from ibd.models.base import InterpretableNetwork, Values, linear_contributions
+from ibd.models.protopnet.add_on import AddOn, build_add_on
+from ibd.models.protopnet.distance import all_distances, nearest_patches, patches_of
+from ibd.models.protopnet.provenance import Provenance
+from ibd.models.protopnet.similarity import Activation, Distance, activate, comparable, from_squared
+from ibd.types import DataSpec, Units
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """How the patches of some images compare with the prototypes.
+
+    Attributes:
+        distance: (B, P, k) of the k nearest patches, ascending.
+        position: (B, P, k) int64, row * columns + column.
+        grid: rows and columns of the patches.
+        maps: (B, P, h, w) similarity at every position, where asked for.
+    """
+
+    distance: Tensor
+    position: Tensor
+    grid: tuple[int, int]
+    maps: Tensor | None
+
+
+class PrototypeNetwork(InterpretableNetwork):
+    """A unit is a prototype; its score is how alike the most alike patch of the image is.
+
+    Args:
+        backbone: feature extractor.
+        spec: names the C classes.
+        per_class: K; the prototypes of class c are c * K to c * K + K - 1.
+        dimension: D of a prototype; for `add_on` "none" it must be the backbone's channels.
+        extent: cells of the feature map that a prototype covers, along both sides.
+        add_on: layers between backbone and prototypes.
+        distance: "l2" (squared) or "cosine" (1 - cosine).
+        activation: how a distance becomes a similarity.
+        top_k: the score is the mean over this many most similar positions; 1 takes the maximum.
+
+    Attributes:
+        prototypes: (P, D * extent * extent).
+        head: linear, without bias: 1 to the own class and -0.5 to others, at first.
+        mask: (P,) bool, False for a pruned prototype.
+        factor: (P,) what a person multiplies the similarities with, 1 unless edited.
+        provenance: which training patches the prototypes are.
+    """
+
+    unit_kind = "prototype"
+    fixed_backbone = False
+    """Set where training need not go back through the backbone."""
+    mask: Tensor
+    factor: Tensor
+    classes: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        spec: DataSpec,
+        per_class: int = 10,
+        dimension: int = 128,
+        extent: int = 1,
+        add_on: AddOn = "regular",
+        distance: Distance = "l2",
+        activation: Activation = "log",
+        top_k: int = 1,
+    ) -> None:
+        check_range("model.per_class", per_class, least=1)
+        check_range("model.dimension", dimension, least=1)
+        check_range("model.extent", extent, least=1)
+        check_range("model.top_k", top_k, least=1)
+        if add_on == "none" and dimension != backbone.out_channels:
+            raise ConfigError(
+                f"model.dimension: {dimension} given, but without add-on layers a prototype has the backbone's "
+                f"{backbone.out_channels} channels"
+            )
+        count = per_class * len(spec.class_names)
+        groups = {name: list(range(c * per_class, (c + 1) * per_class)) for c, name in enumerate(spec.class_names)}
+        super().__init__(backbone, [f"prototype {j}" for j in range(count)], spec.class_names, groups)
+        self.per_class, self.dimension, self.extent, self.top_k = per_class, dimension, extent, top_k
+        self.distance: Distance = distance
+        self.activation: Activation = activation
+        self.add_on = build_add_on(add_on, backbone.out_channels, dimension, sigmoid=distance == "l2")
+        self.prototypes = nn.Parameter(torch.rand(count, dimension * extent * extent))
+        if distance == "cosine":  # directions of all signs, as those of features without a sigmoid
+            nn.init.normal_(self.prototypes)
+        self.head = nn.Linear(count, len(spec.class_names), bias=False)
+        self.register_buffer("mask", torch.ones(count, dtype=torch.bool))
+        self.register_buffer("factor", torch.ones(count))
+        self.register_buffer("classes", torch.arange(count) // per_class)
+        self.provenance = Provenance(count)
+        with torch.no_grad():
+            self.head.weight.copy_(self.initial_head())
+
+    def initial_head(self) -> Tensor:
+        """Return the (C, P) last layer that training starts with: 1 to the own class, -0.5 to the others."""
+        own = torch.arange(len(self.class_names), device=self.classes.device).unsqueeze(1) == self.classes
+        return torch.where(own, 1.0, -0.5)
+
+    def own(self) -> Tensor:
+        """Return which connections of the last layer are between a prototype and its own class, (C, P) bool."""
+        return self.initial_head() > 0
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return the (B, D, h, w) features that patches are cut from."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fixed_backbone):
+            maps = self.backbone(image)
+        return self.add_on(maps)  # type: ignore[no-any-return]
+
+    def match(self, features: Tensor, maps: bool = True, k: int | None = None) -> Matches:
+        """Compare all patches of (B, D, h, w) features with all prototypes, in float32 or better.
+
+        Args:
+            features: as `features` returns them.
+            maps: also return the similarity at every position.
+            k: how many nearest patches; by default `top_k`.
+        """
+        if min(features.shape[2:]) < self.extent:
+            raise ConfigError(
+                f"model.extent: {self.extent} given, but the feature map has {features.shape[2]} x {features.shape[3]} "
+                "cells"
+            )
+        patches, grid = patches_of(features, (self.extent, self.extent))
+        patches = comparable(patches, self.distance, 2)
+        prototypes = comparable(self.prototypes, self.distance, 1)
+        nearest = nearest_patches(patches, prototypes, min(k or self.top_k, patches.shape[1]))
+        distance = from_squared(nearest.distance, self.distance)
+        similarity = None
+        if maps:
+            everywhere = from_squared(all_distances(patches, prototypes, nearest), self.distance)
+            similarity = activate(everywhere, self.activation, self.distance).view(*everywhere.shape[:2], *grid)
+        return Matches(distance, nearest.position, grid, similarity)
+
+    def score(self, distance: Tensor) -> Tensor:
+        """Return (..., P) similarities of (..., P, k) distances."""
+        return activate(distance, self.activation, self.distance).mean(-1)
+
+    def encode(self, image: Tensor) -> Units:
+        """Turn (B, 3, H, W) images into similarities and their maps.
+
+        The state is the (B, P) distances to the nearest patches, which the losses read. In training mode the maps are
+        (B, P, 0, 0): nobody looks at them.
+        """
+        matches = self.match(self.features(image), maps=not self.training)
+        scores = self.score(matches.distance)
+        maps = scores.new_empty(*scores.shape, 0, 0) if matches.maps is None else matches.maps
+        return Units(scores, maps, matches.distance[..., 0])
+
+    def weight(self) -> Tensor:
+        """Return the (C, P) last layer as it counts: without pruned prototypes, and with what a person has set."""
+        return self.head.weight * (self.mask * self.factor).to(self.head.weight.dtype)
+
+    def decode(self, units: Units) -> Tensor:
+        """Turn similarities into (B, C) logits, in float32 also under autocast."""
+        with torch.autocast(units.scores.device.type, enabled=False):
+            weight = self.weight()
+            return units.scores.to(weight.dtype) @ weight.t()
+
+    def edit(self, units: Units, values: Values) -> Units:
+        """Multiply similarities: ``{"prototype 17": 0}`` switches a prototype off, 2 doubles what it counts."""
+        scores = units.scores.clone()
+        for index, value in self.resolve_values(values).items():
+            scores[:, index] = units.scores[:, index] * self.column(value, scores)
+        return Units(scores, units.maps, units.state)
+
+    @property
+    def edit_note(self) -> str:
+        """A prototype is edited by a factor."""
+        return "; a prototype's similarity is multiplied by what is given"
+
+    def contributions(self, units: Units) -> Tensor:
+        """Return similarity times weight, (B, P, C); they add up to the logits exactly."""
+        return linear_contributions(units.scores.to(self.head.weight.dtype), self.weight())
+
+    def bias(self) -> Tensor:
+        """Return zeros, (C,): there is no bias."""
+        return self.head.weight.new_zeros(len(self.class_names))
+
+    def readable(self, units: Units) -> Tensor:
+        """Return the similarities, (B, P)."""
+        return units.scores
+
+    def detail(self, unit: int, class_index: int) -> str:
+        """Return the weight to a class, and where the prototype is from."""
+        weight = float(self.weight()[class_index, unit])
+        owner = self.class_names[int(self.classes[unit])]
+        text = f"x {weight:+.2f}  {owner}"
+        if bool(self.provenance.valid):
+            row, column = self.provenance.position[unit].tolist()
+            text += f"  {self.provenance.names()[unit]} ({row}, {column})"
+        return text
+
+    def reweight(self, factors: Mapping[str | int, float]) -> None:
+        """Multiply what prototypes count by factors, for good: saved with the model. 0 switches off, 1 restores.
+
+        Raises:
+            ConfigError: an unknown prototype, or a factor that is not finite.
+        """
+        for index, value in self.resolve_values(factors).items():
+            self.factor[index] = self.column(value, self.factor.unsqueeze(0))[0]
+
+    def replace(self, prototype: str | int, image: Tensor, row: int, column: int, name: str = "") -> None:
+        """Set a prototype to a patch of another image, for good.
+
+        Args:
+            prototype: name or index.
+            image: (3, H, W) in [0, 1] at the training size.
+            row: of the patch in the feature map.
+            column: of it.
+            name: what to remember as its source.
+
+        Raises:
+            ConfigError: there is no such prototype or position.
+        """
+        index = self.unit_index(prototype)
+        with torch.no_grad():
+            patches, (rows, columns) = patches_of(self.features(image.unsqueeze(0)), (self.extent, self.extent))
+            if not (0 <= row < rows and 0 <= column < columns):
+                raise ConfigError(
+                    f"there is no position ({row}, {column}): patches lie in {rows} rows, {columns} columns"
+                )
+            self.prototypes[index] = patches[0, row * columns + column].to(self.prototypes.dtype)
+            names = self.provenance.names()
+            names[index] = name
+            self.provenance.name(names)
+            self.provenance.index[index] = -1  # of no training image
+            self.provenance.position[index] = torch.tensor([row, column])
+            self.provenance.moved[index] = torch.nan

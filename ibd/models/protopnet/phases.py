@@ -1,0 +1,151 @@
+"""The phases of a prototype network's training, as options of a config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ibd.errors import ConfigError, check_range, did_you_mean
+from ibd.models.optimizer import OptimizerSettings
+
+GROUPS = ("backbone", "add_on", "prototypes", "head")
+
+
+@dataclass(frozen=True)
+class Warm:
+    """The first epochs, in which the new layers learn on top of a fixed backbone.
+
+    Args:
+        epochs: how many; 0 leaves the phase out.
+        rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
+            named is fixed.
+    """
+
+    epochs: int = 5
+    rates: dict[str, float] = field(default_factory=lambda: {"add_on": 1.0, "prototypes": 1.0})
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        _check("model.warm", self.epochs, self.rates)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The epochs in which everything before the last layer learns.
+
+    Args:
+        epochs: how many; 0 leaves the phase out.
+        rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
+            named is fixed.
+    """
+
+    epochs: int = 21
+    rates: dict[str, float] = field(default_factory=lambda: {"backbone": 1 / 30, "add_on": 1.0, "prototypes": 1.0})
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        _check("model.joint", self.epochs, self.rates)
+
+
+@dataclass(frozen=True)
+class Push:
+    """When prototypes are projected on training patches, each followed by the last layer.
+
+    There always is one after the last epoch.
+
+    Args:
+        start: the first epoch after which there is one, counted from 0 over all epochs.
+        every: epochs between them from there on; 0 leaves only the one at the end.
+        distinct: the prototypes of a class get patches that differ, in place of the nearest of each.
+    """
+
+    start: int = 10
+    every: int = 10
+    distinct: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        check_range("model.push.start", self.start, least=0)
+        check_range("model.push.every", self.every, least=0)
+
+    def due(self, epoch: int) -> bool:
+        """Return whether prototypes are projected after an epoch, counted from 0."""
+        return self.every > 0 and epoch >= self.start and (epoch - self.start) % self.every == 0
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """How the last layer is fitted to the similarities of the projected prototypes.
+
+    Args:
+        l1: weight of the absolute connections between prototypes and other classes than their own.
+        ridge: weight of half the squared distance to the initial last layer, without which a last layer that separates
+            the training images has no optimum.
+        tolerance: stop once a step changes no weight by more than this.
+        max_steps: stop at the latest then.
+    """
+
+    l1: float = 1e-4
+    ridge: float = 1e-3
+    tolerance: float = 1e-4
+    max_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        check_range("model.last_layer.l1", self.l1, least=0)
+        check_range("model.last_layer.ridge", self.ridge, least=0)
+        check_range("model.last_layer.tolerance", self.tolerance, above=0)
+        check_range("model.last_layer.max_steps", self.max_steps, least=1)
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Which prototypes are switched off at the end: those whose nearest training patches are of other classes.
+
+    Args:
+        k: how many nearest patches are looked at, one of each image.
+        threshold: how many of them must be of the prototype's class.
+    """
+
+    k: int = 6
+    threshold: int = 3
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        check_range("model.prune.k", self.k, least=1)
+        check_range("model.prune.threshold", self.threshold, least=0)
+        if self.threshold > self.k:
+            raise ConfigError(f"model.prune.threshold: {self.threshold} given, at most k = {self.k} is needed")
+
+
+def rate(settings: OptimizerSettings, step: int, steps: int, epoch: int) -> float:
+    """Return the factor of every learning rate at a step of a phase: the schedule.
+
+    Args:
+        settings: `schedule` is "constant", "cosine" or "onecycle" over the phase, or "step" by its epochs.
+        step: within the phase.
+        steps: of the phase.
+        epoch: within the phase.
+    """
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "step":
+        return float(settings.gamma ** (epoch // settings.step_epochs))
+    done = step / max(1, steps)
+    if settings.schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    rise = settings.warmup
+    if done < rise:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * done / rise)) / 2
+    return (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
+
+
+def _check(key: str, epochs: int, rates: Mapping[str, float]) -> None:
+    check_range(f"{key}.epochs", epochs, least=0)
+    for name, value in rates.items():
+        if name not in GROUPS:
+            raise ConfigError(f"{key}.rates: there is no group '{name}'.{did_you_mean(name, GROUPS)}")
+        check_range(f"{key}.rates.{name}", value, least=0)
+    if epochs and not any(rates.values()):
+        raise ConfigError(f"{key}.rates: a rate for at least one of {', '.join(GROUPS)} is needed")

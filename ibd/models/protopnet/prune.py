@@ -1,0 +1,29 @@
+"""Pruning: a prototype whose nearest training patches are of other classes says little of its own (Chen et al. 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ibd.data.base import ImageDataModule
+from ibd.models.base import evaluating
+from ibd.models.protopnet.network import PrototypeNetwork
+from ibd.models.protopnet.provenance import PRECISIONS
+from ibd.models.protopnet.scan import find_nearest
+
+
+@torch.no_grad()
+def kept_prototypes(network: PrototypeNetwork, data: ImageDataModule, k: int = 6, threshold: int = 3) -> Tensor:
+    """Return which prototypes to keep, (P,) bool.
+
+    Args:
+        network: with projected prototypes.
+        data: whose un-augmented training images are compared.
+        k: nearest patches to look at, one of each image.
+        threshold: how many of them must be of the prototype's class.
+    """
+    with evaluating(network):
+        precision = PRECISIONS[int(network.provenance.precision)]
+        found, _ = find_nearest(network, data, "train", k, precision=precision)
+    own = (found.label == network.classes.unsqueeze(1)) & found.distance.isfinite()
+    return own.sum(1) >= threshold
