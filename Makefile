@@ -14,11 +14,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## train on the built-in birds, intervene, draw the intervention curve
 	$(BIN)/ibd demo demo
 
+# Two processes with one thread each: tiny models gain nothing from more threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
 test: $(VENV)/.installed  ## the quick tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed  ## the long ones
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -38,7 +41,7 @@ bench: $(VENV)/.installed  ## the figures of the README's speed table
 	touch $@
 
 test-minimum: .venv-minimum/.installed
-	.venv-minimum/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest -q -n 2
 
 clean:
 	rm -rf .venv .venv-minimum demo

@@ -20,7 +20,7 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "toybirds"
 
 
 def run_demo(folder: Path, *overrides: str) -> None:
-    """Train a baseline and a joint concept bottleneck, correct a concept, draw the intervention curve.
+    """Train a baseline and a joint concept bottleneck for 10 epochs, correct a concept, draw the intervention curve.
 
     Args:
         folder: where the runs and pictures go.
@@ -32,7 +32,8 @@ def run_demo(folder: Path, *overrides: str) -> None:
     if not CONFIGS.is_dir():
         raise ConfigError("the demo reads configs/toybirds, which is not installed: run it in a clone of the project")
     started = time.monotonic()
-    options = [f"output={folder / 'runs'}", "logger.mode=disabled", "logger.figures_every=0", *overrides]
+    quick = ["logger.mode=disabled", "logger.figures_every=0", "trainer.max_epochs=10"]
+    options = [f"output={folder / 'runs'}", *quick, *overrides]
     data = load_data(CONFIGS / "cbm.yaml", *options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
