@@ -42,6 +42,12 @@ REGISTRY: dict[str, dict[str, str]] = {
     "metrics": {
         "concept_accuracy": "ibd.metrics.concepts:ConceptAccuracy",
         "concept_auroc": "ibd.metrics.concepts:ConceptAUROC",
+        "prototype_consistency": "ibd.metrics.prototypes:PrototypeConsistency",
+        "prototype_stability": "ibd.metrics.prototypes:PrototypeStability",
+        "prototype_purity": "ibd.metrics.purity:PrototypePurity",
+        "pointing_game": "ibd.metrics.prototypes:PointingGame",
+        "energy_pointing_game": "ibd.metrics.prototypes:EnergyPointingGame",
+        "explanation_size": "ibd.metrics.compactness:ExplanationSize",
     },
 }
 """kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""

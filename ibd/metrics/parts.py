@@ -1,0 +1,167 @@
+"""Where a prototype looks, and which annotated parts lie there: the geometry under the prototype metrics.
+
+Any annotation of parts will do: P masks an image, or P points, NaN where a part is not to be seen. Positions are (y, x)
+in pixels; the centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CONSISTENCY_HALF = 36 / 224
+"""Half the square of consistency and stability, over the image's side (Huang et al. 2023, EvalProtoPNet)."""
+PURITY_HALF = 16 / 224
+"""Half the square of purity, a patch of 32 pixels of 224, over the image's side (Nauta et al. 2023, PIP-Net)."""
+
+_TIE = 1e-6  # of a map's range; float64 interpolation errs by far less
+_CHUNK = 2**22  # pixels upsampled at a time: 32 MiB
+
+
+def peak_positions(maps: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Return where each map, upsampled bicubically to the image (A = -0.75, as OpenCV's), is highest.
+
+    A single high cell of a map of even upsampling is shared by the four pixels around its centre, so ties are the rule.
+    Pixels within 1e-6 of the map's range count as tied, and the first of them in reading order is taken: what rounding
+    does on another device moves no peak.
+
+    Args:
+        maps: (B, U, h, w).
+        image_size: (H, W) in pixels.
+
+    Returns:
+        (B, U, 2) float32 (y, x), whole numbers; NaN for a map without a peak: flat, or with a value that is not finite.
+    """
+    height, width = image_size
+    rows = _upsampling(maps.shape[2], height, "bicubic")
+    columns = _upsampling(maps.shape[3], width, "bicubic").T
+    flat = _double(maps.detach()).flatten(0, 1)
+    rows, columns = rows.to(flat.device), columns.to(flat.device)
+    chunks = torch.split(flat, max(1, _CHUNK // (height * width)))
+    first = [_first_highest(rows @ chunk @ columns) for chunk in chunks]
+    pixel = torch.cat(first)
+    spread = flat.amax((1, 2)) - flat.amin((1, 2))
+    position = torch.stack([pixel // width, pixel % width], 1).float()
+    position = position.where(((spread > 0) & spread.isfinite()).unsqueeze(1), torch.nan)
+    return position.view(*maps.shape[:2], 2).to(maps.device)
+
+
+def part_centres(masks: Tensor) -> Tensor:
+    """Return the centre of mass of each part's visible pixels.
+
+    Args:
+        masks: (B, P, H, W) bool.
+
+    Returns:
+        (B, P, 2) float32 (y, x); NaN where a part has no visible pixel.
+    """
+    masks = masks.bool()
+    by_row, by_column = masks.sum(3), masks.sum(2)  # whole numbers: exact at any size
+    y = (by_row * torch.arange(masks.shape[2], device=masks.device)).sum(2)
+    x = (by_column * torch.arange(masks.shape[3], device=masks.device)).sum(2)
+    return torch.stack([y, x], 2) / by_row.sum(2).unsqueeze(2)
+
+
+def part_hits(peaks: Tensor, centres: Tensor, half: float) -> tuple[Tensor, Tensor]:
+    """Return which parts lie in the square around each peak.
+
+    A centre lies in the image, so clipping the square to the image, as the papers do, changes no hit.
+
+    Args:
+        peaks: (B, U, 2) from `peak_positions`; NaN hits nothing.
+        centres: (B, P, 2) from `part_centres`, or annotated points; NaN where not visible.
+        half: half the side of the square in pixels, its border included: `CONSISTENCY_HALF` or `PURITY_HALF` times the
+            image's side.
+
+    Returns:
+        hits: (B, U, P) bool, false where the part is not visible.
+        visible: (B, P) bool.
+    """
+    hits = ((peaks.unsqueeze(2) - centres.unsqueeze(1)).abs() <= half).all(3)  # a comparison with NaN is false
+    return hits, ~centres.isnan().any(2)
+
+
+def peaks_inside(peaks: Tensor, masks: Tensor) -> Tensor:
+    """Return whether each peak lies on an annotated part, any of them.
+
+    Args:
+        peaks: (B, U, 2) pixels of the masks, NaN for a map without a peak.
+        masks: (B, P, H, W) bool.
+
+    Returns:
+        (B, U) float32, 1 or 0; NaN where there is no peak, or no visible part in the image.
+    """
+    union = masks.bool().any(1)
+    none = peaks.isnan().any(2) | ~union.any((1, 2)).unsqueeze(1)
+    y, x = peaks.nan_to_num(0.0).round().long().unbind(2)
+    image = torch.arange(len(union), device=union.device).unsqueeze(1)
+    return union[image, y, x].float().where(~none, torch.nan)
+
+
+def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the share of each map, upsampled bilinearly to the image, that lies on annotated parts.
+
+    Upsampling is linear, so the masks are brought to the map's cells (its transpose) instead of the maps to the image:
+    the same number, without B x U images in memory.
+
+    Args:
+        maps: (B, U, h, w) of any size; negative values count as 0.
+        masks: (B, P, H, W) bool.
+
+    Returns:
+        (B, U) float32 in [0, 1]; NaN for a map that is 0 everywhere, or an image without a visible part.
+    """
+    union = masks.bool().any(1)
+    on_parts = _double(union)
+    rows = _upsampling(maps.shape[2], union.shape[1], "bilinear").to(on_parts.device)
+    columns = _upsampling(maps.shape[3], union.shape[2], "bilinear").to(on_parts.device)
+    inside = (rows.T @ on_parts @ columns).to(maps.device, torch.float32).unsqueeze(1)
+    everywhere = torch.outer(rows.sum(0), columns.sum(0)).to(maps.device, torch.float32)
+    value = maps.detach().float().clamp(min=0)
+    share = (value * inside).sum((2, 3)) / (value * everywhere).sum((2, 3))
+    return share.where(union.any((1, 2)).unsqueeze(1), torch.nan)
+
+
+def add_noise(image: Tensor, std: Sequence[float] | Tensor, index: Tensor, seed: int = 0) -> Tensor:
+    """Return the images with the noise of the stability protocol: N(0, 0.2) clamped to +-0.25 in normalised space.
+
+    The noise of an image depends on `seed` and its index alone, and not on its batch or its process.
+
+    Args:
+        image: (B, 3, H, W) in [0, 1].
+        std: (3,) what the published networks divide the channels by, (0.229, 0.224, 0.225) of ImageNet.
+        index: (B,) the sample ids.
+        seed: another one gives other noise.
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
+    """
+    generators = (np.random.default_rng([seed, each % 2**32]) for each in index.tolist())
+    drawn = [torch.from_numpy(each.standard_normal(image.shape[1:], dtype=np.float32)) for each in generators]
+    if not drawn:
+        return image
+    noise = torch.stack(drawn).to(image.device, image.dtype).mul(0.2).clamp(-0.25, 0.25)
+    scale = torch.as_tensor(std, device=image.device, dtype=image.dtype).view(-1, 1, 1)
+    return (image + noise * scale).clamp(0, 1)
+
+
+def _double(value: Tensor) -> Tensor:
+    """Return it in float64, in which no setting lowers the precision of a matrix product."""
+    return value.cpu().double() if value.device.type == "mps" else value.double()  # mps has no float64
+
+
+def _upsampling(cells: int, pixels: int, mode: str) -> Tensor:
+    """Return the (pixels, cells) float64 matrix that upsamples a line of a map."""
+    identity = torch.eye(cells, dtype=torch.float64)
+    return F.interpolate(identity[None, None], (cells, pixels), mode=mode, align_corners=False)[0, 0].T
+
+
+def _first_highest(values: Tensor) -> Tensor:
+    """Return the index into H x W of the first of the highest values; values (N, H, W)."""
+    values = values.flatten(1)
+    highest, lowest = values.amax(1, keepdim=True), values.amin(1, keepdim=True)
+    return (values >= highest - _TIE * (highest - lowest)).byte().argmax(1)
