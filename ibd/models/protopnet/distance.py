@@ -45,7 +45,7 @@ def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1) -> Nearest:
     """
     with torch.autocast(patches.device.type, enabled=False):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
-        return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k))  # type: ignore[no-untyped-call]
+        return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k))
 
 
 def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pruning: a prototype whose nearest training patches are of other classes says little of its own (Chen et al. 2019)."""
+"""Pruning: a prototype whose nearest training patches are of other classes says little of its own."""
 
 from __future__ import annotations
 
