@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ibd.backbones import build_backbone
+from ibd.data.base import ImageDataModule, ImageDataset, Split
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.optimizer import OptimizerSettings, build_optimizer
-from ibd.types import Batch, DataSpec, groups_of
+from ibd.types import Batch, DataSpec, Sample, groups_of
 
 Step = Callable[[], object]
 
@@ -37,6 +38,33 @@ def make_batch(spec: DataSpec, count: int) -> Batch:
         concepts=(torch.rand(count, len(spec.concept_names), generator=generator) < 0.2).float(),
         index=torch.arange(count),
     )
+
+
+class TensorImages(ImageDataset):
+    """The images of a batch, as a dataset."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch, self.labels, self.concepts = batch, batch.label, batch.concepts
+
+    def load(self, index: int) -> Sample:
+        """Return image `index`."""
+        return Sample(self.batch.image[index], int(self.labels[index]), self.concepts[index], index)
+
+    def sample_id(self, index: int) -> str:
+        """Return a number."""
+        return str(index)
+
+
+class TensorData(ImageDataModule):
+    """The images of a batch, as all three splits."""
+
+    def __init__(self, batch: Batch, spec: DataSpec) -> None:
+        super().__init__(len(batch))
+        self.batch, self.spec = batch, spec
+
+    def dataset(self, split: Split, augment: bool = False) -> TensorImages:
+        """Return all images."""
+        return TensorImages(self.batch)
 
 
 class PlainNetwork(nn.Module):
