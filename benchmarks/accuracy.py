@@ -3,8 +3,8 @@
     python -m benchmarks.accuracy configs/toybirds --seeds 3
     python -m benchmarks.accuracy configs/folder/cifar10_ data.root=DATA --models baseline joint sequential --seeds 1
 
-Trains ``PREFIX``baseline.yaml and ``PREFIX``cbm.yaml, scores them on the test split, and draws an intervention curve
-for every concept bottleneck. Prints Markdown, and writes it with all figures into ``OUTPUT/accuracy.{md,json}``.
+Trains ``PREFIX``baseline.yaml, ``PREFIX``cbm.yaml and ``PREFIX``protopnet.yaml, scores them on the test split, and draws
+an intervention curve for every concept bottleneck. Prints Markdown, and writes it with all figures into ``OUTPUT/accuracy.{md,json}``.
 Runs that are already there are not trained again.
 """
 
@@ -26,7 +26,12 @@ MODELS: dict[str, tuple[str, list[str]]] = {
     "joint": ("cbm", ["model.regime=joint"]),
     "sequential": ("cbm", ["model.regime=sequential"]),
     "independent": ("cbm", ["model.regime=independent"]),
+    "protopnet": ("protopnet", []),
+    "protopnet_l2": ("protopnet", ["model.distance=l2", "model.activation=log"]),
 }
+CONCEPTS = ("joint", "sequential", "independent")
+ON_BASELINE = ("protopnet", "protopnet_l2")
+"""They start from the backbone of the baseline of the same seed."""
 POLICIES = ("random", "uncertainty", "expected_change", "learned")
 
 
@@ -42,11 +47,15 @@ def measure(prefix: str, model: str, seed: int, overrides: list[str], output: Pa
     if done.exists():
         return dict(json.loads(done.read_text()))
     config, changes = MODELS[model]
+    if model in ON_BASELINE:
+        baseline = measure(prefix, "baseline", seed, overrides, output)
+        changes = [*changes, f"model.backbone.init_from={baseline['run']}"]
+        overrides = [text for text in overrides if not text.startswith("trainer.max_epochs")]
     wall, cpu = time.monotonic(), cpu_seconds()
     run = fit(f"{prefix}{config}.yaml", *overrides, *changes, f"seed={seed}", f"output={output / 'runs'}")
     result: dict[str, Any] = {"wall_s": time.monotonic() - wall, "cpu_s": cpu_seconds() - cpu, "run": str(run.folder)}
     result |= evaluate(run)
-    if model != "baseline":
+    if model in CONCEPTS:
         curve = intervention_curve(run, policies=POLICIES)
         curve.figure().savefig(output / f"curve_{model}_{seed}.png", dpi=130)
         curve.save_csv(output / f"curve_{model}_{seed}.csv")
@@ -68,12 +77,12 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for model, runs in results.items():
-        concept = spread([r["test/concept_auroc"] for r in runs], 1, 4) if model != "baseline" else ""
-        corrected = spread([r["curve"]["random"][-1] for r in runs]) if model != "baseline" else ""
+        concept = spread([r["test/concept_auroc"] for r in runs], 1, 4) if model in CONCEPTS else ""
+        corrected = spread([r["curve"]["random"][-1] for r in runs]) if model in CONCEPTS else ""
         cost = " | ".join(f"{statistics.fmean(r[key] for r in runs) / 60:.1f}" for key in ("wall_s", "cpu_s"))
         lines.append(f"| {model} | {spread([r['test/accuracy'] for r in runs])} | {concept} | {corrected} | {cost} |")
     for model, runs in results.items():
-        if model == "baseline":
+        if model not in CONCEPTS:
             continue
         budgets = range(len(runs[0]["curve"]["random"]))
         lines += ["", f"{model}: test accuracy (%) by groups corrected, mean over seeds", ""]
