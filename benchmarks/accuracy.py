@@ -3,9 +3,9 @@
     python -m benchmarks.accuracy configs/toybirds --seeds 3
     python -m benchmarks.accuracy configs/folder/cifar10_ data.root=DATA --models baseline joint sequential --seeds 1
 
-Trains ``PREFIX``baseline.yaml, ``PREFIX``cbm.yaml and ``PREFIX``protopnet.yaml, scores them on the test split, and draws
-an intervention curve for every concept bottleneck. Prints Markdown, and writes it with all figures into ``OUTPUT/accuracy.{md,json}``.
-Runs that are already there are not trained again.
+Trains ``PREFIX``baseline.yaml, ``PREFIX``cbm.yaml and ``PREFIX``protopnet.yaml, scores them on the test split, and
+draws an intervention curve for every concept bottleneck. Prints Markdown, and writes it with all figures into
+``OUTPUT/accuracy.{md,json}``. Runs that are already there are not trained again.
 """
 
 from __future__ import annotations
