@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -53,11 +54,16 @@ def layer_rows(rounds: int) -> list[Row]:
         def published(features: Tensor = features, prototypes: Tensor = prototypes, ones: Tensor = ones) -> Tensor:
             return published_layer(features, prototypes, ones)
 
-        found = side_by_side({"ours": _there_and_back(ours), "published": _there_and_back(published)}, rounds, 2)
+        calls = {"ours": _there_and_back(ours), "published": _there_and_back(published)}
+        if importlib.util.find_spec("cabrnet"):
+            calls["cabrnet"] = _cabrnet(features, prototypes)
+        found = side_by_side(calls, rounds, 2)
         shapes = f"{images} x {DIMENSION} x {cells} x {cells}, {PROTOTYPES} prototypes"
         rows.append(
             _row("published distance layer / ours, forward and backward", shapes, found, "published", "ours", bar)
         )
+        if "cabrnet" in found:
+            rows.append(_row("CaBRNet's distance layer / ours", shapes, found, "cabrnet", "ours", ">= 1"))
         inputs = {features.data_ptr(), prototypes.data_ptr(), ones.data_ptr()}
         saved = [_saved_bytes(call, inputs) / 2**20 for call in (published, ours)]
         ratio = saved[0] / saved[1]
@@ -69,6 +75,19 @@ def layer_rows(rounds: int) -> list[Row]:
 def _there_and_back(layer: Callable[[], Tensor]) -> Callable[[], None]:
     def call() -> None:
         activate(layer(), "log", "l2").sum().backward()  # type: ignore[no-untyped-call]
+
+    return call
+
+
+def _cabrnet(features: Tensor, prototypes: Tensor) -> Callable[[], None]:
+    """Return the same of CaBRNet (extra `peers`): squared `cdist`, similarity, maximum over positions."""
+    from cabrnet.core.utils.similarities import ProtoPNetSimilarity  # type: ignore[import-not-found]
+
+    layer = ProtoPNetSimilarity()
+
+    def call() -> None:
+        similarity = layer.distances_to_similarities(layer.distances(features, prototypes))
+        similarity.flatten(2).amax(2).sum().backward()  # type: ignore[no-untyped-call]
 
     return call
 
