@@ -23,7 +23,7 @@ FEW = (
 DATA = {
     "folder": lambda root: [f"data.root={make_concept_folder(root, train=4, val=2)}", "data.image_size=32"],
     "cub": lambda root: [f"data.root={make_cub(root)}", "data.min_classes=1", "data.image_size=64"],
-    "toybirds": lambda root: ["data.train_size=16", "data.val_size=8", "data.test_size=8"],
+    "toybirds": lambda root: ["data.train_size=40", "data.val_size=8", "data.test_size=8"],
 }
 
 
