@@ -103,6 +103,11 @@ class StopEarly(EarlyStopping):
 
     stopped = False
 
+    def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
+        """Wait where the metric is not a number in this epoch: a model may have it in some epochs only."""
+        if not math.isnan(float(trainer.callback_metrics.get(self.monitor, 0.0))):
+            super()._run_early_stopping_check(trainer)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over everything but the patience."""
         super().load_state_dict({**state_dict, "patience": self.patience})
