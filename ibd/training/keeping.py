@@ -46,6 +46,10 @@ class KeepRun(Checkpoint):
         """Take it over."""
         self.best = state_dict["best"]
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what earlier epochs have logged: a resumed run knows nothing of it."""
+        trainer.logged_metrics.clear()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the table, then the checkpoints."""
         _write_table(trainer)

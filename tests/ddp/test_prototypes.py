@@ -1,4 +1,4 @@
-"""Prototype networks in two processes (gloo, on the CPU): the same projection as in one, and the same weights in both."""
+"""Prototype networks in two processes (gloo, on the CPU): the projection of one, and the same weights in both."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from ibd.models.protopnet.phases import LastLayer, Prune
 from ibd.models.protopnet.projection import project
 from ibd.models.protopnet.push import push
 from ibd.models.protopnet.scan import find_nearest
-from tests.command import ROOT, QUIET, answer_of, assert_same_weights, checkpoint, fitted, ibd_process, rows, start
+from tests.command import QUIET, ROOT, answer_of, assert_same_weights, checkpoint, fitted, ibd_process, rows, start
 from tests.unit.models.protopnet.makers import SquareData, make_network
 
 pytestmark = pytest.mark.ddp

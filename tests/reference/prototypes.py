@@ -54,9 +54,7 @@ def separation(distances, labels, classes, active):
 def _mean(distances, labels, classes, active, wanted):
     found = []
     for row, label in zip(distances, labels, strict=True):
-        near = [
-            float(d) for d, c, on in zip(row, classes, active, strict=True) if on and wanted(int(c) == int(label))
-        ]
+        near = [float(d) for d, c, on in zip(row, classes, active, strict=True) if on and wanted(int(c) == int(label))]
         if near:
             found.append(min(near))
     return sum(found) / len(found) if found else 0.0
@@ -107,12 +105,9 @@ def push(features, labels, prototypes, classes, kind="l2", extent=1):
     features = np.asarray(features, dtype=float)
     result = []
     for prototype, c in zip(prototypes, classes, strict=True):
-        best = min(
-            (*nearest(features[i], prototype, kind, extent)[0][:1], i, nearest(features[i], prototype, kind, extent)[0][1])
-            for i in range(len(features))
-            if int(labels[i]) == int(c)
-        )
-        result.append((best[1], best[2], best[0], patches(features[best[1]], extent)[best[2]]))
+        own = [i for i in range(len(features)) if int(labels[i]) == int(c)]
+        d, image, position = min((d, i, at) for i in own for d, at in nearest(features[i], prototype, kind, extent))
+        result.append((image, position, d, patches(features[image], extent)[position]))
     return result
 
 

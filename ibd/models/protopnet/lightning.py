@@ -332,7 +332,8 @@ class ProtoPNet(InterpretableModule):
         """
         pixels = checked(image, self.spec.image_size)[0] if isinstance(image, Tensor) else self.read_images([image])[0]
         weight = next(self.network.parameters())
-        dtype, name = PRECISIONS[int(self.network.provenance.precision)], "" if isinstance(image, Tensor) else str(image)
+        dtype = PRECISIONS[int(self.network.provenance.precision)]
+        name = "" if isinstance(image, Tensor) else str(image)
         with evaluating(self), torch.autocast(weight.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             self.network.replace(prototype, pixels.to(weight.device, weight.dtype), row, column, name)
 

@@ -84,7 +84,7 @@ def fitted(data=None, callbacks=(), precision="32-true", max_epochs=None, module
 def features_of(network, data, split="train"):
     """The features of all images, one image at a time."""
     with torch.no_grad():
-        return torch.cat([network.features(image[None]) for image in data.splits[split][0].to(network.prototypes.dtype)])
+        return torch.cat([network.features(image[None]) for image in data.splits[split][0]])
 
 
 def batch_statistics(network):

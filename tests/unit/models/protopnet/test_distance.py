@@ -118,7 +118,9 @@ def test_no_map_of_distances_is_kept():
     kept = saved_bytes(lambda a, b: nearest_patches(a, b).distance, z, p)
     assert kept == 8 * 300 * 8  # the positions
     published = saved_bytes(
-        lambda a, b: (a.square().sum(2)[:, None] - 2 * b @ a.transpose(1, 2) + b.square().sum(1)[:, None]).relu().amin(2),
+        lambda a, b: (
+            (a.square().sum(2)[:, None] - 2 * b @ a.transpose(1, 2) + b.square().sum(1)[:, None]).relu().amin(2)
+        ),
         z,
         p,
     )
