@@ -46,6 +46,10 @@ class KeepRun(Checkpoint):
         """Take it over."""
         self.best = state_dict["best"]
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what earlier epochs have logged: a resumed run knows nothing of it."""
+        trainer.logged_metrics.clear()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the table, then the checkpoints."""
         _write_table(trainer)
@@ -102,6 +106,11 @@ class StopEarly(EarlyStopping):
     """Early stopping that a resumed run keeps to: it stays stopped, and its patience is that of the config."""
 
     stopped = False
+
+    def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
+        """Wait where the metric is not a number in this epoch: a model may have it in some epochs only."""
+        if not math.isnan(float(trainer.callback_metrics.get(self.monitor, 0.0))):
+            super()._run_early_stopping_check(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over everything but the patience."""

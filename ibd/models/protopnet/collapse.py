@@ -59,7 +59,7 @@ class DeadPrototypes(Metric):
             labels: (B,) int64.
         """
         nearest = by_class[torch.arange(len(labels), device=labels.device), labels].argmin(1)
-        self.used.index_put_((labels, nearest), torch.ones((), device=labels.device), accumulate=True)
+        self.used.index_put_((labels, nearest), self.used.new_ones(()), accumulate=True)
 
     def compute(self) -> Tensor:
         """Return the share, over the classes that were seen."""

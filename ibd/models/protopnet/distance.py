@@ -58,12 +58,13 @@ def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None =
     """
     with torch.autocast(patches.device.type, enabled=False):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
-        z, p = patches.to(dtype), prototypes.to(dtype)
+        z, p = _centred(patches.to(dtype), prototypes.to(dtype))
         squares = z.square().sum(2).unsqueeze(1) + p.square().sum(1).view(1, -1, 1)
         distance = torch.baddbmm(squares, p.expand(len(z), -1, -1), z.transpose(1, 2), alpha=-2).clamp(min=0)
     if nearest is None:
         return distance
-    return distance.scatter(2, nearest.position, nearest.distance)
+    # By rounding alone another place may seem nearer than the nearest one, whose distance is exact.
+    return torch.maximum(distance, nearest.distance[..., -1:]).scatter(2, nearest.position, nearest.distance)
 
 
 class _Nearest(torch.autograd.Function):
@@ -120,13 +121,23 @@ def _search(z: Tensor, p: Tensor, k: int) -> Tensor:
     count, length, dim = z.shape
     found = []
     for part in torch.split(z, _images(z, length * len(p))):
-        score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), p.t(), alpha=-2)
+        part, shifted = _centred(part, p)
+        score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), shifted.t(), alpha=-2)
         score = score.view(len(part), length, len(p))
         # topk of 1 is slower than min
         found.append(
             score.min(1, keepdim=True).indices if k == 1 else score.topk(min(k, length), 1, largest=False).indices
         )
     return torch.cat(found) if found else torch.empty(count, k, len(p), dtype=torch.int64, device=z.device)
+
+
+def _centred(z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both moved by the same vector, to where their squares are small and so are the errors of rounding.
+
+    Features behind a sigmoid lie around 0.5: without this, patches at squared distances of 1e-5 are one to the search.
+    """
+    centre = p.detach().mean(0)
+    return z - centre, p - centre
 
 
 def _exact(z: Tensor, p: Tensor, position: Tensor) -> Tensor:

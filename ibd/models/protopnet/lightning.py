@@ -15,6 +15,8 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.distributed import world_size
 from ibd.errors import CheckpointError, check_range
+from ibd.models.base import evaluating
+from ibd.models.inputs import checked
 from ibd.models.lightning import InterpretableModule
 from ibd.models.protopnet.add_on import AddOn
 from ibd.models.protopnet.collapse import DeadPrototypes, diversity, duplicates
@@ -228,11 +230,22 @@ class ProtoPNet(InterpretableModule):
 
     def forward(self, image: Tensor) -> Output:
         """Return logits and units; after a projection in the precision of that projection."""
+        image = image.to(self.network.prototypes.dtype)
         dtype = None if self.training else PRECISIONS[int(self.network.provenance.precision)]
         if dtype is None or torch.is_autocast_enabled(image.device.type):
             return super().forward(image)
         with torch.autocast(image.device.type, dtype):
             return super().forward(image)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take over weights, and with those of a training in bfloat16 throughout the precision it computed in.
+
+        In any other its prototypes would be no patches.
+        """
+        weights = state_dict.get("network.prototypes")
+        if isinstance(weights, Tensor) and weights.dtype in (torch.bfloat16, torch.float16):
+            self.to(weights.dtype)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def on_validation_epoch_start(self) -> None:
         """Project at the end of an epoch that is due, so that validation scores the projected model."""
@@ -243,6 +256,8 @@ class ProtoPNet(InterpretableModule):
     def on_train_epoch_end(self) -> None:
         """Project now where there was no validation; log."""
         self._project_if_due()
+        self.log_dict(self.projection_figures)
+        self.projection_figures = {}  # of this epoch alone: a resumed run knows no others
         super().on_train_epoch_end()
 
     def _project_if_due(self) -> None:
@@ -267,7 +282,6 @@ class ProtoPNet(InterpretableModule):
             self.log("val/dead_prototypes", self.dead.compute())
             self.log("val/duplicates", duplicates(network.prototypes, active))
             self.log("val/diversity", diversity(network.prototypes, active))
-            self.log_dict(self.projection_figures)
         self.dead.reset()
         super()._log_metrics(split)
 
@@ -316,18 +330,12 @@ class ProtoPNet(InterpretableModule):
             row: of the patch in the feature map.
             column: of it.
         """
-        pixels = image if isinstance(image, Tensor) else self.read_images([image])[0]
+        pixels = checked(image, self.spec.image_size)[0] if isinstance(image, Tensor) else self.read_images([image])[0]
         weight = next(self.network.parameters())
-        was_training = self.training
-        self.eval()
-        self.network.replace(
-            prototype,
-            pixels.to(weight.device, weight.dtype),
-            row,
-            column,
-            "" if isinstance(image, Tensor) else str(image),
-        )
-        self.train(was_training)
+        dtype = PRECISIONS[int(self.network.provenance.precision)]
+        name = "" if isinstance(image, Tensor) else str(image)
+        with evaluating(self), torch.autocast(weight.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            self.network.replace(prototype, pixels.to(weight.device, weight.dtype), row, column, name)
 
     def unprune(self) -> None:
         """Switch all pruned prototypes on again; their connections are 0 until the last layer is fitted anew."""

@@ -114,7 +114,7 @@ class PrototypeNetwork(InterpretableNetwork):
 
     def features(self, image: Tensor) -> Tensor:
         """Return the (B, D, h, w) features that patches are cut from."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fixed_backbone):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.training and self.fixed_backbone)):
             maps = self.backbone(image)
         return self.add_on(maps)  # type: ignore[no-any-return]
 
@@ -158,8 +158,12 @@ class PrototypeNetwork(InterpretableNetwork):
         return Units(scores, maps, matches.distance[..., 0])
 
     def weight(self) -> Tensor:
-        """Return the (C, P) last layer as it counts: without pruned prototypes, and with what a person has set."""
-        return self.head.weight * (self.mask * self.factor).to(self.head.weight.dtype)
+        """Return the (C, P) last layer as it counts: without pruned prototypes, and with what a person has set.
+
+        In float32 or better, as all that follows from it: a sum of bfloat16 is no explanation.
+        """
+        weight = self.head.weight
+        return weight.to(torch.promote_types(weight.dtype, torch.float32)) * (self.mask * self.factor)
 
     def decode(self, units: Units) -> Tensor:
         """Turn similarities into (B, C) logits, in float32 also under autocast."""
@@ -181,11 +185,11 @@ class PrototypeNetwork(InterpretableNetwork):
 
     def contributions(self, units: Units) -> Tensor:
         """Return similarity times weight, (B, P, C); they add up to the logits exactly."""
-        return linear_contributions(units.scores.to(self.head.weight.dtype), self.weight())
+        return linear_contributions(units.scores.to(self.weight().dtype), self.weight())
 
     def bias(self) -> Tensor:
         """Return zeros, (C,): there is no bias."""
-        return self.head.weight.new_zeros(len(self.class_names))
+        return self.weight().new_zeros(len(self.class_names))
 
     def readable(self, units: Units) -> Tensor:
         """Return the similarities, (B, P)."""

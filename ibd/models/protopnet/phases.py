@@ -82,7 +82,7 @@ class LastLayer:
         l1: weight of the absolute connections between prototypes and other classes than their own.
         ridge: weight of half the squared distance to the initial last layer, without which a last layer that separates
             the training images has no optimum.
-        tolerance: stop once a step changes no weight by more than this.
+        tolerance: stop once the objective is provably no more than this above its minimum.
         max_steps: stop at the latest then.
     """
 

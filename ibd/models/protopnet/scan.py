@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
+from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule, ImageDataset, Split
 from ibd.distributed import world_size
 from ibd.models.protopnet.distance import nearest_patches, patches_of
@@ -172,6 +173,9 @@ def chunks(
     rank, world = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
     dataset, device = data.dataset(split), network.prototypes.device
     dtype = network.prototypes.dtype
+    # As in training, whose layout a model that was read from a file does not have: each rounds differently.
+    last = prefers_channels_last(network.backbone, device)
+    network.backbone.to(memory_format=torch.channels_last if last else torch.contiguous_format)
     mine = [c for c in range(-(-len(dataset) // CHUNK)) if c % world == rank]
     if only is not None:
         mine = [c for c in mine if any(index // CHUNK == c for index in only)]
