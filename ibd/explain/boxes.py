@@ -1,0 +1,153 @@
+"""Boxes around where a map is high: what a figure frames, and how large the evidence is.
+
+The published box holds all pixels above a percentile (Chen et al. 2019). It always has 5 % of the pixels however sharp
+the map is, and two peaks, or a flat map, make it the whole image. The box here is around one peak: the pixels that are
+connected to it and above a share of the map's range.
+
+A box is (top, left, bottom, right) in pixels, the last two exclusive. A map without a peak (flat, or with a value that
+is not finite) has no place to frame: its box is the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Box = tuple[int, int, int, int]
+
+_TIE = 1e-6
+"""Of a map's range: what rounding may do to equal values."""
+_CHUNK = 1 << 22
+"""Pixels that are upsampled at a time."""
+
+
+def aligned(maps: Tensor, extent: int) -> Tensor:
+    """Return maps over patches of several cells as maps over cells, so that upsampled they lie on the image rightly.
+
+    Patch i of `extent` cells is centred (extent - 1) / 2 cells after cell i; without this, an upsampled map would be
+    stretched away from the image's centre.
+
+    Args:
+        maps: (B, U, h - extent + 1, w - extent + 1).
+        extent: cells that a patch covers, along both sides.
+
+    Returns:
+        (B, U, h, w).
+    """
+    if extent == 1:
+        return maps
+    padded = F.pad(maps.float(), (extent // 2,) * 4, mode="replicate")
+    return padded if extent % 2 else F.avg_pool2d(padded, 2, stride=1)
+
+
+def relative_boxes(maps: Tensor, image_size: tuple[int, int], share: float = 0.5) -> Tensor:
+    """Return the tight box around the peak of each map, upsampled bilinearly, which makes no new extremes.
+
+    In it are the pixels that are connected to the peak (by their sides) and at least ``min + share * (max - min)``.
+    Of several peaks of the same height the first in reading order is taken.
+
+    Args:
+        maps: (N, h, w) of any sign and scale.
+        image_size: (H, W) in pixels.
+        share: of the range, in [0, 1]; a larger one makes a smaller box.
+
+    Returns:
+        (N, 4) int64; (0, 0, H, W) for a map without a peak.
+    """
+
+    def around_peak(values: Tensor) -> Tensor:
+        high, low = values.amax((1, 2), keepdim=True), values.amin((1, 2), keepdim=True)
+        spread = high - low
+        first = (values >= high - _TIE * spread).flatten(1).byte().argmax(1)
+        mask = values >= torch.minimum(low + share * spread, high) - _TIE * spread
+        return connected(mask, first)
+
+    return _boxes(maps, image_size, "bilinear", around_peak)
+
+
+def percentile_boxes(maps: Tensor, image_size: tuple[int, int], percentile: float = 95.0) -> Tensor:
+    """Return the published box of each map: tight around all pixels from the percentile on, connected or not.
+
+    Upsampled bicubically, as published.
+
+    Args:
+        maps: (N, h, w).
+        image_size: (H, W) in pixels.
+        percentile: of the pixels of the upsampled map, in [0, 100].
+
+    Returns:
+        (N, 4) int64; (0, 0, H, W) for a map without a peak.
+    """
+
+    def high(values: Tensor) -> Tensor:
+        flat = values.flatten(1)
+        place = percentile / 100 * (flat.shape[1] - 1)  # torch.quantile refuses more than 2 ** 24 values
+        ordered = flat.sort(1).values
+        low, up = ordered[:, int(place)], ordered[:, min(int(place) + 1, flat.shape[1] - 1)]
+        return values >= (low + (place - int(place)) * (up - low)).view(-1, 1, 1)
+
+    return _boxes(maps, image_size, "bicubic", high)
+
+
+def relative_box(heat: Tensor, image_size: tuple[int, int], share: float = 0.5) -> Box:
+    """Return `relative_boxes` of a single (h, w) map."""
+    return as_box(relative_boxes(heat.unsqueeze(0), image_size, share)[0])
+
+
+def percentile_box(heat: Tensor, image_size: tuple[int, int], percentile: float = 95.0) -> Box:
+    """Return `percentile_boxes` of a single (h, w) map."""
+    return as_box(percentile_boxes(heat.unsqueeze(0), image_size, percentile)[0])
+
+
+def as_box(row: Tensor) -> Box:
+    """Return four numbers of a tensor as plain ones."""
+    top, left, bottom, right = row.tolist()
+    return top, left, bottom, right
+
+
+def connected(mask: Tensor, seed: Tensor) -> Tensor:
+    """Return what of each mask is connected, by the sides of pixels, to one of its pixels.
+
+    All masks at once, and a whole run of pixels of a row or column at a time, so that the number of steps is that of
+    the turns of the region and not that of its pixels.
+
+    Args:
+        mask: (N, H, W) bool.
+        seed: (N,) index into H x W.
+
+    Returns:
+        (N, H, W) bool; empty where the seed is not in the mask.
+    """
+    reached = F.one_hot(seed, mask.shape[1] * mask.shape[2]).bool().view_as(mask) & mask
+    runs = [(~mask).cumsum(dim) for dim in (2, 1)]  # constant along a run, and different between two
+    while True:
+        before = reached
+        for dim, run in zip((2, 1), runs, strict=True):
+            shape = list(mask.shape)
+            shape[dim] += 1
+            hit = torch.zeros(shape, dtype=torch.int32, device=mask.device)
+            hit.scatter_add_(dim, run, reached.int())
+            reached = (hit.gather(dim, run) > 0) & mask
+        if torch.equal(before, reached):
+            return reached
+
+
+def _boxes(maps: Tensor, image_size: tuple[int, int], mode: str, inside: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the tight boxes around the pixels that `inside` chooses of (N, H, W) upsampled maps."""
+    height, width = image_size
+    maps = maps.detach().float()
+    found = [torch.empty(0, 4, dtype=torch.int64, device=maps.device)]
+    step = max(1, _CHUNK // (height * width))
+    for chunk in (maps[start : start + step] for start in range(0, len(maps), step)):
+        spread = chunk.amax((1, 2)) - chunk.amin((1, 2))
+        has_peak = (spread > 0) & spread.isfinite()
+        upsampled = F.interpolate(chunk.nan_to_num().unsqueeze(1), image_size, mode=mode, align_corners=False)
+        mask = inside(upsampled.squeeze(1)) | ~has_peak.view(-1, 1, 1)
+        rows, columns = mask.any(2), mask.any(1)
+        top, left = rows.byte().argmax(1), columns.byte().argmax(1)
+        bottom, right = height - rows.flip(1).byte().argmax(1), width - columns.flip(1).byte().argmax(1)
+        found.append(torch.stack([top, left, bottom, right], 1))
+    return torch.cat(found)
