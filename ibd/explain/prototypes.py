@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -134,25 +134,28 @@ def local_explanation(
         order = contribution.abs().argsort(dim=1, descending=True, stable=True)[:, : top or None]
         place = torch.arange(len(order), device=order.device).unsqueeze(1)
         shown = maps[place, order]  # (B, top, h, w)
-        boxes = relative_boxes(aligned(shown, network.extent).flatten(0, 1), model.spec.image_size, share).tolist()
+        boxes = relative_boxes(aligned(shown, network.extent).flatten(0, 1), model.spec.image_size, share)
         peaks = shown.flatten(2).argmax(2)
         owners, sources, columns = network.classes.tolist(), sources_of(model), maps.shape[3]
     titles = prediction.titles if names is None else names
-    table = zip(*(each[place, order].tolist() for each in (scores, weight, contribution)), strict=True)
+    values = torch.stack([each[place, order] for each in (scores, weight, contribution)], 2).tolist()
+    names_of = network.class_names
     rows = []
-    for image, values in enumerate(table):
-        for rank, (unit, *numbers) in enumerate(zip(order[image].tolist(), *values, strict=True)):
-            top_, left, bottom, right = boxes[image * order.shape[1] + rank]
+    for image, units in enumerate(order.tolist()):
+        for rank, unit in enumerate(units):
+            similarity, to_class, added = values[image][rank]
             rows.append(
                 PrototypeRow(
-                    titles[image],
-                    network.class_names[int(label[image])],
-                    unit,
-                    network.class_names[owners[unit]],
-                    *numbers,
-                    (top_, left, bottom, right),
-                    divmod(int(peaks[image, rank]), columns),
-                    sources.get(unit),
+                    image=titles[image],
+                    class_name=names_of[int(label[image])],
+                    prototype=unit,
+                    owner=names_of[owners[unit]],
+                    similarity=similarity,
+                    weight=to_class,
+                    contribution=added,
+                    box=as_box(boxes[image * len(units) + rank]),
+                    peak=divmod(int(peaks[image, rank]), columns),
+                    source=sources.get(unit),
                 )
             )
     return rows
@@ -214,29 +217,57 @@ def to_csv(rows: Iterable[PrototypeRow], path: str | Path) -> int:
     return count
 
 
-def own_boxes(model: Any, images: Tensor, prototypes: Sequence[int], share: float = 0.5) -> list[Box]:
-    """Return the box of one prototype in each image, each from that image's own similarity map, computed now.
+class Place(NamedTuple):
+    """Where in an image a prototype was found."""
+
+    box: Box
+    """Around the peak."""
+    peak: tuple[int, int]
+    """Row and column of the most similar patch in the feature map."""
+    center: tuple[float, float]
+    """(y, x) of the middle of that patch in pixels, where pixel i spans i .. i + 1."""
+
+
+@torch.no_grad()
+def find_places(
+    model: Any, images: Tensor, prototypes: Sequence[int], share: float = 0.5, batch_size: int = 32
+) -> list[Place]:
+    """Return where one prototype is in each image, by that image's own similarity map, which is computed now.
 
     Args:
         model: a prototype network's module.
         images: (N, 3, H, W) in [0, 1].
         prototypes: N indices, one for each image.
-        share: of a similarity map's range.
+        share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        batch_size: images to compute at a time.
     """
-    maps = own_maps(model, images, prototypes)
-    return [as_box(row) for row in relative_boxes(maps, model.spec.image_size, share)]
-
-
-def own_maps(model: Any, images: Tensor, prototypes: Sequence[int], batch_size: int = 32) -> Tensor:
-    """Return the similarity map of one prototype in each image, (N, h, w), on the CPU; see `own_boxes`."""
+    size, extent = model.spec.image_size, model.network.extent
     found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         maps = model.predict(images[part]).units.maps
         unit = torch.tensor(list(prototypes[part]), device=maps.device)
-        chosen = maps[torch.arange(len(unit), device=maps.device), unit]
-        found.append(aligned(chosen.unsqueeze(1), model.network.extent).squeeze(1).cpu())
-    return torch.cat(found) if found else images.new_empty(0, 1, 1)
+        chosen = maps[torch.arange(len(unit), device=maps.device), unit]  # (n, h, w)
+        boxes = relative_boxes(aligned(chosen.unsqueeze(1), extent).squeeze(1), size, share)
+        for box, peak in zip(boxes, chosen.flatten(1).argmax(1).tolist(), strict=True):
+            row, column = divmod(peak, chosen.shape[2])
+            found.append(Place(as_box(box), (row, column), patch_center((row, column), chosen.shape[1:], extent, size)))
+    return found
+
+
+def patch_center(
+    peak: tuple[int, int], grid: Sequence[int], extent: int, image_size: tuple[int, int]
+) -> tuple[float, float]:
+    """Return the (y, x) in pixels of the middle of a patch.
+
+    Args:
+        peak: row and column of the patch.
+        grid: how many patches there are along both sides.
+        extent: cells that a patch covers.
+        image_size: (H, W).
+    """
+    y, x = ((p + extent / 2) * size / (g + extent - 1) for p, g, size in zip(peak, grid, image_size, strict=True))
+    return y, x
 
 
 def _labels(prediction: Any, classes: Sequence[str] | None) -> Tensor:
