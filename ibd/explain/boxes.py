@@ -43,7 +43,9 @@ def aligned(maps: Tensor, extent: int) -> Tensor:
     return padded if extent % 2 else F.avg_pool2d(padded, 2, stride=1)
 
 
-def relative_boxes(maps: Tensor, image_size: tuple[int, int], share: float = 0.5) -> Tensor:
+def relative_boxes(
+    maps: Tensor, image_size: tuple[int, int], share: float = 0.5, around: Tensor | None = None
+) -> Tensor:
     """Return the tight box around the peak of each map, upsampled bilinearly, which makes no new extremes.
 
     In it are the pixels that are connected to the peak (by their sides) and at least ``min + share * (max - min)``.
@@ -53,17 +55,25 @@ def relative_boxes(maps: Tensor, image_size: tuple[int, int], share: float = 0.5
         maps: (N, h, w) of any sign and scale.
         image_size: (H, W) in pixels.
         share: of the range, in [0, 1]; a larger one makes a smaller box.
+        around: (N, 2) (y, x) in pixels, where pixel i spans i .. i + 1: the point to take in place of the peak, where
+            it is known; of two places that are as good as equal, the box is then around this one. If it is below the
+            threshold, its own height is the threshold.
 
     Returns:
         (N, 4) int64; (0, 0, H, W) for a map without a peak.
     """
+    last = torch.tensor(image_size) - 1
+    given = None if around is None else around.cpu().floor().long().clamp(min=0).minimum(last)
 
-    def around_peak(values: Tensor) -> Tensor:
+    def around_peak(values: Tensor, chunk: slice) -> Tensor:
         high, low = values.amax((1, 2), keepdim=True), values.amin((1, 2), keepdim=True)
         spread = high - low
-        first = (values >= high - _TIE * spread).flatten(1).byte().argmax(1)
-        mask = values >= torch.minimum(low + share * spread, high) - _TIE * spread
-        return connected(mask, first)
+        if given is None:
+            seed = (values >= high - _TIE * spread).flatten(1).byte().argmax(1)
+        else:
+            seed = (given[chunk, 0] * values.shape[2] + given[chunk, 1]).to(values.device)
+        least = torch.minimum(low + share * spread, values.flatten(1).gather(1, seed.unsqueeze(1)).unsqueeze(2))
+        return connected(values >= least - _TIE * spread, seed)
 
     return _boxes(maps, image_size, "bilinear", around_peak)
 
@@ -82,7 +92,7 @@ def percentile_boxes(maps: Tensor, image_size: tuple[int, int], percentile: floa
         (N, 4) int64; (0, 0, H, W) for a map without a peak.
     """
 
-    def high(values: Tensor) -> Tensor:
+    def high(values: Tensor, _: slice) -> Tensor:
         flat = values.flatten(1)
         place = percentile / 100 * (flat.shape[1] - 1)  # torch.quantile refuses more than 2 ** 24 values
         ordered = flat.sort(1).values
@@ -135,17 +145,19 @@ def connected(mask: Tensor, seed: Tensor) -> Tensor:
             return reached
 
 
-def _boxes(maps: Tensor, image_size: tuple[int, int], mode: str, inside: Callable[[Tensor], Tensor]) -> Tensor:
+def _boxes(maps: Tensor, image_size: tuple[int, int], mode: str, inside: Callable[[Tensor, slice], Tensor]) -> Tensor:
     """Return the tight boxes around the pixels that `inside` chooses of (N, H, W) upsampled maps."""
     height, width = image_size
     maps = maps.detach().float()
     found = [torch.empty(0, 4, dtype=torch.int64, device=maps.device)]
     step = max(1, _CHUNK // (height * width))
-    for chunk in (maps[start : start + step] for start in range(0, len(maps), step)):
+    for start in range(0, len(maps), step):
+        part = slice(start, start + step)
+        chunk = maps[part]
         spread = chunk.amax((1, 2)) - chunk.amin((1, 2))
         has_peak = (spread > 0) & spread.isfinite()
         upsampled = F.interpolate(chunk.nan_to_num().unsqueeze(1), image_size, mode=mode, align_corners=False)
-        mask = inside(upsampled.squeeze(1)) | ~has_peak.view(-1, 1, 1)
+        mask = inside(upsampled.squeeze(1), part) | ~has_peak.view(-1, 1, 1)
         rows, columns = mask.any(2), mask.any(1)
         top, left = rows.byte().argmax(1), columns.byte().argmax(1)
         bottom, right = height - rows.flip(1).byte().argmax(1), width - columns.flip(1).byte().argmax(1)

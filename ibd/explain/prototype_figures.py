@@ -85,7 +85,9 @@ def local_figure(
     sources = {j: source for j, source in sources_of(model).items() if j in wanted}
     pictures = _pictures(data, sources)
     lines = 2 if pictures else 1
-    figure = Figure(figsize=(2.1 * (1 + top) + 0.2, 2.45 * lines * len(images) + 0.55), layout="constrained")
+    caption = _caption(model, bool(prediction.edited.any()), top)
+    height = 2.55 * lines * len(images) + 0.2 + 0.16 * (1 + caption.count("\n"))
+    figure = Figure(figsize=(2.1 * (1 + top) + 0.2, height), layout="constrained")
     axes = figure.subplots(lines * len(images), 1 + top, squeeze=False)
     known = list(pictures)
     found = find_places(model, torch.stack([pictures[j] for j in known]), known) if known else []
@@ -106,7 +108,7 @@ def local_figure(
                 _source(axes[lines * i + 1, 1 + column], row, pictures, places)
         if lines == 2:
             _panel(axes[lines * i + 1, 0], prediction, i, part)
-    figure.supxlabel(_caption(model, bool(prediction.edited.any()), top), fontsize=8, color="#495057")
+    figure.supxlabel(caption, fontsize=8, color="#495057")
     return figure
 
 
@@ -235,7 +237,7 @@ def _caption(model: Any, edited: bool, top: int) -> str:
     parts = ["Similarity x weight = contribution to the logit: green for the class, orange against it"]
     parts += ["cross: the most similar patch; red: how similar, between the map's least and most"]
     parts += ["* similarity multiplied by hand"] if edited else []
-    return "\n".join(textwrap.wrap(f"{'; '.join(parts)}. {field_note(model)}.", 34 * (1 + top)))
+    return "\n".join(textwrap.wrap(f"{'; '.join(parts)}. {field_note(model)}.", 30 * (1 + top)))
 
 
 def _pixels(image: Any) -> Any:

@@ -134,9 +134,8 @@ def local_explanation(
         order = contribution.abs().argsort(dim=1, descending=True, stable=True)[:, : top or None]
         place = torch.arange(len(order), device=order.device).unsqueeze(1)
         shown = maps[place, order]  # (B, top, h, w)
-        boxes = relative_boxes(aligned(shown, network.extent).flatten(0, 1), model.spec.image_size, share)
-        peaks = shown.flatten(2).argmax(2)
-        owners, sources, columns = network.classes.tolist(), sources_of(model), maps.shape[3]
+        boxes, peaks, _ = _places(model, shown.flatten(0, 1), share)
+        owners, sources = network.classes.tolist(), sources_of(model)
     titles = prediction.titles if names is None else names
     values = torch.stack([each[place, order] for each in (scores, weight, contribution)], 2).tolist()
     names_of = network.class_names
@@ -154,7 +153,7 @@ def local_explanation(
                     weight=to_class,
                     contribution=added,
                     box=as_box(boxes[image * len(units) + rank]),
-                    peak=divmod(int(peaks[image, rank]), columns),
+                    peak=peaks[image * len(units) + rank],
                     source=sources.get(unit),
                 )
             )
@@ -241,18 +240,23 @@ def find_places(
         share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
         batch_size: images to compute at a time.
     """
-    size, extent = model.spec.image_size, model.network.extent
-    found = []
+    found: list[Place] = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         maps = model.predict(images[part]).units.maps
         unit = torch.tensor(list(prototypes[part]), device=maps.device)
-        chosen = maps[torch.arange(len(unit), device=maps.device), unit]  # (n, h, w)
-        boxes = relative_boxes(aligned(chosen.unsqueeze(1), extent).squeeze(1), size, share)
-        for box, peak in zip(boxes, chosen.flatten(1).argmax(1).tolist(), strict=True):
-            row, column = divmod(peak, chosen.shape[2])
-            found.append(Place(as_box(box), (row, column), patch_center((row, column), chosen.shape[1:], extent, size)))
+        boxes, peaks, centers = _places(model, maps[torch.arange(len(unit), device=maps.device), unit], share)
+        found += [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
     return found
+
+
+def _places(model: Any, maps: Tensor, share: float) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
+    """Return box, peak and its centre of each of (N, h, w) maps."""
+    size, extent, grid = model.spec.image_size, model.network.extent, maps.shape[1:]
+    peaks = [divmod(place, grid[1]) for place in maps.flatten(1).argmax(1).tolist()]
+    centers = [patch_center(peak, grid, extent, size) for peak in peaks]
+    around = torch.tensor(centers).view(-1, 2)
+    return relative_boxes(aligned(maps.unsqueeze(1), extent).squeeze(1), size, share, around), peaks, centers
 
 
 def patch_center(

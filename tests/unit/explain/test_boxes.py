@@ -69,6 +69,16 @@ def test_of_equal_peaks_the_first_is_taken():
     assert contains(relative_box(heat, SIZE), (12, 52))
 
 
+def test_the_box_is_around_the_place_that_is_given():
+    heat = peaks((1, 1), (6, 6))  # the second one is lower
+    maps, centres = heat.expand(3, 8, 8), torch.tensor([[12.0, 12.0], [52.0, 52.0], [30.0, 4.0]])
+    first, second, other = relative_boxes(maps, SIZE, around=centres).tolist()
+    assert tuple(first) == relative_box(heat, SIZE)
+    assert contains(second, (52, 52))
+    assert not contains(second, (12, 12))
+    assert other == [0, 0, 64, 64]  # where there is nothing at all, the threshold is nothing
+
+
 def test_the_batch_is_each_alone_at_any_size():
     maps = torch.rand(40, 7, 5, generator=torch.Generator().manual_seed(3))
     maps[3] = 0.5
