@@ -11,8 +11,7 @@ from tqdm.auto import tqdm
 
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.errors import CheckpointError, ConfigError, did_you_mean
-from ibd.explain.boxes import aligned
-from ibd.explain.prototypes import NearestPatch, require_prototypes
+from ibd.explain.prototypes import NearestPatch, patch_field, require_prototypes
 from ibd.io import find_run, load_data, load_run
 from ibd.metrics.compactness import ExplanationSize, head_sparsity, prototype_uniqueness
 from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
@@ -58,7 +57,9 @@ def evaluate_prototypes(
     """Return figures on the prototypes of a network; those that need part masks only where the data has them.
 
     Maps are upsampled for the prototypes of an image's own class, and for the few images that are among the `top` of a
-    prototype so far: time and memory do not grow with classes times images.
+    prototype so far: time and memory do not grow with classes times images. A cell is taken to look where its receptive
+    field is centred, while the published figures have the cells share the image out evenly (see
+    `ibd.metrics.parts.upsampling`).
 
     Args:
         model: a ``ProtoPNet``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
@@ -135,7 +136,7 @@ class _PartFigures:
 
     def __init__(self, model: ProtoPNet, parts: int, active: Tensor, top: int, seed: int) -> None:
         self.model, self.network, self.seed = model, model.network, seed
-        self.side = min(model.spec.image_size)
+        self.side, self.field = min(model.spec.image_size), patch_field(model)
         units = len(active)
         self.several = parts > 1
         self.consistency = PrototypeConsistency(units, parts, active=active).to(model.device)
@@ -151,11 +152,7 @@ class _PartFigures:
         own = batch.label.unsqueeze(1) == self.network.classes
         peaks = self._peaks(units.maps, own)
         self.pointing.update(peaks, batch.masks, own)
-        image, unit = own.nonzero(as_tuple=True)
-        each = aligned(units.maps[image, unit].unsqueeze(1), self.network.extent)
-        energy = each.new_zeros(*own.shape, *each.shape[2:])
-        energy[image, unit] = each.squeeze(1)
-        self.energy.update(energy, batch.masks, own)
+        self.energy.update(units.maps, batch.masks, own, self.field)
         if not self.several:
             return
         centres = part_centres(batch.masks)
@@ -178,8 +175,8 @@ class _PartFigures:
     def _peaks(self, maps: Tensor, chosen: Tensor) -> Tensor:
         """Return the (B, U, 2) peaks of the chosen maps, (B, U) bool; NaN for the others."""
         peaks = torch.full((*chosen.shape, 2), torch.nan, device=maps.device)
-        some = aligned(maps[chosen].unsqueeze(1), self.network.extent)
-        peaks[chosen] = peak_positions(some, self.model.spec.image_size).squeeze(1)
+        some = maps[chosen].unsqueeze(1)
+        peaks[chosen] = peak_positions(some, self.model.spec.image_size, self.field).squeeze(1)
         return peaks
 
     def compute(self) -> dict[str, float]:

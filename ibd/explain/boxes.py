@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ibd.backbones.receptive_field import ReceptiveField
+from ibd.metrics.parts import upsampling
+
 Box = tuple[int, int, int, int]
 
 _TIE = 1e-6
@@ -24,27 +27,24 @@ _CHUNK = 1 << 22
 """Pixels that are upsampled at a time."""
 
 
-def aligned(maps: Tensor, extent: int) -> Tensor:
-    """Return maps over patches of several cells as maps over cells, so that upsampled they lie on the image rightly.
-
-    Patch i of `extent` cells is centred (extent - 1) / 2 cells after cell i; without this, an upsampled map would be
-    stretched away from the image's centre.
+def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
+    """Return (N, h, w) maps brought bilinearly to the image, (N, H, W), each cell where it looks.
 
     Args:
-        maps: (B, U, h - extent + 1, w - extent + 1).
-        extent: cells that a patch covers, along both sides.
-
-    Returns:
-        (B, U, h, w).
+        maps: float.
+        image_size: (H, W) in pixels.
+        field: which pixels the cells are centred on; without it they share the image out evenly.
     """
-    if extent == 1:
-        return maps
-    padded = F.pad(maps.float(), (extent // 2,) * 4, mode="replicate")
-    return padded if extent % 2 else F.avg_pool2d(padded, 2, stride=1)
+    rows, columns = (each.to(maps) for each in upsampling(maps.shape[1:], image_size, "bilinear", field))
+    return rows @ maps @ columns.T
 
 
 def relative_boxes(
-    maps: Tensor, image_size: tuple[int, int], share: float = 0.5, around: Tensor | None = None
+    maps: Tensor,
+    image_size: tuple[int, int],
+    share: float = 0.5,
+    field: ReceptiveField | None = None,
+    around: Tensor | None = None,
 ) -> Tensor:
     """Return the tight box around the peak of each map, upsampled bilinearly, which makes no new extremes.
 
@@ -55,6 +55,7 @@ def relative_boxes(
         maps: (N, h, w) of any sign and scale.
         image_size: (H, W) in pixels.
         share: of the range, in [0, 1]; a larger one makes a smaller box.
+        field: as for `placed`.
         around: (N, 2) (y, x) in pixels, where pixel i spans i .. i + 1: the point to take in place of the peak, where
             it is known; of two places that are as good as equal, the box is then around this one. If it is below the
             threshold, its own height is the threshold.
@@ -75,7 +76,7 @@ def relative_boxes(
         least = torch.minimum(low + share * spread, values.flatten(1).gather(1, seed.unsqueeze(1)).unsqueeze(2))
         return connected(values >= least - _TIE * spread, seed)
 
-    return _boxes(maps, image_size, "bilinear", around_peak)
+    return _boxes(maps, image_size, lambda chunk: placed(chunk, image_size, field), around_peak)
 
 
 def percentile_boxes(maps: Tensor, image_size: tuple[int, int], percentile: float = 95.0) -> Tensor:
@@ -99,7 +100,10 @@ def percentile_boxes(maps: Tensor, image_size: tuple[int, int], percentile: floa
         low, up = ordered[:, int(place)], ordered[:, min(int(place) + 1, flat.shape[1] - 1)]
         return values >= (low + (place - int(place)) * (up - low)).view(-1, 1, 1)
 
-    return _boxes(maps, image_size, "bicubic", high)
+    def evenly(chunk: Tensor) -> Tensor:
+        return F.interpolate(chunk.unsqueeze(1), image_size, mode="bicubic", align_corners=False).squeeze(1)
+
+    return _boxes(maps, image_size, evenly, high)
 
 
 def relative_box(heat: Tensor, image_size: tuple[int, int], share: float = 0.5) -> Box:
@@ -145,7 +149,12 @@ def connected(mask: Tensor, seed: Tensor) -> Tensor:
             return reached
 
 
-def _boxes(maps: Tensor, image_size: tuple[int, int], mode: str, inside: Callable[[Tensor, slice], Tensor]) -> Tensor:
+def _boxes(
+    maps: Tensor,
+    image_size: tuple[int, int],
+    enlarge: Callable[[Tensor], Tensor],
+    inside: Callable[[Tensor, slice], Tensor],
+) -> Tensor:
     """Return the tight boxes around the pixels that `inside` chooses of (N, H, W) upsampled maps."""
     height, width = image_size
     maps = maps.detach().float()
@@ -156,8 +165,7 @@ def _boxes(maps: Tensor, image_size: tuple[int, int], mode: str, inside: Callabl
         chunk = maps[part]
         spread = chunk.amax((1, 2)) - chunk.amin((1, 2))
         has_peak = (spread > 0) & spread.isfinite()
-        upsampled = F.interpolate(chunk.nan_to_num().unsqueeze(1), image_size, mode=mode, align_corners=False)
-        mask = inside(upsampled.squeeze(1), part) | ~has_peak.view(-1, 1, 1)
+        mask = inside(enlarge(chunk.nan_to_num()), part) | ~has_peak.view(-1, 1, 1)
         rows, columns = mask.any(2), mask.any(1)
         top, left = rows.byte().argmax(1), columns.byte().argmax(1)
         bottom, right = height - rows.flip(1).byte().argmax(1), width - columns.flip(1).byte().argmax(1)

@@ -16,11 +16,10 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 
-from ibd.backbones.receptive_field import receptive_field
-from ibd.errors import DataError, UnsupportedError
-from ibd.explain.boxes import aligned
+from ibd.errors import DataError
+from ibd.explain.boxes import placed
 from ibd.explain.figures import GREEN, GREY, ORANGE, heading, shorten
 from ibd.explain.prototypes import (
     NearestPatch,
@@ -29,6 +28,7 @@ from ibd.explain.prototypes import (
     find_places,
     local_explanation,
     patch_center,
+    patch_field,
     sources_of,
 )
 from ibd.explain.render import overlay
@@ -45,14 +45,10 @@ def field_note(model: Any) -> str:
     Args:
         model: a prototype network's module.
     """
-    network, (height, width) = model.network, model.spec.image_size
-    layers = nn.Sequential(network.backbone, network.add_on)
-    try:
-        field = receptive_field(layers, (height, width))
-    except UnsupportedError:
+    field, (height, width) = patch_field(model), model.spec.image_size
+    if field is None:
         return "The receptive field of a patch is not known: it may depend on more than its box"
-    more = network.extent - 1
-    rows, columns = (size + more * stride for size, stride in zip(field.size, field.stride, strict=True))
+    rows, columns = field.size
     if field.whole_image or (rows >= height and columns >= width):
         size = "the whole image" if field.whole_image else f"{rows} x {columns} pixels"
         return (
@@ -100,9 +96,9 @@ def local_figure(
             axis = axes[lines * i, 1 + column]
             star = "*" if bool(edited[row.prototype]) else ""
             heat = prediction.units.maps[i, row.prototype]
-            _show(axis, _heated(image, heat, model.network.extent), _sum(row, star))
+            _show(axis, _heated(image, heat, model), _sum(row, star))
             axis.title.set_color(GREEN if row.contribution >= 0 else ORANGE)
-            center = patch_center(row.peak, heat.shape, model.network.extent, model.spec.image_size)
+            center = patch_center(model, row.peak, heat.shape)
             _frame(axis, Place(row.box, row.peak, center))
             if lines == 2:
                 _source(axes[lines * i + 1, 1 + column], row, pictures, places)
@@ -251,9 +247,9 @@ def _show(axis: Axes, image: Any, title: str) -> None:
     axis.set_axis_off()
 
 
-def _heated(image: Tensor, heat: Tensor, extent: int) -> Any:
+def _heated(image: Tensor, heat: Tensor, model: Any) -> Any:
     """Return the image with a similarity map on it, from its least similar place (grey) to its most similar (red)."""
-    heat = aligned(heat[None, None].float(), extent)[0, 0]
+    heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()
     return overlay(image, (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat), scale=1.0)
 

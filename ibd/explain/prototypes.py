@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
-from ibd.explain.boxes import Box, aligned, as_box, relative_boxes
+from ibd.explain.boxes import Box, as_box, relative_boxes
 from ibd.types import Batch
 
 
@@ -252,26 +254,50 @@ def find_places(
 
 def _places(model: Any, maps: Tensor, share: float) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
     """Return box, peak and its centre of each of (N, h, w) maps."""
-    size, extent, grid = model.spec.image_size, model.network.extent, maps.shape[1:]
-    peaks = [divmod(place, grid[1]) for place in maps.flatten(1).argmax(1).tolist()]
-    centers = [patch_center(peak, grid, extent, size) for peak in peaks]
-    around = torch.tensor(centers).view(-1, 2)
-    return relative_boxes(aligned(maps.unsqueeze(1), extent).squeeze(1), size, share, around), peaks, centers
+    size, field = model.spec.image_size, patch_field(model)
+    peaks = [divmod(place, maps.shape[2]) for place in maps.flatten(1).argmax(1).tolist()]
+    centers = [patch_center(model, peak, maps.shape[1:]) for peak in peaks]
+    return relative_boxes(maps, size, share, field, torch.tensor(centers).view(-1, 2)), peaks, centers
 
 
-def patch_center(
-    peak: tuple[int, int], grid: Sequence[int], extent: int, image_size: tuple[int, int]
-) -> tuple[float, float]:
-    """Return the (y, x) in pixels of the middle of a patch.
+_FIELDS: WeakKeyDictionary[Any, ReceptiveField | None] = WeakKeyDictionary()
+
+
+def patch_field(model: Any) -> ReceptiveField | None:
+    """Return what each patch that is compared with prototypes sees of the image; None where that cannot be told.
 
     Args:
+        model: a prototype network's module.
+    """
+    network, size = model.network, model.spec.image_size
+    if network not in _FIELDS:
+        try:
+            field = receptive_field(nn.Sequential(network.backbone, network.add_on), size)
+        except UnsupportedError:
+            _FIELDS[network] = None
+        else:
+            more = network.extent - 1
+            _FIELDS[network] = replace(
+                field,
+                size=tuple(a + more * b for a, b in zip(field.size, field.stride, strict=True)),
+                offset=tuple(a + more / 2 * b for a, b in zip(field.offset, field.stride, strict=True)),
+                grid=tuple(cells - more for cells in field.grid),
+            )
+    return _FIELDS[network]
+
+
+def patch_center(model: Any, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:
+    """Return the (y, x) in pixels of the middle of a patch, in the image also where its receptive field is at the edge.
+
+    Args:
+        model: a prototype network's module.
         peak: row and column of the patch.
         grid: how many patches there are along both sides.
-        extent: cells that a patch covers.
-        image_size: (H, W).
     """
-    y, x = ((p + extent / 2) * size / (g + extent - 1) for p, g, size in zip(peak, grid, image_size, strict=True))
-    return y, x
+    field, size = patch_field(model), model.spec.image_size
+    middle = [(place + 0.5) * s / g for place, s, g in zip(peak, size, grid, strict=True)]
+    y, x = middle if field is None else field.center(*peak)
+    return min(max(y, 0.5), size[0] - 0.5), min(max(x, 0.5), size[1] - 0.5)
 
 
 def _labels(prediction: Any, classes: Sequence[str] | None) -> Tensor:

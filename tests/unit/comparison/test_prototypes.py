@@ -9,6 +9,7 @@ import torch
 from ibd.comparison.prototypes import evaluate_prototypes, nearest_patches
 from ibd.data.toybirds import ToyBirds
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.prototypes import patch_field
 from ibd.metrics.compactness import explanation_size
 from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
@@ -40,9 +41,10 @@ def everything(model, data, active, top):
         output = model(image)
         noisy = model(add_noise(image, (0.229, 0.224, 0.225), index)).units.maps
     size, maps = data.spec.image_size, output.units.maps
-    peaks, centres = peak_positions(maps, size), part_centres(masks)
+    field = patch_field(model)
+    peaks, centres = peak_positions(maps, size, field), part_centres(masks)
     hits, visible = part_hits(peaks, centres, CONSISTENCY_HALF * size[0])
-    noisy_hits, _ = part_hits(peak_positions(noisy, size), centres, CONSISTENCY_HALF * size[0])
+    noisy_hits, _ = part_hits(peak_positions(noisy, size, field), centres, CONSISTENCY_HALF * size[0])
     near, _ = part_hits(peaks, centres, PURITY_HALF * size[0])
     contributions = model.network.contributions(output.units)
     metrics = {
@@ -50,7 +52,7 @@ def everything(model, data, active, top):
         "stability": (PrototypeStability(units, active=active), (hits, noisy_hits, own, visible)),
         "purity": (PrototypePurity(units, parts, top, active=active), (output.units.scores, near, visible, index)),
         "pointing": (PointingGame(units, active=active), (peaks, masks, own)),
-        "energy_pointing": (EnergyPointingGame(units, active=active), (maps, masks, own)),
+        "energy_pointing": (EnergyPointingGame(units, active=active), (maps, masks, own, field)),
     }
     figures = {}
     for name, (metric, inputs) in metrics.items():

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.explain.boxes import aligned, connected, percentile_box, percentile_boxes, relative_box, relative_boxes
-from ibd.metrics.parts import peak_positions
+from ibd.backbones.receptive_field import ReceptiveField
+from ibd.explain.boxes import (
+    as_box,
+    connected,
+    percentile_box,
+    percentile_boxes,
+    placed,
+    relative_box,
+    relative_boxes,
+)
+from ibd.explain.render import upsample
+from ibd.metrics.parts import energy_inside, peak_positions, upsampling
 
 SIZE = (64, 64)
 
@@ -121,14 +131,28 @@ def test_connected_follows_a_spiral():
     assert torch.equal(connected(spiral[None], torch.tensor([0]))[0], spiral)
 
 
-@pytest.mark.parametrize("extent", [1, 2, 3, 4])
-def test_a_map_over_larger_patches_is_not_stretched(extent):
-    cells, size = 8, 128
-    for row in range(1, cells - extent):
-        maps = peaks((row, 2), shape=(cells - extent + 1,) * 2)[None, None]
-        whole = aligned(maps, extent)
-        assert whole.shape == (1, 1, cells, cells)
-        middle = (row + extent / 2) * size / cells  # of the patch
-        assert float(peak_positions(whole, (size, size))[0, 0, 0]) == pytest.approx(middle - 0.5, abs=0.51)
-        top, _, bottom, _ = relative_box(whole[0, 0], (size, size))
-        assert (top + bottom) / 2 == pytest.approx(middle, abs=0.51)
+FIELD = ReceptiveField((15, 15), (8, 8), (0.5, 0.5), (8, 8), (64, 64), whole_image=False)  # of strided convolutions
+
+
+def test_a_cell_is_drawn_where_its_receptive_field_is_centred():
+    """Spread out evenly, the map of a network of strided convolutions lies half a cell too far down and right."""
+    maps = peaks((2, 5))[None]
+    for field, centre in ((None, (20, 44)), (FIELD, (16.5, 40.5))):
+        top, left, bottom, right = as_box(relative_boxes(maps, SIZE, field=field)[0])
+        assert ((top + bottom) / 2, (left + right) / 2) == pytest.approx(centre, abs=0.51)
+        found = peak_positions(maps[None], SIZE, field)[0, 0] + 0.5
+        assert found.tolist() == pytest.approx(centre, abs=0.51)
+    even = ReceptiveField((8, 8), (8, 8), (4.0, 4.0), (8, 8), (64, 64), whole_image=False)
+    heat = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(6))
+    torch.testing.assert_close(placed(heat, SIZE, even), placed(heat, SIZE))
+    torch.testing.assert_close(placed(heat, SIZE), upsample(heat[None], SIZE)[0])
+    for one, other in zip(upsampling((8, 8), SIZE, "bicubic", even), upsampling((8, 8), SIZE, "bicubic"), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_energy_lies_where_the_cell_looks():
+    masks = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    masks[0, 0, 9:24, 33:48] = True  # what cell (2, 5) sees
+    maps = peaks((2, 5))[None, None]
+    assert float(energy_inside(maps, masks, FIELD)) > float(energy_inside(maps, masks)) + 0.1
+    assert float(energy_inside(maps, masks, FIELD)) > 0.98

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.explain.boxes import aligned, as_box, relative_boxes
+from ibd.explain.boxes import as_box, relative_boxes
 from ibd.explain.figures import GREEN, ORANGE
 from ibd.explain.prototype_figures import field_note, global_figure, local_figure
 from ibd.explain.prototypes import (
@@ -19,6 +19,7 @@ from ibd.explain.prototypes import (
     local_explanation,
     local_explanations,
     patch_center,
+    patch_field,
     sources_of,
     to_csv,
 )
@@ -71,13 +72,27 @@ def test_rows_say_where_and_from_where(data, extent):
     for row in local_explanation(model, prediction):
         heat = prediction.units.maps[int(row.image.split()[1]), row.prototype]
         assert heat[row.peak] == heat.max()
-        y, x = patch_center(row.peak, heat.shape, extent, (32, 32))
-        whole = aligned(heat[None, None], extent)[0]
-        assert row.box == as_box(relative_boxes(whole, (32, 32), around=torch.tensor([[y, x]]))[0])
+        y, x = patch_center(model, row.peak, heat.shape)
+        around = torch.tensor([[y, x]])
+        assert row.box == as_box(relative_boxes(heat[None], (32, 32), 0.5, patch_field(model), around)[0])
         assert row.box[0] <= y <= row.box[2]
         assert row.box[1] <= x <= row.box[3]
         assert row.owner == model.network.class_names[row.prototype // 2]
         assert row.source == model.sources()[row.prototype]
+
+
+@pytest.mark.parametrize("extent", [1, 2, 3])
+def test_a_patch_is_placed_in_the_middle_of_the_pixels_that_change_it(extent):
+    model = make_prototypes(extent=extent)
+    image = IMAGES[:1].double().requires_grad_()
+    network = model.double().network
+    grid = 4 - extent + 1
+    peak = ((grid - 1) // 2 + (extent == 1),) * 2
+    cells = network.features(image)[0, :, peak[0] : peak[0] + extent, peak[1] : peak[1] + extent]
+    seen = torch.autograd.grad(cells.sum(), image)[0].abs().sum((0, 1)) > 0
+    for axis, middle in enumerate(patch_center(model, peak, (grid, grid))):
+        last = int(seen.any(1 - axis).nonzero().max())  # the first one may be cut off by the edge
+        assert last + 1 - middle == patch_field(model).size[axis] / 2
 
 
 def test_without_a_projection_there_is_no_source():
@@ -132,7 +147,9 @@ def test_each_place_is_of_its_own_image(model):
     maps = model.predict(IMAGES).units.maps
     for image, (unit, place) in enumerate(zip(prototypes, together, strict=True)):
         around = torch.tensor([place.center])
-        assert place.box == as_box(relative_boxes(maps[image, unit][None], (32, 32), around=around)[0])
+        assert place.box == as_box(
+            relative_boxes(maps[image, unit][None], (32, 32), 0.5, patch_field(model), around)[0]
+        )
     assert len({place.peak for place in together}) > 1
 
 
