@@ -68,7 +68,7 @@ def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
     prediction = model.predict(images)
     print("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
     if figure:
-        _draw(model, prediction, images, figure)
+        _draw(run, model, prediction, images, figure)
 
 
 def intervene(run: str, image: str, values: list[str], figure: str | None, top: int) -> None:
@@ -81,14 +81,14 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
     after = before.intervene(wanted)
     print(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
     if figure:
-        _draw(model, before.join(after), [image, image], figure)
+        _draw(run, model, before.join(after), [image, image], figure)
 
 
-def _draw(model: Any, prediction: Any, images: Sequence[str], path: str) -> None:
+def _draw(run: str, model: Any, prediction: Any, images: Sequence[str], path: str) -> None:
     """Write the figure of a prediction."""
-    from ibd.explain.figures import prediction_figure
+    from ibd.app.pictures import figure_of
 
-    print(f"figure: {save_figure(prediction_figure(prediction, model.read_images(images)), Path(path))}")
+    print(f"figure: {save_figure(figure_of(run, model, prediction, model.read_images(images)), Path(path))}")
 
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:
@@ -107,6 +107,16 @@ def curve(run: str, changes: list[str], policies: str, trials: int, split: str, 
         result.save_csv(table)
     save_figure(result.figure(), table.with_suffix(".png"))
     print(f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}")
+
+
+def prototypes(run: str, changes: list[str], images: int, top: int, pages: int, split: str, out: str | None) -> None:
+    """Say what the prototypes of a run are worth, and draw them: figures, pictures, their sources, a table of rows."""
+    from ibd.app.pictures import show_prototypes
+    from ibd.data.base import SPLITS
+
+    chosen = next(name for name in SPLITS if name == split)
+    for line in show_prototypes(run, changes, chosen, images, top, pages, Path(out) if out else None):
+        print(line)
 
 
 def config(file: str, changes: list[str]) -> None:
@@ -176,6 +186,14 @@ def _parser() -> _Parser:
     p.add_argument("--trials", type=int, default=5, help="random orders to average over")
     p.add_argument("--split", choices=["val", "test"], default="test")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    p = verb("prototypes", prototypes)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--images", type=count, default=4, help="images to draw what their prediction rests on")
+    p.add_argument("--top", type=count, default=5, help="prototypes of each image; 0 for all")
+    p.add_argument("--pages", type=count, default=3, help="pictures of ten prototypes each; 0 for all")
+    p.add_argument("--split", choices=["train", "val", "test"], default="test")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/prototypes")
     p = verb("config", config)
     p.add_argument("file", metavar="CONFIG")
     p.add_argument("changes", nargs="*", metavar="key=value")
@@ -197,6 +215,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "predict": predict,
     "intervene": intervene,
     "curve": curve,
+    "prototypes": prototypes,
     "config": config,
     "data": data,
     "list": list_names,

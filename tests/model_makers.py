@@ -1,5 +1,7 @@
 """Functions that make tiny models, and data that is nothing but tensors."""
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -7,6 +9,7 @@ from ibd.backbones.base import Backbone
 from ibd.data.base import ImageDataModule, ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.types import DataSpec, Sample, groups_of
 
 CONCEPTS = ("wing::red", "wing::blue", "wing::green", "size::big", "size::loud", "flies")
@@ -17,6 +20,7 @@ SPEC = DataSpec(
     exclusive_groups=("wing",),
     image_size=(16, 16),
 )
+LARGE = dataclasses.replace(SPEC, image_size=(32, 32))
 SMALL = {"name": "small_cnn", "width": 2, "depth": 3}
 
 
@@ -97,3 +101,17 @@ class TensorData(ImageDataModule):
     def dataset(self, split, augment=False):
         self.asked.append((split, augment))
         return TensorImages(*self.splits[split], augment)
+
+
+def make_prototypes(data=None, seed=0, **options):
+    """Return a small `ProtoPNet`, its prototypes projected on the training images of the data, if any."""
+    torch.manual_seed(seed)
+    spec = LARGE if data is None else data.spec
+    backbone = {"name": "small_cnn", "width": 4, "depth": 3, "normalize": "none"}
+    module = ProtoPNet(spec, backbone, **{"per_class": 2, "dimension": 6, "distance": "cosine", **options}).eval()
+    for name, parameter in module.network.named_parameters():
+        if name.startswith(("backbone", "add_on")):
+            nn.init.normal_(parameter, std=0.7)
+    if data is not None:
+        module.finish(data)
+    return module

@@ -76,7 +76,7 @@ def prediction_figure(
         part = contributions[row, :, best]
         order = part.abs().argsort(descending=True)[:top].tolist()
         truth = concepts[row].cpu() if compared and concepts is not None else torch.full_like(part, torch.nan)
-        _image(axes[row, 0], image[row], _title(prediction, row, label))
+        _image(axes[row, 0], image[row], heading(prediction, row, label))
         _bars(axes[row, 1], prediction, row, order, part, values[row], truth)
         for column, unit in enumerate(order[:maps]):
             axis = axes[row, 2 + column]
@@ -111,7 +111,8 @@ def _caption(prediction: Predicted, compared: bool) -> str:
     return "     ".join(texts)
 
 
-def _title(prediction: Predicted, row: int, label: Tensor | None) -> str:
+def heading(prediction: Predicted, row: int, label: Tensor | None) -> str:
+    """Return the predicted class of an image with its probability, and whether it is right."""
     names, best = prediction.network.class_names, int(prediction.labels[row])
     text = f"{shorten(names[best], 20)} {100 * float(prediction.probabilities[row, best]):.0f} %"
     if label is None:

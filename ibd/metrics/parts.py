@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ibd.backbones.receptive_field import ReceptiveField
+
 CONSISTENCY_HALF = 36 / 224
 """Half the square of consistency and stability, over the image's side (Huang et al. 2023, EvalProtoPNet)."""
 PURITY_HALF = 16 / 224
@@ -22,7 +24,7 @@ _TIE = 1e-6  # of a map's range; float64 interpolation errs by far less
 _CHUNK = 2**22  # pixels upsampled at a time: 32 MiB
 
 
-def peak_positions(maps: Tensor, image_size: tuple[int, int]) -> Tensor:
+def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
     """Return where each map, upsampled bicubically to the image (A = -0.75, as OpenCV's), is highest.
 
     A single high cell of a map of even upsampling is shared by the four pixels around its centre, so ties are the rule.
@@ -32,13 +34,15 @@ def peak_positions(maps: Tensor, image_size: tuple[int, int]) -> Tensor:
     Args:
         maps: (B, U, h, w).
         image_size: (H, W) in pixels.
+        field: which pixels the cells are centred on; without it they share the image out evenly, as published. See
+            `upsampling`.
 
     Returns:
         (B, U, 2) float32 (y, x), whole numbers; NaN for a map without a peak: flat, or with a value that is not finite.
     """
     height, width = image_size
-    rows = _upsampling(maps.shape[2], height, "bicubic")
-    columns = _upsampling(maps.shape[3], width, "bicubic").T
+    rows, columns = upsampling(maps.shape[2:], image_size, "bicubic", field)
+    columns = columns.T
     flat = _double(maps.detach()).flatten(0, 1)
     rows, columns = rows.to(flat.device), columns.to(flat.device)
     chunks = torch.split(flat, max(1, _CHUNK // (height * width)))
@@ -102,7 +106,7 @@ def peaks_inside(peaks: Tensor, masks: Tensor) -> Tensor:
     return union[image, y, x].float().where(~none, torch.nan)
 
 
-def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
+def energy_inside(maps: Tensor, masks: Tensor, field: ReceptiveField | None = None) -> Tensor:
     """Return the share of each map, upsampled bilinearly to the image, that lies on annotated parts.
 
     Upsampling is linear, so the masks are brought to the map's cells (its transpose) instead of the maps to the image:
@@ -111,14 +115,15 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
     Args:
         maps: (B, U, h, w) of any size; negative values count as 0.
         masks: (B, P, H, W) bool.
+        field: as for `peak_positions`.
 
     Returns:
         (B, U) float32 in [0, 1]; NaN for a map that is 0 everywhere, or an image without a visible part.
     """
     union = masks.bool().any(1)
     on_parts = _double(union)
-    rows = _upsampling(maps.shape[2], union.shape[1], "bilinear").to(on_parts.device)
-    columns = _upsampling(maps.shape[3], union.shape[2], "bilinear").to(on_parts.device)
+    size = (union.shape[1], union.shape[2])
+    rows, columns = (each.to(on_parts.device) for each in upsampling(maps.shape[2:], size, "bilinear", field))
     inside = (rows.T @ on_parts @ columns).to(maps.device, torch.float32).unsqueeze(1)
     everywhere = torch.outer(rows.sum(0), columns.sum(0)).to(maps.device, torch.float32)
     value = maps.detach().float().clamp(min=0)
@@ -154,10 +159,32 @@ def _double(value: Tensor) -> Tensor:
     return value.cpu().double() if value.device.type == "mps" else value.double()  # mps has no float64
 
 
-def _upsampling(cells: int, pixels: int, mode: str) -> Tensor:
-    """Return the (pixels, cells) float64 matrix that upsamples a line of a map."""
-    identity = torch.eye(cells, dtype=torch.float64)
-    return F.interpolate(identity[None, None], (cells, pixels), mode=mode, align_corners=False)[0, 0].T
+def upsampling(
+    cells: Sequence[int], image_size: tuple[int, int], mode: str, field: ReceptiveField | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the float64 (H, h) and (W, w) that bring an (h, w) map to the image: ``rows @ map @ columns.T``.
+
+    Without `field` cells share the image out evenly, as published. That is where they look only if no layer strides off
+    centre: the cells of a convolution of stride 2 and padding 1 are centred on its even pixels, so with 32 pixels a
+    cell, as in a ResNet, everything would be drawn 15.5 pixels too far down and right.
+
+    Args:
+        cells: h and w.
+        image_size: (H, W) in pixels.
+        mode: "bilinear" or "bicubic".
+        field: says which pixels the cells are centred on.
+    """
+    axes = []
+    for axis, (count, pixels) in enumerate(zip(cells, image_size, strict=True)):
+        identity = torch.eye(count, dtype=torch.float64)
+        if field is None:
+            axes.append(F.interpolate(identity[None, None], (count, pixels), mode=mode, align_corners=False)[0, 0].T)
+            continue
+        cell = (torch.arange(pixels, dtype=torch.float64) + 0.5 - field.offset[axis]) / field.stride[axis]
+        place = torch.stack([(2 * cell + 1) / count - 1, torch.zeros_like(cell)], 1).view(1, 1, pixels, 2)
+        line = F.grid_sample(identity[None, :, None], place, mode, padding_mode="border", align_corners=False)
+        axes.append(line[0, :, 0].T)
+    return axes[0], axes[1]
 
 
 def _first_highest(values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from ibd.backbones.receptive_field import ReceptiveField
 from ibd.metrics.parts import energy_inside, peaks_inside
 
 
@@ -190,15 +191,16 @@ class EnergyPointingGame(PointingGame):
     are images without a visible part and maps that are 0 everywhere. Arguments are those of `PointingGame`.
     """
 
-    def update(self, maps: Tensor, masks: Tensor, own: Tensor) -> None:
+    def update(self, maps: Tensor, masks: Tensor, own: Tensor, field: ReceptiveField | None = None) -> None:
         """Add a batch.
 
         Args:
             maps: (B, U, h, w) of any size, negative values count as 0.
             masks: (B, P, H, W) bool, the visible pixels of each part.
             own: (B, U) bool, the image is of the prototype's class.
+            field: which pixels the cells of the maps are centred on; see `ibd.metrics.parts.upsampling`.
         """
-        self._add(energy_inside(maps, masks), own)
+        self._add(energy_inside(maps, masks, field), own)
 
 
 def share_of(part: Tensor, whole: Tensor) -> Tensor:

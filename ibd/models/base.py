@@ -29,10 +29,16 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         class_names: the C names.
         backbone: turns images into feature maps.
         additive: whether ``logits == bias + contributions.sum(1)`` holds exactly.
+        has_bias: whether the logits have a part that no unit accounts for.
     """
 
     unit_kind: str
     additive: bool = True
+    has_bias: bool = True
+    value_title: str = "value"
+    """What the numbers of `readable` are, for the head of a table."""
+    detail_title: str = ""
+    """What `detail` says, for the head of a table."""
 
     def __init__(
         self,

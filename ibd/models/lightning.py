@@ -97,6 +97,13 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         """
         return {}
 
+    def sidecar(self) -> dict[str, str]:
+        """Return what a finished checkpoint gets beside it, for readers without this package: ending -> text.
+
+        ``{"prototypes.json": ...}`` becomes ``best.prototypes.json`` beside ``best.ckpt``.
+        """
+        return {}
+
     def forward(self, image: Tensor) -> Output:
         """Return logits and units of (B, 3, H, W) images in [0, 1]."""
         if self.channels_last:

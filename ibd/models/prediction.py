@@ -143,7 +143,7 @@ class Prediction:
         """Return which units of the only image are 0 because another one of their group was set to 1, (U,) bool."""
         values, edited = self.unit_values[0], self.edited[0]
         cleared = torch.zeros_like(edited)
-        for group in self.network.unit_groups.values():
+        for group in getattr(self.network, "exclusive_groups", ()):
             if bool((edited[group] & (values[group] > 0.5)).any()):
                 cleared[group] = edited[group] & (values[group].abs() < 0.005)
         return cleared
@@ -153,18 +153,21 @@ class Prediction:
         network, values, edited = self.network, self.unit_values[0], self.edited[0]
         others = f"{len(part) - len(shown)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in shown)))
-        lines = [f"  {network.unit_kind:<{width}}   value   adds to the logit of {network.class_names[best]}"]
+        wide = max(6, len(network.value_title))
+        title = f"adds to the logit of {network.class_names[best]}"
+        lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
         for i in shown:
-            value = f"{float(values[i]):6.2f}{'*' if edited[i] else ' '}"
+            value = f"{float(values[i]):{wide}.2f}{'*' if edited[i] else ' '}"
             bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
         if len(shown) < len(part) and network.additive:
             sums.append((others, part.sum() - part[shown].sum()))
         if network.additive:
-            sums += [("bias", network.bias().detach()[best]), ("= logit", self.logits[0, best])]
-        return [line.rstrip() for line in lines + [f"  {name:<{width}}           {_signed(x)}" for name, x in sums]]
+            sums += [("bias", network.bias().detach()[best])] if network.has_bias else []
+            sums += [("= logit", self.logits[0, best])]
+        return [line.rstrip() for line in lines + [f"  {name:<{width + wide}}     {_signed(x)}" for name, x in sums]]
 
     def __str__(self) -> str:
         """Return the tables of up to four images, or a line for each where there are more."""

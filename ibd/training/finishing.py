@@ -19,6 +19,8 @@ FINISHED = "finished.json"
 def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[str, float]:
     """Complete the last and the best checkpoint of a run (``InterpretableModule.finish``), in place.
 
+    What ``InterpretableModule.sidecar`` says is written beside each.
+
     Args:
         folder: the run folder.
         data: what it was trained on.
@@ -33,6 +35,7 @@ def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[st
     data.trainer = None  # from here on this process is alone
     figures: dict[str, dict[str, float]] = {}
     steps: dict[str, int] = {}
+    sidecar: dict[str, str] = {}
     last, best = (folder / "checkpoints" / f"{which}.ckpt" for which in ("last", "best"))
     for which, path in (("last", last), ("best", best)):
         if not path.exists():
@@ -42,7 +45,11 @@ def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[st
             replace(last, best, keep=True)
             figures["best"] = figures["last"]
         else:
-            figures[which] = _finish_checkpoint(path, data, device)
+            figures[which], sidecar = _finish_checkpoint(path, data, device)
+        for ending, text in sidecar.items():
+            temporary = path.with_suffix(f".{ending}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            replace(temporary, path.with_suffix(f".{ending}"))
     if not figures:
         raise CheckpointError(f"'{folder}' stopped before its first epoch had ended: there is no model to keep")
     temporary = folder / f"{FINISHED}.tmp"
@@ -51,7 +58,10 @@ def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[st
     return figures.get("best", figures.get("last", {}))
 
 
-def _finish_checkpoint(path: Path, data: ImageDataModule, device: torch.device) -> dict[str, float]:
+def _finish_checkpoint(
+    path: Path, data: ImageDataModule, device: torch.device
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Complete one checkpoint; return its figures, and what is to lie beside it."""
     content = read_checkpoint(path)
     model = load_model(path).to(device)
     figures: dict[str, float] = model.finish(data)
@@ -61,4 +71,4 @@ def _finish_checkpoint(path: Path, data: ImageDataModule, device: torch.device) 
     temporary = path.with_suffix(".tmp")
     torch.save(content | {"state_dict": finished, UNFINISHED_KEY: changed}, temporary)
     replace(temporary, path)
-    return figures
+    return figures, model.sidecar()

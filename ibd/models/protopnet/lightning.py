@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -316,6 +317,12 @@ class ProtoPNet(InterpretableModule):
     def sources(self) -> list[Source]:
         """Return where each prototype is from; empty before the first projection."""
         return sources(self.network)
+
+    def sidecar(self) -> dict[str, str]:
+        """Return the sources of the prototypes as JSON."""
+        return {
+            "prototypes.json": json.dumps([source.to_dict() for source in self.sources()], indent=1, allow_nan=False)
+        }
 
     def reweight(self, factors: Mapping[str | int, float]) -> None:
         """Multiply what prototypes count, for good: ``{"prototype 17": 0}`` switches one off, 1 restores it."""

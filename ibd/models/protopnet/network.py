@@ -58,6 +58,9 @@ class PrototypeNetwork(InterpretableNetwork):
     """
 
     unit_kind = "prototype"
+    value_title = "similarity"
+    detail_title = "x weight, class of the prototype, its source (row, column)"
+    has_bias = False
     fixed_backbone = False
     """Set where training need not go back through the backbone."""
     mask: Tensor
@@ -198,11 +201,11 @@ class PrototypeNetwork(InterpretableNetwork):
     def detail(self, unit: int, class_index: int) -> str:
         """Return the weight to a class, and where the prototype is from."""
         weight = float(self.weight()[class_index, unit])
-        owner = self.class_names[int(self.classes[unit])]
-        text = f"x {weight:+.2f}  {owner}"
+        text = f"x {weight:+.2f}  {self.class_names[int(self.classes[unit])]:<{max(map(len, self.class_names))}}"
+        text += "" if bool(self.mask[unit]) else "  (pruned)"
         if bool(self.provenance.valid):
             row, column = self.provenance.position[unit].tolist()
-            text += f"  {self.provenance.names()[unit]} ({row}, {column})"
+            text += f"  {self.provenance.name_of(unit)} ({row}, {column})"
         return text
 
     def reweight(self, factors: Mapping[str | int, float]) -> None:

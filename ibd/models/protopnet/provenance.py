@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -32,9 +33,9 @@ class Source:
     column: int
     moved: float
 
-    def to_dict(self) -> dict[str, str | int | float]:
-        """Return plain values."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, str | int | float | None]:
+        """Return plain values, such as JSON has: for a replaced prototype `moved` is None."""
+        return asdict(self) | {"moved": self.moved if math.isfinite(self.moved) else None}
 
 
 class Provenance(nn.Module):
@@ -74,6 +75,10 @@ class Provenance(nn.Module):
             raw = text.encode()[-_ID_BYTES:].decode(errors="ignore").encode()
             rows.append(list(raw) + [0] * (_ID_BYTES - len(raw)))
         self.sample.copy_(torch.tensor(rows, dtype=torch.uint8))
+
+    def name_of(self, prototype: int) -> str:
+        """Return the name of one image; empty where there was no projection."""
+        return bytes(self.sample[prototype].tolist()).rstrip(b"\0").decode()
 
     def names(self) -> list[str]:
         """Return the P names; empty where there was no projection."""

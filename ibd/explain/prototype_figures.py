@@ -1,0 +1,265 @@
+"""Figures of prototype networks: this part of the image looks like that training patch.
+
+A box in a training or test image is always drawn from the similarity map of that image, computed when the figure is
+made, and training images are fetched only then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from ibd.errors import DataError
+from ibd.explain.boxes import placed
+from ibd.explain.figures import GREEN, GREY, ORANGE, heading, shorten
+from ibd.explain.prototypes import (
+    NearestPatch,
+    Place,
+    PrototypeRow,
+    find_places,
+    local_explanation,
+    patch_center,
+    patch_field,
+    sources_of,
+)
+from ibd.explain.render import overlay
+
+YELLOW = "#ffd43b"
+
+
+def field_note(model: Any) -> str:
+    """Return how much of the image a patch depends on, with a warning where that is all of it.
+
+    An upsampled map places a patch where its receptive field is centred; it does not say that the rest of the field
+    played no part.
+
+    Args:
+        model: a prototype network's module.
+    """
+    field, (height, width) = patch_field(model), model.spec.image_size
+    if field is None:
+        return "The receptive field of a patch is not known: it may depend on more than its box"
+    rows, columns = field.size
+    if field.whole_image or (rows >= height and columns >= width):
+        size = "the whole image" if field.whole_image else f"{rows} x {columns} pixels"
+        return (
+            f"Warning: a patch depends on {size}, the image has {height} x {width}: a box says where the evidence was "
+            "read, not all that it rests on"
+        )
+    return f"A patch depends on up to {rows} x {columns} of the {height} x {width} pixels, around its box"
+
+
+def local_figure(
+    model: Any, prediction: Any, images: Tensor, data: Any = None, top: int = 4, label: Tensor | None = None
+) -> Figure:
+    """Return what the predicted class of each image rests on: where its prototypes were seen, and what they are.
+
+    Args:
+        model: a prototype network's module.
+        prediction: what ``model.predict`` returned for B images, interventions included.
+        images: (B, 3, H, W) in [0, 1].
+        data: of the training, for the pictures of the sources; without it, or where its images are others, these are
+            left out.
+        top: prototypes of each image, by the size of their contribution.
+        label: (B,) true classes, where known.
+
+    Raises:
+        UnsupportedError: the model has no prototypes.
+    """
+    rows = local_explanation(model, prediction, top=top)
+    top = len(rows) // max(1, len(images))
+    wanted = {row.prototype for row in rows}
+    sources = {j: source for j, source in sources_of(model).items() if j in wanted}
+    pictures = _pictures(data, sources)
+    lines = 2 if pictures else 1
+    caption = _caption(model, bool(prediction.edited.any()), top)
+    height = 2.55 * lines * len(images) + 0.2 + 0.16 * (1 + caption.count("\n"))
+    figure = Figure(figsize=(2.1 * (1 + top) + 0.2, height), layout="constrained")
+    axes = figure.subplots(lines * len(images), 1 + top, squeeze=False)
+    known = list(pictures)
+    found = find_places(model, torch.stack([pictures[j] for j in known]), known) if known else []
+    places = dict(zip(known, found, strict=True))
+    for i, image in enumerate(images):
+        part = rows[i * top : (i + 1) * top]
+        edited = prediction.edited[i]
+        _show(axes[lines * i, 0], image, heading(prediction, i, label))
+        for column, row in enumerate(part):
+            axis = axes[lines * i, 1 + column]
+            star = "*" if bool(edited[row.prototype]) else ""
+            heat = prediction.units.maps[i, row.prototype]
+            _show(axis, _heated(image, heat, model), _sum(row, star))
+            axis.title.set_color(GREEN if row.contribution >= 0 else ORANGE)
+            center = patch_center(model, row.peak, heat.shape)
+            _frame(axis, Place(row.box, row.peak, center))
+            if lines == 2:
+                _source(axes[lines * i + 1, 1 + column], row, pictures, places)
+        if lines == 2:
+            _panel(axes[lines * i + 1, 0], prediction, i, part)
+    figure.supxlabel(caption, fontsize=8, color="#495057")
+    return figure
+
+
+def global_figure(
+    model: Any, data: Any, nearest: Iterable[NearestPatch], prototypes: Sequence[int], columns: int = 3
+) -> Figure:
+    """Return what prototypes are and what they respond to: source, nearest training and nearest test patches.
+
+    A patch of another class than the prototype's is framed in orange. The training image that is the source itself is
+    not shown again.
+
+    Args:
+        model: a prototype network's module.
+        data: of the training.
+        nearest: patches by prototype, split and rank; see `ibd.comparison.prototypes.nearest_patches`.
+        prototypes: which to show, a row for each.
+        columns: so many patches of each split.
+
+    Raises:
+        UnsupportedError: the model has no prototypes.
+    """
+    network, sources = model.network, sources_of(model)
+    pictures = _pictures(data, {j: sources[j] for j in prototypes if j in sources})
+    found = _by_split(nearest, prototypes, sources, columns)
+    splits = list(dict.fromkeys(split for split, _ in found))
+    cells: list[tuple[int, int, Tensor, int, str, bool]] = []  # row, column, picture, prototype, text, other class
+    for line, j in enumerate(prototypes):
+        if j in pictures:
+            cells.append((line, 0, pictures[j], j, shorten(sources[j].sample, 26), False))
+        for s, split in enumerate(splits):
+            for rank, patch in enumerate(found.get((split, j), [])):
+                other = patch.class_name != patch.owner
+                text = f"{patch.similarity:.2f}" + (f"  {shorten(patch.class_name, 18)}" if other else "")
+                picture = data.dataset(split)[patch.index].image
+                cells.append((line, 1 + s * columns + rank, picture, j, text, other))
+    width = 1 + columns * len(splits)
+    figure = Figure(figsize=(1.5 * width + 1.3, 1.62 * len(prototypes) + 0.9), layout="constrained")
+    axes = figure.subplots(len(prototypes), width, squeeze=False)
+    places = find_places(model, torch.stack([c[2] for c in cells]), [c[3] for c in cells]) if cells else []
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for (line, column, picture, _, text, other), place in zip(cells, places, strict=True):
+        axis = axes[line, column]
+        axis.imshow(_pixels(picture), interpolation="nearest")
+        _frame(axis, place)
+        axis.set_xlabel(text, fontsize=7, color=ORANGE if other else "#495057", labelpad=2)
+        axis.spines[:].set(visible=True, color=ORANGE if other else GREY, linewidth=3 if other else 0.6)
+    for line, j in enumerate(prototypes):
+        pruned = "" if bool(network.mask[j]) else "\n(pruned)"
+        owner = "\n".join(textwrap.wrap(shorten(network.class_names[int(network.classes[j])], 28), 15))
+        label = f"{network.unit_names[j]}\n{owner}{pruned}"
+        axes[line, 0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
+    axes[0, 0].set_title("source", fontsize=9)
+    for s, split in enumerate(splits):
+        for rank in range(columns):
+            axes[0, 1 + s * columns + rank].set_title(f"{split} {rank + 1}", fontsize=9)
+    note = f"Below each patch its similarity; orange: of another class than the prototype. {field_note(model)}."
+    figure.supxlabel("\n".join(textwrap.wrap(note, 18 * width)), fontsize=8, color="#495057")
+    return figure
+
+
+def _by_split(
+    nearest: Iterable[NearestPatch], prototypes: Sequence[int], sources: Mapping[int, Any], columns: int
+) -> dict[tuple[str, int], list[NearestPatch]]:
+    """Return (split, prototype) -> its first patches by rank, but for the source itself."""
+    found: dict[tuple[str, int], list[NearestPatch]] = {}
+    for patch in sorted(nearest, key=lambda patch: patch.rank):
+        source = sources.get(patch.prototype)
+        itself = source is not None and patch.split == "train" and patch.index == source.index
+        chosen = found.setdefault((patch.split, patch.prototype), [])
+        if patch.prototype in prototypes and not itself and len(chosen) < columns:
+            chosen.append(patch)
+    return dict(sorted(found.items(), key=lambda item: ("train", "val", "test").index(item[0][0])))
+
+
+def _pictures(data: Any, sources: Mapping[int, Any]) -> dict[int, Tensor]:
+    """Return prototype -> the image of its source, where the data still has it under that name."""
+    if data is None or not sources:
+        return {}
+    dataset = data.dataset("train")
+    pictures = {}
+    for j, source in sources.items():
+        if 0 <= source.index < len(dataset) and dataset.sample_id(source.index).endswith(source.sample):
+            with contextlib.suppress(DataError):  # its file is gone
+                pictures[j] = dataset[source.index].image
+    return pictures
+
+
+def _sum(row: PrototypeRow, star: str) -> str:
+    return (
+        f"prototype {row.prototype}: {shorten(row.owner, 16)}\n"
+        f"{row.similarity:.2f}{star} x {row.weight:+.2f} = {row.contribution:+.2f}"
+    )
+
+
+def _source(axis: Axes, row: PrototypeRow, pictures: Mapping[int, Tensor], places: Mapping[int, Place]) -> None:
+    """Draw the training image that a prototype is a patch of, or say that there is none."""
+    if row.prototype in pictures:
+        _show(axis, pictures[row.prototype], f"looks like\n{shorten(row.source.sample, 26)}")
+        _frame(axis, places[row.prototype])
+        return
+    axis.set_axis_off()
+    name = "" if row.source is None else f"\n{shorten(row.source.sample, 24)}"
+    axis.text(0.5, 0.5, f"no picture{name}", ha="center", va="center", fontsize=8, color=GREY, transform=axis.transAxes)
+
+
+def _panel(axis: Axes, prediction: Any, index: int, shown: Sequence[PrototypeRow]) -> None:
+    """Write how the shown contributions add up to the logit, and what else the image could be."""
+    label, logit = int(prediction.labels[index]), prediction.logits[index]
+    part = sum(row.contribution for row in shown)
+    ranking = logit.argsort(descending=True)[:3].tolist()
+    names = prediction.network.class_names
+    lines = [
+        f"{len(shown)} shown     {part:+7.2f}",
+        f"all others  {float(logit[label]) - part:+7.2f}",
+        f"= logit     {float(logit[label]):+7.2f}",
+        "",
+        *(f"{100 * float(prediction.probabilities[index, c]):5.1f} % {shorten(names[c], 14)}" for c in ranking),
+    ]
+    axis.set_axis_off()
+    axis.text(0.0, 0.5, "\n".join(lines), family="monospace", fontsize=8, va="center", transform=axis.transAxes)
+
+
+def _caption(model: Any, edited: bool, top: int) -> str:
+    parts = ["Similarity x weight = contribution to the logit: green for the class, orange against it"]
+    parts += ["cross: the most similar patch; red: how similar, between the map's least and most"]
+    parts += ["* similarity multiplied by hand"] if edited else []
+    return "\n".join(textwrap.wrap(f"{'; '.join(parts)}. {field_note(model)}.", 30 * (1 + top)))
+
+
+def _pixels(image: Any) -> Any:
+    """Return a (3, H, W) image as matplotlib wants it."""
+    return image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy() if isinstance(image, Tensor) else image
+
+
+def _show(axis: Axes, image: Any, title: str) -> None:
+    axis.imshow(_pixels(image), interpolation="nearest")
+    axis.set_title(title, fontsize=8)
+    axis.set_axis_off()
+
+
+def _heated(image: Tensor, heat: Tensor, model: Any) -> Any:
+    """Return the image with a similarity map on it, from its least similar place (grey) to its most similar (red)."""
+    heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
+    spread = heat.max() - heat.min()
+    return overlay(image, (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat), scale=1.0)
+
+
+def _frame(axis: Axes, place: Place) -> None:
+    """Draw a box and a cross where the most similar patch is centred, to be seen on any image."""
+    top, left, bottom, right = place.box
+    outlined: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=3, foreground="black")]
+    rectangle = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=YELLOW, lw=1.6)
+    rectangle.set_path_effects(outlined)
+    axis.add_patch(rectangle)
+    y, x = place.center
+    axis.plot(x - 0.5, y - 0.5, "+", color=YELLOW, markersize=7, mew=1.4, path_effects=outlined)

@@ -1,0 +1,314 @@
+"""Explanations of prototype networks as data: which prototypes carried a class, by how much, and where.
+
+Works on any model with ``predict`` and a ``network`` with a linear head on prototypes (``ibd.models.protopnet`` has
+both); nothing is drawn here.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
+from ibd.explain.boxes import Box, as_box, relative_boxes
+from ibd.types import Batch
+
+
+@dataclass(frozen=True)
+class PrototypeRow:
+    """What one prototype adds to one class of one image.
+
+    Attributes:
+        image: what names the image.
+        class_name: the class that is explained.
+        prototype: index of the prototype.
+        owner: the class that the prototype belongs to.
+        similarity: of the most similar patch of the image, with what a person has set.
+        weight: of the prototype to the class.
+        contribution: similarity times weight; over all prototypes these add up to the logit.
+        box: (top, left, bottom, right) in pixels around the most similar place, the last two exclusive.
+        peak: row and column of the most similar patch in the feature map.
+        source: the training patch that the prototype is, with ``sample``, ``index``, ``row`` and ``column``; None if it
+            is none.
+    """
+
+    image: str
+    class_name: str
+    prototype: int
+    owner: str
+    similarity: float
+    weight: float
+    contribution: float
+    box: Box
+    peak: tuple[int, int]
+    source: Any = None
+
+
+@dataclass(frozen=True)
+class NearestPatch:
+    """A patch that is among the most similar of a split to a prototype.
+
+    Attributes:
+        prototype: index of the prototype.
+        owner: the class that the prototype belongs to.
+        split: which images.
+        rank: 0 for the nearest.
+        distance: of the patch from the prototype.
+        similarity: of the two.
+        sample: what names the image.
+        index: of the image in its split.
+        row: of the patch in the feature map.
+        column: of it.
+        class_name: of the image.
+    """
+
+    prototype: int
+    owner: str
+    split: str
+    rank: int
+    distance: float
+    similarity: float
+    sample: str
+    index: int
+    row: int
+    column: int
+    class_name: str
+
+
+def require_prototypes(model: Any) -> None:
+    """Check that a model rests on prototypes.
+
+    Raises:
+        UnsupportedError: it does not.
+    """
+    kind = getattr(getattr(model, "network", None), "unit_kind", "unit")
+    if kind != "prototype":
+        raise UnsupportedError(f"a {type(model).__name__} has no prototypes (its units are {kind}s); a ProtoPNet has")
+
+
+def sources_of(model: Any) -> dict[int, Any]:
+    """Return prototype -> the training patch that it is; empty where the prototypes are no patches (yet, or now)."""
+    try:
+        return {source.prototype: source for source in model.sources()}
+    except CheckpointError:  # trained on since the projection
+        return {}
+
+
+def local_explanation(
+    model: Any,
+    images: Any,
+    classes: Sequence[str] | None = None,
+    top: int = 0,
+    share: float = 0.5,
+    names: Sequence[str] | None = None,
+) -> list[PrototypeRow]:
+    """Return what each prototype adds to a class of each image, the largest contributions first.
+
+    Args:
+        model: a prototype network's module.
+        images: what ``model.predict`` takes, or what it returned, interventions included.
+        classes: one class name for each image; by default the predicted ones.
+        top: so many prototypes of each image; 0 returns all, whose contributions add up to the logit.
+        share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        names: of the images.
+
+    Raises:
+        UnsupportedError: the model has no prototypes.
+        ConfigError: an unknown class, or not one for each image.
+    """
+    require_prototypes(model)
+    with torch.no_grad():
+        prediction = images if hasattr(images, "units") else model.predict(images)
+        network, maps = model.network, prediction.units.maps
+        label = _labels(prediction, classes)
+        weight = network.weight()[label]  # (B, P)
+        scores = prediction.units.scores.to(weight.dtype)
+        contribution = scores * weight
+        order = contribution.abs().argsort(dim=1, descending=True, stable=True)[:, : top or None]
+        place = torch.arange(len(order), device=order.device).unsqueeze(1)
+        shown = maps[place, order]  # (B, top, h, w)
+        boxes, peaks, _ = _places(model, shown.flatten(0, 1), share)
+        owners, sources = network.classes.tolist(), sources_of(model)
+    titles = prediction.titles if names is None else names
+    values = torch.stack([each[place, order] for each in (scores, weight, contribution)], 2).tolist()
+    names_of = network.class_names
+    rows = []
+    for image, units in enumerate(order.tolist()):
+        for rank, unit in enumerate(units):
+            similarity, to_class, added = values[image][rank]
+            rows.append(
+                PrototypeRow(
+                    image=titles[image],
+                    class_name=names_of[int(label[image])],
+                    prototype=unit,
+                    owner=names_of[owners[unit]],
+                    similarity=similarity,
+                    weight=to_class,
+                    contribution=added,
+                    box=as_box(boxes[image * len(units) + rank]),
+                    peak=peaks[image * len(units) + rank],
+                    source=sources.get(unit),
+                )
+            )
+    return rows
+
+
+def local_explanations(
+    model: Any,
+    batches: Iterable[Batch],
+    top: int = 10,
+    share: float = 0.5,
+    dataset: Any = None,
+) -> Iterator[list[PrototypeRow]]:
+    """Yield `local_explanation` of the predicted classes, batch by batch: memory does not grow with the images.
+
+    Args:
+        model: a prototype network's module.
+        batches: such as ``data.loader("test")``; padding is left out.
+        top: prototypes of each image; 0 returns all.
+        share: of a similarity map's range.
+        dataset: names the images by its ``sample_id``; without it they are called ``image 17``.
+
+    Raises:
+        UnsupportedError: the model has no prototypes.
+    """
+    require_prototypes(model)
+    for batch in tqdm(batches, desc="explaining images", leave=False, delay=2, disable=None):
+        kept = batch.select(batch.index >= 0)
+        if len(kept):
+            index = kept.index.tolist()
+            names = [f"image {i}" if dataset is None else str(dataset.sample_id(i)) for i in index]
+            yield local_explanation(model, kept.image, top=top, share=share, names=names)
+
+
+_NESTED: Mapping[str, tuple[str, ...]] = {
+    "box": ("top", "left", "bottom", "right"),
+    "peak": ("row", "column"),
+    "source": ("source", "source_row", "source_column"),
+}
+
+
+def to_csv(rows: Iterable[PrototypeRow], path: str | Path) -> int:
+    """Write rows as a table with a head, one after the other; return how many.
+
+    Args:
+        rows: also from a generator: ``itertools.chain.from_iterable(local_explanations(...))``.
+        path: of the file.
+    """
+    head = [column for each in fields(PrototypeRow) for column in _NESTED.get(each.name, (each.name,))]
+    count = 0
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        for row in rows:
+            origin = ("", "", "") if row.source is None else (row.source.sample, row.source.row, row.source.column)
+            numbers = [f"{value:.6g}" for value in (row.similarity, row.weight, row.contribution)]
+            names = [row.image, row.class_name, row.prototype, row.owner]
+            writer.writerow([*names, *numbers, *row.box, *row.peak, *origin])
+            count += 1
+    return count
+
+
+class Place(NamedTuple):
+    """Where in an image a prototype was found."""
+
+    box: Box
+    """Around the peak."""
+    peak: tuple[int, int]
+    """Row and column of the most similar patch in the feature map."""
+    center: tuple[float, float]
+    """(y, x) of the middle of that patch in pixels, where pixel i spans i .. i + 1."""
+
+
+@torch.no_grad()
+def find_places(
+    model: Any, images: Tensor, prototypes: Sequence[int], share: float = 0.5, batch_size: int = 32
+) -> list[Place]:
+    """Return where one prototype is in each image, by that image's own similarity map, which is computed now.
+
+    Args:
+        model: a prototype network's module.
+        images: (N, 3, H, W) in [0, 1].
+        prototypes: N indices, one for each image.
+        share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        batch_size: images to compute at a time.
+    """
+    found: list[Place] = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        maps = model.predict(images[part]).units.maps
+        unit = torch.tensor(list(prototypes[part]), device=maps.device)
+        boxes, peaks, centers = _places(model, maps[torch.arange(len(unit), device=maps.device), unit], share)
+        found += [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
+    return found
+
+
+def _places(model: Any, maps: Tensor, share: float) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
+    """Return box, peak and its centre of each of (N, h, w) maps."""
+    size, field = model.spec.image_size, patch_field(model)
+    peaks = [divmod(place, maps.shape[2]) for place in maps.flatten(1).argmax(1).tolist()]
+    centers = [patch_center(model, peak, maps.shape[1:]) for peak in peaks]
+    return relative_boxes(maps, size, share, field, torch.tensor(centers).view(-1, 2)), peaks, centers
+
+
+_FIELDS: WeakKeyDictionary[Any, ReceptiveField | None] = WeakKeyDictionary()
+
+
+def patch_field(model: Any) -> ReceptiveField | None:
+    """Return what each patch that is compared with prototypes sees of the image; None where that cannot be told.
+
+    Args:
+        model: a prototype network's module.
+    """
+    network, size = model.network, model.spec.image_size
+    if network not in _FIELDS:
+        try:
+            field = receptive_field(nn.Sequential(network.backbone, network.add_on), size)
+        except UnsupportedError:
+            _FIELDS[network] = None
+        else:
+            more = network.extent - 1
+            _FIELDS[network] = replace(
+                field,
+                size=tuple(a + more * b for a, b in zip(field.size, field.stride, strict=True)),
+                offset=tuple(a + more / 2 * b for a, b in zip(field.offset, field.stride, strict=True)),
+                grid=tuple(cells - more for cells in field.grid),
+            )
+    return _FIELDS[network]
+
+
+def patch_center(model: Any, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:
+    """Return the (y, x) in pixels of the middle of a patch, in the image also where its receptive field is at the edge.
+
+    Args:
+        model: a prototype network's module.
+        peak: row and column of the patch.
+        grid: how many patches there are along both sides.
+    """
+    field, size = patch_field(model), model.spec.image_size
+    middle = [(place + 0.5) * s / g for place, s, g in zip(peak, size, grid, strict=True)]
+    y, x = middle if field is None else field.center(*peak)
+    return min(max(y, 0.5), size[0] - 0.5), min(max(x, 0.5), size[1] - 0.5)
+
+
+def _labels(prediction: Any, classes: Sequence[str] | None) -> Tensor:
+    """Return the (B,) classes to explain."""
+    if classes is None:
+        labels: Tensor = prediction.labels
+        return labels
+    known = prediction.network.class_names
+    if len(classes) != len(prediction):
+        raise ConfigError(f"{len(classes)} classes given for {len(prediction)} images: one for each is needed")
+    for name in classes:
+        if name not in known:
+            raise ConfigError(f"unknown class '{name}'.{did_you_mean(name, known)}")
+    return torch.tensor([known.index(name) for name in classes], device=prediction.logits.device)
