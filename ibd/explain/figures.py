@@ -39,6 +39,10 @@ class Predicted(Protocol):
         """Predicted classes, (B,)."""
 
     @property
+    def abstains(self) -> Tensor:
+        """For which images there is no prediction, (B,) bool."""
+
+    @property
     def unit_values(self) -> Tensor:
         """Readable unit values, (B, U)."""
 
@@ -114,6 +118,8 @@ def _caption(prediction: Predicted, compared: bool) -> str:
 def _title(prediction: Predicted, row: int, label: Tensor | None) -> str:
     names, best = prediction.network.class_names, int(prediction.labels[row])
     text = f"{shorten(names[best], 20)} {100 * float(prediction.probabilities[row, best]):.0f} %"
+    if bool(prediction.abstains[row]):
+        text, best = "abstains", -1
     if label is None:
         return text
     true = int(label[row])
