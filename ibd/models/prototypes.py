@@ -93,7 +93,7 @@ class LinearPrototypes(InterpretableNetwork):
 
     def detail(self, unit: int, class_index: int) -> str:
         """Return the weight to a class."""
-        return f"x {float(self.weight()[class_index, unit]):+.2f}"
+        return f"x {float(self.weight().detach()[class_index, unit]):+.2f}"
 
     def reweight(self, factors: Mapping[str | int, float]) -> None:
         """Multiply what prototypes count by factors, for good: saved with the model. 0 switches off, 1 restores.
