@@ -294,7 +294,10 @@ def test_each_phase_changes_its_groups_alone():
 
 def test_a_fixed_backbone_keeps_its_batch_statistics():
     rates = {"rates": {"add_on": 1.0, "head": 1.0}}
-    made, watch = module(pretrain={"epochs": 1, "rates": {"add_on": 1.0}}, train={"epochs": 1, "classifier_only": 0, **rates}), Watch()
+    made, watch = (
+        module(pretrain={"epochs": 1, "rates": {"add_on": 1.0}}, train={"epochs": 1, "classifier_only": 0, **rates}),
+        Watch(),
+    )
     assert not any(p.requires_grad for p in made.network.backbone.parameters())
     trainer(2, callbacks=[watch]).fit(made, datamodule=TensorData())
     assert "backbone" not in watch.changed(0) | watch.changed(1)
