@@ -134,11 +134,13 @@ class PIPNet(PhasedModule):
         return {**super().build_metrics(), "use": MetricCollection({"use": PrototypeUse()})}
 
     def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the inputs of each kind of metric."""
+        """Return the inputs of each kind of metric; an image without a prediction counts as an error."""
         network = self.network
+        abstains = network.abstains(output.logits)
+        wrong = (batch.label + 1) % len(network.class_names)
+        predicted = torch.where(abstains, wrong, output.logits.argmax(1))
         counts = network.present(output.units.scores) & (network.weight().detach() > 0).any(0)
-        use = (counts.sum(1), network.abstains(output.logits))
-        return {**super().metric_inputs(output, batch), "use": use}
+        return {"class": (predicted, batch.label), "use": (counts.sum(1), abstains)}
 
     def _log_metrics(self, split: str) -> None:
         if split != "train":

@@ -140,6 +140,15 @@ def test_without_any_evidence_it_abstains():
     torch.testing.assert_close(nothing.logits[0], torch.tensor([0.3, 0, 0]))
 
 
+def test_an_image_without_a_prediction_counts_as_an_error_whatever_its_class():
+    made = module().eval()
+    made.network.mask[:] = False
+    data = TensorData()
+    figures = trainer(1).test(made, datamodule=data, verbose=False)[0]
+    assert bool((data.splits["test"][1] == 0).any())
+    assert (figures["test/accuracy"], figures["test/abstention"], figures["test/local_size"]) == (0, 1, 0)
+
+
 def test_probabilities_are_those_that_are_trained():
     logits = torch.tensor([[0.0, 1, 3]])
     expected = torch.tensor([[1.0, 2, 10]]) / 13
