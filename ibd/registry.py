@@ -27,6 +27,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "baseline": "ibd.models.baseline.lightning:Baseline",
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
+        "pipnet": "ibd.models.pipnet.lightning:PIPNet",
     },
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
@@ -63,6 +64,8 @@ SETTINGS: dict[str, str] = {
     "push": "ibd.models.protopnet.phases:Push",
     "last_layer": "ibd.models.protopnet.phases:LastLayer",
     "prune": "ibd.models.protopnet.phases:Prune",
+    "pretrain": "ibd.models.pipnet.phases:Pretrain",
+    "train": "ibd.models.pipnet.phases:Train",
 }
 """The blocks of a configuration that have one class each."""
 

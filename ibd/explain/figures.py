@@ -39,6 +39,10 @@ class Predicted(Protocol):
         """Predicted classes, (B,)."""
 
     @property
+    def abstains(self) -> Tensor:
+        """For which images there is no prediction, (B,) bool."""
+
+    @property
     def unit_values(self) -> Tensor:
         """Readable unit values, (B, U)."""
 
@@ -115,6 +119,8 @@ def heading(prediction: Predicted, row: int, label: Tensor | None) -> str:
     """Return the predicted class of an image with its probability, and whether it is right."""
     names, best = prediction.network.class_names, int(prediction.labels[row])
     text = f"{shorten(names[best], 20)} {100 * float(prediction.probabilities[row, best]):.0f} %"
+    if bool(prediction.abstains[row]):
+        text, best = "abstains", -1
     if label is None:
         return text
     true = int(label[row])

@@ -90,6 +90,14 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         units = self.encode(image)
         return Output(self.decode(units), units)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the (B, C) class probabilities that (B, C) logits stand for."""
+        return logits.softmax(1)
+
+    def abstains(self, logits: Tensor) -> Tensor:
+        """Return for which images there is no prediction, (B,) bool: for none, unless a network knows of such."""
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+
     def unit_index(self, key: str | int) -> int:
         """Return the index of a unit given by name or index.
 

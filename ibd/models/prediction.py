@@ -34,12 +34,17 @@ class Prediction:
     @property
     def probabilities(self) -> Tensor:
         """Class probabilities, (B, C)."""
-        return self.logits.softmax(1)
+        return self.network.probabilities(self.logits)
 
     @property
     def labels(self) -> Tensor:
         """Index of the most probable class, (B,)."""
         return self.logits.argmax(1)
+
+    @property
+    def abstains(self) -> Tensor:
+        """For which images the network gives no prediction, (B,) bool; their label and class say nothing."""
+        return self.network.abstains(self.logits)
 
     @property
     def classes(self) -> list[str]:
@@ -126,6 +131,8 @@ class Prediction:
         best, probability = int(one.labels[0]), one.probabilities[0]
         ranked = one.logits[0].argsort(descending=True)[:classes].tolist()
         ranking = ", ".join(f"{self.network.class_names[c]} {100 * float(probability[c]):.1f} %" for c in ranked)
+        if bool(one.abstains[0]):
+            ranking = "abstains"
         part = one.contributions[0, :, best]
         shown = part.abs().argsort(descending=True)[: top or None].tolist()
         silent = one._cleared_siblings() & (part.abs() < 0.005)
@@ -174,8 +181,9 @@ class Prediction:
         if len(self) <= 4:
             return "\n\n".join(self.table(index) for index in range(len(self)))
         top = self.probabilities.max(1).values.tolist()
-        rows = zip(self.titles, self.classes, top, strict=True)
-        return "\n".join(f"{name}: {label} {100 * share:.1f} %" for name, label, share in rows)
+        said = [f"{label} {100 * share:.1f} %" for label, share in zip(self.classes, top, strict=True)]
+        said = ["abstains" if none else text for text, none in zip(said, self.abstains.tolist(), strict=True)]
+        return "\n".join(f"{name}: {text}" for name, text in zip(self.titles, said, strict=True))
 
     __repr__ = __str__
 

@@ -174,6 +174,26 @@ def test_the_number_of_loader_processes_changes_nothing(tmp_path):
     assert_same_run(*(fitted(*config, f"data.num_workers={n}", f"output=workers{n}") for n in (0, 2)))
 
 
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_the_phases_of_pipnet_go_on(after, tmp_path):
+    """Stopped between phases and within one; its views are drawn as they would have been."""
+    file = tmp_path / "pipnet.yaml"
+    file.write_text(
+        "name: pip\n"
+        "model:\n"
+        "  name: pipnet\n"
+        "  prototypes: 8\n"
+        "  backbone: {name: small_cnn, width: 4, depth: 3}\n"
+        "  pretrain: {epochs: 1}\n"
+        "  train: {epochs: 3, classifier_only: 1}\n"
+        "data: {name: toybirds, preset: tiny, batch_size: 16, augment: flip}\n"
+    )
+    whole = fitted(file, *SMALL, f"output={tmp_path / 'whole'}")
+    run = stopped_after(after, tmp_path, file, *SMALL)
+    assert ibd("fit", f"resume={run}").code == 0
+    assert_same_run(whole, run)
+
+
 def test_resumed_with_other_loader_processes(tmp_path):
     config = (*CONFIG, "data.augment=flip", "trainer.max_epochs=3")
     whole = fitted(*config)

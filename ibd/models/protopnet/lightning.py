@@ -14,16 +14,15 @@ from torch.nn import functional as F
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.distributed import world_size
 from ibd.errors import CheckpointError, check_range
 from ibd.models.base import evaluating
 from ibd.models.inputs import checked
-from ibd.models.lightning import InterpretableModule
+from ibd.models.phases import PhasedModule
 from ibd.models.protopnet.add_on import AddOn
 from ibd.models.protopnet.collapse import DeadPrototypes, diversity, duplicates
 from ibd.models.protopnet.losses import class_distances, cluster_loss, orthogonality_loss, separation_loss
 from ibd.models.protopnet.network import PrototypeNetwork
-from ibd.models.protopnet.phases import Joint, LastLayer, Prune, Push, Warm, rate
+from ibd.models.protopnet.phases import Joint, LastLayer, Prune, Push, Warm
 from ibd.models.protopnet.projection import project
 from ibd.models.protopnet.provenance import PRECISIONS, Source
 from ibd.models.protopnet.push import projection_distances, sources
@@ -32,7 +31,7 @@ from ibd.models.protopnet.similarity import Activation, Distance
 from ibd.types import Batch, DataSpec, Output
 
 
-class ProtoPNet(InterpretableModule):
+class ProtoPNet(PhasedModule):
     """A prototype network: the class from how alike patches of the image are to patches of training images.
 
     Args:
@@ -97,11 +96,7 @@ class ProtoPNet(InterpretableModule):
         self.cluster, self.separation, self.orthogonality = cluster, separation, orthogonality
         self.warm, self.joint, self.push = Warm(**(warm or {})), Joint(**(joint or {})), Push(**(push or {}))
         self.last_layer, self.prune = LastLayer(**(last_layer or {})), None if prune is None else Prune(**prune)
-        self.epochs = self.warm.epochs + self.joint.epochs
-        for group, module in self._groups().items():
-            if not any(phase.rates.get(group) for phase in (self.warm, self.joint) if phase.epochs):
-                for parameter in module:  # once and for all, before any process wraps the model
-                    parameter.requires_grad_(False)
+        self.begin_phases()
         self.dead = DeadPrototypes(len(spec.class_names), per_class)
         self.projection_figures: dict[str, float] = {}
         self.save_plain(
@@ -129,25 +124,12 @@ class ProtoPNet(InterpretableModule):
 
     # Phases
 
-    def _phase(self, epoch: int) -> tuple[Warm | Joint, int]:
-        """Return the phase of an epoch, and which epoch of it that is."""
-        if epoch < self.warm.epochs:
-            return self.warm, epoch
-        return self.joint, epoch - self.warm.epochs
+    def _phases(self) -> tuple[Warm, Joint]:
+        return self.warm, self.joint
 
     def _freezes_statistics(self) -> bool:
         """Return whether batch statistics stay as they are: the backbone is fixed, or prototypes are patches of it."""
-        if self._trainer is None or not self._trainer.training:
-            return False
-        fixed = not self._phase(self._trainer.current_epoch)[0].rates.get("backbone")
-        return fixed or bool(self.network.provenance.ever)
-
-    def train(self, mode: bool = True) -> ProtoPNet:
-        """Go to training or evaluation mode; a fixed backbone stays in evaluation mode."""
-        super().train(mode)
-        if mode and self._freezes_statistics():
-            self.network.backbone.eval()
-        return self
+        return super()._freezes_statistics() or (self.in_fit and bool(self.network.provenance.ever))
 
     def on_fit_start(self) -> None:
         """Write down in which precision the model computes, which projections and predictions must share."""
@@ -156,52 +138,10 @@ class ProtoPNet(InterpretableModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch: from here on the prototypes are no patches any more."""
+        super().on_train_epoch_start()
         phase, _ = self._phase(self.trainer.current_epoch)
-        self.train()
         if any(phase.rates.get(group) for group in ("backbone", "add_on", "prototypes")):
             self.network.provenance.valid.fill_(False)
-        # Several processes need a gradient for every parameter; the optimiser then leaves out what is fixed.
-        self.network.fixed_backbone = not phase.rates.get("backbone") and world_size() == 1
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rates, which depend on the step alone, so that a resumed run has those it would have had."""
-        phase, epoch = self._phase(self.trainer.current_epoch)
-        batches = int(self.trainer.num_training_batches)
-        factor = rate(self.optimizer_settings, epoch * batches + batch_idx, phase.epochs * batches, epoch)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = factor * self.optimizer_settings.lr * phase.rates.get(group["name"].partition("/")[0], 0.0)
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Leave out what this phase does not train, its momentum and weight decay included."""
-        phase, _ = self._phase(self.trainer.current_epoch)
-        for group in optimizer.param_groups:
-            if not phase.rates.get(group["name"].partition("/")[0]):
-                for parameter in group["params"]:
-                    parameter.grad = None
-
-    def configure_optimizers(self) -> Any:
-        """Return one optimiser over named groups; prototypes and last layer have no weight decay, as published."""
-        settings = self.optimizer_settings
-        groups: list[dict[str, Any]] = []
-        for name, parameters in self._groups().items():
-            trained = [p for p in parameters if p.requires_grad]
-            decays = name in ("backbone", "add_on")
-            decayed = [p for p in trained if decays and (settings.decay_all or p.ndim > 1)]
-            plain = [p for p in trained if not (decays and (settings.decay_all or p.ndim > 1))]
-            if decayed:
-                groups.append({"params": decayed, "name": f"{name}/decayed", "weight_decay": settings.weight_decay})
-            if plain:
-                groups.append({"params": plain, "name": name, "weight_decay": 0.0})
-        if settings.name == "sgd":
-            nesterov = settings.nesterov and settings.momentum > 0
-            return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=nesterov)
-        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-        return kind(groups, lr=0.0)
-
-    def log_rates(self) -> None:
-        """Log the learning rate of each group."""
-        rates = {g["name"].partition("/")[0]: g["lr"] for g in self.trainer.optimizers[0].param_groups}
-        self.log_dict({f"lr/{name}": value for name, value in rates.items()})
 
     # Losses and metrics
 

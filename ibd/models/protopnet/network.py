@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, check_range
-from ibd.models.base import InterpretableNetwork, Values, linear_contributions
 from ibd.models.protopnet.add_on import AddOn, build_add_on
 from ibd.models.protopnet.distance import all_distances, nearest_patches, patches_of
 from ibd.models.protopnet.provenance import Provenance
 from ibd.models.protopnet.similarity import Activation, Distance, activate, comparable, from_squared
+from ibd.models.prototypes import LinearPrototypes
 from ibd.types import DataSpec, Units
 
 
@@ -35,7 +34,7 @@ class Matches:
     maps: Tensor | None
 
 
-class PrototypeNetwork(InterpretableNetwork):
+class PrototypeNetwork(LinearPrototypes):
     """A unit is a prototype; its score is how alike the most alike patch of the image is.
 
     Args:
@@ -57,14 +56,8 @@ class PrototypeNetwork(InterpretableNetwork):
         provenance: which training patches the prototypes are.
     """
 
-    unit_kind = "prototype"
     value_title = "similarity"
     detail_title = "x weight, class of the prototype, its source (row, column)"
-    has_bias = False
-    fixed_backbone = False
-    """Set where training need not go back through the backbone."""
-    mask: Tensor
-    factor: Tensor
     classes: Tensor
 
     def __init__(
@@ -90,7 +83,7 @@ class PrototypeNetwork(InterpretableNetwork):
             )
         count = per_class * len(spec.class_names)
         groups = {name: list(range(c * per_class, (c + 1) * per_class)) for c, name in enumerate(spec.class_names)}
-        super().__init__(backbone, [f"prototype {j}" for j in range(count)], spec.class_names, groups)
+        super().__init__(backbone, count, spec.class_names, groups)
         self.per_class, self.dimension, self.extent, self.top_k = per_class, dimension, extent, top_k
         self.distance: Distance = distance
         self.activation: Activation = activation
@@ -99,8 +92,6 @@ class PrototypeNetwork(InterpretableNetwork):
         if distance == "cosine":  # directions of all signs, as those of features without a sigmoid
             nn.init.normal_(self.prototypes)
         self.head = nn.Linear(count, len(spec.class_names), bias=False)
-        self.register_buffer("mask", torch.ones(count, dtype=torch.bool))
-        self.register_buffer("factor", torch.ones(count))
         self.register_buffer("classes", torch.arange(count) // per_class)
         self.provenance = Provenance(count)
         with torch.no_grad():
@@ -117,9 +108,7 @@ class PrototypeNetwork(InterpretableNetwork):
 
     def features(self, image: Tensor) -> Tensor:
         """Return the (B, D, h, w) features that patches are cut from."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.training and self.fixed_backbone)):
-            maps = self.backbone(image)
-        return self.add_on(maps)  # type: ignore[no-any-return]
+        return self.add_on(self.backbone_maps(image))  # type: ignore[no-any-return]
 
     def match(self, features: Tensor, maps: bool = True, k: int | None = None) -> Matches:
         """Compare all patches of (B, D, h, w) features with all prototypes, in float32 or better.
@@ -160,62 +149,15 @@ class PrototypeNetwork(InterpretableNetwork):
         maps = scores.new_empty(*scores.shape, 0, 0) if matches.maps is None else matches.maps
         return Units(scores, maps, matches.distance[..., 0])
 
-    def weight(self) -> Tensor:
-        """Return the (C, P) last layer as it counts: without pruned prototypes, and with what a person has set.
-
-        In float32 or better, as all that follows from it: a sum of bfloat16 is no explanation.
-        """
-        weight = self.head.weight
-        return weight.to(torch.promote_types(weight.dtype, torch.float32)) * (self.mask * self.factor)
-
-    def decode(self, units: Units) -> Tensor:
-        """Turn similarities into (B, C) logits, in float32 also under autocast."""
-        with torch.autocast(units.scores.device.type, enabled=False):
-            weight = self.weight()
-            return units.scores.to(weight.dtype) @ weight.t()
-
-    def edit(self, units: Units, values: Values) -> Units:
-        """Multiply similarities: ``{"prototype 17": 0}`` switches a prototype off, 2 doubles what it counts."""
-        scores = units.scores.clone()
-        for index, value in self.resolve_values(values).items():
-            scores[:, index] = units.scores[:, index] * self.column(value, scores)
-        return Units(scores, units.maps, units.state)
-
-    @property
-    def edit_note(self) -> str:
-        """A prototype is edited by a factor."""
-        return "; a prototype's similarity is multiplied by what is given"
-
-    def contributions(self, units: Units) -> Tensor:
-        """Return similarity times weight, (B, P, C); they add up to the logits exactly."""
-        return linear_contributions(units.scores.to(self.weight().dtype), self.weight())
-
-    def bias(self) -> Tensor:
-        """Return zeros, (C,): there is no bias."""
-        return self.weight().new_zeros(len(self.class_names))
-
-    def readable(self, units: Units) -> Tensor:
-        """Return the similarities, (B, P)."""
-        return units.scores
-
     def detail(self, unit: int, class_index: int) -> str:
         """Return the weight to a class, and where the prototype is from."""
-        weight = float(self.weight()[class_index, unit])
-        text = f"x {weight:+.2f}  {self.class_names[int(self.classes[unit])]:<{max(map(len, self.class_names))}}"
+        width = max(map(len, self.class_names))
+        text = f"{super().detail(unit, class_index)}  {self.class_names[int(self.classes[unit])]:<{width}}"
         text += "" if bool(self.mask[unit]) else "  (pruned)"
         if bool(self.provenance.valid):
             row, column = self.provenance.position[unit].tolist()
             text += f"  {self.provenance.name_of(unit)} ({row}, {column})"
         return text
-
-    def reweight(self, factors: Mapping[str | int, float]) -> None:
-        """Multiply what prototypes count by factors, for good: saved with the model. 0 switches off, 1 restores.
-
-        Raises:
-            ConfigError: an unknown prototype, or a factor that is not finite.
-        """
-        for index, value in self.resolve_values(factors).items():
-            self.factor[index] = self.column(value, self.factor.unsqueeze(0))[0]
 
     def replace(self, prototype: str | int, image: Tensor, row: int, column: int, name: str = "") -> None:
         """Set a prototype to a patch of another image, for good.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ibd.errors import ConfigError, check_range, did_you_mean
-from ibd.models.optimizer import OptimizerSettings
+from ibd.errors import ConfigError, check_range
+from ibd.models.phases import check_phase, rate
 
 GROUPS = ("backbone", "add_on", "prototypes", "head")
 
@@ -27,7 +25,7 @@ class Warm:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        _check("model.warm", self.epochs, self.rates)
+        check_phase("model.warm", self.epochs, self.rates, GROUPS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Joint:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        _check("model.joint", self.epochs, self.rates)
+        check_phase("model.joint", self.epochs, self.rates, GROUPS)
 
 
 @dataclass(frozen=True)
@@ -119,33 +117,4 @@ class Prune:
             raise ConfigError(f"model.prune.threshold: {self.threshold} given, at most k = {self.k} is needed")
 
 
-def rate(settings: OptimizerSettings, step: int, steps: int, epoch: int) -> float:
-    """Return the factor of every learning rate at a step of a phase: the schedule.
-
-    Args:
-        settings: `schedule` is "constant", "cosine" or "onecycle" over the phase, or "step" by its epochs.
-        step: within the phase.
-        steps: of the phase.
-        epoch: within the phase.
-    """
-    if settings.schedule == "constant":
-        return 1.0
-    if settings.schedule == "step":
-        return float(settings.gamma ** (epoch // settings.step_epochs))
-    done = step / max(1, steps)
-    if settings.schedule == "cosine":
-        return (1 + math.cos(math.pi * done)) / 2
-    rise = settings.warmup
-    if done < rise:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * done / rise)) / 2
-    return (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
-
-
-def _check(key: str, epochs: int, rates: Mapping[str, float]) -> None:
-    check_range(f"{key}.epochs", epochs, least=0)
-    for name, value in rates.items():
-        if name not in GROUPS:
-            raise ConfigError(f"{key}.rates: there is no group '{name}'.{did_you_mean(name, GROUPS)}")
-        check_range(f"{key}.rates.{name}", value, least=0)
-    if epochs and not any(rates.values()):
-        raise ConfigError(f"{key}.rates: a rate for at least one of {', '.join(GROUPS)} is needed")
+__all__ = ["GROUPS", "Joint", "LastLayer", "Prune", "Push", "Warm", "rate"]
