@@ -9,6 +9,7 @@ from ibd.backbones.base import Backbone
 from ibd.data.base import ImageDataModule, ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.types import DataSpec, Sample, groups_of
 
@@ -57,6 +58,12 @@ def make_module(spec=SPEC, seed=0, **options):
     module.network.low.fill_(-3.0)
     module.network.high.fill_(2.0)
     return module.eval()
+
+
+def make_pipnet(spec=SPEC, seed=0, **options):
+    """Return a small `PIPNet` with seven prototypes."""
+    torch.manual_seed(seed)
+    return PIPNet(spec, SMALL, **{"prototypes": 7, **options})
 
 
 def random_concepts(count, spec=SPEC, seed=0, unknown=0.0):

@@ -90,7 +90,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         units = self.encode(image)
         return Output(self.decode(units), units)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def class_probabilities(self, logits: Tensor) -> Tensor:
         """Return the (B, C) class probabilities that (B, C) logits stand for."""
         return logits.softmax(1)
 

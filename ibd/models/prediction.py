@@ -34,7 +34,7 @@ class Prediction:
     @property
     def probabilities(self) -> Tensor:
         """Class probabilities, (B, C)."""
-        return self.network.probabilities(self.logits)
+        return self.network.class_probabilities(self.logits)
 
     @property
     def labels(self) -> Tensor:

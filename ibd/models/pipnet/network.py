@@ -83,7 +83,7 @@ class PIPNetwork(LinearPrototypes):
         """Return for which images no prototype that is present counts for any class, (B,) bool."""
         return (logits == self.bias().to(logits.dtype)).all(1)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def class_probabilities(self, logits: Tensor) -> Tensor:
         """Return (B, C) probabilities as they were trained: ``1 + o^2``, normalised; uniform without evidence."""
         return log_odds(logits).softmax(1)
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.errors import CheckpointError, check_range
+from ibd.errors import CheckpointError, DataError, check_range
 from ibd.models.base import evaluating
 from ibd.models.inputs import checked
 from ibd.models.phases import PhasedModule
@@ -130,6 +130,19 @@ class ProtoPNet(PhasedModule):
     def _freezes_statistics(self) -> bool:
         """Return whether batch statistics stay as they are: the backbone is fixed, or prototypes are patches of it."""
         return super()._freezes_statistics() or (self.in_fit and bool(self.network.provenance.ever))
+
+    def setup(self, stage: str) -> None:
+        """Check that every class has training images, whose patches its prototypes become.
+
+        Raises:
+            DataError: one has none.
+        """
+        data = self.trainer.datamodule if stage == "fit" else None  # type: ignore[attr-defined]
+        if data is not None:
+            counts = torch.bincount(data.dataset("train").labels, minlength=len(self.spec.class_names))
+            if bool((counts == 0).any()):
+                name = self.spec.class_names[int((counts == 0).nonzero()[0])]
+                raise DataError(f"class '{name}' has no training image, so its prototypes could not be patches of one")
 
     def on_fit_start(self) -> None:
         """Write down in which precision the model computes, which projections and predictions must share."""

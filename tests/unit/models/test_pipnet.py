@@ -1,25 +1,18 @@
-"""PIP-Net: its network, views, losses and training."""
+"""PIP-Net: its network, the two views, the losses."""
 
 import math
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
-from ibd import config as configuration
-from ibd import registry
-from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.errors import ConfigError
-from ibd.io import load_model
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.pipnet.losses import align_loss, class_loss, tanh_loss
 from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.pipnet.views import shifted, two_views, vary_colour
 from ibd.models.prediction import Prediction
-from ibd.training.callbacks import SeedEpochs
 from ibd.types import Batch
-from tests.command import ROOT, ibd
-from tests.model_makers import SMALL, SPEC, CountingBackbone, TensorData, random_concepts
+from tests.model_makers import SPEC, CountingBackbone, make_pipnet, random_concepts
 
 IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -33,11 +26,6 @@ def network(**options):
     return made.eval()
 
 
-def module(**options):
-    torch.manual_seed(0)
-    return PIPNet(SPEC, SMALL, **{"prototypes": 7, **options})
-
-
 def predict(made, images=IMAGES):
     with torch.no_grad():
         logits, units = made(images)
@@ -48,19 +36,6 @@ def batch(count=4, size=16, seed=0):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(count, 3, size, size, generator=generator)
     return Batch(images, torch.arange(count) % 3, random_concepts(count), torch.arange(count))
-
-
-def trainer(epochs, **options):
-    return pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        **options,
-    )
 
 
 # Network
@@ -140,19 +115,10 @@ def test_without_any_evidence_it_abstains():
     torch.testing.assert_close(nothing.logits[0], torch.tensor([0.3, 0, 0]))
 
 
-def test_an_image_without_a_prediction_counts_as_an_error_whatever_its_class():
-    made = module().eval()
-    made.network.mask[:] = False
-    data = TensorData()
-    figures = trainer(1).test(made, datamodule=data, verbose=False)[0]
-    assert bool((data.splits["test"][1] == 0).any())
-    assert (figures["test/accuracy"], figures["test/abstention"], figures["test/local_size"]) == (0, 1, 0)
-
-
 def test_probabilities_are_those_that_are_trained():
     logits = torch.tensor([[0.0, 1, 3]])
     expected = torch.tensor([[1.0, 2, 10]]) / 13
-    torch.testing.assert_close(network().probabilities(logits), expected)
+    torch.testing.assert_close(network().class_probabilities(logits), expected)
     assert class_loss(logits, torch.tensor([2])).item() == pytest.approx(-math.log(10 / 13))
 
 
@@ -164,12 +130,12 @@ def test_presence_is_in_float32_under_autocast():
 
 
 def test_a_finer_map_has_the_same_weights():
-    coarse, fine = module(), module(finer=2)
+    coarse, fine = make_pipnet(), make_pipnet(finer=2)
     assert predict(coarse.network).units.maps.shape[2:] == (2, 2)
     assert predict(fine.network).units.maps.shape[2:] == (8, 8)
     fine.load_state_dict(coarse.state_dict())
     with pytest.raises(ConfigError, match=r"model.finer: 4 given, but SmallCNN has 3 strided stages"):
-        module(finer=4)
+        make_pipnet(finer=4)
 
 
 def test_a_finer_map_of_a_residual_network():
@@ -259,185 +225,3 @@ def test_each_view_is_aligned_to_the_other_one_as_it_is():
         alone = moving.detach().clone().requires_grad_()
         (-torch.log((alone.softmax(1) * other.detach().softmax(1)).sum(1) + 1e-12).mean() / 2).backward()
         torch.testing.assert_close(moving.grad, alone.grad)
-
-
-def test_the_phases_weigh_the_losses():
-    made = module(pretrain={"epochs": 4, "align": 2.0}, train={"epochs": 5, "classifier_only": 2})
-    assert made.epochs == 9
-    weights = []
-    for epoch in range(9):
-        phase, within = made._phase(epoch)
-        weights.append((phase.weights(within), {name for name, rate in phase.rates.items() if rate}))
-    assert [w["align"] for w, _ in weights] == [0.5, 1.0, 1.5, 2.0, 0, 0, 5, 5, 5]
-    assert [w["tanh"] for w, _ in weights] == [5, 5, 5, 5, 0, 0, 2, 2, 2]
-    assert [w["class_loss"] for w, _ in weights] == [0, 0, 0, 0, 2, 2, 2, 2, 2]
-    everything = {"backbone", "add_on", "head"}
-    assert [g for _, g in weights] == [{"backbone", "add_on"}] * 4 + [{"head"}] * 2 + [everything] * 3
-
-
-# Training
-
-
-class Watch(pl.Callback):
-    """Keeps what each group was before every epoch, and at the end."""
-
-    def __init__(self):
-        self.states = []
-
-    def on_train_epoch_start(self, trainer, module):
-        self.states.append({name: value.clone() for name, value in module.network.state_dict().items()})
-
-    def on_train_end(self, trainer, module):
-        self.on_train_epoch_start(trainer, module)
-
-    def changed(self, epoch):
-        before, after = self.states[epoch], self.states[epoch + 1]
-        return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-
-
-def test_each_phase_changes_its_groups_alone():
-    made, watch = module(pretrain={"epochs": 1}, train={"epochs": 2, "classifier_only": 1}), Watch()
-    trainer(3, callbacks=[watch]).fit(made, datamodule=TensorData())
-    assert [watch.changed(e) for e in range(3)] == [{"backbone", "add_on"}, {"head"}, {"backbone", "add_on", "head"}]
-
-
-def test_what_a_phase_fixes_gathers_no_momentum():
-    made = module(pretrain={"epochs": 1}, train={"epochs": 2, "classifier_only": 1})
-    fit = trainer(3)
-    fit.fit(made, datamodule=TensorData())
-    steps = {
-        name: {int(fit.optimizers[0].state[p]["step"]) for p in parameters}
-        for name, parameters in made._groups().items()
-    }
-    assert steps == {"backbone": {6}, "add_on": {6}, "head": {6}}  # 3 batches in each of two epochs
-
-
-def test_a_fixed_backbone_keeps_its_batch_statistics():
-    learns = {"add_on": 1.0, "head": 1.0}
-    made = module(
-        pretrain={"epochs": 1, "rates": {"add_on": 1.0}},
-        train={"epochs": 1, "classifier_only": 0, "rates": learns},
-    )
-    watch = Watch()
-    assert not any(p.requires_grad for p in made.network.backbone.parameters())
-    trainer(2, callbacks=[watch]).fit(made, datamodule=TensorData())
-    assert "backbone" not in watch.changed(0) | watch.changed(1)
-
-
-def test_every_training_step_shrinks_the_connections_to_exact_zeros():
-    made = module(pretrain={"epochs": 0}, train={"epochs": 2, "classifier_only": 0}, sparsity=0.3)
-    made.optimizer_settings = type(made.optimizer_settings)(lr=1e-9, schedule="constant")
-    initial = made.network.head.weight.detach().clone()
-    trainer(2, limit_train_batches=1).fit(made, datamodule=TensorData())
-    torch.testing.assert_close(made.network.head.weight, (initial - 0.6).clamp(min=0), atol=1e-6, rtol=0)
-    trainer(2, limit_train_batches=2).fit(made, datamodule=TensorData())
-    assert torch.count_nonzero(made.network.head.weight) == 0
-    assert made.network.zeros() == 1
-
-
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
-def test_evaluating_changes_nothing(verb):
-    made, data = module(sparsity=0.1), TensorData()
-    before = {name: value.clone() for name, value in made.state_dict().items()}
-    if verb == "predict":
-        made.predict(IMAGES)
-    else:
-        getattr(trainer(1), verb)(made, datamodule=data, verbose=False)
-    after = made.state_dict()
-    assert before.keys() == after.keys()
-    different = [name for name in before if not torch.equal(before[name], after[name])]
-    assert not [name for name in different if name.startswith("network.")]
-    assert not different
-
-
-def test_validation_within_the_training_changes_nothing_either():
-    results = []
-    for limit in (0, 2):
-        made = module(pretrain={"epochs": 1}, train={"epochs": 2, "classifier_only": 1}, sparsity=0.05)
-        fit = trainer(3, limit_val_batches=limit, num_sanity_val_steps=0, callbacks=[SeedEpochs(0)])
-        fit.fit(made, datamodule=TensorData())
-        results.append(made.network.state_dict())
-    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
-
-
-def test_finishing_switches_off_what_no_training_image_shows():
-    made, data = module(), TensorData()
-    with torch.no_grad():
-        made.network.add_on.weight.zero_()
-        made.network.add_on.bias[:] = torch.tensor([0.0, 0, 0, 0, 0, 0, -9])
-    figures = made.finish(data)
-    assert made.network.mask.tolist() == [True] * 6 + [False]
-    assert figures == {"prototypes/present": 6, "prototypes/used": 6}
-    assert ("train", False) in data.asked
-    assert not made.network.weight()[:, 6].any()
-
-
-def test_what_is_logged():
-    made = module(pretrain={"epochs": 1}, train={"epochs": 1, "classifier_only": 0})
-    fit = trainer(2)
-    fit.fit(made, datamodule=TensorData())
-    figures = {name: float(value) for name, value in fit.callback_metrics.items()}
-    names = {"train/align", "train/tanh", "train/class_loss", "lr/head", "val/sparsity", "val/abstention"}
-    assert names | {"val/accuracy", "val/local_size", "train/local_size"} <= figures.keys()
-    assert 0 <= figures["val/local_size"] <= 7
-    assert made.monitor == ("val/accuracy", "max")
-
-
-def test_learns_and_is_the_same_when_loaded(tmp_path):
-    """Six classes at 32 px: far above chance, with zeros in the last layer."""
-    pl.seed_everything(0, verbose=False)
-    data = ToyBirds("tiny", batch_size=32)
-    made = PIPNet(
-        data.spec,
-        {"name": "small_cnn", "width": 8, "depth": 3},
-        prototypes=32,
-        shift=1,
-        pretrain={"epochs": 1, "rates": {"backbone": 1.0, "add_on": 1.0}},
-        train={"epochs": 7, "classifier_only": 1, "rates": {"backbone": 1.0, "add_on": 1.0, "head": 5.0}},
-        optimizer={"lr": 0.01},
-    )
-    trainer(8, callbacks=[SeedEpochs(0)]).fit(made, datamodule=data)
-    figures = trainer(1).test(made, datamodule=data, verbose=False)[0]
-    assert figures["test/accuracy"] > 0.5
-    assert figures["test/sparsity"] > 0.1
-    assert figures["test/local_size"] < 20
-    made.finish(data)
-    made.reweight({3: 0.5})
-    made.save(tmp_path / "model.ckpt")
-    loaded = load_model(tmp_path / "model.ckpt")
-    images = torch.rand(3, 3, 32, 32)
-    assert torch.equal(loaded.predict(images).logits, made.predict(images).logits)
-
-
-# Configuration
-
-
-def test_registered_and_described(tmp_path):
-    assert registry.resolve("models", "pipnet") is PIPNet
-    file = ROOT / "configs" / "toybirds" / "pipnet.yaml"
-    config = configuration.load_config(file, "model.sparsity=0.01", "model.train.tanh=1.5")
-    assert config.model.train.align == 5.0
-    configuration.save_config(config, tmp_path / "again.yaml")
-    assert configuration.load_config(tmp_path / "again.yaml") == config
-    answer = ibd("config", file)
-    assert answer.code == 0
-    assert "classifier_only: 3" in answer.out
-    assert "sparsity: 0.001" in answer.out
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"sparsity": -1}, "model.sparsity: -1 given, at least 0"),
-        ({"colour": 1.5}, "model.colour: 1.5 given, from 0 to 1"),
-        ({"prototypes": 0}, "model.prototypes: 0 given, at least 1"),
-        ({"pretrain": {"rates": {"head": 1.0}}}, "there is no group 'head'"),
-        ({"pretrain": {"rates": {}}}, "model.pretrain.rates: a rate for at least one of backbone, add_on"),
-        ({"train": {"rates": {"backbone": 1.0}}}, "a rate for the 'head' is needed"),
-        ({"train": {"epochs": 2, "classifier_only": 3}}, "3 given, but the phase has 2 epochs"),
-        ({"prototypes": None, "pretrain": {"rates": {"add_on": 1.0}}}, "a rate for the backbone is needed where"),
-    ],
-)
-def test_mistakes(options, message):
-    with pytest.raises(ConfigError, match=message):
-        module(**options)
