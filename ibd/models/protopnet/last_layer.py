@@ -134,7 +134,8 @@ def _dual(p: Tensor, slope: Tensor, start: Tensor, shrink: Tensor, ridge: float)
     """
     best = _soften(start + slope / ridge, shrink / ridge)
     conjugate = (slope * best - shrink * best.abs() - ridge / 2 * (best - start).square()).sum()
-    return torch.special.entr(p).sum(1).mean() - conjugate
+    entropy: Tensor = torch.special.entr(p).sum(1).mean()
+    return entropy - conjugate
 
 
 def _bregman(one: Tensor, other: Tensor, p: Tensor) -> float:
