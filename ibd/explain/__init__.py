@@ -1,6 +1,19 @@
 """Explanations and the pictures of them. Works on any network through its outputs; imports no model."""
 
+from ibd.explain.boxes import percentile_box, relative_box
 from ibd.explain.figures import prediction_figure
+from ibd.explain.prototype_figures import global_figure, local_figure
+from ibd.explain.prototypes import local_explanation, local_explanations, to_csv
 from ibd.explain.render import overlay
 
-__all__ = ["overlay", "prediction_figure"]
+__all__ = [
+    "global_figure",
+    "local_explanation",
+    "local_explanations",
+    "local_figure",
+    "overlay",
+    "percentile_box",
+    "prediction_figure",
+    "relative_box",
+    "to_csv",
+]

@@ -169,6 +169,7 @@ def test_prototypes_stay_patches_in_every_precision(precision, distance, tmp_pat
     options = {"distance": distance, "warm": {"epochs": 0}, "joint": {"epochs": 1}, "prune": {}}
     module, data = fitted(precision=precision, **options)
     assert module.network.provenance.valid
+    assert int(module.network.provenance.precision) == (precision == "bf16-mixed")  # what validation computed in
     module.eval()
     assert_patches(module, data)
     module.save(tmp_path / "model.ckpt")

@@ -42,8 +42,6 @@ def similarities(kind, count=80, seed=0, dtype=torch.float32):
         ("linear", 1e-3, 1e-2),
         ("log", 0.0, 1e-2),
         ("of both signs", 1e-2, 1e-3),
-        pytest.param("log", 1e-4, 1e-3, marks=pytest.mark.slow),
-        pytest.param("linear", 1e-4, 1e-3, marks=pytest.mark.slow),
     ],
 )
 def test_reaches_the_optimum(kind, l1, ridge):
