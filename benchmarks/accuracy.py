@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ibd.comparison.intervention import intervention_curve
+from ibd.comparison.prototypes import evaluate_prototypes
 from ibd.training.runner import evaluate, fit
 
 MODELS: dict[str, tuple[str, list[str]]] = {
@@ -60,6 +61,8 @@ def measure(prefix: str, model: str, seed: int, overrides: list[str], output: Pa
         curve.figure().savefig(output / f"curve_{model}_{seed}.png", dpi=130)
         curve.save_csv(output / f"curve_{model}_{seed}.csv")
         result["curve"] = {policy: curve.mean(policy).tolist() for policy in POLICIES}
+    if model in ON_BASELINE:
+        result["prototypes"] = evaluate_prototypes(run)
     done.write_text(json.dumps(result, indent=1))
     return result
 
@@ -81,6 +84,10 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         corrected = spread([r["curve"]["random"][-1] for r in runs]) if model in CONCEPTS else ""
         cost = " | ".join(f"{statistics.fmean(r[key] for r in runs) / 60:.1f}" for key in ("wall_s", "cpu_s"))
         lines.append(f"| {model} | {spread([r['test/accuracy'] for r in runs])} | {concept} | {corrected} | {cost} |")
+    for model in set(results) & set(ON_BASELINE):
+        runs = results[model]
+        shown = {name: spread([r["prototypes"][name] for r in runs], 1, 3) for name in runs[0]["prototypes"]}
+        lines += ["", f"{model}: {', '.join(f'{name} {value}' for name, value in shown.items())}"]
     for model, runs in results.items():
         if model not in CONCEPTS:
             continue

@@ -51,7 +51,7 @@ class ProtoPNet(PhasedModule):
         joint: the epochs in which everything but the last layer learns.
         push: when prototypes are projected on training patches.
         last_layer: how the last layer is fitted after each projection.
-        prune: which prototypes are switched off at the end; null keeps all.
+        prune: which prototypes are switched off after each projection, until they are trained again; null keeps all.
         optimizer: see `ibd.models.optimizer.OptimizerSettings`.
     """
 
@@ -155,6 +155,7 @@ class ProtoPNet(PhasedModule):
         phase, _ = self._phase(self.trainer.current_epoch)
         if any(phase.rates.get(group) for group in ("backbone", "add_on", "prototypes")):
             self.network.provenance.valid.fill_(False)
+            self.network.mask.fill_(True)
 
     # Losses and metrics
 
@@ -221,10 +222,10 @@ class ProtoPNet(PhasedModule):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         with torch.inference_mode(mode=False), torch.no_grad():
-            self.projection_figures = self._project(data, last)
+            self.projection_figures = self._project(data)
 
-    def _project(self, data: ImageDataModule, last: bool) -> dict[str, float]:
-        return project(self.network, data, self.push.distinct, self.last_layer, self.prune if last else None)
+    def _project(self, data: ImageDataModule) -> dict[str, float]:
+        return project(self.network, data, self.push.distinct, self.last_layer, self.prune)
 
     def _log_metrics(self, split: str) -> None:
         if split == "val":
@@ -244,7 +245,7 @@ class ProtoPNet(PhasedModule):
         if bool(self.network.provenance.valid):
             return {}
         self.use_fast_layout()
-        return self._project(data, last=True)
+        return self._project(data)
 
     # Use
 

@@ -99,7 +99,7 @@ class LastLayer:
 
 @dataclass(frozen=True)
 class Prune:
-    """Which prototypes are switched off at the end: those whose nearest training patches are of other classes.
+    """Which prototypes are switched off after a projection: those whose nearest training patches are of other classes.
 
     Args:
         k: how many nearest patches are looked at, one of each image.

@@ -1,4 +1,4 @@
-"""Projection with what follows it: the last layer, and at the end of a training pruning and the last layer again."""
+"""Projection with what follows it: pruning, and the last layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ibd.models.protopnet.scan import chunks
 def project(
     network: PrototypeNetwork, data: ImageDataModule, distinct: bool, last_layer: LastLayer, prune: Prune | None
 ) -> dict[str, float]:
-    """Project the prototypes and fit the last layer; prune and fit it again where that is asked for.
+    """Project the prototypes, prune them where that is asked for, and fit the last layer to those that are left.
 
     Every process must call this, and all end with the same network.
 
@@ -32,12 +32,11 @@ def project(
     network.mask.fill_(True)
     report = push(network, data, distinct, int(network.provenance.precision))
     scores, labels = read_similarities(network, data)
-    solved = solve_last_layer(network, scores, labels, last_layer)
     if prune is not None:
         kept = kept_prototypes(network, data, prune.k, prune.threshold)
         empty = ~kept.view(-1, network.per_class).any(1)  # a class without any prototype could never be predicted
         network.mask.copy_(kept | empty.repeat_interleave(network.per_class))
-        solved = solve_last_layer(network, scores, labels, last_layer)
+    solved = solve_last_layer(network, scores, labels, last_layer)
     return {
         "push/moved_mean": float(report.moved.mean()),
         "push/moved_max": float(report.moved.max()),
