@@ -17,6 +17,9 @@ _PUBLIC = {
     "intervention_curve": "ibd.comparison.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
+    "ProtoPNet": "ibd.models.protopnet.lightning",
+    "PIPNet": "ibd.models.pipnet.lightning",
+    "evaluate_prototypes": "ibd.comparison.prototypes",
     "IbdError": "ibd.errors",
 }
 _ROOMS = ("data", "explain", "metrics")
