@@ -26,8 +26,6 @@ from ibd.types import Batch, stack_samples
 
 CHUNK = 32
 """Images that are computed together."""
-_RERANKED = 2
-"""Candidates of each prototype and image that are compared by their exact distances."""
 
 
 class Candidates(NamedTuple):
@@ -91,9 +89,10 @@ def find_nearest(
         patches, _ = patches_of(features, (network.extent, network.extent))
         compare = _own_class if own_class else _one_of_each
         found = compare(network, patches, batch, k)
-        vectors = _merged_vectors(best, found, vectors, patches, batch, k)
-        best = best.beside(found)
-        best = best.take(best.order(k))
+        both = best.beside(found)
+        order = both.order(k)
+        best = both.take(order)
+        vectors = _updated_vectors(vectors, order, best, patches, batch)
     return _over_processes(best, vectors, k)
 
 
@@ -124,31 +123,28 @@ def _own_class(network: PrototypeNetwork, patches: Tensor, batch: Batch, k: int)
 def _one_of_each(network: PrototypeNetwork, patches: Tensor, batch: Batch, k: int) -> Candidates:
     """Return the nearest patch of each image to each prototype, (P, B)."""
     nearest = nearest_patches(
-        comparable(patches, network.distance, 2),
-        comparable(network.prototypes, network.distance, 1),
-        min(_RERANKED, patches.shape[1]),
+        comparable(patches, network.distance, 2), comparable(network.prototypes, network.distance, 1)
     )
-    distance = from_squared(nearest.distance, network.distance)
-    tied = distance == distance[..., :1]  # of equal ones the first position
-    position = nearest.position.masked_fill(~tied, patches.shape[1]).amin(2)
-    rows = distance[..., 0].t().contiguous()
-    same = (batch.index.expand(len(rows), -1), position.t().contiguous(), batch.label.expand(len(rows), -1))
-    return Candidates(rows, *same)
+    distance, position = from_squared(nearest.distance, network.distance)[..., 0].t(), nearest.position[..., 0].t()
+    place = batch.index.expand(len(position), -1), position.contiguous(), batch.label.expand(len(position), -1)
+    return Candidates(distance.contiguous(), *place)
 
 
-def _merged_vectors(
-    best: Candidates, found: Candidates, vectors: Tensor, patches: Tensor, batch: Batch, k: int
-) -> Tensor:
-    """Return the (P, k, D) vectors of the k best of both: the old ones, or patches of this chunk."""
-    both = best.beside(found)
-    order = both.order(k)
-    new = (order >= k) & both.distance.gather(1, order).isfinite()
+def _updated_vectors(vectors: Tensor, order: Tensor, best: Candidates, patches: Tensor, batch: Batch) -> Tensor:
+    """Return the (P, k, D) vectors of the best candidates: old ones, or patches of this chunk.
+
+    Args:
+        vectors: (P, k, D) of the best before this chunk.
+        order: (P, k) where the best were: from k on, among those of this chunk.
+        best: they themselves.
+        patches: (B, L, D) of this chunk.
+        batch: this chunk, a range of images.
+    """
+    k = vectors.shape[1]
     kept = vectors.gather(1, order.clamp(max=k - 1).unsqueeze(2).expand(-1, -1, vectors.shape[2]))
-    if not bool(new.any()):
-        return kept
-    first = int(batch.index[0])  # a chunk is a range of images
-    chosen = both.take(order)
-    kept[new] = patches[chosen.image[new] - first, chosen.position[new]].to(kept.dtype)
+    new = (order >= k) & best.distance.isfinite()
+    if bool(new.any()):
+        kept[new] = patches[best.image[new] - int(batch.index[0]), best.position[new]].to(kept.dtype)
     return kept
 
 
