@@ -37,7 +37,7 @@ def figure_of(run: str, model: Any, prediction: Any, images: Tensor) -> Figure:
         prediction: of the images.
         images: (B, 3, H, W) in [0, 1].
     """
-    if model.network.unit_kind != "prototype":
+    if not hasattr(model.network, "provenance"):  # prototypes that are no patches have maps alone to show
         return prediction_figure(prediction, images)
     data = None
     with contextlib.suppress(IbdError):

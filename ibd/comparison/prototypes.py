@@ -95,7 +95,7 @@ def evaluate_prototypes(
     }
     try:
         distances = projection_distances(network, data)
-        figures["max_projection_distance"] = float(distances.nan_to_num(0).max())
+        figures["max_projection_distance"] = float(distances[network.provenance.index >= 0].max())
     except CheckpointError as error:
         _log.warning("max_projection_distance is left out: %s", error)
     with evaluating(model):

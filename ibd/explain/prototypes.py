@@ -85,14 +85,18 @@ class NearestPatch:
 
 
 def require_prototypes(model: Any) -> None:
-    """Check that a model rests on prototypes.
+    """Check that a model rests on prototypes that are training patches.
 
     Raises:
         UnsupportedError: it does not.
     """
-    kind = getattr(getattr(model, "network", None), "unit_kind", "unit")
-    if kind != "prototype":
-        raise UnsupportedError(f"a {type(model).__name__} has no prototypes (its units are {kind}s); a ProtoPNet has")
+    network = getattr(model, "network", None)
+    if not hasattr(network, "provenance"):
+        kind = getattr(network, "unit_kind", "unit")
+        raise UnsupportedError(
+            f"a {type(model).__name__} has no prototypes that are training patches (its units are {kind}s); a "
+            "ProtoPNet has"
+        )
 
 
 def sources_of(model: Any) -> dict[int, Any]:

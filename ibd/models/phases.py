@@ -7,6 +7,7 @@ need gradients, and processes whose parameters change sides later drift apart wi
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -97,7 +98,10 @@ class PhasedModule(InterpretableModule):
         """Set the learning rates, which depend on the step alone, so that a resumed run has those it would have had."""
         phase, epoch = self._phase(self.trainer.current_epoch)
         batches = int(self.trainer.num_training_batches)
-        factor = rate(self.optimizer_settings, epoch * batches + batch_idx, phase.epochs * batches, epoch)
+        settings = self.optimizer_settings
+        if own := getattr(phase, "schedule", None):
+            settings = dataclasses.replace(settings, schedule=own)
+        factor = rate(settings, epoch * batches + batch_idx, phase.epochs * batches, epoch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = factor * self.optimizer_settings.lr * phase.rates.get(group["name"].partition("/")[0], 0.0)
 

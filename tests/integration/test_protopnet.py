@@ -162,13 +162,21 @@ def test_other_precisions(precision, tmp_path):
 def test_cut_short(tmp_path):
     """With fewer epochs than the phases have it ends in warm, with a projection; more there cannot be."""
     run = fitted("own.yaml", *QUIET, "trainer.max_epochs=1")
-    assert len(rows(run)) == 1
+    assert [row["epoch"] for row in rows(run)] == ["0", ""]  # the second one is of finishing it
     assert_patches(run)
     mistake = ibd("fit", "own.yaml", *QUIET, "trainer.max_epochs=6").mistake
     assert mistake == (
         "trainer.max_epochs: 6 given, but the phases of the model have 5 epochs: leave it out, or cut the training "
         "short with fewer"
     )
+
+
+def test_cut_short_and_gone_on_with():
+    """The projection at the end of a training that was cut short leaves no trace in one that goes on."""
+    whole = fitted("own.yaml", *QUIET)
+    cut = fitted("own.yaml", *QUIET, "trainer.max_epochs=2", "output=cut")
+    assert ibd("fit", f"resume={cut}", "trainer.max_epochs=5").code == 0
+    assert_same_weights(whole, cut)
 
 
 def test_a_misspelt_group():

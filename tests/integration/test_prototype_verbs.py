@@ -90,4 +90,7 @@ def test_without_its_data_a_prediction_is_drawn_without_sources(run, bird):
 
 def test_a_model_without_prototypes(baseline):
     answer = ibd("prototypes", baseline)
-    assert answer.mistake == "a Baseline has no prototypes (its units are channels); a ProtoPNet has"
+    assert (
+        answer.mistake
+        == "a Baseline has no prototypes that are training patches (its units are channels); a ProtoPNet has"
+    )

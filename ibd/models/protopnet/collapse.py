@@ -37,6 +37,8 @@ def diversity(prototypes: Tensor, active: Tensor) -> Tensor:
 class DeadPrototypes(Metric):
     """Share of prototypes that are nearest of their class to no image of it, in [0, 1]; NaN before any image.
 
+    Over the prototypes that are not pruned, of the classes that were seen.
+
     Args:
         classes: C.
         per_class: K.
@@ -46,10 +48,12 @@ class DeadPrototypes(Metric):
     is_differentiable = False
     full_state_update = False
     used: Tensor
+    there: Tensor
 
     def __init__(self, classes: int, per_class: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_state("used", torch.zeros(classes, per_class), dist_reduce_fx="sum")
+        self.add_state("there", torch.zeros(classes, per_class), dist_reduce_fx="max")
 
     def update(self, by_class: Tensor, labels: Tensor) -> None:
         """Count the nearest prototypes.
@@ -58,10 +62,11 @@ class DeadPrototypes(Metric):
             by_class: (B, C, K) distances; infinite for a pruned prototype.
             labels: (B,) int64.
         """
+        self.there.copy_(torch.maximum(self.there, by_class[:1].isfinite()[0].to(self.there.dtype)))
         nearest = by_class[torch.arange(len(labels), device=labels.device), labels].argmin(1)
         self.used.index_put_((labels, nearest), self.used.new_ones(()), accumulate=True)
 
     def compute(self) -> Tensor:
         """Return the share, over the classes that were seen."""
-        seen = self.used.sum(1) > 0
-        return (self.used[seen] == 0).float().mean()
+        counted = (self.used.sum(1, keepdim=True) > 0) & (self.there > 0)
+        return (self.used[counted] == 0).float().mean()

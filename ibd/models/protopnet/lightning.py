@@ -23,7 +23,7 @@ from ibd.models.protopnet.collapse import DeadPrototypes, diversity, duplicates
 from ibd.models.protopnet.losses import class_distances, cluster_loss, orthogonality_loss, separation_loss
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.protopnet.phases import Joint, LastLayer, Prune, Push, Warm
-from ibd.models.protopnet.projection import project
+from ibd.models.protopnet.projection import project, read_similarities, solve_last_layer
 from ibd.models.protopnet.provenance import PRECISIONS, Source
 from ibd.models.protopnet.push import projection_distances, sources
 from ibd.models.protopnet.scan import current_precision
@@ -217,7 +217,8 @@ class ProtoPNet(PhasedModule):
 
     def _project_if_due(self) -> None:
         trainer = self.trainer
-        last = trainer.current_epoch + 1 == trainer.max_epochs
+        # Not where the trainer cuts the training short: it may be continued, and `finish` projects what can be undone.
+        last = trainer.current_epoch + 1 == self.epochs
         if bool(self.network.provenance.valid) or not (last or self.push.due(trainer.current_epoch)):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -260,8 +261,9 @@ class ProtoPNet(PhasedModule):
             CheckpointError: one is larger, there was no projection, or the training images are others now.
         """
         distances = projection_distances(self.network, data)
-        worst = int(distances.nan_to_num(-1).argmax())
-        if float(distances[worst]) > tolerance:
+        wrong = ~(distances <= tolerance) & (self.network.provenance.index >= 0)
+        if bool(wrong.any()):
+            worst = int(wrong.nonzero()[0])
             raise CheckpointError(
                 f"prototype {worst} is at distance {float(distances[worst]):.3g} from its source "
                 f"'{self.network.provenance.names()[worst]}': it is no training patch"
@@ -298,6 +300,14 @@ class ProtoPNet(PhasedModule):
         with evaluating(self), torch.autocast(weight.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             self.network.replace(prototype, pixels.to(weight.device, weight.dtype), row, column, name)
 
-    def unprune(self) -> None:
-        """Switch all pruned prototypes on again; their connections are 0 until the last layer is fitted anew."""
+    def unprune(self, data: ImageDataModule | None = None) -> None:
+        """Switch all pruned prototypes on again.
+
+        Args:
+            data: what the model was trained on: the last layer is solved again, with all of them. Without it their
+                connections stay 0.
+        """
         self.network.mask.fill_(True)
+        if data is not None:
+            scores, labels = read_similarities(self.network, data)
+            solve_last_layer(self.network, scores, labels, self.last_layer)

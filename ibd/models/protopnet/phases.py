@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ibd.errors import ConfigError, check_range
 from ibd.models.phases import check_phase, rate
 
+Schedule = Literal["constant", "cosine", "onecycle", "step"]
 GROUPS = ("backbone", "add_on", "prototypes", "head")
 
 
@@ -18,9 +20,11 @@ class Warm:
         epochs: how many; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
+        schedule: of the rates within this phase; null takes that of the optimizer.
     """
 
     epochs: int = 5
+    schedule: Schedule | None = None
     rates: dict[str, float] = field(default_factory=lambda: {"add_on": 1.0, "prototypes": 1.0})
 
     def __post_init__(self) -> None:
@@ -36,9 +40,11 @@ class Joint:
         epochs: how many; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
+        schedule: of the rates within this phase; null takes that of the optimizer.
     """
 
     epochs: int = 21
+    schedule: Schedule | None = None
     rates: dict[str, float] = field(default_factory=lambda: {"backbone": 1 / 30, "add_on": 1.0, "prototypes": 1.0})
 
     def __post_init__(self) -> None:

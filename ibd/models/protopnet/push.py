@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ibd.data.base import ImageDataModule
+from ibd.distributed import world_size
 from ibd.errors import CheckpointError, DataError
 from ibd.models.base import evaluating
 from ibd.models.protopnet.distance import patches_of
@@ -149,7 +151,8 @@ def projection_distances(network: PrototypeNetwork, data: ImageDataModule) -> Te
             source.index >= len(dataset) or not dataset.sample_id(source.index).endswith(source.sample)
         ):
             raise CheckpointError(f"training image {source.index} is not '{source.sample}' now: the data has changed")
-    result = network.prototypes.new_full((len(origin),), torch.nan, dtype=torch.float32)
+    replaced = network.provenance.index < 0
+    result = torch.full((len(origin),), torch.inf, device=replaced.device)
     precision = PRECISIONS[int(network.provenance.precision)]
     prototypes = comparable(network.prototypes, network.distance, 1).float()
     wanted = {source.index for source in origin if source.index >= 0}
@@ -163,7 +166,9 @@ def projection_distances(network: PrototypeNetwork, data: ImageDataModule) -> Te
                     patch = comparable(patch, network.distance, 0).float()
                     squared = (patch - prototypes[source.prototype]).square().sum()
                     result[source.prototype] = from_squared(squared, network.distance)
-    return result
+    if world_size() > 1:  # every process has seen its share of the images
+        dist.all_reduce(result, dist.ReduceOp.MIN)
+    return result.masked_fill(replaced, torch.nan)
 
 
 __all__ = ["CHUNK", "PushReport", "projection_distances", "push", "sources"]

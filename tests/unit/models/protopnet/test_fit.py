@@ -187,7 +187,7 @@ def test_prototypes_stay_patches_in_every_precision(precision, distance, tmp_pat
 
 def test_trained_on_since():
     """Prototypes that were moved by a step are not called patches."""
-    module, data = fitted(max_epochs=1)  # the end is a projection
+    module, data = fitted(max_epochs=1, warm={"epochs": 0}, joint={"epochs": 1})  # the end is a projection
     assert module.network.provenance.valid
     again, _ = fitted(data, max_epochs=2, warm={"epochs": 1}, joint={"epochs": 5}, push={"start": 0, "every": 9},
                       callbacks=[Fail(2)])  # fmt: skip
