@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
-from ibd.explain.boxes import Box, as_box, relative_boxes
+from ibd.explain.boxes import Box, as_box, percentile_boxes, relative_boxes
 from ibd.types import Batch
 
 
@@ -114,6 +114,7 @@ def local_explanation(
     top: int = 0,
     share: float = 0.5,
     names: Sequence[str] | None = None,
+    percentile: float | None = None,
 ) -> list[PrototypeRow]:
     """Return what each prototype adds to a class of each image, the largest contributions first.
 
@@ -123,6 +124,7 @@ def local_explanation(
         classes: one class name for each image; by default the predicted ones.
         top: so many prototypes of each image; 0 returns all, whose contributions add up to the logit.
         share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
         names: of the images.
 
     Raises:
@@ -140,7 +142,7 @@ def local_explanation(
         order = contribution.abs().argsort(dim=1, descending=True, stable=True)[:, : top or None]
         place = torch.arange(len(order), device=order.device).unsqueeze(1)
         shown = maps[place, order]  # (B, top, h, w)
-        boxes, peaks, _ = _places(model, shown.flatten(0, 1), share)
+        boxes, peaks, _ = _places(model, shown.flatten(0, 1), share, percentile)
         owners, sources = network.classes.tolist(), sources_of(model)
     titles = prediction.titles if names is None else names
     values = torch.stack([each[place, order] for each in (scores, weight, contribution)], 2).tolist()
@@ -172,6 +174,7 @@ def local_explanations(
     top: int = 10,
     share: float = 0.5,
     dataset: Any = None,
+    percentile: float | None = None,
 ) -> Iterator[list[PrototypeRow]]:
     """Yield `local_explanation` of the predicted classes, batch by batch: memory does not grow with the images.
 
@@ -180,6 +183,7 @@ def local_explanations(
         batches: such as ``data.loader("test")``; padding is left out.
         top: prototypes of each image; 0 returns all.
         share: of a similarity map's range.
+        percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
         dataset: names the images by its ``sample_id``; without it they are called ``image 17``.
 
     Raises:
@@ -191,7 +195,7 @@ def local_explanations(
         if len(kept):
             index = kept.index.tolist()
             names = [f"image {i}" if dataset is None else str(dataset.sample_id(i)) for i in index]
-            yield local_explanation(model, kept.image, top=top, share=share, names=names)
+            yield local_explanation(model, kept.image, top=top, share=share, names=names, percentile=percentile)
 
 
 _NESTED: Mapping[str, tuple[str, ...]] = {
@@ -235,7 +239,12 @@ class Place(NamedTuple):
 
 @torch.no_grad()
 def find_places(
-    model: Any, images: Tensor, prototypes: Sequence[int], share: float = 0.5, batch_size: int = 32
+    model: Any,
+    images: Tensor,
+    prototypes: Sequence[int],
+    share: float = 0.5,
+    batch_size: int = 32,
+    percentile: float | None = None,
 ) -> list[Place]:
     """Return where one prototype is in each image, by that image's own similarity map, which is computed now.
 
@@ -244,6 +253,7 @@ def find_places(
         images: (N, 3, H, W) in [0, 1].
         prototypes: N indices, one for each image.
         share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
         batch_size: images to compute at a time.
     """
     found: list[Place] = []
@@ -251,16 +261,22 @@ def find_places(
         part = slice(start, start + batch_size)
         maps = model.predict(images[part]).units.maps
         unit = torch.tensor(list(prototypes[part]), device=maps.device)
-        boxes, peaks, centers = _places(model, maps[torch.arange(len(unit), device=maps.device), unit], share)
+        boxes, peaks, centers = _places(
+            model, maps[torch.arange(len(unit), device=maps.device), unit], share, percentile
+        )
         found += [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
     return found
 
 
-def _places(model: Any, maps: Tensor, share: float) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
+def _places(
+    model: Any, maps: Tensor, share: float, percentile: float | None
+) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
     """Return box, peak and its centre of each of (N, h, w) maps."""
     size, field = model.spec.image_size, patch_field(model)
     peaks = [divmod(place, maps.shape[2]) for place in maps.flatten(1).argmax(1).tolist()]
     centers = [patch_center(model, peak, maps.shape[1:]) for peak in peaks]
+    if percentile is not None:
+        return percentile_boxes(maps, size, percentile), peaks, centers
     return relative_boxes(maps, size, share, field, torch.tensor(centers).view(-1, 2)), peaks, centers
 
 

@@ -179,6 +179,11 @@ def test_cut_short_and_gone_on_with():
     assert_same_weights(whole, cut)
 
 
+def test_every_projection_must_be_scored():
+    mistake = ibd("fit", "own.yaml", *QUIET, "trainer.check_val_every_n_epoch=2").late_mistake
+    assert mistake.startswith("trainer.check_val_every_n_epoch: 2 given, 1 is needed")
+
+
 def test_a_misspelt_group():
     mistake = ibd("fit", "own.yaml", *QUIET, "model.joint.rates.bakbone=1").mistake
     assert mistake.endswith("there is no group 'bakbone'. Did you mean 'backbone'?")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.errors import CheckpointError, DataError, check_range
+from ibd.errors import CheckpointError, ConfigError, DataError, check_range
 from ibd.models.base import evaluating
 from ibd.models.inputs import checked
 from ibd.models.phases import PhasedModule
@@ -136,7 +136,13 @@ class ProtoPNet(PhasedModule):
 
         Raises:
             DataError: one has none.
+            ConfigError: not every epoch is validated, so that a projection could go unscored.
         """
+        every = self.trainer.check_val_every_n_epoch
+        if stage == "fit" and every not in (None, 1):
+            raise ConfigError(
+                f"trainer.check_val_every_n_epoch: {every} given, 1 is needed: validation scores each projection"
+            )
         data = self.trainer.datamodule if stage == "fit" else None  # type: ignore[attr-defined]
         if data is not None:
             counts = torch.bincount(data.dataset("train").labels, minlength=len(self.spec.class_names))

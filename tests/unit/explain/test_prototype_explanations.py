@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.explain.boxes import as_box, relative_boxes
+from ibd.explain.boxes import as_box, percentile_boxes, relative_boxes
 from ibd.explain.figures import GREEN, ORANGE
 from ibd.explain.prototype_figures import field_note, global_figure, local_figure
 from ibd.explain.prototypes import (
@@ -271,3 +271,14 @@ def test_the_receptive_field_is_told_with_a_warning_where_it_is_the_whole_image(
     small, large = make_prototypes(), make_prototypes(extent=4)
     assert field_note(small).startswith("A patch depends on up to ")
     assert field_note(large).startswith("Warning: a patch depends on ")
+
+
+def test_the_published_box_is_an_option(model):
+    rows = local_explanation(model, IMAGES[:1], top=3, percentile=95)
+    maps = model.predict(IMAGES[:1]).units.maps[0]
+    index = [int(row.prototype) for row in rows]
+    expected = [as_box(box) for box in percentile_boxes(maps[index], (32, 32), 95)]
+    assert [row.box for row in rows] == expected
+    assert [
+        place.box for place in find_places(model, IMAGES[:1].expand(3, -1, -1, -1), index, percentile=95)
+    ] == expected

@@ -249,9 +249,7 @@ def test_epochs_of_projections(push, expected, monkeypatch):
     assert seen == expected
 
 
-@pytest.mark.parametrize(
-    "validates", [{"limit_val_batches": 0}, {"val_check_interval": 0.5}, {"check_val_every_n_epoch": 3}]
-)
+@pytest.mark.parametrize("validates", [{"limit_val_batches": 0}, {"val_check_interval": 0.5}])
 def test_one_projection_an_epoch_however_often_there_is_a_validation(validates, monkeypatch):
     seen = []
     module = make_module(warm={"epochs": 0}, joint={"epochs": 2}, push={"start": 0, "every": 1})

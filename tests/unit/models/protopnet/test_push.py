@@ -8,6 +8,7 @@ from torch import nn
 
 from ibd.errors import CheckpointError, DataError
 from ibd.models.protopnet import scan
+from ibd.models.protopnet.collapse import DeadPrototypes
 from ibd.models.protopnet.distance import patches_of
 from ibd.models.protopnet.phases import LastLayer, Prune
 from ibd.models.protopnet.projection import project
@@ -236,8 +237,25 @@ def test_pruning_is_a_mask_and_can_be_undone():
     assert network.mask.all()
     assert torch.equal(network.prototypes, prototypes)
     assert torch.equal(module.predict(data.splits["val"][0]).logits, prediction.logits)  # until the layer is fitted
-    project(network, data, False, QUICK, None)
+    module.unprune(data)
     assert network.weight()[:, ~mask].any()
+
+
+def test_pruned_prototypes_are_not_dead():
+    dead = DeadPrototypes(2, 2)
+    by_class = torch.tensor([[[1.0, torch.inf], [2.0, torch.inf]]]).expand(2, 2, 2)
+    dead.update(by_class, torch.tensor([0, 1]))
+    assert dead.compute() == 0
+    dead.update(torch.ones(1, 2, 2), torch.tensor([0]))
+    assert dead.compute() == 0.5
+
+
+def test_a_prototype_that_is_no_number_is_not_verified():
+    module, data = make_module(per_class=2), SquareData()
+    project(module.network.eval(), data, False, QUICK, None)
+    module.network.prototypes.data[3] = torch.nan
+    with pytest.raises(CheckpointError, match="prototype 3 is at distance nan"):
+        module.verify_projection(data)
 
 
 def test_no_class_loses_all_its_prototypes():
