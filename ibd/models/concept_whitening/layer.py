@@ -1,0 +1,117 @@
+"""The layer that takes the place of a batch normalisation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ibd.distributed import world_size
+from ibd.errors import ConfigError
+from ibd.models.concept_whitening.whitening import Whitening, rotate_root, whiten_rotate, whitening_root
+
+_log = logging.getLogger(__name__)
+
+
+class ConceptWhiteningLayer(nn.Module):
+    """Centre, whiten by ZCA, rotate: (B, D, h, w) -> (B, D, h, w), in float32 or better also under autocast.
+
+    Training takes the statistics of the batch, over all processes; evaluation takes the running mean and covariance,
+    from which the whitening matrix is derived (an average of the matrices themselves would not whiten). Both are
+    differentiable.
+
+    Args:
+        channels: D.
+        concepts: K, the number of axes with a meaning, the first ones.
+        settings: of the whitening.
+
+    Attributes:
+        running_mean: (D,).
+        running_covariance: (G, C, C), of each group, not shrunk.
+        batches: how many the running statistics have seen.
+        rotation: (D, D), orthogonal; its rows are the axes in the whitened space.
+        pull: (K, D), the running gradient of the alignment by the concepts' rows of the rotation.
+
+    Raises:
+        ConfigError: more concepts than channels, or groups that do not divide the channels.
+    """
+
+    running_mean: Tensor
+    running_covariance: Tensor
+    batches: Tensor
+    rotation: Tensor
+    pull: Tensor
+
+    def __init__(self, channels: int, concepts: int, settings: Whitening | None = None) -> None:
+        super().__init__()
+        self.settings = settings or Whitening()
+        groups = self.settings.groups
+        if channels % groups:
+            raise ConfigError(f"model.whitening.groups: {groups} do not divide the {channels} channels of a layer")
+        if concepts > channels:
+            raise ConfigError(
+                f"a layer with {channels} channels has no axes for {concepts} concepts: name fewer in model.concepts, "
+                "or wider layers in model.layers"
+            )
+        self.channels, self.concepts = channels, concepts
+        size = channels // groups
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_covariance", torch.eye(size).repeat(groups, 1, 1))
+        self.register_buffer("batches", torch.tensor(0))
+        self.register_buffer("rotation", torch.eye(channels))
+        self.register_buffer("pull", torch.zeros(concepts, channels))
+        self._derived: tuple[Any, Tensor, Tensor] | None = None
+        self._warned = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the axes' maps of (B, D, h, w) features."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(torch.promote_types(x.dtype, self.rotation.dtype))
+            if not self.training:
+                weight, bias = self.affine()
+                return F.conv2d(x, weight[:, :, None, None], bias)
+            self._warn_of_few_positions(x)
+            z, mean, covariance = whiten_rotate(x, self.rotation, self.settings)
+            self._track(mean, covariance)
+            return z
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return what the layer is in evaluation: ``z = weight x + bias`` at every position, (D, D) and (D,).
+
+        Worked out again only when the statistics or the rotation have changed; constants.
+        """
+        buffers = self.running_mean, self.running_covariance, self.rotation
+        key = [(b.data_ptr(), b._version, b.dtype, b.device) for b in buffers]
+        if self._derived is None or self._derived[0] != key:
+            with torch.inference_mode(False), torch.no_grad():
+                root = whitening_root(self.running_covariance, self.settings)
+                weight = rotate_root(self.rotation, root.inverse)
+                self._derived = key, weight, -(weight @ self.running_mean)
+        return self._derived[1], self._derived[2]
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, covariance: Tensor) -> None:
+        """Move the running statistics towards those of a batch; the first batch replaces them."""
+        weight = torch.where(self.batches == 0, 1.0, self.settings.momentum).to(mean.dtype)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_covariance.lerp_(covariance.to(self.running_covariance.dtype), weight)
+        self.batches += 1
+
+    def _warn_of_few_positions(self, x: Tensor) -> None:
+        positions, size = x.numel() // self.channels * world_size(), self.channels // self.settings.groups
+        if positions < size and not self._warned:
+            self._warned = True
+            _log.warning(
+                "whitening: a batch has %d positions for %d channels: their covariance has no full rank, and shrinkage "
+                "decides what is done with the rest. Take larger batches or images, model.whitening.groups, or "
+                "a larger model.whitening.shrinkage",
+                positions,
+                size,
+            )
+
+    def extra_repr(self) -> str:
+        """Say how large it is."""
+        return f"{self.channels}, concepts={self.concepts}, groups={self.settings.groups}"

@@ -1,0 +1,196 @@
+"""Centre, whiten and rotate in one linear map, forward and backward, statistics included.
+
+Shapes: B images, D channels in G groups of C, h x w the feature map, m = B h w positions. With x the (m, D) positions,
+mean mu and covariance S (shrunk, see `shrink`), W = S^(-1/2) in blocks of the groups and R the rotation,
+
+    z = (x - mu) A^T,    A = R W.
+
+Backward, for the gradient g of z (both terms of the statistics included):
+
+    gA = g^T (x - mu),   gW = blocks of R^T gA,   gS from gW (`inverse_root_gradient`),
+    gx = (g - mean g) A + 2 / m (x - mu) gS.
+
+So five products of the size of the feature map in all, where the published layer, which whitens and rotates in turn and
+differentiates through its iterations, has seven and several copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ibd.distributed import sum_over_processes
+from ibd.errors import check_range
+from ibd.models.concept_whitening.inverse_root import Method, Root, inverse_root, inverse_root_gradient
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """How the latent space is whitened.
+
+    Args:
+        method: the inverse square root of the covariance by "eigen"decomposition, by "newton" (products alone, fast on
+            a GPU), or "auto", which picks by device.
+        iterations: of "newton".
+        shrinkage: share of the mean variance that takes the place of as much of the covariance; keeps directions in
+            which a batch hardly varies from being blown up.
+        eps: variance added to every direction.
+        momentum: weight of a batch in the running statistics.
+        groups: whiten so many equal parts of the channels each by itself; cheaper, and needs fewer positions.
+    """
+
+    method: Method = "auto"
+    iterations: int = 20
+    shrinkage: float = 1e-3
+    eps: float = 1e-5
+    momentum: float = 0.05
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        check_range("model.whitening.iterations", self.iterations, least=1)
+        check_range("model.whitening.eps", self.eps, least=0)
+        check_range("model.whitening.groups", self.groups, least=1)
+        check_range("model.whitening.shrinkage", self.shrinkage, least=0)
+        check_range("1 - model.whitening.shrinkage", 1 - self.shrinkage, least=0)
+        check_range("model.whitening.momentum", self.momentum, above=0)
+        check_range("1 - model.whitening.momentum", 1 - self.momentum, least=0)
+
+
+def shrink(covariance: Tensor, settings: Whitening) -> Tensor:
+    """Return ``(1 - rho) S + (rho tr(S) / C + eps) I`` of (G, C, C) covariances (Ledoit and Wolf 2004)."""
+    size = covariance.shape[-1]
+    mean = covariance.diagonal(dim1=1, dim2=2).mean(1)
+    diagonal = (settings.shrinkage * mean + settings.eps).view(-1, 1, 1)
+    eye = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+    return (1 - settings.shrinkage) * covariance + diagonal * eye
+
+
+def _shrink_gradient(gradient: Tensor, settings: Whitening) -> Tensor:
+    """Return the gradient with respect to the covariance of one with respect to the shrunk covariance."""
+    size = gradient.shape[-1]
+    mean = gradient.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
+    eye = torch.eye(size, dtype=gradient.dtype, device=gradient.device)
+    return (1 - settings.shrinkage) * gradient + settings.shrinkage * mean * eye
+
+
+def whitening_root(covariance: Tensor, settings: Whitening) -> Root:
+    """Return the inverse square root of the shrunk (G, C, C) covariances."""
+    return inverse_root(shrink(covariance, settings), settings.method, settings.iterations)
+
+
+def rotate_root(rotation: Tensor, inverse: Tensor) -> Tensor:
+    """Return A = R W, (D, D), of a (D, D) rotation and the (G, C, C) blocks of W."""
+    groups, size = inverse.shape[:2]
+    if groups == 1:
+        return rotation @ inverse[0]
+    return torch.einsum("dgc,gce->dge", rotation.view(-1, groups, size), inverse).reshape(rotation.shape)
+
+
+def whiten_rotate(x: Tensor, rotation: Tensor, settings: Whitening) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z of a batch with the statistics of the batch, over all processes.
+
+    Args:
+        x: (B, D, h, w) in float32 or float64, contiguous or channels_last; the result has the same layout.
+        rotation: (D, D), orthogonal; a constant.
+        settings: of the whitening.
+
+    Returns:
+        z (B, D, h, w), differentiable once; the (D,) mean and the (G, C, C) covariance, not shrunk, constants.
+    """
+    return _WhitenRotate.apply(x, rotation, settings)  # type: ignore[no-any-return]
+
+
+class _WhitenRotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rotation: Tensor, settings: Whitening) -> tuple[Tensor, Tensor, Tensor]:
+        count = x.numel() // x.shape[1]
+        total = torch.cat([x.sum((0, 2, 3)), x.new_tensor([count])])
+        total = sum_over_processes(total)
+        mean, positions = total[:-1] / total[-1], total[-1]
+        flat = _positions(x, mean)
+        blocks = _blocks(flat, settings.groups)
+        covariance = sum_over_processes(blocks.mT @ blocks) / positions
+        root = whitening_root(covariance, settings)
+        matrix = rotate_root(rotation, root.inverse)
+        z = _times(flat, matrix)
+        ctx.save_for_backward(flat, rotation, matrix, positions, *root)
+        ctx.settings, ctx.shape = settings, x.shape
+        ctx.mark_non_differentiable(mean, covariance)
+        return _image(z, x.shape), mean, covariance
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _covariance: Tensor) -> tuple[Tensor, None, None]:
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _gradient(ctx, gradient), None, None
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
+    """Return the gradient with respect to x."""
+    flat, rotation, matrix, positions, *root = ctx.saved_tensors
+    settings: Whitening = ctx.settings
+    g = _like(gradient, flat)
+    joint = torch.cat([g.mT @ flat, g.sum(0, keepdim=True)])
+    joint = sum_over_processes(joint)
+    outer, mean = joint[:-1], joint[-1] / positions
+    groups, size = root[0].shape[:2]
+    of_matrix = rotation.mT @ outer
+    of_root = of_matrix.view(groups, size, groups, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    of_covariance = _shrink_gradient(inverse_root_gradient(of_root, Root(*root), settings.iterations), settings)
+    direct = _times(g, matrix.mT)
+    direct -= mean @ matrix
+    through = _grouped(flat, 2 * of_covariance / positions)
+    return _image(direct.add_(through), ctx.shape)
+
+
+def _rows(x: Tensor) -> bool:
+    """Return whether the channels of a position lie side by side in memory."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _positions(x: Tensor, mean: Tensor) -> Tensor:
+    """Return the centred positions of (B, D, h, w), (m, D), in the layout of x, in one pass over the memory."""
+    channels = x.shape[1]
+    if _rows(x):
+        return x.permute(0, 2, 3, 1).reshape(-1, channels) - mean
+    across = x.transpose(0, 1)
+    centred = torch.sub(across, mean.view(-1, 1, 1, 1), out=x.new_empty(across.shape))
+    return centred.view(channels, -1).mT
+
+
+def _like(x: Tensor, flat: Tensor) -> Tensor:
+    """Return the positions of (B, D, h, w), (m, D), in the layout of `flat`."""
+    channels = x.shape[1]
+    if flat.is_contiguous():
+        return x.permute(0, 2, 3, 1).reshape(-1, channels)
+    return x.transpose(0, 1).reshape(channels, -1).mT
+
+
+def _image(flat: Tensor, shape: torch.Size) -> Tensor:
+    """Return (m, D) positions as (B, D, h, w): channels_last, or contiguous if the positions lie side by side."""
+    batch, channels, height, width = shape
+    if flat.is_contiguous():
+        return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return flat.mT.reshape(channels, batch, height, width).transpose(0, 1).contiguous()
+
+
+def _times(flat: Tensor, matrix: Tensor) -> Tensor:
+    """Return ``flat @ matrix.T`` in the layout of `flat`."""
+    return flat @ matrix.mT if flat.is_contiguous() else (matrix @ flat.mT).mT
+
+
+def _blocks(flat: Tensor, groups: int) -> Tensor:
+    """Return (m, D) positions by group, (G, m, C)."""
+    return flat.unsqueeze(0) if groups == 1 else flat.view(len(flat), groups, -1).permute(1, 0, 2)
+
+
+def _grouped(flat: Tensor, blocks: Tensor) -> Tensor:
+    """Return (m, D) positions, each group times its symmetric (C, C) block, in the layout of `flat`."""
+    if len(blocks) == 1:
+        return _times(flat, blocks[0])
+    product = _blocks(flat, len(blocks)) @ blocks
+    return product.permute(1, 0, 2).reshape(flat.shape)
