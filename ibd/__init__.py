@@ -19,6 +19,7 @@ _PUBLIC = {
     "ConceptBottleneck": "ibd.models.cbm.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
+    "ConceptWhitening": "ibd.models.concept_whitening.lightning",
     "evaluate_prototypes": "ibd.comparison.prototypes",
     "IbdError": "ibd.errors",
 }

@@ -28,6 +28,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
+        "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",
     },
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
@@ -66,6 +67,8 @@ SETTINGS: dict[str, str] = {
     "prune": "ibd.models.protopnet.phases:Prune",
     "pretrain": "ibd.models.pipnet.phases:Pretrain",
     "train": "ibd.models.pipnet.phases:Train",
+    "alignment": "ibd.models.concept_whitening.alignment:Alignment",
+    "whitening": "ibd.models.concept_whitening.whitening:Whitening",
 }
 """The blocks of a configuration that have one class each."""
 

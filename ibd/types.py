@@ -127,30 +127,29 @@ class Units:
     Attributes:
         scores: (B, U).
         maps: (B, U, h, w): where in the image each unit was seen.
-        state: what ``decode`` reads when it is more than the scores, else None.
+        state: what ``decode`` reads beside the scores, (B, ...) each; empty where it reads nothing else.
     """
 
     scores: Tensor
     maps: Tensor
-    state: Tensor | None = None
+    state: tuple[Tensor, ...] = ()
 
     def __getitem__(self, keep: Any) -> Units:
         """Return the units of some of the images."""
-        return Units(self.scores[keep], self.maps[keep], None if self.state is None else self.state[keep])
+        return Units(self.scores[keep], self.maps[keep], tuple(part[keep] for part in self.state))
 
     @classmethod
     def cat(cls, parts: Sequence[Units]) -> Units:
         """Return the units of several batches as those of one."""
-        states = [part.state for part in parts if part.state is not None]
         return cls(
             torch.cat([part.scores for part in parts]),
             torch.cat([part.maps for part in parts]),
-            torch.cat(states) if states else None,
+            tuple(torch.cat(same) for same in zip(*(part.state for part in parts), strict=True)),
         )
 
     def detach(self) -> Units:
         """Return the same values outside of the autograd graph."""
-        return Units(self.scores.detach(), self.maps.detach(), None if self.state is None else self.state.detach())
+        return Units(self.scores.detach(), self.maps.detach(), tuple(part.detach() for part in self.state))
 
 
 class Output(NamedTuple):

@@ -118,6 +118,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return ""
 
     @property
+    def unit_plural(self) -> str:
+        """What several units are called."""
+        return "axes" if self.unit_kind == "axis" else f"{self.unit_kind}s"
+
+    @property
     def edit_note(self) -> str:
         """What a reader of an edited prediction must know of the values it shows; appended to a note."""
         return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +86,7 @@ class Prediction:
         """
         if other.network is not self.network:
             raise ConfigError("predictions of two networks cannot be joined: their units and classes differ")
-        units = Units(*(_cat(getattr(self.units, f), getattr(other.units, f)) for f in ("scores", "maps", "state")))
+        units = Units.cat([self.units, other.units])
         edited = torch.cat([self.edited, other.edited])
         logits = torch.cat([self.logits, other.logits])
         named = self.names or other.names
@@ -186,10 +185,6 @@ class Prediction:
         return "\n".join(f"{name}: {text}" for name, text in zip(self.titles, said, strict=True))
 
     __repr__ = __str__
-
-
-def _cat(first: Tensor | None, second: Tensor | None) -> Any:
-    return None if first is None or second is None else torch.cat([first, second])
 
 
 def _signed(value: Tensor) -> str:

@@ -71,7 +71,7 @@ def summary(model: InterpretableModule, data: ImageDataModule) -> str:
     """Return in a line what is trained on what."""
     network, spec = model.network, data.spec
     parameters = sum(p.numel() for p in network.parameters())
-    units = f"{len(network.unit_names)} {network.unit_kind}s, {len(spec.class_names)} classes"
+    units = f"{len(network.unit_names)} {network.unit_plural}, {len(spec.class_names)} classes"
     images = ", ".join(f"{len(data.dataset(split))} {split}" for split in ("train", "val"))
     size = " x ".join(map(str, spec.image_size))
     return f"{type(model).__name__}: {parameters / 1e6:.2f} M parameters, {units}; {images} images at {size}"

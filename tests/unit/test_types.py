@@ -53,10 +53,10 @@ def test_batch_selects_and_moves_everything():
 
 
 def test_units_index_and_detach():
-    units = Units(torch.rand(3, 2, requires_grad=True), torch.rand(3, 2, 4, 4), torch.rand(3, 5, requires_grad=True))
-    assert units[1:].state.shape == (2, 5)
+    units = Units(torch.rand(3, 2, requires_grad=True), torch.rand(3, 2, 4, 4), (torch.rand(3, 5, requires_grad=True),))
+    assert units[1:].state[0].shape == (2, 5)
     assert torch.equal(units[torch.tensor([True, False, True])].maps, units.maps[[0, 2]])
     detached = units.detach()
     assert not detached.scores.requires_grad
-    assert not detached.state.requires_grad
-    assert Units(units.scores, units.maps).detach().state is None
+    assert not detached.state[0].requires_grad
+    assert Units(units.scores, units.maps).detach().state == ()

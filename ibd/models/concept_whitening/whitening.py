@@ -116,11 +116,10 @@ class _WhitenRotate(torch.autograd.Function):
         covariance = sum_over_processes(blocks.mT @ blocks) / positions
         root = whitening_root(covariance, settings)
         matrix = rotate_root(rotation, root.inverse)
-        z = _times(flat, matrix)
         ctx.save_for_backward(flat, rotation, matrix, positions, *root)
         ctx.settings, ctx.shape = settings, x.shape
         ctx.mark_non_differentiable(mean, covariance)
-        return _image(z, x.shape), mean, covariance
+        return _write(x.shape, flat, matrix), mean, covariance
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -141,10 +140,11 @@ def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
     of_matrix = rotation.mT @ outer
     of_root = of_matrix.view(groups, size, groups, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     of_covariance = _shrink_gradient(inverse_root_gradient(of_root, Root(*root), settings.iterations), settings)
-    direct = _times(g, matrix.mT)
-    direct -= mean @ matrix
-    through = _grouped(flat, 2 * of_covariance / positions)
-    return _image(direct.add_(through), ctx.shape)
+    through: Tensor = torch.block_diag(*(2 * of_covariance / positions))  # type: ignore[no-untyped-call]
+    if flat.is_contiguous():
+        return _image(torch.addmm(-(mean @ matrix), g, matrix).addmm_(flat, through), ctx.shape)
+    across = torch.addmm(-(mean @ matrix).unsqueeze(1), matrix.mT, g.mT).addmm_(through, flat.mT)
+    return _image(across.mT, ctx.shape)
 
 
 def _rows(x: Tensor) -> bool:
@@ -178,19 +178,21 @@ def _image(flat: Tensor, shape: torch.Size) -> Tensor:
     return flat.mT.reshape(channels, batch, height, width).transpose(0, 1).contiguous()
 
 
-def _times(flat: Tensor, matrix: Tensor) -> Tensor:
-    """Return ``flat @ matrix.T`` in the layout of `flat`."""
-    return flat @ matrix.mT if flat.is_contiguous() else (matrix @ flat.mT).mT
+def _write(shape: torch.Size, flat: Tensor, matrix: Tensor) -> Tensor:
+    """Return ``flat @ matrix.T`` of (m, D) positions as (B, D, h, w) in their layout.
+
+    It is no view of anything: what comes next in the network may work in place.
+    """
+    batch, channels, height, width = shape
+    if flat.is_contiguous():
+        result = torch.empty(shape, dtype=flat.dtype, device=flat.device, memory_format=torch.channels_last)
+        torch.mm(flat, matrix.mT, out=result.permute(0, 2, 3, 1).view(-1, channels))
+        return result
+    result = flat.new_empty(shape)
+    result.transpose(0, 1).copy_((matrix @ flat.mT).view(channels, batch, height, width))
+    return result
 
 
 def _blocks(flat: Tensor, groups: int) -> Tensor:
     """Return (m, D) positions by group, (G, m, C)."""
     return flat.unsqueeze(0) if groups == 1 else flat.view(len(flat), groups, -1).permute(1, 0, 2)
-
-
-def _grouped(flat: Tensor, blocks: Tensor) -> Tensor:
-    """Return (m, D) positions, each group times its symmetric (C, C) block, in the layout of `flat`."""
-    if len(blocks) == 1:
-        return _times(flat, blocks[0])
-    product = _blocks(flat, len(blocks)) @ blocks
-    return product.permute(1, 0, 2).reshape(flat.shape)

@@ -185,9 +185,7 @@ class ProtoPNet(PhasedModule):
 
     def _distances(self, output: Output) -> Tensor:
         """Return the (B, P) smallest distances of an output."""
-        state = output.units.state
-        assert state is not None, "the network keeps its distances"
-        return state
+        return output.units.state[0]
 
     def forward(self, image: Tensor) -> Output:
         """Return logits and units; after a projection in the precision of that projection."""

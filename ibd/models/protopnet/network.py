@@ -147,7 +147,7 @@ class PrototypeNetwork(LinearPrototypes):
         matches = self.match(self.features(image), maps=not self.training)
         scores = self.score(matches.distance)
         maps = scores.new_empty(*scores.shape, 0, 0) if matches.maps is None else matches.maps
-        return Units(scores, maps, matches.distance[..., 0])
+        return Units(scores, maps, (matches.distance[..., 0],))
 
     def detail(self, unit: int, class_index: int) -> str:
         """Return the weight to a class, and where the prototype is from."""

@@ -162,7 +162,7 @@ def test_scores_and_maps_of_the_network(kind, activation, extent, top_k):
             assert units.maps[image, j].flatten().tolist() == pytest.approx(everywhere, abs=2e-5)
             best = sorted(everywhere)[::-1][:top_k]
             assert float(units.scores[image, j]) == pytest.approx(sum(best) / top_k, abs=2e-5)
-            assert float(units.state[image, j]) == pytest.approx(
+            assert float(units.state[0][image, j]) == pytest.approx(
                 reference.nearest(features[image], prototype, kind, extent)[0][0], abs=1e-5
             )
     if top_k == 1:

@@ -89,7 +89,7 @@ def test_the_sum_that_is_minimised():
     output = module(images)
     terms = module.losses(output, Batch(images, labels, torch.zeros(4, 0), torch.arange(4)))
     classes, active = module.network.classes, module.network.mask
-    args = output.units.state.detach(), labels, classes, active
+    args = output.units.state[0].detach(), labels, classes, active
     expected = (
         torch.nn.functional.cross_entropy(output.logits, labels).item()
         + 0.7 * reference.cluster(*args)

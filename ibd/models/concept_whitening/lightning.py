@@ -1,0 +1,179 @@
+"""Training of concept-whitening networks: weights by gradient descent, axes by rotation (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+
+from ibd.backbones import build_backbone
+from ibd.config import Block
+from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.errors import ConfigError, DataError, did_you_mean
+from ibd.metrics.concepts import ConceptAUROC
+from ibd.models.concept_whitening.activation import Activation
+from ibd.models.concept_whitening.alignment import Alignment, align
+from ibd.models.concept_whitening.examples import ConceptExamples, ConceptImages, folder_concepts
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
+from ibd.models.concept_whitening.recalibration import recalibrate
+from ibd.models.concept_whitening.whitening import Whitening
+from ibd.models.lightning import InterpretableModule
+from ibd.types import Batch, DataSpec, Output
+
+_log = logging.getLogger(__name__)
+
+
+class ConceptWhitening(InterpretableModule):
+    """A CNN with a whitened layer whose first axes mean the concepts.
+
+    Args:
+        spec: concepts, classes and image size of the data, as a `DataSpec` or its plain values.
+        backbone: feature extractor: its name, and its own options.
+        layers: batch normalisations to replace, by name or pattern such as "layer4.*.bn1"; null takes that of the last
+            block.
+        concepts: names of the concepts that get an axis; null takes all of the data, or of `concept_folder`.
+        concept_folder: folder with a folder of example images for each concept; null takes the training images by
+            their annotations.
+        activation: how an axis's map is pooled: "mean", "max", "positive_mean" or "pool_max" (published).
+        alignment: how the axes are turned towards the concepts.
+        whitening: how the features are whitened.
+        label_smoothing: share of the target spread over all classes, 0 to 1.
+        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+    """
+
+    network: ConceptWhiteningNetwork
+
+    def __init__(
+        self,
+        spec: DataSpec | dict[str, Any],
+        backbone: Annotated[dict[str, Any], Block("backbones")],
+        layers: list[str] | None = None,
+        concepts: list[str] | None = None,
+        concept_folder: str | None = None,
+        activation: Activation = "pool_max",
+        alignment: Annotated[dict[str, Any] | None, Block("alignment", filled=True)] = None,
+        whitening: Annotated[dict[str, Any] | None, Block("whitening", filled=True)] = None,
+        label_smoothing: float = 0.0,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ConfigError(f"model.label_smoothing: {label_smoothing} given, a share from 0 to 1 is needed")
+        spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
+        if concepts is None:
+            concepts = folder_concepts(concept_folder) if concept_folder else list(spec.concept_names)
+        _check_concepts(concepts, None if concept_folder else spec)
+        network = ConceptWhiteningNetwork(
+            build_backbone(backbone), spec.class_names, concepts, layers, activation, Whitening(**(whitening or {}))
+        )
+        super().__init__(spec, network, optimizer)
+        self.alignment, self.concept_folder = Alignment(**(alignment or {})), concept_folder
+        self.label_smoothing = label_smoothing
+        self._examples: ConceptExamples | None = None
+        self._aligned = 0
+        self.save_plain(
+            backbone=backbone,
+            layers=network.layer_names,
+            concepts=concepts,
+            concept_folder=concept_folder,
+            activation=activation,
+            alignment=alignment,
+            whitening=whitening,
+            label_smoothing=label_smoothing,
+            optimizer=optimizer,
+        )
+
+    @property
+    def annotated(self) -> dict[int, int]:
+        """Axis -> column of the data's concepts, for the concepts that the data annotates."""
+        names = self.spec.concept_names
+        return {axis: names.index(name) for axis, name in enumerate(self.network.concept_names) if name in names}
+
+    def build_metrics(self) -> dict[str, MetricCollection]:
+        """Return the class metrics, and how well each concept's axis ranks the images by its concept."""
+        purity = {"axes": MetricCollection({"axis_purity": ConceptAUROC()})} if self.annotated else {}
+        return super().build_metrics() | purity
+
+    def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return (predictions, targets) for the class and the axis metrics."""
+        inputs = super().metric_inputs(output, batch)
+        if pairs := self.annotated:
+            inputs["axes"] = output.units.scores[:, list(pairs)], batch.concepts[:, list(pairs.values())]
+        return inputs
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy; the concepts are no part of the loss."""
+        smoothing = self.label_smoothing if self.training else 0.0
+        return {"loss": F.cross_entropy(output.logits, batch.label, label_smoothing=smoothing)}
+
+    def setup(self, stage: str) -> None:
+        """Find the concept examples.
+
+        Raises:
+            ConfigError: there is no data module to take them from.
+            DataError: no concept has an example.
+        """
+        if stage != "fit" or not self.alignment.every:
+            return
+        data: ImageDataModule | None = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise ConfigError("model.alignment needs trainer.fit(model, datamodule=...)")
+        dataset: ImageDataset
+        if self.concept_folder:
+            dataset = ConceptImages(self.concept_folder, self.network.concept_names, self.spec)
+            columns = list(range(len(self.network.concept_names)))
+        else:
+            dataset, columns = data.dataset("train"), list(self.annotated.values())
+        trainer = self.trainer
+        shown = (dataset.concepts[:, columns] > 0.5).any(0)
+        missing = [name for name, some in zip(self.network.concept_names, shown.tolist(), strict=True) if not some]
+        if len(missing) == len(shown):
+            raise DataError("no training image shows any of the concepts: no axis can be turned towards one")
+        if missing and trainer.is_global_zero:
+            _log.warning("no training image shows %s: the axis is left as it is, and means nothing", ", ".join(missing))
+        self._examples = ConceptExamples(
+            dataset,
+            columns,
+            self.alignment.images,
+            data.batch_size,
+            data.num_workers,
+            data.seed,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Every few steps, pass over concept examples and turn the axes."""
+        every, step = self.alignment.every, self.trainer.global_step
+        if self._examples is None or step == self._aligned or step % every:
+            return
+        self._aligned = step
+        reached = align(self.network, self._examples.read(step // every - 1), self.alignment)
+        self.log("train/axis_activation", reached.nanmean(), on_step=False, on_epoch=True, batch_size=1)
+
+    @torch.no_grad()
+    def finish(self, data: ImageDataModule) -> dict[str, float]:
+        """Take the statistics of the whitened layers over all training images; store the range of every axis.
+
+        A pass over the un-augmented training images for each whitened layer, and one more.
+        """
+        self.use_fast_layout()
+        scores = recalibrate(self.network, data)
+        low, high = np.percentile(scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
+        self.network.low.copy_(torch.from_numpy(low))
+        self.network.high.copy_(torch.from_numpy(high))
+        return {}
+
+
+def _check_concepts(concepts: list[str], spec: DataSpec | None) -> None:
+    """Check the names of the concepts; `spec` is that of the data, where its annotations say what shows them."""
+    for name in concepts:
+        if concepts.count(name) > 1:
+            raise ConfigError(f"model.concepts: '{name}' is given twice")
+        if spec is not None and name not in spec.concept_names:
+            known = did_you_mean(name, spec.concept_names) or " This data has no concepts (no concepts.csv?)."
+            raise ConfigError(f"model.concepts: the data has no concept '{name}'.{known}")

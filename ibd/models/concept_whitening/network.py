@@ -1,0 +1,198 @@
+"""The concept-whitening network: a backbone with whitened layers, spatial mean, linear layer (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones.base import Backbone
+from ibd.errors import ConfigError, UnsupportedError
+from ibd.models.base import InterpretableNetwork, Values, spatial_mean
+from ibd.models.concept_whitening.activation import Activation, axis_activation
+from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
+from ibd.models.concept_whitening.placement import choose_layers, replace_layers
+from ibd.models.concept_whitening.split import Halves, halve, in_order, trace
+from ibd.models.concept_whitening.whitening import Whitening
+from ibd.types import Units, groups_of
+
+_MOST_VALUES = 2**24
+"""Values of the largest tensor that `contributions` makes at a time: 64 MiB in float32."""
+
+
+class ConceptWhiteningNetwork(InterpretableNetwork):
+    """Its units are the axes of the deepest whitened layer: the first K mean the concepts, the others nothing.
+
+    `encode` runs the backbone up to and with that layer; `decode` runs the rest from there.
+
+    Args:
+        backbone: feature extractor with batch normalisation; changed in place.
+        class_names: the C classes.
+        concepts: names of the K concepts, of the first K axes of every whitened layer.
+        layers: batch normalisations to replace, see `choose_layers`.
+        activation: pools an axis's map to its score.
+        whitening: settings of the whitening.
+
+    Attributes:
+        concept_names: the K concepts.
+        layer_names: the whitened layers, in the order in which they run.
+        low, high: (D,) the 5th and 95th percentile of each axis's score over the training images; NaN until training
+            has ended.
+
+    Raises:
+        ConfigError: no such layers, no concepts, or a layer narrower than there are concepts.
+        UnsupportedError: the backbone cannot be cut in two there.
+    """
+
+    unit_kind = "axis"
+    additive = False
+    has_bias = False
+    value_title = "activation"
+    detail_title = "5 to 95 % of training images"
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        concepts: Sequence[str],
+        layers: Sequence[str] | None = None,
+        activation: Activation = "pool_max",
+        whitening: Whitening | None = None,
+    ) -> None:
+        if not concepts:
+            raise ConfigError(
+                "concept whitening needs concepts: a concepts.csv beside the images, or model.concept_folder with a "
+                "folder of images for each"
+            )
+        chosen = choose_layers(backbone, layers)
+        replace_layers(backbone, chosen, len(concepts), whitening or Whitening())
+        self_graph = trace(backbone, chosen)
+        ordered = in_order(self_graph, chosen)
+        width = backbone.get_submodule(ordered[-1]).channels
+        names = [*concepts, *(f"axis {index}" for index in range(len(concepts), int(width)))]  # type: ignore[arg-type]
+        groups = {name: list(members) for name, members in groups_of(list(concepts)).items()}
+        super().__init__(backbone, names, class_names, groups)
+        self.concept_names, self.layer_names, self.activation = list(concepts), ordered, activation
+        self.head = nn.Linear(backbone.out_channels, len(class_names))
+        self._halves = (halve(backbone, self_graph, ordered[-1]),)  # in a tuple, which nn.Module does not look into
+        self.register_buffer("low", torch.full((len(names),), torch.nan))
+        self.register_buffer("high", torch.full((len(names),), torch.nan))
+
+    @property
+    def halves(self) -> Halves:
+        """The backbone until the deepest whitened layer, and the rest."""
+        return self._halves[0]
+
+    def cut_again(self) -> None:
+        """Trace the backbone anew, after modules in it were replaced."""
+        graph = trace(self.backbone, self.layer_names)
+        self._halves = (halve(self.backbone, graph, self.layer_names[-1]),)
+
+    @property
+    def whitened(self) -> dict[str, ConceptWhiteningLayer]:
+        """Name -> whitened layer, in the order in which they run."""
+        found = {name: self.backbone.get_submodule(name) for name in self.layer_names}
+        return {name: layer for name, layer in found.items() if isinstance(layer, ConceptWhiteningLayer)}
+
+    def encode(self, image: Tensor) -> Units:
+        """Turn (B, 3, H, W) images into axis activations (B, D) and maps (B, D, h, w): the backbone up to the layer."""
+        maps, *carried = self.halves.first(image)
+        return Units(self.pool(maps), maps, (maps, *carried))
+
+    def decode(self, units: Units) -> Tensor:
+        """Turn the whitened features, as they may have been edited, into (B, C) logits: the rest of the network."""
+        pooled = spatial_mean(self.halves.second(*units.state))
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Return the activation of each axis, (B, U), of (B, U, h, w) maps."""
+        return axis_activation(maps, self.activation)
+
+    def edit(self, units: Units, values: Values) -> Units:
+        """Set an axis to a value at every position, or scale its map; the mean over the data is 0.
+
+        ``{"wing::red": 0}`` removes the axis, ``{"wing::red": 2.5}`` makes it 2.5 (standard deviations) everywhere,
+        ``{"wing::red": "x0.5"}`` halves what is there.
+
+        Raises:
+            ConfigError: an unknown axis, or a value that is neither a finite number nor ``x`` and one.
+        """
+        scaled = {self.unit_index(key) for key, value in values.items() if _factor(value) is not None}
+        maps = units.state[0].clone()
+        for index, value in self.resolve_values(values).items():
+            column = self.column(value, units.scores).to(maps.dtype).view(-1, 1, 1)
+            maps[:, index] = maps[:, index] * column if index in scaled else column.expand_as(maps[:, index])
+        return Units(self.pool(maps), maps, (maps, *units.state[1:]))
+
+    def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
+        """Return index -> value or factor; see `edit`."""
+        factors = {key: _factor(value) for key, value in values.items()}
+        numbers = {key: value if factors[key] is None else factors[key] for key, value in values.items()}
+        return super().resolve_values(cast(Values, numbers))
+
+    def contributions(self, units: Units) -> Tensor:
+        """Return the logits lost when an axis alone is removed (set to 0, its mean), (B, D, C).
+
+        They do not add up to the logit: what comes after the axes is not linear (`additive` is False). Costs D passes
+        of the rest of the network, in batches.
+        """
+        maps, *carried = units.state
+        batch, count = maps.shape[:2]
+        largest = max(part[0].numel() for part in units.state)
+        logits = self.decode(units)
+        at_once = max(1, _MOST_VALUES // (batch * largest))
+        parts = []
+        for axes in torch.split(torch.arange(count, device=maps.device), at_once):
+            without = maps.repeat(len(axes), 1, 1, 1)
+            without.view(len(axes), *maps.shape)[torch.arange(len(axes)), :, axes] = 0
+            state = (without, *(part.repeat(len(axes), *[1] * (part.dim() - 1)) for part in carried))
+            parts.append(self.decode(Units(units.scores, without, state)).view(len(axes), batch, -1))
+        return logits.unsqueeze(1) - torch.cat(parts).transpose(0, 1)
+
+    def bias(self) -> Tensor:
+        """Refuse: what remains without any axis depends on the image, and on what passes the layer by.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            "a concept-whitening network has no bias that the axes leave over: it depends on the image"
+        )
+
+    def readable(self, units: Units) -> Tensor:
+        """Return the activations, (B, D), in standard deviations of a position over the data."""
+        return units.scores
+
+    def detail(self, unit: int, class_index: int) -> str:
+        """Return what range the activation of an axis had on the training images."""
+        low, high = float(self.low[unit]), float(self.high[unit])
+        return "" if low != low else f"{low:.2f} to {high:.2f}"
+
+    def depth_maps(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the (B, D, h, w) maps of every whitened layer, by name, in the order in which they run."""
+        found: dict[str, Tensor] = {}
+        handles = [
+            layer.register_forward_hook(lambda _, __, output, name=name: found.update({name: output}))
+            for name, layer in self.whitened.items()
+        ]
+        try:
+            self.halves.first(image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+
+def _factor(value: object) -> float | None:
+    """Return the factor that ``x0.5`` stands for; None for anything else."""
+    if not isinstance(value, str) or not value.startswith("x"):
+        return None
+    try:
+        return float(value[1:])
+    except ValueError:
+        return None

@@ -1,0 +1,70 @@
+"""Which batch normalisations of a backbone give way to whitening."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from ibd.errors import ConfigError, did_you_mean
+from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
+from ibd.models.concept_whitening.whitening import Whitening
+
+
+def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str]:
+    """Return the names of the batch normalisations to replace.
+
+    Args:
+        backbone: with all its batch normalisations in place.
+        wanted: names as in ``backbone.named_modules()``, or patterns such as ``layer4.*.bn1``; None takes that of the
+            last block: of a ResNet ``bn1`` of the last residual block, as published, else the last one there is.
+
+    Raises:
+        ConfigError: a name or pattern that fits none, or no batch normalisation at all.
+    """
+    known = [name for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    kind = getattr(backbone, "name", type(backbone).__name__)
+    if not known:
+        raise ConfigError(
+            f"model.backbone: {kind} has no batch normalisation, whose place concept whitening takes (norm: batch?)"
+        )
+    if wanted is None:
+        blocks = [name for name, module in backbone.named_modules() if isinstance(module, BasicBlock | Bottleneck)]
+        return [f"{blocks[-1]}.bn1" if blocks and f"{blocks[-1]}.bn1" in known else known[-1]]
+    if not wanted:
+        raise ConfigError(f"model.layers: at least one is needed.{did_you_mean('', known)}")
+    chosen = []
+    for pattern in wanted:
+        found = fnmatch.filter(known, pattern)
+        if not found:
+            raise ConfigError(
+                f"model.layers: {kind} has no batch normalisation '{pattern}'.{did_you_mean(pattern, known)}"
+            )
+        chosen += [name for name in found if name not in chosen]
+    return chosen
+
+
+def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, settings: Whitening) -> None:
+    """Put whitening in the place of batch normalisations; their scales and shifts are dropped, as published.
+
+    Args:
+        backbone: changed in place.
+        layers: names of batch normalisations.
+        concepts: how many axes have a meaning.
+        settings: of the whitening.
+
+    Raises:
+        ConfigError: a layer is too narrow, or cannot be divided into the groups.
+    """
+    for name in layers:
+        norm = backbone.get_submodule(name)
+        assert isinstance(norm, nn.BatchNorm2d)
+        replace_module(backbone, name, ConceptWhiteningLayer(norm.num_features, concepts, settings))
+
+
+def replace_module(parent: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one that goes by a dotted name."""
+    path, _, last = name.rpartition(".")
+    setattr(parent.get_submodule(path), last, module)
