@@ -66,11 +66,12 @@ def align(network: ConceptWhiteningNetwork, examples: Iterable[tuple[Tensor, Ten
     layers = network.whitened
     device = network.head.weight.device
     count = len(network.concept_names)
-    pulls = {name: torch.zeros(count, layer.channels, device=device) for name, layer in layers.items()}
-    images, reached = torch.zeros(count, device=device), torch.zeros(count, device=device)
+    dtype = next(iter(layers.values())).rotation.dtype
+    pulls = {name: torch.zeros(count, layer.channels, dtype=dtype, device=device) for name, layer in layers.items()}
+    images, reached = torch.zeros(2, count, dtype=dtype, device=device)
     with evaluating(network):
         for image, concepts in examples:
-            image, concepts = image.to(device), concepts.to(device)
+            image, concepts = image.to(device, network.head.weight.dtype), concepts.to(device)
             maps = network.depth_maps(image)
             for name, layer in layers.items():
                 pull = alignment_gradient(maps[name], concepts, network.activation)

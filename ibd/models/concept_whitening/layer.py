@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,16 +67,33 @@ class ConceptWhiteningLayer(nn.Module):
         self._warned = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the axes' maps of (B, D, h, w) features."""
+        """Return the axes' maps of (B, D, h, w) features.
+
+        In the dtype of x, but in float32 under autocast, whose next operation chooses its own.
+        """
+        given = None if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            x = x.to(torch.promote_types(x.dtype, self.rotation.dtype))
-            if not self.training:
-                weight, bias = self.affine()
-                return F.conv2d(x, weight[:, :, None, None], bias)
-            self._warn_of_few_positions(x)
-            z, mean, covariance = whiten_rotate(x, self.rotation, self.settings)
-            self._track(mean, covariance)
-            return z
+            return self._whiten(x.to(torch.promote_types(x.dtype, self.rotation.dtype))).to(given)
+
+    def _whiten(self, x: Tensor) -> Tensor:
+        if not self.training:
+            weight, bias = self.affine()
+            return F.conv2d(x, weight[:, :, None, None], bias)
+        self._warn_of_few_positions(x)
+        z, mean, covariance = whiten_rotate(x, self.rotation, self.settings)
+        self._track(mean, covariance)
+        return z
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move the buffers, but leave them in float32 where everything else goes to half precision."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self._buffers.items():
+            if buffer is not None and buffer.dtype in (torch.float16, torch.bfloat16):
+                original = before[name]
+                assert original is not None
+                self._buffers[name] = original.to(buffer.device)
+        return self
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Return what the layer is in evaluation: ``z = weight x + bias`` at every position, (D, D) and (D,).

@@ -27,19 +27,20 @@ def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule, split: 
     Returns:
         (N, D) the scores of the images, on the CPU, read in a last pass with the new statistics.
     """
-    device = network.head.weight.device
+    like = network.head.weight
     with evaluating(network):
         for name, layer in network.whitened.items():
             sums = _Sums(layer)
             handle = layer.register_forward_pre_hook(sums)
             try:
                 for image in _images(data, split, f"whitening {name}"):
-                    network.halves.first(image.to(device))
+                    network.halves.first(image.to(like.device, like.dtype))
             finally:
                 handle.remove()
             sums.store()
         scores = [
-            network.encode(image.to(device)).scores.float().cpu() for image in _images(data, split, "reading axes")
+            network.encode(image.to(like.device, like.dtype)).scores.float().cpu()
+            for image in _images(data, split, "reading axes")
         ]
     return torch.cat(scores)
 
