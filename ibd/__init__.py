@@ -20,6 +20,7 @@ _PUBLIC = {
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
     "evaluate_prototypes": "ibd.comparison.prototypes",
+    "evaluate_axes": "ibd.comparison.axes",
     "IbdError": "ibd.errors",
 }
 _ROOMS = ("data", "explain", "metrics")
