@@ -6,6 +6,7 @@ from torch import nn
 from ibd.backbones.small import SmallCNN
 from ibd.models.base import InterpretableNetwork
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.prediction import Prediction
 from ibd.types import Units
 from tests.model_makers import SPEC
 
@@ -84,6 +85,11 @@ class AxisModule(nn.Module):
 
     def forward(self, image):
         return self.network(image)
+
+    @torch.no_grad()
+    def predict(self, images):
+        logits, units = self(images)
+        return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool))
 
 
 def settle(module):

@@ -126,10 +126,11 @@ class AxisReading:
             optional["chosen_on"] = chosen_on
             figures["axis_purity_best_channel"] = float(optional["best_channel"].nanmean())
             figures["axis_purity_best_channel_optimistic"] = float(optional["best_channel_optimistic"].nanmean())
-            lost = int((optional["best_channel"].isnan() & ~own.isnan()).sum())
+            lost = (optional["best_channel"].isnan() & ~own.isnan()).nonzero().flatten().tolist()
             if lost:
-                text = "axis_purity_best_channel is without %d concepts that no channel can be chosen for: %s"
-                _log.warning(text, lost, f"they are always or never there in the {chosen_on} images")
+                names = ", ".join(network.concept_names[k] for k in lost)
+                text = "axis_purity_best_channel leaves out %s: always or never there in the %s images"
+                _log.warning(text, names, chosen_on)
         depth = {name: auc_matrix(torch.cat(found), concepts).diagonal() for name, found in self.depth.items()}
         return AxisReport(
             figures=figures,

@@ -142,8 +142,7 @@ def trajectory_figure(trajectory: Mapping[str, Tensor], names: Sequence[str]) ->
 
 def _heat(axis: Axes, values: Tensor, colours: str, low: float, high: float, written: bool) -> Any:
     """Draw a matrix, its unknown values in grey, with its values in the cells if wanted."""
-    palette = colormaps[colours].copy()
-    palette.set_bad("#ced4da")
+    palette = colormaps[colours].with_extremes(bad="#ced4da")
     drawn = axis.imshow(values.float().numpy(), cmap=palette, vmin=low, vmax=high, interpolation="nearest")
     if written:
         middle, reach = (low + high) / 2, 0.3 * (high - low)

@@ -145,7 +145,7 @@ def test_a_concept_that_no_channel_can_be_chosen_for(model, data, baseline, capl
     assert report.best_channel_index[4] == -1
     assert not report.best_channel_optimistic.isnan().any()
     assert not math.isnan(report.figures["axis_purity_best_channel"])
-    assert "without 1 concepts that no channel can be chosen for" in caplog.text
+    assert "axis_purity_best_channel leaves out size::loud: always or never there in the val images" in caplog.text
 
 
 def test_batches_and_what_is_left_behind(model, data, baseline, report, monkeypatch):

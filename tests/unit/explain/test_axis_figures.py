@@ -22,7 +22,6 @@ from ibd.explain import (
 from ibd.explain.axes import TopImage
 from ibd.explain.figures import GREEN, GREY, ORANGE
 from ibd.explain.render import overlay
-from ibd.models.prediction import Prediction
 from tests.axis_makers import AxisModule
 from tests.model_makers import CONCEPTS, SPEC, TensorData
 
@@ -62,9 +61,7 @@ def predicted(names=CONCEPTS, count=3):
     torch.manual_seed(0)
     model = AxisModule(concept_names=names, width=max(4, -(-len(names) // 4)))
     images = TensorData().splits["test"][0][:count]
-    with torch.no_grad():
-        logits, units = model(images)
-    return Prediction(model.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool)), images
+    return model.predict(images), images
 
 
 def maps(names, count):
