@@ -16,6 +16,7 @@ from ibd.explain.figures import GREEN, GREY, ORANGE, shorten
 from ibd.metrics.whitening import mean_off_diagonal
 
 _NOTE = "#495057"
+_GREY_NOTE = "grey: no image known to hold it, or none not to"
 _WIDTH = 30
 """Characters of a name."""
 _CHANNELS = 64
@@ -45,6 +46,8 @@ def auc_figure(auc: Tensor, names: Sequence[str]) -> Figure:
     others = f"\n{float(mean_off_diagonal(values)):.3f} for others" if count > 1 else ""
     axis.set_title(f"AUC of an axis: {float(values.diagonal().nanmean()):.3f} for the own concept{others}", fontsize=9)
     figure.colorbar(drawn, ax=axis, shrink=0.6).ax.tick_params(labelsize=8)
+    if bool(values.isnan().any()):
+        figure.supxlabel(_GREY_NOTE, fontsize=8, color=_NOTE)
     return figure
 
 
@@ -137,6 +140,8 @@ def trajectory_figure(trajectory: Mapping[str, Tensor], names: Sequence[str]) ->
     axis.set_xticks(range(len(layers)), layers, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_title("AUC of each concept's axis by layer", fontsize=9)
     figure.colorbar(drawn, ax=axis, shrink=0.6).ax.tick_params(labelsize=8)
+    if bool(values.isnan().any()):
+        figure.supxlabel(_GREY_NOTE, fontsize=8, color=_NOTE)
     return figure
 
 

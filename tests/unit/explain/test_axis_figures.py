@@ -127,6 +127,8 @@ def test_the_matrix_is_that_of_the_concepts_axes():
     assert [patch.get_xy() for patch in axis.patches] == [(k - 0.5, k - 0.5) for k in range(4)]
     own, others = auc[[0, 1, 3], [0, 1, 3]].mean(), auc[:, :4][~torch.eye(4, dtype=torch.bool)].nanmean()
     assert axis.get_title() == f"AUC of an axis: {own:.3f} for the own concept\n{others:.3f} for others"
+    assert figure.get_supxlabel().startswith("grey")
+    assert auc_figure(auc[:2], ["a", "b"]).get_supxlabel() == ""
     assert not auc_figure(matrix(13), LONG[:13]).axes[0].texts
 
 
