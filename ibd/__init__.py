@@ -21,6 +21,7 @@ _PUBLIC = {
     "PIPNet": "ibd.models.pipnet.lightning",
     "ConceptWhitening": "ibd.models.concept_whitening.lightning",
     "evaluate_prototypes": "ibd.comparison.prototypes",
+    "evaluate_axes": "ibd.comparison.axes",
     "IbdError": "ibd.errors",
 }
 _ROOMS = ("data", "explain", "metrics")

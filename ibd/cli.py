@@ -119,6 +119,18 @@ def prototypes(run: str, changes: list[str], images: int, top: int, pages: int, 
         print(line)
 
 
+def axes(
+    run: str, changes: list[str], baseline: str | None, images: int, top: int, pages: int, split: str, out: str | None
+) -> None:
+    """Say how well the axes of a whitened network stand for concepts, and draw them: figures, pictures, tables."""
+    from ibd.app.axes import show_axes
+    from ibd.data.base import SPLITS
+
+    chosen = next(name for name in SPLITS if name == split)
+    for line in show_axes(run, changes, baseline, chosen, images, top, pages, Path(out) if out else None):
+        print(line)
+
+
 def config(file: str, changes: list[str]) -> None:
     """Print a config as it resolves, with a sentence on every option."""
     from ibd.config import describe
@@ -194,6 +206,15 @@ def _parser() -> _Parser:
     p.add_argument("--pages", type=count, default=3, help="pictures of ten prototypes each; 0 for all")
     p.add_argument("--split", choices=["train", "val", "test"], default="test")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/prototypes")
+    p = verb("axes", axes)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--baseline", metavar="RUN", help="the same network without whitening, to compare with")
+    p.add_argument("--images", type=count, default=4, help="images to draw maps of")
+    p.add_argument("--top", type=count, default=8, help="images that activate each axis most; 0 for none")
+    p.add_argument("--pages", type=count, default=3, help="pictures of ten axes each; 0 for all")
+    p.add_argument("--split", choices=["train", "val", "test"], default="test")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/axes")
     p = verb("config", config)
     p.add_argument("file", metavar="CONFIG")
     p.add_argument("changes", nargs="*", metavar="key=value")
@@ -216,6 +237,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "intervene": intervene,
     "curve": curve,
     "prototypes": prototypes,
+    "axes": axes,
     "config": config,
     "data": data,
     "list": list_names,

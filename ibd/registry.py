@@ -44,6 +44,9 @@ REGISTRY: dict[str, dict[str, str]] = {
     "metrics": {
         "concept_accuracy": "ibd.metrics.concepts:ConceptAccuracy",
         "concept_auroc": "ibd.metrics.concepts:ConceptAUROC",
+        "axis_purity": "ibd.metrics.axes:AxisPurity",
+        "axis_correlation": "ibd.metrics.whitening:AxisCorrelation",
+        "concept_separation": "ibd.metrics.whitening:ConceptSeparation",
         "prototype_consistency": "ibd.metrics.prototypes:PrototypeConsistency",
         "prototype_stability": "ibd.metrics.prototypes:PrototypeStability",
         "prototype_purity": "ibd.metrics.purity:PrototypePurity",

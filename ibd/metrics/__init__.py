@@ -1,5 +1,6 @@
 """Metrics: torchmetrics classes over pure functions. They know nothing of our models."""
 
+from ibd.metrics.axes import AxisPurity, ConceptImportance, auc_matrix
 from ibd.metrics.compactness import ExplanationSize, explanation_size, head_sparsity, prototype_uniqueness
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC, auroc_per_concept
 from ibd.metrics.parts import (
@@ -19,23 +20,40 @@ from ibd.metrics.prototypes import (
     PrototypeStability,
 )
 from ibd.metrics.purity import PrototypePurity
+from ibd.metrics.whitening import (
+    AxisCorrelation,
+    ConceptSeparation,
+    Whiteness,
+    axis_correlation,
+    correlation_matrix,
+    mean_off_diagonal,
+)
 
 __all__ = [
     "CONSISTENCY_HALF",
     "PURITY_HALF",
+    "AxisCorrelation",
+    "AxisPurity",
     "ConceptAUROC",
     "ConceptAccuracy",
+    "ConceptImportance",
+    "ConceptSeparation",
     "EnergyPointingGame",
     "ExplanationSize",
     "PointingGame",
     "PrototypeConsistency",
     "PrototypePurity",
     "PrototypeStability",
+    "Whiteness",
     "add_noise",
+    "auc_matrix",
     "auroc_per_concept",
+    "axis_correlation",
+    "correlation_matrix",
     "energy_inside",
     "explanation_size",
     "head_sparsity",
+    "mean_off_diagonal",
     "part_centres",
     "part_hits",
     "peak_positions",

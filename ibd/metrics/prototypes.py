@@ -7,24 +7,21 @@ prototype for which there is no evidence is NaN and left out of the mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
 
 from ibd.backbones.receptive_field import ReceptiveField
+from ibd.metrics.base import DetailedMetric
 from ibd.metrics.parts import energy_inside, peaks_inside
 
 
-class PrototypeMetric(Metric):
+class PrototypeMetric(DetailedMetric):
     """A value per prototype, and their mean over the prototypes that are in use."""
 
     higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
 
     def __init__(self, units: int, active: Sequence[bool] | Tensor | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("compute_with_cache", False)  # `active` may be set between two calls of `compute`
@@ -43,11 +40,6 @@ class PrototypeMetric(Metric):
 
     def _values(self) -> Tensor:
         raise NotImplementedError
-
-    def _of_all_processes(self) -> AbstractContextManager[None]:
-        """Return a context in which the states are those of all processes, as torchmetrics makes it for `compute`."""
-        alone = not self._is_synced
-        return self.sync_context(self.dist_sync_fn, should_sync=alone and self.sync_on_compute, should_unsync=alone)
 
     def _in_use(self, value: Tensor) -> Tensor:
         if self.active is None:

@@ -1,0 +1,126 @@
+"""Figures of the axes of a whitened latent space: the images that excite them, and where in an image they are seen."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ibd.explain.axes import TopImage
+from ibd.explain.figures import GREEN, GREY, ORANGE, Predicted, heading, shorten
+from ibd.explain.render import overlay
+
+_NOTE = "#495057"
+
+
+def top_images_figure(images: Sequence[TopImage], dataset: Any) -> Figure:
+    """Return the images that activate axes most, a row for each axis, the most activating first.
+
+    Args:
+        images: of one split or more axes; see `ibd.comparison.axes.top_images`.
+        dataset: of that split: ``dataset[index].image`` is (3, H, W) in [0, 1].
+    """
+    rows: dict[int, list[TopImage]] = {}
+    for image in sorted(images, key=lambda image: image.rank):
+        rows.setdefault(image.axis, []).append(image)
+    order = list(dict.fromkeys(image.axis for image in images))
+    columns = max((len(row) for row in rows.values()), default=1)
+    note = "Frame: green where the image holds the concept, orange where it does not, grey where nobody knows. Below: "
+    width = 1.1 * columns + 1.7
+    caption = _wrapped(note + "the activation of the axis.", width)
+    height = 1.32 * max(1, len(order)) + 0.2 + 0.16 * (1 + caption.count("\n"))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(max(1, len(order)), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for line, unit in enumerate(order):
+        for column, image in enumerate(rows[unit]):
+            axis = axes[line, column]
+            axis.imshow(_pixels(dataset[image.index].image), interpolation="nearest")
+            colour = _colour(image.annotated)
+            axis.spines[:].set(visible=True, color=colour, linewidth=3)
+            axis.set_xlabel(f"{image.score:.2f}", fontsize=7, color=_NOTE, labelpad=2)
+        label = f"{_lines(rows[unit][0].name, 20)}\n{_share(rows[unit])}"
+        axes[line, 0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
+    figure.supxlabel(caption, fontsize=8, color=_NOTE)
+    return figure
+
+
+def axis_maps_figure(
+    prediction: Predicted,
+    images: Tensor,
+    label: Tensor | None = None,
+    concepts: Tensor | None = None,
+    top: int = 5,
+) -> Figure:
+    """Return where the concept axes that are highest in each image are seen, a row for each image.
+
+    The maps of one image share a scale: whitening gives all axes the same variance.
+
+    Args:
+        prediction: what ``model.predict`` returned for B images; its network has ``concept_names``.
+        images: (B, 3, H, W) in [0, 1].
+        label: (B,) true classes, where known.
+        concepts: (B, K) annotations of the concepts of the axes, NaN where unknown.
+        top: axes of each image, by their activation.
+    """
+    network, units = prediction.network, prediction.units
+    count = len(network.concept_names)
+    top = min(top, count)
+    note = "The concept axes of the highest activation. Red: above its mean; blue: below; one scale for an image."
+    if concepts is not None:
+        note += " Title: green where the image holds the concept, orange where it does not, grey where nobody knows."
+    width = 1.75 * (1 + top) + 0.2
+    caption = _wrapped(note, width)
+    height = 2.35 * len(images) + 0.3 + 0.16 * (1 + caption.count("\n"))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(images), 1 + top, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    scores = units.scores[:, :count].detach().float().cpu()
+    for row, image in enumerate(images):
+        axes[row, 0].imshow(_pixels(image), interpolation="nearest")
+        axes[row, 0].set_title(heading(prediction, row, label), fontsize=8)
+        shown = scores[row].argsort(descending=True, stable=True)[:top].tolist()
+        maps = units.maps[row, shown].detach().float().cpu()
+        largest = float(maps.abs().max())
+        for column, (unit, heat) in enumerate(zip(shown, maps, strict=True)):
+            axis = axes[row, 1 + column]
+            axis.imshow(overlay(image, heat, scale=largest), interpolation="nearest")
+            truth = math.nan if concepts is None else float(concepts[row, unit])
+            name = _lines(network.unit_names[unit], 22)
+            axis.set_title(f"{name}\n{float(scores[row, unit]):.2f}", fontsize=8, color=_colour(truth))
+    figure.supxlabel(caption, fontsize=8, color=_NOTE)
+    return figure
+
+
+def _share(row: Sequence[TopImage]) -> str:
+    """Return how many of the images are known to hold the concept."""
+    known = [image.annotated > 0.5 for image in row if not math.isnan(image.annotated)]
+    return (
+        f"{sum(known)} of {len(known)} hold it\n({100 * sum(known) / len(known):.0f} %)" if known else "not annotated"
+    )
+
+
+def _colour(annotated: float) -> str:
+    return GREY if math.isnan(annotated) else GREEN if annotated > 0.5 else ORANGE
+
+
+def _lines(name: str, width: int) -> str:
+    """Return the group and the value of a ``group::value`` name in a line each."""
+    return "::\n".join(shorten(part, width) for part in name.split("::", 1))
+
+
+def _wrapped(text: str, width: float) -> str:
+    """Return a note in lines that are no wider than a figure of so many inches."""
+    return "\n".join(textwrap.wrap(text, max(30, int(14 * width))))
+
+
+def _pixels(image: Tensor) -> Any:
+    """Return a (3, H, W) image as matplotlib wants it."""
+    return image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
