@@ -3,8 +3,10 @@
     python -m benchmarks.accuracy configs/toybirds --seeds 3
     python -m benchmarks.accuracy configs/folder/cifar10_ data.root=DATA --models baseline joint sequential --seeds 1
 
-Trains ``PREFIX``baseline.yaml, ``PREFIX``cbm.yaml and ``PREFIX``protopnet.yaml, scores them on the test split, and
-draws an intervention curve for every concept bottleneck. Prints Markdown, and writes it with all figures into
+Trains ``PREFIX``baseline.yaml, ``PREFIX``cbm.yaml, ``PREFIX``protopnet.yaml and ``PREFIX``concept_whitening.yaml,
+scores them on the test split, and draws an intervention curve for every concept bottleneck. "longer" is the baseline
+trained on for as many epochs, and at the same rate, as the concept-whitening network, which starts from it, too. Prints
+Markdown, and writes it with all figures into
 ``OUTPUT/accuracy.{md,json}``. Runs that are already there are not trained again.
 """
 
@@ -18,8 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ibd.comparison.axes import evaluate_axes
 from ibd.comparison.intervention import intervention_curve
 from ibd.comparison.prototypes import evaluate_prototypes
+from ibd.config import load_config
 from ibd.training.runner import evaluate, fit
 
 MODELS: dict[str, tuple[str, list[str]]] = {
@@ -29,9 +33,12 @@ MODELS: dict[str, tuple[str, list[str]]] = {
     "independent": ("cbm", ["model.regime=independent"]),
     "protopnet": ("protopnet", []),
     "protopnet_l2": ("protopnet", ["model.distance=l2", "model.activation=log"]),
+    "concept_whitening": ("concept_whitening", []),
+    "longer": ("baseline", []),
 }
 CONCEPTS = ("joint", "sequential", "independent")
-ON_BASELINE = ("protopnet", "protopnet_l2")
+PROTOTYPES = ("protopnet", "protopnet_l2")
+ON_BASELINE = (*PROTOTYPES, "concept_whitening", "longer")
 """They start from the backbone of the baseline of the same seed."""
 POLICIES = ("random", "uncertainty", "expected_change", "learned")
 
@@ -52,6 +59,13 @@ def measure(prefix: str, model: str, seed: int, overrides: list[str], output: Pa
         baseline = measure(prefix, "baseline", seed, overrides, output)
         changes = [*changes, f"model.backbone.init_from={baseline['run']}"]
         overrides = [text for text in overrides if not text.startswith("trainer.max_epochs")]
+    if model == "longer":
+        whitening = load_config(f"{prefix}concept_whitening.yaml", *overrides)
+        changes = [
+            *changes,
+            f"optimizer.lr={whitening.optimizer.lr}",
+            f"trainer.max_epochs={whitening.trainer.max_epochs}",
+        ]
     wall, cpu = time.monotonic(), cpu_seconds()
     run = fit(f"{prefix}{config}.yaml", *overrides, *changes, f"seed={seed}", f"output={output / 'runs'}")
     result: dict[str, Any] = {"wall_s": time.monotonic() - wall, "cpu_s": cpu_seconds() - cpu, "run": str(run.folder)}
@@ -61,8 +75,10 @@ def measure(prefix: str, model: str, seed: int, overrides: list[str], output: Pa
         curve.figure().savefig(output / f"curve_{model}_{seed}.png", dpi=130)
         curve.save_csv(output / f"curve_{model}_{seed}.csv")
         result["curve"] = {policy: curve.mean(policy).tolist() for policy in POLICIES}
-    if model in ON_BASELINE:
-        result["prototypes"] = evaluate_prototypes(run)
+    if model in PROTOTYPES:
+        result["units"] = evaluate_prototypes(run)
+    if model == "concept_whitening":
+        result["units"] = evaluate_axes(run, baseline=baseline["run"]).figures
     done.write_text(json.dumps(result, indent=1))
     return result
 
@@ -84,9 +100,10 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         corrected = spread([r["curve"]["random"][-1] for r in runs]) if model in CONCEPTS else ""
         cost = " | ".join(f"{statistics.fmean(r[key] for r in runs) / 60:.1f}" for key in ("wall_s", "cpu_s"))
         lines.append(f"| {model} | {spread([r['test/accuracy'] for r in runs])} | {concept} | {corrected} | {cost} |")
-    for model in set(results) & set(ON_BASELINE):
-        runs = results[model]
-        shown = {name: spread([r["prototypes"][name] for r in runs], 1, 3) for name in runs[0]["prototypes"]}
+    for model, runs in results.items():
+        if "units" not in runs[0]:
+            continue
+        shown = {name: spread([r["units"][name] for r in runs], 1, 3) for name in runs[0]["units"]}
         lines += ["", f"{model}: {', '.join(f'{name} {value}' for name, value in shown.items())}"]
     for model, runs in results.items():
         if model not in CONCEPTS:
