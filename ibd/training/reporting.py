@@ -1,4 +1,4 @@
-"""What a run shows of its model when it has ended: the intervention curve of a concept bottleneck."""
+"""What a run shows of its model when it has ended: an intervention curve, or what its axes mean."""
 
 from __future__ import annotations
 
@@ -6,26 +6,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ibd.comparison.axes import evaluate_axes, top_images
 from ibd.comparison.intervention import InterventionCurve, Policy, intervention_curve
 from ibd.data.base import ImageDataModule
+from ibd.explain.axis_charts import auc_figure
+from ibd.explain.axis_figures import top_images_figure
 from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.lightning import InterpretableModule
 
+_AXES, _TOP = 10, 6
 CURVE = "intervention_curve_val"
 _POLICIES: tuple[Policy, ...] = ("random", "uncertainty", "expected_change")
 """Without the order learned on validation images, on which it would be measured."""
 
 
-def report_curve(model: InterpretableModule, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
-    """Draw a concept bottleneck's intervention curve on the validation images, and log it.
+def report(model: InterpretableModule, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
+    """Draw what there is to draw of a finished model on the validation images, and log it.
 
     Args:
-        model: as finished; nothing happens where it has no concepts, or the images none that are known.
+        model: as finished.
         data: what it was trained on.
-        folder: the run folder; the curve goes to its ``figures/``.
-        loggers: of the run; those that take images and tables get it, too.
+        folder: the run folder; pictures go to its ``figures/``.
+        loggers: of the run; those that take images and tables get them, too.
     """
-    if not isinstance(model, ConceptBottleneck) or bool(data.dataset("val").concepts.isnan().all()):
+    if isinstance(model, ConceptBottleneck):
+        _report_curve(model, data, folder, loggers)
+    if isinstance(model, ConceptWhitening):
+        _report_axes(model, data, folder, loggers)
+
+
+def _report_axes(model: ConceptWhitening, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
+    """Draw which axis tells which concept, and the images that activate the first ten axes most."""
+    measured = evaluate_axes(model, data, "val")
+    names = measured.concept_names
+    shown = top_images(model, data, "val", _TOP, axes=list(range(min(_AXES, len(names)))), report=measured)
+    figures = {"axes/top_images": top_images_figure(shown, data.dataset("val"))}
+    if "axis_purity" in measured.figures:
+        figures["axes/auc"] = auc_figure(measured.auc, names)
+    for key, figure in figures.items():
+        path = folder / "figures" / f"{key.replace('/', '_')}_val.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, dpi=120)
+        for logger in loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(key, [str(path)])
+
+
+def _report_curve(model: ConceptBottleneck, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
+    """Draw the intervention curve, where any concept is known."""
+    if bool(data.dataset("val").concepts.isnan().all()):
         return
     curve = intervention_curve(model, data, policies=_POLICIES, split="val")
     path = folder / "figures" / f"{CURVE}.png"

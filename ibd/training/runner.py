@@ -23,7 +23,7 @@ from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
 from ibd.training.finishing import finish
 from ibd.training.loggers import TableLogger, build_loggers, upload_model
-from ibd.training.reporting import report_curve
+from ibd.training.reporting import report
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.trainer import build_trainer, quieten, train
@@ -193,7 +193,7 @@ def _complete(
     try:
         finished = finish(folder, data, trainer.strategy.root_device)
         if settings.figures_every > 0:
-            report_curve(load_model(folder).to(trainer.strategy.root_device), data, folder, trainer.loggers)
+            report(load_model(folder).to(trainer.strategy.root_device), data, folder, trainer.loggers)
     except CheckpointError as error:
         if interrupted:
             raise KeyboardInterrupt(str(error)) from None

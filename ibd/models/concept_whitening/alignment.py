@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ibd.distributed import sum_over_processes, world_size
-from ibd.errors import check_range
+from ibd.errors import ConfigError, check_range
 from ibd.models.base import evaluating
 from ibd.models.concept_whitening.activation import alignment_gradient
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
@@ -43,8 +43,8 @@ class Alignment:
         check_range("model.alignment.every", self.every, least=0)
         check_range("model.alignment.images", self.images, least=1)
         check_range("model.alignment.steps", self.steps, least=1)
-        check_range("model.alignment.momentum", self.momentum, above=0)
-        check_range("1 - model.alignment.momentum", 1 - self.momentum, least=0)
+        if not 0 < self.momentum <= 1:
+            raise ConfigError(f"model.alignment.momentum: {self.momentum} given, more than 0 and at most 1 is needed")
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ibd.distributed import sum_over_processes
-from ibd.errors import check_range
+from ibd.errors import ConfigError, check_range
 from ibd.models.concept_whitening.inverse_root import Method, Root, inverse_root, inverse_root_gradient
 
 
@@ -54,10 +54,10 @@ class Whitening:
         check_range("model.whitening.iterations", self.iterations, least=1)
         check_range("model.whitening.eps", self.eps, least=0)
         check_range("model.whitening.groups", self.groups, least=1)
-        check_range("model.whitening.shrinkage", self.shrinkage, least=0)
-        check_range("1 - model.whitening.shrinkage", 1 - self.shrinkage, least=0)
-        check_range("model.whitening.momentum", self.momentum, above=0)
-        check_range("1 - model.whitening.momentum", 1 - self.momentum, least=0)
+        if not 0 <= self.shrinkage <= 1:
+            raise ConfigError(f"model.whitening.shrinkage: {self.shrinkage} given, a share from 0 to 1 is needed")
+        if not 0 < self.momentum <= 1:
+            raise ConfigError(f"model.whitening.momentum: {self.momentum} given, more than 0 and at most 1 is needed")
 
 
 def shrink(covariance: Tensor, settings: Whitening) -> Tensor:
