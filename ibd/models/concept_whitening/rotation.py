@@ -6,8 +6,14 @@ respect to the first K rows.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _ARMIJO, _CURVATURE = 1e-4, 0.9
 _MOST_TRIALS = 60
@@ -31,39 +37,61 @@ def cayley_step(rotation: Tensor, gradient: Tensor, steps: int = 2) -> Tensor:
     Returns:
         (D, D) in the dtype of `rotation`.
     """
-    r, g = rotation.double(), gradient.double()
+    r, g = rotation.to("cpu", torch.float64, copy=True), gradient.to("cpu", torch.float64)
     for _ in range(steps):
-        r = _step(r, g)
-    return r.to(rotation.dtype)
+        _step_(r, g)
+    return r.to(rotation)
 
 
-def _step(r: Tensor, g: Tensor) -> Tensor:
+def _step_(r: Tensor, g: Tensor) -> None:
+    """Take one step, in place: ``Y(t) = R - t U M V^T R`` with the t and M of the line search.
+
+    What is large in torch, whose products of thin matrices are the faster ones if written like this (``b.mT @ r`` takes
+    20 times as long), and what is small in NumPy, whose calls are cheaper. On the CPU whatever the device: the matrices
+    are small, and float64 is slow or missing elsewhere.
+    """
     count = len(g)
-    eye = torch.eye(2 * count, dtype=r.dtype, device=r.device)
-    b = r @ g.mT
-    top = b[:count]
-    v = torch.cat([(r.mT @ b).mT, -r[:count]])  # V^T R; written so because BLAS takes 20 times as long for b.mT @ r
-    inner = torch.cat([torch.cat([top.mT, b.mT @ b], 1), torch.cat([-eye[:count, :count], -top], 1)])  # V^T U
-    slope = v @ g.mT @ torch.cat([eye[:count, :count], top], 1)  # <G, Y(t)> = <G, R> - t tr((I + t/2 V^T U)^-1 slope)
-    first = -float(slope.trace())  # the derivative at 0: -|A|^2 / 2
+    product = r @ g.mT
+    b, pulled, rows = product.numpy(), (r.mT @ product).numpy(), r.numpy()[:count]
+    t, inverse = _search(b[:count], b.T @ b)
+    if t:
+        change = (-t * inverse) @ np.concatenate([pulled.T, -rows])
+        r.addmm_(product, torch.from_numpy(change[count:]))
+        rows += change[:count]
+
+
+def _search(top: Matrix, gram: Matrix) -> tuple[float, Matrix]:
+    """Return the t at which the Wolfe conditions hold, 0 where nothing is left to do, and ``M(t)``.
+
+    With ``M(t) = (I + t/2 V^T U)^-1`` and ``L = V^T R G^T U``, both (2K, 2K), what is minimised changes by
+    ``-t tr(M L)`` along the curve, and its derivative is ``-tr(M M L)``. In NumPy: of so small matrices it is the calls
+    that cost.
+
+    Args:
+        top: (K, K), the first K rows of B.
+        gram: (K, K), ``B^T B``.
+    """
+    count = len(top)
+    eye = np.eye(2 * count)
+    inner, target = np.empty_like(eye), np.empty_like(eye)  # V^T U, L
+    inner[:count, :count], inner[:count, count:] = top.T, gram
+    inner[count:, :count], inner[count:, count:] = -eye[:count, :count], -top
+    target[:, :count] = inner[:, count:]
+    target[:, count:] = inner[:, count:] @ top
+    first = -float(target.trace())  # the derivative at 0: -|A|^2 / 2
     if first > -1e-30:
-        return r
+        return 0.0, eye
     low, high, t = 0.0, float("inf"), 2.0 / (-2 * first) ** 0.5  # turns the steepest plane by about 90 degrees
     for _ in range(_MOST_TRIALS):
-        solved = torch.linalg.solve(eye + t / 2 * inner, torch.cat([slope, inner], 1))
-        change = -t * float(solved[:, : 2 * count].trace())
-        if change > _ARMIJO * t * first:
+        inverse = np.linalg.inv(eye + t / 2 * inner)
+        product = inverse @ target
+        if -t * product.trace() > _ARMIJO * t * first:
             high, t = t, (low + t) / 2
-            continue
-        curved = solved[:, 2 * count :] @ solved[:, : 2 * count]
-        if -float(solved[:, : 2 * count].trace()) + t / 2 * float(curved.trace()) < _CURVATURE * first:
+        elif -(inverse * product.T).sum() < _CURVATURE * first:
             low, t = t, 2 * t if high == float("inf") else (t + high) / 2
-            continue
-        break
-    x = torch.linalg.solve(eye + t / 2 * inner, v)
-    result: Tensor = torch.addmm(r, b, x[count:].contiguous(), alpha=-t)
-    result[:count] -= t * x[:count]
-    return result
+        else:
+            break
+    return t, inverse
 
 
 @torch.no_grad()
