@@ -71,8 +71,7 @@ class ConceptWhiteningLayer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(torch.promote_types(x.dtype, self.rotation.dtype))
             if not self.training:
-                weight, bias = self.affine()
-                return F.conv2d(x, weight[:, :, None, None], bias)
+                return _affine(x, *self.affine())
             self._warn_of_few_positions(x)
             z, mean, covariance = whiten_rotate(x, self.rotation, self.settings)
             self._track(mean, covariance)
@@ -115,3 +114,11 @@ class ConceptWhiteningLayer(nn.Module):
     def extra_repr(self) -> str:
         """Say how large it is."""
         return f"{self.channels}, concepts={self.concepts}, groups={self.settings.groups}"
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``weight x + bias`` at every position of (B, D, h, w), by what is fast in the memory layout of x."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return F.conv2d(x, weight[:, :, None, None], bias)
+    product = weight.expand(len(x), -1, -1) @ x.flatten(2)  # the convolution takes 1.3 to 4 times as long on a CPU
+    return product.add_(bias.unsqueeze(1)).view(x.shape)
