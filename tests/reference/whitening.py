@@ -129,7 +129,7 @@ def true_gradient(white, rotation, concepts, activation):
 
 
 def published_gradient(white, rotation, concepts, activation):
-    """What the published code takes: component c from where the map of axis c, not that of the concept's j, is large."""
+    """The published one: component c from where the map of axis c is large, not that of the concept's axis j."""
     count, channels = concepts.shape[1], white.shape[1]
     result = torch.zeros(count, channels, dtype=DOUBLE)
     for j in range(count):

@@ -17,6 +17,8 @@ Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _ARMIJO, _CURVATURE = 1e-4, 0.9
 _MOST_TRIALS = 60
+_NOTHING_LEFT = 1e-9
+"""Share of the gradient that is still along the manifold."""
 
 
 @torch.no_grad()
@@ -44,7 +46,10 @@ def cayley_step(rotation: Tensor, gradient: Tensor, steps: int = 2) -> Tensor:
 
 
 def _step_(r: Tensor, g: Tensor) -> None:
-    """Take one step, in place: ``Y(t) = R - t U M V^T R`` with the t and M of the line search.
+    """Take one step, in place: ``Y = R - tau U M V^T R`` with the tau and M of the line search.
+
+    B enters without the symmetric part of its first rows, which A does not contain, and divided by its norm: U and V
+    would otherwise cancel in A where little is left to do, and the rotation would not be one any more.
 
     What is large in torch, whose products of thin matrices are the faster ones if written like this (``b.mT @ r`` takes
     20 times as long), and what is small in NumPy, whose calls are cheaper. On the CPU whatever the device: the matrices
@@ -52,46 +57,50 @@ def _step_(r: Tensor, g: Tensor) -> None:
     """
     count = len(g)
     product = r @ g.mT
-    b, pulled, rows = product.numpy(), (r.mT @ product).numpy(), r.numpy()[:count]
-    t, inverse = _search(b[:count], b.T @ b)
-    if t:
-        change = (-t * inverse) @ np.concatenate([pulled.T, -rows])
-        r.addmm_(product, torch.from_numpy(change[count:]))
-        rows += change[:count]
+    b = product.numpy()
+    unit = b.copy()
+    unit[:count] -= (b[:count] + b[:count].T) / 2
+    size = float(np.linalg.norm(unit))
+    if size <= _NOTHING_LEFT * float(np.linalg.norm(b)):
+        return
+    unit /= size
+    tau, inverse = _search(b, unit, size)
+    rows, moving = r.numpy()[:count], torch.from_numpy(unit)
+    change = (-tau * inverse) @ np.concatenate([(r.mT @ moving).numpy().T, -rows])
+    r.addmm_(moving, torch.from_numpy(change[count:]))
+    rows += change[:count]
 
 
-def _search(top: Matrix, gram: Matrix) -> tuple[float, Matrix]:
-    """Return the t at which the Wolfe conditions hold, 0 where nothing is left to do, and ``M(t)``.
+def _search(b: Matrix, unit: Matrix, size: float) -> tuple[float, Matrix]:
+    """Return a tau at which the Wolfe conditions hold, and ``M(tau)``.
 
-    With ``M(t) = (I + t/2 V^T U)^-1`` and ``L = V^T R G^T U``, both (2K, 2K), what is minimised changes by
-    ``-t tr(M L)`` along the curve, and its derivative is ``-tr(M M L)``. In NumPy: of so small matrices it is the calls
-    that cost.
+    With ``M(tau) = (I + tau/2 V^T U)^-1`` and ``L = V^T R G^T U``, both (2K, 2K), what is minimised changes by
+    ``-tau tr(M L)`` along the curve, and its derivative is ``-tr(M M L)``.
 
     Args:
-        top: (K, K), the first K rows of B.
-        gram: (K, K), ``B^T B``.
+        b: (D, K), ``R G^T``.
+        unit: (D, K), what takes its place in U and V.
+        size: what `unit` is divided by; t is tau divided by it.
     """
-    count = len(top)
-    eye = np.eye(2 * count)
+    count = b.shape[1]
+    eye, skew = np.eye(2 * count), unit[:count]
     inner, target = np.empty_like(eye), np.empty_like(eye)  # V^T U, L
-    inner[:count, :count], inner[:count, count:] = top.T, gram
-    inner[count:, :count], inner[count:, count:] = -eye[:count, :count], -top
-    target[:, :count] = inner[:, count:]
-    target[:, count:] = inner[:, count:] @ top
-    first = -float(target.trace())  # the derivative at 0: -|A|^2 / 2
-    if first > -1e-30:
-        return 0.0, eye
-    low, high, t = 0.0, float("inf"), 2.0 / (-2 * first) ** 0.5  # turns the steepest plane by about 90 degrees
+    inner[:count, :count], inner[:count, count:] = skew.T, unit.T @ unit
+    inner[count:, :count], inner[count:, count:] = -eye[:count, :count], -skew
+    target[:count, :count], target[count:, :count] = unit.T @ b, -b[:count]
+    target[:, count:] = target[:, :count] @ skew
+    first = -float(target.trace())  # the derivative at 0: -|A|^2 / (2 size)
+    low, high, tau = 0.0, float("inf"), 2 * (size / (-2 * first)) ** 0.5  # turns the steepest plane by about 90 degrees
     for _ in range(_MOST_TRIALS):
-        inverse = np.linalg.inv(eye + t / 2 * inner)
+        inverse = np.linalg.inv(eye + tau / 2 * inner)
         product = inverse @ target
-        if -t * product.trace() > _ARMIJO * t * first:
-            high, t = t, (low + t) / 2
+        if -tau * product.trace() > _ARMIJO * tau * first:
+            high, tau = tau, (low + tau) / 2
         elif -(inverse * product.T).sum() < _CURVATURE * first:
-            low, t = t, 2 * t if high == float("inf") else (t + high) / 2
+            low, tau = tau, 2 * tau if high == float("inf") else (tau + high) / 2
         else:
-            break
-    return t, inverse
+            return tau, inverse
+    return 0.0, inverse
 
 
 @torch.no_grad()
