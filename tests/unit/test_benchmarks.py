@@ -5,9 +5,14 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import cbm_step, intervention
+from benchmarks import cbm_step, concept_whitening, intervention
 from benchmarks.__main__ import main, write
+from benchmarks.published_whitening import PublishedLayer, published_rotation_step
 from benchmarks.timing import Row, Times, side_by_side
+from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
+from ibd.models.concept_whitening.rotation import cayley_step
+from ibd.models.concept_whitening.whitening import Whitening
+from tests.reference import whitening as reference
 
 
 def test_a_benchmark_measures_and_is_written_down(tmp_path, monkeypatch, capsys):
@@ -28,6 +33,52 @@ def test_the_cbm_step_trains_and_fills_its_metrics():
     rows = cbm_step.measure(1, ("small_cnn",))
     assert [row.bar for row in rows] == ["<= 1.02"] * 2
     assert all(row.cpu > 0 and row.wall > 0 for row in rows)
+
+
+def test_concept_whitening_is_measured(monkeypatch):
+    monkeypatch.setattr(concept_whitening, "LAYERS", {(8, 6): ">= 2"})
+    monkeypatch.setattr(concept_whitening, "ROTATIONS", {16: ">= 15"})
+    rows = concept_whitening.measure(1, images=2)
+    assert [row.bar for row in rows] == [">= 2", ">= 2", ">= 4", ">= 4", ">= 15"]
+    assert all(row.cpu > 0 and row.wall > 0 for row in rows)
+
+
+def test_the_published_whitening_layer_computes_what_ours_does():
+    """Where its iteration converges: both sides of the benchmark are the same function, forward and backward."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, 6, 5, 5, generator=generator, dtype=torch.float64)
+    x = (x + 0.3 * x.roll(1, 1) + 1).requires_grad_()
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
+    weight = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    published = PublishedLayer(6, iterations=14).double()
+    ours = ConceptWhiteningLayer(6, 2, Whitening(shrinkage=0, eps=1e-5)).double()
+    published.rotation.copy_(rotation)
+    ours.rotation.copy_(rotation)
+    outputs = published(x), ours(x)
+    torch.testing.assert_close(*outputs, rtol=1e-8, atol=1e-8)
+    gradients = (torch.autograd.grad(z, x, weight)[0] for z in outputs)
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
+    published.running_mean.copy_(ours.running_mean.view(1, -1, 1))
+    published.running_matrix.copy_(rotation.mT @ ours.affine()[0])
+    torch.testing.assert_close(published.eval()(x), ours.eval()(x))
+
+
+def test_the_published_rotation_step_goes_along_the_same_curve():
+    """To a point of the same curve, chosen by the same conditions, though not the same one."""
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(10, 10, generator=generator))[0]
+    gradient = torch.randn(3, 10, generator=generator) / 3
+    full = torch.zeros(1, 10, 10)
+    full[0, :3] = gradient
+    found = published_rotation_step(rotation.unsqueeze(0), full, steps=1)[0]
+    gaps = [
+        float((reference.cayley(rotation.double(), gradient.double(), t) - found).abs().max())
+        for t in (1000 / 2**k for k in range(20))
+    ]
+    assert min(gaps) < 1e-4
+    values = [float((each[:3] * gradient).sum()) for each in (rotation, found, cayley_step(rotation, gradient, 1))]
+    assert values[1] < values[0]
+    assert values[2] < values[0]
 
 
 def test_an_unknown_benchmark_is_refused(capsys):

@@ -25,16 +25,16 @@ def axis_activation(maps: Tensor, activation: Activation) -> Tensor:
     if activation == "max":
         return maps.amax((2, 3))
     if activation == "positive_mean":
-        return maps.relu().sum((2, 3)) / ((maps > 0).sum((2, 3)) + 1e-4)
+        return maps.relu().sum((2, 3)) / ((maps > 0).sum((2, 3), dtype=maps.dtype) + 1e-4)
     window = min(3, maps.shape[2]), min(3, maps.shape[3])
     return F.max_pool2d(maps, window, window).mean((2, 3))
 
 
-@torch.enable_grad()
 def activation_weights(maps: Tensor, activation: Activation) -> Tensor:
-    """Return the derivative of each axis's activation by each value of its map, (B, U, h, w)."""
-    leaf = maps.detach().requires_grad_()
-    return torch.autograd.grad(axis_activation(leaf, activation).sum(), leaf)[0]
+    """Return the derivative of each axis's activation by each value of its map, (B, U, h, w); in any mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = maps.detach().clone().requires_grad_()  # a copy, as maps of the inference mode take no gradient
+        return torch.autograd.grad(axis_activation(leaf, activation).sum(), leaf)[0]
 
 
 @torch.no_grad()
@@ -52,9 +52,10 @@ def alignment_gradient(maps: Tensor, concepts: Tensor, activation: Activation) -
         activation: of an axis.
 
     Returns:
-        (K, D) in the dtype of the maps.
+        (K, D) in the dtype of the maps, also under autocast.
     """
     count = concepts.shape[1]
     present = (concepts > 0.5).to(maps.dtype)
     weights = activation_weights(maps[:, :count], activation) * present[:, :, None, None]
-    return torch.einsum("bkhw,bdhw->kd", weights, maps)
+    with torch.autocast(maps.device.type, enabled=False):
+        return torch.einsum("bkhw,bdhw->kd", weights, maps)

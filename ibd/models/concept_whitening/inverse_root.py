@@ -68,9 +68,10 @@ def inverse_root_gradient(gradient: Tensor, root: Root, iterations: int) -> Tens
     gradient = (gradient + gradient.mT) / 2
     if root.scale.numel():
         scale = root.scale
-        denominator = scale.unsqueeze(2) * scale.unsqueeze(1) * (scale.unsqueeze(2) + scale.unsqueeze(1))
-        inner = root.basis.mT @ gradient @ root.basis
-        return root.basis @ (-inner / denominator) @ root.basis.mT
+        scaled = root.basis / scale.unsqueeze(1)
+        inner = scaled.mT @ gradient @ scaled  # in two parts, so that the product of three roots does not underflow
+        inner /= -(scale.unsqueeze(2) + scale.unsqueeze(1))
+        return root.basis @ inner @ root.basis.mT
     return -_lyapunov(root.basis, root.inverse @ gradient @ root.inverse, iterations)
 
 

@@ -16,6 +16,22 @@ from ibd.models.concept_whitening.whitening import Whitening, rotate_root, white
 _log = logging.getLogger(__name__)
 
 
+class _State:
+    """What a tensor is at a moment. Keeps the tensor, so that no other one takes its place in memory."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.place = tensor, tensor.data_ptr()
+        self.version = None if tensor.is_inference() else tensor._version
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether nothing has changed; never so for tensors made in inference mode, which count no changes."""
+        if not isinstance(other, _State) or self.version is None:
+            return False
+        return self.tensor is other.tensor and (self.place, self.version) == (other.place, other.version)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class ConceptWhiteningLayer(nn.Module):
     """Centre, whiten by ZCA, rotate: (B, D, h, w) -> (B, D, h, w), in float32 or better also under autocast.
 
@@ -78,9 +94,9 @@ class ConceptWhiteningLayer(nn.Module):
     def _whiten(self, x: Tensor) -> Tensor:
         if not self.training:
             weight, bias = self.affine()
-            return F.conv2d(x, weight[:, :, None, None], bias)
+            return _affine(x, weight.to(x.dtype), bias.to(x.dtype))
         self._warn_of_few_positions(x)
-        z, mean, covariance = whiten_rotate(x, self.rotation, self.settings)
+        z, mean, covariance = whiten_rotate(x, self.rotation.to(x.dtype), self.settings)
         self._track(mean, covariance)
         return z
 
@@ -101,18 +117,18 @@ class ConceptWhiteningLayer(nn.Module):
         Worked out again only when the statistics or the rotation have changed; constants.
         """
         buffers = self.running_mean, self.running_covariance, self.rotation
-        key = [(b.data_ptr(), b._version, b.dtype, b.device) for b in buffers]
-        if self._derived is None or self._derived[0] != key:
+        state = [_State(each) for each in buffers]
+        if self._derived is None or self._derived[0] != state:
             with torch.inference_mode(False), torch.no_grad():
                 root = whitening_root(self.running_covariance, self.settings)
                 weight = rotate_root(self.rotation, root.inverse)
-                self._derived = key, weight, -(weight @ self.running_mean)
+                self._derived = state, weight, -(weight @ self.running_mean)
         return self._derived[1], self._derived[2]
 
     @torch.no_grad()
     def _track(self, mean: Tensor, covariance: Tensor) -> None:
         """Move the running statistics towards those of a batch; the first batch replaces them."""
-        weight = torch.where(self.batches == 0, 1.0, self.settings.momentum).to(mean.dtype)
+        weight = torch.where(self.batches == 0, 1.0, self.settings.momentum).to(self.running_mean.dtype)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
         self.running_covariance.lerp_(covariance.to(self.running_covariance.dtype), weight)
         self.batches += 1
@@ -132,3 +148,15 @@ class ConceptWhiteningLayer(nn.Module):
     def extra_repr(self) -> str:
         """Say how large it is."""
         return f"{self.channels}, concepts={self.concepts}, groups={self.settings.groups}"
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``weight x + bias`` at every position of (B, D, h, w), by what is fast in the memory layout of x.
+
+    With a gradient always as a convolution: the backward of a product would be in bfloat16 under autocast.
+    """
+    graph = x.requires_grad and torch.is_grad_enabled()
+    if graph or x.is_contiguous(memory_format=torch.channels_last):
+        return F.conv2d(x, weight[:, :, None, None], bias)
+    product = weight.expand(len(x), -1, -1) @ x.flatten(2)  # the convolution takes 1.3 to 4 times as long on a CPU
+    return product.add_(bias.unsqueeze(1)).view(x.shape)

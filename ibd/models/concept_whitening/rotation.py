@@ -6,11 +6,19 @@ respect to the first K rows.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Matrix: TypeAlias = npt.NDArray[np.float64]
+
 _ARMIJO, _CURVATURE = 1e-4, 0.9
 _MOST_TRIALS = 60
+_NOTHING_LEFT = 1e-9
+"""Share of the gradient that is still along the manifold."""
 
 
 @torch.no_grad()
@@ -31,39 +39,68 @@ def cayley_step(rotation: Tensor, gradient: Tensor, steps: int = 2) -> Tensor:
     Returns:
         (D, D) in the dtype of `rotation`.
     """
-    r, g = rotation.double(), gradient.double()
+    r, g = rotation.to("cpu", torch.float64, copy=True), gradient.to("cpu", torch.float64)
     for _ in range(steps):
-        r = _step(r, g)
-    return r.to(rotation.dtype)
+        _step_(r, g)
+    return r.to(rotation)
 
 
-def _step(r: Tensor, g: Tensor) -> Tensor:
+def _step_(r: Tensor, g: Tensor) -> None:
+    """Take one step, in place: ``Y = R - tau U M V^T R`` with the tau and M of the line search.
+
+    B enters without the symmetric part of its first rows, which A does not contain, and divided by its norm: U and V
+    would otherwise cancel in A where little is left to do, and the rotation would not be one any more.
+
+    What is large in torch, whose products of thin matrices are the faster ones if written like this (``b.mT @ r`` takes
+    20 times as long), and what is small in NumPy, whose calls are cheaper. On the CPU whatever the device: the matrices
+    are small, and float64 is slow or missing elsewhere.
+    """
     count = len(g)
-    eye = torch.eye(2 * count, dtype=r.dtype, device=r.device)
-    b = r @ g.mT
-    top = b[:count]
-    v = torch.cat([(r.mT @ b).mT, -r[:count]])  # V^T R; written so because BLAS takes 20 times as long for b.mT @ r
-    inner = torch.cat([torch.cat([top.mT, b.mT @ b], 1), torch.cat([-eye[:count, :count], -top], 1)])  # V^T U
-    slope = v @ g.mT @ torch.cat([eye[:count, :count], top], 1)  # <G, Y(t)> = <G, R> - t tr((I + t/2 V^T U)^-1 slope)
-    first = -float(slope.trace())  # the derivative at 0: -|A|^2 / 2
-    if first > -1e-30:
-        return r
-    low, high, t = 0.0, float("inf"), 2.0 / (-2 * first) ** 0.5  # turns the steepest plane by about 90 degrees
+    product = r @ g.mT
+    b = product.numpy()
+    unit = b.copy()
+    unit[:count] -= (b[:count] + b[:count].T) / 2
+    size = float(np.linalg.norm(unit))
+    if size <= _NOTHING_LEFT * float(np.linalg.norm(b)):
+        return
+    unit /= size
+    tau, inverse = _search(b, unit, size)
+    rows, moving = r.numpy()[:count], torch.from_numpy(unit)
+    change = (-tau * inverse) @ np.concatenate([(r.mT @ moving).numpy().T, -rows])
+    r.addmm_(moving, torch.from_numpy(change[count:]))
+    rows += change[:count]
+
+
+def _search(b: Matrix, unit: Matrix, size: float) -> tuple[float, Matrix]:
+    """Return a tau at which the Wolfe conditions hold, and ``M(tau)``.
+
+    With ``M(tau) = (I + tau/2 V^T U)^-1`` and ``L = V^T R G^T U``, both (2K, 2K), what is minimised changes by
+    ``-tau tr(M L)`` along the curve, and its derivative is ``-tr(M M L)``.
+
+    Args:
+        b: (D, K), ``R G^T``.
+        unit: (D, K), what takes its place in U and V.
+        size: what `unit` is divided by; t is tau divided by it.
+    """
+    count = b.shape[1]
+    eye, skew = np.eye(2 * count), unit[:count]
+    inner, target = np.empty_like(eye), np.empty_like(eye)  # V^T U, L
+    inner[:count, :count], inner[:count, count:] = skew.T, unit.T @ unit
+    inner[count:, :count], inner[count:, count:] = -eye[:count, :count], -skew
+    target[:count, :count], target[count:, :count] = unit.T @ b, -b[:count]
+    target[:, count:] = target[:, :count] @ skew
+    first = -float(target.trace())  # the derivative at 0: -|A|^2 / (2 size)
+    low, high, tau = 0.0, float("inf"), 2 * (size / (-2 * first)) ** 0.5  # turns the steepest plane by about 90 degrees
     for _ in range(_MOST_TRIALS):
-        solved = torch.linalg.solve(eye + t / 2 * inner, torch.cat([slope, inner], 1))
-        change = -t * float(solved[:, : 2 * count].trace())
-        if change > _ARMIJO * t * first:
-            high, t = t, (low + t) / 2
-            continue
-        curved = solved[:, 2 * count :] @ solved[:, : 2 * count]
-        if -float(solved[:, : 2 * count].trace()) + t / 2 * float(curved.trace()) < _CURVATURE * first:
-            low, t = t, 2 * t if high == float("inf") else (t + high) / 2
-            continue
-        break
-    x = torch.linalg.solve(eye + t / 2 * inner, v)
-    result: Tensor = torch.addmm(r, b, x[count:].contiguous(), alpha=-t)
-    result[:count] -= t * x[:count]
-    return result
+        inverse = np.linalg.inv(eye + tau / 2 * inner)
+        product = inverse @ target
+        if -tau * product.trace() > _ARMIJO * tau * first:
+            high, tau = tau, (low + tau) / 2
+        elif -(inverse * product.T).sum() < _CURVATURE * first:
+            low, tau = tau, 2 * tau if high == float("inf") else (tau + high) / 2
+        else:
+            return tau, inverse
+    return 0.0, inverse
 
 
 @torch.no_grad()

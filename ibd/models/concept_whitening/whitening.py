@@ -62,19 +62,18 @@ class Whitening:
 
 def shrink(covariance: Tensor, settings: Whitening) -> Tensor:
     """Return ``(1 - rho) S + (rho tr(S) / C + eps) I`` of (G, C, C) covariances (Ledoit and Wolf 2004)."""
-    size = covariance.shape[-1]
-    mean = covariance.diagonal(dim1=1, dim2=2).mean(1)
-    diagonal = (settings.shrinkage * mean + settings.eps).view(-1, 1, 1)
-    eye = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
-    return (1 - settings.shrinkage) * covariance + diagonal * eye
+    shrunk = (1 - settings.shrinkage) * covariance
+    diagonal = covariance.diagonal(dim1=1, dim2=2)
+    shrunk.diagonal(dim1=1, dim2=2).add_(settings.shrinkage * diagonal.mean(1, keepdim=True) + settings.eps)
+    return shrunk
 
 
 def _shrink_gradient(gradient: Tensor, settings: Whitening) -> Tensor:
     """Return the gradient with respect to the covariance of one with respect to the shrunk covariance."""
-    size = gradient.shape[-1]
-    mean = gradient.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-    eye = torch.eye(size, dtype=gradient.dtype, device=gradient.device)
-    return (1 - settings.shrinkage) * gradient + settings.shrinkage * mean * eye
+    shrunk = (1 - settings.shrinkage) * gradient
+    diagonal = gradient.diagonal(dim1=1, dim2=2)
+    shrunk.diagonal(dim1=1, dim2=2).add_(settings.shrinkage * diagonal.mean(1, keepdim=True))
+    return shrunk
 
 
 def whitening_root(covariance: Tensor, settings: Whitening) -> Root:
@@ -107,19 +106,20 @@ def whiten_rotate(x: Tensor, rotation: Tensor, settings: Whitening) -> tuple[Ten
 class _WhitenRotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rotation: Tensor, settings: Whitening) -> tuple[Tensor, Tensor, Tensor]:
-        count = x.numel() // x.shape[1]
-        total = torch.cat([x.sum((0, 2, 3)), x.new_tensor([count])])
-        total = sum_over_processes(total)
+        flat = _rows(x)
+        total = sum_over_processes(torch.cat([flat.sum(0), flat.new_tensor([len(flat)])]))
         mean, positions = total[:-1] / total[-1], total[-1]
-        flat = _positions(x, mean)
+        flat = torch.sub(flat, mean, out=None if _is_view(flat, x) else flat)
         blocks = _blocks(flat, settings.groups)
         covariance = sum_over_processes(blocks.mT @ blocks) / positions
         root = whitening_root(covariance, settings)
         matrix = rotate_root(rotation, root.inverse)
+        z = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        torch.mm(flat, matrix.mT.contiguous(), out=_rows(z))  # no view: what comes next may work in place
         ctx.save_for_backward(flat, rotation, matrix, positions, *root)
-        ctx.settings, ctx.shape = settings, x.shape
+        ctx.settings = settings
         ctx.mark_non_differentiable(mean, covariance)
-        return _write(x.shape, flat, matrix), mean, covariance
+        return _laid_out(z, x), mean, covariance
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -132,67 +132,43 @@ def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
     """Return the gradient with respect to x."""
     flat, rotation, matrix, positions, *root = ctx.saved_tensors
     settings: Whitening = ctx.settings
-    g = _like(gradient, flat)
-    joint = torch.cat([g.mT @ flat, g.sum(0, keepdim=True)])
-    joint = sum_over_processes(joint)
+    g = _rows(gradient)
+    joint = sum_over_processes(torch.cat([g.mT @ flat, g.sum(0, keepdim=True)]))
     outer, mean = joint[:-1], joint[-1] / positions
     groups, size = root[0].shape[:2]
     of_matrix = rotation.mT @ outer
     of_root = of_matrix.view(groups, size, groups, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     of_covariance = _shrink_gradient(inverse_root_gradient(of_root, Root(*root), settings.iterations), settings)
-    through: Tensor = torch.block_diag(*(2 * of_covariance / positions))  # type: ignore[no-untyped-call]
-    if flat.is_contiguous():
-        return _image(torch.addmm(-(mean @ matrix), g, matrix).addmm_(flat, through), ctx.shape)
-    across = torch.addmm(-(mean @ matrix).unsqueeze(1), matrix.mT, g.mT).addmm_(through, flat.mT)
-    return _image(across.mT, ctx.shape)
+    result = g @ matrix
+    result -= mean @ matrix
+    _blocks(result, groups).baddbmm_(_blocks(flat, groups), of_covariance * (2 / positions))
+    return _image(result, gradient)
 
 
-def _rows(x: Tensor) -> bool:
-    """Return whether the channels of a position lie side by side in memory."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+# All products are of matrices whose rows are positions: what channels_last is in memory already. The copies that other
+# layouts need cost less than what the products of their transposes take longer.
 
 
-def _positions(x: Tensor, mean: Tensor) -> Tensor:
-    """Return the centred positions of (B, D, h, w), (m, D), in the layout of x, in one pass over the memory."""
-    channels = x.shape[1]
-    if _rows(x):
-        return x.permute(0, 2, 3, 1).reshape(-1, channels) - mean
-    across = x.transpose(0, 1)
-    centred = torch.sub(across, mean.view(-1, 1, 1, 1), out=x.new_empty(across.shape))
-    return centred.view(channels, -1).mT
+def _rows(x: Tensor) -> Tensor:
+    """Return the positions of (B, D, h, w), (m, D); a view if x is channels_last."""
+    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _like(x: Tensor, flat: Tensor) -> Tensor:
-    """Return the positions of (B, D, h, w), (m, D), in the layout of `flat`."""
-    channels = x.shape[1]
-    if flat.is_contiguous():
-        return x.permute(0, 2, 3, 1).reshape(-1, channels)
-    return x.transpose(0, 1).reshape(channels, -1).mT
+def _is_view(flat: Tensor, x: Tensor) -> bool:
+    return flat.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
 
 
-def _image(flat: Tensor, shape: torch.Size) -> Tensor:
-    """Return (m, D) positions as (B, D, h, w): channels_last, or contiguous if the positions lie side by side."""
-    batch, channels, height, width = shape
-    if flat.is_contiguous():
-        return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return flat.mT.reshape(channels, batch, height, width).transpose(0, 1).contiguous()
+def _image(flat: Tensor, like: Tensor) -> Tensor:
+    """Return (m, D) positions as (B, D, h, w) in the memory layout of `like`."""
+    batch, channels, height, width = like.shape
+    return _laid_out(flat.view(batch, height, width, channels).permute(0, 3, 1, 2), like)
 
 
-def _write(shape: torch.Size, flat: Tensor, matrix: Tensor) -> Tensor:
-    """Return ``flat @ matrix.T`` of (m, D) positions as (B, D, h, w) in their layout.
-
-    It is no view of anything: what comes next in the network may work in place.
-    """
-    batch, channels, height, width = shape
-    if flat.is_contiguous():
-        result = torch.empty(shape, dtype=flat.dtype, device=flat.device, memory_format=torch.channels_last)
-        torch.mm(flat, matrix.mT, out=result.permute(0, 2, 3, 1).view(-1, channels))
-        return result
-    result = flat.new_empty(shape)
-    result.transpose(0, 1).copy_((matrix @ flat.mT).view(channels, batch, height, width))
-    return result
+def _laid_out(image: Tensor, like: Tensor) -> Tensor:
+    """Return a (B, D, h, w) tensor that is channels_last in the memory layout of `like`."""
+    return image if like.is_contiguous(memory_format=torch.channels_last) else image.contiguous()
 
 
 def _blocks(flat: Tensor, groups: int) -> Tensor:
-    """Return (m, D) positions by group, (G, m, C)."""
-    return flat.unsqueeze(0) if groups == 1 else flat.view(len(flat), groups, -1).permute(1, 0, 2)
+    """Return a view of (m, D) positions by group, (G, m, C)."""
+    return flat.view(len(flat), groups, -1).permute(1, 0, 2)
