@@ -8,13 +8,19 @@ from ibd.explain.axis_charts import (
     trajectory_figure,
 )
 from ibd.explain.axis_figures import axis_maps_figure, top_images_figure
+from ibd.explain.base import Cost, Explainer, Explanation
 from ibd.explain.boxes import percentile_box, relative_box
 from ibd.explain.figures import prediction_figure
 from ibd.explain.prototype_figures import global_figure, local_figure
 from ibd.explain.prototypes import local_explanation, local_explanations, to_csv
 from ibd.explain.render import overlay
+from ibd.explain.targets import Target
 
 __all__ = [
+    "Cost",
+    "Explainer",
+    "Explanation",
+    "Target",
     "auc_figure",
     "axis_maps_figure",
     "correlation_figure",

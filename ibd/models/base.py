@@ -77,6 +77,18 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def contributions(self, units: Units) -> Tensor:
         """Return how much each unit adds to each class logit: (B, U, C)."""
 
+    def shares(self, units: Units) -> Tensor:
+        """Return how what a unit contributes is laid out over the positions, (B, U, h, w), adding up to 1 for each.
+
+        By the part of its map that has the sign of its mean: where a unit that holds was seen, or where one that does
+        not hold was found missing. Evenly where the map is 0 everywhere.
+        """
+        maps = units.maps.to(torch.promote_types(units.maps.dtype, torch.float32))
+        sign = torch.where(maps.mean((2, 3), keepdim=True) < 0, -1.0, 1.0)
+        part = (maps * sign).relu()
+        total = part.sum((2, 3), keepdim=True)
+        return torch.where(total > 0, part / total, 1 / (maps.shape[2] * maps.shape[3]))
+
     @abc.abstractmethod
     def bias(self) -> Tensor:
         """Return the (C,) logits that no unit accounts for."""

@@ -46,6 +46,12 @@ class BaselineNetwork(InterpretableNetwork):
         """Return activation times weight, (B, D, C)."""
         return linear_contributions(units.scores, self.head.weight)
 
+    def shares(self, units: Units) -> Tensor:
+        """Return each map divided by its sum: with that the intrinsic explanation is CAM, exactly."""
+        maps = units.maps.to(torch.promote_types(units.maps.dtype, torch.float32))
+        total = maps.sum((2, 3), keepdim=True)
+        return torch.where(total != 0, maps / total, 1 / (maps.shape[2] * maps.shape[3]))
+
     def bias(self) -> Tensor:
         """Return the (C,) bias of the linear layer."""
         return self.head.bias

@@ -1,0 +1,208 @@
+"""What every explainer shares: the call, its answer, its cost, and that it leaves the model as it was."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import DataError
+from ibd.explain.render import upsample
+from ibd.explain.targets import Target
+
+Kind = Literal["intrinsic", "posthoc", "null", "oracle"]
+
+
+@dataclass
+class Cost:
+    """What an explanation took.
+
+    Attributes:
+        forwards: passes of one image through the model.
+        backwards: passes of one image back.
+        seconds: by the clock, for the whole batch.
+    """
+
+    forwards: float = 0.0
+    backwards: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a model looked, or on which units a score rests.
+
+    Attributes:
+        map: (B, H, W) at the size of the images, or (B, K, H, W) of several targets; signed where the method is, as it
+            comes, not normalised; None where the method has none.
+        value: (B,) the explained scores, or (B, K).
+        target: what was explained, resolved.
+        kind: "intrinsic", "posthoc", "null" or "oracle".
+        method: name of the explainer.
+        units: (B, U) contributions of the units, or (B, K, U), where the method has them.
+        unit_names: their names.
+        unit_maps: (B, U, h, w), where the method has them.
+        cost: what it took.
+        extra: further figures of the method, (B,) or (B, K) each, such as "conservation".
+    """
+
+    map: Tensor | None
+    value: Tensor
+    target: Target
+    kind: Kind
+    method: str
+    units: Tensor | None = None
+    unit_names: list[str] | None = None
+    unit_maps: Tensor | None = None
+    cost: Cost = field(default_factory=Cost)
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Call:
+    """A model while it is being explained: it counts passes, and answers in the right mode.
+
+    Attributes:
+        model: in evaluation mode.
+        target: resolved.
+        cost: so far.
+    """
+
+    def __init__(self, model: nn.Module, target: Target) -> None:
+        self.model, self.target, self.cost = model, target.resolve(model), Cost()
+
+    def output(self, image: Tensor) -> Any:
+        """Return what the model returns, counting the pass."""
+        self.cost.forwards += len(image)
+        return self.model(image)
+
+    def scores(self, image: Tensor, target: Target | None = None) -> Tensor:
+        """Return the (B, K) scores of images, counting the pass."""
+        return (target or self.target).scores(self.output(image))
+
+    def gradients(self, scores: Tensor, inputs: Tensor) -> Tensor:
+        """Return the gradient of each (B, K) score by (B, ...) inputs, (B, K, ...), counting the passes.
+
+        The graph is kept until the last one. Parameters are left alone: nothing is accumulated.
+        """
+        count = scores.shape[1]
+        self.cost.backwards += len(scores) * count
+        found = [torch.autograd.grad(scores[:, k].sum(), inputs, retain_graph=k + 1 < count)[0] for k in range(count)]
+        return torch.stack(found, 1)
+
+
+class Explainer(abc.ABC):
+    """Asks a model where it looked for something. Subclasses say how in `explain`.
+
+    Attributes:
+        name: registered name.
+        kind: of its explanations.
+    """
+
+    name: str
+    kind: Kind = "posthoc"
+
+    def __call__(self, model: nn.Module, image: Tensor, target: Target | int | str | None = None) -> Explanation:
+        """Return an explanation of each image.
+
+        The model is in evaluation mode meanwhile, with gradients on, also inside of ``torch.no_grad`` and
+        ``inference_mode``; afterwards it is exactly as it was, also where something raised: modes, gradients,
+        parameters and their ``requires_grad``, buffers, hooks, the random state.
+
+        Args:
+            model: ours, or any classifier of (B, 3, H, W) images.
+            image: (B, 3, H, W) float, on the model's device.
+            target: what to explain; a number or name is that class, None the predicted class.
+
+        Raises:
+            ConfigError: no such class or unit.
+            DataError: an image that is no such tensor, or not finite.
+            UnsupportedError: the method cannot explain this model.
+        """
+        check_image(image)
+        started = time.perf_counter()
+        with undisturbed(model):
+            call = Call(model, as_target(target))
+            answer = self.explain(call, image.detach().clone())
+        answer.cost.seconds = time.perf_counter() - started
+        return answer
+
+    @abc.abstractmethod
+    def explain(self, call: Call, image: Tensor) -> Explanation:
+        """Return the explanation of a checked image, a tensor of its own that may get a gradient."""
+
+    def answer(self, call: Call, maps: Tensor | None, scores: Tensor, **more: Any) -> Explanation:
+        """Return the explanation made of (B, K, h, w) maps, which are brought to the image's size, and (B, K) scores.
+
+        Args:
+            call: whose target and cost it gets.
+            maps: None where there is none; of the image's size already, or smaller with ``size=(H, W)``.
+            scores: what was explained.
+            more: other fields of `Explanation`, and `size`.
+        """
+        size: tuple[int, int] | None = more.pop("size", None)
+        if maps is not None and size is not None and tuple(maps.shape[2:]) != tuple(size):
+            maps = upsample(maps, size)
+        single = not call.target.many
+        return Explanation(
+            map=maps if maps is None else (maps[:, 0] if single else maps).detach(),
+            value=(scores[:, 0] if single else scores).detach(),
+            target=call.target,
+            kind=self.kind,
+            method=self.name,
+            cost=call.cost,
+            **more,
+        )
+
+
+def as_target(target: Target | int | str | None) -> Target:
+    """Return a target as such: a number or name is that class, None the predicted class."""
+    if target is None:
+        return Target.predicted()
+    return target if isinstance(target, Target) else Target.cls(target)
+
+
+def check_image(image: Tensor) -> None:
+    """Check what is to be explained.
+
+    Raises:
+        DataError: it is no float (B, C, H, W) tensor, empty, or not finite.
+    """
+    if not isinstance(image, Tensor) or image.dim() != 4 or not image.is_floating_point():
+        what = f"{tuple(image.shape)} of {image.dtype}" if isinstance(image, Tensor) else type(image).__name__
+        raise DataError(f"an explanation needs float images (B, 3, H, W), not {what}")
+    if not len(image):
+        raise DataError("an explanation needs at least one image")
+    finite = image.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        raise DataError(f"image {int((~finite).nonzero()[0])} of the batch has values that are not finite")
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, gradients on, and bring everything back afterwards.
+
+    Explainers draw random numbers from generators of their own, use ``torch.autograd.grad``, which writes no ``.grad``,
+    and take away the hooks that they set; what is left to bring back is here.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for part, _ in modes:
+                part.training = False
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for parameter, needed in wanted:
+            parameter.requires_grad_(needed)
