@@ -94,7 +94,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
 
     @property
     def whitened(self) -> dict[str, ConceptWhiteningLayer]:
-        """Name -> whitened layer, in the order in which they run."""
+        """Name -> whitened layer, in the order in which they run; none once they are folded."""
         found = {name: self.backbone.get_submodule(name) for name in self.layer_names}
         return {name: layer for name, layer in found.items() if isinstance(layer, ConceptWhiteningLayer)}
 
@@ -177,8 +177,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         """Return the (B, D, h, w) maps of every whitened layer, by name, in the order in which they run."""
         found: dict[str, Tensor] = {}
         handles = [
-            layer.register_forward_hook(lambda _, __, output, name=name: found.update({name: output}))
-            for name, layer in self.whitened.items()
+            self.backbone.get_submodule(name).register_forward_hook(
+                lambda _, __, output, name=name: found.update({name: output})
+            )
+            for name in self.layer_names
         ]
         try:
             self.halves.first(image)
