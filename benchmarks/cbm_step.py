@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.parts import CUB_GROUPS, cbm_module, cbm_step, make_batch, make_spec, plain_step
+from benchmarks.parts import CUB_GROUPS, cbm_module, make_batch, make_spec, module_step, plain_step
 from benchmarks.timing import Row, Times, side_by_side
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.types import Batch
@@ -53,7 +53,7 @@ def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> lis
         batch = make_batch(spec, case.batch)
         module = cbm_module(case.backbone, spec)
         plain = plain_step(case.backbone, batch, case.classes, module.channels_last)
-        candidates = {"cbm": cbm_step(module, batch), "plain": plain}
+        candidates = {"cbm": module_step(module, batch), "plain": plain}
         found = side_by_side(candidates, case.rounds * repetitions, warm_up=2 if repetitions > 1 else 1)
         shapes = f"{name}, {case.batch} x 3 x {case.size} x {case.size}, {sum(case.groups)} concepts, "
         shapes += f"{case.classes} classes"

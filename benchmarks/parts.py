@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 from ibd.backbones import build_backbone
 from ibd.data.base import ImageDataModule, ImageDataset, Split
 from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.lightning import InterpretableModule
 from ibd.models.optimizer import OptimizerSettings, build_optimizer
 from ibd.types import Batch, DataSpec, Sample, groups_of
 
 Step = Callable[[], object]
+AnyModule = TypeVar("AnyModule", bound=InterpretableModule)
 
 CUB_GROUPS = [size for size, count in ((1, 3), (2, 4), (3, 6), (4, 2), (5, 3), (6, 10)) for _ in range(count)]
 """Sizes of the 28 groups of the 112 concepts of CUB."""
@@ -98,16 +100,20 @@ def plain_step(backbone: dict[str, Any], batch: Batch, classes: int, channels_la
     return step
 
 
-def cbm_module(backbone: dict[str, Any], spec: DataSpec) -> ConceptBottleneck:
-    """Return a joint concept bottleneck as it is in training, without a trainer: what it logs goes nowhere."""
-    torch.manual_seed(0)
-    module = ConceptBottleneck(spec, backbone, imbalance="pos_weight")
+def without_logging(module: AnyModule) -> AnyModule:
+    """Return a module as it is in training, without a trainer: what it logs goes nowhere."""
     module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     module.use_fast_layout()
     return module.train()
 
 
-def cbm_step(module: ConceptBottleneck, batch: Batch) -> Step:
+def cbm_module(backbone: dict[str, Any], spec: DataSpec) -> ConceptBottleneck:
+    """Return a joint concept bottleneck as it is in training."""
+    torch.manual_seed(0)
+    return without_logging(ConceptBottleneck(spec, backbone, imbalance="pos_weight"))
+
+
+def module_step(module: InterpretableModule, batch: Batch) -> Step:
     """Return the module's own training step, metrics included, and an optimiser step."""
     optimizer = build_optimizer(module.network, OptimizerSettings(lr=1e-4))
 

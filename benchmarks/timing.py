@@ -44,6 +44,13 @@ class Times:
         """Return the times of `factor` as much work and once of something else: its CPU time, and by the clock."""
         return Times([factor * t + plus[0] for t in self.cpu], [factor * t + plus[1] for t in self.wall])
 
+    def plus(self, other: Times) -> Times:
+        """Return the times of both, round by round."""
+        sums = (
+            [a + b for a, b in zip(*pair, strict=True)] for pair in ((self.cpu, other.cpu), (self.wall, other.wall))
+        )
+        return Times(*sums)
+
 
 @dataclass(frozen=True)
 class Row:

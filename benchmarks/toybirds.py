@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.parts import cbm_module, cbm_step, make_batch
+from benchmarks.parts import cbm_module, make_batch, module_step
 from benchmarks.timing import Row, side_by_side
 from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.types import stack_samples
@@ -30,7 +30,7 @@ def measure(repetitions: int = 14, sizes: tuple[int, ...] = tuple(CASES)) -> lis
         for title, cache in (("rendered", False), ("from memory", True)):
             data = ToyBirds("standard", image_size=size, train_size=count * (repetitions + 2), cache=cache)
             network = cbm_module(backbone, data.spec)
-            step = cbm_step(network, make_batch(data.spec, count))
+            step = module_step(network, make_batch(data.spec, count))
             found = side_by_side({"step": step, "batch": _make_batch(data, count)}, repetitions)
             cpu, wall = found["step"].ratio(found["batch"])
             supply, demand = (count / found[name].medians[0] for name in ("batch", "step"))

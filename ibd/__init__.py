@@ -14,6 +14,7 @@ _PUBLIC = {
     "fit": "ibd.training.runner",
     "load_model": "ibd.io",
     "load_config": "ibd.config",
+    "export": "ibd.app.export",
     "intervention_curve": "ibd.comparison.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",

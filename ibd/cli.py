@@ -131,6 +131,17 @@ def axes(
         print(line)
 
 
+def export(run: str, file: str, which: str) -> None:
+    """Write the model of a run as one file that PyTorch alone can run, checked: RUN OUT.pt2."""
+    from ibd.app.export import NAMES, OUTPUTS
+    from ibd.app.export import export as write
+
+    written = write(run, file, which)
+    print(f"written: {written.path} ({written.path.stat().st_size / 1e6:.1f} MB; the names are its extra file {NAMES})")
+    print(f"         image (B, 3, H, W) in [0, 1] -> {', '.join(OUTPUTS)}")
+    print(f"checked: logits equal to {written.difference:.1g}")
+
+
 def config(file: str, changes: list[str]) -> None:
     """Print a config as it resolves, with a sentence on every option."""
     from ibd.config import describe
@@ -215,6 +226,10 @@ def _parser() -> _Parser:
     p.add_argument("--pages", type=count, default=3, help="pictures of ten axes each; 0 for all")
     p.add_argument("--split", choices=["train", "val", "test"], default="test")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/axes")
+    p = verb("export", export)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("file", metavar="OUT.pt2")
+    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
     p = verb("config", config)
     p.add_argument("file", metavar="CONFIG")
     p.add_argument("changes", nargs="*", metavar="key=value")
@@ -238,6 +253,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "curve": curve,
     "prototypes": prototypes,
     "axes": axes,
+    "export": export,
     "config": config,
     "data": data,
     "list": list_names,

@@ -9,6 +9,7 @@ from ibd.backbones.base import Backbone
 from ibd.data.base import ImageDataModule, ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.types import DataSpec, Sample, groups_of
@@ -64,6 +65,32 @@ def make_pipnet(spec=SPEC, seed=0, **options):
     """Return a small `PIPNet` with seven prototypes."""
     torch.manual_seed(seed)
     return PIPNet(spec, SMALL, **{"prototypes": 7, **options})
+
+
+def make_whitening(spec=SPEC, seed=0, backbone=None, **options):
+    """Return a small `ConceptWhitening`; see `settle`."""
+    torch.manual_seed(seed)
+    module = ConceptWhitening(spec, backbone or {"name": "small_cnn", "width": 4, "depth": 3}, **options)
+    settle(module.network, spec.image_size)
+    return module.eval()
+
+
+def settle(network, size=(16, 16), batches=3, images=16):
+    """Give a whitened network statistics of random images and random rotations, in evaluation mode.
+
+    Its batch normalisations get scales, shifts and statistics of their own as well.
+    """
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+    with torch.no_grad():
+        for _ in range(batches):
+            network(torch.rand(images, 3, *size, dtype=network.head.weight.dtype))
+        for layer in network.whitened.values():
+            layer.rotation.copy_(torch.linalg.qr(torch.randn(layer.rotation.shape))[0])
+    return network.eval()
 
 
 def random_concepts(count, spec=SPEC, seed=0, unknown=0.0):

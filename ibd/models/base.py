@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -188,6 +188,12 @@ def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
 def spatial_mean(maps: Tensor) -> Tensor:
     """Return the mean of (B, U, h, w) maps over positions, in float32 or better: exactly what a score is."""
     return maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((2, 3))
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Switch autocast off for a while on the device of a tensor; nothing where it is off, so nothing to export."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 @contextmanager

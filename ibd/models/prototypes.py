@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.models.base import InterpretableNetwork, Values, linear_contributions
+from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions
 from ibd.types import Units
 
 
@@ -71,7 +71,7 @@ class LinearPrototypes(InterpretableNetwork):
 
     def decode(self, units: Units) -> Tensor:
         """Turn scores into (B, C) logits, in float32 also under autocast."""
-        with torch.autocast(units.scores.device.type, enabled=False):
+        with full_precision(units.scores):
             weight = self.weight()
             logits = units.scores.to(weight.dtype) @ weight.t()
             return logits if self.head.bias is None else logits + self.bias()

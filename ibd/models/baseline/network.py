@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.models.base import InterpretableNetwork, Values, linear_contributions, spatial_mean
+from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions, spatial_mean
 from ibd.types import Units
 
 
@@ -32,7 +32,7 @@ class BaselineNetwork(InterpretableNetwork):
 
     def decode(self, units: Units) -> Tensor:
         """Turn channel activations into (B, C) logits, in float32 also under autocast."""
-        with torch.autocast(units.scores.device.type, enabled=False):
+        with full_precision(units.scores):
             return self.head(units.scores.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
     def edit(self, units: Units, values: Values) -> Units:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.models.base import InterpretableNetwork, Values, linear_contributions, spatial_mean
+from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions, spatial_mean
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
 from ibd.types import DataSpec, Units
 
@@ -80,7 +80,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
     def classify(self, activation: Tensor) -> Tensor:
         """Apply the head to what passes the bottleneck: (..., K) -> (..., C)."""
-        with torch.autocast(activation.device.type, enabled=False):
+        with full_precision(activation):
             return self.head(activation.to(self.concepts.weight.dtype))  # type: ignore[no-any-return]
 
     def probabilities(self, logits: Tensor) -> Tensor:

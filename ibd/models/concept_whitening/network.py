@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.models.base import InterpretableNetwork, Values, spatial_mean
+from ibd.models.base import InterpretableNetwork, Values, full_precision, spatial_mean
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.placement import choose_layers, replace_layers
@@ -94,7 +94,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
 
     @property
     def whitened(self) -> dict[str, ConceptWhiteningLayer]:
-        """Name -> whitened layer, in the order in which they run."""
+        """Name -> whitened layer, in the order in which they run; none once they are folded."""
         found = {name: self.backbone.get_submodule(name) for name in self.layer_names}
         return {name: layer for name, layer in found.items() if isinstance(layer, ConceptWhiteningLayer)}
 
@@ -106,7 +106,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
     def decode(self, units: Units) -> Tensor:
         """Turn the whitened features, as they may have been edited, into (B, C) logits: the rest of the network."""
         pooled = spatial_mean(self.halves.second(*units.state))
-        with torch.autocast(pooled.device.type, enabled=False):
+        with full_precision(pooled):
             return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
     def pool(self, maps: Tensor) -> Tensor:
@@ -177,8 +177,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         """Return the (B, D, h, w) maps of every whitened layer, by name, in the order in which they run."""
         found: dict[str, Tensor] = {}
         handles = [
-            layer.register_forward_hook(lambda _, __, output, name=name: found.update({name: output}))
-            for name, layer in self.whitened.items()
+            self.backbone.get_submodule(name).register_forward_hook(
+                lambda _, __, output, name=name: found.update({name: output})
+            )
+            for name in self.layer_names
         ]
         try:
             self.halves.first(image)

@@ -8,12 +8,15 @@ exactly, which |z|^2 - 2 z p + |p|^2 does not give in any precision.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from ibd.models.base import full_precision
 
 _CHUNK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 """How much of the map of distances, and of the differences at its minima, is held at once: on a CPU, what its cache
@@ -43,7 +46,7 @@ def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1) -> Nearest:
         prototypes: (P, D).
         k: how many; at most L.
     """
-    with torch.autocast(patches.device.type, enabled=False):
+    with full_precision(patches):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
         return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k))
 
@@ -56,11 +59,11 @@ def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None =
         prototypes: (P, D).
         nearest: put these exact distances where they belong.
     """
-    with torch.autocast(patches.device.type, enabled=False):
+    with full_precision(patches):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
         z, p = _centred(patches.to(dtype), prototypes.to(dtype))
         squares = z.square().sum(2).unsqueeze(1) + p.square().sum(1).view(1, -1, 1)
-        distance = torch.baddbmm(squares, p.expand(len(z), -1, -1), z.transpose(1, 2), alpha=-2).clamp(min=0)
+        distance = torch.baddbmm(squares, p.expand(z.shape[0], -1, -1), z.transpose(1, 2), alpha=-2).clamp(min=0)
     if nearest is None:
         return distance
     # By rounding alone another place may seem nearer than the nearest one, whose distance is exact.
@@ -120,10 +123,10 @@ def _search(z: Tensor, p: Tensor, k: int) -> Tensor:
     """Return the (B, k, P) positions of the k smallest distances, by |z|^2 - 2 z p, which ranks them alike."""
     count, length, dim = z.shape
     found = []
-    for part in torch.split(z, _images(z, length * len(p))):
+    for (part,) in _split([z], length * len(p)):
         part, shifted = _centred(part, p)
         score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), shifted.t(), alpha=-2)
-        score = score.view(len(part), length, len(p))
+        score = score.view(-1, length, len(p))
         # topk of 1 is slower than min
         found.append(
             score.min(1, keepdim=True).indices if k == 1 else score.topk(min(k, length), 1, largest=False).indices
@@ -142,21 +145,26 @@ def _centred(z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 
 def _exact(z: Tensor, p: Tensor, position: Tensor) -> Tensor:
     """Return |z - p|^2 at the (B, k, P) positions, without ever holding many differences."""
-    count, k, _ = position.shape
+    k = position.shape[1]
     _, length, dim = z.shape
-    result = z.new_empty(position.shape)
-    step = _images(z, k * len(p) * dim)
-    for start in range(0, count, step):
-        part = slice(start, start + step)
-        first = torch.arange(0, len(z[part]) * length, length, device=z.device).view(-1, 1, 1)
-        near = z[part].view(-1, dim).index_select(0, (position[part] + first).flatten())  # faster than gather
-        result[part] = torch.linalg.vector_norm(near.view(-1, k, len(p), dim).sub_(p), dim=3).square_()
-    return result
+    found = []
+    for part, place in _split([z, position], k * len(p) * dim):
+        first = torch.arange(0, part.shape[0] * length, length, device=z.device).view(-1, 1, 1)
+        near = part.view(-1, dim).index_select(0, (place + first).flatten())  # faster than gather
+        found.append(torch.linalg.vector_norm(near.view(-1, k, len(p), dim).sub_(p), dim=3).square_())
+    return torch.cat(found)
 
 
-def _images(z: Tensor, each: int) -> int:
-    """Return how many images to work on at once, if every one needs `each` numbers."""
-    return max(1, _CHUNK_BYTES.get(z.device.type, 1 << 26) // (each * z.element_size()))
+def _split(tensors: Sequence[Tensor], each: int) -> Iterable[Sequence[Tensor]]:
+    """Split (B, ...) tensors into the images to work on at once, if every one needs `each` numbers.
+
+    Code that is compiled or exported works on all of them: how often its loop runs cannot depend on the batch.
+    """
+    if torch.compiler.is_compiling():
+        return [tensors]
+    first = tensors[0]
+    step = max(1, _CHUNK_BYTES.get(first.device.type, 1 << 26) // (each * first.element_size()))
+    return zip(*(torch.split(tensor, step) for tensor in tensors), strict=True)
 
 
 def patches_of(features: Tensor, extent: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:

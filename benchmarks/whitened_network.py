@@ -1,0 +1,83 @@
+"""What a network with one whitened layer costs: a training step, the passes that turn its axes, inference."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.parts import CUB_GROUPS, Step, make_batch, make_spec, module_step, plain_step, without_logging
+from benchmarks.timing import Row, side_by_side
+from ibd.backbones import build_backbone
+from ibd.models.base import InterpretableNetwork
+from ibd.models.baseline.network import BaselineNetwork
+from ibd.models.concept_whitening.alignment import align
+from ibd.models.concept_whitening.folding import fold
+from ibd.models.concept_whitening.lightning import ConceptWhitening
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
+
+CLASSES = [f"class {index}" for index in range(200)]
+CONCEPTS = [f"concept {index}" for index in range(sum(CUB_GROUPS))]
+
+
+def measure(repetitions: int = 14, name: str = "resnet18", size: int = 224, batch: int = 16) -> list[Row]:
+    """Compare with the network of batch normalisations alone, memory layout and optimiser the same."""
+    return [*training_rows(repetitions, name, size, batch), *inference_rows(repetitions, name, size, batch)]
+
+
+def training_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
+    """Compare the Lightning module's ``training_step``, metrics and optimiser included, with a plain step.
+
+    The second row adds a twentieth of a pass over a batch of concept examples that shows all the concepts.
+    """
+    spec = make_spec(CUB_GROUPS, len(CLASSES), size)
+    images = make_batch(spec, batch)
+    torch.manual_seed(0)
+    module = without_logging(ConceptWhitening(spec, {"name": name}, activation="mean"))
+    examples = [(images.image, images.concepts)]
+    candidates = {
+        "whitened": module_step(module, images),
+        "plain": plain_step({"name": name}, images, len(CLASSES), module.channels_last),
+        "pass": lambda: align(module.network, examples, module.alignment),
+    }
+    found = side_by_side(candidates, rounds, warm_up=2)
+    shapes = f"{name}, {batch} x 3 x {size} x {size}, layer4.1.bn1, {len(CONCEPTS)} concepts"
+    with_passes = found["whitened"].plus(found["pass"].times(1 / module.alignment.every))
+    return [
+        Row(what, shapes, f"{ours} / {found['plain']}", *ours.ratio(found["plain"]), bar)
+        for what, ours, bar in (
+            ("concept-whitening training step / BatchNorm network", found["whitened"], "<= 1.10"),
+            ("the same, with its share of the alignment passes", with_passes, ""),
+        )
+    ]
+
+
+def inference_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
+    """Compare folded, and unfolded, with the baseline network of batch normalisations alone.
+
+    All in evaluation and inference mode with ``channels_last``; each computes logits, scores and maps of its units.
+    """
+    image = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    plain = BaselineNetwork(build_backbone({"name": name}), CLASSES)
+    whitened = ConceptWhiteningNetwork(build_backbone({"name": name}), CLASSES, CONCEPTS)
+    networks = {"plain": plain, "whitened": whitened, "folded": fold(whitened)}
+    found = side_by_side({key: _pass(network, image) for key, network in networks.items()}, rounds, warm_up=2)
+    shapes = f"{name}, {batch} x 3 x {size} x {size}"
+    return [
+        Row(
+            f"concept whitening, {key}: inference / BatchNorm network",
+            shapes,
+            f"{found[key]} / {found['plain']}",
+            *found[key].ratio(found["plain"]),
+            bar,
+        )
+        for key, bar in (("folded", "<= 1.02"), ("whitened", ""))
+    ]
+
+
+def _pass(network: InterpretableNetwork, image: torch.Tensor) -> Step:
+    network.eval().to(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(image)
+
+    return run
