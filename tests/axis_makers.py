@@ -47,17 +47,17 @@ class AxisNetwork(InterpretableNetwork):
 
     def encode(self, image):
         maps = self.depth_maps(image)[self.layer_names[-1]]
-        return Units(self.pool(maps), maps, maps)
+        return Units(self.pool(maps), maps, (maps,))
 
     def decode(self, units):
         self.decoded += len(units.scores)
-        return self.head(units.state.relu().mean((2, 3)))
+        return self.head(units.state[0].relu().mean((2, 3)))
 
     def edit(self, units, values):
-        state = units.state.clone()
+        state = units.state[0].clone()
         for index, value in self.resolve_values(values).items():
             state[:, index] = value
-        return Units(self.pool(state), state, state)
+        return Units(self.pool(state), state, (state,))
 
     def contributions(self, units):
         logits = self.decode(units)
