@@ -160,7 +160,7 @@ class Prediction:
         others = f"{len(part) - len(shown)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in shown)))
         wide = max(6, len(network.value_title))
-        title = f"adds to the logit of {network.class_names[best]}"
+        title = f"{'adds to' if network.additive else 'holds up'} the logit of {network.class_names[best]}"
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
         for i in shown:
