@@ -131,6 +131,14 @@ def axes(
         print(line)
 
 
+def explain(run: str, image: str, changes: list[str], figure: str | None) -> None:
+    """Ask a model, and post-hoc methods, where it looked, and draw that: RUN IMAGE [target=...] [explainers=a,b]."""
+    from ibd.app.explain import show_explanations
+
+    for line in show_explanations(run, image, changes, figure):
+        print(line)
+
+
 def export(run: str, file: str, which: str) -> None:
     """Write the model of a run as one file that PyTorch alone can run, checked: RUN OUT.pt2."""
     from ibd.app.export import NAMES, OUTPUTS
@@ -226,6 +234,11 @@ def _parser() -> _Parser:
     p.add_argument("--pages", type=count, default=3, help="pictures of ten axes each; 0 for all")
     p.add_argument("--split", choices=["train", "val", "test"], default="test")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/axes")
+    p = verb("explain", explain)
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("image", metavar="IMAGE")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
+    p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
     p = verb("export", export)
     p.add_argument("run", metavar="RUN")
     p.add_argument("file", metavar="OUT.pt2")
@@ -253,6 +266,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "curve": curve,
     "prototypes": prototypes,
     "axes": axes,
+    "explain": explain,
     "export": export,
     "config": config,
     "data": data,

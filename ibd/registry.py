@@ -40,7 +40,9 @@ REGISTRY: dict[str, dict[str, str]] = {
         "folder": "ibd.data.folder:ConceptFolder",
         "cub": "ibd.data.cub:CUB",
     },
-    "explainers": {},
+    "explainers": {
+        "intrinsic": "ibd.explain.intrinsic:Intrinsic",
+    },
     "metrics": {
         "concept_accuracy": "ibd.metrics.concepts:ConceptAccuracy",
         "concept_auroc": "ibd.metrics.concepts:ConceptAUROC",

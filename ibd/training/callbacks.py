@@ -90,7 +90,8 @@ def build_callbacks(
         EpochLines(),
     ]
     if logger.figures_every > 0 and logger.figure_images > 0:
-        callbacks.append(ValidationFigures(folder / "figures", logger.figures_every, logger.figure_images))
+        figures = folder / "figures"
+        callbacks.append(ValidationFigures(figures, logger.figures_every, logger.figure_images, logger.explainers))
     if early_stopping is not None:
         watched, direction = early_stopping.monitor or monitor, early_stopping.mode or mode
         monitors["early_stopping.monitor"] = watched

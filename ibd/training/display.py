@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from tqdm.auto import tqdm
 
+from ibd import registry
 from ibd.data.base import ImageDataModule
+from ibd.explain.explanation_figures import explanations_figure
 from ibd.explain.figures import prediction_figure
+from ibd.explain.targets import Target
 from ibd.models.lightning import InterpretableModule
-from ibd.types import stack_samples
+from ibd.models.prediction import Prediction
+from ibd.types import Batch, stack_samples
 
 
 class ValidationFigures(Callback):
@@ -25,10 +31,11 @@ class ValidationFigures(Callback):
         folder: where the pictures go.
         every: epochs between figures; the last epoch always has one.
         count: how many images, of as many classes as possible.
+        explainers: names of what else to ask about the predicted classes.
     """
 
-    def __init__(self, folder: Path, every: int, count: int) -> None:
-        self.folder, self.every, self.count = folder, every, count
+    def __init__(self, folder: Path, every: int, count: int, explainers: Sequence[str] = ()) -> None:
+        self.folder, self.every, self.count, self.explainers = folder, every, count, explainers
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, on the first process only and without any collective."""
@@ -43,18 +50,37 @@ class ValidationFigures(Callback):
         batch = stack_samples([dataset[index] for index in first_of_each_class(dataset.labels, self.count)])
         prediction = pl_module.predict(batch.image)
         figure = prediction_figure(prediction, batch.image, batch.label, batch.concepts)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"validation_epoch_{trainer.current_epoch:03d}.png"
-        figure.savefig(path, dpi=100)
+        self._keep(trainer, figure, "validation", "validation/predictions")
+        if self.explainers:
+            self._keep(
+                trainer, self._explained(pl_module, batch, prediction), "explanations", "validation/explanations"
+            )
         loggers: list[Any] = trainer.loggers
         for logger in loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("validation/predictions", [str(path)])
+            if hasattr(logger, "log_table"):
                 truth = [data.spec.class_names[label] for label in batch.label.tolist()]
                 top = prediction.probabilities.max(1).values.tolist()
                 rests = [prediction.table(i, top=5) for i in range(len(prediction))]
                 rows = [list(row) for row in zip(truth, prediction.classes, top, rests, strict=True)]
                 logger.log_table("validation/table", ["class", "predicted", "probability", "rests on"], rows)
+
+    def _explained(self, module: InterpretableModule, batch: Batch, prediction: Prediction) -> Figure:
+        """Return the picture of the explanations; the module is left as it is in training."""
+        images = batch.image.to(module.device)
+        asked = [registry.resolve("explainers", name)() for name in self.explainers]
+        found = [explainer(module, images, Target.cls(prediction.labels)) for explainer in asked]
+        titles = [f"{name} (predicted)" for name in prediction.classes]
+        return explanations_figure(batch.image, found, titles)
+
+    def _keep(self, trainer: pl.Trainer, figure: Figure, name: str, key: str) -> None:
+        """Write a figure of this epoch, and log it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}_epoch_{trainer.current_epoch:03d}.png"
+        figure.savefig(path, dpi=100)
+        loggers: list[Any] = trainer.loggers
+        for logger in loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(key, [str(path)])
 
 
 def first_of_each_class(labels: torch.Tensor, count: int) -> list[int]:
@@ -95,7 +121,7 @@ class EpochLines(Callback):
         metrics = trainer.callback_metrics  # summed up over all processes
         if not trainer.is_global_zero:
             return
-        shown = ("train/loss", "val/loss", "val/accuracy", "val/concept_auroc")
+        shown = ("train/loss", "val/loss", "val/accuracy", "val/concept_auroc", "val/axis_purity")
         figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in shown if name in metrics)
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         seconds = time.monotonic() - self.started

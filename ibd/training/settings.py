@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ibd import registry
 from ibd.errors import ConfigError, check_range
 
 
@@ -21,6 +22,7 @@ class LoggerSettings:
         log_model: upload checkpoints as W&B artifacts.
         figures_every: epochs between figures of a few validation images; 0 draws none.
         figure_images: how many images these figures show.
+        explainers: what else to ask about these images, see `ibd list explainers`; a picture for each figure.
     """
 
     name: Literal["wandb", "csv"] = "wandb"
@@ -31,11 +33,14 @@ class LoggerSettings:
     log_model: bool = False
     figures_every: int = 5
     figure_images: int = 4
+    explainers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
         check_range("logger.figures_every", self.figures_every, least=0)
         check_range("logger.figure_images", self.figure_images, least=0)
+        for name in self.explainers:
+            registry.locate("explainers", name)
 
 
 @dataclass(frozen=True)

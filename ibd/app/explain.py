@@ -1,0 +1,99 @@
+"""``ibd explain``: one picture of what a model and post-hoc methods say about an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ibd import registry
+from ibd.app.terminal import options, save_figure
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.explain.base import Explainer, Explanation
+from ibd.explain.explanation_figures import cost_table, explanations_figure
+from ibd.explain.targets import Target
+from ibd.io import find_run, load_model
+
+DEFAULT = ("intrinsic", "gradcam", "lrp", "smoothgrad", "integrated_gradients", "occlusion")
+
+
+def show_explanations(run: str, image: str, changes: Sequence[str], out: str | None) -> Iterator[str]:
+    """Explain an image, draw it, and yield lines on it for a person.
+
+    Args:
+        run: RUN of the command line.
+        image: file.
+        changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; by default
+            the predicted class) and ``explainers=a,b`` (or ``all``).
+        out: file of the picture; by default beside the run's figures.
+
+    Raises:
+        ConfigError: an unknown option, explainer, class or unit.
+        UnsupportedError: a method that was asked for cannot explain this model.
+    """
+    given = {key: str(value) for key, value in options(changes).items()}
+    for key in given:
+        if key not in ("target", "explainers"):
+            raise ConfigError(f"explain: there is no option '{key}'.{did_you_mean(key, ['target', 'explainers'])}")
+    named = given.get("explainers")
+    chosen = choose(named)
+    model = load_model(run)
+    target = parse_target(given.get("target", "predicted"), model)
+    pictures = model.read_images([image])
+    found: list[Explanation] = []
+    for explainer in chosen:
+        try:
+            found.append(explainer(model, pictures, target))
+        except UnsupportedError as error:
+            if named not in (None, "all"):
+                raise
+            yield f"left out: {explainer.name}: {error}"
+    if not found:
+        raise UnsupportedError("explain: none of the methods can explain this model")
+    title = given.get("target", f"{model.predict(pictures).classes[0]} (predicted)")
+    path = Path(out) if out else find_run(run) / "figures" / f"explained_{Path(image).stem}.png"
+    yield f"{image}: {title} = {float(found[0].value[0]):+.3f}"
+    yield from cost_table(found).splitlines()
+    yield f"figure: {save_figure(explanations_figure(pictures, found, [title]), path)}"
+
+
+def choose(named: str | None) -> list[Explainer]:
+    """Return explainers by name, separated by commas; None takes a default set, "all" every one there is.
+
+    Raises:
+        ConfigError: an unknown name, or none.
+    """
+    known = registry.names("explainers")
+    if named == "all":
+        wanted: Sequence[str] = known
+    else:
+        wanted = [name for name in DEFAULT if name in known] if named is None else [n for n in named.split(",") if n]
+    if not wanted:
+        raise ConfigError(f"explainers: at least one is needed.{did_you_mean('', known)}")
+    return [registry.resolve("explainers", name)() for name in wanted]
+
+
+def parse_target(text: str, model: Any) -> Target:
+    """Return the target that a text means: "predicted", ``3``, a name, ``unit:NAME``, or ``A - B``.
+
+    Raises:
+        ConfigError: no class and no unit goes by that name.
+    """
+    if " - " in text:
+        first, second = text.split(" - ", 1)
+        return parse_target(first.strip(), model) - parse_target(second.strip(), model)
+    if text == "predicted":
+        return Target.predicted()
+    kind, colon, name = text.partition(":")
+    if colon and kind in ("unit", "class") and not name.startswith(":"):
+        wanted: int | str = int(name) if name.isdigit() else name
+        return (Target.unit(wanted) if kind == "unit" else Target.cls(wanted)).resolve(model)
+    if text.isdigit():
+        return Target.cls(int(text))
+    network = model.network
+    if text in network.class_names:
+        return Target.cls(text).resolve(model)
+    if text in network.unit_names:
+        return Target.unit(text).resolve(model)
+    known = [*network.class_names, *network.unit_names]
+    raise ConfigError(f"target: no class and no {network.unit_kind} is called '{text}'.{did_you_mean(text, known)}")

@@ -1,0 +1,54 @@
+"""One picture of what several methods say about the same thing."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ibd.explain.base import Explanation
+from ibd.explain.figures import shorten
+from ibd.explain.render import overlay
+
+_MOST_COLUMNS = 6
+_CAPTION = "Red speaks for what is explained, blue against it; each map is scaled by its own largest absolute value."
+
+
+def explanations_figure(images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str]) -> Figure:
+    """Return a labelled picture: for each image the image itself, then the map of each explanation.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        explanations: of these images, of single targets, whose maps are (B, H, W); those without a map are left out.
+        titles: B, of the images: what is explained.
+    """
+    shown = [each for each in explanations if each.map is not None]
+    columns = min(_MOST_COLUMNS, 1 + len(shown))
+    lines = -(-(1 + len(shown)) // columns)
+    figure = Figure(figsize=(2.1 * columns, 2.45 * lines * len(images) + 0.4), layout="constrained")
+    axes = figure.subplots(lines * len(images), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, image in enumerate(images):
+        cells = axes[row * lines : (row + 1) * lines].flatten()
+        cells[0].imshow(image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+        cells[0].set_title(titles[row], fontsize=9)
+        for cell, explanation in zip(cells[1:], shown, strict=False):
+            assert explanation.map is not None
+            cell.imshow(overlay(image, explanation.map[row]), interpolation="nearest")
+            cell.set_title(shorten(explanation.method, 24), fontsize=9)
+    figure.supxlabel(textwrap.fill(_CAPTION, 28 * columns), fontsize=8, color="#495057")
+    return figure
+
+
+def cost_table(explanations: Sequence[Explanation]) -> str:
+    """Return what each explanation took, as text: passes of one image through the model and back, and seconds."""
+    width = max(6, *(len(each.method) for each in explanations))
+    lines = [f"{'method':<{width}}  {'forwards':>9}  {'backwards':>9}  {'seconds':>8}"]
+    lines += [
+        f"{e.method:<{width}}  {e.cost.forwards:>9g}  {e.cost.backwards:>9g}  {e.cost.seconds:>8.3f}"
+        for e in explanations
+    ]
+    return "\n".join(lines)
