@@ -99,8 +99,8 @@ class _Passes(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         number = self.start
-        while True:
-            for part in self.examples.parts(number):
+        while parts := self.examples.parts(number):  # there are none where there are more processes than images
+            for part in parts:
                 yield [Key(int(index)) for index in part]
             number += 1
 
@@ -147,6 +147,10 @@ class ConceptExamples:
 
     def read(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images (B, 3, H, W) and concepts (B, K) of a pass; in order, passes are read ahead."""
+        parts = self.parts(number)
+        if not parts:
+            self._iterator = None
+            return
         if self._iterator is None or self._next != number:
             loader: DataLoader[Batch] = DataLoader(
                 self.dataset,  # type: ignore[arg-type]  # our samples are collated into a Batch
@@ -156,6 +160,6 @@ class ConceptExamples:
             )
             self._iterator = iter(loader)
         self._next = number + 1
-        for _ in self.parts(number):
+        for _ in parts:
             batch = next(self._iterator)
             yield batch.image, batch.concepts[:, self.columns]

@@ -56,6 +56,14 @@ def test_passes_are_the_same_however_they_are_read(workers):
     assert torch.equal(both.sum((1, 2, 3)).sort().values, passes[1][0].sum((1, 2, 3)).sort().values)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_more_processes_than_examples(workers):
+    """The one that has nothing to read does not wait for it."""
+    dataset = ColourData().dataset("train")
+    share = ConceptExamples(dataset, [0], 1, 5, workers, 0, 1, 2)
+    assert [list(share.read(number)) for number in range(3)] == [[], [], []]
+
+
 def test_images_of_a_folder_for_each_concept(tmp_path):
     for name, count in (("wing::red", 2), ("flies", 1)):
         (tmp_path / name).mkdir()
