@@ -59,6 +59,9 @@ class AxisNetwork(InterpretableNetwork):
             state[:, index] = value
         return Units(self.pool(state), state, (state,))
 
+    def without(self, units, axes):
+        return torch.stack([self.decode(self.edit(units, {u: 0.0})) for u in axes], 1)
+
     def contributions(self, units):
         logits = self.decode(units)
         return torch.stack(

@@ -81,9 +81,16 @@ def export(run: Any, path: str | Path, which: str = "best") -> Exported:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's about its own graphs
         torch.export.save(_program(model), content, extra_files={NAMES: json.dumps(describe(model), indent=1)})
-    with writing(path):
-        path.write_bytes(content.getbuffer())
-    return Exported(path, _check(model, path))
+    unchecked = path.with_name(f"{path.stem}.unchecked.pt2")
+    try:
+        with writing(path):
+            unchecked.write_bytes(content.getbuffer())
+        difference = _check(model, unchecked)
+        with writing(path):
+            unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)
+    return Exported(path, difference)
 
 
 def describe(model: InterpretableModule) -> dict[str, Any]:
@@ -141,7 +148,7 @@ def _check(model: InterpretableModule, path: Path) -> float:
     """Compare what was written with the model, for one image and for several; return how far the logits differ.
 
     Raises:
-        UnsupportedError: they are not the same; the file is removed.
+        UnsupportedError: they are not the same.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -156,7 +163,6 @@ def _check(model: InterpretableModule, path: Path) -> float:
         for name, new, old in zip(OUTPUTS, program(image), expected, strict=True):
             difference = float((new - old.cpu()).abs().max())
             if not difference <= _TOLERANCE * max(1.0, float(old.abs().max())):
-                path.unlink()
                 raise UnsupportedError(
                     f"torch.export does not follow {type(model).__name__}: for {count} images its {name} differ by "
                     f"{difference:.1g}"

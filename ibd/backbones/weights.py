@@ -159,7 +159,8 @@ def _check_fit(backbone: nn.Module, own: State, state: State, source: str) -> No
     if any(wrong.values()):
         parts = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in wrong.items() if keys]
         name = getattr(backbone, "name", type(backbone).__name__)
-        raise CheckpointError(f"{source} does not fit {name}: " + "; ".join(parts))
+        hint = ": it was trained with concept whitening" if any("running_covariance" in key for key in state) else ""
+        raise CheckpointError(f"{source} does not fit {name}: {'; '.join(parts)}{hint}")
 
 
 def _prefix(state: Iterable[str], own: Mapping[str, Tensor]) -> str:

@@ -17,12 +17,9 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.metrics.axes import ConceptImportance, auc_matrix
 from ibd.metrics.whitening import AxisCorrelation, ConceptSeparation
 from ibd.models.base import spatial_mean
-from ibd.types import Batch, DataSpec, Units
+from ibd.types import Batch, DataSpec
 
 _log = logging.getLogger(__name__)
-
-_EDITED = 256
-"""Images that are decoded at a time, each with one axis removed."""
 
 
 def concept_columns(network: Any, spec: DataSpec) -> list[int]:
@@ -79,7 +76,7 @@ class AxisReading:
             maps = network.depth_maps(image)
             for name, found in self.depth.items():
                 found.append(network.pool(maps[name][:, : len(columns)]).float().cpu())
-        without = self._without(units)
+        without = network.without(units, range(len(columns)))
         logits = network.decode(units)
         self.right["axes"] += int((logits.argmax(1) == label).sum())
         self.importance.update(logits.to(self.place), without.to(self.place), label.to(self.place))
@@ -93,15 +90,6 @@ class AxisReading:
         self.correlation[kind].update(maps)
         self.separation[kind].update(spatial_mean(maps), concepts.to(self.place))
         self.scores[kind].append(scores.float().cpu())
-
-    def _without(self, units: Units) -> Tensor:
-        """Return (B, K, C) logits, each with the axis of one concept removed, many images at a time."""
-        count, size = len(self.network.concept_names), len(units.scores)
-        step, found = max(1, _EDITED // size), []
-        for start in range(0, count, step):
-            edited = [self.network.edit(units, {k: 0.0}) for k in range(start, min(start + step, count))]
-            found += list(torch.split(self.network.decode(Units.cat(edited)), size))
-        return torch.stack(found, 1)
 
     def report(self, split: Split, chosen: Tensor | None, chosen_on: Split) -> AxisReport:
         """Return the report; `chosen` is the (K, U) AUC of the baseline's channels on `chosen_on`."""

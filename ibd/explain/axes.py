@@ -41,8 +41,9 @@ def require_axes(model: Any) -> None:
     """
     network = getattr(model, "network", None)
     kind = getattr(network, "unit_kind", "unit")
+    kinds = getattr(network, "unit_plural", "other")
     if kind != "axis" or not hasattr(network, "concept_names"):
         raise UnsupportedError(
-            f"a {type(model).__name__} has no axes that stand for concepts (its units are {kind}s); a ConceptWhitening "
+            f"a {type(model).__name__} has no axes that stand for concepts (its units are {kinds}); a ConceptWhitening "
             "has"
         )

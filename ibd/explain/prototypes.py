@@ -92,9 +92,9 @@ def require_prototypes(model: Any) -> None:
     """
     network = getattr(model, "network", None)
     if not hasattr(network, "provenance"):
-        kind = getattr(network, "unit_kind", "unit")
+        kinds = getattr(network, "unit_plural", "other")
         raise UnsupportedError(
-            f"a {type(model).__name__} has no prototypes that are training patches (its units are {kind}s); a "
+            f"a {type(model).__name__} has no prototypes that are training patches (its units are {kinds}); a "
             "ProtoPNet has"
         )
 

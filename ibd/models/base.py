@@ -130,6 +130,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return ""
 
     @property
+    def _article(self) -> str:
+        return "an" if self.unit_kind[0] in "aeiou" else "a"
+
+    @property
     def unit_plural(self) -> str:
         """What several units are called."""
         return "axes" if self.unit_kind == "axis" else f"{self.unit_kind}s"
@@ -172,11 +176,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         column = torch.as_tensor(value, dtype=scores.dtype, device=scores.device)
         if column.numel() != 1 and column.shape != scores.shape[:1]:
             raise ConfigError(
-                f"a {self.unit_kind} is set to a tensor of shape {tuple(column.shape)}: one value, or one for each of "
-                f"the {len(scores)} images is needed"
+                f"{self._article} {self.unit_kind} is set to a tensor of shape {tuple(column.shape)}: one value, or "
+                f"one for each of the {len(scores)} images is needed"
             )
         if not bool(column.isfinite().all()):
-            raise ConfigError(f"a {self.unit_kind} is set to {value}: a finite number is needed")
+            raise ConfigError(f"{self._article} {self.unit_kind} is set to {value}: a finite number is needed")
         return column.flatten().expand(len(scores))
 
 

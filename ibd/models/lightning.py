@@ -102,6 +102,13 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         """Return a copy of the network, in evaluation mode, that computes the same, faster where that can be."""
         return copy.deepcopy(self.network).eval()
 
+    def check_data(self, data: ImageDataModule) -> None:
+        """Look at what the training will need, before anything is written; runs in the first process alone.
+
+        Raises:
+            DataError: something is missing or damaged.
+        """
+
     def sidecar(self) -> dict[str, str]:
         """Return what a finished checkpoint gets beside it, for readers without this package: ending -> text.
 

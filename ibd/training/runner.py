@@ -108,6 +108,7 @@ def _open(
     first, new = rank_zero_only.rank == 0, folder is None  # type: ignore[attr-defined]
     if first:
         data.prepare_data()  # damaged images are found before anything is written
+        model.check_data(data)
     folder = folder or new_folder(settings, claim=first)
     try:
         trainer = build_trainer(settings, model, folder)

@@ -56,6 +56,31 @@ def test_a_resumed_training_is_the_uninterrupted_one(runs):
     assert_same_weights(runs["part"], runs["constant"])
 
 
+OWN = """
+from torch import nn
+from ibd.backbones.small import SmallCNN
+
+class Dropping(SmallCNN):
+    def __init__(self, width: int = 8):
+        super().__init__(width, 3)
+        self.drop = nn.Dropout(0.3)
+"""
+
+
+def test_a_resumed_training_with_dropout_and_accumulation(runs, monkeypatch):
+    """The passes draw nothing from the random state of the training, and none comes twice."""
+    place = runs["place"]
+    (place / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(place))
+    text = MODEL.replace("name: small_cnn, width: 8, depth: 3", "name: 'own:Dropping'").replace("every: 3", "every: 2")
+    (place / "dropping.yaml").write_text(text)
+    common = (*SMALL, f"output={place}", "optimizer.schedule=constant", "trainer.accumulate_grad_batches=2")
+    whole = fitted(place / "dropping.yaml", *common, "name=dropping", "trainer.max_epochs=2")
+    part = fitted(place / "dropping.yaml", *common, "name=dropped", "trainer.max_epochs=1")
+    assert ibd("fit", f"resume={part}", "trainer.max_epochs=2").code == 0
+    assert_same_weights(part, whole)
+
+
 def test_axes(runs):
     out = runs["place"] / "axes"
     answer = ibd("axes", runs["whole"], "--baseline", runs["baseline"], "--images", 2, "--top", 3, "--out", out)
@@ -104,6 +129,9 @@ def test_mistakes(changes, message, runs):
 
 
 def test_axes_of_what_has_none(runs):
-    assert "axes" in ibd("axes", runs["baseline"]).mistake
-    answer = ibd("axes", runs["whole"], "--baseline", runs["whole"])
-    assert answer.mistake
+    message = ibd("axes", runs["baseline"]).mistake
+    assert message.startswith("a Baseline has no axes that stand for concepts (its units are channels)")
+    message = ibd("axes", runs["whole"], "--baseline", runs["whole"]).mistake
+    assert "(a ConceptWhitening) has no batch normalisation of 32 channels at" in message
+    message = ibd("fit", runs["place"] / "baseline.yaml", *SMALL, f"model.backbone.init_from={runs['whole']}").mistake
+    assert message.endswith("it was trained with concept whitening")

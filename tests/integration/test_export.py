@@ -136,7 +136,6 @@ def test_a_parameter_of_a_block_that_is_looked_into(tmp_path):
     block = Scaled(module.network.backbone.stage3)
     module.network.backbone.stage3 = block
     module.network.layer_names = ["stage3.inner.norm"]
-    module.network.cut_again()
     file = package.export(module, tmp_path / "x.pt2").path
     image = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(

@@ -52,8 +52,9 @@ def alignment_gradient(maps: Tensor, concepts: Tensor, activation: Activation) -
         activation: of an axis.
 
     Returns:
-        (K, D) in the dtype of the maps, also under autocast.
+        (K, D) in float32 or better, also under autocast.
     """
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     count = concepts.shape[1]
     present = (concepts > 0.5).to(maps.dtype)
     weights = activation_weights(maps[:, :count], activation) * present[:, :, None, None]

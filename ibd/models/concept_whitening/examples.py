@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+from tqdm.auto import tqdm
 
 from ibd.data.base import ImageDataset, Key
-from ibd.data.images import IMAGE_SUFFIXES, read_image
+from ibd.data.images import IMAGE_SUFFIXES, check_image, read_image
 from ibd.data.transforms import eval_transform
 from ibd.errors import DataError, did_you_mean
 from ibd.types import Batch, DataSpec, Sample, stack_samples
@@ -53,7 +54,9 @@ class ConceptImages(ImageDataset):
             if name not in known:
                 raise DataError(f"model.concept_folder: '{root}' has no folder '{name}'.{did_you_mean(name, known)}")
             folder = Path(root).expanduser() / name
-            found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(
+                path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+            )
             if not found:
                 raise DataError(f"model.concept_folder: '{folder}' holds no image")
             self.paths += found
@@ -62,6 +65,15 @@ class ConceptImages(ImageDataset):
         self.concepts[range(len(owners)), owners] = 1.0
         self.labels = torch.zeros(len(owners), dtype=torch.int64)
         self._transform = eval_transform(spec.image_size, spec.resize)
+
+    def check(self) -> None:
+        """Read every image once.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        for path in tqdm(self.paths, desc="checking concept images", leave=False, delay=2, disable=None):
+            check_image(path)
 
     def load(self, index: int) -> Sample:
         """Return an image at the training size."""
@@ -75,20 +87,25 @@ class ConceptImages(ImageDataset):
 
 
 def draw(concepts: Tensor, per_concept: int, seed: int) -> Tensor:
-    """Return the indices of images that show the concepts: for each as many as asked for, or all; each image once.
+    """Return the indices of images that show the concepts, as few as will do, in order.
+
+    The rarest concept first, images are drawn for each until there are as many of it as asked for, those that other
+    concepts have brought along included; of a concept with fewer images, all.
 
     Args:
         concepts: (N, K), present where above 0.5.
-        per_concept: images drawn for each concept; one that shows several is of use to all of them.
+        per_concept: images of each concept.
         seed: the result depends on it alone.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = []
-    for column in (concepts > 0.5).t():
-        positive = column.nonzero().flatten()
-        chosen.append(positive[torch.randperm(len(positive), generator=generator)[:per_concept]])
-    shows: Tensor = torch.zeros(len(concepts), dtype=torch.bool).index_fill(0, torch.cat(chosen), True)
-    return shows.nonzero().flatten()
+    present = (concepts > 0.5).t().contiguous()
+    chosen = torch.zeros(len(concepts), dtype=torch.bool)
+    for column in present[present.sum(1).argsort(stable=True)]:
+        missing = per_concept - int((column & chosen).sum())
+        rest = (column & ~chosen).nonzero().flatten()
+        if missing > 0:
+            chosen[rest[torch.randperm(len(rest), generator=generator)[:missing]]] = True
+    return chosen.nonzero().flatten()
 
 
 class _Passes(Sampler[list[Key]]):
@@ -157,6 +174,7 @@ class ConceptExamples:
                 batch_sampler=_Passes(self, number),
                 num_workers=self.num_workers,
                 collate_fn=stack_samples,
+                generator=torch.Generator(),  # else it would draw from torch's own, which a resumed run has elsewhere
             )
             self._iterator = iter(loader)
         self._next = number + 1

@@ -38,7 +38,7 @@ def fold(network: ConceptWhiteningNetwork) -> ConceptWhiteningNetwork:
     """
     folded = copy.deepcopy(network).eval()
     backbone = folded.backbone
-    graph = trace(backbone, folded.layer_names)
+    graph = trace(backbone, folded.layer_names, training=False)
     for name, layer in folded.whitened.items():
         convolution = _convolution_before(backbone, graph, name)
         if convolution is None:
@@ -46,7 +46,6 @@ def fold(network: ConceptWhiteningNetwork) -> ConceptWhiteningNetwork:
         else:
             _merge(convolution, layer)
             replace_module(backbone, name, nn.Identity())
-    folded.cut_again()
     return folded.eval()
 
 

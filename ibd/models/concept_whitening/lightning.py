@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
+from tqdm.auto import tqdm
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule, ImageDataset
 from ibd.errors import ConfigError, DataError, did_you_mean
 from ibd.metrics.concepts import ConceptAUROC
+from ibd.models.base import evaluating
 from ibd.models.concept_whitening.activation import Activation
 from ibd.models.concept_whitening.alignment import Alignment, align
 from ibd.models.concept_whitening.examples import ConceptExamples, ConceptImages, folder_concepts
@@ -76,6 +78,7 @@ class ConceptWhitening(InterpretableModule):
         self.label_smoothing = label_smoothing
         self._examples: ConceptExamples | None = None
         self._aligned = 0
+        self._told = False
         self.save_plain(
             backbone=backbone,
             layers=network.layer_names,
@@ -111,34 +114,47 @@ class ConceptWhitening(InterpretableModule):
         smoothing = self.label_smoothing if self.training else 0.0
         return {"loss": F.cross_entropy(output.logits, batch.label, label_smoothing=smoothing)}
 
+    def check_data(self, data: ImageDataModule) -> None:
+        """Find the concept examples, and look at those that are no training images.
+
+        Raises:
+            DataError: a folder or an image is missing or damaged, or no concept has an example.
+        """
+        if self.alignment.every:
+            dataset, _ = self._find_examples(data)
+            if isinstance(dataset, ConceptImages):
+                dataset.check()
+
+    def _find_examples(self, data: ImageDataModule) -> tuple[ImageDataset, list[int]]:
+        """Return the images that show the concepts, and which of their concepts belong to the axes."""
+        names = self.network.concept_names
+        if self.concept_folder:
+            return ConceptImages(self.concept_folder, names, self.spec), list(range(len(names)))
+        dataset, columns = data.dataset("train"), list(self.annotated.values())
+        shown = (dataset.concepts[:, columns] > 0.5).any(0).tolist()
+        if not any(shown):
+            raise DataError("no training image shows any of the concepts: no axis can be turned towards one")
+        missing = [name for name, some in zip(names, shown, strict=True) if not some]
+        if missing and not self._told:
+            self._told = True
+            _log.warning("no training image shows %s: the axis is left as it is, and means nothing", ", ".join(missing))
+        return dataset, columns
+
     def setup(self, stage: str) -> None:
         """Find the concept examples.
 
         Raises:
             ConfigError: there is no data module to take them from.
-            DataError: no concept has an example.
+            DataError: as for `check_data`.
         """
         if stage != "fit" or not self.alignment.every:
             return
-        data: ImageDataModule | None = self.trainer.datamodule  # type: ignore[attr-defined]
+        trainer = self.trainer
+        data: ImageDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
         if data is None:
             raise ConfigError("model.alignment needs trainer.fit(model, datamodule=...)")
-        dataset: ImageDataset
-        if self.concept_folder:
-            dataset = ConceptImages(self.concept_folder, self.network.concept_names, self.spec)
-            columns = list(range(len(self.network.concept_names)))
-        else:
-            dataset, columns = data.dataset("train"), list(self.annotated.values())
-        trainer = self.trainer
-        shown = (dataset.concepts[:, columns] > 0.5).any(0)
-        missing = [name for name, some in zip(self.network.concept_names, shown.tolist(), strict=True) if not some]
-        if len(missing) == len(shown):
-            raise DataError("no training image shows any of the concepts: no axis can be turned towards one")
-        if missing and trainer.is_global_zero:
-            _log.warning("no training image shows %s: the axis is left as it is, and means nothing", ", ".join(missing))
         self._examples = ConceptExamples(
-            dataset,
-            columns,
+            *self._find_examples(data),
             self.alignment.images,
             data.batch_size,
             data.num_workers,
@@ -146,6 +162,19 @@ class ConceptWhitening(InterpretableModule):
             trainer.global_rank,
             trainer.world_size,
         )
+
+    def on_train_start(self) -> None:
+        """Begin, or go on where a resumed training was: the pass of its last step is done."""
+        self._aligned = self.trainer.global_step
+
+    def on_train_end(self) -> None:
+        """Tell where the training was too short for the axes to be turned."""
+        if self._examples is not None and not any(bool(each.pull.any()) for each in self.network.whitened.values()):
+            _log.warning(
+                "the training had fewer steps than model.alignment.every (%d): no axis was turned, and none means its "
+                "concept",
+                self.alignment.every,
+            )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Every few steps, pass over concept examples and turn the axes."""
@@ -164,14 +193,28 @@ class ConceptWhitening(InterpretableModule):
     def finish(self, data: ImageDataModule) -> dict[str, float]:
         """Take the statistics of the whitened layers over all training images; store the range of every axis.
 
-        A pass over the un-augmented training images for each whitened layer, and one more.
+        A pass over the un-augmented training images for each whitened layer, one more, and one over the validation
+        images.
+
+        Returns:
+            The accuracy on the validation images with these statistics, and how well the axes tell the concepts.
         """
         self.use_fast_layout()
         scores = recalibrate(self.network, data)
         low, high = np.percentile(scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
         self.network.low.copy_(torch.from_numpy(low))
         self.network.high.copy_(torch.from_numpy(high))
-        return {}
+        return self._score(data)
+
+    def _score(self, data: ImageDataModule) -> dict[str, float]:
+        """Return the validation metrics of the model as it is."""
+        kinds = {kind: metrics.to(self.device) for kind, metrics in self.build_metrics().items()}
+        with evaluating(self):
+            for batch in tqdm(data.loader("val"), desc="scoring", leave=False, delay=2, disable=None):
+                batch = batch.select(batch.index >= 0).to(self.device)
+                for kind, inputs in self.metric_inputs(self(batch.image), batch).items():
+                    kinds[kind].update(*inputs)
+        return {f"finished/{name}": float(value) for each in kinds.values() for name, value in each.compute().items()}
 
 
 def _check_concepts(concepts: list[str], spec: DataSpec | None) -> None:

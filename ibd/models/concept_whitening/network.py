@@ -70,27 +70,30 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
             )
         chosen = choose_layers(backbone, layers)
         replace_layers(backbone, chosen, len(concepts), whitening or Whitening())
-        self_graph = trace(backbone, chosen)
-        ordered = in_order(self_graph, chosen)
+        ordered = in_order(trace(backbone, chosen, training=False), chosen)
         width = backbone.get_submodule(ordered[-1]).channels
         names = [*concepts, *(f"axis {index}" for index in range(len(concepts), int(width)))]  # type: ignore[arg-type]
         groups = {name: list(members) for name, members in groups_of(list(concepts)).items()}
         super().__init__(backbone, names, class_names, groups)
         self.concept_names, self.layer_names, self.activation = list(concepts), ordered, activation
         self.head = nn.Linear(backbone.out_channels, len(class_names))
-        self._halves = (halve(backbone, self_graph, ordered[-1]),)  # in a tuple, which nn.Module does not look into
+        self._halves: dict[bool, Halves] = {}  # a dict, which nn.Module does not look into
         self.register_buffer("low", torch.full((len(names),), torch.nan))
         self.register_buffer("high", torch.full((len(names),), torch.nan))
 
     @property
     def halves(self) -> Halves:
-        """The backbone until the deepest whitened layer, and the rest."""
-        return self._halves[0]
+        """The backbone until the deepest whitened layer, and the rest, in the mode that it is in.
 
-    def cut_again(self) -> None:
-        """Trace the backbone anew, after modules in it were replaced."""
-        graph = trace(self.backbone, self.layer_names)
-        self._halves = (halve(self.backbone, graph, self.layer_names[-1]),)
+        They are made of the backbone's own modules, but for those around the layer (``layer4`` and ``layer4.1``, say):
+        hooks on these do not run, hooks on what is inside of them do.
+        """
+        mode = self.backbone.training
+        found = self._halves.get(mode)
+        if found is None or not found.current(self.backbone):
+            graph = trace(self.backbone, self.layer_names, mode)
+            found = self._halves[mode] = halve(self.backbone, graph, self.layer_names[-1])
+        return found
 
     @property
     def whitened(self) -> dict[str, ConceptWhiteningLayer]:
@@ -141,18 +144,22 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         They do not add up to the logit: what comes after the axes is not linear (`additive` is False). Costs D passes
         of the rest of the network, in batches.
         """
-        maps, *carried = units.state
-        batch, count = maps.shape[:2]
-        largest = max(part[0].numel() for part in units.state)
         logits = self.decode(units)
-        at_once = max(1, _MOST_VALUES // (batch * largest))
+        return logits.unsqueeze(1) - self.without(units, range(len(self.unit_names)))
+
+    def without(self, units: Units, axes: Sequence[int]) -> Tensor:
+        """Return the logits when one axis alone is removed, for each of `axes`, (B, A, C); many at a time."""
+        maps, *carried = units.state
+        batch = len(maps)
+        at_once = max(1, _MOST_VALUES // (batch * max(part[0].numel() for part in units.state)))
         parts = []
-        for axes in torch.split(torch.arange(count, device=maps.device), at_once):
-            without = maps.repeat(len(axes), 1, 1, 1)
-            without.view(len(axes), *maps.shape)[torch.arange(len(axes)), :, axes] = 0
-            state = (without, *(part.repeat(len(axes), *[1] * (part.dim() - 1)) for part in carried))
-            parts.append(self.decode(Units(units.scores, without, state)).view(len(axes), batch, -1))
-        return logits.unsqueeze(1) - torch.cat(parts).transpose(0, 1)
+        for chosen in torch.split(torch.as_tensor(list(axes), device=maps.device), at_once):
+            count = len(chosen)
+            removed = maps.repeat(count, 1, 1, 1)
+            removed.view(count, *maps.shape)[torch.arange(count, device=maps.device), :, chosen] = 0
+            state = (removed, *(part.repeat(count, *[1] * (part.dim() - 1)) for part in carried))
+            parts.append(self.decode(Units(units.scores, removed, state)).view(count, batch, -1))
+        return torch.cat(parts).transpose(0, 1)
 
     def bias(self) -> Tensor:
         """Refuse: what remains without any axis depends on the image, and on what passes the layer by.

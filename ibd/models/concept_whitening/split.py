@@ -7,7 +7,8 @@ carried over: the input of a residual block, say. Both parts are made of the bac
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import fx, nn
@@ -25,25 +26,47 @@ class Halves(NamedTuple):
     second: fx.GraphModule
     """These -> the feature map."""
 
+    def current(self, backbone: nn.Module) -> bool:
+        """Return whether these are still the modules of the backbone: some may have been replaced since."""
+        called = [(part, str(n.target)) for part in self for n in part.graph.nodes if n.op == "call_module"]
+        try:
+            return all(part.get_submodule(name) is backbone.get_submodule(name) for part, name in called)
+        except AttributeError:  # there is no such module any more
+            return False
 
-def trace(backbone: nn.Module, layers: Sequence[str]) -> fx.Graph:
+
+def trace(backbone: nn.Module, layers: Sequence[str], training: bool) -> fx.Graph:
     """Return what the backbone computes, step by step; only modules around one of the layers are looked into.
 
     Args:
         backbone: of one input and one output; its modules no longer write over what the layers return.
         layers: names of modules in it.
+        training: in which mode; code that looks at ``self.training`` differs.
 
     Raises:
         UnsupportedError: its code depends on the values of tensors, or is otherwise beyond torch.fx.
     """
     try:
-        graph = _Tracer(layers).trace(backbone)
+        with _mode(backbone, training):
+            graph = _Tracer(layers).trace(backbone)
     except Exception as error:  # the tracer runs the code of a stranger's module
         name, reason = getattr(backbone, "name", type(backbone).__name__), " ".join(str(error).split())[:120]
         place = ", ".join(layers)
         raise UnsupportedError(f"{name} cannot be cut at {place}: torch.fx cannot follow it ({reason})") from error
     _keep_outputs(backbone, graph, layers)
     return graph
+
+
+@contextmanager
+def _mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Put a module into a mode for a while; each of its parts gets back the one that it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, before in modes:
+            part.training = before
 
 
 def in_order(graph: fx.Graph, layers: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ import math
 import pytest
 import torch
 
-from ibd.comparison import axis_reading
 from ibd.comparison.axes import evaluate_axes, top_images
 from ibd.comparison.axis_report import save_top_images
 from ibd.errors import ConfigError, UnsupportedError
@@ -148,10 +147,9 @@ def test_a_concept_that_no_channel_can_be_chosen_for(model, data, baseline, capl
     assert "axis_purity_best_channel leaves out size::loud: always or never there in the val images" in caplog.text
 
 
-def test_batches_and_what_is_left_behind(model, data, baseline, report, monkeypatch):
+def test_batches_and_what_is_left_behind(model, data, baseline, report):
     other = TensorData(sizes=(40, 24, 50), batch_size=7)
     other.splits = data.splits
-    monkeypatch.setattr(axis_reading, "_EDITED", 10)
     model.train()
     found = evaluate_axes(model, other, baseline=baseline)
     assert model.training

@@ -128,6 +128,43 @@ class Adding(Twice):
         return nn.functional.relu(x, inplace=True)
 
 
+class Dropping(Twice):
+    """Looks at its mode."""
+
+    def forward(self, image):
+        x = nn.functional.dropout(self.norm(self.conv(image)), 0.5, self.training)
+        return x * 2 if self.training else x
+
+
+@torch.no_grad()
+def test_code_that_looks_at_its_mode_is_followed_in_both():
+    torch.manual_seed(0)
+    network = ConceptWhiteningNetwork(Dropping(), ["a"], ["x"])
+    network(IMAGES)
+    network.eval()
+    logits = network(IMAGES).logits
+    torch.testing.assert_close(logits, network.head(network.backbone(IMAGES).mean((2, 3))))
+    assert torch.equal(network(IMAGES).logits, logits)
+    network.train()
+    assert not torch.equal(network(IMAGES).logits, network(IMAGES).logits)
+
+
+@torch.no_grad()
+def test_modules_replaced_in_the_backbone_are_what_runs():
+    """As synchronised batch statistics do it, and folding."""
+    network = make_network(backbone=build_backbone({"name": "cifar_resnet", "depth": 8}))
+    network(IMAGES)
+    network.backbone.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+    units = network.encode(IMAGES)
+    torch.testing.assert_close(network.decode(units), network.head(network.backbone(IMAGES).mean((2, 3))))
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    run = {id(module) for part in converted.halves for module in part.modules()}
+    kept = [m for m in converted.backbone.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert len(kept) == 8
+    assert {id(module) for module in kept} <= run
+    assert not any(type(module) is nn.BatchNorm2d for part in converted.halves for module in part.modules())
+
+
 def test_backbones_that_cannot_be_cut():
     with pytest.raises(UnsupportedError, match=r"layer 'norm' runs 2 times in a pass: it must run once"):
         ConceptWhiteningNetwork(Twice(), ["a"], ["x"])

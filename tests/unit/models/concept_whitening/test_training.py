@@ -37,6 +37,10 @@ def test_draw():
         assert len(indices) == len(indices.unique()) <= 4
         assert torch.equal(indices, draw(concepts, 2, seed))
     assert draw(concepts, 100, 0).tolist() == [0, 1, 2, 3, 4]
+    many = (torch.rand(500, 20, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    indices = draw(many, 4, 0)
+    assert int(many[indices].sum(0).min()) >= 4
+    assert len(indices) <= 25  # of 80 for each concept by itself
     assert len({tuple(draw(torch.ones(30, 1), 3, seed).tolist()) for seed in range(5)}) == 5
 
 
@@ -82,6 +86,11 @@ def test_images_of_a_folder_for_each_concept(tmp_path):
     assert module.annotated == {0: 5, 1: 0}
     with pytest.raises(DataError, match=r"has no folder 'swims'"):
         ConceptImages(tmp_path, ["swims"], SPEC)
+    (tmp_path / "flies" / "._0.png").write_bytes(b"not an image")  # as macOS leaves them behind
+    assert len(ConceptImages(tmp_path, ["flies"], SPEC)) == 1
+    (tmp_path / "flies" / "1.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"flies/1.png: cannot be read"):
+        module.check_data(ColourData())
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty' holds no image"):
         ConceptImages(tmp_path, ["empty"], SPEC)
@@ -162,6 +171,24 @@ def test_a_training_gives_the_first_axes_their_meaning(rotation):
     others = auroc_per_concept(output.units.scores[:, [1, 2, 0]], concepts[:, :3])
     assert float(others.max()) < 0.6  # an axis is not high for all colours
     assert bool((module.network.low <= module.network.high).all())
+
+
+def test_a_training_too_short_for_a_pass_says_so(caplog):
+    with caplog.at_level(logging.WARNING):
+        fit(make_module(alignment={"every": 3}), ColourData((32, 8, 8)))
+    assert "fewer steps than model.alignment.every (3): no axis was turned" in caplog.text
+
+
+def test_finishing_scores_the_model_that_is_kept():
+    data = ColourData()
+    module = make_module(alignment={"every": 0})
+    fit(module, data)
+    figures = module.finish(data)
+    images, labels, concepts = data.splits["val"]
+    prediction = module.predict(images)
+    assert figures["finished/accuracy"] == pytest.approx(float((prediction.labels == labels).float().mean()))
+    purity = auroc_per_concept(prediction.units.scores[:, :6], concepts).nanmean()
+    assert figures["finished/axis_purity"] == pytest.approx(float(purity), abs=1e-6)
 
 
 def test_axes_stay_where_they_are_without_passes():
