@@ -6,8 +6,9 @@ Nothing below the layer is recorded, so that a gradient costs no more than what 
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -103,20 +104,25 @@ class LayerCut(Cut):
     ) -> None:
         self.call, self.image, self.layer = call, image, layer
         self.module = _named(call.model, layer, image)
-        watch = Watch(len(image), automatic=layer is None, record=replay)
+        watch, columns = self._run(target or call.target, Watch(len(image), layer is None, replay))
+        self.place = self._choose(watch, columns)
+        if replay and self.place is not watch.places[-1]:
+            watch, columns = self._run(self.target, Watch(len(image), layer is None, True, only=self.place.number))
+            self.place = watch.places[0]
+        self.value = self.place.leaf
+        self._skippable = watch.from_module == {self.place.number}
+        self.tape = watch.tape if watch.tape is not None and self.scores in watch.tape else None
+        self._checked = False
+
+    def _run(self, target: Target, watch: Watch) -> tuple[Watch, list[Tensor]]:
+        """Run the model, cut it, and return a column of scores for each target."""
         with watch, _hooked(self.module, watch):
-            output = call.output(image)
-        watch.automatic = False
-        self.target = (target or call.target).pin(output)
+            output = self.call.output(self.image)
+        self.target = target.pin(output)
         with watch:
             columns = [Target((terms,)).scores(output) for terms in self.target.sums]
             self.scores = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
-        self.place = self._choose(watch, columns)
-        self.value = self.place.leaf
-        self._skippable = watch.from_module == {self.place.number}
-        tape = watch.tape
-        self.tape = tape if tape is not None and tape.start is self.place.stand_in and self.scores in tape else None
-        self._checked = False
+        return watch, columns
 
     def _choose(self, watch: Watch, columns: list[Tensor]) -> Place:
         """Return the last place that every score depends on."""
@@ -141,16 +147,15 @@ class LayerCut(Cut):
         From the tape where that is sound. Else the model runs again, without the layer's own work where this is a
         module.
         """
-        if self._replayable():
-            assert self.tape is not None
+        with_graph = values.requires_grad and torch.is_grad_enabled()
+        if self._replayable() and self.tape is not None and (self.tape.differentiable or not with_graph):
             self.call.cost.heads += len(values)
             return self.tape.play(values, self.scores)
         number = 0 if self._skippable else self.place.number
         automatic = self.layer is None and not self._skippable
         watch = Watch(len(self.image), automatic, replace=(number, values))
         with watch, _hooked(self.module, watch), self._skipped(values):
-            output = self.call.output(self.image)
-        return self.target.scores(output)
+            return self.call.scores(self.image, self.target)
 
     @torch.no_grad()
     def many(self, change: Callable[[int, int], Tensor], count: int) -> Tensor:
@@ -168,11 +173,9 @@ class LayerCut(Cut):
         if self._replayable() and len(values) > 1:
             tape = self.tape
             assert tape is not None
-            try:
+            with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # a function that cannot be mapped
+                warnings.simplefilter("ignore")  # one that is mapped by a loop
                 found: Tensor = torch.vmap(lambda each: tape.play(each, self.scores))(values)
-            except (RuntimeError, ValueError):  # a function that cannot be mapped
-                pass
-            else:
                 self.call.cost.heads += len(values) * values.shape[1]
                 return found
         return torch.stack([self.at(each) for each in values])
@@ -188,6 +191,7 @@ class LayerCut(Cut):
     def _plays(self) -> bool:
         if self.tape is None or not self.tape.sound:
             return False
+        self.tape.prune(self.scores)
         try:
             with torch.no_grad():
                 again = self.tape.play(self.value, self.scores)

@@ -48,11 +48,13 @@ class Tape:
 
     Attributes:
         sound: whether running them again gives what the model would: False where it read values, or computed by means
-            that are not seen (an ``autograd.Function``).
+            that are not seen.
+        differentiable: whether they can be gone back through as well: not with an ``autograd.Function`` among them, of
+            which only the inside is seen, which runs without a graph.
     """
 
     def __init__(self, start: Tensor) -> None:
-        self.start, self.sound = start, True
+        self.start, self.sound, self.differentiable = start, True, True
         self._steps: list[_Step] = []
         self._live: dict[int, Tensor] = {id(start): start}  # by identity; kept, so that no number is used twice
 
@@ -71,9 +73,25 @@ class Tape:
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if name in _READERS or (_writes(name) and id(given[0]) not in self._live):
             self.sound = False
+        if any(tensor.is_floating_point() for tensor in made) and not torch.is_grad_enabled():
+            self.differentiable = False
         if made or name == "__setitem__":
             self._steps.append(_Step(function, args, kwargs, result, _autocast(self.start.device.type)))
             self._live.update({id(tensor): tensor for tensor in made})
+
+    def prune(self, wanted: Tensor) -> None:
+        """Forget the calls that `wanted`, the tensor that will be asked for, does not need."""
+        needed, kept = {id(wanted)}, []
+        for step in reversed(self._steps):
+            given = [leaf for leaf in tree_leaves((step.args, step.kwargs)) if isinstance(leaf, Tensor)]
+            touched = [
+                *tree_leaves(step.result),
+                *(given[:1] if _writes(getattr(step.function, "__name__", "")) else []),
+            ]
+            if any(id(tensor) in needed for tensor in touched):
+                needed.update(id(tensor) for tensor in given)
+                kept.append(step)
+        self._steps = kept[::-1]
 
     def play(self, values: Tensor, wanted: Tensor) -> Tensor:
         """Return what `wanted`, a tensor that the calls made, is for other values of the place."""
@@ -98,14 +116,21 @@ class Watch(TorchFunctionMode):
         images: B; only tensors of that many rows are feature maps.
         automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
         record: keep a tape of what comes after the last cut.
-        replace: only at the cut of this number, and with these values.
+        replace: go on with these values at the cut of this number, and cut nowhere.
+        only: cut at this number alone.
     """
 
     def __init__(
-        self, images: int, automatic: bool, record: bool = False, replace: tuple[int, Tensor] | None = None
+        self,
+        images: int,
+        automatic: bool,
+        record: bool = False,
+        replace: tuple[int, Tensor] | None = None,
+        only: int | None = None,
     ) -> None:
         super().__init__()
         self.images, self.automatic, self.recording, self.replace = images, automatic, record, replace
+        self.only = only
         self.places: list[Place] = []
         self.tape: Tape | None = None
         self.count = 0
@@ -139,6 +164,8 @@ class Watch(TorchFunctionMode):
         with self._alone():
             if self.replace is not None:
                 return self.replace[1].clone() if number == self.replace[0] else tensor
+            if self.only not in (None, number):
+                return tensor
             leaf = tensor.detach().requires_grad_()
             stand_in = leaf.clone()
         self.places.append(Place(leaf, stand_in, number))
