@@ -16,7 +16,7 @@ from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.targets import Target
 
 CONCEPTS = 112
-SAMPLES = 10
+SAMPLES = 25
 BARS = {
     "Grad-CAM / forward, and backward to the layer": ("gradcam", "to the layer", "<= 1.10"),
     f"Grad-CAM of {CONCEPTS} targets / forward and backward": ("gradcam of many", "to the input", "<= 0.7"),

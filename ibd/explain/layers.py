@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -19,8 +19,12 @@ from ibd.explain.base import Call
 from ibd.explain.tape import Place, Watch
 from ibd.explain.targets import Target
 
-_MOST_VALUES = 2**25
-"""Values of the largest tensor that is made at a time: 128 MiB in float32."""
+_MOST_VALUES = 2**23
+"""Values of the largest batch of changed activations: 32 MiB in float32."""
+_AT_ONCE = 2**21
+"""Values of the gradients that are made at a time: few enough to stay near the processor."""
+Formula = Callable[[Tensor, Tensor], Tensor]
+"""(B, C, h, w) activations and (B, k, C, h, w) gradients -> (B, k, h, w) maps."""
 
 
 class Cut(abc.ABC):
@@ -40,7 +44,7 @@ class Cut(abc.ABC):
     _gradients: Tensor | None = None
 
     def gradients(self) -> Tensor:
-        """Return the gradient of each score by `value`, (B, K, C, h, w). The graph goes, the result is kept.
+        """Return the gradient of each score by `value`, (B, K, C, h, w); they are kept.
 
         Raises:
             UnsupportedError: the scores do not depend on it.
@@ -113,6 +117,7 @@ class LayerCut(Cut):
         self._skippable = watch.from_module == {self.place.number}
         self.tape = watch.tape if watch.tape is not None and self.scores in watch.tape else None
         self._checked = False
+        self._maps: dict[str, Tensor] = {}
 
     def _run(self, target: Target, watch: Watch) -> tuple[Watch, list[Tensor]]:
         """Run the model, cut it, and return a column of scores for each target."""
@@ -120,9 +125,11 @@ class LayerCut(Cut):
             output = self.call.output(self.image)
         self.target = target.pin(output)
         with watch:
-            columns = [Target((terms,)).scores(output) for terms in self.target.sums]
-            self.scores = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
-        return watch, columns
+            self.scores = self.target.scores(output)
+            watch.automatic = False
+            if len(watch.places) < 2 or len(self.target.sums) < 2:
+                return watch, [self.scores]
+            return watch, [Target((terms,)).scores(output) for terms in self.target.sums]
 
     def _choose(self, watch: Watch, columns: list[Tensor]) -> Place:
         """Return the last place that every score depends on."""
@@ -165,7 +172,7 @@ class LayerCut(Cut):
             change: (start, stop) -> (stop - start, B, C, h, w).
             count: n.
         """
-        at_once = max(1, _MOST_VALUES // (4 * self.value.numel())) if self._replayable() else 1
+        at_once = max(1, _MOST_VALUES // self.value.numel()) if self._replayable() else 1
         return torch.cat([self._several(change(i, min(i + at_once, count))) for i in range(0, count, at_once)])
 
     def _several(self, values: Tensor) -> Tensor:
@@ -215,16 +222,35 @@ class LayerCut(Cut):
             else:
                 self.module.__dict__["forward"] = before
 
+    def maps(self, name: str, formulas: Mapping[str, Formula]) -> Tensor:
+        """Return the (B, K, h, w) maps of one of some formulas; all are computed at once, and kept.
+
+        The gradients of many scores are made and used a few at a time, so that memory does not depend on how many.
+        """
+        if name not in self._maps:
+            value, found = precise(self.value), {each: list[Tensor]() for each in formulas}
+            known = self._gradients is not None or self.scores.shape[1] == 1
+            for part in [self.gradients()] if known else self._parts(self.scores, self.value):
+                for each, formula in formulas.items():
+                    found[each].append(formula(value, precise(part)))
+            self._maps |= {each: torch.cat(parts, 1) for each, parts in found.items()}
+        return self._maps[name]
+
     def _differentiate(self, scores: Tensor, values: Tensor) -> Tensor:
-        """Return the gradients of all scores, several at a time."""
+        """Return the gradients of all scores."""
+        return torch.cat(list(self._parts(scores, values)), 1)
+
+    def _parts(self, scores: Tensor, values: Tensor) -> Iterator[Tensor]:
+        """Yield the gradients of a few scores at a time, (B, k, C, h, w)."""
         batch, count = scores.shape
         self.call.cost.heads += batch * count
         if count == 1:
-            return torch.autograd.grad(scores.sum(), values)[0].unsqueeze(1)
+            yield torch.autograd.grad(scores.sum(), values, retain_graph=True)[0].unsqueeze(1)
+            return
         chosen = torch.eye(count, dtype=scores.dtype, device=scores.device)
         chosen = chosen.unsqueeze(1).expand(count, batch, count)
-        at_once = max(1, _MOST_VALUES // values.numel())
-        return torch.cat([_backward(scores, values, part) for part in torch.split(chosen, at_once)]).transpose(0, 1)
+        for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
+            yield _backward(scores, values, part).transpose(0, 1)
 
 
 def precise(values: Tensor) -> Tensor:

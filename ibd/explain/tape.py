@@ -188,12 +188,12 @@ class Watch(TorchFunctionMode):
 
     def _lost(self, args: Any, kwargs: Any, result: Any) -> Tensor | None:
         """Return the map that a function was given first and made something else of."""
-        made = next((leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)), None)
+        made = result if isinstance(result, Tensor) else _first_tensor(result)
         if made is None or made.shape[:1] != (self.images,) or made.dim() > 4 or not made.is_floating_point():
             return None
-        if made.dim() == 4 and self.is_map(made):
+        if self.is_map(made):
             return None
-        given = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
+        given = args[0] if args and isinstance(args[0], Tensor) else _first_tensor((args, kwargs))
         return given if self.is_map(given) and not isinstance(given, nn.Parameter) else None
 
     @contextmanager
@@ -204,6 +204,13 @@ class Watch(TorchFunctionMode):
             yield
         finally:
             self._own = before
+
+
+def _first_tensor(tree: Any) -> Tensor | None:
+    """Return the first tensor in nested arguments or results."""
+    if not isinstance(tree, tuple | list | dict):
+        return None
+    return next((leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)), None)
 
 
 def _swap(tree: Any, swaps: dict[int, Tensor]) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.base import Call, Cost, Explainer, Explanation, as_target, check_image, undisturbed
-from ibd.explain.layers import LayerCut, precise
+from ibd.explain.layers import Formula, LayerCut, precise
 from ibd.explain.targets import Target
 from ibd.registry import resolve
 
@@ -50,6 +50,16 @@ class CamExplainer(Explainer):
         """Return the signed maps, (B, K, h, w)."""
 
 
+class GradientCam(CamExplainer):
+    """A map that is a function of the activations and of the gradients by them."""
+
+    formula: Formula
+
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the maps."""
+        return at.maps(self.name, {self.name: type(self).formula})
+
+
 class Cams:
     """Several of the family from one forward pass, and one gradient.
 
@@ -84,6 +94,9 @@ class Cams:
             call = Call(model, as_target(target))
             replays = any(each.replays for each in self.explainers.values())
             at = cut_map(call, image.detach().clone(), self.layer, replays)
+            formulas = {n: type(each).formula for n, each in self.explainers.items() if isinstance(each, GradientCam)}
+            for name in list(formulas)[:1]:
+                at.maps(name, formulas)
             for name, explainer in self.explainers.items():
                 answer = explainer.finish(at)
                 cost = Cost(**{**vars(call.cost), "seconds": time.perf_counter() - started})

@@ -56,17 +56,17 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 def eigencam(activations: Tensor) -> Tensor:
     """Return the projection of every cell on the first principal direction of the cells, (B, h, w).
 
-    Computed in float64 from the smaller of the two Gram matrices. The direction's sign, which has no meaning
+    Computed from the smaller of the two Gram matrices. The direction's sign, which has no meaning
     (Muhammad & Yeasin 2020 leave it to chance), is the one by which the map agrees with ``sum_c |A_c|``.
     """
-    cells = activations.flatten(2).transpose(1, 2).double()  # (B, hw, C)
+    cells = activations.flatten(2).transpose(1, 2)  # (B, hw, C)
     centred = cells - cells.mean(1, keepdim=True)
     if centred.shape[1] <= centred.shape[2]:
-        values, vectors = torch.linalg.eigh(centred @ centred.transpose(1, 2))
+        values, vectors = torch.linalg.eigh((centred @ centred.transpose(1, 2)).double())
         found = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     else:
-        _, vectors = torch.linalg.eigh(centred.transpose(1, 2) @ centred)
-        found = (centred @ vectors[..., -1:]).squeeze(2)
+        _, vectors = torch.linalg.eigh((centred.transpose(1, 2) @ centred).double())
+        found = (centred.double() @ vectors[..., -1:]).squeeze(2)
     strength = cells.abs().sum(2)
     agreement = (found * (strength - strength.mean(1, keepdim=True))).sum(1, keepdim=True)
     found = torch.where(agreement < 0, -found, found)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ibd.errors import UnsupportedError
 from ibd.explain.cam import formulas
-from ibd.explain.cam.base import CamExplainer, affine_gradients, evenly
+from ibd.explain.cam.base import CamExplainer, GradientCam, affine_gradients, evenly
 from ibd.explain.layers import LayerCut, precise
 
 
@@ -41,7 +41,7 @@ class CAM(CamExplainer):
         return cells * formulas.gradcam(precise(at.value), gradients)
 
 
-class GradCAM(CamExplainer):
+class GradCAM(GradientCam):
     """``relu(sum_c mean_ij(G_c) A_c)`` (Selvaraju et al. 2017).
 
     Args:
@@ -50,16 +50,13 @@ class GradCAM(CamExplainer):
     """
 
     name = "gradcam"
+    formula = staticmethod(formulas.gradcam)
 
     def __init__(self, layer: str | None = None, relu: bool = True) -> None:
         super().__init__(layer, relu)
 
-    def maps(self, at: LayerCut) -> Tensor:
-        """Return the maps."""
-        return formulas.gradcam(precise(at.value), precise(at.gradients()))
 
-
-class HiResCAM(CamExplainer):
+class HiResCAM(GradientCam):
     """``sum_c G_c A_c``, cell by cell; adds up to the score less its bias for a linear head (Draelos & Carin 2020).
 
     Args:
@@ -68,13 +65,10 @@ class HiResCAM(CamExplainer):
     """
 
     name = "hirescam"
-
-    def maps(self, at: LayerCut) -> Tensor:
-        """Return the maps."""
-        return formulas.hirescam(precise(at.value), precise(at.gradients()))
+    formula = staticmethod(formulas.hirescam)
 
 
-class GradCAMPlusPlus(CamExplainer):
+class GradCAMPlusPlus(GradientCam):
     """Grad-CAM with the positive gradients weighted so that every object counts (Chattopadhay et al. 2018).
 
     Args:
@@ -83,16 +77,13 @@ class GradCAMPlusPlus(CamExplainer):
     """
 
     name = "gradcam++"
+    formula = staticmethod(formulas.gradcam_plus_plus)
 
     def __init__(self, layer: str | None = None, relu: bool = True) -> None:
         super().__init__(layer, relu)
 
-    def maps(self, at: LayerCut) -> Tensor:
-        """Return the maps."""
-        return formulas.gradcam_plus_plus(precise(at.value), precise(at.gradients()))
 
-
-class XGradCAM(CamExplainer):
+class XGradCAM(GradientCam):
     """Grad-CAM with gradients weighted by activations (Fu et al. 2020).
 
     Args:
@@ -101,16 +92,13 @@ class XGradCAM(CamExplainer):
     """
 
     name = "xgradcam"
+    formula = staticmethod(formulas.xgradcam)
 
     def __init__(self, layer: str | None = None, relu: bool = True) -> None:
         super().__init__(layer, relu)
 
-    def maps(self, at: LayerCut) -> Tensor:
-        """Return the maps."""
-        return formulas.xgradcam(precise(at.value), precise(at.gradients()))
 
-
-class LayerCAM(CamExplainer):
+class LayerCAM(GradientCam):
     """``relu(sum_c relu(G_c) A_c)``, cell by cell; for any layer (Jiang et al. 2021).
 
     Args:
@@ -119,13 +107,10 @@ class LayerCAM(CamExplainer):
     """
 
     name = "layercam"
+    formula = staticmethod(formulas.layercam)
 
     def __init__(self, layer: str | None = None, relu: bool = True) -> None:
         super().__init__(layer, relu)
-
-    def maps(self, at: LayerCut) -> Tensor:
-        """Return the maps."""
-        return formulas.layercam(precise(at.value), precise(at.gradients()))
 
 
 class EigenCAM(CamExplainer):
