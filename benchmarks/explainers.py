@@ -30,7 +30,7 @@ BARS = {
 """What is divided by what: the candidates' names, and the bar."""
 
 
-def measure(repetitions: int = 14, images: int = 2, size: int = 224) -> list[Row]:
+def measure(repetitions: int = 14, images: int = 4, size: int = 224) -> list[Row]:
     """Return the rows of the table."""
     torch.manual_seed(0)
     model = resnet18(weights=None).eval()
