@@ -11,5 +11,6 @@ BENCHMARKS = (
     "memory_layout",
     "concept_whitening",
     "whitened_network",
+    "explainers",
 )
 """The names, in the order of the table; each is a module of this package."""

@@ -26,11 +26,13 @@ class Cost:
     Attributes:
         forwards: passes of one image through the model.
         backwards: passes of one image back.
+        heads: passes, forth or back, of one image's activations through only what comes after a layer.
         seconds: by the clock, for the whole batch.
     """
 
     forwards: float = 0.0
     backwards: float = 0.0
+    heads: float = 0.0
     seconds: float = 0.0
 
 

@@ -9,12 +9,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RED = np.array([0.79, 0.08, 0.17], dtype=np.float32)
+_SMALL = 32
+"""Rows or columns of a map that is brought to another size by products."""
 BLUE = np.array([0.13, 0.36, 0.67], dtype=np.float32)
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return (B, U, h, w) maps bilinearly brought to (B, U, H, W); their sign and scale stay."""
-    return F.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    """Return (B, U, h, w) maps bilinearly brought to (B, U, H, W); their sign and scale stay.
+
+    Small maps by two products with the weights of the interpolation, which is several times as fast.
+    """
+    maps = maps.float()
+    if max(maps.shape[2:]) > _SMALL or not maps.numel():
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    with torch.autocast(maps.device.type, enabled=False):
+        rows, columns = (_weights(cells, pixels, maps) for cells, pixels in zip(maps.shape[2:], size, strict=True))
+        return rows.t() @ (maps @ columns)
+
+
+def _weights(cells: int, pixels: int, like: Tensor) -> Tensor:
+    """Return what each of the cells of a line counts for each of its pixels, (cells, pixels)."""
+    one_by_one = torch.eye(cells, device=like.device).unsqueeze(0)
+    return F.interpolate(one_by_one, size=pixels, mode="linear", align_corners=False)[0]
 
 
 def overlay(image: Tensor, heat: Tensor, scale: float | None = None, strength: float = 0.75) -> NDArray[np.float32]:

@@ -139,8 +139,28 @@ class Target:
             ConfigError: a class or unit that there is not, or another number of indices than images.
             UnsupportedError: the output has no such thing.
         """
+        together = self._together(output)
+        if together is not None:
+            return together
         columns = [torch.stack([term.weight * _score(term, output) for term in terms]).sum(0) for terms in self.sums]
         return torch.stack(columns, 1)
+
+    def _together(self, output: Any) -> Tensor | None:
+        """Return the scores of several logits, or of several units, by one look-up; None where there is more to it."""
+        terms = [terms[0] for terms in self.sums if len(terms) == 1]
+        kinds = {(term.kind, term.scalar) for term in terms}
+        plain = kinds in ({("class", "logit")}, {("unit", "logit")})
+        if len(terms) != len(self.sums) or len(terms) < 2 or not plain:
+            return None
+        index = [term.index for term in terms if isinstance(term.index, int)]
+        values = (
+            logits_of(output) if terms[0].kind == "class" else getattr(getattr(output, "units", None), "scores", None)
+        )
+        if values is None or len(index) != len(terms) or not all(0 <= each < values.shape[1] for each in index):
+            return None
+        weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
+        found: Tensor = values[:, torch.tensor(index, device=values.device)] * weights
+        return found
 
     def pin(self, output: Any) -> Target:
         """Return the same target with "predicted" replaced by the classes that were predicted in an output.

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import cbm_step, concept_whitening, intervention
+from benchmarks import cbm_step, concept_whitening, explainers, intervention
 from benchmarks.__main__ import main, write
 from benchmarks.published_whitening import PublishedLayer, published_rotation_step
 from benchmarks.timing import Row, Times, side_by_side
@@ -117,3 +117,21 @@ def test_candidates_take_turns():
     assert len(order) == 5
     assert [len(times[name].cpu) for name in "ab"] == [3, 3]
     assert min(times["b"].wall) >= 0.002
+
+
+def test_explainers_are_measured(monkeypatch):
+    monkeypatch.setattr(explainers, "SAMPLES", 2)
+    rows = explainers.measure(1, images=1, size=64)
+    assert [row.bar for row in rows if row.bar] == ["<= 1.10", "<= 0.7", "<= 1.05", "<= 1.0", "<= 1.0", "<= 0.5"]
+    assert all(row.cpu > 0 for row in rows)
+
+
+def test_the_passes_that_explainers_are_measured_against():
+    model = torch.nn.Sequential()
+    model.layer4 = torch.nn.Conv2d(3, 4, 1)
+    model.pool = torch.nn.AdaptiveAvgPool2d(1)
+    model.flat = torch.nn.Flatten()
+    image = torch.rand(2, 3, 4, 4)
+    assert explainers.to_the_input(model, image).shape == image.shape
+    torch.testing.assert_close(explainers.to_the_layer(model, image)[:, 3], torch.full((2, 4, 4), 1 / 16))
+    assert all(parameter.requires_grad for parameter in model.parameters())

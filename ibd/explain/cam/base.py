@@ -1,0 +1,146 @@
+"""What the CAM family shares: one pass, cut at a feature map, and the several maps that follow from it."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.base import Call, Cost, Explainer, Explanation, as_target, check_image, undisturbed
+from ibd.explain.layers import Formula, LayerCut, precise
+from ibd.explain.targets import Target
+from ibd.registry import resolve
+
+
+class CamExplainer(Explainer):
+    """A map over the cells of a feature map, brought to the image's size bilinearly.
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output. None takes the output of the model's ``backbone`` where it
+            has one that runs as a module, so that the map is that of the features and not of the units made from them;
+            else the last map that is pooled or flattened on the way to the score.
+        relu: whether only what speaks for the score is kept.
+
+    Attributes:
+        replays: whether what comes after the layer is run again.
+    """
+
+    replays = False
+
+    def __init__(self, layer: str | None = None, relu: bool = False) -> None:
+        self.layer, self.relu = layer, relu
+
+    def explain(self, call: Call, image: Tensor) -> Explanation:
+        """Return the map of each image."""
+        return self.finish(cut_map(call, image, self.layer, self.replays))
+
+    def finish(self, at: LayerCut) -> Explanation:
+        """Return the explanation of images whose pass was cut at a map."""
+        maps = self.maps(at)
+        size = (at.image.shape[2], at.image.shape[3])
+        return self.answer(at.call, maps.relu() if self.relu else maps, at.scores, size=size)
+
+    @abc.abstractmethod
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the signed maps, (B, K, h, w)."""
+
+
+class GradientCam(CamExplainer):
+    """A map that is a function of the activations and of the gradients by them."""
+
+    formula: Formula
+
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the maps."""
+        return at.maps(self.name, {self.name: type(self).formula})
+
+
+class Cams:
+    """Several of the family from one forward pass, and one gradient.
+
+    Args:
+        names: registered names, or explainers of the family.
+        layer: as for each of them; those that were given as explainers must have the same.
+
+    Raises:
+        ConfigError: none is given, or one that is not of the family.
+    """
+
+    def __init__(self, names: Sequence[str | CamExplainer], layer: str | None = None) -> None:
+        made = [each if isinstance(each, Explainer) else resolve("explainers", each)(layer=layer) for each in names]
+        for each in made:
+            if not isinstance(each, CamExplainer):
+                raise ConfigError(f"cams: '{each.name}' is not of the CAM family")
+            if each.layer != layer:
+                raise ConfigError(f"cams: '{each.name}' is of layer '{each.layer}', and not of '{layer}'")
+        if not made:
+            raise ConfigError("cams: no name given")
+        self.layer = layer
+        self.explainers: dict[str, CamExplainer] = {each.name: each for each in made}
+
+    def __call__(
+        self, model: nn.Module, image: Tensor, target: Target | int | str | None = None
+    ) -> dict[str, Explanation]:
+        """Return name -> explanation; the cost of each is that of all so far. See `Explainer.__call__`."""
+        check_image(image)
+        started = time.perf_counter()
+        found = {}
+        with undisturbed(model):
+            call = Call(model, as_target(target))
+            replays = any(each.replays for each in self.explainers.values())
+            at = cut_map(call, image.detach().clone(), self.layer, replays)
+            formulas = {n: type(each).formula for n, each in self.explainers.items() if isinstance(each, GradientCam)}
+            for name in list(formulas)[:1]:
+                at.maps(name, formulas)
+            for name, explainer in self.explainers.items():
+                answer = explainer.finish(at)
+                cost = Cost(**{**vars(call.cost), "seconds": time.perf_counter() - started})
+                found[name] = dataclasses.replace(answer, cost=cost)
+        return found
+
+
+def cut_map(call: Call, image: Tensor, layer: str | None, replay: bool) -> LayerCut:
+    """Return the model cut at a feature map.
+
+    Raises:
+        UnsupportedError: the layer's output is no (B, C, h, w) map.
+    """
+    at = LayerCut(call, image, layer, replay=replay)
+    if at.value.dim() != 4:
+        raise UnsupportedError(
+            f"layer: '{layer}' returns a tensor of shape {tuple(at.value.shape)}: a map (B, C, h, w) is needed"
+        )
+    return at
+
+
+def affine_gradients(at: LayerCut) -> Tensor | None:
+    """Return the gradients if the scores are affine in the map: the same elsewhere, and explaining the difference.
+
+    Else None. Tried at one random map, of three times the size of the real one.
+    """
+    value, gradients = precise(at.value), precise(at.gradients())
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(value.shape, generator=generator).to(value) * value.square().mean().sqrt() * 3
+    elsewhere, others = at.gradients_at(random.to(at.value.dtype))
+    tolerance = 1e-3 if at.value.dtype in (torch.float32, torch.float64) else 3e-2
+    random = precise(random.to(at.value.dtype))
+    parts = gradients * (random - value).unsqueeze(1)
+    size = parts.abs().flatten(2).sum(2) + precise(at.scores).abs() + 1e-12
+    missing = precise(elsewhere) - precise(at.scores) - parts.flatten(2).sum(2)
+    if bool((missing.abs() > tolerance * size).any()) or not _close(precise(others), gradients, tolerance):
+        return None
+    return gradients
+
+
+def evenly(gradients: Tensor) -> bool:
+    """Return whether (B, K, C, h, w) gradients are the same at every position."""
+    return _close(gradients, gradients.mean((3, 4), keepdim=True).expand_as(gradients), 1e-3)
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    return bool((one - other).abs().max() <= tolerance * other.abs().max())

@@ -1,0 +1,131 @@
+"""The CAMs that one pass and one gradient give."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ibd.errors import UnsupportedError
+from ibd.explain.cam import formulas
+from ibd.explain.cam.base import CamExplainer, GradientCam, affine_gradients, evenly
+from ibd.explain.layers import LayerCut, precise
+
+
+class CAM(CamExplainer):
+    """``sum_c w_c A_c`` with the weights of the linear layer after a mean over positions (Zhou et al. 2016).
+
+    Exact, so that the map's mean and the bias are the score; refused where the head is anything else. That is tried,
+    not read off: it needs no name of a layer.
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only what speaks for the score is kept; as published it is not.
+    """
+
+    name = "cam"
+    replays = True
+
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the maps.
+
+        Raises:
+            UnsupportedError: the score is no mean over positions followed by a linear layer.
+        """
+        gradients = affine_gradients(at)
+        if gradients is None or not evenly(gradients):
+            what = "is not linear in the map" if gradients is None else "does not weigh all positions alike"
+            raise UnsupportedError(
+                f"'cam' needs a mean over positions and a linear layer after the map, and this score {what}: take "
+                "'gradcam' or 'hirescam', which are the same where 'cam' can be had"
+            )
+        cells = at.value.shape[2] * at.value.shape[3]
+        return cells * formulas.gradcam(precise(at.value), gradients)
+
+
+class GradCAM(GradientCam):
+    """``relu(sum_c mean_ij(G_c) A_c)`` (Selvaraju et al. 2017).
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only what speaks for the score is kept, as published.
+    """
+
+    name = "gradcam"
+    formula = staticmethod(formulas.gradcam)
+
+    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
+        super().__init__(layer, relu)
+
+
+class HiResCAM(GradientCam):
+    """``sum_c G_c A_c``, cell by cell; adds up to the score less its bias for a linear head (Draelos & Carin 2020).
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only what speaks for the score is kept; as published it is not.
+    """
+
+    name = "hirescam"
+    formula = staticmethod(formulas.hirescam)
+
+
+class GradCAMPlusPlus(GradientCam):
+    """Grad-CAM with the positive gradients weighted so that every object counts (Chattopadhay et al. 2018).
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only what speaks for the score is kept, as published.
+    """
+
+    name = "gradcam++"
+    formula = staticmethod(formulas.gradcam_plus_plus)
+
+    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
+        super().__init__(layer, relu)
+
+
+class XGradCAM(GradientCam):
+    """Grad-CAM with gradients weighted by activations (Fu et al. 2020).
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only what speaks for the score is kept, as published.
+    """
+
+    name = "xgradcam"
+    formula = staticmethod(formulas.xgradcam)
+
+    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
+        super().__init__(layer, relu)
+
+
+class LayerCAM(GradientCam):
+    """``relu(sum_c relu(G_c) A_c)``, cell by cell; for any layer (Jiang et al. 2021).
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only what speaks for the score is kept, as published.
+    """
+
+    name = "layercam"
+    formula = staticmethod(formulas.layercam)
+
+    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
+        super().__init__(layer, relu)
+
+
+class EigenCAM(CamExplainer):
+    """The first principal component of the cells: the same map for every score (Muhammad & Yeasin 2020).
+
+    Its sign is that by which it agrees with where the activations are large.
+
+    Args:
+        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        relu: whether only the positive part is kept; as published it is not.
+    """
+
+    name = "eigencam"
+
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the maps."""
+        maps = formulas.eigencam(precise(at.value))
+        return maps.unsqueeze(1).expand(-1, at.scores.shape[1], -1, -1)

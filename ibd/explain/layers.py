@@ -1,0 +1,350 @@
+"""A model cut at a layer: the activations there, the scores that are computed from them, and how to compute them again.
+
+Nothing below the layer is recorded, so that a gradient costs no more than what comes after it.
+"""
+
+from __future__ import annotations
+
+import abc
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.explain.base import Call
+from ibd.explain.tape import Place, Watch
+from ibd.explain.targets import Target
+
+_MOST_VALUES = 2**23
+"""Values of the largest batch of changed activations: 32 MiB in float32."""
+_AT_ONCE = 2**21
+"""Values of the gradients that are made at a time: few enough to stay near the processor."""
+Formula = Callable[[Tensor, Tensor], Tensor]
+"""(B, C, h, w) activations and (B, k, C, h, w) gradients -> (B, k, h, w) maps."""
+
+
+class Cut(abc.ABC):
+    """What the scores of images are computed from: the pixels, or the output of a layer.
+
+    Attributes:
+        call: whose passes are counted.
+        target: pinned to what was predicted for these images.
+        value: (B, C, h, w), a leaf of the graph; (B, D) for a layer that is no map.
+        scores: (B, K), computed from it.
+    """
+
+    call: Call
+    target: Target
+    value: Tensor
+    scores: Tensor
+    _gradients: Tensor | None = None
+
+    def gradients(self) -> Tensor:
+        """Return the gradient of each score by `value`, (B, K, C, h, w); they are kept.
+
+        Raises:
+            UnsupportedError: the scores do not depend on it.
+        """
+        if self._gradients is None:
+            if not self.scores.requires_grad:
+                raise UnsupportedError("the score has no gradient: it does not depend on the image, or is a constant")
+            self._gradients = self._differentiate(self.scores, self.value)
+        return self._gradients
+
+    def gradients_at(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores for other values, (B, K), and their gradients by these, (B, K, C, h, w)."""
+        leaf = values.detach().requires_grad_()
+        scores = self.at(leaf)
+        return scores.detach(), self._differentiate(scores, leaf)
+
+    @abc.abstractmethod
+    def at(self, values: Tensor) -> Tensor:
+        """Return the (B, K) scores for other values, (B, C, h, w), with a graph where these have one."""
+
+    @abc.abstractmethod
+    def _differentiate(self, scores: Tensor, values: Tensor) -> Tensor:
+        """Return the gradients of scores by what they were computed from."""
+
+
+class InputCut(Cut):
+    """The pixels."""
+
+    def __init__(self, call: Call, image: Tensor, target: Target | None = None) -> None:
+        self.call, self.value = call, image.detach().requires_grad_()
+        output = call.output(self.value)
+        self.target = (target or call.target).pin(output)
+        self.scores = self.target.scores(output)
+
+    def at(self, values: Tensor) -> Tensor:
+        """Return the (B, K) scores of other images."""
+        return self.call.scores(values, self.target)
+
+    def _differentiate(self, scores: Tensor, values: Tensor) -> Tensor:
+        return self.call.gradients(scores, values)
+
+
+class LayerCut(Cut):
+    """The output of a layer.
+
+    Args:
+        call: with the model.
+        image: (B, 3, H, W).
+        layer: name of a module, from the model or from its ``network``; None takes the output of its ``backbone``, if
+            it has one that runs, else the last (B, C, h, w) map that was pooled or flattened on the way to the scores.
+        target: other than the call's.
+        replay: whether `at` will be called.
+
+    Raises:
+        ConfigError: there is no such layer, or it does not run; the message names those that have maps.
+        UnsupportedError: no map was found, or the score does not depend on it.
+    """
+
+    def __init__(
+        self, call: Call, image: Tensor, layer: str | None, target: Target | None = None, replay: bool = False
+    ) -> None:
+        self.call, self.image, self.layer = call, image, layer
+        self.module = _named(call.model, layer, image)
+        watch, columns = self._run(target or call.target, Watch(len(image), layer is None, replay))
+        self.place = self._choose(watch, columns)
+        if replay and self.place is not watch.places[-1]:
+            watch, columns = self._run(self.target, Watch(len(image), layer is None, True, only=self.place.number))
+            self.place = watch.places[0]
+        self.value = self.place.leaf
+        self._skippable = watch.from_module == {self.place.number}
+        self.tape = watch.tape if watch.tape is not None and self.scores in watch.tape else None
+        self._checked = False
+        self._maps: dict[str, Tensor] = {}
+
+    def _run(self, target: Target, watch: Watch) -> tuple[Watch, list[Tensor]]:
+        """Run the model, cut it, and return a column of scores for each target."""
+        with watch, _hooked(self.module, watch):
+            output = self.call.output(self.image)
+        self.target = target.pin(output)
+        with watch:
+            self.scores = self.target.scores(output)
+            watch.automatic = False
+            if len(watch.places) < 2 or len(self.target.sums) < 2:
+                return watch, [self.scores]
+            return watch, [Target((terms,)).scores(output) for terms in self.target.sums]
+
+    def _choose(self, watch: Watch, columns: list[Tensor]) -> Place:
+        """Return the last place that every score depends on."""
+        if not watch.places:
+            names = _list(spatial_layers(self.call, self.image))
+            if self.layer is None:
+                raise UnsupportedError(f"no feature map is pooled or flattened in this model: name a layer.{names}")
+            raise ConfigError(f"layer: '{self.layer}' does not run in this model, or not as a module.{names}")
+        reached = [_reached(column) for column in columns]
+        for place in reversed(watch.places):
+            if all(id(place.leaf) in found for found in reached):
+                return place
+        name = f"'{self.layer}'" if self.layer is not None else "one feature map"
+        raise UnsupportedError(
+            f"not every score depends on {name}: ask for one at a time, or name an earlier layer (it may be that the "
+            "score is a constant)"
+        )
+
+    def at(self, values: Tensor) -> Tensor:
+        """Return the (B, K) scores for other activations: what comes after the layer runs again.
+
+        From the tape where that is sound. Else the model runs again, without the layer's own work where this is a
+        module.
+        """
+        with_graph = values.requires_grad and torch.is_grad_enabled()
+        if self._replayable() and self.tape is not None and (self.tape.differentiable or not with_graph):
+            self.call.cost.heads += len(values)
+            return self.tape.play(values, self.scores)
+        number = 0 if self._skippable else self.place.number
+        automatic = self.layer is None and not self._skippable
+        watch = Watch(len(self.image), automatic, replace=(number, values))
+        with watch, _hooked(self.module, watch), self._skipped(values):
+            return self.call.scores(self.image, self.target)
+
+    @torch.no_grad()
+    def many(self, change: Callable[[int, int], Tensor], count: int) -> Tensor:
+        """Return the (n, B, K) scores of many changed activations, in chunks where the tape can be run on several.
+
+        Args:
+            change: (start, stop) -> (stop - start, B, C, h, w).
+            count: n.
+        """
+        at_once = max(1, _MOST_VALUES // self.value.numel()) if self._replayable() else 1
+        return torch.cat([self._several(change(i, min(i + at_once, count))) for i in range(0, count, at_once)])
+
+    def _several(self, values: Tensor) -> Tensor:
+        """Return the (n, B, K) scores of (n, B, C, h, w) activations."""
+        if self._replayable() and len(values) > 1:
+            tape = self.tape
+            assert tape is not None
+            with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # a function that cannot be mapped
+                warnings.simplefilter("ignore")  # one that is mapped by a loop
+                found: Tensor = torch.vmap(lambda each: tape.play(each, self.scores))(values)
+                self.call.cost.heads += len(values) * values.shape[1]
+                return found
+        return torch.stack([self.at(each) for each in values])
+
+    def _replayable(self) -> bool:
+        """Return whether the tape gives the scores that the model gave; tried once."""
+        if self.tape is not None and not self._checked:
+            self._checked = True
+            if not self._plays():
+                self.tape = None
+        return self.tape is not None
+
+    def _plays(self) -> bool:
+        if self.tape is None or not self.tape.sound:
+            return False
+        self.tape.prune(self.scores)
+        try:
+            with torch.no_grad():
+                again = self.tape.play(self.value, self.scores)
+        except RuntimeError:
+            return False
+        return torch.allclose(again, self.scores.detach(), rtol=1e-4, atol=1e-6)
+
+    @contextmanager
+    def _skipped(self, values: Tensor) -> Iterator[None]:
+        """Let the module of the layer do nothing but return a tensor of the right shape, if it runs only once."""
+        if self.module is None or not self._skippable:
+            yield
+            return
+        before = self.module.__dict__.get("forward")
+        self.module.__dict__["forward"] = lambda *_, **__: values
+        try:
+            yield
+        finally:
+            if before is None:
+                del self.module.__dict__["forward"]
+            else:
+                self.module.__dict__["forward"] = before
+
+    def maps(self, name: str, formulas: Mapping[str, Formula]) -> Tensor:
+        """Return the (B, K, h, w) maps of one of some formulas; all are computed at once, and kept.
+
+        The gradients of many scores are made and used a few at a time, so that memory does not depend on how many.
+        """
+        if name not in self._maps:
+            value, found = precise(self.value), {each: list[Tensor]() for each in formulas}
+            known = self._gradients is not None or self.scores.shape[1] == 1
+            for part in [self.gradients()] if known else self._parts(self.scores, self.value):
+                for each, formula in formulas.items():
+                    found[each].append(formula(value, precise(part)))
+            self._maps |= {each: torch.cat(parts, 1) for each, parts in found.items()}
+        return self._maps[name]
+
+    def _differentiate(self, scores: Tensor, values: Tensor) -> Tensor:
+        """Return the gradients of all scores."""
+        return torch.cat(list(self._parts(scores, values)), 1)
+
+    def _parts(self, scores: Tensor, values: Tensor) -> Iterator[Tensor]:
+        """Yield the gradients of a few scores at a time, (B, k, C, h, w)."""
+        batch, count = scores.shape
+        self.call.cost.heads += batch * count
+        if count == 1:
+            yield torch.autograd.grad(scores.sum(), values, retain_graph=True)[0].unsqueeze(1)
+            return
+        chosen = torch.eye(count, dtype=scores.dtype, device=scores.device)
+        chosen = chosen.unsqueeze(1).expand(count, batch, count)
+        for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
+            yield _backward(scores, values, part).transpose(0, 1)
+
+
+def precise(values: Tensor) -> Tensor:
+    """Return values without a graph, in float32 or better."""
+    return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+
+
+def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = None, replay: bool = False) -> Cut:
+    """Return the model cut at the pixels (None) or at a layer; see `LayerCut`."""
+    if layer is None:
+        return InputCut(call, image, target)
+    return LayerCut(call, image, layer, target, replay)
+
+
+def spatial_layers(call: Call, image: Tensor) -> list[str]:
+    """Return the names of the modules that return (B, C, h, w) maps, in the order in which they first run."""
+    found: dict[str, None] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
+                found.setdefault(name)
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in call.model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                stack.callback(module.register_forward_hook(note(name)).remove)
+        call.output(image[:1])
+    return list(found)
+
+
+def _named(model: nn.Module, layer: str | None, image: Tensor) -> nn.Module | None:
+    """Return the module that a layer's name means; for None the backbone, if there is one."""
+    network = getattr(model, "network", model)
+    if layer is None:
+        backbone = getattr(network, "backbone", None)
+        return backbone if isinstance(backbone, nn.Module) else None
+    for root in (model, network):
+        if isinstance(root, nn.Module) and layer in dict(root.named_modules()) and layer:
+            return root.get_submodule(layer)
+    names = spatial_layers(Call(model, Target.predicted()), image)
+    raise ConfigError(f"layer: there is no '{layer}' in this model.{did_you_mean(layer, names)}{_list(names)}")
+
+
+def _list(names: list[str]) -> str:
+    """Return a sentence with the last layers that have maps."""
+    if not names:
+        return " None of its modules returns a map (B, C, h, w)."
+    return f" Modules with maps: {'..., ' if len(names) > 12 else ''}{', '.join(names[-12:])}"
+
+
+@contextmanager
+def _hooked(module: nn.Module | None, watch: Watch) -> Iterator[None]:
+    """Cut at the output of a module; what comes after it is not looked through for maps."""
+    if module is None:
+        yield
+        return
+
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            if watch.automatic:
+                return None
+            raise UnsupportedError(f"layer: it returns a {type(output).__name__}, and a tensor is needed")
+        watch.automatic = False
+        watch.from_module.add(watch.count)
+        return watch.cut(output)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _backward(scores: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the gradients, (k, B, C, h, w), of sums of scores with (k, B, K) weights."""
+    try:
+        return torch.autograd.grad(scores, values, chosen, retain_graph=True, is_grads_batched=True)[0]
+    except RuntimeError:  # a function in the head that cannot be mapped
+        return torch.stack([torch.autograd.grad(scores, values, each, retain_graph=True)[0] for each in chosen])
+
+
+def _reached(scores: Tensor) -> set[int]:
+    """Return the identities of the leaves that scores are computed from."""
+    found, seen = set(), set()
+    waiting = [scores.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        waiting += [below for below, _ in node.next_functions]
+    return found

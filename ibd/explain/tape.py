@@ -1,0 +1,231 @@
+"""Following what a model computes: cutting it at a tensor, and running again only what came after.
+
+A `Watch` sees every function of torch that a model calls, whether a module calls it or not. It can make a tensor a
+leaf, so that no graph is recorded below, and it remembers the calls after that as a `Tape`, which can be run again from
+other values of the tensor without the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+_READERS = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero"}
+_READERS |= {f"__{name}__" for name in ("bool", "int", "float", "index", "array", "complex", "contains")}
+"""Functions that tell Python the value of a tensor: what the model does next may depend on it."""
+
+
+class Place(NamedTuple):
+    """Where a computation was cut.
+
+    Attributes:
+        leaf: the tensor there, without a history.
+        stand_in: the copy of it with which the model went on.
+        number: how many were cut before.
+    """
+
+    leaf: Tensor
+    stand_in: Tensor
+    number: int
+
+
+class _Step(NamedTuple):
+    function: Any
+    args: Any
+    kwargs: Any
+    result: Any
+    autocast: tuple[bool, torch.dtype]
+
+
+class Tape:
+    """The calls that came after a place.
+
+    Attributes:
+        sound: whether running them again gives what the model would: False where it read values, or computed by means
+            that are not seen.
+        differentiable: whether they can be gone back through as well: not with an ``autograd.Function`` among them, of
+            which only the inside is seen, which runs without a graph.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        self.start, self.sound, self.differentiable = start, True, True
+        self._steps: list[_Step] = []
+        self._live: dict[int, Tensor] = {id(start): start}  # by identity; kept, so that no number is used twice
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        """Return whether a tensor was computed from the place by calls that were seen."""
+        return id(tensor) in self._live
+
+    def record(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Remember a call if it has to do with the place."""
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if any(tensor.requires_grad and id(tensor) not in self._live for tensor in given):
+            self.sound = False
+        if not any(id(tensor) in self._live for tensor in given):
+            return
+        name = getattr(function, "__name__", "")
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if name in _READERS or (_writes(name) and id(given[0]) not in self._live):
+            self.sound = False
+        if any(tensor.is_floating_point() for tensor in made) and not torch.is_grad_enabled():
+            self.differentiable = False
+        if made or name == "__setitem__":
+            self._steps.append(_Step(function, args, kwargs, result, _autocast(self.start.device.type)))
+            self._live.update({id(tensor): tensor for tensor in made})
+
+    def prune(self, wanted: Tensor) -> None:
+        """Forget the calls that `wanted`, the tensor that will be asked for, does not need."""
+        needed, kept = {id(wanted)}, []
+        for step in reversed(self._steps):
+            given = [leaf for leaf in tree_leaves((step.args, step.kwargs)) if isinstance(leaf, Tensor)]
+            touched = [
+                *tree_leaves(step.result),
+                *(given[:1] if _writes(getattr(step.function, "__name__", "")) else []),
+            ]
+            if any(id(tensor) in needed for tensor in touched):
+                needed.update(id(tensor) for tensor in given)
+                kept.append(step)
+        self._steps = kept[::-1]
+
+    def play(self, values: Tensor, wanted: Tensor) -> Tensor:
+        """Return what `wanted`, a tensor that the calls made, is for other values of the place."""
+        now = {id(self.start): values.clone()}
+        device = self.start.device.type
+        ambient = _autocast(device)
+        for step in self._steps:
+            args, kwargs = _swap((step.args, step.kwargs), now)
+            same = step.autocast == ambient
+            with nullcontext() if same else torch.autocast(device, enabled=step.autocast[0], dtype=step.autocast[1]):
+                result = step.function(*args, **kwargs)
+            for before, after in zip(tree_leaves(step.result), tree_leaves(result), strict=True):
+                if isinstance(before, Tensor):
+                    now[id(before)] = after
+        return now[id(wanted)]
+
+
+class Watch(TorchFunctionMode):
+    """Follows the functions that are called while it is active; it may be entered several times.
+
+    Args:
+        images: B; only tensors of that many rows are feature maps.
+        automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
+        record: keep a tape of what comes after the last cut.
+        replace: go on with these values at the cut of this number, and cut nowhere.
+        only: cut at this number alone.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        automatic: bool,
+        record: bool = False,
+        replace: tuple[int, Tensor] | None = None,
+        only: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.images, self.automatic, self.recording, self.replace = images, automatic, record, replace
+        self.only = only
+        self.places: list[Place] = []
+        self.tape: Tape | None = None
+        self.count = 0
+        self.from_module: set[int] = set()
+        self._own = False
+        self._swaps: dict[int, Tensor] = {}
+        self._kept: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one function; cut before it if it ends a map."""
+        kwargs = kwargs or {}
+        if self._own:
+            return func(*args, **kwargs)
+        args, kwargs = _swap((args, kwargs), self._swaps)
+        result = func(*args, **kwargs)
+        if self.automatic and (lost := self._lost(args, kwargs, result)) is not None:
+            stand_in = self.cut(lost)
+            self._swaps[id(lost)] = stand_in
+            self._kept.append(lost)
+            args, kwargs = _swap((args, kwargs), self._swaps)
+            result = func(*args, **kwargs)
+        if self.tape is not None:
+            self.tape.record(func, args, kwargs, result)
+        return result
+
+    def cut(self, tensor: Tensor) -> Tensor:
+        """Return what the model is to go on with in the place of a tensor."""
+        number, self.count = self.count, self.count + 1
+        with self._alone():
+            if self.replace is not None:
+                return self.replace[1].clone() if number == self.replace[0] else tensor
+            if self.only not in (None, number):
+                return tensor
+            leaf = tensor.detach().requires_grad_()
+            stand_in = leaf.clone()
+        self.places.append(Place(leaf, stand_in, number))
+        self.tape = Tape(stand_in) if self.recording else None
+        return stand_in
+
+    def is_map(self, value: Any) -> bool:
+        """Return whether something is a feature map of the images with more than one position.
+
+        (B, 1, 1, D) is a vector of a network that keeps its channels last.
+        """
+        return (
+            isinstance(value, Tensor)
+            and value.dim() == 4
+            and value.shape[0] == self.images
+            and value.shape[2] * value.shape[3] > 1
+            and value.shape[1:3] != (1, 1)
+            and value.is_floating_point()
+        )
+
+    def _lost(self, args: Any, kwargs: Any, result: Any) -> Tensor | None:
+        """Return the map that a function was given first and made something else of."""
+        made = result if isinstance(result, Tensor) else _first_tensor(result)
+        if made is None or made.shape[:1] != (self.images,) or made.dim() > 4 or not made.is_floating_point():
+            return None
+        if self.is_map(made):
+            return None
+        given = args[0] if args and isinstance(args[0], Tensor) else _first_tensor((args, kwargs))
+        return given if self.is_map(given) and not isinstance(given, nn.Parameter) else None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let the functions that are called meanwhile pass unseen."""
+        before, self._own = self._own, True
+        try:
+            yield
+        finally:
+            self._own = before
+
+
+def _first_tensor(tree: Any) -> Tensor | None:
+    """Return the first tensor in nested arguments or results."""
+    if not isinstance(tree, tuple | list | dict):
+        return None
+    return next((leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)), None)
+
+
+def _swap(tree: Any, swaps: dict[int, Tensor]) -> Any:
+    """Return nested arguments with some tensors replaced."""
+    if not swaps:
+        return tree
+    return tree_map(lambda leaf: swaps.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def _writes(name: str) -> bool:
+    """Return whether a function changes its first argument."""
+    return name in ("__setitem__", "__iadd__", "__imul__", "__isub__", "__itruediv__") or (
+        name.endswith("_") and not name.endswith("__")
+    )
+
+
+def _autocast(device: str) -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
