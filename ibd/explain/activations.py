@@ -120,13 +120,27 @@ class Reader:
         if self._runs is None:
             with torch.no_grad(), self._reading(None) as (_, counted):
                 self._model(image[:1])
-            missing = [name for name in self._modules if not counted[name]]
-            if missing:
-                raise UnsupportedError(f"layer '{missing[0]}' does not run when the model sees an image")
+            self._complain(counted)
             self._runs = counted
         with self._reading(self._runs) as (found, _), suppress(_Reached):
             self._model(image)
         return {name: found[name] for name in self._modules}
+
+    def whole(self, image: Tensor, run: Callable[[Tensor], Any] | None = None) -> tuple[dict[str, Tensor], Any]:
+        """Return name -> output, and what a whole pass of the model, or of a part of it, returns.
+
+        Raises:
+            UnsupportedError: a layer does not run, or puts out something else than a tensor.
+        """
+        with self._reading(None) as (found, counted):
+            output = (run or self._model)(image)
+        self._complain(counted)
+        return found, output
+
+    def _complain(self, runs: Counter[str]) -> None:
+        missing = [name for name in self._modules if not runs[name]]
+        if missing:
+            raise UnsupportedError(f"layer '{missing[0]}' does not run when the model sees an image")
 
     @contextmanager
     def _reading(self, stop_after: Counter[str] | None) -> Iterator[tuple[dict[str, Tensor], Counter[str]]]:
