@@ -11,6 +11,7 @@ from ibd.explain.feature_visualization.penalties import (
     Penalty,
     TotalVariation,
 )
+from ibd.explain.feature_visualization.sheet import visualization_sheet
 from ibd.explain.feature_visualization.transforms import Transforms
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "Transforms",
     "Visualization",
     "maximize_activation",
+    "visualization_sheet",
 ]

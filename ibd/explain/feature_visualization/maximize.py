@@ -56,6 +56,7 @@ def maximize_activation(
     parametrisation: Parametrisation | None = None,
     transforms: Transforms | None = Transforms(),  # noqa: B008 - frozen
     penalties: Sequence[Penalty] = (),
+    ramp: float = 0.0,
     start: Literal["noise"] | Tensor = "noise",
     seed: int = 0,
     progress: bool = True,
@@ -74,6 +75,8 @@ def maximize_activation(
         parametrisation: what is optimised; None takes `Fourier`.
         transforms: random movements before each step, or None.
         penalties: subtracted from the objective; each image -> (B,).
+        ramp: share of the steps over which the penalties grow from nothing to their weight: what is to be seen must
+            come up before what is not needed goes.
         start: "noise", or images (B, 3, H, W) in [0, 1], or one (3, H, W) for all, which also says the size.
         seed: of noise and movements.
         progress: whether to show a bar, if it takes more than two seconds.
@@ -86,6 +89,7 @@ def maximize_activation(
     check_range("steps", steps, least=1)
     check_range("batch", batch, least=1)
     check_range("lr", lr, above=0.0)
+    check_range("ramp", ramp, least=0.0)
     resolved, generator = objective.resolve(model), torch.Generator().manual_seed(seed)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -96,7 +100,7 @@ def maximize_activation(
         score = _scorer(model, resolved)
         canvas = kind.start(like, generator, image)
         moved = (lambda picture: transforms(picture, generator)) if transforms else (lambda picture: picture)
-        trace = _climb(canvas, score, moved, penalties, steps, lr, progress)
+        trace = _climb(canvas, score, moved, _growing(penalties, ramp * steps), steps, lr, progress)
         with torch.no_grad():
             made = canvas.draw().detach()
             value = score(made)
@@ -108,7 +112,7 @@ def _climb(
     canvas: Canvas,
     score: Callable[[Tensor], Tensor],
     moved: Callable[[Tensor], Tensor],
-    penalties: Sequence[Penalty],
+    penalty: Callable[[Tensor, int], Tensor],
     steps: int,
     lr: float,
     progress: bool,
@@ -124,7 +128,7 @@ def _climb(
             values = score(seen)
             if not values.requires_grad:
                 raise UnsupportedError("the objective does not depend on the image: nothing can be maximised")
-            loss = sum((penalty(picture).sum() for penalty in penalties), -values.sum())
+            loss = penalty(picture, step) - values.sum()
             if canvas.pull is not None:
                 loss = loss + canvas.pull().sum()
         gradients = torch.autograd.grad(loss, canvas.parameters)
@@ -135,6 +139,16 @@ def _climb(
         if step % 16 == 0 and not bar.disable:
             bar.set_postfix(objective=f"{float(values.detach().mean()):.3g}", refresh=False)
     return torch.stack(trace)
+
+
+def _growing(penalties: Sequence[Penalty], steps: float) -> Callable[[Tensor, int], Tensor]:
+    """Return image and step -> the sum of the penalties, which grow over some steps."""
+
+    def penalty(image: Tensor, step: int) -> Tensor:
+        weight = min(1.0, step / steps) if steps else 1.0
+        return weight * sum((each(image).sum() for each in penalties), image.new_zeros(()))
+
+    return penalty
 
 
 def _scorer(model: nn.Module, objective: Objective) -> Callable[[Tensor], Tensor]:

@@ -17,6 +17,9 @@ from ibd.explain.targets import Scalar, Target
 
 Channels = int | Sequence[int]
 Position = tuple[int, int]
+UnitScalar = Literal["score", "prob", "log_prob"]
+
+_SQUASHED: dict[str, Callable[[Tensor], Tensor]] = {"prob": torch.sigmoid, "log_prob": F.logsigmoid}
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Part:
         text: what it is, for a caption.
         weight: factor.
         layer: whose output it is computed from.
-        value: output of the layer -> (B,).
-        target: in place of them, a target of one score.
+        value: output of the layer -> (B,); or of the target, (B,) -> (B,), if any.
+        target: in place of a layer, a target of one score.
     """
 
     text: str
@@ -112,9 +115,17 @@ class Objective:
         return cls((Part(f"class {_text(index)}", target=Target.cls(index, scalar)),))
 
     @classmethod
-    def unit(cls, index: Any) -> Objective:
-        """Return the score of a unit of one of our models, by number or name."""
-        return cls((Part(f"unit {_text(index)}", target=Target.unit(index)),))
+    def unit(cls, index: Any, scalar: UnitScalar = "score") -> Objective:
+        """Return the score of a unit of one of our models.
+
+        Args:
+            index: number or name; numbers, one for each image.
+            scalar: "score"; or, of units whose score is a logit as concepts' are, "prob" or "log_prob". A score has no
+                end: images go far beyond anything natural. A probability is soon reached, and penalties decide the
+                rest: only what is needed stays, which is easier to read.
+        """
+        value = _SQUASHED[scalar] if scalar != "score" else None
+        return cls((Part(f"unit {_text(index)}", value=value, target=Target.unit(index)),))
 
     @classmethod
     def of(cls, target: Target) -> Objective:
@@ -202,7 +213,8 @@ class Objective:
         found = []
         for part in self.parts:
             if part.target is not None:
-                value = part.target.scores(output)[:, 0]
+                score = part.target.scores(output)[:, 0]
+                value = score if part.value is None else part.value(score)
             else:
                 assert part.value is not None
                 value = part.value(layers[part.layer])

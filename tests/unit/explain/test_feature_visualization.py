@@ -1,5 +1,8 @@
 """Activation maximisation: planted patterns come back, every part does what it says, nothing else is touched."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -20,7 +23,9 @@ from ibd.explain.feature_visualization import (
     TotalVariation,
     Transforms,
     maximize_activation,
+    visualization_sheet,
 )
+from ibd.explain.feature_visualization.maximize import _growing
 from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
 from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
@@ -224,6 +229,22 @@ def test_penalties_are_what_they_say():
     torch.testing.assert_close(HighFrequency()(wave), torch.tensor([(3 / 8) ** 2 * 0.5]))  # of mean power a half
 
 
+def test_penalties_grow_over_the_ramp():
+    """At the first step there is none; with it the image is another one afterwards."""
+
+    def penalty(image):
+        return 100 * image.flatten(1).mean(1)
+
+    options = {**PLAIN, "steps": 1}
+    without = maximize_activation(small_net(), Objective.cls(2), **options)
+    ramped = maximize_activation(small_net(), Objective.cls(2), penalties=[penalty], ramp=0.5, **options)
+    assert torch.equal(without.image, ramped.image)
+    at_once = maximize_activation(small_net(), Objective.cls(2), penalties=[penalty], **options)
+    assert not torch.equal(at_once.image, ramped.image)
+    grown = _growing([lambda image: image.flatten(1).sum(1)], 8.0)
+    assert [float(grown(torch.ones(2, 1, 1, 1), step)) for step in (0, 2, 8, 20)] == [0, 0.5, 2, 2]
+
+
 @pytest.mark.parametrize("penalty", [TotalVariation(20.0), Blur(50.0), HighFrequency(300.0)])
 def test_penalties_make_smoother_images(penalty):
     rough = [
@@ -283,6 +304,47 @@ def test_units_and_classes_of_our_models(family):
         made = maximize_activation(module, objective, batch=2, steps=20, progress=False)
         assert tuple(made.image.shape[2:]) == module.spec.image_size
         assert float(made.value.sum()) > float(made.trace[0].sum())
+
+
+def test_the_probability_of_a_concept():
+    module = make_module()
+    scores = torch.tensor([[0.5, -2.0]])
+    output = SimpleNamespace(units=SimpleNamespace(scores=scores))
+    assert float(Objective.unit(1, "prob").values({}, output)) == pytest.approx(1 / (1 + math.exp(2)))
+    assert float(Objective.unit([0], "log_prob").values({}, output)) == pytest.approx(-math.log(1 + math.exp(-0.5)))
+    made = maximize_activation(module, Objective.unit("flies", "prob"), steps=20, progress=False)
+    assert 1 >= float(made.value) > float(made.trace[0])
+
+
+@pytest.mark.parametrize("family", ["cbm", "concept_whitening", "protopnet"])
+def test_a_sheet_has_three_rows_and_says_the_scores(family, tmp_path):
+    module = FAMILIES[family]().eval()
+    images = torch.rand(9, 3, *module.spec.image_size, generator=torch.Generator().manual_seed(0))
+    names = module.network.unit_names[1:3]
+    path = tmp_path / "sheet.png"
+    figure = visualization_sheet(module, images, units=names, steps=4, path=path, progress=False)
+    assert path.exists()
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == 6
+    assert titles[0].startswith(names[0].replace("::", "\n"))
+    with torch.no_grad():
+        scores = module(images).units.scores[:, 1:3]
+    assert titles[0].endswith(f"({float(scores[:, 0].median()):.1f} to {float(scores[:, 0].max()):.1f})")
+    assert titles[4:] == [f"{float(best):.1f}" for best in scores.amax(0)]
+    for k in range(2):
+        shown = torch.tensor(figure.axes[4 + k].images[0].get_array()).permute(2, 0, 1)
+        torch.testing.assert_close(shown, images[int(scores[:, k].argmax())])
+    assert "which of 9" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_a_sheet_of_classes_of_any_model():
+    images = torch.rand(6, 3, 16, 16)
+    figure = visualization_sheet(small_net(), images, classes=[3, 0, 1], steps=2, progress=False)
+    assert [axis.get_title().partition("\n")[0] for axis in figure.axes[:3]] == ["class 3", "class 0", "class 1"]
+    with pytest.raises(ConfigError, match="of units or of classes"):
+        visualization_sheet(small_net(), images)
+    with pytest.raises(UnsupportedError, match="has no names"):
+        visualization_sheet(small_net(), images, units="a*")
 
 
 def test_a_layer_of_a_plain_resnet():
