@@ -126,7 +126,7 @@ def test_seeds_and_what_is_left_alone(make):
 
 def test_predicted_is_what_the_clean_image_is_predicted_as():
     """A covered image may be of another class: it is asked about the first one all the same."""
-    model = curved()
+    model = linear()
     with undisturbed(model), torch.no_grad():
         best = model(IMAGES).argmax(1)
     for method in (Occlusion(9, 4), Rise(masks=20, cells=3)):
