@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from ibd.errors import ConfigError
+
+Scale = Literal["diverging", "sequential"]
+Normalisation = Literal["max", "percentile", "shared"]
+Picture = Tensor | NDArray[np.float32]
 
 RED = np.array([0.79, 0.08, 0.17], dtype=np.float32)
 _SMALL = 32
@@ -46,10 +60,142 @@ def overlay(image: Tensor, heat: Tensor, scale: float | None = None, strength: f
     heat = heat.detach().float().cpu()
     if heat.shape != picture.shape[1:]:
         heat = upsample(heat[None, None], (picture.shape[1], picture.shape[2]))[0, 0]
-    largest = float(heat.abs().max()) if scale is None else scale
-    value = (heat / largest).clamp(-1, 1).numpy() if largest > 0 else torch.zeros_like(heat).numpy()
+    value = _divided(heat, strongest(heat, "max") if scale is None else torch.tensor(scale)).numpy()
     grey = picture.mean(0).numpy()[..., None] * 0.75 + 0.2
     colour = np.where(value[..., None] >= 0, RED, BLUE)
     alpha = strength * np.abs(value)[..., None]
     mixed: NDArray[np.float32] = ((1 - alpha) * grey + alpha * colour).clip(0, 1).astype(np.float32)
     return mixed
+
+
+def strongest(values: Tensor, normalisation: Normalisation = "max") -> Tensor:
+    """Return the absolute values that are painted with full strength, (..., 1, 1) for (..., H, W) maps.
+
+    Args:
+        values: maps.
+        normalisation: "max", the largest of each map; "percentile", its 99th percentile, so that a single pixel does
+            not fade the rest; "shared", the largest of all.
+
+    Raises:
+        ConfigError: another one.
+    """
+    size = values.abs()
+    if normalisation == "max":
+        return size.amax((-2, -1), keepdim=True)
+    if normalisation == "percentile":
+        flat = size.flatten(-2).sort(-1).values
+        return flat[..., math.ceil(0.99 * flat.shape[-1]) - 1, None, None]
+    if normalisation == "shared":
+        return size.amax().expand(*values.shape[:-2], 1, 1)
+    raise ConfigError(f"normalisation: '{normalisation}' is not one of max, percentile, shared")
+
+
+def colour_map(values: Tensor, scale: Scale = "diverging", normalisation: Normalisation = "max") -> NDArray[np.float32]:
+    """Return maps as pictures.
+
+    Args:
+        values: (..., H, W) maps, finite.
+        scale: "diverging", 0 is white, red above and blue below it; "sequential", 0 and less is black.
+        normalisation: what is painted with full strength, see `strongest`.
+
+    Returns:
+        (..., H, W, 3) in [0, 1].
+
+    Raises:
+        ConfigError: an unknown scale or normalisation.
+    """
+    values = values.detach().float().cpu()
+    return _painted(_divided(values, strongest(values, normalisation)), scale)
+
+
+def _painted(part: Tensor, scale: Scale) -> NDArray[np.float32]:
+    """Return the (..., H, W, 3) colours of (..., H, W) in [-1, 1]."""
+    numbers = part.numpy()
+    if scale == "sequential":
+        painted: NDArray[np.float32] = colormaps["inferno"](numbers.clip(0, 1))[..., :3].astype(np.float32)
+        return painted
+    if scale != "diverging":
+        raise ConfigError(f"scale: '{scale}' is not one of diverging, sequential")
+    alpha = np.abs(numbers)[..., None]
+    mixed: NDArray[np.float32] = (1 - alpha + alpha * np.where(numbers[..., None] >= 0, RED, BLUE)).astype(np.float32)
+    return mixed
+
+
+def normalisation_note(scale: Scale = "diverging", normalisation: Normalisation = "max") -> str:
+    """Return what the colours of `colour_map` mean, for a caption."""
+    colours = "red is positive, blue negative, white 0" if scale == "diverging" else "black is 0 or less"
+    full = {
+        "max": "each map's largest absolute value",
+        "percentile": "the 99th percentile of each map's absolute values",
+        "shared": "the largest absolute value of all maps",
+    }[normalisation]
+    return f"maps: {colours}; full strength is {full}"
+
+
+def grid_figure(
+    images: Sequence[Picture],
+    titles: Sequence[str] = (),
+    columns: int | None = None,
+    caption: str = "",
+    scale: Scale = "diverging",
+    normalisation: Normalisation = "max",
+    path: str | Path | None = None,
+) -> Figure:
+    """Return pictures and maps in a labelled grid.
+
+    Args:
+        images: (3, H, W) or (H, W, 3) pictures in [0, 1], or (H, W) maps, which are coloured.
+        titles: one for each of them, or none.
+        columns: pictures in a row; None takes up to 8.
+        caption: a line below; how maps are normalised is appended where there are any.
+        scale: of the maps' colours, see `colour_map`.
+        normalisation: of the maps; "shared" is over those in the figure.
+        path: where to save it as PNG.
+
+    Raises:
+        ConfigError: no pictures, or another number of titles.
+    """
+    if not len(images) or (titles and len(titles) != len(images)):
+        raise ConfigError(f"a grid of {len(images)} pictures with {len(titles)} titles: one for each is needed")
+    columns = min(len(images), 8 if columns is None else columns)
+    rows = math.ceil(len(images) / columns)
+    maps = [image for image in images if image.ndim == 2]
+    if maps:
+        caption = "     ".join(filter(None, [caption, normalisation_note(scale, normalisation)]))
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    width = max(1.35 * columns, 2.7)
+    note = textwrap.fill(caption, int(width * 17)) if caption else ""
+    height = rows * (1.35 + 0.14 * lines) + 0.15 * (note.count("\n") + 2 if note else 0)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (axis, picture) in enumerate(zip(axes.flat, _pictures(images, scale, normalisation), strict=False)):
+        axis.imshow(picture, interpolation="nearest")
+        if titles:
+            axis.set_title(titles[number], fontsize=7)
+    if note:
+        figure.supxlabel(note, fontsize=7, color="#495057")
+    if path is not None:
+        figure.savefig(path, format="png")
+    return figure
+
+
+def _pictures(images: Sequence[Picture], scale: Scale, normalisation: Normalisation) -> list[NDArray[np.float32]]:
+    """Return (H, W, 3) arrays."""
+    tensors = [torch.as_tensor(image).detach().float().cpu() for image in images]
+    maps = [each for each in tensors if each.dim() == 2]
+    shared = max((float(each.abs().max()) for each in maps), default=0.0)
+    found: list[NDArray[np.float32]] = []
+    for each in tensors:
+        if each.dim() == 2:
+            full = torch.tensor(shared) if normalisation == "shared" else strongest(each, normalisation)
+            found.append(_painted(_divided(each, full), scale))
+        else:
+            found.append((each.permute(1, 2, 0) if each.shape[0] == 3 else each).clamp(0, 1).numpy())
+    return found
+
+
+def _divided(values: Tensor, by: Tensor) -> Tensor:
+    """Return values over a number each, within -1 and 1; 0 where that is 0."""
+    return torch.where(by > 0, values / torch.where(by > 0, by, 1), 0).clamp(-1, 1)

@@ -1,0 +1,212 @@
+"""What layers of a model put out: their names, and a pass that stops as soon as the wanted ones have run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import ConfigError, DataError, UnsupportedError, did_you_mean
+
+Visit = Callable[[str, Tensor], None]
+
+
+class _Reached(BaseException):
+    """Ends a pass whose wanted layers have run; no ``except Exception`` of a model's own stops it."""
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """Return the network in our training modules; any other model as it is. Names of layers are counted from it."""
+    inner = getattr(model, "network", None)
+    return inner if isinstance(inner, nn.Module) and hasattr(inner, "encode") else model
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """Return the names of all layers, in the order in which they are registered."""
+    return [name for name, _ in network_of(model).named_modules() if name]
+
+
+def find_layer(model: nn.Module, name: str) -> nn.Module:
+    """Return a layer by its name, such as ``backbone.layer4``; with or without ``network.`` before it.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest ones.
+    """
+    network = network_of(model)
+    names: dict[str, nn.Module] = dict(network.named_modules())
+    short = name.removeprefix("network.") if network is not model else name
+    if not short or short not in names:
+        raise ConfigError(f"no layer '{name}' in {type(network).__name__}.{did_you_mean(name, filter(None, names))}")
+    return names[short]
+
+
+def spatial_layers(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int, int]]:
+    """Return name -> (D, h, w) of every layer that puts out a map of these images, in the order in which they run."""
+    found: dict[str, tuple[int, int, int]] = {}
+
+    def note(name: str, output: Tensor) -> None:
+        if output.dim() == 4:
+            found.pop(name, None)
+            found[name] = (output.shape[1], output.shape[2], output.shape[3])
+
+    visit(model, image, note)
+    return found
+
+
+def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = False) -> Any:
+    """Run a model once, without gradients, and show every tensor that a layer puts out.
+
+    Args:
+        model: as it is; its mode is not changed.
+        image: (B, 3, H, W).
+        note: called with name and output each time that a layer has run.
+        only_leaves: leave out layers that are made of layers.
+
+    Returns:
+        What the model returns.
+    """
+    handles = []
+    try:
+        for name, layer in network_of(model).named_modules():
+            if name and not (only_leaves and any(True for _ in layer.children())):
+                handles.append(layer.register_forward_hook(_noting(name, note)))
+        with torch.no_grad():
+            return model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _noting(name: str, note: Visit) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            note(name, output)
+
+    return hook
+
+
+class Reader:
+    """Runs a model for what some layers put out, again and again, and no further than to the last of them.
+
+    The first pass is whole: it counts how often each layer runs. Of a layer that runs several times, it is the last
+    output that is meant.
+
+    Args:
+        model: as it is.
+        layers: names, see `find_layer`.
+
+    Raises:
+        ConfigError: there is no such layer.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+        self._model = model
+        self._modules = {name: find_layer(model, name) for name in dict.fromkeys(layers)}
+        self._runs: Counter[str] | None = None
+
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        """Return name -> output of images, with their graph if gradients are on. Hooks go away whatever happens.
+
+        Raises:
+            UnsupportedError: a layer does not run, or puts out something else than a tensor.
+        """
+        if not self._modules:
+            return {}
+        if self._runs is None:
+            with torch.no_grad(), self._reading(None) as (_, counted):
+                self._model(image[:1])
+            self._complain(counted)
+            self._runs = counted
+        with self._reading(self._runs) as (found, _), suppress(_Reached):
+            self._model(image)
+        return {name: found[name] for name in self._modules}
+
+    def whole(self, image: Tensor, run: Callable[[Tensor], Any] | None = None) -> tuple[dict[str, Tensor], Any]:
+        """Return name -> output, and what a whole pass of the model, or of a part of it, returns.
+
+        Raises:
+            UnsupportedError: a layer does not run, or puts out something else than a tensor.
+        """
+        with self._reading(None) as (found, counted):
+            output = (run or self._model)(image)
+        self._complain(counted)
+        return found, output
+
+    def _complain(self, runs: Counter[str]) -> None:
+        missing = [name for name in self._modules if not runs[name]]
+        if missing:
+            raise UnsupportedError(f"layer '{missing[0]}' does not run when the model sees an image")
+
+    @contextmanager
+    def _reading(self, stop_after: Counter[str] | None) -> Iterator[tuple[dict[str, Tensor], Counter[str]]]:
+        """Set hooks for one pass, which ends where every layer has run as often as `stop_after` says."""
+        found: dict[str, Tensor] = {}
+        runs: Counter[str] = Counter()
+
+        def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                if not isinstance(output, Tensor):
+                    raise UnsupportedError(f"layer '{name}' puts out a {type(output).__name__}, no tensor")
+                found[name] = output
+                runs[name] += 1
+                if stop_after is not None and runs == stop_after:
+                    raise _Reached
+
+            return hook
+
+        handles = [module.register_forward_hook(hook_of(name)) for name, module in self._modules.items()]
+        try:
+            yield found, runs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def read_map(model: nn.Module, image: Tensor, layer: str) -> Tensor:
+    """Return the (B, D, h, w) output of a layer, without gradients.
+
+    Raises:
+        ConfigError: there is no such layer.
+        UnsupportedError: it puts out no map; the message names layers that do.
+    """
+    with torch.no_grad():
+        output = Reader(model, [layer])(image)[layer]
+    if output.dim() != 4:
+        shape = "x".join(str(size) for size in output.shape[1:])
+        known = did_you_mean("", spatial_layers(model, image[:1]))
+        raise UnsupportedError(f"layer '{layer}' puts out {shape} numbers for each image, no map.{known}")
+    return output
+
+
+def images_of(batch: Any) -> Tensor:
+    """Return the (B, 3, H, W) images of what a data loader yields: a ``Batch``, a tuple or dict with them, or a tensor.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = getattr(batch, "image", batch)
+    if isinstance(found, dict):
+        found = found.get("image", found.get("images"))
+    elif isinstance(found, list | tuple) and found:
+        found = found[0]
+    if not isinstance(found, Tensor) or found.dim() != 4:
+        raise DataError(f"the data loader yields a {type(batch).__name__}: images (B, 3, H, W) are needed")
+    return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the first parameter or buffer of a model lies; the CPU for a model without."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def chunked(total: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most `size` that cover ``range(total)``."""
+    for part in range(math.ceil(total / size)):
+        yield slice(part * size, min(total, (part + 1) * size))

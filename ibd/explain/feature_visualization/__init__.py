@@ -1,0 +1,34 @@
+"""Images that excite a part of a model, made by gradient ascent."""
+
+from ibd.explain.feature_visualization.maximize import Visualization, maximize_activation
+from ibd.explain.feature_visualization.objectives import Objective
+from ibd.explain.feature_visualization.parametrisations import Colours, Decoder, Fourier, Parametrisation, Pixels
+from ibd.explain.feature_visualization.penalties import (
+    L2,
+    Blur,
+    GaussianExpert,
+    HighFrequency,
+    Penalty,
+    TotalVariation,
+)
+from ibd.explain.feature_visualization.sheet import visualization_sheet
+from ibd.explain.feature_visualization.transforms import Transforms
+
+__all__ = [
+    "L2",
+    "Blur",
+    "Colours",
+    "Decoder",
+    "Fourier",
+    "GaussianExpert",
+    "HighFrequency",
+    "Objective",
+    "Parametrisation",
+    "Penalty",
+    "Pixels",
+    "TotalVariation",
+    "Transforms",
+    "Visualization",
+    "maximize_activation",
+    "visualization_sheet",
+]

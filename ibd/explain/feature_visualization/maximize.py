@@ -1,0 +1,195 @@
+"""Activation maximisation: gradient ascent on an image until it excites what was asked for (Erhan et al. 2009).
+
+Defaults are lucid's (Olah et al. 2017): Adam with a step of 0.05 in a decorrelated Fourier space, small random
+movements. The model runs only as far as the objective needs, and no gradient of a parameter is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
+from ibd.explain.activations import Reader, device_of, network_of
+from ibd.explain.base import undisturbed
+from ibd.explain.feature_visualization.objectives import Objective
+from ibd.explain.feature_visualization.parametrisations import Canvas, Decoder, Fourier, Parametrisation
+from ibd.explain.feature_visualization.penalties import Penalty
+from ibd.explain.feature_visualization.redirect import RedirectedRelu
+from ibd.explain.feature_visualization.transforms import Transforms
+
+_REDIRECTED = 16
+"""Steps at the start in which a ReLU that is off lets gradients through."""
+
+
+@dataclass(frozen=True)
+class Visualization:
+    """Images that were made, and how.
+
+    Attributes:
+        image: (B, 3, H, W) in [0, 1].
+        value: (B,) the objective of these, without transformation or penalty.
+        trace: (steps, B) the objective of the transformed images, before each step.
+        settings: what they were made with, as plain values.
+    """
+
+    image: Tensor
+    value: Tensor
+    trace: Tensor
+    settings: dict[str, Any]
+
+
+def maximize_activation(
+    model: nn.Module,
+    objective: Objective,
+    size: int | tuple[int, int] | None = None,
+    batch: int = 1,
+    steps: int = 256,
+    lr: float = 0.05,
+    parametrisation: Parametrisation | None = None,
+    transforms: Transforms | None = Transforms(),  # noqa: B008 - frozen
+    penalties: Sequence[Penalty] = (),
+    ramp: float = 0.0,
+    start: Literal["noise"] | Tensor = "noise",
+    seed: int = 0,
+    progress: bool = True,
+) -> Visualization:
+    """Return images that maximise an objective; several at once cost little more than one.
+
+    The model is left exactly as it was; random numbers come from a generator of the call's own.
+
+    Args:
+        model: ours, or any that takes (B, 3, H, W) images in [0, 1]; put the normalisation of another before it.
+        objective: what to maximise.
+        size: H and W, or one number for both; None takes the model's own, or 128.
+        batch: images to make at once.
+        steps: of Adam.
+        lr: length of a step.
+        parametrisation: what is optimised; None takes `Fourier`.
+        transforms: random movements before each step, or None.
+        penalties: subtracted from the objective; each image -> (B,).
+        ramp: share of the steps over which the penalties grow from nothing to their weight: what is to be seen must
+            come up before what is not needed goes.
+        start: "noise", or images (B, 3, H, W) in [0, 1], or one (3, H, W) for all, which also says the size.
+        seed: of noise and movements.
+        progress: whether to show a bar, if it takes more than two seconds.
+
+    Raises:
+        ConfigError: no such layer, channel, class or unit, or a number out of its range.
+        DataError: images to start from that are not such.
+        UnsupportedError: the objective does not depend on the image.
+    """
+    check_range("steps", steps, least=1)
+    check_range("batch", batch, least=1)
+    check_range("lr", lr, above=0.0)
+    check_range("ramp", ramp, least=0.0)
+    resolved, generator = objective.resolve(model), torch.Generator().manual_seed(seed)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        like, image = _shape(model, size, batch, start)
+        kind = parametrisation or Fourier()
+        for module in (model, *(kind.modules if isinstance(kind, Decoder) else [])):
+            stack.enter_context(undisturbed(module))
+        score = _scorer(model, resolved)
+        canvas = kind.start(like, generator, image)
+        moved = (lambda picture: transforms(picture, generator)) if transforms else (lambda picture: picture)
+        trace = _climb(canvas, score, moved, _growing(penalties, ramp * steps), steps, lr, progress)
+        with torch.no_grad():
+            made = canvas.draw().detach()
+            value = score(made)
+    settings = {"objective": str(objective), "steps": steps, "lr": lr, "seed": seed, "size": tuple(made.shape[2:])}
+    return Visualization(made, value, trace, {**settings, "parametrisation": type(kind).__name__})
+
+
+def _climb(
+    canvas: Canvas,
+    score: Callable[[Tensor], Tensor],
+    moved: Callable[[Tensor], Tensor],
+    penalty: Callable[[Tensor, int], Tensor],
+    steps: int,
+    lr: float,
+    progress: bool,
+) -> Tensor:
+    """Optimise a canvas and return the trace, (steps, B)."""
+    optimizer = torch.optim.Adam(canvas.parameters, lr=lr)
+    trace = []
+    bar = tqdm(range(steps), desc="maximising", leave=False, delay=2, disable=None if progress else True)
+    for step in bar:
+        picture = canvas.draw()
+        seen = moved(picture)
+        with RedirectedRelu() if step < _REDIRECTED else nullcontext():
+            values = score(seen)
+            if not values.requires_grad:
+                raise UnsupportedError("the objective does not depend on the image: nothing can be maximised")
+            loss = penalty(picture, step) - values.sum()
+            if canvas.pull is not None:
+                loss = loss + canvas.pull().sum()
+        gradients = torch.autograd.grad(loss, canvas.parameters)
+        for parameter, gradient in zip(canvas.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        trace.append(values.detach())
+        if step % 16 == 0 and not bar.disable:
+            bar.set_postfix(objective=f"{float(values.detach().mean()):.3g}", refresh=False)
+    return torch.stack(trace)
+
+
+def _growing(penalties: Sequence[Penalty], steps: float) -> Callable[[Tensor, int], Tensor]:
+    """Return image and step -> the sum of the penalties, which grow over some steps."""
+
+    def penalty(image: Tensor, step: int) -> Tensor:
+        weight = min(1.0, step / steps) if steps else 1.0
+        return weight * sum((each(image).sum() for each in penalties), image.new_zeros(()))
+
+    return penalty
+
+
+def _scorer(model: nn.Module, objective: Objective) -> Callable[[Tensor], Tensor]:
+    """Return images -> (B,) objective, by a pass no longer than needed."""
+    reader, network = Reader(model, objective.layers), network_of(model)
+    if objective.reads == "layers":
+        return lambda image: objective.values(reader(image), None)
+    encode = getattr(network, "encode", None)
+    if objective.reads == "units" and encode is not None:
+
+        def run(image: Tensor) -> Any:
+            return SimpleNamespace(units=encode(image))
+
+    else:
+        run = model
+
+    def score(image: Tensor) -> Tensor:
+        layers, output = reader.whole(image, run)
+        return objective.values(layers, output)
+
+    return score
+
+
+def _shape(
+    model: nn.Module, size: int | tuple[int, int] | None, batch: int, start: Literal["noise"] | Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return an empty image of the right shape, and the one to start from, if any."""
+    dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
+    device = device_of(model)
+    if not isinstance(start, Tensor):
+        if start != "noise":
+            raise ConfigError(f"start: '{start}' is neither noise nor images")
+        size = getattr(getattr(model, "spec", None), "image_size", None) or 128 if size is None else size
+        height, width = (size, size) if isinstance(size, int) else size
+        return torch.empty(batch, 3, height, width, dtype=dtype, device=device), None
+    image = start if start.dim() == 4 else start.unsqueeze(0)
+    if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point() or len(image) not in (1, batch):
+        raise DataError(f"start: images ({batch}, 3, H, W) or one (3, H, W) are needed, not {tuple(start.shape)}")
+    if not bool(((image >= 0) & (image <= 1)).all()):
+        raise DataError("start: the images are not within 0 and 1")
+    if size is not None and tuple(image.shape[2:]) != ((size, size) if isinstance(size, int) else tuple(size)):
+        raise ConfigError(f"start: images of {tuple(image.shape[2:])}, where size {size} is asked for")
+    image = image.detach().to(device, dtype).expand(batch, *image.shape[1:])
+    return torch.empty_like(image), image

@@ -1,0 +1,210 @@
+"""What is optimised in place of the image, and how the image in [0, 1] comes from it.
+
+The optimum stays where it is; the way there is another one (Olah et al. 2017): in decorrelated Fourier space all
+frequencies and colours move at the same pace, and noise in the finest ones does not win.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import ConfigError, DataError
+
+_EDGE = 0.01
+"""An image to start from is kept this far from black and white, where the sigmoid has no slope."""
+
+
+@dataclass
+class Canvas:
+    """An image that is being made.
+
+    Attributes:
+        parameters: leaves that are optimised.
+        draw: returns the (B, 3, H, W) image in [0, 1] they stand for.
+        pull: a penalty (B,) on the parameters themselves, if any.
+    """
+
+    parameters: list[Tensor]
+    draw: Callable[[], Tensor]
+    pull: Callable[[], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How colours go together: ``logit(pixel) = matrix @ independent + mean``.
+
+    Attributes:
+        matrix: (3, 3), a square root of the covariance of colours, its longest column of length 1.
+        mean: (3,).
+    """
+
+    matrix: Tensor
+    mean: Tensor
+
+    @classmethod
+    def natural(cls) -> Colours:
+        """Return those of photographs (ImageNet, as lucid gives them): mostly light and dark, then blue to orange."""
+        root = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+        return cls(root / root.norm(dim=0).max(), torch.zeros(3))
+
+    @classmethod
+    def of(cls, images: Tensor) -> Colours:
+        """Return those of images (N, 3, H, W) in [0, 1], with their mean colour.
+
+        Raises:
+            DataError: they are no images of three channels, or all of one colour.
+        """
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise DataError(f"colours are taken from images (N, 3, H, W), not {tuple(images.shape)}")
+        pixels = images.detach().double().cpu().transpose(0, 1).flatten(1)
+        values, vectors = torch.linalg.eigh(torch.cov(pixels))
+        if float(values[-1]) <= 0:
+            raise DataError("colours: these images are all of one colour")
+        floor = values[-1] * 1e-3  # grey images would fix the hue
+        root = vectors * values.clamp(min=float(floor)).sqrt()
+        mean = torch.logit(pixels.mean(1).clamp(_EDGE, 1 - _EDGE))
+        return cls((root / root.norm(dim=0).max()).float(), mean.float())
+
+    @classmethod
+    def independent(cls) -> Colours:
+        """Return red, green and blue on their own."""
+        return cls(torch.eye(3), torch.zeros(3))
+
+    def mix(self, planes: Tensor) -> Tensor:
+        """Return (B, 3, H, W) logits of pixels."""
+        matrix = self.matrix.to(planes, copy=True)  # it may have been made in inference mode
+        return torch.einsum("rc,bchw->brhw", matrix, planes) + self.mean.to(planes).view(3, 1, 1)
+
+    def unmix(self, logits: Tensor) -> Tensor:
+        """Return what `mix` makes these logits of."""
+        planes = logits - self.mean.to(logits).view(3, 1, 1)
+        return torch.einsum("cr,brhw->bchw", torch.linalg.inv(self.matrix.double()).to(logits), planes)
+
+
+class Parametrisation(abc.ABC):
+    """How an image is written down."""
+
+    @abc.abstractmethod
+    def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
+        """Return a canvas of random numbers, or with an image on it.
+
+        Args:
+            like: (B, 3, H, W): the shape, kind of numbers and device wanted.
+            generator: of the random numbers, on the CPU.
+            image: (B, 3, H, W) in [0, 1].
+        """
+
+
+@dataclass(frozen=True)
+class Pixels(Parametrisation):
+    """Logits of pixels.
+
+    Attributes:
+        colours: that go together.
+        spread: standard deviation of the noise at the start.
+    """
+
+    colours: Colours = field(default_factory=Colours.natural)
+    spread: float = 0.1
+
+    def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
+        """Return a canvas."""
+        planes = (
+            _noise(like.shape, generator, like, self.spread) if image is None else self.colours.unmix(_logit(image))
+        )
+        planes = planes.detach().clone().requires_grad_()
+        return Canvas([planes], lambda: self.colours.mix(planes).sigmoid())
+
+
+@dataclass(frozen=True)
+class Fourier(Parametrisation):
+    """The spectrum of the logits, each frequency divided by itself to the power of `decay`.
+
+    Attributes:
+        colours: that go together.
+        decay: 1 as in natural images; 0 is a white spectrum; more makes smoother images.
+        spread: standard deviation of the spectrum at the start.
+    """
+
+    colours: Colours = field(default_factory=Colours.natural)
+    decay: float = 1.0
+    spread: float = 0.01
+
+    def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
+        """Return a canvas."""
+        batch, channels, height, width = like.shape
+        scale = self._scale(height, width).to(like)
+        if image is None:
+            spectrum = _noise((batch, channels, height, width // 2 + 1, 2), generator, like, self.spread)
+        else:
+            planes = torch.fft.rfft2(4 * self.colours.unmix(_logit(image)), norm="ortho")
+            spectrum = torch.view_as_real(planes / scale)
+        spectrum = spectrum.detach().clone().requires_grad_()
+
+        def draw() -> Tensor:
+            planes = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(height, width), norm="ortho")
+            return self.colours.mix(planes / 4).sigmoid()
+
+        return Canvas([spectrum], draw)
+
+    def _scale(self, height: int, width: int) -> Tensor:
+        """Return (H, W // 2 + 1): the factor of each frequency; that of the mean is the largest."""
+        down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :]
+        frequency = (down.square() + across.square()).sqrt().clamp(min=1 / max(height, width))
+        scale: Tensor = frequency**-self.decay
+        return scale
+
+
+class Decoder(Parametrisation):
+    """A code, which a generator of images decodes: only its images can come out (Nguyen et al. 2016).
+
+    Args:
+        decoder: (B, *code) -> (B, 3, H, W) in [0, 1], such as half of an autoencoder or a GAN; left as it is.
+        code: shape of a code.
+        spread: standard deviation of the codes at the start.
+        pull: weight of the mean square of the code, which keeps it where the decoder knows its way.
+    """
+
+    def __init__(
+        self, decoder: Callable[[Tensor], Tensor], code: int | tuple[int, ...], spread: float = 1.0, pull: float = 0.0
+    ) -> None:
+        self.decoder, self.spread, self.pull = decoder, spread, pull
+        self.code = (code,) if isinstance(code, int) else tuple(code)
+
+    def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
+        """Return a canvas.
+
+        Raises:
+            ConfigError: an image is given, of which nobody knows the code.
+        """
+        if image is not None:
+            raise ConfigError("start: a decoder starts from a random code; of an image the code is not known")
+        code = _noise((len(like), *self.code), generator, like, self.spread).requires_grad_()
+
+        def draw() -> Tensor:
+            image = self.decoder(code)
+            if image.shape != like.shape:
+                raise ConfigError(
+                    f"decoder: it makes images of shape {tuple(image.shape)}, where {tuple(like.shape)} is asked for"
+                )
+            return image
+
+        return Canvas([code], draw, lambda: self.pull * code.square().flatten(1).mean(1))
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The decoder, if it is a module."""
+        return [self.decoder] if isinstance(self.decoder, nn.Module) else []
+
+
+def _logit(image: Tensor) -> Tensor:
+    return torch.logit(image.clamp(_EDGE, 1 - _EDGE))
+
+
+def _noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor, spread: float) -> Tensor:
+    return (spread * torch.randn(shape, generator=generator)).to(like)

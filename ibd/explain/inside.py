@@ -1,0 +1,188 @@
+"""Looking inside: filters, what each place of an image means to a layer, how much of a layer is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
+from ibd.explain.activations import chunked, device_of, images_of, network_of, read_map, visit
+from ibd.explain.base import check_image, undisturbed
+from ibd.explain.feature_visualization.maximize import maximize_activation
+from ibd.explain.feature_visualization.objectives import Objective
+
+
+def first_layer_filters(model: nn.Module, normalisation: Literal["max", "shared"] = "max") -> Tensor:
+    """Return the filters of the first convolution as pictures, (D, 3, k, k) in [0, 1]: a weight of 0 is grey.
+
+    Args:
+        model: any with a convolution of three channels.
+        normalisation: full strength is the largest absolute weight of each filter ("max") or of all ("shared").
+
+    Raises:
+        ConfigError: another normalisation.
+        UnsupportedError: there is no such convolution.
+    """
+    if normalisation not in ("max", "shared"):
+        raise ConfigError(f"normalisation: '{normalisation}' is not one of max, shared")
+    for module in network_of(model).modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.groups == 1:
+            weight = module.weight.detach().float().cpu()
+            size = weight.abs().amax((1, 2, 3) if normalisation == "max" else (0, 1, 2, 3), keepdim=True)
+            return 0.5 + 0.5 * weight / size.clamp(min=torch.finfo(weight.dtype).tiny)
+    raise UnsupportedError(f"{type(model).__name__} has no convolution of three channels, whose filters could be shown")
+
+
+@dataclass(frozen=True)
+class ActivationGrid:
+    """What a layer makes of every place of an image.
+
+    Attributes:
+        images: (h, w, 3, s, s) made to excite what is active at each place.
+        magnitude: (h, w) length of the activations there.
+        picture: (3, h s, w s), all of them in their places; the less is active, the paler.
+    """
+
+    images: Tensor
+    magnitude: Tensor
+    picture: Tensor
+
+
+def activation_grid(
+    model: nn.Module,
+    image: Tensor,
+    layer: str,
+    cells: int = 8,
+    size: int = 48,
+    batch_size: int = 16,
+    **options: Any,
+) -> ActivationGrid:
+    """Return an image's activations at a layer, each place shown by what its direction stands for.
+
+    Args:
+        model: ours, or any of (B, 3, H, W) images in [0, 1]; left as it was.
+        image: (3, H, W), or (1, 3, H, W).
+        layer: which puts out a map.
+        cells: most cells along a side; a larger map is averaged.
+        size: of the made images, in pixels; the layer must run on it.
+        batch_size: made at once.
+        options: of `maximize_activation`, such as ``steps`` and ``seed``.
+
+    Raises:
+        ConfigError: no such layer.
+        UnsupportedError: the layer puts out no map.
+    """
+    check_range("cells", cells, least=1)
+    maps = _maps_of_one(model, image, layer)
+    maps = F.adaptive_avg_pool2d(maps, (min(cells, maps.shape[1]), min(cells, maps.shape[2])))
+    height, width = maps.shape[1:]
+    vectors = maps.flatten(1).t()
+    magnitude = vectors.norm(dim=1)
+    directions = vectors / magnitude.clamp(min=torch.finfo(vectors.dtype).tiny).unsqueeze(1)
+    made = []
+    for part in tqdm(list(chunked(len(vectors), batch_size)), desc="cells", leave=False, delay=2, disable=None):
+        objective = Objective.direction(layer, directions[part], cosine_power=1.0)
+        chosen = {"progress": False, **options, "batch": part.stop - part.start}
+        made.append(maximize_activation(model, objective, size, **chosen).image)
+    images = torch.cat(made).cpu()
+    strength = (magnitude / magnitude.max().clamp(min=torch.finfo(vectors.dtype).tiny)).to(images)
+    faded = 1 - strength.view(-1, 1, 1, 1) * (1 - images)
+    picture = faded.view(height, width, 3, size, size).permute(2, 0, 3, 1, 4).reshape(3, height * size, width * size)
+    return ActivationGrid(images.view(height, width, 3, size, size), magnitude.view(height, width).cpu(), picture)
+
+
+@dataclass(frozen=True)
+class SemanticDictionary:
+    """What is active at one place of an image, in words of pictures.
+
+    Attributes:
+        channels: the strongest, in order.
+        activations: (n,) of them.
+        images: (n, 3, s, s) made to excite each.
+        share: of the squared length of all activations there that these make up.
+    """
+
+    channels: list[int]
+    activations: Tensor
+    images: Tensor
+    share: float
+
+
+def semantic_dictionary(
+    model: nn.Module,
+    image: Tensor,
+    layer: str,
+    cell: tuple[int, int],
+    top: int = 6,
+    size: int = 48,
+    **options: Any,
+) -> SemanticDictionary:
+    """Return the channels that are strongest at one place of a layer's map, each with what it stands for.
+
+    Args:
+        model: ours, or any of (B, 3, H, W) images in [0, 1]; left as it was.
+        image: (3, H, W), or (1, 3, H, W).
+        layer: which puts out a map.
+        cell: row and column in that map.
+        top: how many channels.
+        size: of the made images, in pixels; the layer must run on it.
+        options: of `maximize_activation`, such as ``steps`` and ``seed``.
+
+    Raises:
+        ConfigError: no such layer or cell.
+        UnsupportedError: the layer puts out no map.
+    """
+    check_range("top", top, least=1)
+    maps = _maps_of_one(model, image, layer)
+    if not all(0 <= at < side for at, side in zip(cell, maps.shape[1:], strict=True)):
+        raise ConfigError(f"no cell {cell[0]}, {cell[1]} in '{layer}' of {maps.shape[1]} x {maps.shape[2]}")
+    values = maps[:, cell[0], cell[1]]
+    order = values.argsort(descending=True, stable=True)[:top].tolist()
+    made = maximize_activation(model, Objective.channel(layer, order), size, batch=len(order), **options)
+    whole = float(values.square().sum())
+    share = float(values[order].square().sum()) / whole if whole else 0.0
+    return SemanticDictionary(order, values[order].cpu(), made.image.cpu(), share)
+
+
+def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[Any]) -> dict[str, float]:
+    """Return name -> share of exact zeros in what each innermost layer puts out, in the order in which they run.
+
+    A layer that runs several times is counted over all its runs, at the place of the last. The model is left as it was.
+
+    Args:
+        model: ours, or any of (B, 3, H, W) images in [0, 1].
+        images: (B, 3, H, W), or a data loader.
+
+    Raises:
+        DataError: no images.
+    """
+    zeros: dict[str, int] = {}
+    total: dict[str, int] = {}
+
+    def count(name: str, output: Tensor) -> None:
+        zeros[name] = zeros.pop(name, 0) + int((output == 0).sum())
+        total[name] = total.get(name, 0) + output.numel()
+
+    with undisturbed(model):
+        batches = [images] if isinstance(images, Tensor) else images
+        for batch in tqdm(batches, desc="counting zeros", leave=False, delay=2, disable=None):
+            visit(model, images_of(batch).to(device_of(model)), count, only_leaves=True)
+    if not total:
+        raise DataError("no images, or no layers: nothing to count zeros in")
+    return {name: zeros[name] / total[name] for name in zeros}
+
+
+def _maps_of_one(model: nn.Module, image: Tensor, layer: str) -> Tensor:
+    """Return the (D, h, w) output of a layer for one image."""
+    single = image if image.dim() == 4 else image.unsqueeze(0)
+    check_image(single)
+    if len(single) != 1:
+        raise DataError(f"{len(single)} images given: one is looked into at a time")
+    with undisturbed(model):
+        return read_map(model, single, layer)[0]

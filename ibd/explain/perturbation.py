@@ -1,0 +1,216 @@
+"""Explanations by looking at less: what the score loses where the image is covered.
+
+Zeiler & Fergus 2014 (occlusion), Petsiuk et al. 2018 (RISE). No gradient is taken: any model will do. A few hundred to
+a few thousand passes for each image, `batch_size` at a time, so that memory does not grow with their number; several
+targets share them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ibd.errors import ConfigError, check_range
+from ibd.explain.activations import chunked
+from ibd.explain.base import Call, Explainer, Explanation
+
+Baseline = Literal["mean", "black", "blur"] | float
+
+
+def covered_with(image: Tensor, baseline: Baseline) -> Tensor:
+    """Return what a covered pixel shows, (B, C, H, W).
+
+    Args:
+        image: (B, C, H, W).
+        baseline: "mean", the mean colour of each image; "black"; "blur", the image out of focus, with a Gaussian of a
+            tenth of its shorter side; or a grey value.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    if isinstance(baseline, int | float) and not isinstance(baseline, bool):
+        return torch.full_like(image, float(baseline))
+    if baseline == "mean":
+        return image.mean((2, 3), keepdim=True).expand_as(image)
+    if baseline == "black":
+        return torch.zeros_like(image)
+    if baseline == "blur":
+        return blurred(image, 0.1 * min(image.shape[2:]))
+    raise ConfigError(f"baseline: '{baseline}' is not one of mean, black, blur, or a number")
+
+
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return (B, C, H, W) images convolved with a Gaussian of `sigma` pixels; beyond the border the image goes on."""
+    for dim in (2, 3):
+        radius = max(1, math.ceil(3 * sigma))
+        place = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+        weights = torch.exp(-0.5 * (place / sigma).square())
+        shape = [1, 1, 1, 1]
+        shape[dim] = len(place)
+        kernel = (weights / weights.sum()).view(shape).expand(image.shape[1], 1, *shape[2:])
+        pad = (0, 0, radius, radius) if dim == 2 else (radius, radius, 0, 0)
+        image = F.conv2d(F.pad(image, pad, mode="replicate"), kernel, groups=image.shape[1])
+    return image
+
+
+class Occlusion(Explainer):
+    """The score that is lost where a window covers the image, averaged over the windows that cover a pixel.
+
+    Windows start every `stride` pixels, and the last ones end at the border: every pixel is covered.
+
+    Args:
+        window: side in pixels, or rows and columns; None takes an eighth of each side of the image.
+        stride: pixels between windows, or two numbers; None takes half a window.
+        baseline: what the window shows, see `covered_with`.
+        batch_size: covered images in one pass.
+
+    Raises:
+        ConfigError: a size that is not positive, a stride that leaves gaps, an unknown baseline.
+    """
+
+    name = "occlusion"
+
+    def __init__(
+        self,
+        window: int | tuple[int, int] | None = None,
+        stride: int | tuple[int, int] | None = None,
+        baseline: Baseline = "mean",
+        batch_size: int = 64,
+    ) -> None:
+        covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
+        check_range("batch_size", batch_size, least=1)
+        for key, value in (("window", window), ("stride", stride)):
+            for side in () if value is None else _pair(value):
+                check_range(key, side, least=1)
+        self.window, self.stride, self.baseline, self.batch_size = window, stride, baseline, batch_size
+
+    def explain(self, call: Call, image: Tensor) -> Explanation:
+        """Return the maps, of one pass on the clean images and one for each window."""
+        rows, columns = self._spans(image)
+        with torch.no_grad():
+            output = call.output(image)
+            target = call.target.pin(output)
+            clean = target.scores(output)
+            cover, count = covered_with(image, self.baseline), len(rows) * len(columns)
+            pinned, lost = target.repeat(count), []
+            for part in _progress(len(image) * count, self.batch_size, "occlusion"):
+                index = torch.arange(part.start, part.stop, device=image.device)
+                source, place = index // count, index % count
+                hidden = rows[place // len(columns)].unsqueeze(2) & columns[place % len(columns)].unsqueeze(1)
+                mixed = torch.where(hidden.unsqueeze(1), cover[source], image[source])
+                lost.append(clean[source] - call.scores(mixed, pinned.select(part)))
+            losses = torch.cat(lost).view(len(image), len(rows), len(columns), -1)
+            down, across = rows.to(losses.dtype), columns.to(losses.dtype)
+            total = torch.einsum("brck,rh,cw->bkhw", losses, down, across)
+            return self.answer(call, total / (down.sum(0)[:, None] * across.sum(0)), clean)
+
+    def _spans(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which rows each of R windows covers, (R, H) bool, and which columns, (C, W)."""
+        sides = (image.shape[2], image.shape[3])
+        windows = tuple(max(1, side // 8) for side in sides) if self.window is None else _pair(self.window)
+        windows = tuple(min(each, side) for each, side in zip(windows, sides, strict=True))
+        strides = tuple(max(1, each // 2) for each in windows) if self.stride is None else _pair(self.stride)
+        found = []
+        for side, window, stride in zip(sides, windows, strides, strict=True):
+            if stride > window:
+                raise ConfigError(f"occlusion: a stride of {stride} leaves gaps between windows of {window} pixels")
+            starts = sorted({*range(0, side - window, stride), side - window})
+            start, pixel = torch.tensor(starts)[:, None], torch.arange(side)
+            found.append(((pixel >= start) & (pixel < start + window)).to(image.device))
+        return found[0], found[1]
+
+
+class Rise(Explainer):
+    """The mean score of randomly covered images, over those in which a pixel is seen: sum(score * mask) / (N * keep).
+
+    A mask is a coarse random grid of ones and zeros, enlarged bilinearly and shifted at random. All images see the
+    same masks. Maps have a large constant part, the mean score; only differences mean something.
+
+    Args:
+        masks: N. The noise of the map falls with its square root.
+        cells: of the coarse grid, along each side of the image.
+        keep: probability of a one.
+        baseline: what is seen where a mask is 0, see `covered_with`; the authors' code multiplies normalised images,
+            which shows the mean.
+        seed: of the masks.
+        batch_size: covered images in one pass.
+
+    Raises:
+        ConfigError: a number out of its range, or an unknown baseline.
+    """
+
+    name = "rise"
+
+    def __init__(
+        self,
+        masks: int = 4000,
+        cells: int = 7,
+        keep: float = 0.5,
+        baseline: Baseline = "mean",
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> None:
+        for key, value in (("masks", masks), ("cells", cells), ("batch_size", batch_size)):
+            check_range(key, value, least=1)
+        if not 0 < keep < 1:
+            raise ConfigError(f"keep: {keep} given, a probability between 0 and 1 is needed")
+        covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
+        self.masks, self.cells, self.keep, self.baseline = masks, cells, keep, baseline
+        self.seed, self.batch_size = seed, batch_size
+
+    def explain(self, call: Call, image: Tensor) -> Explanation:
+        """Return the maps, of one pass on the clean images and one for each mask."""
+        grids, shifts = self._draw((image.shape[2], image.shape[3]))
+        with torch.no_grad():
+            output = call.output(image)
+            target = call.target.pin(output)
+            clean = target.scores(output)
+            cover, together = covered_with(image, self.baseline), min(len(image), self.batch_size)
+            maps = clean.new_zeros(*clean.shape, *image.shape[2:])
+            each = max(1, self.batch_size // together)
+            steps = [(some, part) for some in chunked(len(image), together) for part in chunked(self.masks, each)]
+            for some, part in tqdm(steps, desc="rise", leave=False, delay=2, disable=None):
+                masks = enlarge(grids[part], shifts[part], (image.shape[2], image.shape[3])).to(image)
+                seen = masks[None, :, None]
+                mixed = (seen * image[some, None] + (1 - seen) * cover[some, None]).flatten(0, 1)
+                scores = call.scores(mixed, target.select(some).repeat(len(masks)))
+                scores = scores.view(-1, len(masks), scores.shape[1])
+                maps[some] += torch.einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
+            return self.answer(call, maps / (self.masks * self.keep), clean)
+
+    def _draw(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the coarse grids (N, cells, cells) in {0, 1} and the shifts (N, 2) in pixels."""
+        generator = torch.Generator().manual_seed(self.seed)
+        grids = (torch.rand(self.masks, self.cells, self.cells, generator=generator) < self.keep).float()
+        cell = torch.tensor([math.ceil(side / self.cells) for side in size])
+        return grids, (torch.rand(self.masks, 2, generator=generator) * cell).long()
+
+
+def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the (N, H, W) masks in [0, 1] of coarse grids, enlarged by one cell more than the image and cut out.
+
+    Args:
+        grids: (N, s, s).
+        shifts: (N, 2), rows and columns at which the cut begins; less than a cell.
+        size: H, W.
+    """
+    cells = grids.shape[1]
+    whole = [(cells + 1) * math.ceil(side / cells) for side in size]
+    large = F.interpolate(grids.unsqueeze(1), size=whole, mode="bilinear", align_corners=False).squeeze(1)
+    rows = shifts[:, 0, None] + torch.arange(size[0])
+    columns = shifts[:, 1, None] + torch.arange(size[1])
+    return large[torch.arange(len(grids))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _progress(total: int, size: int, title: str) -> Iterator[slice]:
+    return iter(tqdm(list(chunked(total, size)), desc=title, leave=False, delay=2, disable=None))
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
