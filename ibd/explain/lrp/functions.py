@@ -1,0 +1,134 @@
+"""Autograd functions with a given value: forward is what the model computed, backward carries the rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ibd.explain.lrp.ledger import Ledger, divide, like
+from ibd.explain.lrp.linear import LinearMap
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of the gradient of the input: ``factor * W^T (coefficient * gradient)``.
+
+    Attributes:
+        weight: W, as the rule has it.
+        coefficient: of the shape of the output; None is 1.
+        factor: broadcast to the input; None is 1.
+    """
+
+    weight: Tensor
+    coefficient: Tensor | None = None
+    factor: Tensor | None = None
+
+
+@dataclass
+class Plan:
+    """How relevance goes through one linear operation.
+
+    Attributes:
+        terms: whose sum is the gradient of the input; its relevance itself where `direct`.
+        biases: (bias, coefficient): each keeps ``bias * coefficient * gradient``.
+        direct: the input is the image: relevance is written into the map, which has no zeros to go through.
+    """
+
+    terms: list[Term]
+    biases: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
+    direct: bool = False
+
+
+class LinearRule(torch.autograd.Function):
+    """The output of a linear operation, with a backward pass that is a rule's."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, x: Tensor, value: Tensor, operation: LinearMap, plan: Plan, ledger: Ledger, name: str | None
+    ) -> Tensor:
+        ctx.operation, ctx.plan, ctx.ledger, ctx.name = operation, plan, ledger, name
+        ctx.template = x.detach()
+        ctx.values = (x.detach().clone(), value.detach().clone()) if name is not None else None
+        return value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        plan: Plan = ctx.plan
+        ledger: Ledger = ctx.ledger
+        kept = [ledger.take(_times(gradient, coefficient), bias) for bias, coefficient in plan.biases]
+        found = None
+        for term in plan.terms:
+            part = ctx.operation.transposed(_times(gradient, term.coefficient), term.weight, ctx.template)
+            part = _times(part, term.factor)
+            found = part if found is None else found + part
+        assert found is not None
+        if ctx.name is not None:
+            x, value = ctx.values
+            inputs = ledger.per_image(found if plan.direct else found * x)
+            bias = sum(kept, torch.zeros_like(inputs))
+            ledger.layer(ctx.name, ledger.per_image(gradient * value), inputs, bias)
+        if plan.direct:
+            ledger.deposit(found)
+            found = None
+        return found, None, None, None, None, None
+
+
+class Elementwise(torch.autograd.Function):
+    """A value ``slope * x + bias`` at every position, both constants: activations, batch normalisation, a bias."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, x: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None, ledger: Ledger
+    ) -> Tensor:
+        ctx.slope, ctx.bias, ctx.ledger, ctx.template = slope, bias, ledger, x.detach()
+        return value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        if ctx.bias is not None:
+            ctx.ledger.take(gradient, ctx.bias)
+        found = gradient if ctx.slope is None else gradient * ctx.slope
+        return like(found, ctx.template), None, None, None, None
+
+
+class Carrier(torch.autograd.Function):
+    """Ones whose gradient is relevance: what is split by a rule of its own, such as a distance, starts here."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], rule: Any) -> Tensor:  # noqa: D102
+        ctx.rule = rule
+        return x.new_ones(shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        return ctx.rule(relevance), None, None
+
+
+def secant(x: Tensor, value: Tensor, start: float, ignore: bool) -> tuple[Tensor, Tensor | float | None]:
+    """Return slope and bias of an activation phi, so that ``phi(x) = slope x + bias`` at this x.
+
+    ``slope = (phi(x) - phi(0)) / x`` and ``bias = phi(0)``: of GELU, SiLU, tanh and all others that are 0 at 0 the
+    relevance passes unchanged. Of a sigmoid the 0.5 of an input of 0 is no merit of the input.
+
+    Args:
+        x: input.
+        value: phi(x).
+        start: phi(0).
+        ignore: pass the bias's part on too: ``slope = phi(x) / x``; but where x is 0 it has nowhere to go.
+    """
+    if not start:
+        return divide(value, x), None
+    if ignore:
+        return divide(value, x), torch.where(x == 0, value, 0.0)
+    return divide(value - start, x), start
+
+
+def _times(value: Tensor, factor: Tensor | None) -> Tensor:
+    return value if factor is None else value * factor

@@ -1,0 +1,413 @@
+"""The surrogate: a model runs as it is, and beside each of its tensors one is kept whose gradient carries the rules.
+
+Every call of a torch function by the model comes here (`TorchFunctionMode`). It is run as it was meant, without a graph,
+and its result is what the model sees: so the model computes exactly what it always does, whatever its architecture.
+Beside it the operation is applied to the surrogates of its arguments. Those of linear operations share memory with the
+model's own tensors, and what the rules need is computed from these; pooling, sums, views and ReLUs run a second time,
+with autograd, and the two results are compared at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ibd.errors import UnsupportedError
+from ibd.explain.lrp import operations as ops
+from ibd.explain.lrp.composites import Composite
+from ibd.explain.lrp.functions import Carrier, Elementwise, LinearRule, secant
+from ibd.explain.lrp.heads import HEADS
+from ibd.explain.lrp.ledger import Ledger, divide
+from ibd.explain.lrp.nodes import Node, Operation, Pending, place_in, replace_tensors, tensors_in
+from ibd.explain.lrp.norms import batch_norm, normalized
+from ibd.explain.lrp.parsing import linear_map
+from ibd.explain.lrp.rules import Given, pixel_range
+
+_UNSEEN = "a tensor comes from where torch functions cannot be followed, such as a custom autograd.Function,"
+_REWRITTEN = "a tensor was changed in place through another view of its memory,"
+
+
+class Surrogate(TorchFunctionMode):
+    """Follows a model while it runs.
+
+    Args:
+        model: whose modules give the names of places.
+        composite: which rule for which operation.
+        ledger: where the backward passes write what biases took.
+        ignore: whether biases get nothing.
+    """
+
+    def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:
+        super().__init__()
+        self.composite, self.ledger, self.ignore = composite, ledger, ignore
+        self.names = {module: name for name, module in model.named_modules()}
+        self.nodes = WeakTensorKeyDictionary()
+        self.sources: list[Tensor] = []
+        self.count = 0
+
+    def begin(self, image: Tensor) -> Tensor:
+        """Return the image as the model is to be given it."""
+        image = image.requires_grad_()
+        box = (torch.zeros_like(image[:1]), torch.ones_like(image[:1])) if self.composite.needs_box else None
+        self._source(image, box, untouched=True)
+        return image
+
+    def find(self, tensor: Tensor) -> Tensor:
+        """Return the surrogate of one of the model's tensors.
+
+        Raises:
+            UnsupportedError: it does not depend on the image, or by an operation that has no rule.
+        """
+        node = self._node(tensor)
+        if node is None:
+            raise UnsupportedError("lrp: what is explained does not depend on the image")
+        if node.unknown is not None:
+            raise UnsupportedError(f"lrp: {node.unknown}")
+        return self._surrogate(tensor)
+
+    # --- every operation ---------------------------------------------------------------------------------------------
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation of the model, and keep up the surrogates."""
+        kwargs = kwargs or {}
+        nodes = [node for node in map(self._node, tensors_in([args, kwargs])) if node is not None]
+        if not nodes:
+            result = func(*args, **kwargs)
+            return result
+        name = ops.name_of(func)
+        if name == "__iter__":
+            return iter(self.__torch_function__(torch.unbind, types, args, kwargs))
+        unknown = next((node.unknown for node in nodes if node.unknown is not None), None)
+        with torch.no_grad():
+            prepared = None if unknown or name in ops.CONSTANTS else self._handler(func, name, nodes)
+            if prepared is None:
+                return self._unruled(func, name, args, kwargs, unknown)
+            return prepared(func, name, args, kwargs, nodes)
+
+    def _handler(self, func: Any, name: str, nodes: list[Node]) -> Callable[..., Any] | None:
+        """Return what takes care of an operation; None if nothing does."""
+        if getattr(func, "relevance", None) in HEADS:
+            return self._head
+        if all(node.image for node in nodes) and name in ops.ALONE:
+            return self._alone
+        if all(node.carried is not None for node in nodes) and (
+            (name in ops.OF_CARRIED and all(node.carried is nodes[0].carried for node in nodes))
+            or (name in ops.VIEWS and len(nodes) == 1)
+        ):
+            return self._carried
+        handler = _HANDLERS.get(name)
+        return None if handler is None else functools.partial(handler, self)
+
+    def _unruled(self, func: Any, name: str, args: Any, kwargs: Any, unknown: str | None) -> Any:
+        """Run an operation that passes nothing on: its results are constants, or unknown."""
+        result = func(*args, **kwargs)
+        if name in ops.CONSTANTS or name in ops.COMPARISONS:
+            return result
+        changed = [args[0]] if name.startswith("__set") or (name.endswith("_") and not name.endswith("__")) else []
+        found = [each for each in tensors_in([result, kwargs.get("out"), changed]) if each.is_floating_point()]
+        if found:
+            reason = unknown or f"there is no rule for '{name}'{self._where()}"
+            for each in found:
+                self._keep(each, Node(unknown=reason))
+        return result
+
+    # --- books -------------------------------------------------------------------------------------------------------
+
+    def _node(self, tensor: Tensor) -> Node | None:
+        node: Node | None = self.nodes.get(tensor)
+        if node is None:
+            return Node(unknown=_UNSEEN + self._where()) if tensor.requires_grad else None
+        if node.version != tensor._version and node.unknown is None:
+            return Node(unknown=_REWRITTEN + self._where())
+        return node
+
+    def _where(self) -> str:
+        place = place_in(self.names)
+        return f" in module '{place}'" if place else " in the model's own forward"
+
+    def _keep(self, tensor: Tensor, node: Node) -> None:
+        if tensor.is_floating_point():
+            tensor.requires_grad_()
+        node.version = tensor._version
+        self.nodes[tensor] = node
+
+    def _source(self, tensor: Tensor, box: tuple[Tensor, Tensor] | None, untouched: bool = False) -> None:
+        leaf = tensor.detach().requires_grad_()
+        self.sources.append(leaf)
+        self._keep(tensor, Node(leaf, image=True, box=box, untouched=untouched))
+
+    def _surrogate(self, tensor: Tensor) -> Tensor:
+        """Return the surrogate of a tensor, made now if it has been waiting; of a constant the tensor itself."""
+        node = self._node(tensor)
+        if node is None or not tensor.is_floating_point():
+            return tensor.detach()
+        if node.surrogate is None and node.pending is not None:
+            node.surrogate = self._apply_rule(node.pending, tensor)
+        elif node.surrogate is None and node.carried is not None:
+            value = tensor.detach().clone()
+            with torch.enable_grad():
+                node.surrogate = Elementwise.apply(node.carried, value, value, None, self.ledger)
+        assert node.surrogate is not None
+        return node.surrogate
+
+    def _again(self, func: Any, args: Any, kwargs: Any, replace: Callable[[Tensor], Tensor] | None = None) -> Any:
+        """Return what an operation makes of surrogates, never in place."""
+        args, kwargs = (replace_tensors(each, replace or self._surrogate) for each in (args, kwargs))
+        func, kwargs = ops.out_of_place(func, kwargs)
+        with torch.enable_grad():
+            return func(*args, **kwargs)
+
+    def _elementwise(
+        self, surrogate: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None
+    ) -> Tensor:
+        with torch.enable_grad():
+            found: Tensor = Elementwise.apply(surrogate, value, slope, bias, self.ledger)
+        return found
+
+    def _biased(self, surrogate: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the surrogate of ``value = surrogate + bias``."""
+        if bias is None or not bool(bias.any()):
+            return surrogate
+        return self._elementwise(surrogate, value, divide(value, value - bias) if self.ignore else None, bias)
+
+    # --- linear operations -------------------------------------------------------------------------------------------
+
+    def _linear(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        given = [each for each in tensors_in([args, kwargs]) if self._node(each) is not None]
+        if len(given) == 2 and nodes[0].gate != nodes[1].gate:  # attention: how much of each, a constant
+            return self._gated(func, name, args, kwargs, nodes)
+        parsed = linear_map(func, name, args, kwargs, given[0]) if len(given) == 1 else None
+        if parsed is None:
+            return self._unruled(func, name, args, kwargs, None)
+        named = self.composite.needs_place or self.ledger.by_layer
+        place = place_in(self.names) if named else ""
+        operation = Operation(self.count, parsed.kind, nodes[0].image, place)
+        self.count += 1
+        rule = self.composite.rule(operation)
+        self._surrogate(given[0])
+        value = func(*args, **kwargs)
+        pending = Pending(operation, parsed, rule, nodes[0])
+        if rule.merges and parsed.scaled is not None:
+            self._keep(value, Node(pending=pending))
+        else:
+            self._keep(value, Node(self._apply_rule(pending, value)))
+        return value
+
+    def _apply_rule(self, pending: Pending, value: Tensor) -> Tensor:
+        """Return the surrogate of a linear operation's output."""
+        source, place = pending.source, pending.operation
+        assert source.surrogate is not None
+        x = source.surrogate
+        with torch.no_grad():
+            box = None if source.box is None or not pending.rule.needs_box else pixel_range(source, pending.rule)
+            given = Given(
+                pending.map, x.detach(), value.detach(), source.nonnegative, self.ignore, source.image, box
+            )
+            plan = pending.rule.plan(given)
+        name = (place.place or f"operation {place.index}") if self.ledger.by_layer else None
+        with torch.enable_grad():
+            found: Tensor = LinearRule.apply(x, value, pending.map, plan, self.ledger, name)
+        return found
+
+    def _batch_norm(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        scale, shift = batch_norm(*args, **kwargs, where=self._where)
+        node, x = nodes[0], args[0]
+        merged = None
+        if node.pending is not None and node.surrogate is None and x.dim() == len(node.pending.map.channels):
+            waiting = node.pending
+            merged = Pending(waiting.operation, waiting.map.then(scale, shift), waiting.rule, waiting.source)
+        before = None if merged is not None else self._surrogate(x)
+        value = func(*args, **kwargs)
+        if merged is not None:
+            self._keep(value, Node(pending=merged))
+            return value
+        assert before is not None
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        slope = divide(value, before.detach()) if self.ignore else scale.view(shape)
+        self._keep(value, Node(self._elementwise(before, value, slope, None if self.ignore else shift.view(shape))))
+        return value
+
+    # --- the rest ----------------------------------------------------------------------------------------------------
+
+    def _passed(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """Operations for which autograd is the rule."""
+        if name in ops.VIEWS and name not in ("clone", "dropout"):  # nothing happens, such as `to` the same dtype
+            result = func(*args, **kwargs)
+            if result is args[0]:
+                return result
+            again = self._again(func, args, kwargs)
+        else:
+            again = self._again(func, args, kwargs)
+            bias = self._constant_part(func, name, args, kwargs)
+            result = func(*args, **kwargs)
+            if bias is not None:
+                again = self._biased(again, result, bias)
+        moves = name in ops.VIEWS
+        keeps = moves or name in ops.POOLS or name in ops.ADDITIONS and "sub" not in name
+        nonnegative = name in ops.NONNEGATIVE or (keeps and self._all_nonnegative(args, kwargs))
+        for tensor, surrogate in zip(tensors_in(result), tensors_in(again), strict=True):
+            if tensor.is_floating_point() and surrogate.requires_grad:
+                gate, start = (nodes[0].gate, nodes[0].start) if moves else (False, 0.0)
+                self._keep(tensor, Node(surrogate, nonnegative, gate, start))
+        return result
+
+    def _all_nonnegative(self, args: Any, kwargs: Any) -> bool:
+        """Return whether no argument is a tensor or number below 0, or a constant that nobody looked at."""
+        found = [self.nodes.get(each) for each in tensors_in([args, kwargs]) if each.is_floating_point()]
+        numbers = [each for each in args if isinstance(each, float)]
+        return all(node is not None and node.nonnegative for node in found) and all(each >= 0 for each in numbers)
+
+    def _constant_part(self, func: Any, name: str, args: Any, kwargs: Any) -> Tensor | None:
+        """Return what an operation gives where everything that depends on the image is 0; None for no constants."""
+        if name not in ops.ADDITIONS and name not in ops.SELECTIONS:
+            return None
+        floats = [each for each in tensors_in([args, kwargs]) if each.is_floating_point()]
+        if name in ("add", "__iadd__", "add_", "__add__", "cat", "stack", "concat") and all(
+            self.nodes.get(each) is not None for each in floats
+        ):
+            operands = args[:2] if name not in ("cat", "stack", "concat") else ()
+            if not any(isinstance(each, int | float) for each in operands):
+                return None
+
+        def nothing(tensor: Tensor) -> Tensor:
+            is_constant = self.nodes.get(tensor) is None or not tensor.is_floating_point()
+            return tensor.detach() if is_constant else tensor.new_zeros(()).expand(tensor.shape)
+
+        found: Tensor = self._again(func, args, kwargs, nothing)
+        return found.detach()
+
+    def _product(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        if len(nodes) == 1:
+            result = self._passed(func, name, args, kwargs, nodes)
+            factor = args[0] if isinstance(args[1], Tensor) and self._node(args[1]) is not None else args[1]
+            if nodes[0].nonnegative and isinstance(factor, int | float) and factor >= 0 and result in self.nodes:
+                self.nodes[result].nonnegative = True
+            return result
+        return self._gated(func, name, args, kwargs, nodes)
+
+    def _gated(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """Products of which one factor says how much of the other there is to be: that one is a constant."""
+        gates = [node.gate or node.carried is not None for node in nodes]
+        if len(nodes) != 2 or gates[0] == gates[1]:
+            reason = f"there is no rule for a product of two tensors that depend on the image ('{name}'){self._where()}"
+            return self._unruled(func, name, args, kwargs, reason)
+        gate = [each for each in tensors_in([args, kwargs]) if self._node(each) is not None][gates.index(True)]
+        again = self._again(func, args, kwargs, lambda t: t.detach() if t is gate else self._surrogate(t))
+        result = func(*args, **kwargs)
+        self._keep(result, Node(again, all(node.nonnegative for node in nodes)))
+        return result
+
+    def _quotient(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """Quotients: what divides is a constant, as in a normalisation."""
+        if not isinstance(args[0], Tensor) or self._node(args[0]) is None:
+            return self._unruled(func, name, args, kwargs, None)
+        again = self._again(func, args, kwargs, lambda t: self._surrogate(t) if t is args[0] else t.detach())
+        result = func(*args, **kwargs)
+        self._keep(result, Node(again))
+        return result
+
+    def _activation(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        x = args[0] if args else kwargs["input"]
+        if len(nodes) > 1:
+            return self._unruled(func, name, args, kwargs, None)
+        before = self._surrogate(x)
+        given = before.detach()
+        if name.startswith("softmax"):
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            start = 1 / x.shape[dim]
+        else:
+            start = float(self._again(func, args, kwargs, lambda t: t.new_zeros(()) if t is x else t))
+        given = given.clone() if kwargs.get("inplace") or name.endswith("_") else given
+        value = func(*args, **kwargs)
+        slope, bias = secant(given, value.detach(), start, self.ignore)
+        bare = name.rstrip("_")
+        node = Node(
+            self._elementwise(before, value, slope, bias), start >= 0 and bare in ops.NONNEGATIVE, bare in ops.GATES,
+            0.0 if self.ignore else start,
+        )  # fmt: skip
+        if bare.startswith(("clamp", "clip", "hardtanh")):
+            node.nonnegative = bool(value.amin() >= 0)
+        self._keep(value, node)
+        return value
+
+    def _norm(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        x = self._surrogate(args[0])
+        with torch.enable_grad():
+            found = normalized(name, x, *args[1:], **kwargs) if len(nodes) == 1 else None
+        if found is None:
+            return self._unruled(func, name, args, kwargs, None)
+        value = func(*args, **kwargs)
+        surrogate, bias = found
+        self._keep(value, Node(self._biased(surrogate, value, bias)))
+        return value
+
+    def _comparison(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """Steps: what is made of one passes its relevance on unchanged, unless it is a factor."""
+        value = func(*args, **kwargs)
+        if len(nodes) == 1 and isinstance(args[0], Tensor) and value.shape == args[0].shape:
+            x = self._surrogate(args[0])
+            given = x.detach()
+            with torch.enable_grad():
+                carried = Carrier.apply(x, tuple(value.shape), lambda relevance: divide(relevance, given))
+            self._keep(value, Node(carried=carried))
+        return value
+
+    def _carried(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        result = func(*args, **kwargs)
+        carried = nodes[0].carried
+        if name in ops.VIEWS:
+            bearer = next(each for each in tensors_in([args, kwargs]) if self._node(each) is not None)
+            carried = self._again(func, args, kwargs, lambda t: nodes[0].carried if t is bearer else t)
+        for tensor, ones in zip(tensors_in(result), tensors_in(carried), strict=True):
+            self._keep(tensor, Node(carried=ones))
+        return result
+
+    def _alone(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """The image is changed pixel by pixel: relevance is that of what comes out."""
+        given = {id(each): self._node(each) for each in tensors_in([args, kwargs])}
+        boxes = None
+        if all(node.box is not None for node in nodes):
+            boxes = [
+                self._again(func, args, kwargs, lambda t, k=k: given[id(t)].box[k] if given[id(t)] else t.detach())  # type: ignore
+                for k in (0, 1)
+            ]
+        size, images = self.ledger.size, self.ledger.images
+        before = [self._surrogate(each) for each in tensors_in([args, kwargs]) if given[id(each)]]
+        again = self._again(func, args, kwargs)
+        result = func(*args, **kwargs)
+        del before
+        for index, (tensor, surrogate) in enumerate(zip(tensors_in(result), tensors_in(again), strict=True)):
+            if tensor.dim() > 2 and len(tensor) == images and tuple(tensor.shape[-2:]) == tuple(size):
+                box = None if boxes is None else tuple(list(tensors_in(each))[index].detach() for each in boxes)
+                self._source(tensor, box)  # type: ignore[arg-type]
+            else:
+                self._keep(tensor, Node(surrogate))
+        return result
+
+    def _head(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        value = func(*args, **kwargs)
+        start = nodes[0].start
+        with torch.enable_grad():
+            found = HEADS[func.relevance](self._surrogate(args[0]), value, args, start, self.ledger)
+        for tensor, carried in found:
+            self._keep(tensor, Node(carried=carried))
+        return value
+
+
+_HANDLERS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys((*ops.VIEWS, *ops.POOLS, *ops.HOMOGENEOUS, *ops.SELECTIONS, *ops.RELUS), Surrogate._passed),
+    **dict.fromkeys(ops.ADDITIONS, Surrogate._passed),
+    **dict.fromkeys((*ops.CONVOLUTIONS, *ops.TRANSPOSED, *ops.MATMULS, "linear", "addmm"), Surrogate._linear),
+    **dict.fromkeys(ops.PRODUCTS, Surrogate._product),
+    **dict.fromkeys(ops.QUOTIENTS, Surrogate._quotient),
+    **dict.fromkeys(ops.ACTIVATIONS, Surrogate._activation),
+    **dict.fromkeys(ops.NORMS, Surrogate._norm),
+    **dict.fromkeys(ops.COMPARISONS, Surrogate._comparison),
+    "batch_norm": Surrogate._batch_norm,
+}
