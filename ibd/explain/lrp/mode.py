@@ -174,7 +174,10 @@ class Surrogate(TorchFunctionMode):
         """Return the surrogate of ``value = surrogate + bias``."""
         if bias is None or not bool(bias.any()):
             return surrogate
-        return self._elementwise(surrogate, value, divide(value, value - bias) if self.ignore else None, bias)
+        if not self.ignore:
+            return self._elementwise(surrogate, value, None, bias)
+        rest = value - bias
+        return self._elementwise(surrogate, value, divide(value, rest), torch.where(rest == 0, value, 0.0))
 
     # --- linear operations -------------------------------------------------------------------------------------------
 
@@ -229,8 +232,10 @@ class Surrogate(TorchFunctionMode):
             return value
         assert before is not None
         shape = (1, -1, *[1] * (x.dim() - 2))
-        slope = divide(value, before.detach()) if self.ignore else scale.view(shape)
-        self._keep(value, Node(self._elementwise(before, value, slope, None if self.ignore else shift.view(shape))))
+        slope, bias = scale.view(shape), shift.view(shape)
+        if self.ignore:
+            slope, bias = divide(value, before.detach()), torch.where(before == 0, value, 0.0).detach()
+        self._keep(value, Node(self._elementwise(before, value, slope, bias)))
         return value
 
     # --- the rest ----------------------------------------------------------------------------------------------------

@@ -56,9 +56,18 @@ class Given:
     @property
     def z(self) -> Tensor:
         """The output as it is divided among those that count: without the bias where it is ignored."""
-        if self.ignore and self.operation.bias is not None:
-            return self.y - self.operation.bias
-        return self.y
+        bias = self.operation.bias
+        if not self.ignore or bias is None:
+            return self.y
+        z = self.y - bias
+        return torch.where(z.abs() <= 32 * torch.finfo(z.dtype).eps * bias.abs(), 0.0, z)
+
+    def kept(self, z: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """Return what biases keep although they are ignored: outputs without any input have nowhere to pass it on to."""
+        bias = self.operation.bias
+        if not self.ignore or bias is None or not bool((z == 0).any()):
+            return []
+        return [(bias, (z == 0).to(z.dtype))]
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return W x."""
@@ -102,7 +111,7 @@ class Epsilon(Rule):
             coefficient = divide(given.y, z + torch.where(z < 0, -size, size))
         elif given.ignore and given.operation.bias is not None:
             coefficient = divide(given.y, z)
-        biases = [] if given.bias is None else [(given.bias, coefficient)]
+        biases = given.kept(z) if given.bias is None else [(given.bias, coefficient)]
         return Plan([Term(given.operation.weight, coefficient)], biases)
 
 
@@ -118,10 +127,11 @@ class Signed(Rule):
             positive = positive + given.apply(x.clamp(max=0), below)
         if bias is not None:
             positive = positive + bias.clamp(min=0)
-        plus, minus = self.coefficients(given.y, given.z, positive)
+        z = given.z
+        plus, minus = self.coefficients(given.y, z, positive)
         parts = [(above, below, plus), (below, above, minus)]
         signs = (None, None) if given.nonnegative else ((x >= 0).to(x.dtype), (x < 0).to(x.dtype))
-        plan = Plan([])
+        plan = Plan([], given.kept(z))
         for own, other, coefficient in parts:
             if coefficient is None:
                 continue
