@@ -3,5 +3,5 @@
 A benchmark is a file with a function ``measure(repetitions)`` that returns rows, and a line in `BENCHMARKS`.
 """
 
-BENCHMARKS = ("cbm_step", "toybirds", "intervention", "prototypes", "memory_layout", "concept_whitening")
+BENCHMARKS = ("cbm_step", "toybirds", "intervention", "prototypes", "memory_layout", "concept_whitening", "lrp")
 """The names, in the order of the table; each is a module of this package."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ibd.errors import UnsupportedError
 from ibd.explain.lrp.ledger import Ledger, divide, like
 from ibd.explain.lrp.linear import LinearMap
 
@@ -60,12 +61,19 @@ class LinearRule(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         plan: Plan = ctx.plan
         ledger: Ledger = ctx.ledger
-        kept = [ledger.take(_times(gradient, coefficient), bias) for bias, coefficient in plan.biases]
+        products: dict[int, Tensor] = {}  # one for each coefficient
+
+        def times(coefficient: Tensor | None) -> Tensor:
+            if id(coefficient) not in products:
+                products[id(coefficient)] = _times(gradient, coefficient)
+            return products[id(coefficient)]
+
+        kept = [ledger.take(times(coefficient), bias) for bias, coefficient in plan.biases]
         found = None
         for term in plan.terms:
-            part = ctx.operation.transposed(_times(gradient, term.coefficient), term.weight, ctx.template)
-            part = _times(part, term.factor)
-            found = part if found is None else found + part
+            part = ctx.operation.transposed(times(term.coefficient), term.weight, ctx.template)
+            part = part if term.factor is None else part.mul_(term.factor)
+            found = part if found is None else found.add_(part)
         assert found is not None
         if ctx.name is not None:
             x, value = ctx.values
@@ -95,6 +103,43 @@ class Elementwise(torch.autograd.Function):
             ctx.ledger.take(gradient, ctx.bias)
         found = gradient if ctx.slope is None else gradient * ctx.slope
         return like(found, ctx.template), None, None, None, None
+
+
+@dataclass
+class Shared:
+    """Memory that a backward pass will read and that the model may write over before."""
+
+    value: Tensor
+    version: int
+
+    def read(self) -> Tensor:
+        """Return the value.
+
+        Raises:
+            UnsupportedError: it was written over.
+        """
+        if self.value._version != self.version:
+            raise UnsupportedError("lrp: the result of a ReLU was changed in place through another view of its memory")
+        return self.value
+
+    def save(self) -> None:
+        """Make a copy, before it is written over."""
+        self.value = self.value.clone()
+        self.version = self.value._version
+
+
+class Relu(torch.autograd.Function):
+    """A ReLU that was computed already."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shared: Shared) -> Tensor:  # noqa: D102
+        ctx.shared = shared
+        return shared.value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        return torch.ops.aten.threshold_backward(gradient, ctx.shared.read(), 0), None
 
 
 class Carrier(torch.autograd.Function):

@@ -82,7 +82,8 @@ class Ledger:
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Return the quotient, 0 where the denominator is 0: no stabiliser, which would change small values."""
-    return (numerator / denominator).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    found = numerator / denominator
+    return found if all_finite(found) else found.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def like(value: Tensor, template: Tensor) -> Tensor:
@@ -90,6 +91,6 @@ def like(value: Tensor, template: Tensor) -> Tensor:
     return value if value.shape == template.shape else value.sum_to_size(template.shape)
 
 
-def finite(values: Tensor) -> bool:
-    """Return whether every value is."""
-    return bool(torch.isfinite(values).all())
+def all_finite(values: Tensor) -> bool:
+    """Return whether every value is; also False where their sum is too large."""
+    return bool(values.sum().isfinite())

@@ -22,7 +22,7 @@ class LinearMap:
         kind: "conv", or "linear" for everything else.
         weight: W.
         bias: b, of a shape that broadcasts to the output; None where there is none.
-        apply: (x, W) -> W x.
+        apply: (x, W, b or None) -> W x + b.
         transposed: (gradient of the output, W, x) -> gradient of x.
         scaled: (W, factors of the output channels) -> W; None where the output has no channels in dimension 1.
         channels: shape of a vector of output channels that broadcasts to the output.
@@ -31,7 +31,7 @@ class LinearMap:
     kind: Kind
     weight: Tensor
     bias: Tensor | None
-    apply: Callable[[Tensor, Tensor], Tensor]
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     transposed: Callable[[Tensor, Tensor, Tensor], Tensor]
     scaled: Callable[[Tensor, Tensor], Tensor] | None = None
     channels: tuple[int, ...] = ()
@@ -66,8 +66,8 @@ def convolution(
     settings = (stride, padding, dilation, transposed, output_padding, groups)
     channels = (1, -1, *[1] * count)
 
-    def apply(x: Tensor, w: Tensor) -> Tensor:
-        return torch.convolution(x, w, None, *settings)
+    def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        return torch.convolution(x, w, None if b is None else b.flatten(), *settings)
 
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
         shape = torch.empty_like(x)  # of which only the shape is read
@@ -90,6 +90,9 @@ def convolution(
 def linear(weight: Tensor, bias: Tensor | None, dimensions: int) -> LinearMap:
     """Return ``x W^T + b`` of (..., I) inputs with this number of dimensions."""
 
+    def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        return F.linear(x, w) if b is None else F.linear(x, w) + b
+
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
         return gradient @ w
 
@@ -97,19 +100,23 @@ def linear(weight: Tensor, bias: Tensor | None, dimensions: int) -> LinearMap:
         return w * factor.unsqueeze(1)
 
     return LinearMap(
-        "linear", weight, bias, F.linear, back, scaled if dimensions == 2 else None, (1, -1) if dimensions == 2 else ()
+        "linear", weight, bias, apply, back, scaled if dimensions == 2 else None, (1, -1) if dimensions == 2 else ()
     )
 
 
 def bilinear(function: Callable[[Tensor, Tensor], Tensor], constant: Tensor) -> LinearMap:
     """Return any product of a tensor with a constant, ``function(x, constant)``; transposed by autograd."""
 
+    def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        assert b is None
+        return function(x, w)
+
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = torch.zeros_like(x).requires_grad_()
             return torch.autograd.grad(function(leaf, w), leaf, gradient)[0]
 
-    return LinearMap("linear", constant, None, function, back)
+    return LinearMap("linear", constant, None, apply, back)
 
 
 def _tuple(value: Any, count: int) -> tuple[int, ...]:

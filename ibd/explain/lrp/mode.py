@@ -21,7 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ibd.errors import UnsupportedError
 from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.composites import Composite
-from ibd.explain.lrp.functions import Carrier, Elementwise, LinearRule, secant
+from ibd.explain.lrp.functions import Carrier, Elementwise, LinearRule, Relu, Shared, secant
 from ibd.explain.lrp.heads import HEADS
 from ibd.explain.lrp.ledger import Ledger, divide
 from ibd.explain.lrp.nodes import Node, Operation, Pending, place_in, replace_tensors, tensors_in
@@ -86,6 +86,10 @@ class Surrogate(TorchFunctionMode):
         unknown = next((node.unknown for node in nodes if node.unknown is not None), None)
         with torch.no_grad():
             prepared = None if unknown or name in ops.CONSTANTS else self._handler(func, name, nodes)
+            if ops.in_place(name, kwargs):
+                for node in nodes[:1]:
+                    if node.shared is not None:
+                        node.shared.save()
             if prepared is None:
                 return self._unruled(func, name, args, kwargs, unknown)
             return prepared(func, name, args, kwargs, nodes)
@@ -250,7 +254,10 @@ class Surrogate(TorchFunctionMode):
         else:
             again = self._again(func, args, kwargs)
             bias = self._constant_part(func, name, args, kwargs)
-            result = func(*args, **kwargs)
+            if name in ops.POOLS and "out" not in kwargs:  # once is enough: too expensive to be done twice
+                result = replace_tensors(again, lambda tensor: tensor.detach())
+            else:
+                result = func(*args, **kwargs)
             if bias is not None:
                 again = self._biased(again, result, bias)
         moves = name in ops.VIEWS
@@ -261,6 +268,14 @@ class Surrogate(TorchFunctionMode):
                 gate, start = (nodes[0].gate, nodes[0].start) if moves else (False, 0.0)
                 self._keep(tensor, Node(surrogate, nonnegative, gate, start))
         return result
+
+    def _relu(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        before = self._surrogate(args[0] if args else kwargs["input"])
+        value = func(*args, **kwargs)
+        shared = Shared(value.detach(), value._version)
+        with torch.enable_grad():
+            self._keep(value, Node(Relu.apply(before, shared), nonnegative=True, shared=shared))
+        return value
 
     def _all_nonnegative(self, args: Any, kwargs: Any) -> bool:
         """Return whether no argument is a tensor or number below 0, or a constant that nobody looked at."""
@@ -406,8 +421,8 @@ class Surrogate(TorchFunctionMode):
 
 
 _HANDLERS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys((*ops.VIEWS, *ops.POOLS, *ops.HOMOGENEOUS, *ops.SELECTIONS, *ops.RELUS), Surrogate._passed),
-    **dict.fromkeys(ops.ADDITIONS, Surrogate._passed),
+    **dict.fromkeys((*ops.VIEWS, *ops.POOLS, *ops.HOMOGENEOUS, *ops.SELECTIONS, *ops.ADDITIONS), Surrogate._passed),
+    **dict.fromkeys(ops.RELUS, Surrogate._relu),
     **dict.fromkeys((*ops.CONVOLUTIONS, *ops.TRANSPOSED, *ops.MATMULS, "linear", "addmm"), Surrogate._linear),
     **dict.fromkeys(ops.PRODUCTS, Surrogate._product),
     **dict.fromkeys(ops.QUOTIENTS, Surrogate._quotient),

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ibd.explain.lrp.functions import Shared
 from ibd.explain.lrp.linear import LinearMap
 from ibd.explain.lrp.rules import Rule
 
@@ -55,6 +56,7 @@ class Node:
         image: whether it is the image, or made of it pixel by pixel; then the surrogate is a leaf.
         box: of the image: what pixels of 0 and 1 become, (1, ..., H, W) each.
         untouched: whether it is the image as it was given.
+        shared: what a backward pass will read of the tensor's own memory.
         version: of the tensor when this was written down.
     """
 
@@ -68,6 +70,7 @@ class Node:
     image: bool = False
     box: tuple[Tensor, Tensor] | None = None
     untouched: bool = False
+    shared: Shared | None = None
     version: int = 0
 
 

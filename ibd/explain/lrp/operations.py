@@ -85,6 +85,12 @@ def name_of(function: Any) -> str:
     return str(name)
 
 
+def in_place(name: str, kwargs: dict[str, Any]) -> bool:
+    """Return whether an operation writes its result over its first argument."""
+    inplace_operator = name.startswith("__i") and name not in ("__iter__", "__invert__", "__index__")
+    return bool(kwargs.get("inplace")) or inplace_operator or (name.endswith("_") and not name.endswith("__"))
+
+
 def out_of_place(function: Any, kwargs: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the operation that makes a new tensor of what one in place writes."""
     name = name_of(function)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.lrp.functions import Plan, Term
-from ibd.explain.lrp.ledger import divide
+from ibd.explain.lrp.ledger import all_finite, divide
 from ibd.explain.lrp.linear import LinearMap
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class Given:
             return []
         return [(bias, (z == 0).to(z.dtype))]
 
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return W x."""
-        return self.operation.apply(x, weight)
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W x + b."""
+        return self.operation.apply(x, weight, bias)
 
 
 class Rule(abc.ABC):
@@ -120,23 +120,23 @@ class Signed(Rule):
 
     def plan(self, given: Given) -> Plan:
         """See the class; one more product forward, one backward for each of k+ and k- that is not 0."""
-        operation, x, bias = given.operation, given.x, given.bias
-        above, below = operation.weight.clamp(min=0), operation.weight.clamp(max=0)
-        positive = given.apply(x if given.nonnegative else x.clamp(min=0), above)
+        weight, x, bias = given.operation.weight, given.x, given.bias
+        above = weight.clamp(min=0)
+        positive = given.apply(
+            x if given.nonnegative else x.clamp(min=0), above, None if bias is None else bias.clamp(min=0)
+        )
         if not given.nonnegative:
-            positive = positive + given.apply(x.clamp(max=0), below)
-        if bias is not None:
-            positive = positive + bias.clamp(min=0)
+            positive += given.apply(x.clamp(max=0), weight.clamp(max=0))
         z = given.z
         plus, minus = self.coefficients(given.y, z, positive)
-        parts = [(above, below, plus), (below, above, minus)]
-        signs = (None, None) if given.nonnegative else ((x >= 0).to(x.dtype), (x < 0).to(x.dtype))
         plan = Plan([], given.kept(z))
-        for own, other, coefficient in parts:
-            if coefficient is None:
+        below = None if given.nonnegative and minus is None else weight.clamp(max=0)
+        signs = (None, None) if given.nonnegative else ((x >= 0).to(x.dtype), (x < 0).to(x.dtype))
+        for coefficient, own, other in ((plus, above, below), (minus, below, above)):
+            if coefficient is None or own is None:
                 continue
             plan.terms.append(Term(own, coefficient, signs[0]))
-            if not given.nonnegative:
+            if not given.nonnegative and other is not None:
                 plan.terms.append(Term(other, coefficient, signs[1]))
             if bias is not None:
                 plan.biases.append((bias.clamp(min=0) if own is above else bias.clamp(max=0), coefficient))
@@ -176,10 +176,17 @@ class AlphaBeta(Signed):
         """See the class."""
         if not self.beta:
             return _z_plus(y, z, p)
-        n = _negative(z, p)
-        plus, minus = divide(y, p), divide(y, n)
-        both = (p != 0) & (n != 0)
-        return plus * torch.where(both, self.alpha, 1.0), minus * torch.where(both, -self.beta, 1.0)
+        ratio = z / p  # 1 where there is no n, infinite where there is no p
+        one_sided = ratio >= 1 - 32 * torch.finfo(z.dtype).eps
+        minus = ratio / (ratio - 1)  # z / n
+        plus, minus = ratio.mul_(self.alpha), minus.mul_(-self.beta)
+        if bool(one_sided.any()) or not all_finite(minus):
+            plus = torch.where(one_sided, 1.0, torch.where(p == 0, 0.0, plus))
+            minus = torch.where(one_sided, 0.0, torch.where((p == 0) & (z != 0), 1.0, minus)).nan_to_num_(0.0)
+        if y is not z:
+            share = divide(y, z)
+            plus, minus = plus * share, minus * share
+        return plus, minus
 
 
 class ZPlus(Signed):
@@ -211,7 +218,7 @@ class Gamma(Signed):
         """See the class."""
         up = z > 0
         larger = torch.where(up, p, z - p)  # n = z - p, without cancellation where z < 0
-        base = divide(y, torch.add(z, larger, alpha=self.gamma))
+        base = divide(y, larger.mul_(self.gamma).add_(z))
         more = base * (1 + self.gamma)
         return torch.where(up, more, base), torch.where(up, base, more)
 
@@ -301,15 +308,10 @@ def _weighted(given: Given, weight: Tensor, bias: Tensor | None) -> Plan:
     return Plan([Term(weight, coefficient, factor)], biases, direct=given.image)
 
 
-def _negative(z: Tensor, p: Tensor) -> Tensor:
-    """Return n = z - p, 0 where it is nothing but rounding."""
-    n = z - p
-    return torch.where(n > -32 * torch.finfo(z.dtype).eps * p, 0.0, n)
-
-
 def _z_plus(y: Tensor, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor | None]:
-    plus = divide(y, p)
-    if bool(p.amin() > 0):
+    """Return the coefficients of `ZPlus`."""
+    plus = y / p
+    if all_finite(plus):
         return plus, None
     empty = (p == 0) & (z != 0)
-    return plus, divide(y, z) * empty if bool(empty.any()) else None
+    return plus.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0), divide(y, z) * empty if bool(empty.any()) else None
