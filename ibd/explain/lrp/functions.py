@@ -13,6 +13,9 @@ from ibd.errors import UnsupportedError
 from ibd.explain.lrp.ledger import Ledger, divide, like
 from ibd.explain.lrp.linear import LinearMap
 
+_FEW_CHANNELS = 16
+"""For so many input channels two products backward take hardly longer than one of both together."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -43,6 +46,11 @@ class Plan:
     biases: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
     direct: bool = False
 
+    def coefficients(self) -> list[Tensor | None]:
+        """Return the different ones."""
+        every = [*(term.coefficient for term in self.terms), *(coefficient for _, coefficient in self.biases)]
+        return list({id(each): each for each in every}.values())
+
 
 class LinearRule(torch.autograd.Function):
     """The output of a linear operation, with a backward pass that is a rule's."""
@@ -61,19 +69,14 @@ class LinearRule(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         plan: Plan = ctx.plan
         ledger: Ledger = ctx.ledger
-        products: dict[int, Tensor] = {}  # one for each coefficient
-
-        def times(coefficient: Tensor | None) -> Tensor:
-            if id(coefficient) not in products:
-                products[id(coefficient)] = _times(gradient, coefficient)
-            return products[id(coefficient)]
-
-        kept = [ledger.take(times(coefficient), bias) for bias, coefficient in plan.biases]
-        found = None
-        for term in plan.terms:
-            part = ctx.operation.transposed(times(term.coefficient), term.weight, ctx.template)
-            part = part if term.factor is None else part.mul_(term.factor)
-            found = part if found is None else found.add_(part)
+        kept, found = [], None
+        for coefficient in plan.coefficients():
+            product = gradient if coefficient is None else gradient * coefficient
+            kept += [ledger.take(product, bias) for bias, own in plan.biases if own is coefficient]
+            terms = [term for term in plan.terms if term.coefficient is coefficient]
+            for part, term in zip(_parts(ctx.operation, product, terms, ctx.template), terms, strict=True):
+                part = part if term.factor is None else part.mul_(term.factor)
+                found = part if found is None else found.add_(part)
         assert found is not None
         if ctx.name is not None:
             x, value = ctx.values
@@ -175,5 +178,10 @@ def secant(x: Tensor, value: Tensor, start: float, ignore: bool) -> tuple[Tensor
     return divide(value - start, x), start
 
 
-def _times(value: Tensor, factor: Tensor | None) -> Tensor:
-    return value if factor is None else value * factor
+def _parts(operation: LinearMap, gradient: Tensor, terms: list[Term], x: Tensor) -> list[Tensor]:
+    """Return ``W^T gradient`` for the weights of some terms; those of few channels, such as the image's, in one."""
+    if len(terms) < 2 or not operation.joins or x.shape[1] > _FEW_CHANNELS:
+        return [operation.transposed(gradient, term.weight, x) for term in terms]
+    template = x[:, :1].expand(-1, len(terms) * x.shape[1], *[-1] * (x.dim() - 2))
+    joint = operation.transposed(gradient, torch.cat([term.weight for term in terms], 1), template)
+    return list(joint.chunk(len(terms), 1))

@@ -25,8 +25,8 @@ Carried = list[tuple[Tensor, Tensor]]
 def nearest_patch(patches: Tensor, value: Any, args: Any, start: float, ledger: Ledger) -> Carried:
     """Return the rule of a function (patches, prototypes, k) -> (distance, position): prototype relevance propagation.
 
-    The relevance of a similarity goes to the patch it was measured at, and there to its channels c in inverse proportion
-    to the squared distance, ``1 / ((z_c - p_c)^2 + 1e-12)``: to those that are alike (Gautam et al. 2022, equation 6;
+    The relevance of a similarity goes to the patch it was measured at, and there to its channels c in inverse
+    proportion to the squared distance, ``1 / ((z_c - p_c)^2 + 1e-12)``: to those that are alike (Gautam et al. 2022;
     the authors' code takes the fourth power, as it squares what is squared already). What the similarity is as a
     function of the distance does not matter. Channels whose activation is that of no input at all (0 behind a ReLU)
     have no cause that it could be passed on to and get nothing; where no channel has one, the relevance stays.

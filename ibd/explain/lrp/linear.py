@@ -25,6 +25,7 @@ class LinearMap:
         apply: (x, W, b or None) -> W x + b.
         transposed: (gradient of the output, W, x) -> gradient of x.
         scaled: (W, factors of the output channels) -> W; None where the output has no channels in dimension 1.
+        joins: whether the input channels are dimension 1 of weight and input: two weights can be put side by side.
         channels: shape of a vector of output channels that broadcasts to the output.
     """
 
@@ -35,6 +36,7 @@ class LinearMap:
     transposed: Callable[[Tensor, Tensor, Tensor], Tensor]
     scaled: Callable[[Tensor, Tensor], Tensor] | None = None
     channels: tuple[int, ...] = ()
+    joins: bool = False
 
     def then(self, scale: Tensor, shift: Tensor) -> LinearMap:
         """Return this map followed by ``scale y + shift`` of (C,) each: W' = s W, b' = s b + t."""
@@ -70,10 +72,10 @@ def convolution(
         return torch.convolution(x, w, None if b is None else b.flatten(), *settings)
 
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
-        shape = torch.empty_like(x)  # of which only the shape is read
-        found: Tensor = torch.ops.aten.convolution_backward(
-            gradient, shape, w, None, *settings, (True, False, False)
-        )[0]
+        shape = x.new_empty(x.shape)  # of which only the shape is read
+        found: Tensor = torch.ops.aten.convolution_backward(gradient, shape, w, None, *settings, (True, False, False))[
+            0
+        ]
         return found
 
     def scaled(w: Tensor, factor: Tensor) -> Tensor:
@@ -83,7 +85,14 @@ def convolution(
         return parts.view(w.shape)
 
     return LinearMap(
-        "conv", weight, None if bias is None else bias.view(channels), apply, back, scaled, channels
+        "conv",
+        weight,
+        None if bias is None else bias.view(channels),
+        apply,
+        back,
+        scaled,
+        channels,
+        joins=groups == 1 and not transposed,
     )
 
 

@@ -1,10 +1,10 @@
 """The surrogate: a model runs as it is, and beside each of its tensors one is kept whose gradient carries the rules.
 
-Every call of a torch function by the model comes here (`TorchFunctionMode`). It is run as it was meant, without a graph,
-and its result is what the model sees: so the model computes exactly what it always does, whatever its architecture.
-Beside it the operation is applied to the surrogates of its arguments. Those of linear operations share memory with the
-model's own tensors, and what the rules need is computed from these; pooling, sums, views and ReLUs run a second time,
-with autograd, and the two results are compared at the end.
+Every call of a torch function by the model comes here (`TorchFunctionMode`). It is run as it was meant, without a
+graph, and its result is what the model sees: so the model computes exactly what it always does, whatever its
+architecture. Beside it the operation is applied to the surrogates of its arguments. Where that is cheap (sums, views)
+it is done a second time, by autograd, and the two results are compared at the end; linear operations, pooling and
+ReLUs run once, and their surrogates share the memory of the model's own tensors.
 """
 
 from __future__ import annotations
@@ -14,62 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch import Tensor
 
-from ibd.errors import UnsupportedError
 from ibd.explain.lrp import operations as ops
-from ibd.explain.lrp.composites import Composite
-from ibd.explain.lrp.functions import Carrier, Elementwise, LinearRule, Relu, Shared, secant
+from ibd.explain.lrp.books import Books
+from ibd.explain.lrp.functions import Carrier, Relu, Shared, secant
 from ibd.explain.lrp.heads import HEADS
-from ibd.explain.lrp.ledger import Ledger, divide
+from ibd.explain.lrp.ledger import divide
 from ibd.explain.lrp.nodes import Node, Operation, Pending, place_in, replace_tensors, tensors_in
 from ibd.explain.lrp.norms import batch_norm, normalized
 from ibd.explain.lrp.parsing import linear_map
-from ibd.explain.lrp.rules import Given, pixel_range
-
-_UNSEEN = "a tensor comes from where torch functions cannot be followed, such as a custom autograd.Function,"
-_REWRITTEN = "a tensor was changed in place through another view of its memory,"
 
 
-class Surrogate(TorchFunctionMode):
-    """Follows a model while it runs.
-
-    Args:
-        model: whose modules give the names of places.
-        composite: which rule for which operation.
-        ledger: where the backward passes write what biases took.
-        ignore: whether biases get nothing.
-    """
-
-    def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:
-        super().__init__()
-        self.composite, self.ledger, self.ignore = composite, ledger, ignore
-        self.names = {module: name for name, module in model.named_modules()}
-        self.nodes = WeakTensorKeyDictionary()
-        self.sources: list[Tensor] = []
-        self.count = 0
-
-    def begin(self, image: Tensor) -> Tensor:
-        """Return the image as the model is to be given it."""
-        image = image.requires_grad_()
-        box = (torch.zeros_like(image[:1]), torch.ones_like(image[:1])) if self.composite.needs_box else None
-        self._source(image, box, untouched=True)
-        return image
-
-    def find(self, tensor: Tensor) -> Tensor:
-        """Return the surrogate of one of the model's tensors.
-
-        Raises:
-            UnsupportedError: it does not depend on the image, or by an operation that has no rule.
-        """
-        node = self._node(tensor)
-        if node is None:
-            raise UnsupportedError("lrp: what is explained does not depend on the image")
-        if node.unknown is not None:
-            raise UnsupportedError(f"lrp: {node.unknown}")
-        return self._surrogate(tensor)
+class Surrogate(Books):
+    """Follows a model while it runs."""
 
     # --- every operation ---------------------------------------------------------------------------------------------
 
@@ -78,8 +36,7 @@ class Surrogate(TorchFunctionMode):
         kwargs = kwargs or {}
         nodes = [node for node in map(self._node, tensors_in([args, kwargs])) if node is not None]
         if not nodes:
-            result = func(*args, **kwargs)
-            return result
+            return func(*args, **kwargs)
         name = ops.name_of(func)
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, args, kwargs))
@@ -87,9 +44,9 @@ class Surrogate(TorchFunctionMode):
         with torch.no_grad():
             prepared = None if unknown or name in ops.CONSTANTS else self._handler(func, name, nodes)
             if ops.in_place(name, kwargs):
-                for node in nodes[:1]:
-                    if node.shared is not None:
-                        node.shared.save()
+                written = self._node(args[0]) if args else None
+                if written is not None and written.shared is not None:
+                    written.shared.save()
             if prepared is None:
                 return self._unruled(func, name, args, kwargs, unknown)
             return prepared(func, name, args, kwargs, nodes)
@@ -121,68 +78,6 @@ class Surrogate(TorchFunctionMode):
                 self._keep(each, Node(unknown=reason))
         return result
 
-    # --- books -------------------------------------------------------------------------------------------------------
-
-    def _node(self, tensor: Tensor) -> Node | None:
-        node: Node | None = self.nodes.get(tensor)
-        if node is None:
-            return Node(unknown=_UNSEEN + self._where()) if tensor.requires_grad else None
-        if node.version != tensor._version and node.unknown is None:
-            return Node(unknown=_REWRITTEN + self._where())
-        return node
-
-    def _where(self) -> str:
-        place = place_in(self.names)
-        return f" in module '{place}'" if place else " in the model's own forward"
-
-    def _keep(self, tensor: Tensor, node: Node) -> None:
-        if tensor.is_floating_point():
-            tensor.requires_grad_()
-        node.version = tensor._version
-        self.nodes[tensor] = node
-
-    def _source(self, tensor: Tensor, box: tuple[Tensor, Tensor] | None, untouched: bool = False) -> None:
-        leaf = tensor.detach().requires_grad_()
-        self.sources.append(leaf)
-        self._keep(tensor, Node(leaf, image=True, box=box, untouched=untouched))
-
-    def _surrogate(self, tensor: Tensor) -> Tensor:
-        """Return the surrogate of a tensor, made now if it has been waiting; of a constant the tensor itself."""
-        node = self._node(tensor)
-        if node is None or not tensor.is_floating_point():
-            return tensor.detach()
-        if node.surrogate is None and node.pending is not None:
-            node.surrogate = self._apply_rule(node.pending, tensor)
-        elif node.surrogate is None and node.carried is not None:
-            value = tensor.detach().clone()
-            with torch.enable_grad():
-                node.surrogate = Elementwise.apply(node.carried, value, value, None, self.ledger)
-        assert node.surrogate is not None
-        return node.surrogate
-
-    def _again(self, func: Any, args: Any, kwargs: Any, replace: Callable[[Tensor], Tensor] | None = None) -> Any:
-        """Return what an operation makes of surrogates, never in place."""
-        args, kwargs = (replace_tensors(each, replace or self._surrogate) for each in (args, kwargs))
-        func, kwargs = ops.out_of_place(func, kwargs)
-        with torch.enable_grad():
-            return func(*args, **kwargs)
-
-    def _elementwise(
-        self, surrogate: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None
-    ) -> Tensor:
-        with torch.enable_grad():
-            found: Tensor = Elementwise.apply(surrogate, value, slope, bias, self.ledger)
-        return found
-
-    def _biased(self, surrogate: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the surrogate of ``value = surrogate + bias``."""
-        if bias is None or not bool(bias.any()):
-            return surrogate
-        if not self.ignore:
-            return self._elementwise(surrogate, value, None, bias)
-        rest = value - bias
-        return self._elementwise(surrogate, value, divide(value, rest), torch.where(rest == 0, value, 0.0))
-
     # --- linear operations -------------------------------------------------------------------------------------------
 
     def _linear(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
@@ -205,22 +100,6 @@ class Surrogate(TorchFunctionMode):
         else:
             self._keep(value, Node(self._apply_rule(pending, value)))
         return value
-
-    def _apply_rule(self, pending: Pending, value: Tensor) -> Tensor:
-        """Return the surrogate of a linear operation's output."""
-        source, place = pending.source, pending.operation
-        assert source.surrogate is not None
-        x = source.surrogate
-        with torch.no_grad():
-            box = None if source.box is None or not pending.rule.needs_box else pixel_range(source, pending.rule)
-            given = Given(
-                pending.map, x.detach(), value.detach(), source.nonnegative, self.ignore, source.image, box
-            )
-            plan = pending.rule.plan(given)
-        name = (place.place or f"operation {place.index}") if self.ledger.by_layer else None
-        with torch.enable_grad():
-            found: Tensor = LinearRule.apply(x, value, pending.map, plan, self.ledger, name)
-        return found
 
     def _batch_norm(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
         scale, shift = batch_norm(*args, **kwargs, where=self._where)
@@ -261,7 +140,7 @@ class Surrogate(TorchFunctionMode):
             if bias is not None:
                 again = self._biased(again, result, bias)
         moves = name in ops.VIEWS
-        keeps = moves or name in ops.POOLS or name in ops.ADDITIONS and "sub" not in name
+        keeps = moves or name in ops.POOLS or (name in ops.ADDITIONS and "sub" not in name)
         nonnegative = name in ops.NONNEGATIVE or (keeps and self._all_nonnegative(args, kwargs))
         for tensor, surrogate in zip(tensors_in(result), tensors_in(again), strict=True):
             if tensor.is_floating_point() and surrogate.requires_grad:
@@ -279,7 +158,7 @@ class Surrogate(TorchFunctionMode):
 
     def _all_nonnegative(self, args: Any, kwargs: Any) -> bool:
         """Return whether no argument is a tensor or number below 0, or a constant that nobody looked at."""
-        found = [self.nodes.get(each) for each in tensors_in([args, kwargs]) if each.is_floating_point()]
+        found = [self._node(each) for each in tensors_in([args, kwargs]) if each.is_floating_point()]
         numbers = [each for each in args if isinstance(each, float)]
         return all(node is not None and node.nonnegative for node in found) and all(each >= 0 for each in numbers)
 
@@ -289,14 +168,14 @@ class Surrogate(TorchFunctionMode):
             return None
         floats = [each for each in tensors_in([args, kwargs]) if each.is_floating_point()]
         if name in ("add", "__iadd__", "add_", "__add__", "cat", "stack", "concat") and all(
-            self.nodes.get(each) is not None for each in floats
+            self._node(each) is not None for each in floats
         ):
             operands = args[:2] if name not in ("cat", "stack", "concat") else ()
             if not any(isinstance(each, int | float) for each in operands):
                 return None
 
         def nothing(tensor: Tensor) -> Tensor:
-            is_constant = self.nodes.get(tensor) is None or not tensor.is_floating_point()
+            is_constant = self._node(tensor) is None or not tensor.is_floating_point()
             return tensor.detach() if is_constant else tensor.new_zeros(()).expand(tensor.shape)
 
         found: Tensor = self._again(func, args, kwargs, nothing)
@@ -383,9 +262,11 @@ class Surrogate(TorchFunctionMode):
         carried = nodes[0].carried
         if name in ops.VIEWS:
             bearer = next(each for each in tensors_in([args, kwargs]) if self._node(each) is not None)
-            carried = self._again(func, args, kwargs, lambda t: nodes[0].carried if t is bearer else t)
-        for tensor, ones in zip(tensors_in(result), tensors_in(carried), strict=True):
-            self._keep(tensor, Node(carried=ones))
+            ones = nodes[0].carried
+            assert ones is not None
+            carried = self._again(func, args, kwargs, lambda t: ones if t is bearer else t)
+        for tensor, each in zip(tensors_in(result), tensors_in(carried), strict=True):
+            self._keep(tensor, Node(carried=each))
         return result
 
     def _alone(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:

@@ -92,7 +92,8 @@ def replace_tensors(values: Any, replace: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(values, list):
         return [replace_tensors(each, replace) for each in values]
     if isinstance(values, tuple):
-        return tuple(replace_tensors(each, replace) for each in values)
+        parts = [replace_tensors(each, replace) for each in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
     if isinstance(values, dict):
         return {key: replace_tensors(each, replace) for key, each in values.items()}
     return values

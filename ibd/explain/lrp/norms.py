@@ -15,7 +15,7 @@ Found = tuple[Tensor, Tensor | None]
 
 
 def batch_norm(
-    input: Tensor,
+    input: Tensor,  # noqa: A002
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,

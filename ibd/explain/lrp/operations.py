@@ -17,10 +17,31 @@ PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "multi
 QUOTIENTS = {"div", "div_", "__div__", "__truediv__", "__itruediv__", "divide", "divide_", "true_divide"}
 
 VIEWS = {
-    *("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as"),
+    *(
+        "view",
+        "reshape",
+        "view_as",
+        "reshape_as",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+    ),
     *("permute", "transpose", "t", "T", "mT", "H", "movedim", "moveaxis", "swapaxes", "swapdims", "contiguous"),
     *("clone", "to", "float", "double", "half", "bfloat16", "type", "type_as", "repeat", "repeat_interleave", "tile"),
-    *("__getitem__", "select", "narrow", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "index_select"),
+    *(
+        "__getitem__",
+        "select",
+        "narrow",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "tensor_split",
+        "unbind",
+        "index_select",
+    ),
     *("gather", "take_along_dim", "flip", "roll", "broadcast_to", "broadcast_tensors", "atleast_2d", "requires_grad_"),
     *("dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
     *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "unfold", "cuda", "cpu"),
@@ -28,7 +49,21 @@ VIEWS = {
 }
 """Moves values, changes none: what is known of a tensor stays known."""
 POOLS = {
-    *("mean", "sum", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "fold", "amax", "max", "topk", "sort"),
+    *(
+        "mean",
+        "sum",
+        "cat",
+        "concat",
+        "concatenate",
+        "stack",
+        "hstack",
+        "vstack",
+        "fold",
+        "amax",
+        "max",
+        "topk",
+        "sort",
+    ),
     *("maximum", "pad"),
     *(f"{kind}_pool{count}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for count in (1, 2, 3)),
 }
@@ -37,7 +72,9 @@ HOMOGENEOUS = {"leaky_relu", "leaky_relu_", "prelu", "rrelu", "neg", "negative",
 HOMOGENEOUS |= {"interpolate", "upsample", "where", "index_copy", "scatter", "masked_fill", "masked_fill_"}
 """Piecewise linear without a constant: autograd is right; signs may change."""
 RELUS = {"relu", "relu_"}
-SELECTIONS = {*("cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "masked_fill", "masked_fill_", "pad")}
+SELECTIONS = {
+    *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "masked_fill", "masked_fill_", "pad")
+}
 SELECTIONS |= {"index_copy", "scatter"}
 """Places values beside constants: what the constants are is a bias."""
 
@@ -71,9 +108,32 @@ OF_CARRIED = {
 """Functions of one value each, which what is carried stays through; see `Node.carried`."""
 
 ALONE = {"add", "sub", "rsub", "mul", "div", "__getitem__", "select", "unsqueeze", "cat", "stack", "to", "contiguous"}
-ALONE |= {"__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "clone", "float", "double"}
+ALONE |= {
+    "__add__",
+    "__radd__",
+    "__sub__",
+    "__rsub__",
+    "__mul__",
+    "__rmul__",
+    "__truediv__",
+    "clone",
+    "float",
+    "double",
+}
 ALONE |= {"add_", "sub_", "mul_", "div_", "__iadd__", "__isub__", "__imul__", "__itruediv__", "concat", "index_select"}
-ALONE |= {"subtract", "multiply", "divide", "half", "bfloat16", "type", "narrow", "chunk", "split", "unbind", "batch_norm"}
+ALONE |= {
+    "subtract",
+    "multiply",
+    "divide",
+    "half",
+    "bfloat16",
+    "type",
+    "narrow",
+    "chunk",
+    "split",
+    "unbind",
+    "batch_norm",
+}
 """What may be done to pixels, each by itself, before the first layer."""
 
 

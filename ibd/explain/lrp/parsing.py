@@ -33,7 +33,7 @@ def linear_map(function: Any, name: str, args: Any, kwargs: Any, given: Tensor) 
 
 
 def _convolution(
-    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,  # noqa: A002
     dilation: Any = 1, groups: int = 1,
 ) -> LinearMap | None:  # fmt: skip
     if input is not given or input.dim() != weight.dim():
@@ -45,7 +45,7 @@ def _convolution(
 
 
 def _transposed(
-    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,  # noqa: A002
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> LinearMap | None:  # fmt: skip
     if input is not given or input.dim() != weight.dim():
@@ -53,12 +53,18 @@ def _transposed(
     return convolution(True, weight, bias, stride, padding, dilation, groups, output_padding)
 
 
-def _linear(given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> LinearMap | None:
+def _linear(given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> LinearMap | None:  # noqa: A002
     return linear(weight, bias, input.dim()) if input is given and input.dim() > 1 else None
 
 
 def _addmm(
-    given: Tensor, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+    given: Tensor,
+    input: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
 ) -> LinearMap | None:
     return linear(alpha * mat2.t(), beta * input, 2) if mat1 is given else None
 

@@ -2,9 +2,9 @@
 
 A rule says which part of the relevance R_j of an output each input gets. Relevance travels as a gradient: with
 ``R_j = y_j g_j`` a rule returns the terms whose sum is ``R_i / x_i``. Written below with ``p_j``, the sum of all
-contributions ``x_i w_ij >= 0``, and ``n_j`` of those below 0; with biases that absorb, ``b+`` belongs to p and ``b-`` to
-n; with biases ignored, y is without its bias wherever it divides. Divisions by 0 give 0 (never an absolute stabiliser:
-activations of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon et al. 2017
+contributions ``x_i w_ij >= 0``, and ``n_j`` of those below 0; with biases that absorb, ``b+`` belongs to p and ``b-``
+to n; with biases ignored, y is without its bias wherever it divides. Divisions by 0 give 0; there is no absolute
+stabiliser (activations of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon et al. 2017
 (z+, z^B, w^2), Montavon et al. 2019 (gamma), Andeol et al. 2021 (gamma for any sign), Lapuschkin et al. 2019 (flat).
 """
 
@@ -63,7 +63,7 @@ class Given:
         return torch.where(z.abs() <= 32 * torch.finfo(z.dtype).eps * bias.abs(), 0.0, z)
 
     def kept(self, z: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """Return what biases keep although they are ignored: outputs without any input have nowhere to pass it on to."""
+        """Return what ignored biases keep: outputs without any input have nowhere to pass it on to."""
         bias = self.operation.bias
         if not self.ignore or bias is None or not bool((z == 0).any()):
             return []
@@ -91,11 +91,10 @@ class Epsilon(Rule):
     """``R_i = sum_j x_i w_ij R_j / (y_j + e sign(y_j))``, with ``e = epsilon * rms(y)`` of the image.
 
     With epsilon 0 this is LRP-0: gradient times input. The stabiliser is relative (as in the tutorial of Montavon et
-    al. 2019), it takes ``e / |y|`` of a relevance. Merging batch normalisation would change nothing.
+    al. 2019), it takes ``e / |y|`` of a relevance. Merging batch normalisation changes nothing but the speed.
     """
 
     epsilon: float = 0.0
-    merges: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the number."""
@@ -302,7 +301,7 @@ def _weighted(given: Given, weight: Tensor, bias: Tensor | None) -> Plan:
         total = total + bias
     coefficient = divide(given.y, total)
     factor = None if given.image else divide(live, x)
-    biases = [] if bias is None else [(bias, coefficient)]
+    biases: list[tuple[Tensor, Tensor | None]] = [] if bias is None else [(bias, coefficient)]
     if bias is None and given.operation.bias is not None:  # without any live input the output is the bias, and keeps it
         biases = [(given.operation.bias, (total == 0).to(x.dtype))]
     return Plan([Term(weight, coefficient, factor)], biases, direct=given.image)
