@@ -80,8 +80,8 @@ def composite(
     "epsilon": everywhere. "epsilon_plus": z+ for convolutions, epsilon for other linear operations; "..._flat": flat
     for the first. "epsilon_gamma_box": zB for the first, gamma for other convolutions, epsilon for the others.
     "epsilon_alpha2_beta1": alpha-beta for convolutions, epsilon (Montavon et al. 2019, Anders et al. 2021).
-    "deep_taylor": zB for the first, z+ for all others (Montavon et al. 2017). "excitation_backprop": z+ everywhere (Zhang et al. 2018; with
-    ``bias="ignore"`` it is theirs).
+    "deep_taylor": zB for the first, z+ for all others (Montavon et al. 2017). "excitation_backprop": z+ everywhere
+    (Zhang et al. 2018; theirs with ``bias="ignore"``).
 
     Args:
         name: one of these.

@@ -55,7 +55,7 @@ class Surrogate(Books):
         """Return what takes care of an operation; None if nothing does."""
         if getattr(func, "relevance", None) in HEADS:
             return self._head
-        if all(node.image for node in nodes) and name in ops.ALONE:
+        if all(node.image for node in nodes) and name in (ops.ALONE | ops.RESHAPES):
             return self._alone
         if all(node.carried is not None for node in nodes) and (
             (name in ops.OF_CARRIED and all(node.carried is nodes[0].carried for node in nodes))
@@ -282,11 +282,13 @@ class Surrogate(Books):
         before = [self._surrogate(each) for each in tensors_in([args, kwargs]) if given[id(each)]]
         again = self._again(func, args, kwargs)
         result = func(*args, **kwargs)
-        del before
         for index, (tensor, surrogate) in enumerate(zip(tensors_in(result), tensors_in(again), strict=True)):
-            if tensor.dim() > 2 and len(tensor) == images and tuple(tensor.shape[-2:]) == tuple(size):
+            same = tensor.dim() > 2 and tuple(tensor.shape[-2:]) == tuple(size)
+            same = same or (name in ops.RESHAPES and tensor.numel() == before[0].numel())
+            if len(tensor) == images and same:
                 box = None if boxes is None else tuple(list(tensors_in(each))[index].detach() for each in boxes)
-                self._source(tensor, box)  # type: ignore[arg-type]
+                untouched = name in ops.RESHAPES and all(node.untouched for node in nodes)
+                self._source(tensor, box, untouched)  # type: ignore[arg-type]
             else:
                 self._keep(tensor, Node(surrogate))
         return result

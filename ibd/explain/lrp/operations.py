@@ -135,6 +135,8 @@ ALONE |= {
     "batch_norm",
 }
 """What may be done to pixels, each by itself, before the first layer."""
+RESHAPES = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze"}
+"""Leaves the values in their order."""
 
 
 def name_of(function: Any) -> str:

@@ -59,7 +59,7 @@ def _linear(given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = 
 
 def _addmm(
     given: Tensor,
-    input: Tensor,
+    input: Tensor,  # noqa: A002
     mat1: Tensor,
     mat2: Tensor,
     *,

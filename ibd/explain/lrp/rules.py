@@ -4,8 +4,9 @@ A rule says which part of the relevance R_j of an output each input gets. Releva
 ``R_j = y_j g_j`` a rule returns the terms whose sum is ``R_i / x_i``. Written below with ``p_j``, the sum of all
 contributions ``x_i w_ij >= 0``, and ``n_j`` of those below 0; with biases that absorb, ``b+`` belongs to p and ``b-``
 to n; with biases ignored, y is without its bias wherever it divides. Divisions by 0 give 0; there is no absolute
-stabiliser (activations of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon et al. 2017
-(z+, z^B, w^2), Montavon et al. 2019 (gamma), Andeol et al. 2021 (gamma for any sign), Lapuschkin et al. 2019 (flat).
+stabiliser (activations of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon
+et al. 2017 (z+, z^B, w^2), Montavon et al. 2019 (gamma), Andeol et al. 2021 (gamma for any sign), Lapuschkin et al.
+2019 (flat).
 """
 
 from __future__ import annotations
@@ -279,7 +280,7 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     assert node.surrogate is not None
     assert node.box is not None
     x = node.surrogate.detach()
-    dims = (0, *range(2, x.dim()))
+    dims = (0, *range(2, x.dim())) if x.dim() > 2 else (0, 1)
     least, most = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
     low, high = torch.minimum(*node.box), torch.maximum(*node.box)
     if node.untouched:  # the model does not normalise: it is given normalised images, for all one knows
