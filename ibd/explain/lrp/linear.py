@@ -46,6 +46,20 @@ class LinearMap:
             bias = bias + self.bias * scale.view(self.channels)
         return dataclasses.replace(self, weight=self.scaled(self.weight, scale), bias=bias)
 
+    def takes(self, constant: Tensor) -> bool:
+        """Return whether a constant that is added is a bias: one number for each channel."""
+        dimensions = len(self.channels)
+        if dimensions < 3:
+            return constant.dim() == 1
+        shape = tuple(constant.shape)
+        shape = shape if len(shape) == dimensions else (1, *shape)
+        return len(shape) == dimensions and constant.numel() == shape[1] > 1
+
+    def shifted(self, constant: Tensor) -> LinearMap:
+        """Return this map with a larger bias."""
+        constant = constant.view(self.channels) if len(self.channels) > 2 else constant
+        return dataclasses.replace(self, bias=constant if self.bias is None else self.bias + constant)
+
 
 def convolution(
     transposed: bool,
@@ -117,8 +131,7 @@ def bilinear(function: Callable[[Tensor, Tensor], Tensor], constant: Tensor) -> 
     """Return any product of a tensor with a constant, ``function(x, constant)``; transposed by autograd."""
 
     def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        assert b is None
-        return function(x, w)
+        return function(x, w) if b is None else function(x, w) + b
 
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
         with torch.enable_grad():

@@ -95,7 +95,7 @@ class Surrogate(Books):
         self._surrogate(given[0])
         value = func(*args, **kwargs)
         pending = Pending(operation, parsed, rule, nodes[0])
-        if rule.merges and parsed.scaled is not None:
+        if rule.merges:
             self._keep(value, Node(pending=pending))
         else:
             self._keep(value, Node(self._apply_rule(pending, value)))
@@ -105,8 +105,8 @@ class Surrogate(Books):
         scale, shift = batch_norm(*args, **kwargs, where=self._where)
         node, x = nodes[0], args[0]
         merged = None
-        if node.pending is not None and node.surrogate is None and x.dim() == len(node.pending.map.channels):
-            waiting = node.pending
+        waiting = node.pending if node.surrogate is None else None
+        if waiting is not None and waiting.map.scaled is not None and x.dim() == len(waiting.map.channels):
             merged = Pending(waiting.operation, waiting.map.then(scale, shift), waiting.rule, waiting.source)
         before = None if merged is not None else self._surrogate(x)
         value = func(*args, **kwargs)
@@ -119,6 +119,19 @@ class Surrogate(Books):
         if self.ignore:
             slope, bias = divide(value, before.detach()), torch.where(before == 0, value, 0.0).detach()
         self._keep(value, Node(self._elementwise(before, value, slope, bias)))
+        return value
+
+    def _added(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """Sums: with a constant after a linear operation, its bias."""
+        waiting = nodes[0].pending if len(nodes) == 1 and nodes[0].surrogate is None else None
+        if waiting is None or "sub" in name or kwargs or len(args) != 2:
+            return self._passed(func, name, args, kwargs, nodes)
+        constant = args[1] if isinstance(args[0], Tensor) and self._node(args[0]) is not None else args[0]
+        if not isinstance(constant, Tensor) or not waiting.map.takes(constant):
+            return self._passed(func, name, args, kwargs, nodes)
+        shifted = waiting.map.shifted(constant.detach())
+        value = func(*args, **kwargs)
+        self._keep(value, Node(pending=Pending(waiting.operation, shifted, waiting.rule, waiting.source)))
         return value
 
     # --- the rest ----------------------------------------------------------------------------------------------------
@@ -304,7 +317,8 @@ class Surrogate(Books):
 
 
 _HANDLERS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys((*ops.VIEWS, *ops.POOLS, *ops.HOMOGENEOUS, *ops.SELECTIONS, *ops.ADDITIONS), Surrogate._passed),
+    **dict.fromkeys((*ops.VIEWS, *ops.POOLS, *ops.HOMOGENEOUS, *ops.SELECTIONS), Surrogate._passed),
+    **dict.fromkeys(ops.ADDITIONS, Surrogate._added),
     **dict.fromkeys(ops.RELUS, Surrogate._relu),
     **dict.fromkeys((*ops.CONVOLUTIONS, *ops.TRANSPOSED, *ops.MATMULS, "linear", "addmm"), Surrogate._linear),
     **dict.fromkeys(ops.PRODUCTS, Surrogate._product),
