@@ -30,15 +30,7 @@ FAMILIES = {
     "mnasnet0_5": 32,
 }
 """torchvision's name -> pixels."""
-OTHERS = [
-    "resnet50",
-    "vgg16",
-    "densenet169",
-    "mobilenet_v3_large",
-    "efficientnet_v2_s",
-    "convnext_small",
-    "regnet_x_1_6gf",
-]
+OTHERS = ["resnet50", "vgg16", "densenet169", "mobilenet_v3_large", "efficientnet_v2_s", "convnext_small"]
 
 
 def build(name, biases, dtype=torch.float64):
