@@ -118,3 +118,22 @@ def test_patches_without_any_activation_keep_their_relevance():
     (gradient,) = torch.autograd.grad(2 * carried.sum(), patches)
     assert not gradient.any()
     assert ledger.taken.item() == 2
+
+
+def test_what_a_sigmoid_is_without_input_is_a_bias():
+    """A class logit on probabilities: concepts bear ``w (p - 0.5)``, and w / 2 stays, unless biases are ignored."""
+    network, image = make("concepts"), images()
+    nn.init.zeros_(network.head.bias)
+    weight = network.head.weight[1].detach()
+    for parameter in (network.concepts.bias, *(m.bias for m in network.modules() if isinstance(m, nn.BatchNorm2d))):
+        nn.init.zeros_(parameter)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.running_mean)
+    with torch.no_grad():
+        probability = network(image).units.scores.sigmoid()
+    found = LRP("epsilon")(network, image, 1)
+    torch.testing.assert_close(found.map.sum((1, 2)), ((probability - 0.5) * weight).sum(1))
+    torch.testing.assert_close(found.extra["bias"], (weight / 2).sum().expand(2))
+    ignored = LRP("epsilon", bias="ignore")(network, image, 1)
+    torch.testing.assert_close(ignored.map.sum((1, 2)), (probability * weight).sum(1))
