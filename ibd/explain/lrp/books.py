@@ -129,6 +129,10 @@ class Books(TorchFunctionMode):
         source, place = pending.source, pending.operation
         assert source.surrogate is not None
         x = source.surrogate
+        if x._version != pending.version:
+            raise UnsupportedError(
+                f"lrp: the input of a linear operation was changed in place before its output was used{self._where()}"
+            )
         with torch.no_grad():
             box = None if source.box is None or not pending.rule.needs_box else pixel_range(source, pending.rule)
             given = Given(pending.map, x.detach(), value.detach(), source.nonnegative, self.ignore, source.image, box)

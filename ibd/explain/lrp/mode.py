@@ -9,6 +9,7 @@ ReLUs run once, and their surrogates share the memory of the model's own tensors
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -92,13 +93,9 @@ class Surrogate(Books):
         operation = Operation(self.count, parsed.kind, nodes[0].image, place)
         self.count += 1
         rule = self.composite.rule(operation)
-        self._surrogate(given[0])
+        version = self._surrogate(given[0])._version
         value = func(*args, **kwargs)
-        pending = Pending(operation, parsed, rule, nodes[0])
-        if rule.merges:
-            self._keep(value, Node(pending=pending))
-        else:
-            self._keep(value, Node(self._apply_rule(pending, value)))
+        self._keep(value, Node(pending=Pending(operation, parsed, rule, nodes[0], version)))
         return value
 
     def _batch_norm(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
@@ -106,8 +103,10 @@ class Surrogate(Books):
         node, x = nodes[0], args[0]
         merged = None
         waiting = node.pending if node.surrogate is None else None
+        if waiting is not None and waiting.rule.indifferent and waiting.map.weight.numel() > x.numel():
+            waiting = None  # scaling the output is less work than scaling the weights
         if waiting is not None and waiting.map.scaled is not None and x.dim() == len(waiting.map.channels):
-            merged = Pending(waiting.operation, waiting.map.then(scale, shift), waiting.rule, waiting.source)
+            merged = dataclasses.replace(waiting, map=waiting.map.then(scale, shift))
         before = None if merged is not None else self._surrogate(x)
         value = func(*args, **kwargs)
         if merged is not None:
@@ -129,9 +128,9 @@ class Surrogate(Books):
         constant = args[1] if isinstance(args[0], Tensor) and self._node(args[0]) is not None else args[0]
         if not isinstance(constant, Tensor) or not waiting.map.takes(constant):
             return self._passed(func, name, args, kwargs, nodes)
-        shifted = waiting.map.shifted(constant.detach())
+        shifted = dataclasses.replace(waiting, map=waiting.map.shifted(constant.detach()))
         value = func(*args, **kwargs)
-        self._keep(value, Node(pending=Pending(waiting.operation, shifted, waiting.rule, waiting.source)))
+        self._keep(value, Node(pending=shifted))
         return value
 
     # --- the rest ----------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Pending:
     map: LinearMap
     rule: Rule
     source: Node
+    version: int
+    """Of the input's surrogate, whose memory may be the model's own."""
 
 
 @dataclass

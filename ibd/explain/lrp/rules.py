@@ -78,9 +78,12 @@ class Given:
 class Rule(abc.ABC):
     """How the relevance of an operation's output is divided among its inputs."""
 
-    merges: ClassVar[bool] = True
-    """Whether a batch normalisation that follows is to be one with the operation."""
     needs_box: ClassVar[bool] = False
+
+    @property
+    def indifferent(self) -> bool:
+        """Whether it makes no difference if a batch normalisation that follows is one with the operation."""
+        return False
 
     @abc.abstractmethod
     def plan(self, given: Given) -> Plan:
@@ -92,7 +95,7 @@ class Epsilon(Rule):
     """``R_i = sum_j x_i w_ij R_j / (y_j + e sign(y_j))``, with ``e = epsilon * rms(y)`` of the image.
 
     With epsilon 0 this is LRP-0: gradient times input. The stabiliser is relative (as in the tutorial of Montavon et
-    al. 2019), it takes ``e / |y|`` of a relevance. Merging batch normalisation changes nothing but the speed.
+    al. 2019), it takes ``e / |y|`` of a relevance.
     """
 
     epsilon: float = 0.0
@@ -101,6 +104,11 @@ class Epsilon(Rule):
         """Check the number."""
         if not self.epsilon >= 0:
             raise ConfigError(f"epsilon: {self.epsilon} given, at least 0 is needed")
+
+    @property
+    def indifferent(self) -> bool:
+        """See `Rule`."""
+        return not self.epsilon
 
     def plan(self, given: Given) -> Plan:
         """See the class."""

@@ -182,6 +182,18 @@ def test_in_place_operations_do_not_reach_what_was_saved():
     torch.testing.assert_close(*maps)
 
 
+def test_an_input_that_changes_before_its_output_is_used():
+    class Late(Net):
+        def forward(self, x):
+            x = self.stem(x)
+            y = F.conv2d(x, torch.ones(4, 4, 1, 1, dtype=x.dtype))
+            x.add_(1.0)
+            return self.head((y + x).mean((2, 3)))
+
+    with pytest.raises(UnsupportedError, match="before its output was used"):
+        LRP()(Late().eval(), image(), 1)
+
+
 def test_the_range_of_pixels_is_that_of_the_models_own_normalisation():
     """So that zB of a model that normalises is zB with the limits given, of one that does not."""
 
