@@ -12,5 +12,6 @@ BENCHMARKS = (
     "concept_whitening",
     "whitened_network",
     "explainers",
+    "lrp",
 )
 """The names, in the order of the table; each is a module of this package."""

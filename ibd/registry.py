@@ -58,6 +58,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "eigencam": "ibd.explain.cam:EigenCAM",
         "ablationcam": "ibd.explain.cam:AblationCAM",
         "scorecam": "ibd.explain.cam:ScoreCAM",
+        "lrp": "ibd.explain.lrp.explainer:LRP",
         "occlusion": "ibd.explain.perturbation:Occlusion",
         "rise": "ibd.explain.perturbation:Rise",
         "lime": "ibd.explain.surrogates:Lime",

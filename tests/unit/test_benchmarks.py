@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import cbm_step, concept_whitening, explainers, intervention
+from benchmarks import cbm_step, concept_whitening, explainers, intervention, lrp
 from benchmarks.__main__ import main, write
 from benchmarks.published_whitening import PublishedLayer, published_rotation_step
 from benchmarks.timing import Row, Times, side_by_side
@@ -40,6 +40,13 @@ def test_concept_whitening_is_measured(monkeypatch):
     monkeypatch.setattr(concept_whitening, "ROTATIONS", {16: ">= 15"})
     rows = concept_whitening.measure(1, images=2)
     assert [row.bar for row in rows] == [">= 2", ">= 2", ">= 4", ">= 4", ">= 15"]
+    assert all(row.cpu > 0 and row.wall > 0 for row in rows)
+
+
+def test_lrp_is_measured(monkeypatch):
+    monkeypatch.setattr(lrp, "NETWORKS", {"resnet18": 1})
+    rows = [row for row in lrp.measure(1, size=32) if row.bar]
+    assert [row.bar for row in rows] == ["<= 1.1", "<= 1.7", "<= 2.8", "<= 2.8"]
     assert all(row.cpu > 0 and row.wall > 0 for row in rows)
 
 

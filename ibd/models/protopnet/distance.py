@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 from ibd.models.base import full_precision
 
@@ -41,14 +42,23 @@ def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1) -> Nearest:
     In float32 or better, also under autocast. Differentiable with respect to patches and prototypes; the gradient goes
     to the nearest patches alone, and with ties to one of them.
 
+    To modes of torch functions it is one operation; its attribute ``relevance`` names the rule by which
+    `ibd.explain.lrp` propagates through it.
+
     Args:
         patches: (B, L, D).
         prototypes: (P, D).
         k: how many; at most L.
     """
+    if has_torch_function((patches, prototypes)):
+        seen: Nearest = handle_torch_function(nearest_patches, (patches, prototypes), patches, prototypes, k)
+        return seen
     with full_precision(patches):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
         return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k))
+
+
+nearest_patches.relevance = "nearest_patch"  # type: ignore[attr-defined]
 
 
 def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None = None) -> Tensor:

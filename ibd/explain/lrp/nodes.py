@@ -1,0 +1,115 @@
+"""What is known of the tensors of a model while it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ibd.explain.lrp.functions import Shared
+from ibd.explain.lrp.linear import LinearMap
+from ibd.explain.lrp.rules import Rule
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A linear operation, as a composite sees it.
+
+    Attributes:
+        index: how many linear operations came before it.
+        kind: "conv", or "linear" for everything else.
+        first: whether its input is the image, or the normalised image.
+        place: name of the module it happens in, such as ``layer4.1.conv2``.
+    """
+
+    index: int
+    kind: str
+    first: bool
+    place: str
+
+
+@dataclass
+class Pending:
+    """A linear operation whose rule waits for a batch normalisation that may be part of it."""
+
+    operation: Operation
+    map: LinearMap
+    rule: Rule
+    source: Node
+    version: int
+    """Of the input's surrogate, whose memory may be the model's own."""
+
+
+@dataclass
+class Node:
+    """The surrogate of a tensor of the model: of the same value, but its gradient is relevance / value.
+
+    Attributes:
+        surrogate: None while pending, carried or unknown.
+        nonnegative: whether no value is below 0, for certain.
+        gate: whether it says how much of something else there is to be.
+        start: what it would be at an input of 0, such as 0.5 behind a sigmoid.
+        pending: the operation it comes from.
+        carried: ones whose gradient is its *relevance*: each value is a function of the relevance's bearer alone.
+        unknown: why nothing can be said about its relevance.
+        image: whether it is the image, or made of it pixel by pixel; then the surrogate is a leaf.
+        box: of the image: what pixels of 0 and 1 become, (1, ..., H, W) each.
+        untouched: whether it is the image as it was given.
+        shared: what a backward pass will read of the tensor's own memory.
+        version: of the tensor when this was written down.
+    """
+
+    surrogate: Tensor | None = None
+    nonnegative: bool = False
+    gate: bool = False
+    start: float = 0.0
+    pending: Pending | None = None
+    carried: Tensor | None = None
+    unknown: str | None = None
+    image: bool = False
+    box: tuple[Tensor, Tensor] | None = None
+    untouched: bool = False
+    shared: Shared | None = None
+    version: int = 0
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested arguments."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for each in values:
+            yield from tensors_in(each)
+    elif isinstance(values, dict):
+        yield from tensors_in(list(values.values()))
+
+
+def replace_tensors(values: Any, replace: Callable[[Tensor], Tensor]) -> Any:
+    """Return nested arguments with every tensor replaced."""
+    if isinstance(values, Tensor):
+        return replace(values)
+    if isinstance(values, list):
+        return [replace_tensors(each, replace) for each in values]
+    if isinstance(values, tuple):
+        parts = [replace_tensors(each, replace) for each in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
+    if isinstance(values, dict):
+        return {key: replace_tensors(each, replace) for key, each in values.items()}
+    return values
+
+
+def place_in(names: dict[nn.Module, str]) -> str:
+    """Return the name of the innermost module of a model that is running now; "" in none but itself.
+
+    Read from the call stack: hooks would be a change of the model.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
+        if isinstance(module, nn.Module) and module in names:
+            return names[module]
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
