@@ -13,7 +13,7 @@ from ibd.explain.boxes import percentile_box, relative_box
 from ibd.explain.figures import prediction_figure
 from ibd.explain.prototype_figures import global_figure, local_figure
 from ibd.explain.prototypes import local_explanation, local_explanations, to_csv
-from ibd.explain.render import overlay
+from ibd.explain.render import colour_map, grid_figure, overlay
 from ibd.explain.targets import Target
 
 __all__ = [
@@ -23,8 +23,10 @@ __all__ = [
     "Target",
     "auc_figure",
     "axis_maps_figure",
+    "colour_map",
     "correlation_figure",
     "global_figure",
+    "grid_figure",
     "importance_figure",
     "local_explanation",
     "local_explanations",

@@ -12,7 +12,7 @@ from ibd.explain.base import Explanation
 from ibd.explain.figures import shorten
 from ibd.explain.render import overlay
 
-_MOST_COLUMNS = 6
+_MOST_COLUMNS = 7
 _CAPTION = "Red speaks for what is explained, blue against it; each map is scaled by its own largest absolute value."
 
 
