@@ -54,4 +54,6 @@ def test_twenty_steps_are_those_of_one_process(activation, config):
     rotation = checkpoint(one)["state_dict"]["network.backbone.stage3.norm.rotation"]
     assert float((rotation - torch.eye(32)).abs().max()) > 0.05  # the axes did turn
     for expected, row in zip(rows(one), rows(pair), strict=True):
-        assert float(row["val/loss"]) == pytest.approx(float(expected["val/loss"]), abs=1e-6)
+        assert row["val/loss"] == expected["val/loss"] == "" or (
+            float(row["val/loss"]) == pytest.approx(float(expected["val/loss"]), abs=1e-6)
+        )
