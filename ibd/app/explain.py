@@ -31,7 +31,7 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         ConfigError: an unknown option, explainer, class or unit.
         UnsupportedError: a method that was asked for cannot explain this model.
     """
-    given = {key: str(value) for key, value in options(changes).items()}
+    given = {key: "" if value is None else str(value) for key, value in options(changes).items()}
     for key in given:
         if key not in ("target", "explainers"):
             raise ConfigError(f"explain: there is no option '{key}'.{did_you_mean(key, ['target', 'explainers'])}")
