@@ -170,38 +170,28 @@ class Target:
         if not any(term.kind == "predicted" for terms in self.sums for term in terms):
             return self
         best = _index(logits_of(output).detach().argmax(1))
-        sums = tuple(
-            tuple(
-                dataclasses.replace(term, kind="class", index=best) if term.kind == "predicted" else term
-                for term in terms
-            )
-            for terms in self.sums
-        )
-        return dataclasses.replace(self, sums=sums)
+        return self._map(lambda term: dataclasses.replace(term, kind="class", index=best), kind="predicted")
 
     def repeat(self, count: int) -> Target:
         """Return the target for batches in which every image comes `count` times in a row."""
-        sums = tuple(
-            tuple(
-                dataclasses.replace(term, index=tuple(each for each in term.index for _ in range(count)))
-                if isinstance(term.index, tuple)
-                else term
-                for term in terms
-            )
-            for terms in self.sums
-        )
-        return dataclasses.replace(self, sums=sums)
+        return self._map_indices(lambda index: tuple(each for each in index for _ in range(count)))
 
     def select(self, keep: slice) -> Target:
         """Return the target for some of the images, where it has an index for each."""
-        sums = tuple(
-            tuple(
-                dataclasses.replace(term, index=term.index[keep]) if isinstance(term.index, tuple) else term
-                for term in terms
-            )
-            for terms in self.sums
-        )
-        return dataclasses.replace(self, sums=sums)
+        return self._map_indices(lambda index: index[keep])
+
+    def _map_indices(self, change: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Target:
+        """Return the target with the indices changed of terms that have one for each image."""
+
+        def changed(term: Term) -> Term:
+            return dataclasses.replace(term, index=change(term.index)) if isinstance(term.index, tuple) else term
+
+        return self._map(changed)
+
+    def _map(self, change: Callable[[Term], Term], kind: str | None = None) -> Target:
+        """Return the target with every term changed, or those of a kind."""
+        sums = (tuple(change(t) if kind in (None, t.kind) else t for t in terms) for terms in self.sums)
+        return dataclasses.replace(self, sums=tuple(sums))
 
 
 def logits_of(output: Any) -> Tensor:
