@@ -13,5 +13,7 @@ BENCHMARKS = (
     "whitened_network",
     "explainers",
     "lrp",
+    "feature_visualization",
+    "explainer_costs",
 )
 """The names, in the order of the table; each is a module of this package."""

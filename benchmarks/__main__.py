@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import BENCHMARKS
-from benchmarks.timing import HEADER, Row, one_thread
+from benchmarks.timing import HEADER, one_thread
 
 RESULTS = Path(__file__).with_name("results.md")
 
@@ -34,16 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names or BENCHMARKS:
         module = importlib.import_module(f"benchmarks.{name}")
         with one_thread():
-            rows: list[Row] = module.measure(options.repetitions)
-        text = section(name, module.__doc__ or "", rows, command)
+            rows: Sequence[object] = module.measure(options.repetitions)
+        text = section(name, module.__doc__ or "", rows, command, getattr(module, "HEADER", HEADER))
         print(text, flush=True)
         write(options.output, name, text)
 
 
-def section(name: str, title: str, rows: Sequence[Row], command: str) -> str:
+def section(name: str, title: str, rows: Sequence[object], command: str, header: str = HEADER) -> str:
     """Return a benchmark's part of the results, in Markdown."""
     machine = f"{date.today().isoformat()}, torch {torch.__version__.split('+')[0]}, one thread of {processor()}"
-    return "\n".join([f"## {name}", "", title, "", f"{machine}: `{command}`", "", HEADER, *map(str, rows), ""])
+    return "\n".join([f"## {name}", "", title, "", f"{machine}: `{command}`", "", header, *map(str, rows), ""])
 
 
 def write(path: Path, name: str, text: str) -> None:

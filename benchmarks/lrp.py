@@ -37,7 +37,7 @@ def network_rows(rounds: int, name: str, images: int, size: int) -> list[Row]:
     calls: dict[str, Callable[[], object]] = {"plain": lambda: _floor(network, image)}
     calls |= {each: _ours(network, image, each) for each in BARS}
     if importlib.util.find_spec("zennit") is not None:
-        calls |= {f"zennit {each}": _zennit(network, image, each) for each in BARS if each != "epsilon"}
+        calls |= {f"zennit {each}": zennit(network, image, each) for each in BARS if each != "epsilon"}
     found = side_by_side(calls, rounds)
     shapes = f"{name}, {images} x 3 x {size} x {size}"
     return [
@@ -64,7 +64,8 @@ def _ours(network: nn.Module, image: Tensor, composite: str) -> Callable[[], obj
     return lambda: explainer(network, image)
 
 
-def _zennit(network: nn.Module, image: Tensor, composite: str) -> Callable[[], object]:
+def zennit(network: nn.Module, image: Tensor, composite: str) -> Callable[[], object]:
+    """Return zennit's call of a composite, on a network that it may change meanwhile."""
     composites, canonizers = (importlib.import_module(f"zennit.{each}") for each in ("composites", "torchvision"))
     attribution = importlib.import_module("zennit.attribution")
     canonizer = canonizers.ResNetCanonizer if hasattr(network, "layer1") else canonizers.VGGCanonizer

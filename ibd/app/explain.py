@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ibd import registry
 from ibd.app.terminal import options, save_figure
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
@@ -50,11 +52,21 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
             yield f"left out: {explainer.name}: {error}"
     if not found:
         raise UnsupportedError("explain: none of the methods can explain this model")
-    title = given.get("target", f"{model.predict(pictures).classes[0]} (predicted)")
+    title = _title(given.get("target", "predicted"), model, pictures)
     path = Path(out) if out else find_run(run) / "figures" / f"explained_{Path(image).stem}.png"
     yield f"{image}: {title} = {float(found[0].value[0]):+.3f}"
     yield from cost_table(found).splitlines()
     yield f"figure: {save_figure(explanations_figure(pictures, found, [title]), path)}"
+
+
+def _title(text: str, model: Any, pictures: Tensor) -> str:
+    """Return a target in words: names in place of "predicted" and of numbers."""
+    if text == "predicted":
+        return f"{model.predict(pictures).classes[0]} (predicted)"
+    kind, colon, number = text.partition(":")
+    if colon and kind == "unit" and number.isdigit():
+        return str(model.network.unit_names[int(number)])
+    return str(model.network.class_names[int(text)]) if text.isdigit() else text
 
 
 def choose(named: str | None) -> list[Explainer]:

@@ -13,7 +13,7 @@ from ibd.explain.figures import shorten
 from ibd.explain.render import overlay
 
 _MOST_COLUMNS = 7
-_CAPTION = "Red speaks for what is explained, blue against it; each map is scaled by its own largest absolute value."
+_CAPTION = "Red speaks for what is explained, blue against it; full strength is the 99th percentile of each map."
 
 
 def explanations_figure(images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str]) -> Figure:
@@ -27,7 +27,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
     shown = [each for each in explanations if each.map is not None]
     columns = min(_MOST_COLUMNS, 1 + len(shown))
     lines = -(-(1 + len(shown)) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.45 * lines * len(images) + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.1 * columns, 2.3 * lines * len(images) + 0.25), layout="constrained")
     axes = figure.subplots(lines * len(images), columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -37,7 +37,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
         cells[0].set_title(titles[row], fontsize=9)
         for cell, explanation in zip(cells[1:], shown, strict=False):
             assert explanation.map is not None
-            cell.imshow(overlay(image, explanation.map[row]), interpolation="nearest")
+            cell.imshow(overlay(image, explanation.map[row], normalisation="percentile"), interpolation="nearest")
             cell.set_title(shorten(explanation.method, 24), fontsize=9)
     figure.supxlabel(textwrap.fill(_CAPTION, 28 * columns), fontsize=8, color="#495057")
     return figure

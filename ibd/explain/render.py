@@ -47,20 +47,27 @@ def _weights(cells: int, pixels: int, like: Tensor) -> Tensor:
     return F.interpolate(one_by_one, size=pixels, mode="linear", align_corners=False)[0]
 
 
-def overlay(image: Tensor, heat: Tensor, scale: float | None = None, strength: float = 0.75) -> NDArray[np.float32]:
+def overlay(
+    image: Tensor,
+    heat: Tensor,
+    scale: float | None = None,
+    strength: float = 0.75,
+    normalisation: Normalisation = "max",
+) -> NDArray[np.float32]:
     """Return a (H, W, 3) picture of a grey image with a signed map on it: red speaks for, blue against.
 
     Args:
         image: (3, H, W) in [0, 1].
         heat: (H, W), or smaller and then upsampled.
-        scale: the absolute value that is painted with full strength; None takes the map's own largest.
+        scale: the absolute value that is painted with full strength; None leaves it to `normalisation`.
         strength: opacity there, 0 to 1.
+        normalisation: see `strongest`.
     """
     picture = image.detach().float().cpu()
     heat = heat.detach().float().cpu()
     if heat.shape != picture.shape[1:]:
         heat = upsample(heat[None, None], (picture.shape[1], picture.shape[2]))[0, 0]
-    value = _divided(heat, strongest(heat, "max") if scale is None else torch.tensor(scale)).numpy()
+    value = _divided(heat, strongest(heat, normalisation) if scale is None else torch.tensor(scale)).numpy()
     grey = picture.mean(0).numpy()[..., None] * 0.75 + 0.2
     colour = np.where(value[..., None] >= 0, RED, BLUE)
     alpha = strength * np.abs(value)[..., None]
@@ -73,8 +80,8 @@ def strongest(values: Tensor, normalisation: Normalisation = "max") -> Tensor:
 
     Args:
         values: maps.
-        normalisation: "max", the largest of each map; "percentile", its 99th percentile, so that a single pixel does
-            not fade the rest; "shared", the largest of all.
+        normalisation: "max", the largest of each map; "percentile", its 99th percentile, so that a few pixels
+            do not fade the rest (the largest where that is 0); "shared", the largest of all.
 
     Raises:
         ConfigError: another one.
@@ -84,7 +91,8 @@ def strongest(values: Tensor, normalisation: Normalisation = "max") -> Tensor:
         return size.amax((-2, -1), keepdim=True)
     if normalisation == "percentile":
         flat = size.flatten(-2).sort(-1).values
-        return flat[..., math.ceil(0.99 * flat.shape[-1]) - 1, None, None]
+        found = flat[..., math.ceil(0.99 * flat.shape[-1]) - 1, None, None]
+        return torch.where(found > 0, found, flat[..., -1, None, None])
     if normalisation == "shared":
         return size.amax().expand(*values.shape[:-2], 1, 1)
     raise ConfigError(f"normalisation: '{normalisation}' is not one of max, percentile, shared")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import cbm_step, concept_whitening, explainers, intervention, lrp
+from benchmarks import cbm_step, concept_whitening, explainer_costs, explainers, intervention, lrp
 from benchmarks.__main__ import main, write
 from benchmarks.published_whitening import PublishedLayer, published_rotation_step
 from benchmarks.timing import Row, Times, side_by_side
@@ -97,6 +97,19 @@ def test_an_unknown_benchmark_is_refused(capsys):
 def test_every_benchmark_has_a_measure():
     for name in benchmarks.BENCHMARKS:
         assert callable(importlib.import_module(f"benchmarks.{name}").measure)
+
+
+def test_operations_and_memory_are_counted():
+    weight, image = torch.rand(4, 3, 3, 3), torch.rand(1, 3, 8, 8, requires_grad=True)
+
+    def passes():
+        return torch.autograd.grad(torch.conv2d(image, weight).sum(), image)
+
+    forward = 2 * 36 * 4 * 27
+    assert explainer_costs.operations(lambda: torch.conv2d(image.detach(), weight)) == forward
+    assert explainer_costs.operations(passes) == 2 * forward
+    made = explainer_costs.memory(lambda: [torch.ones(1000) + 1 for _ in range(5)])
+    assert 6 * 4000 <= made < 8 * 4000
 
 
 def test_sections_are_replaced_and_kept_in_order(tmp_path):

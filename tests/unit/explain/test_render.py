@@ -29,6 +29,7 @@ def test_normalisations():
     assert strongest(MAPS, "shared").flatten().tolist() == [8, 8]
     many = torch.arange(1000.0).view(1, 20, 50)
     assert strongest(many, "percentile").item() == 989
+    assert strongest(many * (many > 995), "percentile").item() == 999  # 99 % of it is 0: its largest
     np.testing.assert_allclose(colour_map(MAPS, normalisation="shared")[0, 1, 0], 0.75 + 0.25 * BLUE, atol=1e-6)
     assert (colour_map(many, normalisation="percentile")[0, -1, -10:] == RED).all()
     assert (colour_map(torch.zeros(2, 3)) == 1).all()
