@@ -1,0 +1,223 @@
+"""What a comparison of explanations finds: scores of every image, by model, explainer and metric, and what goes beside.
+
+Everything here is plain numbers, names and arrays: it is written to disk and read again, and the report is made of it
+alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["intrinsic", "posthoc", "null", "oracle"]
+Floats = npt.NDArray[np.float64]
+Key = tuple[str, str, str]
+"""(model, explainer, metric or curve)."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that was compared.
+
+    Attributes:
+        name: unique in the comparison, such as "cbm" or "cbm 2" (several seeds of one family).
+        family: registered name of the model, which seeds share: "baseline", "cbm", "protopnet", "concept_whitening".
+        run: where it came from.
+        seed: of its training.
+        accuracy: share of the asked images' split that it classifies rightly, 0 to 1.
+        unit_kind: "concept", "prototype", "axis" or "channel".
+        backbone: name and options, in words.
+    """
+
+    name: str
+    family: str
+    run: str
+    seed: int
+    accuracy: float
+    unit_kind: str
+    backbone: str = ""
+
+
+@dataclass(frozen=True)
+class ExplainerInfo:
+    """An explainer that was compared: its registered name, or that of a null or of the oracle, and its kind."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve of every image.
+
+    Attributes:
+        x: (n,) where it was measured, such as the fraction removed.
+        values: (N, n), NaN where undefined.
+        x_label: of the axis.
+        y_label: of the axis.
+    """
+
+    x: Floats
+    values: Floats
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """How an explanation changes while a model loses what it has learned.
+
+    Attributes:
+        stages: names of what is random by then, from the first stage on.
+        similarity: (n,) mean Spearman correlation with the explanation of the trained model, by stage.
+        low: (n,) lower end of its interval.
+        high: (n,) upper end.
+        band: the similarity of explanations of two independent random networks, which counts as none: its upper end.
+        passed: by name of the check ("cascade_top_down", "cascade_bottom_up", "other_target", "other_input",
+            "input_shift"): whether it was passed; None where it does not apply.
+        values: by name of the check, its figure.
+    """
+
+    stages: list[str]
+    similarity: Floats
+    low: Floats
+    high: Floats
+    band: float
+    passed: dict[str, bool | None]
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """What a model's own account of itself is worth, beside its maps.
+
+    Attributes:
+        figures: name -> value, NaN where undefined, such as "locality", "intervention_consistency", "leakage_gap".
+        matrix: (P, G) concept locality: mean largest change of the probabilities of group g when part p is replaced;
+            None where it does not apply.
+        rows: the P parts.
+        columns: the G groups.
+        curves: name -> curve over images, such as "unit_ablation".
+    """
+
+    figures: dict[str, float]
+    matrix: Floats | None = None
+    rows: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CostInfo:
+    """What an explainer took for one image of a model, and what its metrics took.
+
+    Attributes:
+        forwards: passes of an image through the model.
+        backwards: passes back.
+        heads: passes through only what comes after a layer.
+        seconds: by the clock, for one image.
+        metric_seconds: name of a group of metrics -> seconds for all images.
+    """
+
+    forwards: float
+    backwards: float
+    heads: float
+    seconds: float
+    metric_seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was not measured, and why; None stands for all."""
+
+    model: str | None
+    explainer: str | None
+    metric: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """An image of the report, as pictures.
+
+    Attributes:
+        position: among the compared images.
+        image: (H, W, 3) in [0, 1].
+        label: name of the true class.
+        masks: (P, H, W) bool of its parts, or None.
+        maps: model -> explainer -> (H, W) signed.
+        predicted: model -> name of the explained class.
+        units: model -> what its prediction rests on: list of dicts with "name", "value", "contribution", and for
+            prototypes "source" (H', W', 3) the training patch, "patch" that of this image; the largest first.
+    """
+
+    position: int
+    image: npt.NDArray[np.float32]
+    label: str
+    masks: npt.NDArray[np.bool_] | None
+    maps: dict[str, dict[str, npt.NDArray[np.float32]]]
+    predicted: dict[str, str]
+    units: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head, for sliders: logits = values @ weights + bias, values in [low, high]."""
+
+    names: list[str]
+    classes: list[str]
+    weights: Floats
+    bias: Floats
+    low: float
+    high: float
+
+
+@dataclass
+class Comparison:
+    """All of a comparison.
+
+    Attributes:
+        settings: data, image size, number of images, what is explained and measured, seed, versions; plain values.
+        class_names: of the data.
+        part_names: of the data; empty without masks.
+        models: that were compared.
+        explainers: rows of the tables, nulls and oracle included.
+        metrics: names, in the order of the tables; what they mean is in ``ibd.metrics.catalogue``.
+        image_ids: (N,) of the compared images.
+        labels: (N,) their classes.
+        scores: (model, explainer, metric) -> (N,) values, NaN where undefined.
+        curves: (model, explainer, name) -> curve.
+        agreement: (model, measure) -> (E, E) mean agreement of the explainers that have maps, in the order of
+            `agreement_names`.
+        agreement_names: model -> names.
+        sanity: (model, explainer) -> result.
+        honesty: model -> result.
+        costs: (model, explainer) -> cost.
+        skipped: what was left out.
+        shown: images to draw.
+        heads: model -> linear head, where it has one.
+        shortcut: model -> name -> figure, on data with a tag; empty elsewhere.
+    """
+
+    settings: dict[str, Any]
+    class_names: list[str]
+    part_names: list[str]
+    models: list[ModelInfo]
+    explainers: list[ExplainerInfo]
+    metrics: list[str]
+    image_ids: list[str]
+    labels: npt.NDArray[np.int64]
+    scores: dict[Key, Floats] = field(default_factory=dict)
+    curves: dict[Key, Curve] = field(default_factory=dict)
+    agreement: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    agreement_names: dict[str, list[str]] = field(default_factory=dict)
+    sanity: dict[tuple[str, str], Sanity] = field(default_factory=dict)
+    honesty: dict[str, Honesty] = field(default_factory=dict)
+    costs: dict[tuple[str, str], CostInfo] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    shown: list[ShownImage] = field(default_factory=list)
+    heads: dict[str, Head] = field(default_factory=dict)
+    shortcut: dict[str, dict[str, float]] = field(default_factory=dict)
