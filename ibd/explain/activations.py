@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ibd.errors import ConfigError, DataError, UnsupportedError, did_you_mean
+from ibd.errors import ConfigError, DataError, UnsupportedError
 
 Visit = Callable[[str, Tensor], None]
 
@@ -35,27 +36,43 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     """Return a layer by its name, such as ``backbone.layer4``; with or without ``network.`` before it.
 
     Raises:
-        ConfigError: there is none; the message names the nearest ones.
+        ConfigError: there is none; the message lists those that there are, the nearest first.
     """
     network = network_of(model)
     names: dict[str, nn.Module] = dict(network.named_modules())
     short = name.removeprefix("network.") if network is not model else name
     if not short or short not in names:
-        raise ConfigError(f"no layer '{name}' in {type(network).__name__}.{did_you_mean(name, filter(None, names))}")
+        listed = nearest_first(short, filter(None, names))
+        raise ConfigError(f"no layer '{name}' in {type(network).__name__}. Layers, the nearest first: {listed}")
     return names[short]
 
 
+def nearest_first(name: str, names: Iterable[str], limit: int = 12) -> str:
+    """Return names as a list for a message, those most alike `name` first; "none" if there are none."""
+    known = list(names)
+    ordered = sorted(known, key=lambda each: -difflib.SequenceMatcher(None, each, name).ratio())
+    return (", ".join(ordered[:limit]) or "none") + (f", ... ({len(known)} in all)" if len(known) > limit else "")
+
+
 def spatial_layers(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int, int]]:
-    """Return name -> (D, h, w) of every layer that puts out a map of these images, in the order in which they run."""
+    """Return name -> (D, h, w) of every layer that puts out a map of these images, in the order in which they run.
+
+    A map has more than one position.
+    """
     found: dict[str, tuple[int, int, int]] = {}
 
     def note(name: str, output: Tensor) -> None:
-        if output.dim() == 4:
+        if output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
             found.pop(name, None)
             found[name] = (output.shape[1], output.shape[2], output.shape[3])
 
     visit(model, image, note)
     return found
+
+
+def maps_note(model: nn.Module, image: Tensor, name: str = "") -> str:
+    """Return a sentence, for the end of a message, with the layers that put out maps, those most alike `name` first."""
+    return f" Layers with maps, the nearest first: {nearest_first(name, spatial_layers(model, image[:1]))}"
 
 
 def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = False) -> Any:
@@ -73,7 +90,8 @@ def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = Fals
     handles = []
     try:
         for name, layer in network_of(model).named_modules():
-            if name and not (only_leaves and any(True for _ in layer.children())):
+            inner = only_leaves and any(True for _ in layer.children())
+            if name and not inner and not isinstance(layer, torch.jit.ScriptModule):
                 handles.append(layer.register_forward_hook(_noting(name, note)))
         with torch.no_grad():
             return model(image)
@@ -120,7 +138,7 @@ class Reader:
         if self._runs is None:
             with torch.no_grad(), self._reading(None) as (_, counted):
                 self._model(image[:1])
-            self._complain(counted)
+            self._complain(counted, image)
             self._runs = counted
         with self._reading(self._runs) as (found, _), suppress(_Reached):
             self._model(image)
@@ -134,13 +152,14 @@ class Reader:
         """
         with self._reading(None) as (found, counted):
             output = (run or self._model)(image)
-        self._complain(counted)
+        self._complain(counted, image)
         return found, output
 
-    def _complain(self, runs: Counter[str]) -> None:
+    def _complain(self, runs: Counter[str], image: Tensor) -> None:
         missing = [name for name in self._modules if not runs[name]]
         if missing:
-            raise UnsupportedError(f"layer '{missing[0]}' does not run when the model sees an image")
+            note = maps_note(self._model, image, missing[0])
+            raise UnsupportedError(f"layer '{missing[0]}' does not run when the model sees an image.{note}")
 
     @contextmanager
     def _reading(self, stop_after: Counter[str] | None) -> Iterator[tuple[dict[str, Tensor], Counter[str]]]:
@@ -177,10 +196,15 @@ def read_map(model: nn.Module, image: Tensor, layer: str) -> Tensor:
     with torch.no_grad():
         output = Reader(model, [layer])(image)[layer]
     if output.dim() != 4:
-        shape = "x".join(str(size) for size in output.shape[1:])
-        known = did_you_mean("", spatial_layers(model, image[:1]))
-        raise UnsupportedError(f"layer '{layer}' puts out {shape} numbers for each image, no map.{known}")
+        raise no_map(model, image, layer, output)
     return output
+
+
+def no_map(model: nn.Module, image: Tensor, layer: str | None, output: Tensor) -> UnsupportedError:
+    """Return the error for a layer whose output is no (B, D, h, w); it names layers that put out maps."""
+    shape = "x".join(str(size) for size in output.shape[1:])
+    note = maps_note(model, image, layer or "")
+    return UnsupportedError(f"layer '{layer}' puts out {shape} numbers for each image, no map.{note}")
 
 
 def images_of(batch: Any) -> Tensor:

@@ -49,7 +49,7 @@ class Explanation:
         method: name of the explainer.
         units: (B, U) contributions of the units, or (B, K, U), where the method has them.
         unit_names: their names.
-        unit_maps: (B, U, h, w), where the method has them.
+        unit_maps: (B, U, h, w), or (B, K, U, h, w), where the method has them.
         cost: what it took.
         extra: further figures of the method, (B,) or (B, K) each, such as "conservation".
     """

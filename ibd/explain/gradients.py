@@ -66,19 +66,9 @@ class GradientExplainer(Explainer):
         self, call: Call, image: Tensor, found: Tensor, scores: Tensor, extra: dict[str, Tensor] | None = None
     ) -> Explanation:
         """Return the explanation made of (B, K, C, h, w) numbers."""
-        if found.dim() not in (3, 5):
-            raise UnsupportedError(
-                f"layer: '{self.layer}' returns a tensor of shape {tuple(found.shape[:1] + found.shape[2:])}: a map "
-                "(B, C, h, w) or a vector (B, D) is needed"
-            )
         single = not call.target.many
         more: dict[str, Any] = {name: value[:, 0] if single else value for name, value in (extra or {}).items()}
-        more = {"extra": more}
-        if self.layer is not None:
-            units = found.flatten(3).sum(3) if found.dim() == 5 else found
-            more["units"] = units[:, 0] if single else units
-            more["unit_names"] = [f"{self.layer} {index}" for index in range(units.shape[2])]
-            more["unit_maps"] = found[:, 0] if single and found.dim() == 5 else None
+        more = {"extra": more, **(layer_fields(self.layer, found, single) if self.layer is not None else {})}
         maps = self._reduced(found) if found.dim() == 5 else None
         return self.answer(call, maps, scores, size=(image.shape[2], image.shape[3]), **more)
 
@@ -87,6 +77,31 @@ class GradientExplainer(Explainer):
         if self.reduce == "sum":
             return found.sum(2)
         return found.abs().sum(2) if self.reduce == "abs" else found.abs().amax(2)
+
+
+def layer_fields(layer: str, found: Tensor, single: bool) -> dict[str, Any]:
+    """Return the fields of an `Explanation` that say what each channel of a layer accounts for.
+
+    Args:
+        layer: its name.
+        found: (B, K, C, h, w), or (B, K, D) of a layer that is no map.
+        single: whether the dimension of the targets is left out.
+
+    Raises:
+        UnsupportedError: numbers of another shape.
+    """
+    if found.dim() not in (3, 5):
+        shape = tuple(found.shape[:1] + found.shape[2:])
+        raise UnsupportedError(
+            f"layer '{layer}' puts out a tensor of shape {shape}: a map (B, C, h, w) or a vector (B, D) is needed"
+        )
+    found = found.detach()
+    units = found.flatten(3).sum(3) if found.dim() == 5 else found
+    return {
+        "units": units[:, 0] if single else units,
+        "unit_names": [f"{layer} channel {index}" for index in range(units.shape[2])],
+        "unit_maps": None if found.dim() == 3 else found[:, 0] if single else found,
+    }
 
 
 class Saliency(GradientExplainer):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import abc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.errors import UnsupportedError
+from ibd.explain.activations import find_layer, maps_note, network_of
 from ibd.explain.base import Call
 from ibd.explain.tape import Place, Watch
 from ibd.explain.targets import Target
@@ -93,21 +94,22 @@ class LayerCut(Cut):
     Args:
         call: with the model.
         image: (B, 3, H, W).
-        layer: name of a module, from the model or from its ``network``; None takes the output of its ``backbone``, if
-            it has one that runs, else the last (B, C, h, w) map that was pooled or flattened on the way to the scores.
+        layer: name, see `ibd.explain.activations.find_layer`; None takes the output of the model's ``backbone``, if it
+            has one that runs, else the last (B, C, h, w) map that was pooled or flattened on the way to the scores.
         target: other than the call's.
         replay: whether `at` will be called.
 
     Raises:
-        ConfigError: there is no such layer, or it does not run; the message names those that have maps.
-        UnsupportedError: no map was found, or the score does not depend on it.
+        ConfigError: there is no such layer.
+        UnsupportedError: it does not run, or no map was found; the message names those that have maps. Or the score
+            does not depend on it.
     """
 
     def __init__(
         self, call: Call, image: Tensor, layer: str | None, target: Target | None = None, replay: bool = False
     ) -> None:
         self.call, self.image, self.layer = call, image, layer
-        self.module = _named(call.model, layer, image)
+        self.module = _module(call.model, layer)
         watch, columns = self._run(target or call.target, Watch(len(image), layer is None, replay))
         self.place = self._choose(watch, columns)
         if replay and self.place is not watch.places[-1]:
@@ -134,10 +136,10 @@ class LayerCut(Cut):
     def _choose(self, watch: Watch, columns: list[Tensor]) -> Place:
         """Return the last place that every score depends on."""
         if not watch.places:
-            names = _list(spatial_layers(self.call, self.image))
+            note = maps_note(self.call.model, self.image, self.layer or "")
             if self.layer is None:
-                raise UnsupportedError(f"no feature map is pooled or flattened in this model: name a layer.{names}")
-            raise ConfigError(f"layer: '{self.layer}' does not run in this model, or not as a module.{names}")
+                raise UnsupportedError(f"no feature map is pooled or flattened in this model: name a layer.{note}")
+            raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
         reached = [_reached(column) for column in columns]
         for place in reversed(watch.places):
             if all(id(place.leaf) in found for found in reached):
@@ -265,43 +267,12 @@ def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = No
     return LayerCut(call, image, layer, target, replay)
 
 
-def spatial_layers(call: Call, image: Tensor) -> list[str]:
-    """Return the names of the modules that return (B, C, h, w) maps, in the order in which they first run."""
-    found: dict[str, None] = {}
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
-                found.setdefault(name)
-
-        return hook
-
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in call.model.named_modules():
-            if name and not isinstance(module, torch.jit.ScriptModule):
-                stack.callback(module.register_forward_hook(note(name)).remove)
-        call.output(image[:1])
-    return list(found)
-
-
-def _named(model: nn.Module, layer: str | None, image: Tensor) -> nn.Module | None:
-    """Return the module that a layer's name means; for None the backbone, if there is one."""
-    network = getattr(model, "network", model)
-    if layer is None:
-        backbone = getattr(network, "backbone", None)
-        return backbone if isinstance(backbone, nn.Module) else None
-    for root in (model, network):
-        if isinstance(root, nn.Module) and layer in dict(root.named_modules()) and layer:
-            return root.get_submodule(layer)
-    names = spatial_layers(Call(model, Target.predicted()), image)
-    raise ConfigError(f"layer: there is no '{layer}' in this model.{did_you_mean(layer, names)}{_list(names)}")
-
-
-def _list(names: list[str]) -> str:
-    """Return a sentence with the last layers that have maps."""
-    if not names:
-        return " None of its modules returns a map (B, C, h, w)."
-    return f" Modules with maps: {'..., ' if len(names) > 12 else ''}{', '.join(names[-12:])}"
+def _module(model: nn.Module, layer: str | None) -> nn.Module | None:
+    """Return the module of a layer; for None the backbone, if there is one."""
+    if layer is not None:
+        return find_layer(model, layer)
+    backbone = getattr(network_of(model), "backbone", None)
+    return backbone if isinstance(backbone, nn.Module) else None
 
 
 @contextmanager
@@ -315,7 +286,7 @@ def _hooked(module: nn.Module | None, watch: Watch) -> Iterator[None]:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             if watch.automatic:
                 return None
-            raise UnsupportedError(f"layer: it returns a {type(output).__name__}, and a tensor is needed")
+            raise UnsupportedError(f"the layer puts out a {type(output).__name__}, and a tensor is needed")
         watch.automatic = False
         watch.from_module.add(watch.count)
         return watch.cut(output)

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range, did_you_mean
-from ibd.explain.activations import Reader, device_of, images_of, network_of
+from ibd.explain.activations import Reader, device_of, images_of, network_of, no_map
 from ibd.explain.base import undisturbed
 
 
@@ -114,7 +114,7 @@ def _maps_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tensor]:
     def read(image: Tensor) -> Tensor:
         output = reader(image)[layer]
         if output.dim() != 4:
-            raise UnsupportedError(f"layer '{layer}' puts out {tuple(output.shape[1:])} for each image, no map")
+            raise no_map(model, image, layer, output)
         return output
 
     return read

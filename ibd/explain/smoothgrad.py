@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ibd.errors import ConfigError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
-from ibd.explain.gradients import GradientExplainer, Saliency
+from ibd.explain.gradients import GradientExplainer
 from ibd.explain.targets import Target
 from ibd.registry import resolve
 
@@ -31,6 +31,10 @@ class SmoothGrad(Explainer):
         kind: "mean", "squared" (the mean of squares) or "variance" (VarGrad, Adebayo et al. 2018).
         seed: of the noise, which is the same for every image, so that a batch and its images one by one agree.
         chunk: noisy images of each image that are run at a time.
+        layer: of the base, see there; None as the base has it.
+
+    Raises:
+        ConfigError: an unknown kind or base, a number out of its range, or a layer beside a base that is an explainer.
     """
 
     name = "smoothgrad"
@@ -43,13 +47,16 @@ class SmoothGrad(Explainer):
         kind: Kind = "mean",
         seed: int = 0,
         chunk: int = 1,
+        layer: str | None = None,
     ) -> None:
         if kind not in ("mean", "squared", "variance"):
             raise ConfigError(f"kind: '{kind}' is not one of mean, squared, variance")
         check_range("n", n, least=2 if kind == "variance" else 1)
         check_range("noise", noise, least=0)
         check_range("chunk", chunk, least=1)
-        self.base = base if isinstance(base, Explainer) else _made(base)
+        if layer is not None and isinstance(base, Explainer):
+            raise ConfigError(f"layer: '{layer}' is for a base that is named; '{base.name}' was made with its own")
+        self.base = base if isinstance(base, Explainer) else _made(base, {} if layer is None else {"layer": layer})
         self.n, self.noise, self.mode, self.seed, self.chunk = n, noise, kind, seed, chunk
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
@@ -100,9 +107,9 @@ class SmoothGrad(Explainer):
         return maps if target.many else maps.unsqueeze(1)
 
 
-def _made(base: str | dict[str, Any]) -> Explainer:
+def _made(base: str | dict[str, Any], more: dict[str, Any]) -> Explainer:
     """Return the explainer that a name, or a dict of its name and options, stands for."""
     options = {"name": base} if isinstance(base, str) else dict(base)
     name = options.pop("name", "saliency")
-    made: Explainer = Saliency(**options) if name == "saliency" else resolve("explainers", name)(**options)
+    made: Explainer = resolve("explainers", name)(**options, **more)
     return made

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ibd.errors import ConfigError, UnsupportedError
+from ibd.errors import ConfigError
+from ibd.explain.activations import no_map
 from ibd.explain.base import Call, Cost, Explainer, Explanation, as_target, check_image, undisturbed
 from ibd.explain.layers import Formula, LayerCut, precise
 from ibd.explain.targets import Target
@@ -112,9 +113,7 @@ def cut_map(call: Call, image: Tensor, layer: str | None, replay: bool) -> Layer
     """
     at = LayerCut(call, image, layer, replay=replay)
     if at.value.dim() != 4:
-        raise UnsupportedError(
-            f"layer: '{layer}' returns a tensor of shape {tuple(at.value.shape)}: a map (B, C, h, w) is needed"
-        )
+        raise no_map(call.model, image, layer, at.value)
     return at
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.activations import find_layer, maps_note
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.gradients import layer_fields
 from ibd.explain.lrp.composites import Composite, composite
 from ibd.explain.lrp.ledger import Layer, Ledger
 from ibd.explain.lrp.mode import Surrogate
@@ -39,6 +43,9 @@ class LRP(Explainer):
     normalisation; for a model that is given normalised images, `low` and `high`, or the least and largest value of each
     channel in the batch. It is always widened to what the batch has.
 
+    By a layer, what is explained is the relevance of the layer's output (the last, where it runs several times): the
+    channels' sums over the positions are the explanation's ``units``, beside the map of their sum.
+
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
     score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score.
 
@@ -54,6 +61,7 @@ class LRP(Explainer):
         low: least value of the input of the first layer, for zB: a number, or one for each channel.
         high: largest value.
         layers: also return the conservation of every linear operation, as ``extra["layer: <module>"]``.
+        layer: name of a module by whose output the score is explained; None takes the pixels.
     """
 
     name = "lrp"
@@ -67,11 +75,12 @@ class LRP(Explainer):
         low: float | tuple[float, ...] | None = None,
         high: float | tuple[float, ...] | None = None,
         layers: bool = False,
+        layer: str | None = None,
     ) -> None:
         if bias not in ("absorb", "ignore"):
             raise ConfigError(f"lrp: bias '{bias}' is not one of absorb, ignore")
         self.composite = composite if isinstance(composite, Composite) else _named(composite, epsilon, gamma, low, high)
-        self.bias, self.layers = bias, layers
+        self.bias, self.layers, self.layer = bias, layers, layer
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return (B, H, W) relevance.
@@ -83,23 +92,53 @@ class LRP(Explainer):
         _check(call.model)
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
-        with mode:
+        with mode, _kept(call.model, self.layer, mode) as outputs:
             scores = call.target.scores(call.output(mode.begin(image)))
         surrogate = mode.find(scores)
         _compare(surrogate, scores)
+        if self.layer is not None and not outputs:
+            note = maps_note(call.model, image, self.layer)
+            raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
         call.cost.backwards += scores.numel()
-        maps, taken, layers = [], [], []
+        found, taken, layers = [], [], []
         for k in range(scores.shape[1]):
-            maps.append(_relevance(surrogate[:, k].sum(), mode, last=k + 1 == scores.shape[1]))
-            taken.append(ledger.total() + torch.zeros_like(scores[:, k]).detach())
+            score, last = surrogate[:, k].sum(), k + 1 == scores.shape[1]
+            found.append(
+                _relevance(score, mode, last) if not outputs else _relevance_at(*outputs[-1], score, mode, last)
+            )
+            taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(ledger.layers)
-        kept, heat = torch.stack(taken, 1), torch.stack(maps, 1)
-        extra = {"conservation": (heat.sum((2, 3)) + kept) / scores.detach(), "bias": kept}
+        kept, heat = torch.stack(taken, 1), torch.stack(found, 1)
+        extra = {"conservation": (heat.flatten(2).sum(2) + kept) / scores.detach(), "bias": kept}
         for name in layers[0] if self.layers else ():
-            extra[f"layer: {name}"] = torch.stack([_share(found[name]) for found in layers], 1)
-        if not call.target.many:
-            extra = {key: value[:, 0] for key, value in extra.items()}
-        return self.answer(call, heat, scores, extra=extra)
+            extra[f"layer: {name}"] = torch.stack([_share(each[name]) for each in layers], 1)
+        single = not call.target.many
+        more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
+        if self.layer is None:
+            return self.answer(call, heat, scores, **more)
+        more |= layer_fields(self.layer, heat, single)
+        maps = heat.sum(2) if heat.dim() == 5 else None
+        return self.answer(call, maps, scores, size=(image.shape[2], image.shape[3]), **more)
+
+
+@contextmanager
+def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Keep the surrogate and the value of what a layer puts out, each time that it runs."""
+    found: list[tuple[Tensor, Tensor]] = []
+    if layer is None:
+        yield found
+        return
+
+    def hook(_: nn.Module, __: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise UnsupportedError(f"layer '{layer}' puts out a {type(output).__name__}, no tensor")
+        found.append((mode.find(output), output.detach().clone()))
+
+    handle = find_layer(model, layer).register_forward_hook(hook)
+    try:
+        yield found
+    finally:
+        handle.remove()
 
 
 def _named(
@@ -143,6 +182,15 @@ def _relevance(score: Tensor, mode: Surrogate, last: bool) -> Tensor:
             mode.ledger.deposit(source.detach() * gradient)
     found = mode.ledger.map
     return torch.zeros(mode.ledger.images, *mode.ledger.size).to(score) if found is None else found
+
+
+def _relevance_at(surrogate: Tensor, value: Tensor, score: Tensor, mode: Surrogate, last: bool) -> Tensor:
+    """Return the relevance, of the shape of a layer's output, of a score that is a sum over the images."""
+    mode.ledger.clear()
+    (gradient,) = torch.autograd.grad(score, surrogate, retain_graph=not last, allow_unused=True)
+    if gradient is None:
+        raise UnsupportedError("lrp: no relevance of the score passes through this layer: name another")
+    return value * gradient
 
 
 def _share(layer: Layer) -> Tensor:

@@ -1,0 +1,141 @@
+"""What each place and each channel of a hidden layer accounts for (Olah et al. 2018, The Building Blocks)."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import UnsupportedError
+from ibd.explain.base import Call, Explainer, Explanation, undisturbed
+from ibd.explain.gradients import GradientTimesInput
+from ibd.explain.layers import LayerCut
+from ibd.explain.targets import Target
+from ibd.registry import resolve
+
+_METHODS = (
+    *("gradient_input", "integrated_gradients", "lrp", "saliency", "sensitivity", "guided_backprop", "deconvnet"),
+    "smoothgrad of a gradient",
+)
+
+
+@dataclass(frozen=True)
+class LayerAttribution:
+    """A score divided among the D channels of a layer and the (h, w) places of its map; signed, not normalised.
+
+    With a target of K scores each tensor has a dimension K after the first.
+
+    Attributes:
+        spatial: (B, h, w), sums over the channels; None of a layer that is no map.
+        channels: (B, D), sums over the places.
+        both: (B, D, h, w), or (B, D) of a layer that is no map.
+        value: (B,) the explained score.
+        offset: (B,) the part of the score that is none of the layer's: what it is where the layer puts out 0 (gradient
+            x activation) or what it puts out for the baseline (integrated gradients), or what biases after it took
+            (LRP). None of methods whose numbers are not meant to add up to anything.
+        completeness: (B,) ``sum + offset - value``: 0 where the method is exact. None where there is no offset.
+        layer: its name.
+        target: what was explained, resolved.
+        method: name of the explainer.
+    """
+
+    spatial: Tensor | None
+    channels: Tensor
+    both: Tensor
+    value: Tensor
+    offset: Tensor | None
+    completeness: Tensor | None
+    layer: str
+    target: Target
+    method: str
+
+
+def layer_attribution(
+    model: nn.Module,
+    image: Tensor,
+    layer: str,
+    target: Target | int | str | None = None,
+    method: str | dict[str, Any] = "gradient_input",
+) -> LayerAttribution:
+    """Return what each place and each channel of a layer accounts for. The model is left as it was.
+
+    By default each activation times the gradient of the score by it. That is exact, ``completeness`` is 0, where what
+    comes after the layer is affine, such as a linear head on pooled features: then the part of a channel is its weight
+    times its mean activation, and the offset is the bias.
+
+    Args:
+        model: ours, or any classifier of (B, 3, H, W) images.
+        image: (B, 3, H, W) float, on the model's device.
+        layer: name, such as ``backbone.layer4``.
+        target: what to explain; a number or name is that class, None the predicted class.
+        method: name of an explainer that takes a layer and gives a number for every value of it, or a dict of its name
+            and options: gradients, ``{"name": "integrated_gradients", "steps": 20}``, SmoothGrad of these, or ``lrp``.
+
+    Raises:
+        ConfigError: no such layer, class, unit, method or option.
+        DataError: an image that is no such tensor, or not finite.
+        UnsupportedError: the method gives no number for every value of a layer, or cannot explain this model.
+    """
+    explainer = _made(method, layer)
+    found = explainer(model, image, target)
+    if found.units is None or (found.map is not None and found.unit_maps is None):
+        raise _useless(explainer.name)
+    dim = found.units.dim() - 1
+    both = found.units if found.unit_maps is None else found.unit_maps
+    offset, completeness = _accounts(model, image, explainer, found, layer)
+    return LayerAttribution(
+        spatial=None if found.unit_maps is None else found.unit_maps.sum(dim),
+        channels=found.units,
+        both=both,
+        value=found.value,
+        offset=offset,
+        completeness=completeness,
+        layer=layer,
+        target=found.target,
+        method=found.method,
+    )
+
+
+def _made(method: str | dict[str, Any], layer: str) -> Explainer:
+    """Return the explainer of a name, or of a dict of its name and options, by a layer."""
+    options = {"name": method} if isinstance(method, str) else dict(method)
+    name = options.pop("name", "gradient_input")
+    kind = resolve("explainers", name)
+    if "layer" not in inspect.signature(kind).parameters:
+        raise _useless(name)
+    made: Explainer = kind(**options, layer=layer)
+    return made
+
+
+def _useless(name: str) -> UnsupportedError:
+    return UnsupportedError(f"'{name}' gives no number for every value of a layer: take one of {', '.join(_METHODS)}")
+
+
+def _accounts(
+    model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation, layer: str
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the offset and the completeness."""
+    assert found.units is not None
+    total = found.units.sum(-1)
+    if "completeness" in found.extra:
+        completeness = found.extra["completeness"]
+        return completeness - total + found.value, completeness
+    if "conservation" in found.extra:
+        offset = found.extra["bias"]
+    elif isinstance(explainer, GradientTimesInput):
+        offset = _without(model, image, layer, found.target)
+    else:
+        return None, None
+    return offset, total + offset - found.value
+
+
+def _without(model: nn.Module, image: Tensor, layer: str, target: Target) -> Tensor:
+    """Return the scores where a layer puts out 0, (B,) or (B, K)."""
+    with undisturbed(model):
+        at = LayerCut(Call(model, target), image.detach().clone(), layer)
+        with torch.no_grad():
+            scores = at.at(torch.zeros_like(at.value)).detach()
+    return scores if target.many else scores[:, 0]
