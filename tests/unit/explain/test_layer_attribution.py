@@ -59,8 +59,9 @@ def test_a_linear_head_on_pooled_features_is_divided_exactly():
     network, image = model.network, images().double()
     features = network.backbone(image).detach()
     weight, bias = network.head.weight.detach(), network.head.bias.detach()
-    for found, k in ((layer_attribution(model, image, "backbone", 2), torch.full((3,), 2)),
-                     (layer_attribution(model, image, "network.backbone"), network(image).logits.argmax(1))):  # fmt: skip
+    predicted = network(image).logits.argmax(1)
+    for layer, target, k in (("backbone", 2, torch.full((3,), 2)), ("network.backbone", None, predicted)):
+        found = layer_attribution(model, image, layer, target)
         close(found.channels, weight[k] * features.mean((2, 3)))
         close(found.spatial, torch.einsum("bdhw,bd->bhw", features, weight[k]) / features[0, 0].numel())
         close(found.spatial.sum((1, 2)), found.value - bias[k])
