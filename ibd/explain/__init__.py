@@ -1,42 +1,69 @@
-"""Explanations and the pictures of them. Works on any network through its outputs; imports no model."""
+"""Explanations and the pictures of them. Works on any network through its outputs; imports no model.
 
-from ibd.explain.axis_charts import (
-    auc_figure,
-    correlation_figure,
-    importance_figure,
-    purity_figure,
-    trajectory_figure,
-)
-from ibd.explain.axis_figures import axis_maps_figure, top_images_figure
-from ibd.explain.base import Cost, Explainer, Explanation
-from ibd.explain.boxes import percentile_box, relative_box
-from ibd.explain.figures import prediction_figure
-from ibd.explain.prototype_figures import global_figure, local_figure
-from ibd.explain.prototypes import local_explanation, local_explanations, to_csv
-from ibd.explain.render import colour_map, grid_figure, overlay
-from ibd.explain.targets import Target
+Everything is imported when first used, as by ``import ibd``.
+"""
 
-__all__ = [
-    "Cost",
-    "Explainer",
-    "Explanation",
-    "Target",
-    "auc_figure",
-    "axis_maps_figure",
-    "colour_map",
-    "correlation_figure",
-    "global_figure",
-    "grid_figure",
-    "importance_figure",
-    "local_explanation",
-    "local_explanations",
-    "local_figure",
-    "overlay",
-    "percentile_box",
-    "prediction_figure",
-    "purity_figure",
-    "relative_box",
-    "to_csv",
-    "top_images_figure",
-    "trajectory_figure",
-]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "base": ("Cost", "Explainer", "Explanation"),
+    "targets": ("Target",),
+    "intrinsic": ("Intrinsic",),
+    "gradients": ("GradientExplainer", "GradientTimesInput", "IntegratedGradients", "Saliency", "Sensitivity"),
+    "smoothgrad": ("SmoothGrad",),
+    "relu_modes": ("Deconvnet", "GuidedBackprop"),
+    "cam": (
+        *("CAM", "AblationCAM", "CamExplainer", "Cams", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "HiResCAM"),
+        *("LayerCAM", "ScoreCAM", "XGradCAM"),
+    ),
+    "lrp": (
+        *("LRP", "AlphaBeta", "Choice", "Composite", "Epsilon", "Flat", "Gamma", "Operation", "Rule", "WSquare"),
+        *("ZBox", "ZPlus", "composite"),
+    ),
+    "perturbation": ("Occlusion", "Rise"),
+    "surrogates": ("KernelShap", "Lime"),
+    "attribution": ("LayerAttribution", "layer_attribution"),
+    "feature_visualization": (
+        *("L2", "Blur", "Colours", "Decoder", "Fourier", "GaussianExpert", "HighFrequency", "Nearness", "Objective"),
+        *("Parametrisation", "Penalty", "Pixels", "TotalVariation", "Transforms", "Visualization"),
+        *("maximize_activation", "visualization_sheet"),
+    ),
+    "inside": (
+        *("ActivationGrid", "SemanticDictionary", "activation_grid", "first_layer_filters", "semantic_dictionary"),
+        "sparsity_by_depth",
+    ),
+    "factorisation": ("NeuronGroups", "neuron_groups"),
+    "patches": ("Patches", "maximally_activating_patches"),
+    "inside_figures": (
+        *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),
+        *("patches_figure", "sparsity_figure"),
+    ),
+    "prototypes": ("local_explanation", "local_explanations", "to_csv"),
+    "boxes": ("percentile_box", "relative_box"),
+    "explanation_figures": ("explanations_figure",),
+    "figures": ("prediction_figure",),
+    "prototype_figures": ("global_figure", "local_figure"),
+    "axis_figures": ("axis_maps_figure", "top_images_figure"),
+    "axis_charts": ("auc_figure", "correlation_figure", "importance_figure", "purity_figure", "trajectory_figure"),
+    "render": ("colour_map", "grid_figure", "overlay"),
+}
+"""Module -> its public names."""
+_PLACES = {name: module for module, found in _PUBLIC.items() for name in found}
+
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ibd.explain' has no attribute '{name}'")
+    found = globals()[name] = getattr(importlib.import_module(f"ibd.explain.{_PLACES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """Name what can be asked for."""
+    return __all__

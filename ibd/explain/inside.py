@@ -16,6 +16,8 @@ from ibd.explain.activations import chunked, device_of, images_of, network_of, r
 from ibd.explain.base import check_image, undisturbed
 from ibd.explain.feature_visualization.maximize import maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
+from ibd.explain.feature_visualization.parametrisations import Fourier
+from ibd.explain.feature_visualization.penalties import TotalVariation
 
 
 def first_layer_filters(model: nn.Module, normalisation: Literal["max", "shared"] = "max") -> Tensor:
@@ -41,17 +43,17 @@ def first_layer_filters(model: nn.Module, normalisation: Literal["max", "shared"
 
 @dataclass(frozen=True)
 class ActivationGrid:
-    """What a layer makes of every place of an image.
+    """What a layer makes of every place of an image; drawn by `activation_grid_figure`.
 
     Attributes:
         images: (h, w, 3, s, s) made to excite what is active at each place.
         magnitude: (h, w) length of the activations there.
-        picture: (3, h s, w s), all of them in their places; the less is active, the paler.
+        layer: its name.
     """
 
     images: Tensor
     magnitude: Tensor
-    picture: Tensor
+    layer: str
 
 
 def activation_grid(
@@ -59,20 +61,22 @@ def activation_grid(
     image: Tensor,
     layer: str,
     cells: int = 8,
-    size: int = 48,
-    batch_size: int = 16,
+    size: int = 40,
+    batch_size: int = 64,
     **options: Any,
 ) -> ActivationGrid:
     """Return an image's activations at a layer, each place shown by what its direction stands for.
 
+    The model is left as it was.
+
     Args:
-        model: ours, or any of (B, 3, H, W) images in [0, 1]; left as it was.
+        model: ours, or any of (B, 3, H, W) images in [0, 1].
         image: (3, H, W), or (1, 3, H, W).
         layer: which puts out a map.
         cells: most cells along a side; a larger map is averaged.
         size: of the made images, in pixels; the layer must run on it.
         batch_size: made at once.
-        options: of `maximize_activation`, such as ``steps`` and ``seed``.
+        options: of `maximize_activation`, in place of those with which small images are easiest to read.
 
     Raises:
         ConfigError: no such layer.
@@ -87,31 +91,33 @@ def activation_grid(
     directions = vectors / magnitude.clamp(min=torch.finfo(vectors.dtype).tiny).unsqueeze(1)
     made = []
     for part in tqdm(list(chunked(len(vectors), batch_size)), desc="cells", leave=False, delay=2, disable=None):
-        objective = Objective.direction(layer, directions[part], cosine_power=1.0)
-        chosen = {"progress": False, **options, "batch": part.stop - part.start}
-        made.append(maximize_activation(model, objective, size, **chosen).image)
-    images = torch.cat(made).cpu()
-    strength = (magnitude / magnitude.max().clamp(min=torch.finfo(vectors.dtype).tiny)).to(images)
-    faded = 1 - strength.view(-1, 1, 1, 1) * (1 - images)
-    picture = faded.view(height, width, 3, size, size).permute(2, 0, 3, 1, 4).reshape(3, height * size, width * size)
-    return ActivationGrid(images.view(height, width, 3, size, size), magnitude.view(height, width).cpu(), picture)
+        objective = Objective.direction(layer, directions[part], cosine_power=2.0)
+        made.append(_small(model, objective, size, part.stop - part.start, magnitude, options))
+    images = torch.cat(made).view(height, width, 3, size, size)
+    return ActivationGrid(images, magnitude.view(height, width).cpu(), layer)
 
 
 @dataclass(frozen=True)
 class SemanticDictionary:
-    """What is active at one place of an image, in words of pictures.
+    """What is active at one place of an image, in words of pictures; drawn by `dictionary_figure`.
 
     Attributes:
         channels: the strongest, in order.
         activations: (n,) of them.
         images: (n, 3, s, s) made to excite each.
         share: of the squared length of all activations there that these make up.
+        cell: row and column of the place.
+        shape: rows and columns of the layer's map.
+        layer: its name.
     """
 
     channels: list[int]
     activations: Tensor
     images: Tensor
     share: float
+    cell: tuple[int, int]
+    shape: tuple[int, int]
+    layer: str
 
 
 def semantic_dictionary(
@@ -120,19 +126,19 @@ def semantic_dictionary(
     layer: str,
     cell: tuple[int, int],
     top: int = 6,
-    size: int = 48,
+    size: int = 40,
     **options: Any,
 ) -> SemanticDictionary:
     """Return the channels that are strongest at one place of a layer's map, each with what it stands for.
 
     Args:
-        model: ours, or any of (B, 3, H, W) images in [0, 1]; left as it was.
-        image: (3, H, W), or (1, 3, H, W).
+        model: as `activation_grid`'s, and so are `image`, `layer`, `size`, `options` and what is refused.
+        image: one.
         layer: which puts out a map.
         cell: row and column in that map.
         top: how many channels.
-        size: of the made images, in pixels; the layer must run on it.
-        options: of `maximize_activation`, such as ``steps`` and ``seed``.
+        size: of the made images.
+        options: of `maximize_activation`.
 
     Raises:
         ConfigError: no such layer or cell.
@@ -140,14 +146,34 @@ def semantic_dictionary(
     """
     check_range("top", top, least=1)
     maps = _maps_of_one(model, image, layer)
-    if not all(0 <= at < side for at, side in zip(cell, maps.shape[1:], strict=True)):
-        raise ConfigError(f"no cell {cell[0]}, {cell[1]} in '{layer}' of {maps.shape[1]} x {maps.shape[2]}")
+    rows, columns = maps.shape[1:]
+    if not (0 <= cell[0] < rows and 0 <= cell[1] < columns):
+        raise ConfigError(f"no cell {cell[0]}, {cell[1]} in '{layer}' of {rows} x {columns}")
     values = maps[:, cell[0], cell[1]]
     order = values.argsort(descending=True, stable=True)[:top].tolist()
-    made = maximize_activation(model, Objective.channel(layer, order), size, batch=len(order), **options)
+    objective = Objective.channel(layer, order)
+    made = _small(model, objective, size, len(order), values[order], options)
     whole = float(values.square().sum())
     share = float(values[order].square().sum()) / whole if whole else 0.0
-    return SemanticDictionary(order, values[order].cpu(), made.image.cpu(), share)
+    return SemanticDictionary(order, values[order].cpu(), made, share, cell, (rows, columns), layer)
+
+
+def _small(
+    model: nn.Module, objective: Objective, size: int, count: int, natural: Tensor, options: dict[str, Any]
+) -> Tensor:
+    """Return images (count, 3, size, size) that can be read though they are small: smooth, of few pieces.
+
+    The objective is divided by natural activations, so that a penalty weighs the same for every layer.
+    """
+    scale = 1 / max(float(natural.mean()), torch.finfo(natural.dtype).eps)
+    usual: dict[str, Any] = {
+        "steps": 128,
+        "parametrisation": Fourier(decay=1.5, spread=0.05),
+        "penalties": [TotalVariation(0.3)],
+        "progress": False,
+    }
+    chosen = {**usual, **options, "batch": count}
+    return maximize_activation(model, scale * objective, size, **chosen).image.cpu()
 
 
 def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[Any]) -> dict[str, float]:

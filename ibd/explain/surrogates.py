@@ -6,7 +6,6 @@ scikit-learn; the weighted least squares here do not.
 
 from __future__ import annotations
 
-import abc
 import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -33,6 +32,7 @@ class _Surrogate(Explainer):
     """What LIME and KernelSHAP share: regions, samples, and captum."""
 
     _class: str
+    ridge = 0.0
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class _Surrogate(Explainer):
             for row, k in tqdm(each, desc=self.name, leave=False, delay=2, disable=None):
                 torch.manual_seed(self.seed)
                 method = made(_score(call, target.select(slice(row, row + 1)), k))
-                method.interpretable_model = self._linear_model()
+                method.interpretable_model = LeastSquares(self.ridge)
                 maps[row, k] = method.attribute(
                     image[row : row + 1],
                     baselines=cover[row : row + 1],
@@ -91,10 +91,6 @@ class _Surrogate(Explainer):
                 f"({batch}, {size[0]}, {size[1]}), or for all images alike ({size[0]}, {size[1]}), are needed"
             )
         return torch.stack([each.unique(return_inverse=True)[1] for each in given]).to(image.device)
-
-    @abc.abstractmethod
-    def _linear_model(self) -> LeastSquares:
-        """Return what is fitted to the samples."""
 
 
 class Lime(_Surrogate):
@@ -133,9 +129,6 @@ class Lime(_Surrogate):
         check_range("ridge", ridge, least=0.0)
         self.ridge = ridge
 
-    def _linear_model(self) -> LeastSquares:
-        return LeastSquares(self.ridge)
-
 
 class KernelShap(_Surrogate):
     """Shapley values of the regions, by weighted regression on samples (Lundberg & Lee 2017).
@@ -143,13 +136,7 @@ class KernelShap(_Surrogate):
     captum gives the full and the empty image a weight of 1e6, so that the map of one region each adds up to the score
     less that of the fully covered image. More samples than regions are needed.
 
-    Args:
-        samples: perturbed images, for each image and target.
-        grid: rectangles along each side of the image, or rows and columns.
-        segments: (H, W) or (B, H, W) whole numbers: other regions than rectangles.
-        baseline: what a hidden region shows, see `ibd.explain.perturbation.covered_with`.
-        seed: of the samples.
-        batch_size: perturbed images in one pass.
+    Args: those of `Lime` but for `ridge`.
 
     Raises:
         ConfigError: a number out of its range, or fewer samples than a regression needs.
@@ -167,9 +154,6 @@ class KernelShap(_Surrogate):
                 "regions are needed"
             )
         return super().explain(call, image)
-
-    def _linear_model(self) -> LeastSquares:
-        return LeastSquares(0.0)
 
 
 class LeastSquares:

@@ -41,19 +41,18 @@ class CAM(CamExplainer):
         return cells * formulas.gradcam(precise(at.value), gradients)
 
 
-class GradCAM(GradientCam):
-    """``relu(sum_c mean_ij(G_c) A_c)`` (Selvaraju et al. 2017).
-
-    Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
-        relu: whether only what speaks for the score is kept, as published.
-    """
-
-    name = "gradcam"
-    formula = staticmethod(formulas.gradcam)
+class _Positive(GradientCam):
+    """Maps of which, as published, only what speaks for the score is kept; arguments as of `CamExplainer`."""
 
     def __init__(self, layer: str | None = None, relu: bool = True) -> None:
         super().__init__(layer, relu)
+
+
+class GradCAM(_Positive):
+    """``relu(sum_c mean_ij(G_c) A_c)`` (Selvaraju et al. 2017)."""
+
+    name = "gradcam"
+    formula = staticmethod(formulas.gradcam)
 
 
 class HiResCAM(GradientCam):
@@ -68,49 +67,25 @@ class HiResCAM(GradientCam):
     formula = staticmethod(formulas.hirescam)
 
 
-class GradCAMPlusPlus(GradientCam):
-    """Grad-CAM with the positive gradients weighted so that every object counts (Chattopadhay et al. 2018).
-
-    Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
-        relu: whether only what speaks for the score is kept, as published.
-    """
+class GradCAMPlusPlus(_Positive):
+    """Grad-CAM with the positive gradients weighted so that every object counts (Chattopadhay et al. 2018)."""
 
     name = "gradcam++"
     formula = staticmethod(formulas.gradcam_plus_plus)
 
-    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
-        super().__init__(layer, relu)
 
-
-class XGradCAM(GradientCam):
-    """Grad-CAM with gradients weighted by activations (Fu et al. 2020).
-
-    Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
-        relu: whether only what speaks for the score is kept, as published.
-    """
+class XGradCAM(_Positive):
+    """Grad-CAM with gradients weighted by activations (Fu et al. 2020)."""
 
     name = "xgradcam"
     formula = staticmethod(formulas.xgradcam)
 
-    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
-        super().__init__(layer, relu)
 
-
-class LayerCAM(GradientCam):
-    """``relu(sum_c relu(G_c) A_c)``, cell by cell; for any layer (Jiang et al. 2021).
-
-    Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
-        relu: whether only what speaks for the score is kept, as published.
-    """
+class LayerCAM(_Positive):
+    """``relu(sum_c relu(G_c) A_c)``, cell by cell; for any layer (Jiang et al. 2021)."""
 
     name = "layercam"
     formula = staticmethod(formulas.layercam)
-
-    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
-        super().__init__(layer, relu)
 
 
 class EigenCAM(CamExplainer):

@@ -8,6 +8,7 @@ from ibd.explain.feature_visualization.penalties import (
     Blur,
     GaussianExpert,
     HighFrequency,
+    Nearness,
     Penalty,
     TotalVariation,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Fourier",
     "GaussianExpert",
     "HighFrequency",
+    "Nearness",
     "Objective",
     "Parametrisation",
     "Penalty",

@@ -40,6 +40,28 @@ class TotalVariation:
 
 
 @dataclass(frozen=True)
+class Nearness:
+    """How much of another image was changed: mean absolute difference, and the total variation of the difference.
+
+    Made from that image, only what is needed changes, and in few pieces.
+
+    Attributes:
+        image: (3, H, W) or (B, 3, H, W).
+        weight: of the difference.
+        variation: weight of its total variation.
+    """
+
+    image: Tensor
+    weight: float = 3.0
+    variation: float = 10.0
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the penalty."""
+        change = image - self.image.to(image)
+        return self.weight * change.abs().flatten(1).mean(1) + TotalVariation(self.variation)(change)
+
+
+@dataclass(frozen=True)
 class Blur:
     """Mean square of the difference from the image out of focus: as if it were blurred a little at each step.
 

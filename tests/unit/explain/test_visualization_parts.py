@@ -13,6 +13,7 @@ from ibd.explain.feature_visualization import (
     Decoder,
     GaussianExpert,
     HighFrequency,
+    Nearness,
     Objective,
     TotalVariation,
     Transforms,
@@ -151,30 +152,60 @@ def test_colours_of_images():
 
 
 @pytest.mark.parametrize("family", ["cbm", "concept_whitening", "protopnet"])
-def test_a_sheet_has_three_rows_and_says_the_scores(family, tmp_path):
+def test_a_sheet_has_four_rows_and_says_the_scores(family, tmp_path):
     module = FAMILIES[family]().eval()
     images = torch.rand(9, 3, *module.spec.image_size, generator=torch.Generator().manual_seed(0))
     names = module.network.unit_names[1:3]
     path = tmp_path / "sheet.png"
     figure = visualization_sheet(module, images, units=names, steps=4, path=path, progress=False)
     assert path.exists()
-    titles = [axis.get_title() for axis in figure.axes]
-    assert len(titles) == 6
-    assert titles[0].startswith(names[0].replace("::", "\n"))
+    rows = [figure.axes[3 * row : 3 * row + 3] for row in range(4)]
+    titles = [[axis.get_title() for axis in row[1:]] for row in rows]
+    assert titles[0][0].startswith(names[0].replace("::", "\n"))
     with torch.no_grad():
-        scores = module(images).units.scores[:, 1:3]
-    assert titles[0].endswith(f"({float(scores[:, 0].median()):.1f} to {float(scores[:, 0].max()):.1f})")
-    assert titles[4:] == [f"{float(best):.1f}" for best in scores.amax(0)]
+        units = module(images).units
+    scores, maps = units.scores[:, 1:3], units.maps[:, 1:3]
+    assert titles[1] == [f"{float(best):.1f}" for best in maps.amax((0, 2, 3))]
+    assert titles[3] == [f"{float(best):.1f}" for best in scores.amax(0)]
     for k in range(2):
-        shown = torch.tensor(figure.axes[4 + k].images[0].get_array()).permute(2, 0, 1)
-        torch.testing.assert_close(shown, images[int(scores[:, k].argmax())])
-    assert "which of 9" in figure.get_supxlabel().replace("\n", " ")
+        torch.testing.assert_close(shown(rows[3][1 + k]), images[int(scores[:, k].argmax())])
+    first = shown(rows[2][0])
+    assert any(torch.equal(first, image) for image in images)
+    changes = [float((shown(axis) - first).abs().mean()) for axis in rows[2][1:]]
+    assert all(0 < change < 0.2 for change in changes)
+
+
+def test_the_patch_of_a_sheet_has_its_highest_place_in_the_middle():
+    module = make_module().eval()
+    images = torch.rand(5, 3, *module.spec.image_size, generator=torch.Generator().manual_seed(1))
+    figure = visualization_sheet(module, images, units=[2], steps=1, progress=False)
+    with torch.no_grad():
+        maps = module(images).units.maps[:, 2]
+    best = int(maps.flatten(1).amax(1).argmax())
+    row, column = divmod(int(maps[best].argmax()), maps.shape[2])
+    y, x = (int((at + 0.5) * 16 / cells) for at, cells in ((row, maps.shape[1]), (column, maps.shape[2])))
+    patch = shown(figure.axes[3])
+    middle = [side // 2 for side in patch.shape[1:]]
+    torch.testing.assert_close(patch[:, middle[0], middle[1]], images[best, :, y, x])
+
+
+def shown(axis):
+    return torch.tensor(axis.images[0].get_array()).permute(2, 0, 1)
+
+
+def test_nearness_counts_changes_and_their_edges():
+    image = torch.rand(3, 6, 7)
+    changed = image.repeat(2, 1, 1, 1)
+    changed[1, :, 2, 3] += 0.5
+    found = Nearness(image, weight=2.0, variation=3.0)(changed)
+    edges = 3 * 2 * 0.5 * (1 / (3 * 5 * 7) + 1 / (3 * 6 * 6)) * 3
+    torch.testing.assert_close(found, torch.tensor([0.0, 2 * 0.5 / 42 + edges]))
 
 
 def test_a_sheet_of_classes_of_any_model():
     images = torch.rand(6, 3, 16, 16)
     figure = visualization_sheet(small_net(), images, classes=[3, 0, 1], steps=2, progress=False)
-    assert [axis.get_title().partition("\n")[0] for axis in figure.axes[:3]] == ["class 3", "class 0", "class 1"]
+    assert [axis.get_title().partition("\n")[0] for axis in figure.axes[1:4]] == ["class 3", "class 0", "class 1"]
     with pytest.raises(ConfigError, match="of units or of classes"):
         visualization_sheet(small_net(), images)
     with pytest.raises(UnsupportedError, match="has no names"):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.attribution import layer_attribution
 from ibd.explain.gradients import GradientTimesInput, IntegratedGradients, Saliency, Sensitivity
-from ibd.explain.layer_attribution import layer_attribution
 from ibd.explain.lrp import LRP
 from ibd.explain.relu_modes import Deconvnet, GuidedBackprop
 from ibd.explain.smoothgrad import SmoothGrad
