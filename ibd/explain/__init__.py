@@ -10,6 +10,7 @@ from typing import Any
 
 _PUBLIC = {
     "base": ("Cost", "Explainer", "Explanation"),
+    "activations": ("layer_names",),
     "targets": ("Target",),
     "intrinsic": ("Intrinsic",),
     "gradients": ("GradientExplainer", "GradientTimesInput", "IntegratedGradients", "Saliency", "Sensitivity"),

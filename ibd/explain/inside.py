@@ -168,8 +168,9 @@ def _small(
     scale = 1 / max(float(natural.mean()), torch.finfo(natural.dtype).eps)
     usual: dict[str, Any] = {
         "steps": 128,
-        "parametrisation": Fourier(decay=1.5, spread=0.05),
-        "penalties": [TotalVariation(0.3)],
+        "parametrisation": Fourier(decay=1.5, spread=0.5),
+        "penalties": [TotalVariation(0.1)],
+        "ramp": 1.0,
         "progress": False,
     }
     chosen = {**usual, **options, "batch": count}

@@ -44,13 +44,16 @@ def activation_grid_figure(image: Tensor, grid: ActivationGrid) -> Figure:
     rows, columns = grid.magnitude.shape
     axis = axes[0][1]
     _show(axis, _pixels(0.65 + 0.35 * image.detach().float().cpu()), grid.layer, (0, columns, rows, 0))
+    size = grid.images.shape[-1]
+    edge = size // 5  # where images are blurred by the movements
     side = (grid.magnitude / grid.magnitude.max().clamp(min=1e-12)).sqrt() * 0.48
     for row in range(rows):
         for column in range(columns):
             half, x, y = float(side[row, column]), column + 0.5, row + 0.5
             if half > 0:
                 box = (x - half, x + half, y + half, y - half)
-                axis.imshow(_pixels(grid.images[row, column]), extent=box, interpolation="bilinear")
+                middle = grid.images[row, column, :, edge : size - edge, edge : size - edge]
+                axis.imshow(_pixels(middle), extent=box, interpolation="bilinear")
     axis.set(xlim=(0, columns), ylim=(rows, 0))
     return figure
 
