@@ -113,12 +113,13 @@ def patches_figure(patches: Patches, dataset: Any, size: int = 48) -> Figure:
     pictures = patches.pictures(dataset, size)
     what = "what a cell sees" if patches.exact else "the share of the image that belongs to a cell"
     rows, columns = patches.score.shape
-    figure, axes = _figure(rows, columns, 1.0, 1.25, f"Number: activation. A patch is {what}.", 1.2)
+    figure, axes = _figure(rows, columns, 1.0, 0.9, f"Number: activation. A patch is {what}.", 1.2)
     for row, name in enumerate(patches.names):
         for rank, picture in enumerate(pictures[row]):
             here = bool(patches.image[row, rank] >= 0)
             _show(axes[row][rank], _pixels(picture), f"{float(patches.score[row, rank]):.2f}" if here else "none")
-        label = "::\n".join(shorten(part, 20) for part in name.split("::", 1))
+        lines = name.replace("::", "::\n").replace(" channel", "\nchannel").split("\n")
+        label = "\n".join(shorten(line, 20) for line in lines)
         axes[row][0].text(-0.15, 0.5, label, transform=axes[row][0].transAxes, fontsize=8, ha="right", va="center")
     return figure
 
