@@ -74,7 +74,7 @@ def test_mistakes_name_what_there_is():
         Reader(Twice(), ["pair"])(IMAGES)
     with pytest.raises(ConfigError, match=r"first: 11, 1, 10, .* \(14 in all\)"):
         find_layer(nn.Sequential(*(nn.Identity() for _ in range(14))), "11x")
-    with pytest.raises(UnsupportedError, match=r"2 numbers for each image, no map. .*the nearest first: a, b, relu"):
+    with pytest.raises(UnsupportedError, match=r"2 numbers for each image, no map. .*the nearest first: a, relu, b"):
         read_map(Twice(), IMAGES, "late")
 
 

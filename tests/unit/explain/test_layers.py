@@ -117,7 +117,7 @@ def test_a_wrong_name_is_told_the_right_ones():
         GradCAM("network.head")(model, image, 1)
     model = Functional()
     model.unused = nn.Identity()
-    with pytest.raises(UnsupportedError, match=r"'unused' does not run.*first, second"):
+    with pytest.raises(UnsupportedError, match=r"'unused' does not run.*nearest first: second, first"):
         GradCAM("unused")(model, image, 1)
 
 
