@@ -39,6 +39,8 @@ class LRP(Explainer):
     normalisation; for a model that is given normalised images, `low` and `high`, or the least and largest value of each
     channel in the batch. It is always widened to what the batch has.
 
+    Autocast is left off: relevance is a long chain of quotients.
+
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
     score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score.
 
@@ -83,9 +85,15 @@ class LRP(Explainer):
         _check(call.model)
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
-        with mode:
-            scores = call.target.scores(call.output(mode.begin(image)))
-        surrogate = mode.find(scores)
+        with torch.autocast(image.device.type, enabled=False):
+            with mode:
+                scores = call.target.scores(call.output(mode.begin(image)))
+            surrogate = mode.find(scores)
+            return self._passed_down(call, mode, surrogate, scores)
+
+    def _passed_down(self, call: Call, mode: Surrogate, surrogate: Tensor, scores: Tensor) -> Explanation:
+        """Return the explanation of (B, K) scores that were computed, and of their surrogates."""
+        ledger = mode.ledger
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
         maps, taken, layers = [], [], []
@@ -125,6 +133,8 @@ def _check(model: nn.Module) -> None:
 
 def _compare(surrogate: Tensor, scores: Tensor) -> None:
     """Check that the surrogate computes what the model does."""
+    if not bool(scores.isfinite().all()):
+        raise UnsupportedError("lrp: the model's score is not finite")
     difference = (surrogate.detach() - scores.detach()).abs().max()
     limit = _TOLERANCE.get(scores.dtype, 2e-2) * scores.detach().abs().max()
     if not bool(difference <= limit):
