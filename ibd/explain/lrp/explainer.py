@@ -37,7 +37,7 @@ class LRP(Explainer):
     pixels one by one before (a normalisation) moves no relevance. A pixel that is 0 there has relevance by rules that
     do not multiply by it (zB, flat) only. The range of pixels that zB needs is what the values 0 and 1 become in that
     normalisation; for a model that is given normalised images, `low` and `high`, or the least and largest value of each
-    channel in the batch. It is always widened to what the batch has.
+    channel of the image. It is always widened to what the image has.
 
     Autocast is left off: relevance is a long chain of quotients.
 
