@@ -72,6 +72,9 @@ REPEATED = {f"lrp: {name}" for name in COMPOSITES if name != "epsilon_gamma_box"
 """Rows that differ from others in numbers alone: left to the slow tests where there are many cases."""
 
 
+ROWS = [pytest.param(row, marks=[pytest.mark.slow] if row in REPEATED else []) for row in EXPLAINERS]
+
+
 def explainer(row):
     """Return the explainer of a row of the table; the test is skipped where it needs captum and there is none."""
     if row in ("lime", "kernel_shap"):
