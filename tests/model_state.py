@@ -27,8 +27,8 @@ def snapshot(model):
         "hooks of tensors": [_hooks_of_tensor(each) for each in tensors],
         "hooks of all modules": {name: list(found) for name, found in vars(modules).items() if _is_hooks(name, found)},
         "attributes": [_attributes(module) for module in model.modules()],
-        "values": {name: each.clone() for name, each in model.state_dict().items()},
-        "random numbers": (torch.get_rng_state(), *_random()),
+        "values": [each.clone() for each in model.state_dict().values()],
+        "random numbers": _random(),
         "torch": _torch(),
     }
 
@@ -36,18 +36,16 @@ def snapshot(model):
 def check_untouched(model, before):
     """Check that nothing has changed since `snapshot`."""
     after = snapshot(model)
-    for key, value in before.items():
-        assert _same(value, after[key]), key
+    for key in ("values", "grad values"):
+        assert all(_same(*pair) for pair in zip(before[key], after[key], strict=True)), key
+    for key in before.keys() - {"values", "grad values"}:
+        assert before[key] == after[key], key
 
 
 def _same(one, other):
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and torch.equal(one.nan_to_num(nan=17.0), other.nan_to_num(nan=17.0))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(_same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
-    return one == other
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(nan=17.0), other.nan_to_num(nan=17.0))
 
 
 def _is_hooks(name, value):
@@ -57,7 +55,7 @@ def _is_hooks(name, value):
 def _hooks(module):
     """Return every hook of a module: forward, backward, before these, of its state_dict, whatever there is."""
     found = {name: value for name, value in vars(module).items() if _is_hooks(name, value)}
-    return {name: [(k, id(v)) for k, v in value.items()] if isinstance(value, dict) else sorted(value)
+    return {name: [(key, id(value[key])) for key in value] if isinstance(value, dict) else sorted(value)
             for name, value in found.items()}  # fmt: skip
 
 
@@ -66,13 +64,13 @@ def _hooks_of_tensor(tensor):
 
 
 def _attributes(module):
-    """Return the attributes of a module: plain values as such, others by identity, hooks and tensors by name."""
-    return {name: value if isinstance(value, PLAIN) else id(value) for name, value in sorted(vars(module).items())}
+    """Return the attributes of a module: plain values as such, others by identity."""
+    return {name: value if isinstance(value, PLAIN) else id(value) for name, value in vars(module).items()}
 
 
 def _random():
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # the one that callers without a generator share
-    return hash(random.getstate()), kind, keys.tobytes(), rest
+    return bytes(torch.get_rng_state().numpy()), random.getstate(), kind, keys.tobytes(), rest
 
 
 def _torch():

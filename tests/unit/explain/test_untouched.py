@@ -98,6 +98,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 @pytest.mark.parametrize("row", ROWS)
 def test_after_a_failure(row, fragile, monkeypatch):
     """How often each stage is passed is counted first, so that it is known which failures must come out."""
