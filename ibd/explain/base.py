@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -64,6 +65,15 @@ class Explanation:
     unit_maps: Tensor | None = None
     cost: Cost = field(default_factory=Cost)
     extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Return the explanation with every tensor moved, as ``Tensor.to`` does (Lightning calls this)."""
+
+        def moved(value: Tensor | None) -> Any:
+            return None if value is None else value.to(*args, **kwargs)
+
+        tensors = {name: moved(getattr(self, name)) for name in ("map", "value", "units", "unit_maps")}
+        return dataclasses.replace(self, **tensors, extra={name: moved(value) for name, value in self.extra.items()})
 
 
 class Call:
