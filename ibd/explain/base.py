@@ -190,6 +190,8 @@ def check_image(image: Tensor) -> None:
         raise DataError(f"an explanation needs float images (B, 3, H, W), not {what}")
     if not len(image):
         raise DataError("an explanation needs at least one image")
+    if not image.numel():
+        raise DataError(f"an explanation needs images of at least one pixel, not {tuple(image.shape)}")
     finite = image.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
         raise DataError(f"image {int((~finite).nonzero()[0])} of the batch has values that are not finite")
@@ -225,8 +227,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         if not made or "nference tensor" not in str(error):
             raise
         raise UnsupportedError(
-            f"'{made[0]}' of the model was made inside of torch.inference_mode, so that there are no gradients: make or "
-            "load the model outside"
+            f"'{made[0]}' of the model was made inside of torch.inference_mode, so that there are no gradients: make "
+            "or load the model outside"
         ) from error
     finally:
         for part, training in modes:

@@ -139,8 +139,8 @@ class LayerCut(Cut):
             names = _list(spatial_layers(self.call, self.image))
             if self.layer is None:
                 raise UnsupportedError(
-                    "no feature map is pooled or flattened in this model: name a layer, or take a method of pixels such "
-                    f"as 'saliency'.{names}"
+                    "no feature map is pooled or flattened in this model: name a layer, or take a method of pixels "
+                    f"such as 'saliency'.{names}"
                 )
             raise ConfigError(f"layer: '{self.layer}' does not run in this model, or not as a module.{names}")
         reached = [_reached(column) for column in columns]

@@ -115,8 +115,8 @@ class Watch(TorchFunctionMode):
     """Follows the functions that are called while it is active; it may be entered several times.
 
     Args:
-        image: (B, 3, H, W); only tensors of that many rows are feature maps, and not the image itself, whatever was done
-            to it without a convolution or a matrix product (a normalisation, a smaller size).
+        image: (B, 3, H, W); only tensors of that many rows are feature maps, and not the image itself, whatever was
+            done to it without a convolution or a matrix product (a normalisation, a smaller size).
         automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
         record: keep a tape of what comes after the last cut.
         replace: go on with these values at the cut of this number, and cut nowhere.

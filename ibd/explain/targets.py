@@ -251,7 +251,8 @@ def _checked(scalar: Scalar) -> Scalar:
 def _names(network: Any, kind: str) -> Sequence[str]:
     names = getattr(network, f"{kind}_names", None)
     if names is None:
-        raise UnsupportedError(f"target: {type(network).__name__} has no names for its {kind}s: give a number")
+        what = "classes" if kind == "class" else "units"
+        raise UnsupportedError(f"target: {type(network).__name__} has no names for its {what}: give a number")
     return names  # type: ignore[no-any-return]
 
 
@@ -270,7 +271,7 @@ def _score(term: Term, output: Any) -> Tensor:
         if not isinstance(found, Tensor) or found.dim() != 1:
             shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
             raise ConfigError(
-                f"target: the function returned a {type(found).__name__}{shape}: a score for each image, (B,), is needed"
+                f"target: the function returned a {type(found).__name__}{shape}: a score for each image is needed, (B,)"
             )
         return found
     if term.kind == "unit":

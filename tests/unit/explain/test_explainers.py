@@ -230,6 +230,8 @@ def test_what_was_made_in_inference_mode():
         if row in ("intrinsic", "occlusion", "rise"):
             assert explainer(row)(network, image, 1).map.isfinite().all()
         elif row not in ("lime", "kernel_shap"):
-            with pytest.raises(UnsupportedError, match=r"made inside of torch.inference_mode, .* load the model outside"):
+            with pytest.raises(
+                UnsupportedError, match=r"made inside of torch.inference_mode, .* load the model outside"
+            ):
                 explainer(row)(network, image, 1)
         assert [each.requires_grad for each in network.parameters()] == wanted

@@ -10,7 +10,7 @@ from tests.explainer_makers import EXPLAINERS, ROWS, explainer, images, make
 from tests.model_state import check_untouched, snapshot
 
 
-class Broken(RuntimeError):
+class BrokenError(RuntimeError):
     """What a model raises here."""
 
 
@@ -20,7 +20,7 @@ class Faults:
     def __init__(self):
         self.ready()
 
-    def ready(self, stage="", at=1, error=Broken):
+    def ready(self, stage="", at=1, error=BrokenError):
         self.stage, self.at, self.error, self.counts = stage, at, error, {}
 
     def pass_by(self, stage):
@@ -86,12 +86,12 @@ def fragile():
 
 
 STAGES = [
-    *(("first layer", at, Broken) for at in (1, 2, 3)),
-    *(("middle layer", at, Broken) for at in (1, 2)),
-    *(("head", at, Broken) for at in (1, 2)),
-    *(("backward", at, Broken) for at in (1, 2)),
-    *(("gradient", at, Broken) for at in (1, 2)),
-    *(("target", at, Broken) for at in (1, 2)),
+    *(("first layer", at, BrokenError) for at in (1, 2, 3)),
+    *(("middle layer", at, BrokenError) for at in (1, 2)),
+    *(("head", at, BrokenError) for at in (1, 2)),
+    *(("backward", at, BrokenError) for at in (1, 2)),
+    *(("gradient", at, BrokenError) for at in (1, 2)),
+    *(("target", at, BrokenError) for at in (1, 2)),
     ("first layer", 1, KeyboardInterrupt),
     ("middle layer", 2, KeyboardInterrupt),
     ("backward", 1, KeyboardInterrupt),
@@ -182,8 +182,6 @@ def test_where_a_replay_raises(row, monkeypatch):
     else:
         explain(network, image, 1)
     check_untouched(network, before)
-
-
 
 
 def trained(explain=None):
