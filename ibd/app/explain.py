@@ -87,11 +87,7 @@ def choose(named: str | None) -> list[Explainer]:
     if named == "all":
         wanted: Sequence[str] = known
     else:
-        wanted = (
-            [name for name in DEFAULT if name in known]
-            if named is None
-            else [n.strip() for n in named.split(",") if n.strip()]
-        )
+        wanted = [name for name in (DEFAULT if named is None else map(str.strip, named.split(","))) if name]
     if not wanted:
         raise ConfigError(f"explainers: at least one is needed.{did_you_mean('', known)}")
     return [_made(name) for name in wanted]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ibd.app.explain import choose
 from tests.command import SMALL, TINY, fitted, ibd
 
 
@@ -66,9 +67,9 @@ def test_mistakes(run, changes, message):
     assert message in ibd("explain", *run, *changes).mistake
 
 
-@pytest.mark.parametrize("value", ["gradcam,saliency", "gradcam, saliency", "[gradcam,saliency]"])
-def test_lists(run, value):
-    answer = ibd("explain", *run, f"explainers={value}")
+def test_a_list_as_in_a_configuration(run):
+    assert [each.name for each in choose(" gradcam, saliency,")] == ["gradcam", "saliency"]
+    answer = ibd("explain", *run, "explainers=[gradcam, saliency]")
     assert answer.code == 0, answer.err
     assert [line.split()[0] for line in answer.out.splitlines()][2:4] == ["gradcam", "saliency"]
 
@@ -86,9 +87,6 @@ def test_images_that_are_none(run, tmp_path):
     for name, message in messages.items():
         mistake = ibd("explain", run[0], tmp_path / name, "explainers=gradcam").mistake
         assert mistake.startswith(f"{tmp_path / name}: cannot be read: {message}")
-    assert (
-        "cannot write"
-        in ibd("explain", *run, "explainers=gradcam", "--figure", tmp_path / "empty.png" / "x.png").mistake
-    )
-    assert "cannot write" in ibd("explain", *run, "explainers=gradcam", "--figure", tmp_path / "x.nosuch").mistake
+    for place in (tmp_path / "empty.png" / "x.png", tmp_path / "x.nosuch"):
+        assert "cannot write" in ibd("explain", *run, "explainers=gradcam", "--figure", place).mistake
     assert "no run" in ibd("explain", tmp_path / "nosuch", run[1]).mistake

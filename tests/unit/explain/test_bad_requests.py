@@ -44,9 +44,7 @@ TARGETS = {
     "target: unknown unit 'chanel 1'. Did you mean .*'channel 1'": Target.unit("chanel 1"),
     "target: no unit's name fits 'wing::.'. Known: channel 0, ": Target.units("wing::*"),
     "target: 3 class numbers for 2 images": Target.cls([0, 1, 2]),
-    "the function returned a Tensor of shape .2, 3.: a score for each image, .B,., is": Target.of(
-        lambda out: out.logits
-    ),
+    "the function returned a Tensor of shape .2, 3.: a score for each image": Target.of(lambda out: out.logits),
     "the function returned a float: a score for each image": Target.of(lambda out: 0.5),
 }
 """Message -> of a baseline with three classes and eight channels."""
@@ -193,14 +191,11 @@ def test_layers(kind, models):
 @pytest.mark.parametrize("row", ROWS)
 def test_normalisation_in_training_is_that_of_evaluation(row):
     """A batch's own statistics are used nowhere, and nothing is added to the running ones."""
-    for name in ("baseline", "concept_whitening"):
-        if row == "cam" and name == "concept_whitening":
-            continue
-        network, explain = make(name), explainer(row)
-        before = snapshot(network)
-        training = explain(network, IMAGE, 1).map
-        check_untouched(network, before)
-        assert torch.equal(explain(network.eval(), IMAGE, 1).map, training)
+    network, explain = make("baseline"), explainer(row)
+    before = snapshot(network)
+    training = explain(network, IMAGE, 1).map
+    check_untouched(network, before)
+    assert torch.equal(explain(network.eval(), IMAGE, 1).map, training)
 
 
 def test_numbers_of_numpy_and_torch_are_numbers():
