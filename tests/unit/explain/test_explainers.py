@@ -14,6 +14,7 @@ from tests.explainer_makers import (
     EXPLAINERS,
     MODELS,
     REPEATED,
+    ROWS,
     SEEDED,
     WITH_UNITS,
     Functional,
@@ -165,7 +166,7 @@ class OutOfPlace(Functional):
         return super().forward((image - 0.5) / 0.25)
 
 
-POSTHOC = [row for row in EXPLAINERS if row != "intrinsic"]
+POSTHOC = [row for row in ROWS if row.values != ("intrinsic",)]
 
 
 @pytest.mark.parametrize("row", POSTHOC)
@@ -186,7 +187,7 @@ def test_a_model_that_writes_over_its_image(row):
     close(answer.map, explainer(row)(other, given, 1).map)
 
 
-@pytest.mark.parametrize("row", EXPLAINERS)
+@pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("context", ["no_grad", "inference_mode", "autocast"])
 def test_inside_of(row, context):
     network, image, explain = make("baseline"), images(2, (24, 33)), explainer(row)
