@@ -109,8 +109,10 @@ def test_a_network_of_torchvision(row, resnet):
 def test_batches_and_sizes(row, model):
     network = make(model)
     before = snapshot(network)
-    for count, size in ((1, (33, 38)), (1, (40, 23))) if model == "resnet18" else ((1, (17, 20)), (8, (33, 38))):
-        check_call(row, model, network, count, size, Target.cls(1))
+    cases = ((1, (33, 38)), (8, (40, 23))) if model == "resnet18" else ((1, (17, 20)), (8, (33, 38)))
+    long = model == "resnet18" and row == "scorecam"  # a pass for each of 512 channels
+    for count, size in cases[:1] if long else cases:
+        check_call(row, model, network, count, size, Target.cls(1), again=not long)
         if model in WITH_UNITS:
             check_call(row, model, network, count, size, Target.unit(1))
         check_untouched(network, before)
