@@ -65,9 +65,9 @@ def _title(text: str, model: Any, pictures: Tensor) -> str:
     if text == "predicted":
         return f"{model.predict(pictures).classes[0]} (predicted)"
     kind, colon, number = text.partition(":")
-    if colon and kind == "unit" and number.isdigit():
+    if colon and kind == "unit" and number.isdecimal():
         return str(model.network.unit_names[int(number)])
-    return str(model.network.class_names[int(text)]) if text.isdigit() else text
+    return str(model.network.class_names[int(text)]) if text.isdecimal() else text
 
 
 def _text(value: Any) -> str:
