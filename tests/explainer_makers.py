@@ -1,8 +1,12 @@
-"""Explainers and tiny models to run them on, and what must not change in a model."""
+"""The table of all explainers, in settings that cost little, and tiny models to run them on."""
 
+import functools
+
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import resnet18
 
 from ibd.explain.cam import (
     CAM,
@@ -16,13 +20,19 @@ from ibd.explain.cam import (
     XGradCAM,
 )
 from ibd.explain.gradients import GradientTimesInput, IntegratedGradients, Saliency, Sensitivity
+from ibd.explain.intrinsic import Intrinsic
+from ibd.explain.lrp import LRP
+from ibd.explain.lrp.composites import NAMES as COMPOSITES
+from ibd.explain.perturbation import Occlusion, Rise
 from ibd.explain.relu_modes import Deconvnet, GuidedBackprop
 from ibd.explain.smoothgrad import SmoothGrad
+from ibd.explain.surrogates import KernelShap, Lime
 from ibd.models.baseline.lightning import Baseline
 from tests import model_makers as makers
 from tests.unit.models.concept_whitening import makers as whitening
 
 EXPLAINERS = {
+    "intrinsic": Intrinsic,
     "saliency": Saliency,
     "gradient_input": GradientTimesInput,
     "sensitivity": Sensitivity,
@@ -41,7 +51,35 @@ EXPLAINERS = {
     "eigencam": EigenCAM,
     "ablationcam": AblationCAM,
     "scorecam": lambda: ScoreCAM(chunk=3),
+    "lrp": LRP,
+    **{f"lrp: {name}": functools.partial(LRP, name) for name in COMPOSITES},
+    "occlusion": lambda: Occlusion(window=9, stride=7),
+    "rise": lambda: Rise(masks=6, cells=3),
+    "lime": lambda: Lime(samples=8, grid=2),
+    "kernel_shap": lambda: KernelShap(samples=8, grid=2),
 }
+"""Row -> what makes it. Every registered explainer is a row of its name (`test_every_explainer_is_in_the_table`)."""
+
+SEEDED = {
+    "smoothgrad": lambda seed: SmoothGrad(n=2, seed=seed),
+    "rise": lambda seed: Rise(masks=6, cells=3, seed=seed),
+    "lime": lambda seed: Lime(samples=8, grid=2, seed=seed),
+    "kernel_shap": lambda seed: KernelShap(samples=8, grid=2, seed=seed),
+}
+"""Those that draw random numbers."""
+
+REPEATED = {f"lrp: {name}" for name in COMPOSITES if name != "epsilon_gamma_box"}
+"""Rows that differ from others in numbers alone: left to the slow tests where there are many cases."""
+
+
+ROWS = [pytest.param(row, marks=[pytest.mark.slow] if row in REPEATED else []) for row in EXPLAINERS]
+
+
+def explainer(row):
+    """Return the explainer of a row of the table; the test is skipped where it needs captum and there is none."""
+    if row in ("lime", "kernel_shap"):
+        pytest.importorskip("captum")
+    return EXPLAINERS[row]()
 
 
 class Functional(nn.Module):
@@ -89,15 +127,22 @@ def _seeded(make):
     return make()
 
 
+def _used(network):
+    """Return a network in evaluation mode that keeps by now what it derives of its weights at the first image."""
+    network(images(1))
+    return network
+
+
 MODELS = {
     "baseline": lambda: Baseline(makers.SPEC, makers.SMALL),
     "cbm": lambda: makers.make_module(bottleneck="logits"),
     "protopnet": makers.make_prototypes,
     "pipnet": lambda: makers.make_pipnet(threshold=0.0),
-    "concept_whitening": lambda: whitening.settle(whitening.make_module().network),
+    "concept_whitening": lambda: _used(whitening.settle(whitening.make_module().network)),
     "functional": Functional,
     "dict": Dicts,
     "tuple": TwoLayers,
+    "resnet18": lambda: resnet18(weights=None, num_classes=4),
 }
 WITH_UNITS = ("baseline", "cbm", "protopnet", "pipnet", "concept_whitening")
 
@@ -111,41 +156,11 @@ def images(count=3, size=(33, 38), seed=1):
     return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def refused(explainer, model, target="class"):
-    """Return whether a pair is refused, rightly: CAM needs a linear head after a mean over positions."""
-    linear = ("baseline", "functional", "dict", "cbm", "concept_whitening")
+def refused(row, model, target="class"):
+    """Return words of the error with which a pair is refused, rightly; None where there is an explanation."""
+    if row == "intrinsic" and model not in WITH_UNITS:
+        return "'intrinsic' needs a model that explains itself"
+    linear = (*("baseline", "functional", "dict", "cbm", "concept_whitening", "resnet18"),)
     if target == "unit":
         linear = ("baseline", "cbm")
-    return explainer == "cam" and model not in linear
-
-
-def snapshot(model):
-    """Return all of a model that an explanation must leave as it was."""
-    return {
-        "keys": list(model.state_dict()),
-        "ids": [id(each) for each in (*model.parameters(), *model.buffers())],
-        "wanted": [each.requires_grad for each in model.parameters()],
-        "leaves": [each.is_leaf for each in model.parameters()],
-        "grads": [None if each.grad is None else each.grad.clone() for each in model.parameters()],
-        "modes": [each.training for each in model.modules()],
-        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
-        "attributes": [sorted(vars(module)) for module in model.modules()],
-        "values": {name: each.clone() for name, each in model.state_dict().items()},
-        "random": torch.get_rng_state(),
-        "inplace": [getattr(module, "inplace", None) for module in model.modules()],
-    }
-
-
-def check_untouched(model, before):
-    after = snapshot(model)
-    for key in before:
-        if key == "values":
-            for name, each in before[key].items():
-                torch.testing.assert_close(after[key][name], each, rtol=0, atol=0, equal_nan=True)
-        elif key == "grads":
-            for one, other in zip(before[key], after[key], strict=True):
-                assert (one is None and other is None) or torch.equal(one, other)
-        elif key == "random":
-            assert torch.equal(before[key], after[key])
-        else:
-            assert before[key] == after[key], key
+    return "take 'gradcam' or 'hirescam'" if row == "cam" and model not in linear else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         ConfigError: an unknown option, explainer, class or unit.
         UnsupportedError: a method that was asked for cannot explain this model.
     """
-    given = {key: "" if value is None else str(value) for key, value in options(changes).items()}
+    given = {key: _text(value) for key, value in options(changes).items()}
     for key in given:
         if key not in ("target", "explainers"):
             raise ConfigError(f"explain: there is no option '{key}'.{did_you_mean(key, ['target', 'explainers'])}")
@@ -64,25 +65,43 @@ def _title(text: str, model: Any, pictures: Tensor) -> str:
     if text == "predicted":
         return f"{model.predict(pictures).classes[0]} (predicted)"
     kind, colon, number = text.partition(":")
-    if colon and kind == "unit" and number.isdigit():
+    if colon and kind == "unit" and number.isdecimal():
         return str(model.network.unit_names[int(number)])
-    return str(model.network.class_names[int(text)]) if text.isdigit() else text
+    return str(model.network.class_names[int(text)]) if text.isdecimal() else text
+
+
+def _text(value: Any) -> str:
+    """Return what a value was written as; a list with commas."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def choose(named: str | None) -> list[Explainer]:
     """Return explainers by name, separated by commas; None takes a default set, "all" every one there is.
 
     Raises:
-        ConfigError: an unknown name, or none.
+        ConfigError: an unknown name, none, or a class of one's own that is no explainer.
     """
     known = registry.names("explainers")
     if named == "all":
         wanted: Sequence[str] = known
     else:
-        wanted = [name for name in DEFAULT if name in known] if named is None else [n for n in named.split(",") if n]
+        wanted = [name for name in (DEFAULT if named is None else map(str.strip, named.split(","))) if name]
     if not wanted:
         raise ConfigError(f"explainers: at least one is needed.{did_you_mean('', known)}")
-    return [registry.resolve("explainers", name)() for name in wanted]
+    return [_made(name) for name in wanted]
+
+
+def _made(name: str) -> Explainer:
+    found = registry.resolve("explainers", name)
+    if not issubclass(found, Explainer) or inspect.isabstract(found):
+        raise ConfigError(f"explainers: '{name}' is no explainer: a subclass of ibd.explain.Explainer is needed")
+    try:
+        made: Explainer = found()
+    except TypeError as error:
+        raise ConfigError(f"explainers: '{name}' cannot be made without arguments: {error}") from None
+    return made
 
 
 def parse_target(text: str, model: Any) -> Target:
@@ -98,9 +117,9 @@ def parse_target(text: str, model: Any) -> Target:
         return Target.predicted()
     kind, colon, name = text.partition(":")
     if colon and kind in ("unit", "class") and not name.startswith(":"):
-        wanted: int | str = int(name) if name.isdigit() else name
+        wanted: int | str = int(name) if name.isdecimal() else name
         return (Target.unit(wanted) if kind == "unit" else Target.cls(wanted)).resolve(model)
-    if text.isdigit():
+    if text.isdecimal():
         return Target.cls(int(text))
     network = model.network
     if text in network.class_names:

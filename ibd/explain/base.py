@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ibd.errors import DataError
+from ibd.errors import DataError, UnsupportedError
 from ibd.explain.render import upsample
 from ibd.explain.targets import Target
 
@@ -65,6 +66,15 @@ class Explanation:
     cost: Cost = field(default_factory=Cost)
     extra: dict[str, Tensor] = field(default_factory=dict)
 
+    def to(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Return the explanation with every tensor moved, as ``Tensor.to`` does (Lightning calls this)."""
+
+        def moved(value: Tensor | None) -> Any:
+            return None if value is None else value.to(*args, **kwargs)
+
+        tensors = {name: moved(getattr(self, name)) for name in ("map", "value", "units", "unit_maps")}
+        return dataclasses.replace(self, **tensors, extra={name: moved(value) for name, value in self.extra.items()})
+
 
 class Call:
     """A model while it is being explained: it counts passes, and answers in the right mode.
@@ -79,9 +89,9 @@ class Call:
         self.model, self.target, self.cost = model, target.resolve(model), Cost()
 
     def output(self, image: Tensor) -> Any:
-        """Return what the model returns, counting the pass."""
+        """Return what the model returns, counting the pass; it gets a copy, which it may write over."""
         self.cost.forwards += len(image)
-        return self.model(image)
+        return self.model(image.clone())
 
     def scores(self, image: Tensor, target: Target | None = None) -> Tensor:
         """Return the (B, K) scores of images, counting the pass."""
@@ -180,6 +190,8 @@ def check_image(image: Tensor) -> None:
         raise DataError(f"an explanation needs float images (B, 3, H, W), not {what}")
     if not len(image):
         raise DataError("an explanation needs at least one image")
+    if not image.numel():
+        raise DataError(f"an explanation needs images of at least one pixel, not {tuple(image.shape)}")
     finite = image.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
         raise DataError(f"image {int((~finite).nonzero()[0])} of the batch has values that are not finite")
@@ -190,12 +202,19 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode, gradients on, and bring everything back afterwards.
 
     Explainers draw random numbers from generators of their own, use ``torch.autograd.grad``, which writes no ``.grad``,
-    and take away the hooks that they set; what is left to bring back is here.
+    and take away the hooks that they set; what is left to bring back is here. So are the random numbers that a model
+    draws in evaluation mode: every explanation starts from the same state, and leaves it to the caller.
+
+    Raises:
+        UnsupportedError: tensors of the model were made in inference mode, and a gradient was asked for.
     """
     modes = [(part, part.training) for part in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    # What was made in inference mode takes part in no gradient; its flag could not be set back outside of that mode.
+    wanted = [(each, each.requires_grad) for each in model.parameters() if not each.is_inference()]
+    devices = {each.device for each in model.parameters() if each.is_cuda}
     try:
         with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             for part, _ in modes:
@@ -203,6 +222,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for parameter, _ in wanted:
                 parameter.requires_grad_(False)
             yield
+    except RuntimeError as error:
+        made = [name for name, each in model.state_dict(keep_vars=True).items() if each.is_inference()]
+        if not made or "nference tensor" not in str(error):
+            raise
+        raise UnsupportedError(
+            f"'{made[0]}' of the model was made inside of torch.inference_mode, so that there are no gradients: make "
+            "or load the model outside"
+        ) from error
     finally:
         for part, training in modes:
             part.training = training

@@ -51,16 +51,18 @@ class Cut(abc.ABC):
             UnsupportedError: the scores do not depend on it.
         """
         if self._gradients is None:
-            if not self.scores.requires_grad:
-                raise UnsupportedError("the score has no gradient: it does not depend on the image, or is a constant")
-            self._gradients = self._differentiate(self.scores, self.value)
+            self._gradients = self._differentiate(_dependent(self.scores), self.value)
         return self._gradients
 
     def gradients_at(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores for other values, (B, K), and their gradients by these, (B, K, C, h, w)."""
+        """Return the scores for other values, (B, K), and their gradients by these, (B, K, C, h, w).
+
+        Raises:
+            UnsupportedError: the scores do not depend on them.
+        """
         leaf = values.detach().requires_grad_()
         scores = self.at(leaf)
-        return scores.detach(), self._differentiate(scores, leaf)
+        return scores.detach(), self._differentiate(_dependent(scores), leaf)
 
     @abc.abstractmethod
     def at(self, values: Tensor) -> Tensor:
@@ -110,10 +112,10 @@ class LayerCut(Cut):
     ) -> None:
         self.call, self.image, self.layer = call, image, layer
         self.module = _module(call.model, layer)
-        watch, columns = self._run(target or call.target, Watch(len(image), layer is None, replay))
+        watch, columns = self._run(target or call.target, Watch(image, layer is None, replay))
         self.place = self._choose(watch, columns)
         if replay and self.place is not watch.places[-1]:
-            watch, columns = self._run(self.target, Watch(len(image), layer is None, True, only=self.place.number))
+            watch, columns = self._run(self.target, Watch(image, layer is None, True, only=self.place.number))
             self.place = watch.places[0]
         self.value = self.place.leaf
         self._skippable = watch.from_module == {self.place.number}
@@ -138,7 +140,10 @@ class LayerCut(Cut):
         if not watch.places:
             note = maps_note(self.call.model, self.image, self.layer or "")
             if self.layer is None:
-                raise UnsupportedError(f"no feature map is pooled or flattened in this model: name a layer.{note}")
+                raise UnsupportedError(
+                    "no feature map is pooled or flattened in this model: name a layer, or take a method of pixels "
+                    f"such as 'saliency'.{note}"
+                )
             raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
         reached = [_reached(column) for column in columns]
         for place in reversed(watch.places):
@@ -162,7 +167,7 @@ class LayerCut(Cut):
             return self.tape.play(values, self.scores)
         number = 0 if self._skippable else self.place.number
         automatic = self.layer is None and not self._skippable
-        watch = Watch(len(self.image), automatic, replace=(number, values))
+        watch = Watch(self.image, automatic, replace=(number, values))
         with watch, _hooked(self.module, watch), self._skipped(values):
             return self.call.scores(self.image, self.target)
 
@@ -253,6 +258,13 @@ class LayerCut(Cut):
         chosen = chosen.unsqueeze(1).expand(count, batch, count)
         for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
             yield _backward(scores, values, part).transpose(0, 1)
+
+
+def _dependent(scores: Tensor) -> Tensor:
+    """Return scores, which have a gradient."""
+    if not scores.requires_grad:
+        raise UnsupportedError("the score has no gradient: it does not depend on the image, or is a constant")
+    return scores
 
 
 def precise(values: Tensor) -> Tensor:

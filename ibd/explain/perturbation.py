@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from ibd.errors import ConfigError, check_range
 from ibd.explain.activations import chunked
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.layers import precise
 
 Baseline = Literal["mean", "black", "blur"] | float
 
@@ -96,7 +97,7 @@ class Occlusion(Explainer):
         with torch.no_grad():
             output = call.output(image)
             target = call.target.pin(output)
-            clean = target.scores(output)
+            clean = precise(target.scores(output))
             cover, count = covered_with(image, self.baseline), len(rows) * len(columns)
             pinned, lost = target.repeat(count), []
             for part in _progress(len(image) * count, self.batch_size, "occlusion"):
@@ -104,7 +105,7 @@ class Occlusion(Explainer):
                 source, place = index // count, index % count
                 hidden = rows[place // len(columns)].unsqueeze(2) & columns[place % len(columns)].unsqueeze(1)
                 mixed = torch.where(hidden.unsqueeze(1), cover[source], image[source])
-                lost.append(clean[source] - call.scores(mixed, pinned.select(part)))
+                lost.append(clean[source] - precise(call.scores(mixed, pinned.select(part))))
             losses = torch.cat(lost).view(len(image), len(rows), len(columns), -1)
             down, across = rows.to(losses.dtype), columns.to(losses.dtype)
             total = torch.einsum("brck,rh,cw->bkhw", losses, down, across)
@@ -170,7 +171,7 @@ class Rise(Explainer):
         with torch.no_grad():
             output = call.output(image)
             target = call.target.pin(output)
-            clean = target.scores(output)
+            clean = precise(target.scores(output))
             cover, together = covered_with(image, self.baseline), min(len(image), self.batch_size)
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
             each = max(1, self.batch_size // together)
@@ -179,7 +180,7 @@ class Rise(Explainer):
                 masks = enlarge(grids[part], shifts[part], (image.shape[2], image.shape[3])).to(image)
                 seen = masks[None, :, None]
                 mixed = (seen * image[some, None] + (1 - seen) * cover[some, None]).flatten(0, 1)
-                scores = call.scores(mixed, target.select(some).repeat(len(masks)))
+                scores = precise(call.scores(mixed, target.select(some).repeat(len(masks))))
                 scores = scores.view(-1, len(masks), scores.shape[1])
                 maps[some] += torch.einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
             return self.answer(call, maps / (self.masks * self.keep), clean)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.layers import precise
 from ibd.explain.perturbation import Baseline, covered_with
 
 
@@ -62,7 +63,7 @@ class _Surrogate(Explainer):
         with torch.no_grad(), torch.random.fork_rng():  # captum draws from the global generator
             output = call.output(image)
             target = call.target.pin(output)
-            clean = target.scores(output)
+            clean = precise(target.scores(output))
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
             each = [(row, k) for row in range(len(image)) for k in range(clean.shape[1])]
             for row, k in tqdm(each, desc=self.name, leave=False, delay=2, disable=None):
@@ -180,7 +181,7 @@ class LeastSquares:
 
 def _score(call: Call, target: Any, k: int) -> Callable[[Tensor], Tensor]:
     """Return what captum explains: one score of copies of one image."""
-    return lambda images: call.scores(images, target.repeat(len(images)))[:, k]
+    return lambda images: precise(call.scores(images, target.repeat(len(images)))[:, k])
 
 
 def _captum() -> Any:

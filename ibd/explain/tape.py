@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 _READERS = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero"}
 _READERS |= {f"__{name}__" for name in ("bool", "int", "float", "index", "array", "complex", "contains")}
 """Functions that tell Python the value of a tensor: what the model does next may depend on it."""
+_MIXERS = ("conv", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "tensordot", "bilinear")
+"""What names of functions begin with that make features of colours."""
 
 
 class Place(NamedTuple):
@@ -113,7 +115,8 @@ class Watch(TorchFunctionMode):
     """Follows the functions that are called while it is active; it may be entered several times.
 
     Args:
-        images: B; only tensors of that many rows are feature maps.
+        image: (B, 3, H, W); only tensors of that many rows are feature maps, and not the image itself, whatever was
+            done to it without a convolution or a matrix product (a normalisation, a smaller size).
         automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
         record: keep a tape of what comes after the last cut.
         replace: go on with these values at the cut of this number, and cut nowhere.
@@ -122,14 +125,14 @@ class Watch(TorchFunctionMode):
 
     def __init__(
         self,
-        images: int,
+        image: Tensor,
         automatic: bool,
         record: bool = False,
         replace: tuple[int, Tensor] | None = None,
         only: int | None = None,
     ) -> None:
         super().__init__()
-        self.images, self.automatic, self.recording, self.replace = images, automatic, record, replace
+        self.images, self.automatic, self.recording, self.replace = len(image), automatic, record, replace
         self.only = only
         self.places: list[Place] = []
         self.tape: Tape | None = None
@@ -138,6 +141,7 @@ class Watch(TorchFunctionMode):
         self._own = False
         self._swaps: dict[int, Tensor] = {}
         self._kept: list[Tensor] = []
+        self._pixels: dict[int, Tensor] = {id(image): image}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -148,6 +152,8 @@ class Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         args, kwargs = _swap((args, kwargs), self._swaps)
         result = func(*args, **kwargs)
+        if self.automatic:
+            self._note_pixels(getattr(func, "__name__", ""), args, kwargs, result)
         if self.automatic and (lost := self._lost(args, kwargs, result)) is not None:
             stand_in = self.cut(lost)
             self._swaps[id(lost)] = stand_in
@@ -194,7 +200,16 @@ class Watch(TorchFunctionMode):
         if self.is_map(made):
             return None
         given = args[0] if args and isinstance(args[0], Tensor) else _first_tensor((args, kwargs))
-        return given if self.is_map(given) and not isinstance(given, nn.Parameter) else None
+        is_feature = self.is_map(given) and not isinstance(given, nn.Parameter) and id(given) not in self._pixels
+        return given if is_feature else None
+
+    def _note_pixels(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        """Remember results that are still the image, in some way."""
+        if name.startswith(_MIXERS):
+            return
+        maps = [leaf for leaf in tree_leaves((args, kwargs)) if self.is_map(leaf)]
+        if maps and all(id(leaf) in self._pixels for leaf in maps):
+            self._pixels |= {id(leaf): leaf for leaf in tree_leaves(result) if self.is_map(leaf)}
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

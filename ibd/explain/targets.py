@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -57,12 +58,12 @@ class Target:
     @classmethod
     def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "logit") -> Target:
         """Return the logit of a class (by number or name), or of one class for each image."""
-        return cls(((Term("class", _index(index), scalar),),))
+        return cls(((Term("class", _index(index), _checked(scalar)),),))
 
     @classmethod
     def predicted(cls, scalar: Scalar = "logit") -> Target:
         """Return the logit of each image's most probable class."""
-        return cls(((Term("predicted", scalar=scalar),),))
+        return cls(((Term("predicted", scalar=_checked(scalar)),),))
 
     @classmethod
     def unit(cls, index: int | str | Sequence[int] | Tensor) -> Target:
@@ -72,14 +73,14 @@ class Target:
     @classmethod
     def classes(cls, indices: Sequence[int | str]) -> Target:
         """Return the logits of several classes at once."""
-        return cls(tuple((Term("class", index),) for index in indices), many=True)
+        return cls(_several("class", indices), many=True)
 
     @classmethod
     def units(cls, which: str | Sequence[int | str]) -> Target:
         """Return the scores of several units at once: by number or name, or all whose name fits ``wing::*``."""
         if isinstance(which, str):
             return cls((), many=True, pattern=which)
-        return cls(tuple((Term("unit", index),) for index in which), many=True)
+        return cls(_several("unit", which), many=True)
 
     @classmethod
     def of(cls, function: Callable[[Any], Tensor]) -> Target:
@@ -218,16 +219,40 @@ def logits_of(output: Any) -> Tensor:
 
 
 def _index(given: Any) -> Index:
-    if isinstance(given, int | str):
+    """Return a position or name as such, also where numpy or torch made it; several positions as a tuple.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if isinstance(given, str):
         return given
-    values = given.tolist() if isinstance(given, Tensor) else list(given)
-    return int(values) if isinstance(values, int | float) else tuple(int(value) for value in values)
+    values = given.tolist() if hasattr(given, "tolist") else given
+    try:
+        return tuple(map(operator.index, values)) if isinstance(values, Sequence) else operator.index(values)
+    except TypeError:
+        raise ConfigError(
+            f"target: a number counted from 0, a name, or a number for each image is needed, not {given!r:.60}"
+        ) from None
+
+
+def _several(kind: Literal["class", "unit"], given: Sequence[int | str]) -> tuple[tuple[Term], ...]:
+    """Return the terms of several scores; ConfigError if there is none."""
+    if not len(given):
+        raise ConfigError(f"target: at least one {kind} is needed")
+    return tuple((Term(kind, _index(each)),) for each in given)
+
+
+def _checked(scalar: Scalar) -> Scalar:
+    if scalar not in get_args(Scalar):
+        raise ConfigError(f"target: scalar '{scalar}' is not one of {', '.join(get_args(Scalar))}")
+    return scalar
 
 
 def _names(network: Any, kind: str) -> Sequence[str]:
     names = getattr(network, f"{kind}_names", None)
     if names is None:
-        raise UnsupportedError(f"target: {type(network).__name__} has no names for its {kind}s: give a number")
+        what = "classes" if kind == "class" else "units"
+        raise UnsupportedError(f"target: {type(network).__name__} has no names for its {what}: give a number")
     return names  # type: ignore[no-any-return]
 
 
@@ -242,7 +267,13 @@ def _resolve(term: Term, network: Any) -> Term:
 
 def _score(term: Term, output: Any) -> Tensor:
     if term.function is not None:
-        return term.function(output)
+        found = term.function(output)
+        if not isinstance(found, Tensor) or found.dim() != 1:
+            shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+            raise ConfigError(
+                f"target: the function returned a {type(found).__name__}{shape}: a score for each image is needed, (B,)"
+            )
+        return found
     if term.kind == "unit":
         units = getattr(output, "units", None)
         if units is None:

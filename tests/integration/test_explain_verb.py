@@ -1,7 +1,10 @@
 """`ibd explain` through the command line, and explanations during training."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from ibd.app.explain import choose
 from tests.command import SMALL, TINY, fitted, ibd
 
 
@@ -38,6 +41,21 @@ def test_by_default_what_the_model_says_is_first(run):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (["target=²"], "no class and no concept is called '²'"),
+        (["target=class:²"], "unknown class '²'"),
+        (["target=class:nosuch"], "target: unknown class 'nosuch'. Known: marsh_wren, "),
+        (["target=unit:wing::red_ovl"], "unknown unit 'wing::red_ovl'. Did you mean"),
+        (["target=unit:99"], "no unit 99: there are 26, counted from 0"),
+        (["target=0 - 99"], "no class 99: there are 6"),
+        (["target=0 - nosuch"], "no class and no concept is called 'nosuch'"),
+        (["target="], "no class and no concept is called ''"),
+        (["target"], "'target': key=value is needed"),
+        (["layer=backbone"], "explain: there is no option 'layer'. Known: target, explainers"),
+        (["explainers=cam"], "'cam' needs a mean over positions and a linear layer after the map"),
+        (["explainers=[gradcam,grandcam]"], "unknown explainer 'grandcam'"),
+        (["explainers=tests.command:Answer"], "'tests.command:Answer' is no explainer: a subclass of"),
+        (["explainers=ibd.explain.base:Explainer"], "is no explainer"),
+        (["explainers=tests.unit.explain.test_bad_requests:NeedsMore"], "cannot be made without arguments: "),
         (["target=wing::red_ovl"], "no class and no concept is called 'wing::red_ovl'. Did you mean"),
         (["target=99"], "no class 99: there are 6, counted from 0"),
         (["explainers=grandcam"], "unknown explainer 'grandcam'. Did you mean"),
@@ -47,3 +65,28 @@ def test_by_default_what_the_model_says_is_first(run):
 )
 def test_mistakes(run, changes, message):
     assert message in ibd("explain", *run, *changes).mistake
+
+
+def test_a_list_as_in_a_configuration(run):
+    assert [each.name for each in choose(" gradcam, saliency,")] == ["gradcam", "saliency"]
+    answer = ibd("explain", *run, "explainers=[gradcam, saliency]")
+    assert answer.code == 0, answer.err
+    assert [line.split()[0] for line in answer.out.splitlines()][2:4] == ["gradcam", "saliency"]
+
+
+def test_images_that_are_none(run, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(np.full((9, 7), np.nan, np.float32)).save(tmp_path / "nan.tiff")
+    messages = {
+        "none.png": "there is no such file",
+        "text.png": "it is not an image, or of a format that Pillow does not know",
+        "empty.png": "the file is empty",
+        "nan.tiff": "its values go from nan to nan",
+    }
+    for name, message in messages.items():
+        mistake = ibd("explain", run[0], tmp_path / name, "explainers=gradcam").mistake
+        assert mistake.startswith(f"{tmp_path / name}: cannot be read: {message}")
+    for place in (tmp_path / "empty.png" / "x.png", tmp_path / "x.nosuch"):
+        assert "cannot write" in ibd("explain", *run, "explainers=gradcam", "--figure", place).mistake
+    assert "no run" in ibd("explain", tmp_path / "nosuch", run[1]).mistake

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -41,7 +41,9 @@ class LRP(Explainer):
     pixels one by one before (a normalisation) moves no relevance. A pixel that is 0 there has relevance by rules that
     do not multiply by it (zB, flat) only. The range of pixels that zB needs is what the values 0 and 1 become in that
     normalisation; for a model that is given normalised images, `low` and `high`, or the least and largest value of each
-    channel in the batch. It is always widened to what the batch has.
+    channel of the image. It is always widened to what the image has.
+
+    Autocast is left off: relevance is a long chain of quotients.
 
     By a layer, what is explained is the relevance of the layer's output (the last, where it runs several times): the
     channels' sums over the positions are the explanation's ``units``, beside the map of their sum.
@@ -92,13 +94,33 @@ class LRP(Explainer):
         _check(call.model)
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
-        with mode, _kept(call.model, self.layer, mode) as outputs:
-            scores = call.target.scores(call.output(mode.begin(image)))
-        surrogate = mode.find(scores)
+        with torch.autocast(image.device.type, enabled=False):
+            with mode, _kept(call.model, self.layer, mode) as outputs:
+                scores = call.target.scores(call.output(mode.begin(image)))
+            surrogate = mode.find(scores)
+            if self.layer is not None and not outputs:
+                note = maps_note(call.model, image, self.layer)
+                raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
+            return self._passed_down(call, mode, surrogate, scores, outputs)
+
+    def _passed_down(
+        self,
+        call: Call,
+        mode: Surrogate,
+        surrogate: Tensor,
+        scores: Tensor,
+        outputs: Sequence[tuple[Tensor, Tensor]],
+    ) -> Explanation:
+        """Return the explanation of (B, K) scores that were computed, and of their surrogates.
+
+        Args:
+            call: with the model.
+            mode: in which it ran.
+            surrogate: of the scores.
+            scores: (B, K).
+            outputs: the surrogate and the value of what the layer put out; none where the pixels are asked for.
+        """
         _compare(surrogate, scores)
-        if self.layer is not None and not outputs:
-            note = maps_note(call.model, image, self.layer)
-            raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
         call.cost.backwards += scores.numel()
         found, taken, layers = [], [], []
         for k in range(scores.shape[1]):
@@ -107,7 +129,7 @@ class LRP(Explainer):
                 _relevance(score, mode, last) if not outputs else _relevance_at(*outputs[-1], score, mode, last)
             )
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
-            layers.append(ledger.layers)
+            layers.append(mode.ledger.layers)
         kept, heat = torch.stack(taken, 1), torch.stack(found, 1)
         extra = {"conservation": (heat.flatten(2).sum(2) + kept) / scores.detach(), "bias": kept}
         for name in layers[0] if self.layers else ():
@@ -118,7 +140,7 @@ class LRP(Explainer):
             return self.answer(call, heat, scores, **more)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
-        return self.answer(call, maps, scores, size=(image.shape[2], image.shape[3]), **more)
+        return self.answer(call, maps, scores, size=mode.ledger.size, **more)
 
 
 @contextmanager
@@ -164,6 +186,8 @@ def _check(model: nn.Module) -> None:
 
 def _compare(surrogate: Tensor, scores: Tensor) -> None:
     """Check that the surrogate computes what the model does."""
+    if not bool(scores.isfinite().all()):
+        raise UnsupportedError("lrp: the model's score is not finite")
     difference = (surrogate.detach() - scores.detach()).abs().max()
     limit = _TOLERANCE.get(scores.dtype, 2e-2) * scores.detach().abs().max()
     if not bool(difference <= limit):

@@ -135,7 +135,7 @@ ALONE |= {
     "batch_norm",
 }
 """What may be done to pixels, each by itself, before the first layer."""
-RESHAPES = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze"}
+RESHAPES = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "clone"}
 """Leaves the values in their order."""
 
 

@@ -279,7 +279,10 @@ class Flat(Rule):
 
 
 def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
-    """Return the least and the largest that pixels can be at the first operation, (1, C, H, W) each; see `ZBox`.
+    """Return the least and the largest that pixels can be at the first operation; see `ZBox`.
+
+    (1, C, H, W) each, or (B, C, H, W) where it is an image's own range that counts: never that of its neighbours in the
+    batch.
 
     Args:
         node: of its input: the image, of which it knows what 0 and 1 became.
@@ -288,17 +291,19 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     assert node.surrogate is not None
     assert node.box is not None
     x = node.surrogate.detach()
-    dims = (0, *range(2, x.dim())) if x.dim() > 2 else (0, 1)
+    dims = tuple(range(2, x.dim())) if x.dim() > 2 else (1,)
     least, most = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
     low, high = torch.minimum(*node.box), torch.maximum(*node.box)
     if node.untouched:  # the model does not normalise: it is given normalised images, for all one knows
-        low, high = least.expand_as(low), most.expand_as(high)
+        low, high = least.expand_as(x), most.expand_as(x)
     given = getattr(rule, "low", None), getattr(rule, "high", None)
     low, high = (
         edge if number is None else x.new_tensor(number).view(-1, *[1] * (x.dim() - 2)).expand_as(edge)
         for number, edge in zip(given, (low, high), strict=True)
     )
-    return torch.minimum(low, least), torch.maximum(high, most)
+    if bool((low <= least).all()) and bool((most <= high).all()):
+        return low, high
+    return torch.minimum(low, least).expand_as(x), torch.maximum(high, most).expand_as(x)
 
 
 def _weighted(given: Given, weight: Tensor, bias: Tensor | None) -> Plan:

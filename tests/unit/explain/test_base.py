@@ -7,7 +7,8 @@ from torch import nn
 from ibd.errors import DataError
 from ibd.explain.base import Call, Explainer, as_target, undisturbed
 from ibd.explain.targets import Target
-from tests.explainer_makers import check_untouched, images, make, snapshot
+from tests.explainer_makers import images, make
+from tests.model_state import check_untouched, snapshot
 
 
 class Half(Explainer):

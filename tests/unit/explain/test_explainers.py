@@ -1,13 +1,37 @@
 """What every explainer promises, on every kind of model."""
 
+import itertools
+
 import pytest
 import torch
+from torch.nn import functional as F
 
-from ibd.errors import ConfigError, DataError, UnsupportedError
-from ibd.explain.targets import Target
-from tests.explainer_makers import EXPLAINERS, MODELS, WITH_UNITS, check_untouched, images, make, refused, snapshot
+from ibd import registry
+from ibd.errors import UnsupportedError
+from ibd.explain.perturbation import Rise
+from ibd.explain.targets import Target, logits_of
+from tests.explainer_makers import (
+    EXPLAINERS,
+    MODELS,
+    REPEATED,
+    ROWS,
+    SEEDED,
+    WITH_UNITS,
+    Functional,
+    explainer,
+    images,
+    make,
+    refused,
+)
+from tests.model_state import check_untouched, snapshot
 
-PAIRS = [(e, m) for e in EXPLAINERS for m in MODELS]
+
+def cases(models):
+    """Return all pairs of a row and a model; those that add little are slow."""
+    return [
+        pytest.param(row, model, marks=[pytest.mark.slow] if row in REPEATED else [])
+        for row, model in itertools.product(EXPLAINERS, models)
+    ]
 
 
 def close(one, other, tolerance=1e-4):
@@ -15,11 +39,19 @@ def close(one, other, tolerance=1e-4):
     assert float((one - other).abs().max()) <= tolerance * scale
 
 
-@pytest.mark.parametrize(("explainer", "model"), PAIRS)
-def test_the_call(explainer, model):
-    explain, network, image = EXPLAINERS[explainer](), make(model), images()
-    if refused(explainer, model):
-        with pytest.raises(UnsupportedError, match="'gradcam'"):
+def test_every_explainer_is_in_the_table():
+    assert set(registry.names("explainers")) <= set(EXPLAINERS)
+    for name in registry.names("explainers"):
+        made = EXPLAINERS[name]()
+        assert made.name == name
+        assert isinstance(made, registry.resolve("explainers", name))
+
+
+@pytest.mark.parametrize(("row", "model"), cases([model for model in MODELS if model != "resnet18"]))
+def test_the_call(row, model):
+    explain, network, image = explainer(row), make(model), images()
+    if words := refused(row, model):
+        with pytest.raises(UnsupportedError, match=words):
             explain(network, image, 1)
         return
     for parameter in network.parameters():
@@ -32,7 +64,7 @@ def test_the_call(explainer, model):
     assert not answer.map.requires_grad
     assert answer.value.shape == (3,)
     assert answer.cost.forwards >= 3
-    close(explain(network, image, 1).map, answer.map, 0)  # again: bit for bit
+    assert torch.equal(explain(network, image, 1).map, answer.map)  # again: bit for bit
     several = explain(network, image, Target.classes([0, 1]))
     assert several.map.shape == (3, 2, 33, 38)
     assert float(several.map.abs().max()) > 0
@@ -43,20 +75,18 @@ def test_the_call(explainer, model):
     each = explain(network, image, Target.cls([0, 1, 2]))
     close(each.map[1], answer.map[1])
     close(each.map[0], several.map[0, 0])
-    logits = network.eval()(image)
-    logits = logits["logits"] if isinstance(logits, dict) else getattr(logits, "logits", logits)
-    best = (logits[0] if isinstance(logits, tuple) else logits).argmax(1)
+    best = logits_of(network.eval()(image)).argmax(1)
     network.train()
     close(explain(network, image).map, explain(network, image, Target.cls(best)).map)
     assert explain(network, image, Target.cls(1) - Target.cls(0)).map.isfinite().all()
     check_untouched(network, before)
 
 
-@pytest.mark.parametrize(("explainer", "model"), [(e, m) for e in EXPLAINERS for m in WITH_UNITS])
-def test_units(explainer, model):
-    explain, network, image = EXPLAINERS[explainer](), make(model), images(2, (24, 33))
-    if refused(explainer, model, "unit"):
-        with pytest.raises(UnsupportedError):
+@pytest.mark.parametrize(("row", "model"), cases(WITH_UNITS))
+def test_units(row, model):
+    explain, network, image = explainer(row), make(model), images(2, (24, 33))
+    if words := refused(row, model, "unit"):
+        with pytest.raises(UnsupportedError, match=words):
             explain(network, image, Target.unit(1))
         return
     answer = explain(network, image, Target.unit(1))
@@ -66,16 +96,109 @@ def test_units(explainer, model):
     assert several.map.isfinite().all()
 
 
-@pytest.mark.parametrize("explainer", EXPLAINERS)
+EXPENSIVE = {*REPEATED, "scorecam", "ablationcam"}
+
+
+@pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in EXPENSIVE])
+def test_a_network_of_torchvision(row, resnet):
+    check_call(row, "resnet18", resnet, 2, (33, 38), Target.cls(1), again=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("row", "model"), list(itertools.product(EXPLAINERS, MODELS)))
+def test_batches_and_sizes(row, model):
+    network = make(model)
+    before = snapshot(network)
+    cases = ((1, (33, 38)), (8, (40, 23))) if model == "resnet18" else ((1, (17, 20)), (8, (33, 38)))
+    long = model == "resnet18" and row == "scorecam"  # a pass for each of 512 channels
+    for count, size in cases[:1] if long else cases:
+        check_call(row, model, network, count, size, Target.cls(1), again=not long)
+        if model in WITH_UNITS:
+            check_call(row, model, network, count, size, Target.unit(1))
+        check_untouched(network, before)
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return make("resnet18")
+
+
+def check_call(row, model, network, count, size, target, again=True):
+    explain, image = explainer(row), images(count, size)
+    if words := refused(row, model, target.sums[0][0].kind):
+        with pytest.raises(UnsupportedError, match=words):
+            explain(network, image, target)
+    else:
+        answer = explain(network, image, target)
+        assert answer.map.shape == (count, *size)
+        assert answer.map.isfinite().all()
+        assert not again or torch.equal(explain(network, image, target).map, answer.map)
+
+
+@pytest.mark.parametrize("row", SEEDED)
+def test_random_numbers_are_those_of_the_seed(row):
+    explainer(row)  # skips
+    network, image = make("baseline"), images(2, (17, 20))
+    maps = []
+    for seed in (0, 1):
+        maps.append(SEEDED[row](seed)(network, image, 1).map)
+        torch.rand(3)  # the caller's own numbers are no part of it
+        assert torch.equal(SEEDED[row](seed)(network, image, 1).map, maps[-1])
+    assert not torch.equal(*maps)
+
+
+class Dropping(Functional):
+    """Draws random numbers in evaluation mode as well."""
+
+    def features(self, image):
+        return F.dropout(super().features(image), 0.3, training=True)
+
+
+class InPlace(Functional):
+    """Normalises the image that it is given where it lies."""
+
+    def forward(self, image):
+        image -= 0.5
+        image /= 0.25
+        return super().forward(image)
+
+
+class OutOfPlace(Functional):
+    def forward(self, image):
+        return super().forward((image - 0.5) / 0.25)
+
+
+POSTHOC = [row for row in ROWS if row.values != ("intrinsic",)]
+
+
+@pytest.mark.parametrize("row", POSTHOC)
+def test_a_model_that_draws_leaves_the_random_state(row):
+    network, image, explain = Dropping(), images(2, (17, 20)), explainer(row)
+    before = snapshot(network)
+    first = explain(network, image, 1).map
+    assert torch.equal(explain(network, image, 1).map, first)
+    check_untouched(network, before)
+
+
+@pytest.mark.parametrize("row", POSTHOC)
+def test_a_model_that_writes_over_its_image(row):
+    network, other, image = InPlace(), OutOfPlace(), images(2, (17, 20))
+    other.load_state_dict(network.state_dict())
+    answer, given = explainer(row)(network, image, 1), images(2, (17, 20))
+    assert torch.equal(image, given)
+    close(answer.map, explainer(row)(other, given, 1).map)
+
+
+@pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("context", ["no_grad", "inference_mode", "autocast"])
-def test_inside_of(explainer, context):
-    network, image = make("baseline"), images(2, (24, 33))
-    explain = EXPLAINERS[explainer]()
+def test_inside_of(row, context):
+    network, image, explain = make("baseline"), images(2, (24, 33)), explainer(row)
     plain = explain(network, image, 1)
     before = snapshot(network)
     if context == "autocast":
         with torch.autocast("cpu", torch.bfloat16):
             answer = explain(network, image, 1)
+        assert answer.map.dtype == torch.float32
         assert answer.map.isfinite().all()
         assert torch.corrcoef(torch.stack([answer.map.flatten(), plain.map.flatten()]))[0, 1] > 0.7
     else:
@@ -83,63 +206,35 @@ def test_inside_of(explainer, context):
             answer = explain(network, image * 1, 1)
         close(answer.map, plain.map)
         assert not answer.map.requires_grad
+        assert not answer.map.is_inference()
     check_untouched(network, before)
 
 
-def broken(*_):
-    raise RuntimeError("broken")
+@pytest.mark.parametrize("row", ["occlusion", "rise", "lime", "kernel_shap", "lrp"])
+def test_scores_of_half_precision_are_not_added_up_in_it(row):
+    """The logits of a plain model are bfloat16 under autocast; those of ours are not."""
+    network, image, explain = make("functional"), images(2, (24, 33)), explainer(row)
+    plain = explain(network, image, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = explain(network, image, 1)
+    assert answer.map.dtype == answer.value.dtype == torch.float32
+    if row == "rise":
+        many = Rise(masks=2000, cells=3, batch_size=1000)
+        with torch.autocast("cpu", torch.bfloat16):
+            close(many(network, image, 1).map, many(network, image, 1).map)
+    assert torch.corrcoef(torch.stack([answer.map.flatten(), plain.map.flatten()]))[0, 1] > 0.7
 
 
-@pytest.mark.parametrize("explainer", EXPLAINERS)
-def test_untouched_after_an_exception(explainer):
-    explain, image = EXPLAINERS[explainer](), images(2, (24, 33))
-    network = make("baseline")
-    network.network.decode = broken
-    before = snapshot(network)
-    with pytest.raises(RuntimeError, match="broken"):
-        explain(network, image, 1)
-    check_untouched(network, before)
-    network = make("baseline")
-    before = snapshot(network)
-    with pytest.raises(ConfigError, match="no class 99"):
-        explain(network, image, 99)
-    with pytest.raises(ConfigError, match="no class 98"):
-        explain(network, image, Target.classes([0, 98]))
-    with pytest.raises(ConfigError, match="3 class numbers for 2 images"):
-        explain(network, image, Target.cls([0, 1, 2]))
-    with pytest.raises(DataError):
-        explain(network, image * torch.nan, 1)
-    check_untouched(network, before)
-
-
-@pytest.mark.parametrize("explainer", ["gradcam", "saliency", "ablationcam"])
-def test_untouched_where_a_replay_raises(explainer, monkeypatch):
-    """What comes after the layer fails at its second run."""
-    network, image = make("tuple"), images(2, (24, 33))
-    calls = []
-
-    def tanh(x):
-        calls.append(x)
-        if len(calls) > 1:
-            raise RuntimeError("broken at the second run")
-        return x.sigmoid() - 0.5 * bool(x.sum() > -torch.inf)  # reads a value: the tape is no use
-
-    monkeypatch.setattr(torch, "tanh", tanh)
-    before = snapshot(network)
-    explain = EXPLAINERS[explainer]()
-    if explainer == "ablationcam":
-        with pytest.raises(RuntimeError, match="second run"):
-            explain(network, image, 1)
-    else:
-        explain(network, image, 1)
-    check_untouched(network, before)
-
-
-def test_training_goes_on():
-    network, image = make("functional"), images(2, (24, 33))
-    optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    EXPLAINERS["gradcam"]()(network, image, 1)
-    before = [each.clone() for each in network.parameters()]
-    network(image).sum().backward()
-    optimizer.step()
-    assert all(not torch.equal(one, other) for one, other in zip(before, network.parameters(), strict=True))
+def test_what_was_made_in_inference_mode():
+    with torch.inference_mode():
+        network = make("baseline")
+    image, wanted = images(2, (17, 20)), [each.requires_grad for each in network.parameters()]
+    for row in EXPLAINERS:
+        if row in ("intrinsic", "occlusion", "rise"):
+            assert explainer(row)(network, image, 1).map.isfinite().all()
+        elif row not in ("lime", "kernel_shap"):
+            with pytest.raises(
+                UnsupportedError, match=r"made inside of torch.inference_mode, .* load the model outside"
+            ):
+                explainer(row)(network, image, 1)
+        assert [each.requires_grad for each in network.parameters()] == wanted
