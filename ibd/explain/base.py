@@ -100,11 +100,14 @@ class Call:
     def gradients(self, scores: Tensor, inputs: Tensor) -> Tensor:
         """Return the gradient of each (B, K) score by (B, ...) inputs, (B, K, ...), counting the passes.
 
-        The graph is kept until the last one. Parameters are left alone: nothing is accumulated.
+        The graph is kept until the last one. Parameters are left alone: nothing is accumulated. The way back is that of
+        the precision of the way there; autocast would round once more.
         """
         count = scores.shape[1]
         self.cost.backwards += len(scores) * count
-        found = [torch.autograd.grad(scores[:, k].sum(), inputs, retain_graph=k + 1 < count)[0] for k in range(count)]
+        with torch.autocast(scores.device.type, enabled=False):
+            sums = [scores[:, k].sum() for k in range(count)]
+            found = [torch.autograd.grad(each, inputs, retain_graph=each is not sums[-1])[0] for each in sums]
         return torch.stack(found, 1)
 
 

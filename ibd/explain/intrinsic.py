@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ibd.errors import UnsupportedError
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.layers import einsum, precise
 from ibd.explain.targets import Term
 from ibd.types import Units
 
@@ -40,11 +41,11 @@ class Intrinsic(Explainer):
             units: Units = output.units
             contributions: Tensor = network.contributions(units)  # type: ignore[operator]
             parts = [sum((_parts(term, contributions) for term in terms), torch.zeros(())) for terms in target.sums]
-            stacked = torch.stack(parts, 1)  # (B, K, U)
-            heat = torch.einsum("bku,buhw->bkhw", stacked, network.shares(units).to(stacked.dtype))  # type: ignore[operator]
+            stacked = precise(torch.stack(parts, 1))  # (B, K, U)
+            heat = einsum("bku,buhw->bkhw", stacked, network.shares(units).to(stacked.dtype))  # type: ignore[operator]
             for k, terms in enumerate(target.sums):
                 if all(term.kind == "unit" for term in terms):
-                    heat[:, k] = torch.einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
+                    heat[:, k] = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
         single = not call.target.many
         return self.answer(
             call,

@@ -252,7 +252,7 @@ class LayerCut(Cut):
         batch, count = scores.shape
         self.call.cost.heads += batch * count
         if count == 1:
-            yield torch.autograd.grad(scores.sum(), values, retain_graph=True)[0].unsqueeze(1)
+            yield _backward(scores, values, torch.ones_like(scores).unsqueeze(0)).transpose(0, 1)
             return
         chosen = torch.eye(count, dtype=scores.dtype, device=scores.device)
         chosen = chosen.unsqueeze(1).expand(count, batch, count)
@@ -270,6 +270,13 @@ def _dependent(scores: Tensor) -> Tensor:
 def precise(values: Tensor) -> Tensor:
     """Return values without a graph, in float32 or better."""
     return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+
+
+def einsum(equation: str, *values: Tensor) -> Tensor:
+    """Return ``torch.einsum`` in the precision of the values, also under autocast."""
+    with torch.autocast(values[0].device.type, enabled=False):
+        found: Tensor = torch.einsum(equation, *values)
+        return found
 
 
 def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = None, replay: bool = False) -> Cut:
@@ -312,9 +319,10 @@ def _hooked(module: nn.Module | None, watch: Watch) -> Iterator[None]:
 
 def _backward(scores: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
     """Return the gradients, (k, B, C, h, w), of sums of scores with (k, B, K) weights."""
-    try:
-        return torch.autograd.grad(scores, values, chosen, retain_graph=True, is_grads_batched=True)[0]
-    except RuntimeError:  # a function in the head that cannot be mapped
+    with torch.autocast(values.device.type, enabled=False):  # the precision of the way there is enough
+        if len(chosen) > 1:
+            with suppress(RuntimeError):  # a function in the head that cannot be mapped
+                return torch.autograd.grad(scores, values, chosen, retain_graph=True, is_grads_batched=True)[0]
         return torch.stack([torch.autograd.grad(scores, values, each, retain_graph=True)[0] for each in chosen])
 
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ibd.errors import ConfigError, check_range
 from ibd.explain.activations import chunked
 from ibd.explain.base import Call, Explainer, Explanation
-from ibd.explain.layers import precise
+from ibd.explain.layers import einsum, precise
 
 Baseline = Literal["mean", "black", "blur"] | float
 
@@ -108,7 +108,7 @@ class Occlusion(Explainer):
                 lost.append(clean[source] - precise(call.scores(mixed, pinned.select(part))))
             losses = torch.cat(lost).view(len(image), len(rows), len(columns), -1)
             down, across = rows.to(losses.dtype), columns.to(losses.dtype)
-            total = torch.einsum("brck,rh,cw->bkhw", losses, down, across)
+            total = einsum("brck,rh,cw->bkhw", losses, down, across)
             return self.answer(call, total / (down.sum(0)[:, None] * across.sum(0)), clean)
 
     def _spans(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ class Rise(Explainer):
                 mixed = (seen * image[some, None] + (1 - seen) * cover[some, None]).flatten(0, 1)
                 scores = precise(call.scores(mixed, target.select(some).repeat(len(masks))))
                 scores = scores.view(-1, len(masks), scores.shape[1])
-                maps[some] += torch.einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
+                maps[some] += einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
             return self.answer(call, maps / (self.masks * self.keep), clean)
 
     def _draw(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

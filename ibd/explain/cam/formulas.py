@@ -8,10 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ibd.explain.layers import einsum
+
 
 def weighted(weights: Tensor, activations: Tensor) -> Tensor:
     """Return ``sum_c w_c A_c`` of (B, K, C) weights."""
-    return torch.einsum("bkc,bchw->bkhw", weights, activations)
+    return einsum("bkc,bchw->bkhw", weights, activations)
 
 
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -21,7 +23,7 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Return ``sum_c G_c A_c``, cell by cell (Draelos & Carin 2020)."""
-    return torch.einsum("bkchw,bchw->bkhw", gradients, activations)
+    return einsum("bkchw,bchw->bkhw", gradients, activations)
 
 
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     Made for activations that are not negative: a sum near 0 of both signs makes the weight large. 0 where it is 0.
     """
     total = activations.sum((2, 3)).unsqueeze(1)
-    product = torch.einsum("bkchw,bchw->bkc", gradients, activations)
+    product = einsum("bkchw,bchw->bkc", gradients, activations)
     return weighted(torch.where(total != 0, product / total, 0.0), activations)
 
 
@@ -62,10 +64,10 @@ def eigencam(activations: Tensor) -> Tensor:
     cells = activations.flatten(2).transpose(1, 2)  # (B, hw, C)
     centred = cells - cells.mean(1, keepdim=True)
     if centred.shape[1] <= centred.shape[2]:
-        values, vectors = torch.linalg.eigh((centred @ centred.transpose(1, 2)).double())
+        values, vectors = torch.linalg.eigh(einsum("bic,bjc->bij", centred, centred).double())
         found = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     else:
-        _, vectors = torch.linalg.eigh((centred.transpose(1, 2) @ centred).double())
+        _, vectors = torch.linalg.eigh(einsum("bic,bid->bcd", centred, centred).double())
         found = (centred.double() @ vectors[..., -1:]).squeeze(2)
     strength = cells.abs().sum(2)
     agreement = (found * (strength - strength.mean(1, keepdim=True))).sum(1, keepdim=True)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ibd.errors import check_range
 from ibd.explain.cam import formulas
 from ibd.explain.cam.base import CamExplainer, affine_gradients
-from ibd.explain.layers import LayerCut, precise
+from ibd.explain.layers import LayerCut, einsum, precise
 from ibd.explain.render import upsample
 
 
@@ -38,7 +38,7 @@ class AblationCAM(CamExplainer):
         value, scores = precise(at.value), precise(at.scores)
         gradients = affine_gradients(at)
         if gradients is not None:
-            drops = torch.einsum("bkchw,bchw->bkc", gradients, value)
+            drops = einsum("bkchw,bchw->bkc", gradients, value)
         else:
             drops = scores.unsqueeze(2) - self._without(at).permute(1, 2, 0)
         if self.relative:
