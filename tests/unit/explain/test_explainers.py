@@ -259,6 +259,14 @@ def test_what_is_made_of_the_values_of_a_model_is_precise_under_autocast(row):
     close(answer, plain, 1e-5)
 
 
+def test_scores_in_bfloat16_are_added_up_in_float32():
+    """However many at a time."""
+    network, image = Rounded(make("functional")), images(1, (24, 33))
+    assert network(image).dtype == torch.bfloat16
+    maps = [Rise(masks=256, cells=3, batch_size=size)(network, image, 1).map for size in (4, 256)]
+    close(*maps)
+
+
 def test_what_was_made_in_inference_mode():
     with torch.inference_mode():
         network = make("baseline")
