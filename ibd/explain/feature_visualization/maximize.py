@@ -183,6 +183,7 @@ def _shape(
             raise ConfigError(f"start: '{start}' is neither noise nor images")
         size = getattr(getattr(model, "spec", None), "image_size", None) or 128 if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
+        check_range("size", min(height, width), least=1)
         return torch.empty(batch, 3, height, width, dtype=dtype, device=device), None
     image = start if start.dim() == 4 else start.unsqueeze(0)
     if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point() or len(image) not in (1, batch):
