@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range, did_you_mean
 from ibd.explain.activations import Reader, device_of, images_of, network_of, no_map
 from ibd.explain.base import undisturbed
@@ -84,7 +84,7 @@ def maximally_activating_patches(
     best, chosen, size, seen, shape = None, None, None, 0, (0, 0)
     with undisturbed(model), torch.no_grad():
         maps_of = _maps_of(model, layer)
-        for batch in tqdm(data_loader, desc="searching patches", leave=False, delay=2, disable=None):
+        for batch in progress(data_loader, "searching patches"):
             images = images_of(batch)
             if size is not None and tuple(images.shape[2:]) != size:
                 raise DataError(f"images of {size} and of {tuple(images.shape[2:])} pixels: all must be of one size")

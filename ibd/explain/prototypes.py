@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.boxes import Box, as_box, percentile_boxes, relative_boxes
 from ibd.types import Batch
@@ -190,7 +190,7 @@ def local_explanations(
         UnsupportedError: the model has no prototypes.
     """
     require_prototypes(model)
-    for batch in tqdm(batches, desc="explaining images", leave=False, delay=2, disable=None):
+    for batch in progress(batches, "explaining images"):
         kept = batch.select(batch.index >= 0)
         if len(kept):
             index = kept.index.tolist()

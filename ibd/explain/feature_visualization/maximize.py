@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from ibd.distributed import progress as progress_bar
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import Reader, device_of, network_of
 from ibd.explain.base import undisturbed
@@ -120,7 +120,7 @@ def _climb(
     """Optimise a canvas and return the trace, (steps, B)."""
     optimizer = torch.optim.Adam(canvas.parameters, lr=lr)
     trace = []
-    bar = tqdm(range(steps), desc="maximising", leave=False, delay=2, disable=None if progress else True)
+    bar = progress_bar(range(steps), "maximising", shown=progress)
     for step in bar:
         picture = canvas.draw()
         seen = moved(picture)
