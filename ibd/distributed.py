@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from tqdm.auto import tqdm
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
     """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def progress(items: Iterable[T], title: str, total: int | None = None, shown: bool = True) -> tqdm[T]:
+    """Return `items` with a bar that appears after two seconds, on a terminal, on the first process alone."""
+    shown = shown and (world_size() == 1 or dist.get_rank() == 0)
+    return tqdm(items, desc=title, total=total, leave=False, delay=2, disable=None if shown else True)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

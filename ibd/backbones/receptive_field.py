@@ -151,15 +151,22 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         traces = [trace for leaf in tree_leaves((args, kwargs)) if (trace := self.trace_of(leaf))]
         if traces:
-            trace = _step(func.overloadpacket.__name__, args, functools.reduce(_Trace.unite, traces))
+            trace = _step(func.overloadpacket.__name__, args, functools.reduce(_Trace.unite, traces), len(traces))
             for leaf in tree_leaves(result):
                 if isinstance(leaf, Tensor):
                     self._traces[leaf] = trace
         return result
 
 
-def _step(name: str, args: Sequence[Any], trace: _Trace) -> _Trace:
-    """Return the trace after the aten operation `name`; one that is not listed works cell by cell."""
+def _step(name: str, args: Sequence[Any], trace: _Trace, dependent: int) -> _Trace:
+    """Return the trace after the aten operation `name`; one that is not listed works cell by cell.
+
+    Args:
+        name: of the operation.
+        args: its arguments.
+        trace: those of its arguments, united.
+        dependent: how many of its arguments depend on the image; a product with a constant mixes channels alone.
+    """
     if "upsample" in name or (name == "convolution" and args[6]):
         raise UnsupportedError(f"receptive field: cannot follow {name} where it enlarges its input")
     if name == "convolution":
@@ -173,7 +180,9 @@ def _step(name: str, args: Sequence[Any], trace: _Trace) -> _Trace:
         return _sliced(trace, *args)
     if name in _ADAPTIVE or (name in _REDUCTIONS and _over_space(args)):
         return _Trace(None, whole_image=True)
-    if any(part in name for part in _MIXING):
+    if name == "im2col":  # kernel, dilation, padding, stride
+        return trace.window(args[1], args[4], args[3], args[2])
+    if any(part in name for part in _MIXING) and not (name == "bmm" and dependent == 1):
         return trace._replace(whole_image=True)
     return trace
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ibd.comparison.axis_report import AxisReport
 from ibd.comparison.baseline_channels import BaselineChannels
 from ibd.data.base import ImageDataModule, Split
+from ibd.distributed import progress
 from ibd.metrics.axes import ConceptImportance, auc_matrix
 from ibd.metrics.whitening import AxisCorrelation, ConceptSeparation
 from ibd.models.base import spatial_mean
@@ -35,7 +35,7 @@ def annotated(concepts: Tensor, columns: list[int]) -> Tensor:
 
 def batches(data: ImageDataModule, split: Split, title: str) -> Iterator[Batch]:
     """Yield the images of a split without padding."""
-    for batch in tqdm(data.loader(split), desc=title, leave=False, delay=2, disable=None):
+    for batch in progress(data.loader(split), title):
         kept = batch.select(batch.index >= 0)
         if len(kept):
             yield kept

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ibd.data.base import SPLITS, ImageDataModule, Split
+from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, did_you_mean
 from ibd.explain.prototypes import NearestPatch, patch_field, require_prototypes
 from ibd.io import find_run, load_data, load_run
@@ -109,7 +109,7 @@ def _read(
     size, parts = ExplanationSize().to(model.device), None
     names = data.spec.part_names
     missing = "" if names else f"the data has no part masks ({type(data).__name__} is not given any)"
-    for batch in tqdm(data.loader(split), desc="measuring prototypes", leave=False, delay=2, disable=None):
+    for batch in progress(data.loader(split), "measuring prototypes"):
         batch = batch.select(batch.index >= 0).to(model.device)
         if not len(batch):
             continue

@@ -171,10 +171,11 @@ class Reader:
             def hook(_: nn.Module, __: Any, output: Any) -> None:
                 if not isinstance(output, Tensor):
                     raise UnsupportedError(f"layer '{name}' puts out a {type(output).__name__}, no tensor")
-                found[name] = output
                 runs[name] += 1
                 if stop_after is not None and runs == stop_after:
+                    found[name] = output
                     raise _Reached
+                found[name] = output.clone()  # what comes next may write over it
 
             return hook
 

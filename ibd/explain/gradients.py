@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ibd.distributed import progress
 from ibd.errors import ConfigError, UnsupportedError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.layers import Cut, cut, precise
@@ -180,7 +181,7 @@ class IntegratedGradients(GradientExplainer):
             start = cut(call, start, self.layer, at.target).value.detach()
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         mean: Tensor | None = None
-        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
+        for node, weight in progress(list(zip(nodes.tolist(), weights.tolist(), strict=True)), self.name):
             part = precise(at.gradients_at(start + (node + 1) / 2 * (value - start))[1]) * (weight / 2)
             mean = part if mean is None else mean.add_(part)
         assert mean is not None

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
+from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import chunked, device_of, images_of, network_of, read_map, visit
 from ibd.explain.base import check_image, undisturbed
@@ -90,7 +90,7 @@ def activation_grid(
     magnitude = vectors.norm(dim=1)
     directions = vectors / magnitude.clamp(min=torch.finfo(vectors.dtype).tiny).unsqueeze(1)
     made = []
-    for part in tqdm(list(chunked(len(vectors), batch_size)), desc="cells", leave=False, delay=2, disable=None):
+    for part in progress(list(chunked(len(vectors), batch_size)), "cells"):
         objective = Objective.direction(layer, directions[part], cosine_power=2.0)
         made.append(_small(model, objective, size, part.stop - part.start, magnitude, options))
     images = torch.cat(made).view(height, width, 3, size, size)
@@ -198,7 +198,7 @@ def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[Any]) -> dict[
 
     with undisturbed(model):
         batches = [images] if isinstance(images, Tensor) else images
-        for batch in tqdm(batches, desc="counting zeros", leave=False, delay=2, disable=None):
+        for batch in progress(batches, "counting zeros"):
             visit(model, images_of(batch).to(device_of(model)), count, only_leaves=True)
     if not total:
         raise DataError("no images, or no layers: nothing to count zeros in")

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range, did_you_mean
 from ibd.explain.activations import Reader, device_of, images_of, network_of, no_map
 from ibd.explain.base import undisturbed
+from ibd.explain.prototypes import field_of_patches
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def maximally_activating_patches(
     best, chosen, size, seen, shape = None, None, None, 0, (0, 0)
     with undisturbed(model), torch.no_grad():
         maps_of = _maps_of(model, layer)
-        for batch in tqdm(data_loader, desc="searching patches", leave=False, delay=2, disable=None):
+        for batch in progress(data_loader, "searching patches"):
             images = images_of(batch)
             if size is not None and tuple(images.shape[2:]) != size:
                 raise DataError(f"images of {size} and of {tuple(images.shape[2:])} pixels: all must be of one size")
@@ -98,7 +99,7 @@ def maximally_activating_patches(
             best, seen, shape = _merged(best, maps, numbers, k), seen + len(images), (maps.shape[2], maps.shape[3])
         if best is None or size is None or chosen is None:
             raise DataError("the data loader yields no images")
-        field = _field(model, maps_of, size)
+        field = _field(model, maps_of, layer is None, size)
     return _patches(best, _names(model, layer, chosen), size, shape, field)
 
 
@@ -165,8 +166,13 @@ class _Maps(nn.Module):
         return self._maps_of(image)
 
 
-def _field(model: nn.Module, maps_of: Callable[[Tensor], Tensor], size: tuple[int, int]) -> ReceptiveField | None:
+def _field(
+    model: nn.Module, maps_of: Callable[[Tensor], Tensor], units: bool, size: tuple[int, int]
+) -> ReceptiveField | None:
+    network = network_of(model)
     try:
+        if units and hasattr(network, "add_on") and hasattr(network, "extent"):  # compared patch by patch
+            return field_of_patches(network, size)
         return receptive_field(_Maps(model, maps_of), size)
     except (UnsupportedError, RuntimeError):  # a model that cannot run without numbers
         return None

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
+from ibd.distributed import progress
 from ibd.errors import ConfigError, check_range
 from ibd.explain.activations import chunked
 from ibd.explain.base import Call, Explainer, Explanation
@@ -176,7 +176,7 @@ class Rise(Explainer):
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
             each = max(1, self.batch_size // together)
             steps = [(some, part) for some in chunked(len(image), together) for part in chunked(self.masks, each)]
-            for some, part in tqdm(steps, desc="rise", leave=False, delay=2, disable=None):
+            for some, part in progress(steps, "rise"):
                 masks = enlarge(grids[part], shifts[part], (image.shape[2], image.shape[3])).to(image)
                 seen = masks[None, :, None]
                 mixed = (seen * image[some, None] + (1 - seen) * cover[some, None]).flatten(0, 1)
@@ -210,7 +210,7 @@ def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _progress(total: int, size: int, title: str) -> Iterator[slice]:
-    return iter(tqdm(list(chunked(total, size)), desc=title, leave=False, delay=2, disable=None))
+    return iter(progress(list(chunked(total, size)), title))
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.boxes import Box, as_box, percentile_boxes, relative_boxes
 from ibd.types import Batch
@@ -190,7 +190,7 @@ def local_explanations(
         UnsupportedError: the model has no prototypes.
     """
     require_prototypes(model)
-    for batch in tqdm(batches, desc="explaining images", leave=False, delay=2, disable=None):
+    for batch in progress(batches, "explaining images"):
         kept = batch.select(batch.index >= 0)
         if len(kept):
             index = kept.index.tolist()
@@ -289,21 +289,32 @@ def patch_field(model: Any) -> ReceptiveField | None:
     Args:
         model: a prototype network's module.
     """
-    network, size = model.network, model.spec.image_size
+    network = model.network
     if network not in _FIELDS:
         try:
-            field = receptive_field(nn.Sequential(network.backbone, network.add_on), size)
+            _FIELDS[network] = field_of_patches(network, model.spec.image_size)
         except UnsupportedError:
             _FIELDS[network] = None
-        else:
-            more = network.extent - 1
-            _FIELDS[network] = replace(
-                field,
-                size=tuple(a + more * b for a, b in zip(field.size, field.stride, strict=True)),
-                offset=tuple(a + more / 2 * b for a, b in zip(field.offset, field.stride, strict=True)),
-                grid=tuple(cells - more for cells in field.grid),
-            )
     return _FIELDS[network]
+
+
+def field_of_patches(network: Any, size: int | tuple[int, int]) -> ReceptiveField:
+    """Return what each patch of a prototype network sees of images of a size.
+
+    Args:
+        network: its ``add_on`` follows its ``backbone``, and a patch has ``extent`` cells along both sides.
+        size: H and W.
+
+    Raises:
+        UnsupportedError: it cannot be told.
+    """
+    field, more = receptive_field(nn.Sequential(network.backbone, network.add_on), size), network.extent - 1
+    return replace(
+        field,
+        size=tuple(a + more * b for a, b in zip(field.size, field.stride, strict=True)),
+        offset=tuple(a + more / 2 * b for a, b in zip(field.offset, field.stride, strict=True)),
+        grid=tuple(cells - more for cells in field.grid),
+    )
 
 
 def patch_center(model: Any, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ return the plain gradient without a word.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -24,6 +25,8 @@ _RELUS = {torch.relu, F.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu_}
 _RELUS6 = {F.relu6}
 _HARDTANHS = {F.hardtanh, F.hardtanh_}
 _CLAMPS = {torch.clamp, Tensor.clamp, torch.clamp_, Tensor.clamp_, torch.clip, Tensor.clip}
+_OTHERS = {"gelu", "silu", "hardswish", "mish", "elu", "celu", "selu", "leaky_relu", "prelu", "rrelu", "softplus"}
+"""Activations that networks have in place of ReLUs, by name."""
 _CLAMPS_MIN = {torch.clamp_min, Tensor.clamp_min, torch.clamp_min_, Tensor.clamp_min_}
 
 
@@ -34,11 +37,12 @@ class ReluMode(TorchFunctionMode):
 
     Attributes:
         count: how many ReLUs were replaced.
+        others: names of activations that are none, and keep their gradient.
     """
 
     def __init__(self, way: Way) -> None:
         super().__init__()
-        self.way, self.count = way, 0
+        self.way, self.count, self.others = way, 0, set[str]()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -47,6 +51,8 @@ class ReluMode(TorchFunctionMode):
         kwargs = kwargs or {}
         found = _bounds(func, args, kwargs)
         x = args[0] if args else kwargs.get("input")
+        if isinstance(x, Tensor) and x.requires_grad:
+            self.others |= {getattr(func, "__name__", "").rstrip("_")} & _OTHERS
         if found is None or not isinstance(x, Tensor) or not x.requires_grad or "out" in kwargs:
             return func(*args, **kwargs)
         self.count += 1
@@ -101,7 +107,7 @@ class _Relus(GradientExplainer):
 
     @contextmanager
     def rules(self) -> Iterator[None]:
-        """Run the model with its ReLUs replaced.
+        """Run the model with its ReLUs replaced; warn of other activations.
 
         Raises:
             UnsupportedError: there was none, so that the result would be the plain gradient.
@@ -112,6 +118,11 @@ class _Relus(GradientExplainer):
             raise UnsupportedError(
                 f"'{self.name}' changes how a gradient passes ReLUs, and between {self.layer or 'the image'} and the "
                 "score this model has none that is a function of torch (relu, relu6, hardtanh, clamp): take 'saliency'"
+            )
+        if mode.others:
+            warnings.warn(
+                f"'{self.name}' is of ReLUs: {', '.join(sorted(mode.others))} of this model keep their plain gradient",
+                stacklevel=2,
             )
 
     def values(self, gradient: Tensor, value: Tensor) -> Tensor:

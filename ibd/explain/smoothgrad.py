@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ibd.distributed import progress
 from ibd.errors import ConfigError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.gradients import GradientExplainer
@@ -79,7 +80,7 @@ class SmoothGrad(Explainer):
         mean = squares = torch.zeros(())
         spread = self.noise * (image.amax((1, 2, 3), keepdim=True) - image.amin((1, 2, 3), keepdim=True))
         generator = torch.Generator().manual_seed(self.seed)
-        for done in range(0, self.n, self.chunk):
+        for done in progress(range(0, self.n, self.chunk), self.name):
             count = min(self.chunk, self.n - done)
             noise = torch.stack([torch.randn(image.shape[1:], generator=generator) for _ in range(count)])
             noisy = image.unsqueeze(1) + spread.unsqueeze(1) * noise.to(image)

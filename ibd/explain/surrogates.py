@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
+from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.layers import precise
@@ -66,7 +66,7 @@ class _Surrogate(Explainer):
             clean = precise(target.scores(output))
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
             each = [(row, k) for row in range(len(image)) for k in range(clean.shape[1])]
-            for row, k in tqdm(each, desc=self.name, leave=False, delay=2, disable=None):
+            for row, k in progress(each, self.name):
                 torch.manual_seed(self.seed)
                 method = made(_score(call, target.select(slice(row, row + 1)), k))
                 method.interpretable_model = LeastSquares(self.ridge)

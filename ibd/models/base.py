@@ -196,8 +196,12 @@ def spatial_mean(maps: Tensor) -> Tensor:
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Switch autocast off for a while on the device of a tensor; nothing where it is off, so nothing to export."""
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False) if autocasting(tensor) else nullcontext()
+
+
+def autocasting(tensor: Tensor) -> bool:
+    """Return whether autocast is on for a tensor; never where there are shapes alone, as for a receptive field."""
+    return tensor.device.type != "meta" and torch.is_autocast_enabled(tensor.device.type)
 
 
 @contextmanager

@@ -15,12 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
-from tqdm.auto import tqdm
 
 from ibd import registry
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule
-from ibd.distributed import world_size
+from ibd.distributed import progress, world_size
 from ibd.errors import CheckpointError, ConfigError
 from ibd.io import MODEL_KEY
 from ibd.models.base import InterpretableNetwork, evaluating
@@ -278,7 +277,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         weight = next(self.network.parameters())
         predicted = []
         with evaluating(self), torch.no_grad():
-            for part in tqdm(parts, desc="reading images", leave=False, delay=2, disable=None):
+            for part in progress(parts, "reading images"):
                 image = part if isinstance(part, Tensor) else self.read_images(part)
                 predicted.append(self(image.to(weight.device, weight.dtype)))
         units = Units.cat([output.units for output in predicted])

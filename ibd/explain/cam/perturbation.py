@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from ibd.distributed import progress
 from ibd.errors import check_range
 from ibd.explain.cam import formulas
 from ibd.explain.cam.base import CamExplainer, affine_gradients
@@ -95,7 +95,7 @@ class ScoreCAM(CamExplainer):
         black = precise(at.call.scores(torch.zeros_like(image), target))
         found = black.repeat(len(maps), 1)
         parts = torch.split(live, self.chunk)
-        for part in tqdm(parts, "Score-CAM", delay=3, leave=False, disable=None):
+        for part in progress(parts, "Score-CAM"):
             masks = formulas.scale_to_one(upsample(maps[part].unsqueeze(0), (image.shape[2], image.shape[3]))[0])
             masked = image * masks.unsqueeze(1).to(image.dtype)
             found[part] = precise(at.call.scores(masked, target.repeat(len(part))))

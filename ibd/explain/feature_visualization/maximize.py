@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from ibd.distributed import progress as progress_bar
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import Reader, device_of, network_of
 from ibd.explain.base import undisturbed
@@ -120,7 +120,7 @@ def _climb(
     """Optimise a canvas and return the trace, (steps, B)."""
     optimizer = torch.optim.Adam(canvas.parameters, lr=lr)
     trace = []
-    bar = tqdm(range(steps), desc="maximising", leave=False, delay=2, disable=None if progress else True)
+    bar = progress_bar(range(steps), "maximising", shown=progress)
     for step in bar:
         picture = canvas.draw()
         seen = moved(picture)
@@ -183,6 +183,7 @@ def _shape(
             raise ConfigError(f"start: '{start}' is neither noise nor images")
         size = getattr(getattr(model, "spec", None), "image_size", None) or 128 if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
+        check_range("size", min(height, width), least=1)
         return torch.empty(batch, 3, height, width, dtype=dtype, device=device), None
     image = start if start.dim() == 4 else start.unsqueeze(0)
     if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point() or len(image) not in (1, batch):

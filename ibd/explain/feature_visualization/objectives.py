@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,12 @@ class Objective:
             scalar: "score"; or, of units whose score is a logit as concepts' are, "prob" or "log_prob". A score has no
                 end: images go far beyond anything natural. A probability is soon reached, and penalties decide the
                 rest: only what is needed stays, which is easier to read.
+
+        Raises:
+            ConfigError: another scalar.
         """
+        if scalar not in get_args(UnitScalar):
+            raise ConfigError(f"objective: scalar '{scalar}' of a unit is not one of {', '.join(get_args(UnitScalar))}")
         value = _SQUASHED[scalar] if scalar != "score" else None
         return cls((Part(f"unit {_text(index)}", value=value, target=Target.unit(index)),))
 

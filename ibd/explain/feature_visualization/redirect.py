@@ -22,21 +22,25 @@ class RedirectedRelu(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one function, a ReLU with another gradient."""
-        if func in _RELUS:
-            return _Redirected.apply(args[0] if args else (kwargs or {})["input"])
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func not in _RELUS:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        found = _Redirected.apply(x)
+        in_place = func.__name__.endswith("_") or kwargs.get("inplace", args[1] if len(args) > 1 else False)
+        return x.copy_(found) if in_place and x.requires_grad else found
 
 
 class _Redirected(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x > 0)  # x itself may be written over
         return x.clamp(min=0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (x,), gradient = ctx.saved_tensors, gradients[0]
-        plain = torch.where(x > 0, gradient, 0)
-        redirected = torch.where((x <= 0) & (gradient > 0), 0, gradient)
+        (on,), gradient = ctx.saved_tensors, gradients[0]
+        plain = torch.where(on, gradient, 0)
+        redirected = torch.where(~on & (gradient > 0), 0, gradient)
         blocked = plain.flatten(1).abs().amax(1) == 0
-        return torch.where(blocked.view(-1, *[1] * (x.dim() - 1)), redirected, plain)
+        return torch.where(blocked.view(-1, *[1] * (on.dim() - 1)), redirected, plain)

@@ -88,10 +88,16 @@ class LRP(Explainer):
         """Return (B, H, W) relevance.
 
         Raises:
-            UnsupportedError: an operation that has no rule, a compiled or scripted module, batch normalisation by the
-                statistics of the batch, or a surrogate that differs from the model.
+            UnsupportedError: a target that is a probability or odds, an operation that has no rule, a compiled or
+                scripted module, batch normalisation by the statistics of the batch, or a surrogate that differs from
+                the model.
         """
         _check(call.model)
+        for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit"}:
+            raise UnsupportedError(
+                f"lrp: relevance is of logits, and there is no rule for '{scalar}': explain the logit, or why one "
+                "class and not another: Target.cls(3) - Target.cls(7)"
+            )
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
         with torch.autocast(image.device.type, enabled=False):

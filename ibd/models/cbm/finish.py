@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ibd.data.base import ImageDataModule, Split
+from ibd.distributed import progress
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ReadSplit(NamedTuple):
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
     """Return the scores of every image of a split, in order, without augmentation."""
     scores = []
-    for batch in tqdm(data.loader(split), desc=f"reading {split} images", leave=False, delay=2, disable=None):
+    for batch in progress(data.loader(split), f"reading {split} images"):
         output = module(batch.image.to(module.device))
         scores.append(output.units.scores.float().cpu())
     dataset = data.dataset(split)
@@ -81,7 +81,7 @@ def fit_head(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     best = {"head/val_loss": math.inf, "head/val_accuracy": 0.0}
     weights = copy.deepcopy(head.state_dict())
-    for _ in tqdm(range(epochs), desc="fitting the head", leave=False, delay=2, disable=None):
+    for _ in progress(range(epochs), "fitting the head"):
         order = torch.randperm(len(labels), generator=shuffle).to(device)
         for part in torch.split(order, batch_size):
             optimizer.zero_grad()

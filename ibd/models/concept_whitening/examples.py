@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
-from tqdm.auto import tqdm
 
 from ibd.data.base import ImageDataset, Key
 from ibd.data.images import IMAGE_SUFFIXES, check_image, read_image
 from ibd.data.transforms import eval_transform
+from ibd.distributed import progress
 from ibd.errors import DataError, did_you_mean
 from ibd.types import Batch, DataSpec, Sample, stack_samples
 
@@ -72,7 +72,7 @@ class ConceptImages(ImageDataset):
         Raises:
             DataError: one is damaged.
         """
-        for path in tqdm(self.paths, desc="checking concept images", leave=False, delay=2, disable=None):
+        for path in progress(self.paths, "checking concept images"):
             check_image(path)
 
     def load(self, index: int) -> Sample:

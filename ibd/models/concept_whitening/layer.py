@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ibd.distributed import world_size
 from ibd.errors import ConfigError
+from ibd.models.base import autocasting, full_precision
 from ibd.models.concept_whitening.whitening import Whitening, rotate_root, whiten_rotate, whitening_root
 
 _log = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ class ConceptWhiteningLayer(nn.Module):
 
         In the dtype of x, but in float32 under autocast, whose next operation chooses its own.
         """
-        given = None if torch.is_autocast_enabled(x.device.type) else x.dtype
-        with torch.autocast(x.device.type, enabled=False):
+        given = None if autocasting(x) else x.dtype
+        with full_precision(x):
             return self._whiten(x.to(torch.promote_types(x.dtype, self.rotation.dtype))).to(given)
 
     def _whiten(self, x: Tensor) -> Tensor:
@@ -122,7 +123,10 @@ class ConceptWhiteningLayer(nn.Module):
             with torch.inference_mode(False), torch.no_grad():
                 root = whitening_root(self.running_covariance, self.settings)
                 weight = rotate_root(self.rotation, root.inverse)
-                self._derived = state, weight, -(weight @ self.running_mean)
+                derived = state, weight, -(weight @ self.running_mean)
+            if weight.is_meta:  # shapes alone: not worth keeping
+                return derived[1], derived[2]
+            self._derived = derived
         return self._derived[1], self._derived[2]
 
     @torch.no_grad()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
-from tqdm.auto import tqdm
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, did_you_mean
 from ibd.metrics.concepts import ConceptAUROC
 from ibd.models.base import evaluating
@@ -210,7 +210,7 @@ class ConceptWhitening(InterpretableModule):
         """Return the validation metrics of the model as it is."""
         kinds = {kind: metrics.to(self.device) for kind, metrics in self.build_metrics().items()}
         with evaluating(self):
-            for batch in tqdm(data.loader("val"), desc="scoring", leave=False, delay=2, disable=None):
+            for batch in progress(data.loader("val"), "scoring"):
                 batch = batch.select(batch.index >= 0).to(self.device)
                 for kind, inputs in self.metric_inputs(self(batch.image), batch).items():
                     kinds[kind].update(*inputs)

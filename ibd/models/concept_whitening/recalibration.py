@@ -7,6 +7,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ibd.data.base import ImageDataModule, Split
+from ibd.distributed import progress
 from ibd.models.base import evaluating
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
@@ -48,7 +49,7 @@ def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule, split: 
 def _images(data: ImageDataModule, split: Split, title: str) -> tqdm[Tensor]:
     loader = data.loader(split)
     images = (batch.image[batch.index >= 0] for batch in loader)
-    return tqdm(images, desc=title, total=len(loader), leave=False, delay=2, disable=None)
+    return progress(images, title, len(loader))
 
 
 class _Sums:

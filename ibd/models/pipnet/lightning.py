@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric, MetricCollection
-from tqdm.auto import tqdm
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
+from ibd.distributed import progress
 from ibd.errors import ConfigError, check_range
 from ibd.models.base import evaluating
 from ibd.models.phases import PhasedModule
@@ -154,7 +154,7 @@ class PIPNet(PhasedModule):
         ever = torch.zeros_like(network.mask)
         loader = DataLoader(dataset, data.batch_size, num_workers=data.num_workers, collate_fn=stack_samples)
         with evaluating(self), torch.no_grad():
-            for batch in tqdm(loader, desc="looking for prototypes", leave=False, delay=2, disable=None):
+            for batch in progress(loader, "looking for prototypes"):
                 image = batch.image.to(network.head.weight.device, network.head.weight.dtype)
                 ever |= (self(image).units.scores > 0).any(0)
         network.mask.copy_(ever)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+
+from ibd.distributed import progress
 
 _GROWTH = 1.1
 """By which the length of the steps grows after each."""
@@ -72,7 +73,7 @@ def fit_last_layer(
     weight, before, ratio = start, start, 0.0
     logits = logits_before = x @ start.t()
     momentum, steps, converged = 1.0, 0, False
-    for done in tqdm(range(max_steps), desc="fitting the last layer", leave=False, delay=2, disable=None):
+    for done in progress(range(max_steps), "fitting the last layer"):
         steps = done + 1
         ahead, logits_ahead = weight + ratio * (weight - before), logits + ratio * (logits - logits_before)
         p = logits_ahead.softmax(1)

@@ -13,11 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule, ImageDataset, Split
-from ibd.distributed import world_size
+from ibd.distributed import progress, world_size
 from ibd.models.protopnet.distance import nearest_patches, patches_of
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.protopnet.provenance import PRECISIONS
@@ -175,7 +174,7 @@ def chunks(
     mine = [c for c in range(-(-len(dataset) // CHUNK)) if c % world == rank]
     if only is not None:
         mine = [c for c in mine if any(index // CHUNK == c for index in only)]
-    for batch in tqdm(_loader(dataset, mine, data.num_workers), desc=title, leave=False, delay=2, disable=None):
+    for batch in progress(_loader(dataset, mine, data.num_workers), title):
         batch = batch.to(device)
         with torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None):
             yield batch, network.features(batch.image.to(dtype))

@@ -128,6 +128,17 @@ def test_group_normalization_and_attention_see_the_whole_image():
     assert receptive_field(nn.Sequential(nn.Conv2d(3, 4, 8, 8), Attention()), 64).whole_image
 
 
+def test_a_product_with_constants_and_patches_side_by_side_are_followed():
+    class Mixed(nn.Module):
+        def forward(self, x):
+            weight = torch.ones(1, 5, 4, device=x.device).expand(len(x), -1, -1)
+            x = (weight @ x.flatten(2)).view(len(x), 5, *x.shape[2:])
+            return nn.functional.unfold(x, 2).view(len(x), -1, x.shape[2] - 1, x.shape[3] - 1)
+
+    field = receptive_field(nn.Sequential(nn.Conv2d(3, 4, 4, 4), Mixed()), 32)
+    assert (field.size, field.stride, field.grid, field.whole_image) == ((8, 8), (4, 4), (7, 7), False)
+
+
 def test_center_and_further_layers_on_top():
     backbone = build("small_cnn")
     field = receptive_field(nn.Sequential(backbone, nn.Conv2d(128, 8, 1), nn.Sigmoid()), 64)

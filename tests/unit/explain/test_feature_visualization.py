@@ -211,6 +211,36 @@ def test_a_layer_of_a_plain_resnet():
     assert len(passed) == 1  # all but the first pass end at the layer
 
 
+class WrittenOver(nn.Module):
+    """Writes over what its first layer puts out, by statements."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+    def forward(self, image):
+        x = self.first(image)
+        x.sub_(0.05)
+        F.relu(x, inplace=True)
+        return self.last(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("steps", [1, 18])  # with redirected ReLUs, and without
+def test_operations_in_place(steps):
+    torch.manual_seed(0)
+    model = WrittenOver().eval()
+    options = {**QUICK, "transforms": None, "start": torch.rand(3, 16, 16), "steps": steps}
+    made = maximize_activation(model, Objective.cls(0), **options)
+    torch.testing.assert_close(made.value, model(made.image)[:, 0].detach())
+    other = maximize_activation(model, Objective.cls(0), **{**options, "start": made.image, "steps": 1})
+    torch.testing.assert_close(other.trace[0], made.value, atol=1e-4, rtol=0)
+    layer = Objective.channel("first", 1)
+    alone, beside = (maximize_activation(model, each, **options) for each in (layer, layer + 0.0 * Objective.cls(0)))
+    torch.testing.assert_close(beside.image, alone.image)
+    torch.testing.assert_close(beside.value, alone.value)
+    torch.testing.assert_close(beside.value, model.first(alone.image)[:, 1].mean((1, 2)).detach())
+
+
 @pytest.mark.parametrize(
     ("objective", "options", "error", "message"),
     [
@@ -227,6 +257,7 @@ def test_a_layer_of_a_plain_resnet():
         (Objective.unit(0), {}, UnsupportedError, "this model has no units"),
         (Objective.cls("cat"), {}, UnsupportedError, "has no names"),
         (Objective.cls(0), {"steps": 0}, ConfigError, "steps: 0 given"),
+        (Objective.cls(0), {"size": 0}, ConfigError, "size: 0 given"),
         (Objective.cls(0), {"start": "zeros"}, ConfigError, "start: 'zeros' is neither noise nor images"),
         (Objective.cls(0), {"start": torch.ones(3, 16, 16) * 2}, DataError, "not within 0 and 1"),
         (Objective.cls(0), {"start": torch.ones(3, 9, 9)}, ConfigError, "where size 16 is asked for"),
@@ -242,5 +273,7 @@ def test_mistakes(objective, options, error, message):
 
 
 def test_several_scores_are_no_objective():
+    with pytest.raises(ConfigError, match="scalar 'log_odds' of a unit is not one of score, prob, log_prob"):
+        Objective.unit(0, "log_odds")
     with pytest.raises(ConfigError, match="a target of one score is needed"):
         Objective.of(Target.classes([0, 1]))

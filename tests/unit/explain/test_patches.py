@@ -79,17 +79,25 @@ def test_equal_activations_go_to_the_earlier_image_whatever_the_order():
     assert found.image.tolist() == [[0, 1, 2]] * 6
 
 
-@pytest.mark.parametrize("make", [make_module, make_whitening, make_prototypes])
+@pytest.mark.parametrize("make", [make_module, make_whitening, make_prototypes, lambda: make_prototypes(extent=2)])
 def test_units_of_our_models(make):
-    module = make()
-    images = torch.rand(5, 3, 32, 32)
+    """Boxes are receptive fields: whatever is beyond one, the unit is the same there."""
+    module = make().eval()
+    images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     names = module.network.unit_names
     found = maximally_activating_patches(module, [images[:3], images[3:]], channels=[names[1], 0], k=2)
     assert found.names == [names[1], names[0]]
     with torch.no_grad():
         maps = module.network.encode(images).maps[:, [1, 0]].flatten(2).amax(2)
     torch.testing.assert_close(found.score, maps.topk(2, 0).values.t())
-    assert bool((found.box[..., 2:] > found.box[..., :2]).all())
+    assert found.exact
+    top, left, bottom, right = found.box[0, 0].tolist()
+    assert (bottom - top) * (right - left) < 32 * 32
+    other = torch.rand(1, 3, 32, 32)
+    other[..., top:bottom, left:right] = images[int(found.image[0, 0]), :, top:bottom, left:right]
+    row, column = found.position[0, 0].tolist()
+    with torch.no_grad():
+        torch.testing.assert_close(module.network.encode(other).maps[0, 1, row, column], found.score[0, 0])
 
 
 def test_mistakes():

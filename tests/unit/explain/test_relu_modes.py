@@ -97,3 +97,12 @@ def test_of_a_layer():
     found = GuidedBackprop("first")(model, image, 1)
     assert found.units.shape == (3, 5)
     assert found.unit_maps.shape[1] == 5
+
+
+@pytest.mark.parametrize("other", [F.hardswish, F.gelu])
+def test_other_activations_beside_relus_are_no_secret(other):
+    def relu_and_other(x):
+        return other(F.relu(x))
+
+    with pytest.warns(UserWarning, match=f"'guided_backprop' is of ReLUs: {other.__name__} of this model keep"):
+        GuidedBackprop()(Functional(relu_and_other), images(1), 0)

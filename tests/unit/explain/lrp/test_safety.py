@@ -89,9 +89,15 @@ def test_what_does_not_matter_is_not_refused():
 
 def test_a_score_that_is_no_sum_of_outputs_is_refused():
     with pytest.raises(UnsupportedError, match="'log_softmax'"):
-        LRP()(Net(), image(), Target.cls(1, "log_prob"))
+        LRP()(Net(), image(), Target.of(lambda logits: logits.log_softmax(1)[:, 1]))
     with pytest.raises(UnsupportedError, match="does not depend on the image"):
         LRP()(Net(lambda x: torch.ones_like(x)), image(), 1)
+
+
+def test_what_is_no_logit_is_refused_in_its_own_words():
+    for scalar in ("prob", "log_prob", "log_odds"):
+        with pytest.raises(UnsupportedError, match=f"relevance is of logits, and there is no rule for '{scalar}'"):
+            LRP()(nn.Flatten(), torch.rand(1, 3, 2, 2), Target.cls(1) - Target.cls(0, scalar))
 
 
 def test_statistics_of_the_batch_are_refused():
