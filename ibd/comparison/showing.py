@@ -79,8 +79,8 @@ def _patches(
     case: Case, prediction: Any, images: Tensor, classes: Tensor
 ) -> dict[tuple[int, int], dict[str, npt.NDArray[np.float32]]]:
     """Return (image, prototype) -> its training patch and the image's own, of the prototypes that count most."""
-    module, data = case.subject.module, case.subject.data
-    sources, train = sources_of(module), data.dataset("train")
+    module = case.subject.module
+    sources, train = sources_of(module), case.subject.trained_on.dataset("train")
     names = [case.subject.module.network.class_names[c] for c in classes.tolist()]
     titles = [str(i) for i in range(len(images))]
     rows = local_explanation(module, prediction, classes=names, top=4, names=titles)

@@ -31,13 +31,15 @@ class Subject:
     Attributes:
         info: its name, family, accuracy, ...
         module: the trained Lightning module, in evaluation mode.
-        data: what it was trained on.
+        data: what it is asked about.
+        trained_on: its own training data, whatever it is asked about.
         fingerprint: of its checkpoint: changes where any weight does.
     """
 
     info: ModelInfo
     module: Any
     data: ImageDataModule
+    trained_on: ImageDataModule
     fingerprint: str
 
 
@@ -65,7 +67,7 @@ def load_subjects(runs: Sequence[Any], split: Split, overrides: Sequence[str] = 
         for what, (one, other) in _differences(prints[0], found).items():
             raise ConfigError(
                 f"compare: runs on different data cannot be compared: '{subjects[0].info.run}' has {one} {what}, "
-                f"'{subject.info.run}' {other}"
+                f"'{subject.info.run}' {other}{_hint(what)}"
             )
     named = _named([each.info for each in subjects])
     return [replace(each, info=info) for each, info in zip(subjects, named, strict=True)]
@@ -98,7 +100,8 @@ def _load(run: str | Path, overrides: Sequence[str]) -> Subject:
         unit_kind=str(network.unit_kind),
         backbone=_backbone(module),
     )
-    return Subject(info, module.eval(), data, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    trained_on = load_run(run)[1] if overrides else data
+    return Subject(info, module.eval(), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 
 
 def _seed(folder: Path) -> int:
@@ -129,6 +132,13 @@ def _data_fingerprint(subject: Subject, split: Split) -> dict[str, str]:
         f"{split} images": str(len(dataset)),
         f"as fingerprint of the {split} images": digest.hexdigest()[:12],
     }
+
+
+def _hint(what: str) -> str:
+    """Return what helps against a difference."""
+    if not what.startswith("as fingerprint"):
+        return ""
+    return "; a change to the data of all, such as data.seed=0 for drawn birds, puts the same images before them"
 
 
 def _differences(one: dict[str, str], other: dict[str, str]) -> dict[str, tuple[str, str]]:
