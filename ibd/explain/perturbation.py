@@ -131,7 +131,8 @@ class Rise(Explainer):
     """The mean score of randomly covered images, over those in which a pixel is seen: sum(score * mask) / (N * keep).
 
     A mask is a coarse random grid of ones and zeros, enlarged bilinearly and shifted at random. All images see the
-    same masks. Maps have a large constant part, the mean score; only differences mean something.
+    same masks. The published map has a large constant part, the mean score, so that only its differences
+    mean something. Here scores count from their mean: above 0, seeing a pixel makes the score higher than it mostly is.
 
     Args:
         masks: N. The noise of the map falls with its square root.
@@ -141,6 +142,7 @@ class Rise(Explainer):
             which shows the mean.
         seed: of the masks.
         batch_size: covered images in one pass.
+        centred: whether scores are counted from their mean; False gives the published map.
 
     Raises:
         ConfigError: a number out of its range, or an unknown baseline.
@@ -156,6 +158,7 @@ class Rise(Explainer):
         baseline: Baseline = "mean",
         seed: int = 0,
         batch_size: int = 64,
+        centred: bool = True,
     ) -> None:
         for key, value in (("masks", masks), ("cells", cells), ("batch_size", batch_size)):
             check_range(key, value, least=1)
@@ -163,7 +166,7 @@ class Rise(Explainer):
             raise ConfigError(f"keep: {keep} given, a probability between 0 and 1 is needed")
         covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
         self.masks, self.cells, self.keep, self.baseline = masks, cells, keep, baseline
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size, self.centred = seed, batch_size, centred
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the maps, of one pass on the clean images and one for each mask."""
@@ -174,6 +177,7 @@ class Rise(Explainer):
             clean = precise(target.scores(output))
             cover, together = covered_with(image, self.baseline), min(len(image), self.batch_size)
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
+            mean, seen_often = torch.zeros_like(clean), torch.zeros_like(maps)
             each = max(1, self.batch_size // together)
             steps = [(some, part) for some in chunked(len(image), together) for part in chunked(self.masks, each)]
             for some, part in progress(steps, "rise"):
@@ -183,6 +187,10 @@ class Rise(Explainer):
                 scores = precise(call.scores(mixed, target.select(some).repeat(len(masks))))
                 scores = scores.view(-1, len(masks), scores.shape[1])
                 maps[some] += einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
+                mean[some] += scores.sum(1) / self.masks
+                seen_often[some] += masks.to(scores.dtype).sum(0)
+            if self.centred:
+                maps -= mean[:, :, None, None] * seen_often
             return self.answer(call, maps / (self.masks * self.keep), clean)
 
     def _draw(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

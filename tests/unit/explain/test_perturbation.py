@@ -56,7 +56,8 @@ def test_occlusion_of_a_linear_model_is_exact():
 
 def test_rise_is_the_loop():
     model = curved().eval()
-    method = Rise(masks=20, cells=4, keep=0.3, seed=5, batch_size=6)
+    options = {"masks": 20, "cells": 4, "keep": 0.3, "seed": 5, "batch_size": 6}
+    method = Rise(**options, centred=False)
     grids, shifts = method._draw(SIZE)
     masks = [reference.rise_mask(grid, shift.tolist(), SIZE) for grid, shift in zip(grids, shifts, strict=True)]
     torch.testing.assert_close(enlarge(grids, shifts, SIZE).double(), torch.stack(masks), atol=1e-6, rtol=0)
@@ -64,7 +65,12 @@ def test_rise_is_the_loop():
     cover = covered_with(IMAGES, "mean")
     with torch.no_grad():
         expected = [reference.rise(score_of(model, 1), IMAGES[b], masks, 0.3, cover[b]) for b in range(3)]
-    torch.testing.assert_close(found.map, torch.stack(expected), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found.map, torch.stack(expected), atol=1e-5, rtol=1e-5)
+        for b in range(3):
+            scores = [score_of(model, 1)((mask * IMAGES[b] + (1 - mask) * cover[b])[None]) for mask in masks]
+            mean = sum(scores) / len(masks)
+            expected[b] = reference.rise(lambda x, m=mean: score_of(model, 1)(x) - m, IMAGES[b], masks, 0.3, cover[b])
+    torch.testing.assert_close(Rise(**options)(model, IMAGES, 1).map, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_rise_of_a_linear_model_finds_the_pixel_that_counts():
@@ -74,7 +80,7 @@ def test_rise_of_a_linear_model_finds_the_pixel_that_counts():
         model[1].weight.zero_()
         model[1].bias.zero_()
         model[1].weight.view(4, 3, *SIZE)[1, :, 5, 9] = 1.0
-    found = Rise(masks=600, cells=6, baseline="black")(model, torch.ones_like(IMAGES[:1]), 1)
+    found = Rise(masks=600, cells=6, baseline="black", centred=False)(model, torch.ones_like(IMAGES[:1]), 1)
     row, column = divmod(int(found.map[0].argmax()), SIZE[1])
     assert max(abs(row - 5), abs(column - 9)) <= 1  # neighbours are mostly seen together
     masks = enlarge(*Rise(masks=4000, cells=6)._draw(SIZE), SIZE).double()
