@@ -191,7 +191,7 @@ def list_names(kind: str | None) -> None:
 
 
 def demo(folder: str, changes: list[str]) -> None:
-    """Train a baseline and a concept bottleneck on the built-in birds, intervene, and draw the curve."""
+    """Train a baseline and a concept bottleneck on the built-in birds, intervene, compare explanations, and report."""
     from ibd.app.demo import run_demo
 
     run_demo(Path(folder), *changes)
