@@ -151,7 +151,7 @@ def test_data_without_masks_and_scenes(tmp_path):
     page = (tmp_path / "report" / "index.html").read_text()
     assert "the data has no masks of parts" in page
     assert "deletion" in json.dumps(json.loads((tmp_path / "report" / "summary.json").read_text()))
-    refused = ibd("compare", answer.run, *asked, "metrics=localization")
+    refused = ibd("compare", answer.run, "metrics=localization", *asked)
     assert "'mass_accuracy' cannot be measured: the data has no masks of parts" in refused.mistake
 
 
