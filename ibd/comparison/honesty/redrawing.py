@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ibd.data.toybirds.dataset import ToyBirdsDataset
 from ibd.data.toybirds.parts import PARTS, VARIANTS
 from ibd.data.toybirds.render import Index, part_masks, render, visible_fraction
 from ibd.data.toybirds.scene import Scene
+from ibd.distributed import progress as show_progress
 from ibd.errors import UnsupportedError
 
 MIN_VISIBLE = 0.2
@@ -63,7 +63,7 @@ def require_scenes(dataset: Any) -> ToyBirdsDataset:
 def chunks(indices: Sequence[int], size: int, title: str, progress: bool) -> Iterator[list[int]]:
     """Yield the indices, `size` at a time, with a progress bar where that is wanted and takes long."""
     starts = range(0, len(indices), max(1, size))
-    for start in tqdm(starts, desc=title, leave=False, delay=2, disable=None if progress else True):
+    for start in show_progress(starts, title, shown=progress):
         yield [int(i) for i in indices[start : start + max(1, size)]]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ibd.backbones import prefers_channels_last
 from ibd.comparison.probes.folding import fold_batch_norm
 from ibd.comparison.probes.memory import peak_bytes
-from ibd.comparison.probes.progress import shown
+from ibd.distributed import progress as show_progress
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from ibd.explain.base import check_image
@@ -132,7 +132,7 @@ class Predictor:
             progress: show it.
         """
         numbers = torch.split(torch.arange(count, device=like.device), self.batch_size(like))
-        found = [logits_of(self.output(make(some))) for some in shown(numbers, title, progress)]
+        found = [logits_of(self.output(make(some))) for some in show_progress(numbers, title, shown=progress)]
         return torch.cat(found) if found else like.new_zeros(0, 0)
 
     def logits(self, images: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ibd.comparison.probes.network import Predictor, Values
-from ibd.comparison.probes.progress import shown
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.render import render
 from ibd.data.toybirds.scene import Scene
+from ibd.distributed import progress as show_progress
 from ibd.errors import DataError
 from ibd.metrics.functional.subsets import shapley
 
@@ -116,7 +116,7 @@ def _groups(
     first, count = 0, 0
     pictures: list[Bytes] = []
     which: list[npt.NDArray[np.int64]] = []
-    for number, scene in enumerate(shown(scenes, "removing parts", progress)):
+    for number, scene in enumerate(show_progress(scenes, "removing parts", shown=progress)):
         drawn, shows = draw_subsets(scene, size, folder)
         pictures.append(drawn)
         which.append(shows + count)

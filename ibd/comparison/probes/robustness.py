@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from ibd.comparison.probes.explaining import Explain, maps_of
 from ibd.comparison.probes.network import Predictor
-from ibd.comparison.probes.progress import shown
 from ibd.comparison.probes.seeding import Id, generator, seeded_normal
 from ibd.data.toybirds.render import render
 from ibd.data.toybirds.scene import Scene
+from ibd.distributed import progress as show_progress
 from ibd.errors import ConfigError, DataError, check_range
 
 Shift = tuple[int, int]
@@ -150,6 +150,6 @@ def changed_maps(
     images, wanted = changed.images.flatten(0, 1), classes.repeat_interleave(draws)
     chosen = changed.valid.flatten().nonzero().squeeze(1)
     parts = torch.split(chosen, batch_size) if len(chosen) else ()
-    for some in shown(parts, "explaining changed images", progress):
+    for some in show_progress(parts, "explaining changed images", shown=progress):
         found[some] = maps_of(explain, model, images[some], wanted[some.to(wanted.device)], batch_size)
     return found.view(batch, draws, *size)

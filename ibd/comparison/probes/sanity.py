@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from ibd.backbones.base import Normalize
 from ibd.comparison.nulls import partners
 from ibd.comparison.probes.explaining import Explain, maps_of
-from ibd.comparison.probes.progress import shown
 from ibd.comparison.probes.randomise import random_network, randomise, stages
 from ibd.comparison.probes.seeding import Id, numbers_of
 from ibd.comparison.results import Sanity
+from ibd.distributed import progress as show_progress
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
@@ -127,7 +127,7 @@ def cascade(
     with torch.inference_mode(False):
         network = copy.deepcopy(network_of(model)).eval()
     found, maps = [], None
-    for _, names in shown(parts, f"randomising {direction}", progress):
+    for _, names in show_progress(parts, f"randomising {direction}", shown=progress):
         with torch.inference_mode(False):
             randomise(network, names, draw)
         maps = maps_of(explain, network, images, classes, batch_size)

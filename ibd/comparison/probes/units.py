@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ibd.comparison.probes.network import Predictor, Values
-from ibd.comparison.probes.progress import shown
 from ibd.comparison.probes.seeding import Id, generator
+from ibd.distributed import progress as show_progress
 from ibd.errors import DataError, UnsupportedError, check_range
 from ibd.metrics.functional.honesty import unit_completeness
 from ibd.models.base import InterpretableNetwork
@@ -166,7 +166,7 @@ def _tables(
     at_once = max(1, _MOST_BYTES // max(1, 4 * each))
     logits = []
     parts = torch.split(torch.arange(batch * columns, device=places.device), at_once)
-    for some in shown(parts, "switching units off", progress):
+    for some in show_progress(parts, "switching units off", shown=progress):
         row, column = some // columns, some % columns
         order = (column - 2).clamp(min=0) // max(1, len(inner))
         limit = off[0].where(column == 0, off[-1])

@@ -9,7 +9,8 @@ from ibd.comparison.nulls import NULLS, NullExplainer, edges, null_maps, other_i
 from ibd.errors import ConfigError
 from ibd.explain.targets import Target
 from ibd.metrics.functional.localization import mass_accuracy
-from tests.explainer_makers import check_untouched, images, make, snapshot
+from tests.explainer_makers import images, make
+from tests.model_state import check_untouched, snapshot
 
 
 @pytest.mark.parametrize("name", NULLS)

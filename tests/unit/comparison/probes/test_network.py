@@ -7,7 +7,8 @@ from torch import nn
 from ibd.comparison.probes.memory import LiveBytes, peak_bytes
 from ibd.comparison.probes.network import Predictor
 from ibd.errors import ConfigError, DataError
-from tests.explainer_makers import MODELS, check_untouched, images, make, snapshot
+from tests.explainer_makers import MODELS, images, make
+from tests.model_state import check_untouched, snapshot
 from tests.unit.comparison.probes.makers import Convolutions, Linear, random_images, random_linear
 
 

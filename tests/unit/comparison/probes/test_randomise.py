@@ -9,7 +9,8 @@ from torch import nn
 from ibd.comparison.probes.randomise import random_network, randomisable, randomise, stages
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
-from tests.explainer_makers import MODELS, check_untouched, images, make, snapshot
+from tests.explainer_makers import MODELS, images, make
+from tests.model_state import check_untouched, snapshot
 
 STAYS = ("normalize.mean", "normalize.std", "provenance.moved")
 """Floating-point tensors that are not made random: the unit of the pixels, and where prototypes are from."""

@@ -16,7 +16,8 @@ from ibd.explain.intrinsic import Intrinsic
 from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
 from tests import model_makers as makers
-from tests.explainer_makers import check_untouched, images, make, snapshot
+from tests.explainer_makers import images, make
+from tests.model_state import check_untouched, snapshot
 
 
 def squares(count, seed):
