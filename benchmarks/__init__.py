@@ -15,5 +15,7 @@ BENCHMARKS = (
     "lrp",
     "feature_visualization",
     "explainer_costs",
+    "localization",
+    "faithfulness",
 )
 """The names, in the order of the table; each is a module of this package."""

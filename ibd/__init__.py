@@ -15,6 +15,7 @@ _PUBLIC = {
     "load_model": "ibd.io",
     "load_config": "ibd.config",
     "export": "ibd.app.export",
+    "compare": "ibd.comparison.compare",
     "intervention_curve": "ibd.comparison.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",

@@ -139,6 +139,18 @@ def explain(run: str, image: str, changes: list[str], figure: str | None) -> Non
         print(line)
 
 
+def compare(runs: list[str], out: str | None) -> None:
+    """Measure what explanations are worth, of one or several models, and write a report: RUN RUN ... [key=value].
+
+    RUN is a run folder or a checkpoint; all runs on the same data.
+    """
+    from ibd.app.compare import compare_runs
+
+    changes = [text for text in runs if "=" in text and not Path(text).exists()]
+    for line in compare_runs([text for text in runs if text not in changes], changes, out):
+        print(line)
+
+
 def export(run: str, file: str, which: str) -> None:
     """Write the model of a run as one file that PyTorch alone can run, checked: RUN OUT.pt2."""
     from ibd.app.export import NAMES, OUTPUTS
@@ -179,7 +191,7 @@ def list_names(kind: str | None) -> None:
 
 
 def demo(folder: str, changes: list[str]) -> None:
-    """Train a baseline and a concept bottleneck on the built-in birds, intervene, and draw the curve."""
+    """Train a baseline and a concept bottleneck on the built-in birds, intervene, compare explanations, and report."""
     from ibd.app.demo import run_demo
 
     run_demo(Path(folder), *changes)
@@ -239,6 +251,11 @@ def _parser() -> _Parser:
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
+    p = verb("compare", compare)
+    p.add_argument(
+        "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
+    )
+    p.add_argument("--out", metavar="FOLDER", help="where to write, and to go on from; default comparison")
     p = verb("export", export)
     p.add_argument("run", metavar="RUN")
     p.add_argument("file", metavar="OUT.pt2")
@@ -267,6 +284,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "prototypes": prototypes,
     "axes": axes,
     "explain": explain,
+    "compare": compare,
     "export": export,
     "config": config,
     "data": data,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from torchvision.utils import save_image
 
+from ibd.app.compare import summary as verdict_of
 from ibd.app.terminal import save_figure
+from ibd.comparison.compare import compare
 from ibd.comparison.intervention import intervention_curve
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
@@ -16,11 +18,14 @@ from ibd.io import load_data, load_run
 from ibd.models.prediction import Prediction
 from ibd.training.runner import Run, evaluate, fit
 
+EXPLAINERS = ("intrinsic", "gradcam", "lrp", "smoothgrad")
+IMAGES = 40
+"""Compared at the end: enough for intervals that say something, in about a minute."""
 CONFIGS = Path(__file__).parents[2] / "configs" / "toybirds"
 
 
 def run_demo(folder: Path, *overrides: str) -> None:
-    """Train a baseline and a joint concept bottleneck for 10 epochs, correct a concept, draw the intervention curve.
+    """Train a baseline and a joint concept bottleneck for 10 epochs, correct a concept, compare explanations.
 
     Args:
         folder: where the runs and pictures go.
@@ -54,8 +59,11 @@ def run_demo(folder: Path, *overrides: str) -> None:
     curve.save_csv(folder / "intervention_curve.csv")
     save_figure(curve.figure(), folder / "intervention_curve.png")
     _say(str(curve))
-    _say(f"\nPictures, after {time.monotonic() - started:.0f} s:")
-    for name in ("data.png", "prediction.png", "intervention_curve.png"):
+    _say("\n4. Does the model's own explanation say what drives it, and does a post-hoc method say it better?")
+    report = compare([cbm, baseline], EXPLAINERS, images=IMAGES, probe_images=4, shown=12, output=folder / "report")
+    _say(verdict_of(report))
+    _say(f"\nPictures and report, after {time.monotonic() - started:.0f} s:")
+    for name in ("data.png", "prediction.png", "intervention_curve.png", "report/index.html"):
         _say(f"   {folder / name}")
 
 

@@ -67,11 +67,11 @@ def receptive_field(module: nn.Module, image_size: int | tuple[int, int]) -> Rec
         UnsupportedError: the output is no feature map, or a layer enlarges its input.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    state = {name: _meta(tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-    image = torch.empty(2, 3, height, width, device="meta")
-    tracer = _Tracer(image)
-    with torch.no_grad(), tracer:
-        output = torch.func.functional_call(module, state, (image,))
+    with torch.inference_mode(False), torch.no_grad():  # in inference mode a convolution is not seen as one operation
+        state = {name: _meta(tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+        image = torch.empty(2, 3, height, width, device="meta")
+        with (tracer := _Tracer(image)):
+            output = torch.func.functional_call(module, state, (image,))
     trace = tracer.trace_of(output)
     if trace is None or trace.axes is None or output.dim() != 4:
         raise UnsupportedError(f"{type(module).__name__} does not return a feature map: it has no receptive field")

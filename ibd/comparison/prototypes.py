@@ -118,7 +118,7 @@ def _read(
         if not missing and batch.masks is None:
             missing = "the data was not asked for its part masks (data.masks)"
         if not missing:
-            parts = parts or _PartFigures(model, len(names), active, top, seed)
+            parts = parts or PartFigures(model, len(names), active, top, seed)
             parts.update(batch, units)
     if missing:
         _log.warning("consistency, stability, purity and pointing are left out: %s", missing)
@@ -131,7 +131,7 @@ def _contributions(network: PrototypeNetwork, units: Units, logits: Tensor) -> T
     return (units.scores * network.weight()[logits.argmax(1)]).unsqueeze(2)
 
 
-class _PartFigures:
+class PartFigures:
     """The metrics on annotated parts, and what they need of a batch."""
 
     def __init__(self, model: ProtoPNet, parts: int, active: Tensor, top: int, seed: int) -> None:

@@ -100,7 +100,8 @@ class Honesty:
             None where it does not apply.
         rows: the P parts.
         columns: the G groups.
-        curves: name -> curve over images, such as "unit_ablation".
+        curves: name -> curve over images. Names of the form "chart: line" are drawn in one chart, such as
+            "unit_ablation: relevant first" and "unit_ablation: random order".
     """
 
     figures: dict[str, float]
@@ -151,7 +152,8 @@ class ShownImage:
         maps: model -> explainer -> (H, W) signed.
         predicted: model -> name of the explained class.
         units: model -> what its prediction rests on: list of dicts with "name", "value", "contribution", and for
-            prototypes "source" (H', W', 3) the training patch, "patch" that of this image; the largest first.
+            prototypes "source" (H', W', 3) the training patch, "patch" that of this image; the largest first. All
+            units of a model with a linear head, so that its sliders begin at its prediction.
     """
 
     position: int
@@ -180,7 +182,8 @@ class Comparison:
     """All of a comparison.
 
     Attributes:
-        settings: data, image size, number of images, what is explained and measured, seed, versions; plain values.
+        settings: "data", "split", "image_size", "explained", "measured", "seed", "versions" (package -> version),
+            "main_metric" where the verdict is to rest on another one than the report would take; plain values.
         class_names: of the data.
         part_names: of the data; empty without masks.
         models: that were compared.
@@ -188,7 +191,8 @@ class Comparison:
         metrics: names, in the order of the tables; what they mean is in ``ibd.metrics.catalogue``.
         image_ids: (N,) of the compared images.
         labels: (N,) their classes.
-        scores: (model, explainer, metric) -> (N,) values, NaN where undefined.
+        scores: (model, explainer, metric) -> (N,) values, NaN where undefined; (1,) of a metric that has one figure
+            for all images together.
         curves: (model, explainer, name) -> curve.
         agreement: (model, measure) -> (E, E) mean agreement of the explainers that have maps, in the order of
             `agreement_names`.

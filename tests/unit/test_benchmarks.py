@@ -5,13 +5,23 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import cbm_step, concept_whitening, explainer_costs, explainers, intervention, lrp
+from benchmarks import (
+    cbm_step,
+    concept_whitening,
+    explainer_costs,
+    explainers,
+    faithfulness,
+    intervention,
+    localization,
+    lrp,
+)
 from benchmarks.__main__ import main, write
 from benchmarks.published_whitening import PublishedLayer, published_rotation_step
 from benchmarks.timing import Row, Times, side_by_side
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.rotation import cayley_step
 from ibd.models.concept_whitening.whitening import Whitening
+from tests.explainer_makers import Functional
 from tests.reference import whitening as reference
 
 
@@ -146,6 +156,13 @@ def test_explainers_are_measured(monkeypatch):
     assert all(row.cpu > 0 for row in rows)
 
 
+def test_localization_is_measured(monkeypatch):
+    monkeypatch.setattr("benchmarks.timing.gc.collect", lambda: 0)  # which takes longer than all that is measured here
+    rows = localization.measure(1, images=2, size=40)
+    assert len(rows) in (2, 8)  # without Quantus, and with it
+    assert all(row.cpu > 0 and row.what.startswith(("ours", "Quantus")) for row in rows)
+
+
 def test_the_passes_that_explainers_are_measured_against():
     model = torch.nn.Sequential()
     model.layer4 = torch.nn.Conv2d(3, 4, 1)
@@ -155,3 +172,21 @@ def test_the_passes_that_explainers_are_measured_against():
     assert explainers.to_the_input(model, image).shape == image.shape
     torch.testing.assert_close(explainers.to_the_layer(model, image)[:, 3], torch.full((2, 4, 4), 1 / 16))
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_measuring_explanations_is_measured(monkeypatch):
+    monkeypatch.setattr(faithfulness, "STAGES", 2)
+    monkeypatch.setattr(faithfulness, "STEPS", 2)
+    monkeypatch.setattr(faithfulness, "EXPLAINED", 2)
+    monkeypatch.setattr(faithfulness, "_quantus", lambda *_: {})
+    monkeypatch.setattr(faithfulness, "resnet18", lambda weights, num_classes: Functional(classes=num_classes))
+    monkeypatch.setattr("benchmarks.timing.gc.collect", lambda: 0)  # which takes longer than all that is measured here
+    rows = faithfulness.measure(1, images=1, size=32)
+    assert [row.bar for row in rows] == ["<= 1.10", "", "<= 1.10"]
+    assert all(row.cpu > 0 for row in rows)
+
+
+def test_as_many_images_are_passed_as_are_needed():
+    seen = []
+    faithfulness.passes(lambda images: seen.append(len(images)), torch.zeros(4, 1), 10)
+    assert seen == [4, 4, 2]

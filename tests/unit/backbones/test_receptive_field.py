@@ -156,6 +156,14 @@ def test_module_is_left_as_it_was():
     assert not any(p.is_meta or not p.requires_grad for p in backbone.parameters())
 
 
+def test_inside_of_inference_mode():
+    backbone = build("small_cnn")
+    with torch.inference_mode():
+        inside = receptive_field(backbone, 64)
+    assert inside == receptive_field(backbone, 64)
+    assert inside.stride == (8, 8)
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [

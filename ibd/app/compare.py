@@ -1,0 +1,138 @@
+"""``ibd compare``: runs, explainers and metrics from the command line or a file; the report on disk and in W&B."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ibd.comparison.compare import compare
+from ibd.comparison.report import Report
+from ibd.errors import ConfigError, did_you_mean
+from ibd.metrics.functional.bootstrap import mean_interval
+from ibd.training.loggers import wandb_mode
+from ibd.training.settings import LoggerSettings
+
+_HERE = ("config", "logger")
+"""Options of the verb beside those of `ibd.compare`."""
+
+
+def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -> Iterator[str]:
+    """Compare what explanations of runs are worth; yield lines on it for a person.
+
+    Args:
+        runs: RUN of the command line, any number; none where the file says which.
+        changes: ``key=value`` options of `ibd.compare`, lists by commas; ``data.key=value`` for the data of the runs;
+            ``config=FILE`` for a YAML file of the same options, ``logger.mode=online`` to log to W&B.
+        out: folder of the report; by default ``comparison``.
+
+    Raises:
+        ConfigError: an unknown option, or what `ibd.compare` raises.
+    """
+    options, data = read_options(changes)
+    settings = LoggerSettings(**{"mode": "disabled", **options.pop("logger", {})})
+    given = [*runs, *options.pop("runs", [])]
+    folder = Path(out or options.pop("output", None) or "comparison")
+    options.pop("output", None)
+    report = compare(given, output=folder, overrides=data, **options)
+    yield summary(report)
+    if (mode := wandb_mode(settings)) != "disabled":
+        yield f"W&B:     {log_to_wandb(report, folder, settings, mode)}"
+    yield f"scores:  {folder / 'scores.csv'}"
+    yield f"report:  {folder / 'index.html'}"
+
+
+def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of `ibd.compare` that ``key=value`` strings mean, and the changes to the data among them.
+
+    Raises:
+        ConfigError: an unknown option, or a file that cannot be read.
+    """
+    data = [text for text in changes if text.startswith("data.")]
+    rest = [text for text in changes if not text.startswith("data.")]
+    for text in rest:
+        if "=" not in text:
+            raise ConfigError(f"'{text}': no such run, and no key=value")
+    try:
+        given = dict(OmegaConf.to_container(OmegaConf.from_dotlist(rest)))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"compare: {' '.join(str(error).split())}") from None
+    file = given.pop("config", None)
+    merged: dict[str, Any] = {**({} if file is None else _file(file)), **given}
+    known = [*inspect.signature(compare).parameters, *_HERE]
+    for key in merged:
+        if key not in known or key == "overrides":
+            raise ConfigError(f"compare: there is no option '{key}'.{did_you_mean(str(key), known)}")
+    for key in ("explainers", "metrics", "runs"):
+        if isinstance(merged.get(key), str):
+            merged[key] = [each.strip() for each in merged[key].split(",") if each.strip()]
+    _check_types(merged)
+    return merged, [*merged.pop("data", []), *data]
+
+
+def _file(path: Any) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(str(path)), resolve=True)
+    except OSError as error:
+        raise ConfigError(f"compare: cannot read '{path}': {error.strerror or error}") from None
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"compare: '{path}': {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"compare: '{path}' holds no options, such as `runs: [...]`")
+    return {str(key): value for key, value in content.items()}
+
+
+def _check_types(options: Mapping[str, Any]) -> None:
+    """Check what the command line cannot know the type of."""
+    for key in ("images", "seed", "probe_images", "shown"):
+        if key in options and (not isinstance(options[key], int) or isinstance(options[key], bool)):
+            raise ConfigError(f"compare: {key}: {options[key]!r} given, a whole number is needed")
+    for key in ("explainers", "metrics", "runs"):
+        if options.get(key) is not None and not isinstance(options[key], list):
+            raise ConfigError(f"compare: {key}: {options[key]!r} given, a list is needed")
+    if "logger" in options and not isinstance(options["logger"], dict):
+        raise ConfigError("compare: logger: a block is needed, such as logger.mode=offline")
+
+
+def summary(report: Report) -> str:
+    """Return the verdict on each family, as text."""
+    lines = []
+    for family in report.views:
+        for view in family.views:
+            lines += [view.headline, f"  {view.standing}", *(f"  - {each.sentence}" for each in view.found)]
+    return "\n".join(lines)
+
+
+def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: str) -> str:
+    """Log the scores as a table, their means as summary, and the figures as images; return where that is.
+
+    Raises:
+        ConfigError: W&B cannot start a run.
+    """
+    import wandb
+
+    try:
+        options: dict[str, Any] = {"project": settings.project, "entity": settings.entity, "dir": str(folder)}
+        run: Any = wandb.init(**options, mode=cast(Any, mode), job_type="compare")
+    except Exception as error:  # whatever W&B, or the network, raises
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
+    comparison = report.comparison
+    table = wandb.Table(columns=["model", "method", "metric", "mean", "low", "high", "images"])
+    for (model, method, metric), values in comparison.scores.items():
+        interval = mean_interval(torch.from_numpy(values))
+        table.add_data(model, method, metric, interval.mean, interval.low, interval.high, interval.n)
+        run.summary[f"compare/{model}/{method}/{metric}"] = interval.mean
+    run.log({"compare/scores": table})
+    pictures = sorted((folder / "figures").glob("*.png"))
+    run.log({f"compare/{path.stem}": wandb.Image(str(path)) for path in pictures})
+    run.config.update({"models": [each.run for each in comparison.models], **comparison.settings})
+    where = str(run.url or run.dir)
+    run.finish()
+    return where

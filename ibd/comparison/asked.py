@@ -1,0 +1,109 @@
+"""What the measurements read: one model's answers to the questions, and what is computed once for all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ibd.comparison.answers import Answers
+from ibd.comparison.cells import Cells
+from ibd.comparison.methods import Method
+from ibd.comparison.probes.network import Predictor
+from ibd.comparison.probes.pixels import PixelProbe
+from ibd.comparison.probes.robustness import Changed, matched, noisy, translated
+from ibd.comparison.questions import Questions
+from ibd.comparison.subjects import Subject
+
+
+@dataclass
+class Case:
+    """One model and the images that it is asked about.
+
+    Attributes:
+        subject: the model.
+        questions: the images.
+        classes: (N,) the explained class of each: the predicted one.
+        parts: (N, 2^P) log-odds of that class with every subset of the parts drawn, or None.
+        kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
+        cells: where finished pieces are kept.
+        probe_images: how many images are explained again and again, for robustness and sanity.
+        seed: of all random choices.
+        stages: in how many a network is made random.
+        validation: the same model and validation images, where a threshold is to be chosen; None where not.
+    """
+
+    subject: Subject
+    questions: Questions
+    classes: Tensor
+    parts: Tensor | None
+    kept: Tensor | None
+    cells: Cells
+    probe_images: int
+    seed: int
+    stages: int = 4
+    validation: Case | None = None
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The model, made fast for many evaluations."""
+        return Predictor(self.subject.module, self.questions.images[:4])
+
+    @cached_property
+    def pixels(self) -> PixelProbe:
+        """What takes pixels of the images away; what all methods share is computed once."""
+        questions = self.questions
+        return PixelProbe(self.predictor, questions.images, self.classes, questions.ids, seed=self.seed)
+
+    @cached_property
+    def changed(self) -> tuple[Changed, Changed]:
+        """The first images under noise, and moved by whole pixels, with whether the prediction stays."""
+        some = self.questions.first(self.probe_images)
+        classes, images = self.classes[: self.probe_images], some.images
+        versions = (noisy(images, some.ids, seed=self.seed), translated(images))
+        first, second = (matched(self.predictor, images, classes, each) for each in versions)
+        return first, second
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(N, U) values of the units."""
+        with torch.inference_mode():
+            return torch.as_tensor(self.subject.module.predict(self.questions.images).units.scores)
+
+    @cached_property
+    def unit_parts(self) -> Tensor | None:
+        """(U, P) bool: which of the model's units speak of which part, by their groups' names; None where none do."""
+        network: Any = self.subject.module.network
+        names = self.questions.part_names
+        found = torch.zeros(len(network.unit_names), len(names), dtype=torch.bool)
+        for group, members in network.unit_groups.items():
+            for position, part in enumerate(names):
+                if group == part or group.startswith(f"{part}_"):
+                    found[list(members), position] = True
+        return found if bool(found.any()) else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model and what one method says of its predictions.
+
+    Attributes:
+        case: the model and the images.
+        method: who was asked.
+        answers: what it said.
+        validation: the same method's maps and the truth masks of validation images, where thresholds are chosen.
+    """
+
+    case: Case
+    method: Method
+    answers: Answers
+    validation: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def maps(self) -> Tensor:
+        """(N, H, W)."""
+        assert self.answers.maps is not None
+        return self.answers.maps

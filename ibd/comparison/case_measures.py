@@ -1,0 +1,128 @@
+"""What is measured of a model once, for all methods: its predictions of part subsets, agreement, honesty."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ibd.comparison.asked import Case
+from ibd.comparison.cells import Arrays, Cells
+from ibd.comparison.honesty import honesty, linear_head
+from ibd.comparison.plan import Plan
+from ibd.comparison.probes.parts import oracle_maps as paint
+from ibd.comparison.probes.parts import subset_tables
+from ibd.comparison.questions import Questions, choose_questions
+from ibd.comparison.results import Comparison, Curve, Floats, Honesty, Skipped
+from ibd.comparison.subjects import Subject
+from ibd.metrics.functional.agreement import spearman_matrix, ssim_matrix, top_k_iou_matrix
+from ibd.metrics.functional.subsets import shapley
+
+_VALIDATION = 32
+"""Validation images on which the threshold of an IoU is chosen."""
+
+
+def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, probe_images: int, seed: int) -> Case:
+    """Return a model with its predictions, and those of all subsets of the parts where they are needed."""
+    case = Case(
+        subject=subject,
+        questions=questions,
+        classes=torch.zeros(0, dtype=torch.int64),
+        parts=None,
+        kept=None,
+        cells=cells,
+        probe_images=min(probe_images, len(questions)),
+        seed=seed,
+    )
+    key = {"kind": "predicted", "model": subject.fingerprint, "data": questions.fingerprint}
+    found = cells.get(key, lambda: {"classes": case.predictor.predicted(questions.images).cpu().numpy()})
+    case = replace(case, classes=torch.from_numpy(found["classes"]))
+    if questions.scenes:
+        key = {"kind": "subsets", "model": subject.fingerprint, "data": questions.fingerprint}
+        tables = cells.get(key, lambda: _subsets(case))
+        case = replace(case, parts=torch.from_numpy(tables["log_odds"]), kept=torch.from_numpy(tables["kept"]))
+    if "iou_best" in plan.metrics and questions.split != "val":
+        chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
+        case = replace(case, validation=make_case(subject, chosen, cells, Plan([], []), 1, seed))
+    return case
+
+
+def _subsets(case: Case) -> Arrays:
+    size = case.questions.images.shape[-1]
+    table = subset_tables([case.predictor], case.questions.scenes, [case.classes], size)[0]
+    return {"log_odds": table.log_odds.cpu().numpy(), "kept": table.kept.cpu().numpy() > 0}
+
+
+def oracle_maps(case: Case) -> Tensor:
+    """Return maps of the truth: of each visible pixel of a part what the part is worth, (N, H, W)."""
+    assert case.parts is not None
+    assert case.questions.masks is not None
+    return paint(shapley(case.parts), case.questions.masks)
+
+
+def agreement(case: Case, maps: Tensor, names: list[str]) -> dict[str, Floats]:
+    """Return metric -> (N, E, E) agreement of the (N, E, H, W) maps of the methods of these names."""
+
+    def compute() -> Arrays:
+        found = {"spearman": spearman_matrix(maps), "top": top_k_iou_matrix(maps), "ssim": ssim_matrix(maps)}
+        return {f"agreement_{name}": matrix.cpu().numpy() for name, matrix in found.items()}
+
+    key = {"kind": "agreement", "model": case.subject.fingerprint, "data": case.questions.fingerprint}
+    key |= {"methods": json.dumps(names), "maps": digest(maps)}
+    return case.cells.get(key, compute)
+
+
+def digest(maps: Tensor | None) -> str:
+    """Return a hash of maps."""
+    if maps is None:
+        return ""
+    return hashlib.sha256(maps.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def add_honesty(found: Comparison, case: Case, plan: Plan) -> None:
+    """Add what the model's own account of itself is worth, and its linear head."""
+    name, questions = case.subject.info.name, case.questions
+    head = linear_head(case.subject.module, case.scores)
+    if head is not None:
+        found.heads[name] = head
+    if not {"honesty", "dissection"} & set(plan.groups()):
+        return
+
+    def compute() -> Arrays:
+        module, data = case.subject.module, case.subject.data
+        measured, skipped = honesty(
+            module, data, questions.index.tolist(), name="model", split=questions.split, seed=case.seed
+        )
+        plain: dict[str, Any] = {
+            "figures": measured.figures,
+            "rows": measured.rows,
+            "columns": measured.columns,
+            "skipped": [asdict(each) for each in skipped],
+        }
+        arrays: Arrays = {"honesty": np.array(json.dumps(plain))}
+        return arrays if measured.matrix is None else arrays | {"matrix": measured.matrix}
+
+    key = {"kind": "honesty", "model": case.subject.fingerprint, "data": questions.fingerprint, "seed": case.seed}
+    arrays = case.cells.get(key, compute)
+    plain = json.loads(str(arrays["honesty"]))
+    found.skipped += [Skipped(**{**each, "model": name}) for each in plain.pop("skipped")]
+    curves = _unit_curves(found, name)
+    found.honesty[name] = Honesty(matrix=arrays.get("matrix"), curves=curves, **plain)
+
+
+def _unit_curves(found: Comparison, model: str) -> dict[str, Curve]:
+    """Take the curves of unit ablation, of a model's own explanation, from those of the methods."""
+    titles = {
+        "unit_ablation": "unit ablation: relevant first",
+        "unit_ablation_random": "unit ablation: random order",
+        "unit_ablation_reversed": "unit ablation: relevant last",
+    }
+    taken = {}
+    for key in [key for key in found.curves if key[0] == model and key[2] in titles]:
+        taken[titles[key[2]]] = found.curves.pop(key)
+    return taken

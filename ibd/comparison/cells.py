@@ -1,0 +1,86 @@
+"""Finished pieces of a comparison on disk: what was computed once is not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ibd.errors import ConfigError
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Cells:
+    """Arrays by key, each piece a file that is written whole or not at all.
+
+    A key holds everything that the piece depends on; a piece of other weights, images, options or code is another.
+
+    Args:
+        folder: of the files; None keeps nothing.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self.computed = self.found = 0
+        if self._folder is not None:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"compare: cannot write to '{folder}': {error.strerror or error}") from None
+
+    def get(self, key: dict[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of a key: from disk, or computed and kept."""
+        if self._folder is None:
+            self.computed += 1
+            return compute()
+        path, text = _place(self._folder, key)
+        kept = _read(path, text)
+        if kept is not None:
+            self.found += 1
+            return kept
+        arrays = compute()
+        self.computed += 1
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **{"__key__": np.array(text), **arrays})  # type: ignore[arg-type]
+        partial.replace(path)
+        return arrays
+
+
+def _place(folder: Path, key: dict[str, Any]) -> tuple[Path, str]:
+    """Return the file of a key, and the key as text."""
+    text = json.dumps({**key, "code": code_fingerprint()}, sort_keys=True, default=str)
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz", text
+
+
+@cache
+def code_fingerprint() -> str:
+    """Return a hash of this package's source: a piece that older code computed is computed again."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if not {"app", "training"} & set(path.relative_to(root).parts) and "report" not in path.parts:
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path, text: str) -> Arrays | None:
+    """Return what a file holds; None where there is none, or none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["__key__"]) != text:
+                return None
+            return {name: file[name] for name in file.files if name != "__key__"}
+    except Exception:  # a damaged archive raises whatever its format finds wrong
+        return None

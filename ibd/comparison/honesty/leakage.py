@@ -1,0 +1,99 @@
+"""How much the classes of a concept bottleneck rest on what its concepts tell beside whether they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ibd.comparison.honesty.reading import Reading, network_of, placed_as, read
+from ibd.data.base import ImageDataset
+from ibd.errors import UnsupportedError
+from ibd.metrics.functional.honesty import leakage_gap
+from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
+from ibd.models.base import evaluating
+from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.types import Units
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What soft concepts tell beyond hard ones, over N images.
+
+    Attributes:
+        soft: (N,) 1 where the class is right from the concepts as predicted, else 0.
+        hard: (N,) from the concepts rounded to true and false.
+        gap: (N,) soft - hard: its mean is the difference of the accuracies.
+        task: (K,) concept-task leakage of each concept; NaN where no concept is annotated, or there is one class.
+        between: (K, K) inter-concept leakage; NaN on the diagonal.
+    """
+
+    soft: Tensor
+    hard: Tensor
+    gap: Tensor
+    task: Tensor
+    between: Tensor
+
+    def figures(self) -> dict[str, float]:
+        """Return the means."""
+        return {
+            "accuracy_soft": float(self.soft.mean()),
+            "accuracy_hard": float(self.hard.mean()),
+            "leakage_gap": float(self.gap.mean()),
+            "concept_task_leakage": float(self.task.nanmean()),
+            "interconcept_leakage": float(self.between.nanmean()),
+        }
+
+
+def concept_leakage(
+    model: nn.Module,
+    dataset: ImageDataset,
+    indices: Sequence[int],
+    batch_size: int = 64,
+    progress: bool = False,
+    reading: Reading | None = None,
+) -> Leakage:
+    """Return how much is lost where concepts are rounded, and how much they tell of classes and of each other.
+
+    Rounded is the probability, at 0.5; where the bottleneck is logits, the training percentiles stand for true and
+    false, as in an intervention. Information is measured on what the head reads. Concepts that are not annotated are
+    left out of it.
+
+    Args:
+        model: a concept bottleneck, or its module.
+        dataset: a split.
+        indices: which images of it.
+        batch_size: images in a pass.
+        progress: show how far it is.
+        reading: from `read` on the same images, which saves the passes.
+
+    Raises:
+        UnsupportedError: the model is no concept bottleneck, or what stands for true and false in it is unknown.
+    """
+    network = network_of(model)
+    if not isinstance(network, ConceptBottleneckNetwork):
+        raise UnsupportedError(
+            f"only a concept bottleneck can leak: {network.unit_plural} do not pretend to be yes or no"
+        )
+    found = reading or read(model, dataset, indices, batch_size, progress)
+    places = torch.as_tensor(list(indices))
+    labels, concepts = dataset.labels[places], dataset.concepts[places]
+    with evaluating(model), torch.inference_mode():
+        scores = placed_as(found.scores, network)
+        passed = network.activation(scores).cpu()
+        hard = network.decode(_rounded(network, scores)).cpu()
+    return Leakage(
+        soft=(found.logits.argmax(1) == labels).double(),
+        hard=(hard.argmax(1) == labels).double(),
+        gap=leakage_gap(found.logits, hard, labels),
+        task=concept_task_leakage(passed, concepts, labels),
+        between=interconcept_leakage(passed, concepts),
+    )
+
+
+def _rounded(network: ConceptBottleneckNetwork, scores: Tensor) -> Units:
+    truth = (network.probabilities(scores) > 0.5).to(scores.dtype)
+    rounded = network.truth_logits(scores, truth, torch.ones_like(truth, dtype=torch.bool))
+    return Units(rounded, scores.new_zeros(*scores.shape, 1, 1))

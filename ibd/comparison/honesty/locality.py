@@ -1,0 +1,152 @@
+"""Whether concepts answer to their own part: part p is drawn in another variant, and the concepts of q are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ibd.comparison.honesty.reading import RedrawnReading, network_of, read_redrawn
+from ibd.data.base import ImageDataset
+from ibd.data.toybirds.parts import PARTS
+from ibd.data.toybirds.vocabulary import part_of
+from ibd.errors import ConfigError, UnsupportedError
+from ibd.metrics.functional.honesty import concept_changes, concept_locality
+from ibd.models.base import InterpretableNetwork
+
+
+@dataclass(frozen=True)
+class Locality:
+    """How far groups of units move when parts are replaced.
+
+    Attributes:
+        matrix: (P, G) float64: mean over images of the largest change of a value of group g when part p is replaced;
+            NaN where no image shows part p, or no unit belongs to g.
+        rows: the P parts.
+        columns: the G groups, named for their parts.
+        locality: (P,) in [0, 1], 0.5 where another group moves as much as the part's own; NaN without an own group.
+        surroundings: (G,) the mean largest change when everything behind the bird is new.
+        images: (P,) in how many images the part can be seen before and after.
+    """
+
+    matrix: Tensor
+    rows: list[str]
+    columns: list[str]
+    locality: Tensor
+    surroundings: Tensor
+    images: Tensor
+
+    def figures(self) -> dict[str, float]:
+        """Return the means over the parts."""
+        return {
+            "locality": float(self.locality.nanmean()),
+            "own_change": float(_own(self.matrix, self.rows, self.columns).nanmean()),
+            "other_change": float(_others(self.matrix, self.rows, self.columns).nanmean()),
+            "surroundings_change": float(self.surroundings.nanmean()),
+        }
+
+
+def part_locality(
+    model: nn.Module,
+    dataset: ImageDataset,
+    indices: Sequence[int],
+    batch_size: int = 64,
+    progress: bool = False,
+    seed: int = 0,
+    reading: RedrawnReading | None = None,
+) -> Locality:
+    """Return how far the units of each part move when a part is drawn in another variant.
+
+    Of concepts the probabilities are looked at; of axes the activations, in units of what lies between the 5th and
+    95th percentile of the training images. Units that are not named for a part are left out.
+
+    Args:
+        model: a concept bottleneck or a whitened network, or its module.
+        dataset: a split of toy birds.
+        indices: which images of it.
+        batch_size: pictures in a pass.
+        progress: show how far it is.
+        seed: of the variants that parts are replaced by.
+        reading: from `read_redrawn` on the same images, which saves the passes.
+
+    Raises:
+        UnsupportedError: the images cannot be drawn anew, no unit is named for a part, or the axes' percentiles are
+            unknown.
+    """
+    network = network_of(model)
+    groups = units_of_parts(network.unit_names)
+    if not groups:
+        raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
+    scale = _scale(network)
+    found = reading or read_redrawn(model, dataset, indices, batch_size, progress, seed)
+    columns, members = list(groups), list(groups.values())
+    moved = concept_changes(found.before.values / scale, found.after.values / scale, members)
+    moved[:, : len(PARTS)] = moved[:, : len(PARTS)].where(found.seen.unsqueeze(2), torch.nan)
+    mean = moved.nanmean(0)
+    matrix, rows = mean[: len(PARTS)], list(PARTS)
+    return Locality(matrix, rows, columns, locality_of(matrix, rows, columns), mean[-1], found.seen.sum(0))
+
+
+def units_of_parts(names: Sequence[str]) -> dict[str, list[int]]:
+    """Return part -> the units that are named for it, such as ``wing::red_oval``; parts without any are not in."""
+    groups: dict[str, list[int]] = {}
+    for unit, name in enumerate(names):
+        try:
+            groups.setdefault(part_of(name), []).append(unit)
+        except ConfigError:
+            continue
+    return {part: groups[part] for part in PARTS if part in groups}
+
+
+def locality_of(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tensor:
+    """Return the locality of each row, own / (own + largest other), (P,) float64.
+
+    Args:
+        matrix: (P, G) changes, at least 0; NaN where nothing is known, which is left out.
+        rows: P names.
+        columns: G names; the own group of a row is that of its name.
+
+    Returns:
+        NaN for a row without an own group, or without another one that something is known of.
+    """
+    result = torch.full((len(rows),), torch.nan, dtype=torch.float64)
+    for p, name in enumerate(rows):
+        if name not in columns:
+            continue
+        own = columns.index(name)
+        known = [q for q in range(len(columns)) if q != own and not bool(matrix[p, q].isnan())]
+        if known:
+            result[p] = concept_locality(matrix[p, [own, *known]].unsqueeze(0))[0]
+    return result
+
+
+def _own(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tensor:
+    """Return how far the part's own group moves, (P,); NaN without one."""
+    found = [
+        matrix[p, columns.index(name)] if name in columns else matrix.new_tensor(torch.nan)
+        for p, name in enumerate(rows)
+    ]
+    return torch.stack(found)
+
+
+def _others(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tensor:
+    """Return how far the other group that moves most does, (P,); NaN where there is none."""
+    apart = torch.tensor([[name != other for other in columns] for name in rows]) & ~matrix.isnan()
+    highest = matrix.where(apart, -torch.inf).amax(1)
+    return highest.where(apart.any(1), torch.nan)
+
+
+def _scale(network: InterpretableNetwork) -> Tensor:
+    """Return what each unit's value is divided by, (U,): 1 for probabilities, the spread of an axis."""
+    if network.unit_kind == "concept":
+        return torch.ones(len(network.unit_names))
+    if network.unit_kind != "axis":
+        raise UnsupportedError(f"{network.unit_plural} are not named for parts")
+    spread = (network.high - network.low).detach().cpu()  # type: ignore[operator]
+    if bool(spread.isnan().any()):
+        raise UnsupportedError(
+            "this checkpoint does not know the range of its axes: its run was killed before it ended"
+        )
+    return spread.where(spread > 0, torch.nan)

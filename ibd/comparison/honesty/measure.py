@@ -1,0 +1,145 @@
+"""Everything that can be said of a model's own account of itself, beside its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ibd.comparison.honesty.consistency import bottleneck_against_pixels
+from ibd.comparison.honesty.dissection import FORM_UNITS, dissect
+from ibd.comparison.honesty.leakage import concept_leakage
+from ibd.comparison.honesty.locality import part_locality
+from ibd.comparison.honesty.prototypes import misalignment, prototype_parts
+from ibd.comparison.honesty.reading import RedrawnReading, check_indices, network_of, read_redrawn
+from ibd.comparison.honesty.redrawing import require_scenes
+from ibd.comparison.honesty.shortcut import tag_effects
+from ibd.comparison.honesty.units import unit_account
+from ibd.comparison.results import Honesty, Skipped
+from ibd.data.base import ImageDataModule, Split
+from ibd.errors import UnsupportedError
+
+Figures = dict[str, float]
+LEAKAGE_IMAGES = 500
+"""Leakage is measured on at least so many images, where the split has them: information from few is understated."""
+
+
+class _Measuring:
+    """Collects figures and what is left out."""
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.figures: Figures = {}
+        self.skipped: list[Skipped] = []
+
+    def add(self, metric: str, measure: Callable[[], Any]) -> Any:
+        """Add the figures of a measure, and return it; None and a reason where it does not apply.
+
+        A figure that is NaN is said to be undefined.
+        """
+        try:
+            found = measure()
+        except UnsupportedError as error:
+            self.skipped.append(Skipped(self.name, None, metric, str(error)))
+            return None
+        figures: Mapping[str, float] = found if isinstance(found, dict) else found.figures()
+        self.figures |= figures
+        return found
+
+
+def honesty(
+    model: Any,
+    data: ImageDataModule,
+    indices: Sequence[int],
+    name: str | None = None,
+    split: Split = "test",
+    batch_size: int = 64,
+    progress: bool = False,
+    seed: int = 0,
+    form_units: int = FORM_UNITS,
+) -> tuple[Honesty, list[Skipped]]:
+    """Return what applies to a model and its data of: locality, consistency, leakage, units, prototypes, dissection.
+
+    How to read each figure is in `READING`.
+
+    Args:
+        model: a module of ours.
+        data: the data; toy birds for what draws images anew.
+        indices: images of the split.
+        name: of the model, for what is skipped.
+        split: of the data.
+        batch_size: pictures in a pass.
+        progress: show how far it is.
+        seed: of the variants that parts are replaced by.
+        form_units: for how many units a form of several concepts is searched.
+
+    Returns:
+        The figures, with the locality matrix where there is one; and what was left out, with the reason.
+
+    Raises:
+        ConfigError: no images.
+    """
+    check_indices(indices)
+    dataset, network, found = data.dataset(split), network_of(model), _Measuring(name)
+    given = model, dataset, indices, batch_size, progress
+    local: Any = None
+    if network.unit_kind in ("concept", "axis"):
+        redrawn: list[RedrawnReading] = []
+
+        def once() -> RedrawnReading:
+            """Read the changed images once for both measures, and not before one needs them."""
+            require_scenes(dataset)
+            if not redrawn:
+                redrawn.append(read_redrawn(*given, seed=seed))
+            return redrawn[0]
+
+        local = found.add("locality", lambda: part_locality(*given, reading=once()))
+        found.add("intervention_consistency", lambda: bottleneck_against_pixels(*given, reading=once()))
+        many = range(min(LEAKAGE_IMAGES, len(dataset))) if len(indices) < LEAKAGE_IMAGES else indices
+        found.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size, progress))
+    if network.unit_kind == "prototype":
+        local = found.add("prototype_alignment", lambda: misalignment(*given, seed=seed))
+        found.add("prototype_parts", lambda: prototype_parts(*given))
+    account = found.add("units", lambda: unit_account(*given))
+    if bool(account.error.isnan().all()):
+        why = f"the {network.unit_plural} leave no bias over: what comes after them is not linear"
+        found.skipped.append(Skipped(name, None, "completeness_error", why))
+    found.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, progress, form_units))
+    matrix = None if local is None else (local.matrix() if callable(local.matrix) else local.matrix)
+    return (
+        Honesty(
+            figures=found.figures,
+            matrix=None if matrix is None else matrix.numpy(),
+            rows=[] if local is None else list(local.rows),
+            columns=[] if local is None else list(local.columns),
+        ),
+        found.skipped,
+    )
+
+
+def shortcut_figures(
+    model: Any,
+    data: ImageDataModule,
+    indices: Sequence[int],
+    maps: Mapping[str, torch.Tensor] | None = None,
+    name: str | None = None,
+    split: Split = "test",
+    batch_size: int = 64,
+    progress: bool = False,
+) -> tuple[Figures, list[Skipped]]:
+    """Return the figures of `tag_effects`, or why there are none.
+
+    Args:
+        model: a module of ours.
+        data: toy birds, with tags where there are to be figures.
+        indices: images of the split.
+        maps: name of a method -> (N, H, W) maps of ``tagged(data.dataset(split), indices)[0]``.
+        name: of the model, for what is skipped.
+        split: of the data.
+        batch_size: pictures in a pass.
+        progress: show how far it is.
+    """
+    found = _Measuring(name)
+    found.add("shortcut", lambda: tag_effects(model, data.dataset(split), indices, maps, batch_size, progress))
+    return found.figures, found.skipped

@@ -1,0 +1,151 @@
+"""What a model says of images: read once, and used by every measure that needs no maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ibd.comparison.honesty.redrawing import chunks, redrawn, require_scenes
+from ibd.data.base import ImageDataset
+from ibd.errors import ConfigError
+from ibd.models.base import InterpretableNetwork, evaluating
+from ibd.types import Batch, Units, stack_samples
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model says of N images, on the CPU.
+
+    Attributes:
+        logits: (N, C).
+        scores: (N, U) of the units.
+        values: (N, U) as a person reads them: probabilities of concepts, activations, similarities.
+    """
+
+    logits: Tensor
+    scores: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class RedrawnReading:
+    """What a model says of N images of toy birds, and of each with one of P parts replaced.
+
+    Attributes:
+        before: of the images.
+        after: the same with (N, P + 1, ...) values: part p in another variant; the last one with everything behind the
+            bird new.
+        seen: (N, P) bool: part p can be seen before and after.
+        variants: N lists of the P new variants.
+    """
+
+    before: Reading
+    after: Reading
+    seen: Tensor
+    variants: list[list[str]]
+
+
+def network_of(model: nn.Module) -> InterpretableNetwork:
+    """Return the network of a module, or what is one itself."""
+    network: InterpretableNetwork = getattr(model, "network", model)  # type: ignore[arg-type]
+    return network
+
+
+def placed_as(image: Tensor, model: nn.Module) -> Tensor:
+    """Return images on the model's device, in its precision."""
+    weight = next(model.parameters(), image)
+    return image.to(weight.device, weight.dtype)
+
+
+def encoded(model: nn.Module, image: Tensor) -> tuple[Tensor, Units]:
+    """Return logits and units of images, on the model's device."""
+    network = network_of(model)
+    units = network.encode(placed_as(image, model))
+    return network.decode(units), units
+
+
+def load_batch(dataset: ImageDataset, indices: Sequence[int], masks: bool = False) -> Batch:
+    """Return images of a data set as a batch; with `masks` also where the data set draws them only on demand."""
+    batch = stack_samples([dataset[index] for index in indices])
+    if masks and batch.masks is None and hasattr(dataset, "masks"):
+        batch.masks = torch.stack([dataset.masks(index) for index in indices])
+    return batch
+
+
+def check_indices(indices: Sequence[int]) -> None:
+    """Check that there are images to measure on.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not len(indices):
+        raise ConfigError("honesty: no images given, one at least is needed")
+
+
+def read(
+    model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64, progress: bool = False
+) -> Reading:
+    """Return what a model says of images of a data set.
+
+    Args:
+        model: a module of ours, or its network.
+        dataset: a split.
+        indices: which images of it.
+        batch_size: images in a pass.
+        progress: show how far it is.
+    """
+    check_indices(indices)
+    with evaluating(model), torch.inference_mode():
+        parts = [
+            _said(model, load_batch(dataset, some).image)
+            for some in chunks(indices, batch_size, "reading images", progress)
+        ]
+    return Reading(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+def read_redrawn(
+    model: nn.Module,
+    dataset: ImageDataset,
+    indices: Sequence[int],
+    batch_size: int = 64,
+    progress: bool = False,
+    seed: int = 0,
+) -> RedrawnReading:
+    """Return what a model says of images, and of the same images with each part replaced.
+
+    Args:
+        model: a module of ours, or its network.
+        dataset: a split of toy birds.
+        indices: which images of it.
+        batch_size: pictures in a pass.
+        progress: show how far it is.
+        seed: of the variants that parts are replaced by.
+
+    Raises:
+        UnsupportedError: the images cannot be drawn anew.
+        ConfigError: no images.
+    """
+    check_indices(indices)
+    rows, seen, variants = [], [], []
+    with evaluating(model), torch.inference_mode():
+        for batch in redrawn(require_scenes(dataset), indices, batch_size, seed, progress):
+            pictures = torch.cat([batch.image.unsqueeze(1), batch.changed], 1)
+            said = _said(model, pictures.flatten(0, 1))
+            rows.append([each.view(*pictures.shape[:2], -1) for each in said])
+            seen.append(batch.seen)
+            variants += batch.variants
+    logits, scores, values = (torch.cat(each) for each in zip(*rows, strict=True))
+    return RedrawnReading(
+        Reading(logits[:, 0], scores[:, 0], values[:, 0]),
+        Reading(logits[:, 1:], scores[:, 1:], values[:, 1:]),
+        torch.cat(seen),
+        variants,
+    )
+
+
+def _said(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    logits, units = encoded(model, image)
+    return logits.cpu(), units.scores.cpu(), network_of(model).readable(units).cpu()

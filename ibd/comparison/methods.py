@@ -1,0 +1,97 @@
+"""What is compared: explainers by name, the nulls and the oracle, and which of their answers is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ibd import registry
+from ibd.comparison.nulls import NULLS
+from ibd.comparison.results import ExplainerInfo
+from ibd.errors import ConfigError, did_you_mean
+from ibd.explain.base import Explainer
+
+DEFAULT = (
+    "intrinsic",
+    "gradcam",
+    "hirescam",
+    "lrp",
+    "gradient_input",
+    "smoothgrad",
+    "integrated_gradients",
+    "occlusion",
+)
+"""Explainers that are compared if none are named: from every family one, and together done in minutes on a CPU."""
+UNITS = "intrinsic_units"
+"""The row of a model's own units: what those of a part contribute, without a map."""
+ORACLE = "oracle"
+OTHER = "other_image"
+"""The null that is the map of another image."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables.
+
+    Attributes:
+        info: its name and kind.
+        explainer: None for the nulls, the oracle and the row of units.
+        options: what the explainer was made with.
+    """
+
+    info: ExplainerInfo
+    explainer: Explainer | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.info.name
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What its answers depend on."""
+        kind = None if self.explainer is None else type(self.explainer).__qualname__
+        return {"method": self.name, "class": kind, "options": self.options}
+
+
+def choose_methods(named: Sequence[str | Mapping[str, Any]] | None, oracle: bool) -> list[Method]:
+    """Return the explainers that are compared, then the nulls, then the oracle.
+
+    Args:
+        named: registered names, or ``{"name": "smoothgrad", "n": 50}``, with ``"label"`` as the name of the row where
+            one explainer comes twice; None takes `DEFAULT`.
+        oracle: whether the truth is known, so that there is one.
+
+    Raises:
+        ConfigError: an unknown name or option, none, or two rows of one name.
+    """
+    wanted = list(DEFAULT if named is None else named)
+    if not wanted:
+        raise ConfigError(f"explainers: at least one is needed.{did_you_mean('', registry.names('explainers'))}")
+    found = [_made(each) for each in wanted]
+    names = [method.name for method in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"explainers: '{name}' is given twice; give one of them another `label`")
+        if name in (*NULLS, OTHER, ORACLE, UNITS):
+            raise ConfigError(f"explainers: '{name}' is the name of a row that is always there")
+    if any(method.info.kind == "intrinsic" for method in found):
+        at = 1 + next(i for i, method in enumerate(found) if method.info.kind == "intrinsic")
+        found.insert(at, Method(ExplainerInfo(UNITS, "intrinsic")))
+    found += [Method(ExplainerInfo(name, "null")) for name in (*NULLS, OTHER)]
+    return found + ([Method(ExplainerInfo(ORACLE, "oracle"))] if oracle else [])
+
+
+def _made(given: str | Mapping[str, Any]) -> Method:
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    name, label = options.pop("name", None), options.pop("label", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"explainers: {dict(options)} has no `name`")
+    kind = registry.resolve("explainers", name)
+    try:
+        explainer = kind(**options)
+    except TypeError as error:
+        raise ConfigError(f"explainers: {name}: {error}") from None
+    return Method(ExplainerInfo(str(label or name), explainer.kind), explainer, options)

@@ -1,0 +1,30 @@
+"""Asking an explainer, on any model, for the maps of many images a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ibd.errors import UnsupportedError
+from ibd.explain.base import Explanation
+from ibd.explain.targets import Target
+
+Explain = Callable[[nn.Module, Tensor, Target], Explanation]
+"""Every `Explainer` is one."""
+
+
+def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor, batch_size: int = 64) -> Tensor:
+    """Return the (B, H, W) float32 maps of the logits of the classes (B,) of (B, 3, H, W) images.
+
+    Raises:
+        UnsupportedError: the explainer gives no map.
+    """
+    parts = []
+    for some in torch.split(torch.arange(len(images), device=images.device), batch_size):
+        found = explain(model, images[some], Target.cls(classes[some.to(classes.device)])).map
+        if found is None:
+            raise UnsupportedError(f"'{getattr(explain, 'name', explain)}' gives no map, so none can be compared")
+        parts.append(found.detach().float())
+    return torch.cat(parts) if parts else images.new_zeros(0, *images.shape[2:])

@@ -1,0 +1,187 @@
+"""A model as metrics ask it: a copy that computes the same faster, in batches that fit into memory, and counted."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones import prefers_channels_last
+from ibd.comparison.probes.folding import fold_batch_norm
+from ibd.comparison.probes.memory import peak_bytes
+from ibd.distributed import progress as show_progress
+from ibd.errors import ConfigError
+from ibd.explain.activations import network_of
+from ibd.explain.base import check_image
+from ibd.explain.targets import logits_of
+from ibd.models.base import InterpretableNetwork, full_precision
+from ibd.models.concept_whitening.folding import fold
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
+
+TOLERANCE = 1e-4
+"""How far the logits of the faster copy may be from the model's, over the largest of them."""
+MEMORY = 256 * 2**20
+_MOST = 256
+"""Images in a batch: more do not make it faster."""
+
+Make = Callable[[Tensor], Tensor]
+"""(n,) int64 numbers of images -> (n, 3, H, W)."""
+
+
+class Values(NamedTuple):
+    """What a model says of the explained class, float64 each.
+
+    Attributes:
+        log_odds: ln(p / (1 - p)).
+        probability: p, in [0, 1].
+        kept: 1 where the explained class is the predicted one, else 0.
+    """
+
+    log_odds: Tensor
+    probability: Tensor
+    kept: Tensor
+
+    def view(self, *shape: int) -> Values:
+        """Return the same values in another shape."""
+        return Values(*(each.view(*shape) for each in self))
+
+
+class Predictor:
+    """Asks a model for logits, without gradients, and without touching it.
+
+    The copy has its batch normalisations, and whitened layers, folded into convolutions, and lies in memory as is
+    fastest; where its logits differ from the model's by more than `TOLERANCE`, it is a copy as the model is. Autocast
+    does not apply.
+
+    Args:
+        model: ours, or any classifier of (B, 3, H, W) images.
+        like: (B, 3, H, W) some of the images, on the model's device.
+        memory: bytes that the tensors of one batch may take, the images included; at least one image is asked at a
+            time. What the libraries of the processor take for themselves comes on top.
+
+    Attributes:
+        network: the copy, in evaluation mode.
+        form: what it is: "folded, channels last", "folded", "channels last" or "as it is".
+        difference: largest difference of its logits from the model's, over the largest of these.
+        forwards: images that were asked so far.
+        seconds: that this took.
+    """
+
+    def __init__(self, model: nn.Module, like: Tensor, memory: int = MEMORY) -> None:
+        check_image(like)
+        if memory <= 0:
+            raise ConfigError(f"memory: {memory} bytes given, more than 0 are needed")
+        self.memory, self.forwards, self.seconds = memory, 0, 0.0
+        self._sizes: dict[tuple[int, ...], int] = {}
+        with torch.inference_mode(False), torch.no_grad():
+            plain = _frozen(network_of(model))
+            self.network, self.form, self.difference = self._choose(plain, like.clone())
+
+    def _choose(self, plain: nn.Module, like: Tensor) -> tuple[nn.Module, str, float]:
+        with full_precision(like):
+            wanted = logits_of(plain(like)).double()
+            faster, form = _faster(plain, like.device)
+            self.channels_last = "channels last" in form
+            found = logits_of(faster(self._laid_out(like))).double()
+        scale = float(wanted.abs().amax()) or 1.0
+        difference = float((found - wanted).abs().amax()) / scale
+        if difference <= TOLERANCE:  # false for NaN
+            return faster, form, difference
+        self.channels_last = False
+        return plain, "as it is", 0.0
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return images.contiguous(memory_format=layout)
+
+    def batch_size(self, images: Tensor) -> int:
+        """Return how many images like these, (B, 3, H, W), are asked at a time."""
+        shape = tuple(images.shape[1:])
+        if shape not in self._sizes:
+            one = self._laid_out(images[:1])
+            own = 4 * one.numel() * one.element_size()  # the image, and what it is made of
+            with full_precision(one):
+                self._sizes[shape] = own + peak_bytes(lambda: self.network(one))
+            self._sizes[shape] = max(1, self._sizes[shape])
+        return max(1, min(_MOST, self.memory // self._sizes[shape]))
+
+    @torch.no_grad()
+    def output(self, images: Tensor) -> object:
+        """Return what the network returns for (n, 3, H, W) images, all at once; counted."""
+        started = time.perf_counter()
+        with full_precision(images):
+            found: object = self.network(self._laid_out(images))
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
+        self.forwards += len(images)
+        self.seconds += time.perf_counter() - started
+        return found
+
+    def made(self, make: Make, count: int, like: Tensor, title: str = "", progress: bool = False) -> Tensor:
+        """Return the (count, C) logits of images that are made a batch at a time.
+
+        Args:
+            make: (n,) int64 numbers from 0 to count - 1 -> (n, 3, H, W) images.
+            count: how many there are.
+            like: (B, 3, H, W) of the same size, on the same device.
+            title: of the progress bar.
+            progress: show it.
+        """
+        numbers = torch.split(torch.arange(count, device=like.device), self.batch_size(like))
+        found = [logits_of(self.output(make(some))) for some in show_progress(numbers, title, shown=progress)]
+        return torch.cat(found) if found else like.new_zeros(0, 0)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the (B, C) logits of (B, 3, H, W) images."""
+        return self.made(lambda some: images[some], len(images), images)
+
+    def values(self, logits: Tensor, classes: Tensor) -> Values:
+        """Return what (n, C) logits say of the classes (n,)."""
+        scores = self._log_probabilities(logits)
+        index = classes.to(scores.device).unsqueeze(1)
+        own = scores.gather(1, index).squeeze(1)
+        others = scores.scatter(1, index, -torch.inf).logsumexp(1)
+        kept = logits.argmax(1) == index.squeeze(1)
+        return Values(own - others, own.exp(), kept.double())
+
+    def log_odds(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Return (B,) ln(p / (1 - p)) of the classes (B,), float64."""
+        return self.values(self.logits(images), classes).log_odds
+
+    def probabilities(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Return (B,) probabilities of the classes (B,), float64."""
+        return self.values(self.logits(images), classes).probability
+
+    def predicted(self, images: Tensor) -> Tensor:
+        """Return the (B,) classes of the highest logit."""
+        return self.logits(images).argmax(1)
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        """Return (n, C) in float64, in which what is all but certain still has odds."""
+        logits = logits.cpu().double() if logits.device.type == "mps" else logits.double()
+        if isinstance(self.network, InterpretableNetwork):
+            own = type(self.network).class_probabilities is not InterpretableNetwork.class_probabilities
+            if own:
+                return self.network.class_probabilities(logits).log()
+        return logits.log_softmax(1)
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode whose parameters want no gradient."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _faster(plain: nn.Module, device: torch.device) -> tuple[nn.Module, str]:
+    """Return a copy with everything folded that can be, as is fastest in memory, and what was done."""
+    network = _frozen(fold(plain)) if isinstance(plain, ConceptWhiteningNetwork) else _frozen(plain)
+    backbone = network.backbone if isinstance(network, InterpretableNetwork) else network
+    folded = fold_batch_norm(backbone) + isinstance(plain, ConceptWhiteningNetwork)
+    last = prefers_channels_last(backbone, device) if isinstance(network, InterpretableNetwork) else True
+    if last:
+        backbone.to(memory_format=torch.channels_last)
+    words = ["folded"] * bool(folded) + ["channels last"] * last
+    return network, ", ".join(words) or "as it is"

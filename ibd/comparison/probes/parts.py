@@ -1,0 +1,150 @@
+"""What a model says of every subset of the parts of a drawn scene: the interventional truth that explanations face.
+
+Each image is drawn once for all models, each distinct picture asked once, and the table serves all explainers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ibd.comparison.probes.network import Predictor, Values
+from ibd.data.toybirds.parts import PARTS
+from ibd.data.toybirds.render import render
+from ibd.data.toybirds.scene import Scene
+from ibd.distributed import progress as show_progress
+from ibd.errors import DataError
+from ibd.metrics.functional.subsets import shapley
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def draw_subsets(scene: Scene, size: int, folder: Path | None = None) -> tuple[Bytes, npt.NDArray[np.int64]]:
+    """Draw a scene with every subset of its parts, each distinct picture once.
+
+    Args:
+        scene: whose parts are taken away.
+        size: side in pixels.
+        folder: where pictures are kept for the next time; None keeps none.
+
+    Returns:
+        The (n, size, size, 3) distinct pictures, and (2^P,) which of them shows the subset whose bit p is part p.
+    """
+    path = None if folder is None else folder / f"{_key(scene, size)}.npz"
+    if path is not None and path.exists():
+        with np.load(path) as kept:
+            return kept["pictures"], kept["which"]
+    known: dict[bytes, int] = {}
+    pictures: list[Bytes] = []
+    drawn: dict[tuple[str | None, ...], int] = {}
+    which = np.empty(1 << len(PARTS), dtype=np.int64)
+    for subset, each in enumerate(scene.subset_grid()):
+        parts = tuple(each.parts[part] for part in PARTS)  # a part that the scene lacks makes no difference
+        if parts not in drawn:
+            picture = render(each, size)[0]
+            content = picture.tobytes()
+            if content not in known:
+                known[content] = len(pictures)
+                pictures.append(picture)
+            drawn[parts] = known[content]
+        which[subset] = drawn[parts]
+    found = np.stack(pictures)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".tmp.npz")
+        np.savez(partial, pictures=found, which=which)
+        partial.replace(path)
+    return found, which
+
+
+def _key(scene: Scene, size: int) -> str:
+    content = json.dumps([scene.to_dict(), size], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def subset_tables(
+    predictors: Sequence[Predictor],
+    scenes: Sequence[Scene],
+    classes: Sequence[Tensor],
+    size: int,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+    progress: bool = False,
+) -> list[Values]:
+    """Return for each model what it says of all subsets of the parts of each scene, (B, 2^P); see `draw_subsets`.
+
+    Column s of a table is the image with part p if bit p of s is set; the last one is the image as it is.
+
+    Args:
+        predictors: the models; pictures are drawn once for all of them.
+        scenes: B of them.
+        classes: for each model the (B,) explained classes.
+        size: side of the images in pixels.
+        device: of the models.
+        folder: where pictures are kept for the next time; None keeps none.
+        progress: show a bar.
+
+    Raises:
+        DataError: other than one class for each scene and model.
+    """
+    if len(classes) != len(predictors) or any(len(each) != len(scenes) for each in classes):
+        raise DataError(f"{len(scenes)} scenes and {len(predictors)} models need as many classes, for each model")
+    found: list[list[Values]] = [[] for _ in predictors]
+    for start, images, which in _groups(scenes, size, torch.device(device), folder, progress):
+        for tables, predictor, wanted in zip(found, predictors, classes, strict=True):
+            logits = predictor.logits(images)[which.flatten()]
+            each = wanted[start : start + len(which)].repeat_interleave(which.shape[1])
+            tables.append(predictor.values(logits, each).view(*which.shape))
+    return [Values(*(torch.cat(parts) for parts in zip(*tables, strict=True))) for tables in found]
+
+
+_PICTURES = 256
+"""Drawn before the models are asked: several scenes share a batch."""
+
+
+def _groups(
+    scenes: Sequence[Scene], size: int, device: torch.device, folder: Path | None, progress: bool
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Give the number of the first scene of a group, its (n, 3, H, W) pictures, and (b, 2^P) which shows what."""
+    first, count = 0, 0
+    pictures: list[Bytes] = []
+    which: list[npt.NDArray[np.int64]] = []
+    for number, scene in enumerate(show_progress(scenes, "removing parts", shown=progress)):
+        drawn, shows = draw_subsets(scene, size, folder)
+        pictures.append(drawn)
+        which.append(shows + count)
+        count += len(drawn)
+        if count >= _PICTURES or number + 1 == len(scenes):
+            images = torch.from_numpy(np.concatenate(pictures)).to(device).permute(0, 3, 1, 2).float().div_(255)
+            yield first, images.contiguous(), torch.from_numpy(np.stack(which)).to(device)
+            first, count, pictures, which = number + 1, 0, [], []
+
+
+def part_values(table: Values) -> Tensor:
+    """Return the (B, P) exact Shapley values of the parts for the log-odds of the explained class, float64."""
+    return shapley(table.log_odds)
+
+
+def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
+    """Return the maps that say of each visible pixel of a part what the part is worth, (B, H, W) float32.
+
+    Not divided by the part's area: the mean over a part is its value, whatever its size.
+
+    Args:
+        values: (B, P), such as `part_values`; NaN counts as 0.
+        masks: (B, P, H, W) bool, visible pixels; no two parts have one in common.
+    """
+    worth = values.nan_to_num(0.0).to(masks.device)
+    return torch.einsum("bp,bphw->bhw", worth, masks.to(worth.dtype)).float()
+
+
+def union_of(masks: Tensor) -> Tensor:
+    """Return the (B, H, W) bool pixels of any part of (B, P, H, W) masks."""
+    return masks.bool().any(1)

@@ -1,0 +1,195 @@
+"""A network that loses what it has learned, tensor by tensor: all parameters and all floating-point buffers.
+
+Every tensor is drawn by itself, from a seed of its name and the draw. It keeps its scale, so that signals neither die
+nor explode: normal numbers of its own mean and standard deviation, with these exceptions:
+
+- variances of normalisation layers are log-normal, of the mean and deviation of their logarithms: always positive;
+- the covariance of a whitened layer keeps its eigenvalues and gets random axes; its rotation is a random rotation;
+- a tensor of equal values gets a deviation of a tenth of their size, or of 0.1 for zeros.
+
+What stays: the statistics of the input normalisation (`Normalize`: the unit of the pixels, nothing learned), where
+prototypes are from (`Provenance`), masks and counts (not floating point), and what is NaN throughout.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from ibd.backbones.base import Normalize
+from ibd.comparison.probes.seeding import numbers_of
+from ibd.errors import check_range
+from ibd.explain.activations import network_of
+from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
+from ibd.models.protopnet.provenance import Provenance
+
+KEPT: tuple[type[nn.Module], ...] = (Normalize, Provenance)
+"""Modules whose tensors stay."""
+
+
+def randomisable(network: nn.Module) -> dict[str, Tensor]:
+    """Return name -> tensor of all that is made random, in the order of the state dict; a shared one by its first name.
+
+    Args:
+        network: whose own tensors these are, not copies.
+    """
+    kept: set[str] = set()
+    for path, module in network.named_modules():
+        if isinstance(module, KEPT):
+            kept.update(f"{path}.{name}" for name in module.state_dict())
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        learned = tensor.is_floating_point() and tensor.numel() and not _unknown(tensor)
+        if learned and name not in kept and id(tensor) not in seen:
+            found[name] = tensor
+            seen.add(id(tensor))
+    return found
+
+
+def _unknown(tensor: Tensor) -> bool:
+    """Return whether all values are NaN; most tensors are told from their first."""
+    return bool(tensor.flatten()[0].isnan()) and bool(tensor.isnan().all())
+
+
+@torch.no_grad()
+def randomise(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
+    """Make tensors of a network random, in place.
+
+    Args:
+        network: a copy.
+        names: of `randomisable`.
+        draw: another one gives other numbers.
+    """
+    tensors = randomisable(network)
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        tensor = tensors[name]
+        tensor.copy_(_drawn(network.get_submodule(module), leaf, tensor.detach().cpu(), _Normal(name, draw)))
+
+
+def random_network(model: nn.Module, draw: int = 0) -> nn.Module:
+    """Return a copy of a model's network in which everything is random."""
+    network = copy.deepcopy(network_of(model)).eval()
+    randomise(network, randomisable(network), draw)
+    return network
+
+
+class _Normal:
+    """Normal numbers from one seed."""
+
+    def __init__(self, name: str, draw: int) -> None:
+        self._generator = torch.Generator().manual_seed(numbers_of([f"randomise {draw} {name}"])[0])
+
+    def __call__(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.randn(tuple(shape), dtype=dtype, generator=self._generator)
+
+
+def _drawn(module: nn.Module, leaf: str, old: Tensor, normal: _Normal) -> Tensor:
+    """Return random values in the place of a tensor, in float32 or better."""
+    old = old.to(torch.promote_types(old.dtype, torch.float32))
+    if isinstance(module, ConceptWhiteningLayer) and leaf == "rotation":
+        return _rotation(len(old), normal)
+    if isinstance(module, ConceptWhiteningLayer) and leaf == "running_covariance":
+        values = torch.linalg.eigvalsh(old.double()).clamp(min=0)
+        axes = torch.stack([_rotation(old.shape[1], normal) for _ in old])
+        return axes @ torch.diag_embed(values) @ axes.transpose(1, 2)
+    if leaf == "running_var":
+        return _like(old.clamp(min=max(1e-3 * float(old.max()), 1e-12)).log(), normal).exp()
+    return _like(old, normal)
+
+
+def _like(old: Tensor, normal: _Normal) -> Tensor:
+    """Return normal numbers of the mean and the deviation of a tensor; of its finite values, where some are not."""
+    deviation, middle = torch.std_mean(old.flatten(), correction=0)
+    if not bool(deviation.isfinite()):
+        values = old[old.isfinite()]
+        deviation, middle = values.std(correction=0), values.mean()
+    mean, spread = float(middle.nan_to_num(0.0)), float(deviation.nan_to_num(0.0))
+    if spread <= 1e-6 * abs(mean):
+        spread = 0.1 * (abs(mean) or 1.0)
+    return normal(old.shape, old.dtype).mul_(spread).add_(mean)
+
+
+def _rotation(size: int, normal: _Normal) -> Tensor:
+    """Return a rotation, all alike probable (Stewart 1980)."""
+    q, r = torch.linalg.qr(normal((size, size), torch.float64))
+    turned: Tensor = q * torch.where(r.diagonal() < 0, -1.0, 1.0).double()
+    return turned
+
+
+class _FirstUse(TorchFunctionMode):
+    """Notes when each of some tensors is first given to an operation."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._names = {id(tensor): name for name, tensor in tensors.items()}
+        self.when: dict[str, int] = {}
+        self.time = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.time += 1
+        for each in tree_leaves((args, kwargs)):
+            if isinstance(each, Tensor) and id(each) in self._names:
+                self.when.setdefault(self._names[id(each)], self.time)
+        return function(*args, **(kwargs or {}))
+
+
+def stages(model: nn.Module, image: Tensor, most: int = 8) -> list[tuple[str, list[str]]]:
+    """Return the tensors of a network in the order in which a pass uses them, in stages of as many modules each.
+
+    Those that a module owns itself stay together; those of the network itself (prototypes) are taken one by one. What a
+    pass does not use goes with the last stage.
+
+    Args:
+        model: ours, or any other; left as it is.
+        image: (B, 3, H, W), of which the first is asked.
+        most: stages at most.
+
+    Returns:
+        Name of the stage and names of its tensors, from the pixels to the logits.
+
+    Raises:
+        ConfigError: no stage.
+    """
+    check_range("stages", most, least=1)
+    with torch.inference_mode(False), torch.no_grad():
+        network = copy.deepcopy(network_of(model)).eval()
+        tensors = randomisable(network)
+        with _FirstUse(tensors) as use:
+            _note_calls(network, use)
+            network(image[:1].clone())
+    groups: dict[str, list[str]] = {}
+    for name in tensors:
+        groups.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    first = {group: min(use.when.get(name, math.inf) for name in names) for group, names in groups.items()}
+    used = sorted((group for group in groups if first[group] < math.inf), key=lambda group: first[group])
+    unused = [group for group in groups if first[group] == math.inf]
+    count = min(most, len(used))
+    cuts = [round(i * len(used) / count) for i in range(count + 1)]
+    parts = [used[start:end] for start, end in itertools.pairwise(cuts)]
+    titles = [part[0] if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in parts]
+    if parts:
+        parts[-1] = parts[-1] + unused
+    names = [[name for group in part for name in groups[group]] for part in parts]
+    return list(zip(titles, names, strict=True))
+
+
+def _note_calls(network: nn.Module, use: _FirstUse) -> None:
+    """Let the call of a module stand for the use of its tensors, where no operation is given these (kept results)."""
+    for path, module in network.named_modules():
+        own = [f"{path}.{name}" for name in (*module._parameters, *module._buffers)] if path else []
+
+        def note(_: nn.Module, __: Any, own: list[str] = own) -> None:
+            for name in own:
+                use.when.setdefault(name, use.time)
+
+        module.register_forward_pre_hook(note)

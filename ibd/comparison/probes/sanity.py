@@ -1,0 +1,282 @@
+"""Whether an explanation depends on what it must depend on: what the model learned, the class, the image.
+
+Pass or fail, no score: noise that is drawn anew passes (Adebayo et al. 2018; Binder et al. 2023).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones.base import Normalize
+from ibd.comparison.nulls import partners
+from ibd.comparison.probes.explaining import Explain, maps_of
+from ibd.comparison.probes.randomise import random_network, randomise, stages
+from ibd.comparison.probes.seeding import Id, numbers_of
+from ibd.comparison.results import Sanity
+from ibd.distributed import progress as show_progress
+from ibd.errors import ConfigError
+from ibd.explain.activations import network_of
+from ibd.metrics.functional.bootstrap import Interval, mean_interval
+from ibd.metrics.functional.checks import ratio
+from ibd.metrics.functional.honesty import randomisation_verdict
+from ibd.metrics.functional.ranks import average_ranks
+
+Direction = Literal["top_down", "bottom_up"]
+SAME = 0.9
+"""An explanation of another class, or of another image, must be less similar than this; one that ignores it has 1."""
+UNCHANGED = 0.99
+"""An explanation of shifted pixels that mean the same must be more similar than this."""
+SHIFT = 0.3
+"""What is added to every pixel."""
+
+
+class Reference:
+    """Maps that others are compared with, by Spearman's correlation over pixels; they are ranked once.
+
+    Args:
+        maps: (B, H, W).
+        signed: compare the values; by default their absolute values are compared.
+    """
+
+    def __init__(self, maps: Tensor, signed: bool = False) -> None:
+        self.signed = signed
+        self.values = self._flat(maps)
+        self._ranks = self._centred(self.values)
+
+    def similarity(self, maps: Tensor) -> Tensor:
+        """Return (B,) float64 in [-1, 1]; 1 for equal maps, NaN where only one of two is constant, or a NaN is there.
+
+        Args:
+            maps: (B, H, W).
+        """
+        return self.similarity_to(Reference(maps, self.signed))
+
+    def similarity_to(self, other: Reference) -> Tensor:
+        """Return the same of maps that are ranked already."""
+        scale = (self._ranks.square().sum(1) * other._ranks.square().sum(1)).sqrt()
+        found = ratio((self._ranks * other._ranks).sum(1), scale).clamp(-1, 1)
+        return found.masked_fill((self.values == other.values).all(1), 1.0)
+
+    def select(self, index: Tensor) -> Reference:
+        """Return the maps at other places of the batch, (n,)."""
+        found = copy.copy(self)
+        found.values = self.values[index.to(self.values.device)]
+        found._ranks = self._ranks[index.to(self._ranks.device)]
+        return found
+
+    def _flat(self, maps: Tensor) -> Tensor:
+        flat = maps.detach().flatten(1)
+        return flat if self.signed else flat.abs()
+
+    def _centred(self, values: Tensor) -> Tensor:
+        return average_ranks(values) - (values.shape[1] + 1) / 2
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Explanations while more and more of a network is random.
+
+    Attributes:
+        stages: names of what became random at each.
+        similarity: (S, B) with the explanation of the trained network, by absolute values.
+        last: (B, H, W) the maps of the network in which everything is random.
+    """
+
+    stages: list[str]
+    similarity: Tensor
+    last: Tensor
+
+
+def cascade(
+    explain: Explain,
+    model: nn.Module,
+    images: Tensor,
+    classes: Tensor,
+    reference: Reference,
+    direction: Direction = "top_down",
+    most: int = 8,
+    draw: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Cascade:
+    """Make a copy of a network random in stages, each on top of the ones before, and explain it after each.
+
+    Args:
+        explain: the explainer.
+        model: ours, or any other; left as it is.
+        images: (B, 3, H, W).
+        classes: (B,) the explained classes.
+        reference: the maps of the trained network.
+        direction: from the logits to the pixels, or the other way.
+        most: stages at most.
+        draw: of the random tensors.
+        batch_size: images explained at a time.
+        progress: show a bar.
+    """
+    parts = stages(model, images, most)
+    if direction == "top_down":
+        parts = parts[::-1]
+    with torch.inference_mode(False):
+        network = copy.deepcopy(network_of(model)).eval()
+    found, maps = [], None
+    for _, names in show_progress(parts, f"randomising {direction}", shown=progress):
+        with torch.inference_mode(False):
+            randomise(network, names, draw)
+        maps = maps_of(explain, network, images, classes, batch_size)
+        found.append(reference.similarity(maps))
+    if maps is None:
+        raise ConfigError("the model has no tensor that could be made random")
+    return Cascade([name for name, _ in parts], torch.stack(found), maps)
+
+
+def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
+    """Return another class for each of the classes (B,), drawn by the image's id alone.
+
+    Args:
+        classes: (B,) in 0..count - 1.
+        count: C.
+        ids: of the images.
+    """
+    step = torch.tensor([1 + each % max(1, count - 1) for each in numbers_of([f"other {each}" for each in ids])])
+    return (classes + step.to(classes.device)) % count
+
+
+def shifted_model(model: nn.Module, shift: float = SHIFT) -> nn.Module:
+    """Return a copy that says of ``image + shift`` what the model says of the image.
+
+    Ours have their input normalisation's mean moved; any other model gets the shift taken away before it.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        network = copy.deepcopy(network_of(model)).eval()
+        backbone = getattr(network, "backbone", None)
+        first = getattr(backbone, "normalize", None)
+        if isinstance(first, Normalize):
+            first.mean += shift
+            return network
+        return _Unshifted(network, shift).eval()
+
+
+class _Unshifted(nn.Module):
+    """Takes a constant from the image before a model sees it."""
+
+    def __init__(self, model: nn.Module, shift: float) -> None:
+        super().__init__()
+        self.model, self.shift = model, shift
+
+    def forward(self, image: Tensor) -> object:
+        return self.model(image - self.shift)
+
+
+def sanity(
+    explain: Explain,
+    model: nn.Module,
+    images: Tensor,
+    classes: Tensor,
+    ids: Sequence[Id] | None = None,
+    maps: Tensor | None = None,
+    class_count: int | None = None,
+    most: int = 8,
+    more: int = 2,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Sanity:
+    """Check an explainer on a model.
+
+    Two cascades, whose last networks are independent draws, and a few more random networks: what the explanations of
+    each two of them have in common is the null, whose band ends where its central 95 % over pairs and images end. A
+    cascade is passed if the upper end of the 95 % interval of the mean similarity after its last stage lies below that.
+    Similarity is Spearman's over pixels: of absolute values in the cascades, in the other checks of signed values where
+    the maps of the trained network have both signs.
+
+    - "other_target": of a random other class; passed if the upper end of the interval is below `SAME`.
+    - "other_input": of an image that was given another class; likewise. None if all have one class.
+    - "input_shift": of ``image + SHIFT``, the model changed so that it says the same; passed if the lower end is above
+      `UNCHANGED`.
+
+    A figure is NaN, and its check None, where fewer than two images have one: a map that became constant has none.
+
+    Args:
+        explain: the explainer.
+        model: ours, or any other; left as it is.
+        images: (B, 3, H, W).
+        classes: (B,) the explained classes.
+        ids: of the images; their places by default.
+        maps: (B, H, W) of the trained network, where they are known already.
+        class_count: C, asked from the model's ``class_names`` by default; without it there is no "other_target".
+        most: stages at most.
+        more: random networks beside those of the cascades; with one pair alone the band is that of two networks.
+        seed: of the random networks.
+        batch_size: images explained at a time.
+        progress: show bars.
+    """
+    if maps is None:
+        maps = maps_of(explain, model, images, classes, batch_size)
+    both_signs = bool((maps < 0).any()) and bool((maps > 0).any())
+    size, values = Reference(maps), Reference(maps, signed=both_signs)
+    options: dict[str, Any] = {"most": most, "batch_size": batch_size, "progress": progress}
+    first = seed * (more + 2)
+    down = cascade(explain, model, images, classes, size, "top_down", draw=first, **options)
+    up = cascade(explain, model, images, classes, size, "bottom_up", draw=first + 1, **options)
+    others = (random_network(model, draw) for draw in range(first + 2, first + 2 + more))
+    maps_of_random = [maps_of(explain, network, images, classes, batch_size) for network in others]
+    random = [Reference(each) for each in (down.last, up.last, *maps_of_random)]
+    null = torch.cat([one.similarity_to(other) for one, other in itertools.combinations(random, 2)])
+    passed: dict[str, bool | None] = {}
+    figures: dict[str, float] = {}
+    for name, found in (("cascade_top_down", down), ("cascade_bottom_up", up)):
+        figures[name] = mean_interval(found.similarity[-1]).mean
+        try:
+            passed[name] = randomisation_verdict(found.similarity[-1], null).passed
+        except ConfigError:  # too few defined values
+            passed[name] = None
+    checks = _checks(explain, model, images, classes, ids, values, class_count, batch_size)
+    for name, interval in checks.items():
+        figures[name] = interval.mean
+        passed[name] = None if interval.n < 2 else _within(name, interval)
+    intervals = [mean_interval(row) for row in down.similarity]
+    known = null[~null.isnan()].double()
+    return Sanity(
+        stages=down.stages,
+        similarity=np.array([each.mean for each in intervals]),
+        low=np.array([each.low for each in intervals]),
+        high=np.array([each.high for each in intervals]),
+        band=float(torch.quantile(known, 0.975)) if len(known) else float("nan"),
+        passed=passed,
+        values=figures,
+    )
+
+
+def _within(name: str, interval: Interval) -> bool:
+    return interval.low > UNCHANGED if name == "input_shift" else interval.high < SAME
+
+
+def _checks(
+    explain: Explain,
+    model: nn.Module,
+    images: Tensor,
+    classes: Tensor,
+    ids: Sequence[Id] | None,
+    values: Reference,
+    class_count: int | None,
+    batch_size: int,
+) -> dict[str, Interval]:
+    """Return the similarity of the explanation of another class, of another image, and of shifted pixels."""
+    nothing = Interval(float("nan"), float("nan"), float("nan"), 0, len(images))
+    found = {"other_target": nothing, "other_input": nothing}
+    count = class_count or len(getattr(network_of(model), "class_names", ()))
+    if count > 1:
+        others = other_classes(classes, count, range(len(images)) if ids is None else ids)
+        found["other_target"] = mean_interval(values.similarity(maps_of(explain, model, images, others, batch_size)))
+    if len(set(classes.tolist())) > 1:
+        found["other_input"] = mean_interval(values.similarity_to(values.select(partners(classes))))
+    moved = maps_of(explain, shifted_model(model), images + SHIFT, classes, batch_size)
+    return found | {"input_shift": mean_interval(values.similarity(moved))}

@@ -1,0 +1,115 @@
+"""The images that explanations are asked for, and what is known of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ibd.data.base import ImageDataModule, Split
+from ibd.errors import DataError
+
+
+@dataclass(frozen=True)
+class Questions:
+    """N images of a split.
+
+    Attributes:
+        split: which.
+        index: (N,) positions in it.
+        ids: N names.
+        images: (N, 3, H, W) in [0, 1].
+        labels: (N,) classes.
+        masks: (N, P, H, W) bool visible pixels of the annotated parts, or None.
+        truth: (N, H, W) bool: what tells the class, where the data knows that, else all parts; None without masks.
+        part_names: the P parts.
+        scenes: what the images are drawn from, where they are.
+        fingerprint: of all this.
+    """
+
+    split: Split
+    index: Tensor
+    ids: list[str]
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    truth: Tensor | None
+    part_names: list[str]
+    scenes: list[Any] = field(default_factory=list)
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.index)
+
+    def first(self, count: int) -> Questions:
+        """Return the first few images; they are as well mixed as all."""
+        some = slice(0, count)
+        masks, truth = (None if each is None else each[some] for each in (self.masks, self.truth))
+        return Questions(
+            self.split,
+            self.index[some],
+            self.ids[some],
+            self.images[some],
+            self.labels[some],
+            masks,
+            truth,
+            self.part_names,
+            self.scenes[some],
+            f"{self.fingerprint}/{count}",
+        )
+
+
+def choose_questions(data: ImageDataModule, split: Split, count: int, seed: int) -> Questions:
+    """Return images of a split, as many of each class as can be, in an order that mixes the classes.
+
+    Args:
+        data: where they come from; un-augmented.
+        split: which.
+        count: how many; all, if there are fewer.
+        seed: of the choice.
+
+    Raises:
+        DataError: there is no image.
+    """
+    dataset: Any = data.dataset(split)
+    if count < 1 or not len(dataset):
+        raise DataError(f"compare: no images: {count} asked for, the {split} split has {len(dataset)}")
+    chosen = balanced(torch.as_tensor(dataset.labels), count, seed)
+    samples = [dataset[index] for index in chosen]
+    images = torch.stack([sample.image for sample in samples])
+    labels = torch.tensor([sample.label for sample in samples])
+    masks = _masks(dataset, chosen, samples)
+    scenes = [dataset.scene(index) for index in chosen] if hasattr(dataset, "scene") else []
+    truth = None
+    if masks is not None:
+        truth = masks.any(1)
+        if hasattr(dataset, "truth"):
+            truth = torch.stack([dataset.truth(index).disc_mask for index in chosen])
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes())
+    ids = [dataset.sample_id(index) for index in chosen]
+    names = list(data.spec.part_names) if masks is not None else []
+    index = torch.tensor(chosen)
+    return Questions(split, index, ids, images, labels, masks, truth, names, scenes, digest.hexdigest()[:16])
+
+
+def balanced(labels: Tensor, count: int, seed: int) -> list[int]:
+    """Return positions, one of each class in turn, at random within a class and in the order of classes."""
+    rng = np.random.default_rng(seed)
+    classes = [rng.permutation(np.flatnonzero(labels.numpy() == each)) for each in np.unique(labels.numpy())]
+    found: list[int] = []
+    for turn in range(max(len(each) for each in classes)):
+        found += [int(classes[c][turn]) for c in rng.permutation(len(classes)) if turn < len(classes[c])]
+    return found[:count]
+
+
+def _masks(dataset: Any, chosen: Sequence[int], samples: Sequence[Any]) -> Tensor | None:
+    if hasattr(dataset, "masks"):
+        return torch.stack([dataset.masks(index) for index in chosen])
+    found = [sample.masks for sample in samples if sample.masks is not None]
+    return torch.stack(found) if len(found) == len(samples) else None

@@ -1,0 +1,135 @@
+"""The curves of a family: what each chart shows, its lines pooled over models and images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ibd.comparison.report import names
+from ibd.comparison.report.charts import Line, Style, line_chart, styles, with_legend
+from ibd.comparison.report.intervals import pooled_intervals
+from ibd.comparison.report.svg import inline
+from ibd.comparison.report.tables import Table
+from ibd.comparison.results import Comparison, Curve, Sanity
+
+_FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "null": 3}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart, as the page and as a file show it.
+
+    Attributes:
+        name: of its file, without folder and ending.
+        title: what it shows.
+        svg: for the page.
+        figure: for a file of its own.
+        legend: (label, style) of lines that have no place in the family's legend.
+        note: a line below.
+    """
+
+    name: str
+    title: str
+    svg: str
+    figure: Figure
+    legend: tuple[tuple[str, Style], ...] = ()
+    note: str = ""
+
+
+def family_styles(comparison: Comparison) -> dict[str, Style]:
+    """Return the style of every explainer."""
+    return styles([(each.name, each.kind) for each in comparison.explainers])
+
+
+def family_charts(comparison: Comparison, table: Table) -> list[Chart]:
+    """Return the charts of curves of a family: of explainers, of its models alone, and of the sanity checks."""
+    found = []
+    for name in dict.fromkeys(key[2] for key in comparison.curves):
+        curves = {
+            explainer.name: [
+                comparison.curves[key]
+                for model in table.models
+                if (key := (model.name, explainer.name, name)) in comparison.curves
+            ]
+            for explainer in comparison.explainers
+        }
+        found += _explainers_chart(comparison, table, name, {key: some for key, some in curves.items() if some})
+    return [*found, *_own_charts(comparison, table), *_cascades(comparison, table)]
+
+
+def pooled_line(curves: list[Curve], label: str, style: Style) -> Line:
+    """Return the mean of curves over models and images, with its band; those measured elsewhere are left out."""
+    first = curves[0]
+    same = [each for each in curves if each.x.shape == first.x.shape and each.values.shape == first.values.shape]
+    values = torch.stack([torch.from_numpy(each.values) for each in same])
+    found = pooled_intervals(values.permute(2, 0, 1))
+    ends = [np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high")]
+    return Line(label, style, first.x, *ends)
+
+
+def _explainers_chart(comparison: Comparison, table: Table, name: str, curves: dict[str, list[Curve]]) -> list[Chart]:
+    if not curves:
+        return []
+    style, kinds = family_styles(comparison), {each.name: each.kind for each in comparison.explainers}
+    order = sorted(curves, key=lambda each: _FRONT[kinds[each]])
+    lines = [pooled_line(curves[each], names.explainer_title(each), style[each]) for each in order]
+    first = next(iter(curves.values()))[0]
+    title = names.CURVES.get(name, names.capital(names.plain(name)))
+    return [_chart(table, name, title, lines, line_chart(lines, first.x_label, first.y_label))]
+
+
+def _own_charts(comparison: Comparison, table: Table) -> list[Chart]:
+    """Return the charts of curves that belong to models and not to an explainer."""
+    charts: dict[str, dict[str, list[Curve]]] = {}
+    for model in table.models:
+        honesty = comparison.honesty.get(model.name)
+        for name, curve in (honesty.curves if honesty else {}).items():
+            chart, _, line = name.partition(": ")
+            charts.setdefault(chart, {}).setdefault(line or names.capital(names.plain(chart)), []).append(curve)
+    found = []
+    for name, some in charts.items():
+        style = styles([(label, "intrinsic" if i == 0 else "posthoc") for i, label in enumerate(some)])
+        style = {label: replace(each, css=f"ibd-own-{i}") for i, (label, each) in enumerate(style.items())}
+        lines = [pooled_line(curves, label, style[label]) for label, curves in some.items()]
+        first = next(iter(some.values()))[0]
+        title = names.CURVES.get(name, names.capital(names.plain(name)))
+        drawn = _chart(table, f"own_{name}", title, lines, line_chart(lines, first.x_label, first.y_label))
+        found.append(replace(drawn, legend=tuple((line.label, line.style) for line in lines)))
+    return found
+
+
+def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
+    """Return the chart of what is left of each map while the models are made random."""
+    style, lines = family_styles(comparison), []
+    stages: list[str] = []
+    band: list[float] = []
+    for row in table.rows:
+        name = row.explainer.name
+        some = [s for m in table.models if (s := comparison.sanity.get((m.name, name))) is not None and s.stages]
+        stages = stages or (some[0].stages if some else [])
+        some = [each for each in some if each.stages == stages]
+        if some:
+            band += [each.band for each in some]
+            lines.append(_cascade_line(some, row.title, style[name]))
+    if not lines:
+        return []
+    level = float(np.nanmax(band)) if np.isfinite(band).any() else None
+    figure = line_chart(lines, "made random, one after the other", "similarity (Spearman)", stages, level)
+    note = "Dotted line: as similar as the maps of two independent random networks, at most."
+    note += " Bands reach over all seeds." if len(table.models) > 1 else ""
+    return [replace(_chart(table, "cascade", names.CURVES["cascade"], lines, figure), note=note)]
+
+
+def _cascade_line(some: list[Sanity], label: str, style: Style) -> Line:
+    mean = np.mean([each.similarity for each in some], axis=0)
+    low, high = np.min([each.low for each in some], axis=0), np.max([each.high for each in some], axis=0)
+    return Line(label, style, np.arange(len(mean), dtype=np.float64), mean, low, high)
+
+
+def _chart(table: Table, name: str, title: str, lines: list[Line], figure: Figure) -> Chart:
+    svg = inline(figure, f"{title}, {table.title}")
+    figure = with_legend(figure, lines, f"{names.capital(table.title)}. {title}")
+    return Chart(f"{table.family}_{name}", title, svg, figure)

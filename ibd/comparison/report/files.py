@@ -1,0 +1,149 @@
+"""The report's files of numbers: every score as a line, and every mean, interval and verdict as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ibd.comparison.report.matrices import Matrix
+from ibd.comparison.report.page import FamilyView
+from ibd.comparison.report.tables import Row, many_intervals, reference_of
+from ibd.comparison.report.verdict import Verdict, main_metrics
+from ibd.comparison.results import Comparison
+from ibd.metrics.catalogue import CATALOGUE
+from ibd.metrics.functional.bootstrap import RESAMPLES
+
+_HEAD = ("image", "label", "model", "family", "seed", "explainer", "kind", "metric", "value")
+
+
+def write_scores(comparison: Comparison, path: Path) -> None:
+    """Write a line for every image, model, explainer and metric; an undefined value is an empty cell.
+
+    A metric with one figure for all images has one line, without image and label.
+    """
+    models = {model.name: model for model in comparison.models}
+    kinds = {each.name: each.kind for each in comparison.explainers}
+    labels = [comparison.class_names[label] for label in comparison.labels.tolist()]
+    images = list(zip(comparison.image_ids, labels, strict=True))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_HEAD)
+        for (model, explainer, metric), values in comparison.scores.items():
+            info = models[model]
+            between = (model, info.family, info.seed, explainer, kinds[explainer], metric)
+            of = images if len(values) == len(images) else [("", "")]
+            cells = ("" if math.isnan(value) else repr(value) for value in values.tolist())
+            writer.writerows((*image, *between, cell) for image, cell in zip(of, cells, strict=True))
+
+
+def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
+    """Return what a program reads of a comparison: plain values, None for what is unknown."""
+    found = {
+        "format": 1,
+        "settings": comparison.settings,
+        "images": len(comparison.image_ids),
+        "interval": {"level": 0.95, "resamples": RESAMPLES, "over": "models of a family and images"},
+        "models": [vars(model) for model in comparison.models],
+        "explainers": [vars(explainer) for explainer in comparison.explainers],
+        "references": {kind: reference_of(comparison, kind) for kind in ("null", "oracle")},
+        "metrics": {metric: _metric(metric) for metric in comparison.metrics},
+        "main_metrics": main_metrics(comparison),
+        "scores": _model_scores(comparison),
+        "families": {view.table.family: _family(view) for view in views},
+        "verdicts": [_verdict(each) for view in views for each in view.verdicts],
+        "sanity": {
+            model: {e: _sanity(comparison, model, e) for m, e in comparison.sanity if m == model}
+            for model in dict.fromkeys(key[0] for key in comparison.sanity)
+        },
+        "honesty": {model: each.figures for model, each in comparison.honesty.items()},
+        "costs": _nested({key: vars(each) for key, each in comparison.costs.items()}),
+        "shortcut": comparison.shortcut,
+        "skipped": [vars(each) for each in comparison.skipped],
+    }
+    plain: dict[str, Any] = _plain(found)
+    return plain
+
+
+def write_summary(found: dict[str, Any], path: Path) -> None:
+    """Write what `summary` returned."""
+    path.write_text(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _model_scores(comparison: Comparison) -> dict[str, Any]:
+    """Return model -> explainer -> metric -> interval over its images."""
+    values = [torch.from_numpy(each).double().unsqueeze(0) for each in comparison.scores.values()]
+    found: dict[str, Any] = {}
+    for (model, explainer, metric), interval in zip(comparison.scores, many_intervals(values), strict=True):
+        found.setdefault(model, {}).setdefault(explainer, {})[metric] = vars(interval)
+    return found
+
+
+def _family(view: FamilyView) -> dict[str, Any]:
+    table = view.table
+    return {
+        "title": table.title,
+        "models": [model.name for model in table.models],
+        "intrinsic": view.intrinsic,
+        "scores": {row.explainer.name: _row(row) for row in (*table.rows, *table.references)},
+        **{matrix.name: _matrix(matrix) for matrix in (*view.matrices, view.locality) if matrix},
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        metric: {**vars(cell.interval), "normalised": cell.normalised, "best": cell.best, "tied": cell.tied}
+        for metric, cell in row.cells.items()
+    }
+
+
+def _matrix(matrix: Matrix) -> dict[str, Any]:
+    return {"rows": matrix.rows, "columns": matrix.columns, "values": matrix.values}
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {**{k: v for k, v in vars(verdict).items() if k != "interval"}, "difference": vars(verdict.interval)}
+
+
+def _sanity(comparison: Comparison, model: str, explainer: str) -> dict[str, Any]:
+    sanity = comparison.sanity[model, explainer]
+    return {"passed": sanity.passed, "values": sanity.values, "band": sanity.band}
+
+
+def _metric(name: str) -> dict[str, Any]:
+    entry = CATALOGUE.get(name)
+    if entry is None:
+        return {"title": name, "higher_is_better": None}
+    return {
+        "title": entry.title,
+        "definition": entry.definition,
+        "low": entry.low,
+        "high": entry.high,
+        "higher_is_better": entry.higher_is_better,
+        "source": entry.source,
+    }
+
+
+def _nested(values: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for (one, other), value in values.items():
+        found.setdefault(one, {})[other] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return values that JSON can hold: None for what is not finite."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

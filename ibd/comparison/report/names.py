@@ -1,0 +1,148 @@
+"""What the report calls things."""
+
+from __future__ import annotations
+
+FAMILIES = {
+    "baseline": "baseline network",
+    "cbm": "concept bottleneck",
+    "protopnet": "prototype network",
+    "pipnet": "PIP-Net",
+    "concept_whitening": "concept-whitening network",
+}
+
+EXPLAINERS = {
+    "intrinsic": "Intrinsic",
+    "saliency": "Saliency",
+    "gradient_input": "Gradient × input",  # noqa: RUF001
+    "sensitivity": "Sensitivity",
+    "integrated_gradients": "Integrated gradients",
+    "smoothgrad": "SmoothGrad",
+    "guided_backprop": "Guided backprop",
+    "deconvnet": "Deconvnet",
+    "cam": "CAM",
+    "gradcam": "Grad-CAM",
+    "hirescam": "HiResCAM",
+    "gradcam++": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "layercam": "LayerCAM",
+    "eigencam": "Eigen-CAM",
+    "ablationcam": "Ablation-CAM",
+    "scorecam": "Score-CAM",
+    "lrp": "LRP",
+    "occlusion": "Occlusion",
+    "rise": "RISE",
+    "lime": "LIME",
+    "kernel_shap": "KernelSHAP",
+    "noise": "Noise",
+    "constant": "Constant",
+    "centre": "Centre",
+    "edges": "Edges",
+    "oracle": "Oracle",
+}
+
+KINDS = {"intrinsic": "intrinsic", "posthoc": "post-hoc", "null": "null", "oracle": "oracle"}
+
+QUESTIONS = {
+    "curves": "Faithfulness",
+    "part_scores": "Parts",
+    "subsets": "Parts",
+    "localization": "Localisation",
+    "robustness": "Robustness",
+    "properties": "Properties",
+    "dissection": "Units",
+    "honesty": "Units",
+    "information": "Units",
+    "agreement": "Agreement",
+}
+"""Module of a metric's function -> the question it answers."""
+
+ORDER = ("Faithfulness", "Parts", "Localisation", "Robustness", "Properties", "Units", "Agreement", "Other")
+ASKED = {
+    "Faithfulness": "Does the prediction change where the map says it should?",
+    "Parts": "Are the parts that drive the prediction ranked as they truly count?",
+    "Localisation": "Does the map lie where the truth lies?",
+    "Robustness": "Does the map stay when the image hardly changes?",
+    "Sanity": "Does the map change when the model forgets?",
+    "Properties": "What is the map like?",
+    "Units": "Do the units mean what they say?",
+    "Agreement": "Does it say the same as another explanation?",
+    "Cost": "What does it take, for one image?",
+    "Other": "Other measures",
+}
+
+FINDS = {
+    "part_spearman": ("finds the parts that drive it", "part importance"),
+    "deletion": ("finds the pixels that the prediction needs", "the deletion area"),
+    "insertion": ("finds the pixels that suffice for the prediction", "the insertion area"),
+    "abpc": ("tells important regions from unimportant ones", "the area between the AOPC curves"),
+}
+"""Metric -> what an explanation that scores well does, and what the score is called within a sentence."""
+
+CURVES = {
+    "deletion": "Deletion: the highest pixels are removed first",
+    "insertion": "Insertion: the highest pixels are put in first",
+    "aopc": "AOPC: regions are removed, the most relevant first",
+    "aopc_morf": "AOPC: the most relevant regions are removed first",
+    "aopc_lerf": "AOPC: the least relevant regions are removed first",
+    "selectivity": "Selectivity: regions are removed until none is left",
+    "part_removal": "Part removal: parts are removed and the image drawn anew",
+    "unit_ablation": "Unit ablation: units are silenced",
+    "cascade": "Sanity: what is left of the map while the model is made random",
+}
+
+CHECKS = {
+    "cascade_top_down": ("Cascade, top down", "The map must fade while the model is made random, the head first."),
+    "cascade_bottom_up": ("Cascade, bottom up", "The map must fade while the model is made random, the input first."),
+    "other_target": ("Other target", "The map of another class must differ."),
+    "other_input": ("Other input", "The map of another image must differ."),
+    "input_shift": ("Input shift", "A shift of the input that the model undoes must leave the map as it is."),
+}
+
+HONESTY = {
+    "locality": ("Locality", "Replacing a part should move its own concepts only: 1 is perfect, and at 0.5 another "
+                 "part's concepts move as much."),
+    "concept_locality": ("Locality", "Replacing a part should move its own concepts only: 1 is perfect, and at 0.5 "
+                         "another part's concepts move as much."),
+    "intervention_consistency": ("Intervention consistency", "Setting a concept by hand should predict what redrawing "
+                                 "the image predicts: 1 means that it always does."),
+    "leakage_gap": ("Leakage gap", "Accuracy that is lost when concepts are rounded to yes or no: what is above 0 was "
+                    "carried by shades that no name stands for."),
+    "ctl": ("Concept-task leakage", "What the predicted concepts tell of the class beyond the true ones: 0 is none."),
+    "icl": ("Interconcept leakage", "What the predicted concepts tell of each other beyond the true ones: 0 is none."),
+    "unit_completeness": ("Completeness error", "How far bias and contributions are from the explained value: 0 means "
+                          "that the units account for all of it."),
+    "completeness": ("Completeness error", "How far bias and contributions are from the explained value: 0 means that "
+                     "the units account for all of it."),
+    "prototype_misalignment": ("Prototype misalignment", "How much a prototype's similarity moves when the image "
+                               "changes outside of the region that it shows: 0 means that it looks where it says."),
+    "consistency": ("Consistency", "Share of the prototypes that show the same part in every image: 1 is best."),
+    "stability": ("Stability", "Share of the images in which noise does not move what a prototype shows: 1 is best."),
+}  # fmt: skip
+
+SHORTCUT = {
+    "tag_energy": "Share of the map's positive mass on the tag",
+    "accuracy_aligned": "Accuracy, the tag as in training",
+    "accuracy_absent": "Accuracy without the tag",
+    "accuracy_flipped": "Accuracy with another class's tag",
+    "auroc": "AUROC of the tag's mass for predictions that flip without it",
+}
+
+
+def family_title(family: str) -> str:
+    """Return what a family of models is called in a sentence."""
+    return FAMILIES.get(family, plain(family))
+
+
+def explainer_title(name: str) -> str:
+    """Return what an explainer is called in a table."""
+    return EXPLAINERS.get(name, capital(plain(name)))
+
+
+def plain(name: str) -> str:
+    """Return a name with blanks for underscores."""
+    return name.replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """Return a text that begins with a capital letter, the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,202 @@
+"""The page: what each of its sections shows, handed to the template."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from ibd.comparison.report import names, numbers
+from ibd.comparison.report.charts import Style, difference_chart
+from ibd.comparison.report.curves import Chart, family_charts, family_styles
+from ibd.comparison.report.grids import GridPage, make_grids
+from ibd.comparison.report.matrices import Matrix, agreement_matrix, coherency_matrix, locality_matrix
+from ibd.comparison.report.pictures import part_colours
+from ibd.comparison.report.side_tables import (
+    CostRow,
+    HonestyRow,
+    SanityRow,
+    cost_rows,
+    honesty_rows,
+    metric_seconds,
+    sanity_rows,
+    shortcut_rows,
+    skipped_rows,
+)
+from ibd.comparison.report.svg import inline
+from ibd.comparison.report.tables import REAL, Column, Table, families, make_table, metric_title
+from ibd.comparison.report.units import UnitsPage, make_units
+from ibd.comparison.report.verdict import (
+    Verdict,
+    from_the_best,
+    headline,
+    intrinsic_of,
+    main_metrics,
+    standing,
+    verdicts,
+)
+from ibd.comparison.results import Comparison
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """The verdict of a family under one metric: a headline, sentences, and a chart."""
+
+    metric: str
+    headline: str
+    standing: str
+    found: list[Verdict]
+    chart: Chart | None
+
+
+@dataclass(frozen=True)
+class FamilyView:
+    """All that the page shows of a family of models."""
+
+    table: Table
+    accuracy: str
+    intrinsic: str | None
+    views: list[VerdictView]
+    verdicts: list[Verdict]
+    by_metric: list[tuple[str, dict[str, Verdict]]]
+    charts: list[Chart]
+    legend: list[tuple[str, Style]]
+    matrices: list[Matrix]
+    locality: Matrix | None
+    grids: GridPage | None
+    units: UnitsPage | None
+    honesty: list[HonestyRow]
+    sanity: list[SanityRow]
+    costs: list[CostRow]
+    seconds: list[tuple[str, float]]
+
+    @property
+    def key(self) -> str:
+        """The family's name as an id in the page."""
+        return "".join(c if c.isalnum() else "-" for c in self.table.family)
+
+
+def family_views(comparison: Comparison) -> list[FamilyView]:
+    """Return what the page shows of each family, in the order of the models."""
+    metrics = main_metrics(comparison)
+    return [_family_view(comparison, family, metrics) for family in families(comparison)]
+
+
+def render(comparison: Comparison, views: list[FamilyView]) -> str:
+    """Return the page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ibd.comparison.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=numbers.number, signed=numbers.signed, count=numbers.count, percent=numbers.percent,
+        json=_json, title=names.explainer_title,
+        capital=names.capital, plain=names.plain, listed=numbers.listed, zip=zip,
+    )  # fmt: skip
+    environment.globals.update(span=numbers.span)
+    settings = comparison.settings
+    return environment.get_template("index.html.j2").render(
+        style=_text("style.css"),
+        script=_text("page.js"),
+        comparison=comparison,
+        views=views,
+        metrics=[metric_title(metric) for metric in main_metrics(comparison)],
+        columns=_all_columns(views),
+        asked=names.ASKED,
+        checks=names.CHECKS,
+        skipped=skipped_rows(comparison),
+        shortcut=shortcut_rows(comparison),
+        comparison_heads=comparison.heads,
+        main=main_metrics(comparison),
+        parts=list(zip(comparison.part_names, part_colours(len(comparison.part_names)), strict=True)),
+        others={k: v for k, v in settings.items() if k not in _HEADER},
+        settings=settings,
+    )
+
+
+_HEADER = ("data", "split", "image_size", "explained", "measured", "seed", "versions", "main_metric")
+
+
+def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> FamilyView:
+    table = make_table(comparison, family)
+    found = verdicts(comparison, family)
+    style = family_styles(comparison)
+    rows = [row for row in table.rows if row.explainer.kind in REAL]
+    references = [row for row in table.references if row.explainer.kind == "oracle"]
+    legend = [(row.title, style[row.explainer.name]) for row in (*rows, *references)]
+    nulls = [row for row in table.references if row.explainer.kind == "null"]
+    if nulls:
+        legend.append((f"Nulls ({len(nulls)})", style[nulls[0].explainer.name]))
+    main = table.models[0]
+    return FamilyView(
+        table=table,
+        accuracy=numbers.listed(numbers.percent(model.accuracy) for model in table.models),
+        intrinsic=intrinsic_of(comparison, family),
+        views=[_verdict_view(comparison, table, found, metric) for metric in metrics],
+        verdicts=found,
+        by_metric=_by_metric(table, found),
+        charts=family_charts(comparison, table),
+        legend=legend,
+        matrices=[each for each in (agreement_matrix(comparison, table), coherency_matrix(table)) if each],
+        locality=locality_matrix(comparison, table),
+        grids=make_grids(comparison, main, metrics[0]) if metrics else None,
+        units=make_units(comparison, main),
+        honesty=honesty_rows(comparison, table),
+        sanity=sanity_rows(comparison, table),
+        costs=cost_rows(comparison, table),
+        seconds=metric_seconds(comparison, table),
+    )
+
+
+def _verdict_view(comparison: Comparison, table: Table, found: list[Verdict], metric: str) -> VerdictView:
+    against = from_the_best([each for each in found if each.metric == metric and each.kind in REAL])
+    chart = None
+    drawn = [each for each in against if np.isfinite([each.interval.low, each.interval.high]).all()]
+    if drawn:
+        title = f"{metric_title(metric)}: {table.title}, its own map minus each other explainer's"
+        rows = [
+            (names.explainer_title(v.other), v.interval.mean, v.interval.low, v.interval.high, v.outcome) for v in drawn
+        ]
+        figure = difference_chart(rows, f"{metric_title(metric)}, own map minus other")
+        chart = Chart(f"{table.family}_verdict_{metric}", title, inline(figure, title), figure)
+    return VerdictView(metric, headline(table, found, metric), standing(comparison, table, metric), against, chart)
+
+
+def _by_metric(table: Table, found: list[Verdict]) -> list[tuple[str, dict[str, Verdict]]]:
+    """Return (explainer, metric -> verdict) of the explainers that are compared."""
+    rows: dict[str, dict[str, Verdict]] = {}
+    for each in found:
+        if each.kind in REAL and each.outcome != "unknown":
+            rows.setdefault(each.other, {})[each.metric] = each
+    order = [row.explainer.name for row in table.rows]
+    return [(name, rows[name]) for name in order if name in rows]
+
+
+def _all_columns(views: list[FamilyView]) -> dict[str, list[Column]]:
+    """Return the columns of all tables by question, each once."""
+    found: dict[str, dict[str, Column]] = {question: {} for question in names.ORDER}
+    for view in views:
+        for question, columns in view.table.columns.items():
+            found[question].update((column.name, column) for column in columns)
+    return {question: list(columns.values()) for question, columns in found.items() if columns}
+
+
+def _json(value: Any) -> Markup:
+    """Return a value as JSON that stays within a ``<script>``, whatever its texts hold."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - nothing is left in it that could end the script
+
+
+def _text(name: str) -> Markup:
+    """Return a file of the templates, which is ours."""
+    return Markup((files("ibd.comparison.report") / "templates" / name).read_text(encoding="utf-8"))  # noqa: S704

@@ -1,0 +1,67 @@
+"""Pictures within the page: images, maps on them, and outlines of parts, as data."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from ibd.comparison.report.svg import PALETTE
+from ibd.explain.render import overlay
+
+_SIDE = 192
+"""Pixels of the longer side of a picture, at most; smaller ones are brought to an outline's width."""
+
+Rgb = npt.NDArray[np.float32]
+
+
+def data_uri(picture: Rgb) -> str:
+    """Return a (H, W, 3) picture in [0, 1] as an address that holds it; large ones are made smaller."""
+    pixels = Image.fromarray((picture.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    if max(pixels.size) > _SIDE:
+        pixels.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    pixels.save(file, format="JPEG", quality=88, subsampling=0)  # with subsampling, red and blue would run
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def map_picture(image: Rgb, heat: npt.NDArray[np.float32]) -> Rgb:
+    """Return a map on its grey image: red for, blue against, full strength at its 99th percentile.
+
+    Args:
+        image: (H, W, 3).
+        heat: (H, W); what is not finite counts as 0.
+    """
+    finite = torch.from_numpy(np.nan_to_num(heat.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0))
+    return overlay(torch.from_numpy(image).permute(2, 0, 1), finite, normalisation="percentile")
+
+
+def outlined(image: Rgb, masks: npt.NDArray[np.bool_]) -> Rgb:
+    """Return an image with the outline of each of its (P, H, W) parts, in the colours of `part_colours`."""
+    times = max(1, round(_SIDE / max(image.shape[:2])))
+    large = image.repeat(times, 0).repeat(times, 1) * 0.8 + 0.2
+    width = max(1, min(image.shape[0], image.shape[1]) * times // 96)
+    for mask, colour in zip(masks, part_colours(len(masks)), strict=True):
+        large[_edge(mask.repeat(times, 0).repeat(times, 1), width)] = to_rgb(colour)
+    return large
+
+
+def part_colours(parts: int) -> list[str]:
+    """Return a colour for each part."""
+    return [PALETTE[i % len(PALETTE)] for i in range(parts)]
+
+
+def _edge(mask: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.bool_]:
+    """Return the pixels of a mask that lie within `width` of its outside."""
+    inner = np.pad(mask, width)
+    for axis in (0, 1):
+        shifts: Sequence[int] = range(-width, width + 1)
+        inner = np.logical_and.reduce([np.roll(inner, shift, axis) for shift in shifts])
+    edge: npt.NDArray[np.bool_] = mask & ~inner[width:-width, width:-width]
+    return edge

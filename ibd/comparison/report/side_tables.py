@@ -1,0 +1,171 @@
+"""The small tables: sanity, honesty, cost, shortcut, and what was skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ibd.comparison.report import names
+from ibd.comparison.report.numbers import digits_for, listed, number
+from ibd.comparison.report.tables import Table, metric_title
+from ibd.comparison.results import Comparison, CostInfo
+from ibd.metrics.catalogue import CATALOGUE
+
+
+@dataclass(frozen=True)
+class SanityCell:
+    """A check over the models of a family: how many passed of how many it applies to, and its mean figure."""
+
+    passed: int
+    asked: int
+    value: str
+
+    @property
+    def outcome(self) -> str:
+        """The result in a word: "pass", "fail", "mixed", or "" where it does not apply."""
+        if not self.asked:
+            return ""
+        return "pass" if self.passed == self.asked else "mixed" if self.passed else "fail"
+
+
+@dataclass(frozen=True)
+class SanityRow:
+    """An explainer's checks, by name."""
+
+    name: str
+    title: str
+    cells: dict[str, SanityCell]
+
+    @property
+    def passed(self) -> tuple[int, int]:
+        """How many checks all models passed, of how many apply."""
+        asked = [each for each in self.cells.values() if each.asked]
+        return sum(each.outcome == "pass" for each in asked), len(asked)
+
+
+@dataclass(frozen=True)
+class HonestyRow:
+    """A figure of a family: its mean, that of every model, and how to read it."""
+
+    title: str
+    mean: str
+    each: str
+    reading: str
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What an explainer takes for one image, a mean over the models of a family."""
+
+    name: str
+    title: str
+    kind: str
+    forwards: float
+    backwards: float
+    heads: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """What was not measured, in words, and why."""
+
+    what: str
+    why: str
+
+
+def sanity_rows(comparison: Comparison, table: Table) -> list[SanityRow]:
+    """Return the checks of every explainer of a family that was checked."""
+    rows = []
+    for explainer in comparison.explainers:
+        keys = [(model.name, explainer.name) for model in table.models]
+        some = [comparison.sanity[key] for key in keys if key in comparison.sanity]
+        checks = dict.fromkeys(check for each in some for check in (*each.passed, *each.values))
+        cells = {}
+        for check in checks:
+            results = [r for each in some if (r := each.passed.get(check)) is not None]
+            value = _mean(each.values.get(check, float("nan")) for each in some)
+            cells[check] = SanityCell(sum(results), len(results), number(value, 2))
+        if some:
+            rows.append(SanityRow(explainer.name, names.explainer_title(explainer.name), cells))
+    return rows
+
+
+def honesty_rows(comparison: Comparison, table: Table) -> list[HonestyRow]:
+    """Return the figures of a family's own account of itself."""
+    found = [comparison.honesty[model.name] for model in table.models if model.name in comparison.honesty]
+    rows = []
+    for name in dict.fromkeys(name for each in found for name in each.figures):
+        values = [each.figures.get(name, float("nan")) for each in found]
+        if np.isfinite(values).any():
+            digits = digits_for(values)
+            title, reading = names.HONESTY.get(name) or _from_catalogue(name)
+            seeds = listed(number(value, digits) or "unknown" for value in values) if len(values) > 1 else ""
+            rows.append(HonestyRow(title, number(_mean(values), digits), seeds, reading))
+    return rows
+
+
+def cost_rows(comparison: Comparison, table: Table) -> list[CostRow]:
+    """Return what every explainer takes, nulls and oracle included."""
+    rows = []
+    for explainer in comparison.explainers:
+        keys = [(model.name, explainer.name) for model in table.models]
+        some: list[CostInfo] = [comparison.costs[key] for key in keys if key in comparison.costs]
+        if some:
+            means = [
+                _mean(getattr(each, name) for each in some) for name in ("forwards", "backwards", "heads", "seconds")
+            ]
+            rows.append(CostRow(explainer.name, names.explainer_title(explainer.name), explainer.kind, *means))
+    return rows
+
+
+def metric_seconds(comparison: Comparison, table: Table) -> list[tuple[str, float]]:
+    """Return (group of metrics, seconds) over all models and explainers of a family, the longest first."""
+    total: dict[str, float] = {}
+    members = {model.name for model in table.models}
+    for (model, _), cost in comparison.costs.items():
+        for group, seconds in cost.metric_seconds.items() if model in members else ():
+            total[group] = total.get(group, 0.0) + seconds
+    return sorted(((names.capital(names.plain(k)), v) for k, v in total.items()), key=lambda pair: -pair[1])
+
+
+def shortcut_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return (figure, its value for every model that has any)."""
+    figures = dict.fromkeys(name for some in comparison.shortcut.values() for name in some)
+    rows = []
+    for name in figures:
+        values = [some.get(name, float("nan")) for some in comparison.shortcut.values()]
+        rows.append((_shortcut_title(name), [number(value, digits_for(values)) for value in values]))
+    return rows
+
+
+def skipped_rows(comparison: Comparison) -> list[SkippedRow]:
+    """Return what was left out, the models and explainers of one reason together."""
+    reasons: dict[tuple[str | None, str], tuple[dict[str, None], dict[str, None]]] = {}
+    for each in comparison.skipped:
+        models, explainers = reasons.setdefault((each.metric, each.why), ({}, {}))
+        models[each.model or "all models"] = None
+        explainers[names.explainer_title(each.explainer) if each.explainer else "all explainers"] = None
+    return [
+        SkippedRow(f"{metric_title(metric) if metric else 'All metrics'}, {listed(explainers)}, {listed(models)}", why)
+        for (metric, why), (models, explainers) in reasons.items()
+    ]
+
+
+def _shortcut_title(name: str) -> str:
+    """Return the title of a figure, which may be one explainer's: "tag_energy: gradcam"."""
+    figure, _, explainer = name.partition(": ")
+    title = names.SHORTCUT.get(figure, names.capital(names.plain(figure)))
+    return f"{title}: {names.explainer_title(explainer)}" if explainer else title
+
+
+def _from_catalogue(name: str) -> tuple[str, str]:
+    entry = CATALOGUE.get(name)
+    return (entry.title, entry.definition) if entry else (names.capital(names.plain(name)), "")
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")

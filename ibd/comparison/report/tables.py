@@ -1,0 +1,232 @@
+"""The main tables: explainers by metrics, one table for each family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ibd.comparison.report import names
+from ibd.comparison.report.intervals import pooled_intervals
+from ibd.comparison.report.numbers import digits_for
+from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
+from ibd.metrics.catalogue import CATALOGUE
+from ibd.metrics.functional.bootstrap import Interval, normalised_score
+
+REAL = ("intrinsic", "posthoc")
+"""Kinds of explainers that are compared; the others are what they are compared with."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as a column.
+
+    Attributes:
+        name: of the metric.
+        title: of the column.
+        question: the group that it stands in.
+        definition: in a sentence; empty for a metric that the catalogue does not know.
+        source: paper.
+        range: in words.
+        higher_is_better: None where neither is.
+        digits: decimals of its values.
+    """
+
+    name: str
+    title: str
+    question: str
+    definition: str
+    source: str
+    range: str
+    higher_is_better: bool | None
+    digits: int
+
+    @property
+    def arrow(self) -> str:
+        """The direction as a sign; empty where there is none."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+    @property
+    def direction(self) -> str:
+        """The direction in words."""
+        return {True: "higher is better", False: "lower is better", None: "neither is better"}[self.higher_is_better]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score of an explainer.
+
+    Attributes:
+        interval: its mean over models and images.
+        normalised: 0 for noise, 1 for the oracle; NaN without them.
+        best: whether no other explainer's mean is better.
+        tied: whether its paired difference from the best does not exclude 0.
+    """
+
+    interval: Interval
+    normalised: float
+    best: bool = False
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """An explainer's scores, by metric; what does not apply is absent."""
+
+    explainer: ExplainerInfo
+    title: str
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The scores of a family of models.
+
+    Attributes:
+        family: registered name.
+        title: of the family.
+        models: its members, the seeds.
+        columns: by question, in their order.
+        rows: explainers that are compared.
+        references: nulls and the oracle.
+    """
+
+    family: str
+    title: str
+    models: list[ModelInfo]
+    columns: dict[str, list[Column]]
+    rows: list[Row]
+    references: list[Row]
+
+    def row(self, explainer: str) -> Row | None:
+        """Return the row of an explainer, nulls and oracle included."""
+        return next((row for row in (*self.rows, *self.references) if row.explainer.name == explainer), None)
+
+
+def families(comparison: Comparison) -> dict[str, list[ModelInfo]]:
+    """Return the models by family, in the order given."""
+    found: dict[str, list[ModelInfo]] = {}
+    for model in comparison.models:
+        found.setdefault(model.family, []).append(model)
+    return found
+
+
+def family_values(comparison: Comparison, models: Iterable[ModelInfo], explainer: str, metric: str) -> Tensor | None:
+    """Return the (M, N) scores of an explainer, NaN for a model that was not measured; None where none was.
+
+    A metric with one figure for all images gives (M, 1).
+    """
+    found = [comparison.scores.get((model.name, explainer, metric)) for model in models]
+    there = [torch.from_numpy(each).double() for each in found if each is not None]
+    if not there or bool(torch.cat(there).isnan().all()):
+        return None
+    missing = torch.full_like(there[0], torch.nan)
+    return torch.stack([missing if each is None else torch.from_numpy(each).double() for each in found])
+
+
+def many_intervals(values: list[Tensor]) -> list[Interval]:
+    """Return the interval of each of several (M, N), those of one shape computed at once."""
+    found: dict[int, Interval] = {}
+    for shape in dict.fromkeys(each.shape for each in values):
+        places = [i for i, each in enumerate(values) if each.shape == shape]
+        intervals = pooled_intervals(torch.stack([values[i] for i in places]))
+        found.update(zip(places, intervals, strict=True))
+    return [found[i] for i in range(len(values))]
+
+
+def make_table(comparison: Comparison, family: str) -> Table:
+    """Return the table of a family of models."""
+    models = families(comparison)[family]
+    values = {
+        (explainer.name, metric): each
+        for explainer in comparison.explainers
+        for metric in comparison.metrics
+        if (each := family_values(comparison, models, explainer.name, metric)) is not None
+    }
+    means = dict(zip(values, many_intervals(list(values.values())), strict=True))
+    columns = [_column(metric, means) for metric in comparison.metrics if any(key[1] == metric for key in means)]
+    marks = _marks(comparison, columns, values, means)
+    rows = [_row(comparison, explainer, means, marks) for explainer in comparison.explainers]
+    grouped = {q: [each for each in columns if each.question == q] for q in names.ORDER}
+    return Table(
+        family,
+        names.family_title(family),
+        models,
+        {question: some for question, some in grouped.items() if some},
+        [row for row in rows if row.explainer.kind in REAL and row.cells],
+        [row for row in rows if row.explainer.kind not in REAL and row.cells],
+    )
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Return the direction of a metric; None where there is none, or it is unknown."""
+    return CATALOGUE[metric].higher_is_better if metric in CATALOGUE else None
+
+
+def metric_title(metric: str) -> str:
+    """Return the title of a metric's column."""
+    return CATALOGUE[metric].title if metric in CATALOGUE else names.capital(names.plain(metric))
+
+
+def _column(metric: str, means: dict[tuple[str, str], Interval]) -> Column:
+    digits = digits_for(each.mean for key, each in means.items() if key[1] == metric)
+    entry = CATALOGUE.get(metric)
+    if entry is None:
+        return Column(metric, metric_title(metric), "Other", "", "", "", None, digits)
+    question = names.QUESTIONS.get(entry.function.split(":")[0].rpartition(".")[2], "Other")
+    low, high = (f"{end:g}".replace("-", "−").replace("inf", "∞") for end in (entry.low, entry.high))  # noqa: RUF001
+    spread = f"{low} to {high}" + (f", {entry.chance:g} by chance" if isinstance(entry.chance, float) else "")
+    return Column(
+        metric, entry.title, question, entry.definition, entry.source, spread, higher_is_better(metric), digits
+    )
+
+
+def _row(
+    comparison: Comparison,
+    explainer: ExplainerInfo,
+    means: dict[tuple[str, str], Interval],
+    marks: dict[tuple[str, str], tuple[bool, bool]],
+) -> Row:
+    cells = {}
+    for metric in comparison.metrics:
+        key = (explainer.name, metric)
+        if key in means:
+            ends = [_mean(means, comparison, kind, metric) for kind in ("null", "oracle")]
+            cells[metric] = Cell(means[key], float(normalised_score(means[key].mean, *ends)), *marks.get(key, ()))
+    return Row(explainer, names.explainer_title(explainer.name), cells)
+
+
+def _mean(means: dict[tuple[str, str], Interval], comparison: Comparison, kind: str, metric: str) -> float:
+    """Return the mean of noise, or of the oracle; NaN without them."""
+    reference = reference_of(comparison, kind)
+    found = means.get((reference, metric)) if reference else None
+    return found.mean if found else float("nan")
+
+
+def reference_of(comparison: Comparison, kind: str) -> str | None:
+    """Return the name of the null that stands for chance (noise, or else the first), or of the oracle."""
+    named = [each.name for each in comparison.explainers if each.kind == kind]
+    return "noise" if "noise" in named else next(iter(named), None)
+
+
+def _marks(
+    comparison: Comparison,
+    columns: list[Column],
+    values: dict[tuple[str, str], Tensor],
+    means: dict[tuple[str, str], Interval],
+) -> dict[tuple[str, str], tuple[bool, bool]]:
+    """Return (best, tied with the best) of the explainers that are compared, where there is a better and a worse."""
+    real = [each.name for each in comparison.explainers if each.kind in REAL]
+    best: dict[tuple[str, str], tuple[str, str]] = {}
+    for column in columns:
+        there = [(name, column.name) for name in real if (name, column.name) in means]
+        if column.higher_is_better is not None and len(there) > 1:
+            sign = 1 if column.higher_is_better else -1
+            first = max(there, key=lambda key: sign * means[key].mean)
+            best.update(dict.fromkeys(there, first))
+    others = [key for key, first in best.items() if means[key].mean != means[first].mean]
+    apart = many_intervals([values[key] - values[best[key]] for key in others])
+    tied = {key for key, each in zip(others, apart, strict=True) if not each.excludes_zero}
+    return {key: (key not in others, key in tied) for key in best}

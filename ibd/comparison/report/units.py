@@ -1,0 +1,161 @@
+"""What a prediction rests on: units as bars, with sliders where the head is linear, and as pairs of patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ibd.comparison.report.numbers import number, signed
+from ibd.comparison.report.pictures import data_uri
+from ibd.comparison.results import Comparison, Head, ModelInfo, ShownImage
+
+_IMAGES, _UNITS, _PAIRS, _CLASSES = 4, 10, 4, 5
+_WEIGHTS = 60_000
+"""Numbers of a head that a page may hold."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A unit: its place in the head (None without sliders), value, contribution, and the bar's ends in per cent."""
+
+    name: str
+    place: int | None
+    value: float
+    shown_value: str
+    contribution: str
+    amount: float
+    left: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prototype: where this image looks like which training patch."""
+
+    name: str
+    patch: str
+    source: str
+    value: str
+    contribution: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image and the units that its prediction rests on.
+
+    Attributes:
+        picture: of it.
+        label: true class.
+        predicted: explained class.
+        bars: the units with the largest contributions.
+        rest: how many more there are.
+        pairs: prototypes that have pictures.
+        classes: (name, probability) of the most probable classes; empty without sliders.
+        data: what the page's script needs, by name; None without sliders.
+    """
+
+    picture: str
+    label: str
+    predicted: str
+    bars: list[Bar]
+    rest: int
+    pairs: list[Pair]
+    classes: list[tuple[str, float]]
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class UnitsPage:
+    """The panels of a model; `head` is what its sliders need, None without."""
+
+    model: ModelInfo
+    panels: list[Panel]
+    head: dict[str, Any] | None
+
+
+def make_units(comparison: Comparison, model: ModelInfo) -> UnitsPage | None:
+    """Return what predictions of a model rest on; None where nothing is shown."""
+    shown = [each for each in comparison.shown if each.units.get(model.name)]
+    if not shown:
+        return None
+    head = comparison.heads.get(model.name)
+    if head is not None and head.weights.size > _WEIGHTS:
+        head = None
+    panels = [_panel(each, model.name, head) for each in _varied(shown, model.name)]
+    live = head is not None and any(panel.data for panel in panels)
+    return UnitsPage(model, panels, _plain(head) if head is not None and live else None)
+
+
+def head_logits(head: Head, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the (C,) logits of (U,) values."""
+    found: np.ndarray[Any, Any] = values @ head.weights + head.bias
+    return found
+
+
+def _varied(shown: list[ShownImage], model: str) -> list[ShownImage]:
+    """Return a few images, one that is predicted wrongly among them where there is one."""
+    wrong = [each for each in shown if each.predicted.get(model) != each.label]
+    right = [each for each in shown if each.predicted.get(model) == each.label]
+    few = right[: _IMAGES - min(1, len(wrong))]
+    return [*few, *wrong[: _IMAGES - len(few)]]
+
+
+def _plain(head: Head) -> dict[str, Any]:
+    return {
+        "classes": head.classes,
+        "weights": [[float(f"{weight:.6g}") for weight in row] for row in head.weights.tolist()],
+        "bias": [float(f"{each:.6g}") for each in head.bias.tolist()],
+    }
+
+
+def _panel(image: ShownImage, model: str, head: Head | None) -> Panel:
+    units = image.units[model]
+    predicted = image.predicted.get(model, "")
+    values = {unit["name"]: float(unit["value"]) for unit in units}
+    live = head is not None and predicted in head.classes and all(name in values for name in head.names)
+    largest = max((abs(float(unit["contribution"])) for unit in units), default=0.0) or 1.0
+    bars = [_bar(unit, largest, head.names if live and head is not None else []) for unit in units[:_UNITS]]
+    pairs = [_pair(unit) for unit in units if "source" in unit and "patch" in unit][:_PAIRS]
+    classes: list[tuple[str, float]] = []
+    data = None
+    if live and head is not None:
+        start = np.array([values[name] for name in head.names])
+        data = {"explained": head.classes.index(predicted), "values": [float(f"{each:.6g}") for each in start]}
+        data["scale"] = largest
+        classes = _probable(head, start)
+    return Panel(data_uri(image.image), image.label, predicted, bars, len(units) - len(bars), pairs, classes, data)
+
+
+def _probable(head: Head, values: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
+    """Return the most probable classes with their probabilities."""
+    logits = head_logits(head, values)
+    odds = np.exp(logits - logits.max())
+    shares = odds / odds.sum()
+    return [(head.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:_CLASSES]]
+
+
+def _bar(unit: dict[str, Any], largest: float, places: list[str]) -> Bar:
+    amount = float(unit["contribution"])
+    half = 50 * min(1.0, abs(amount) / largest)
+    return Bar(
+        name=unit["name"],
+        place=places.index(unit["name"]) if places else None,
+        value=float(unit["value"]),
+        shown_value=number(float(unit["value"]), 2),
+        contribution=signed(amount, 2),
+        amount=amount,
+        left=50 - half if amount < 0 else 50.0,
+        width=half,
+    )
+
+
+def _pair(unit: dict[str, Any]) -> Pair:
+    return Pair(
+        unit["name"],
+        data_uri(np.asarray(unit["patch"])),
+        data_uri(np.asarray(unit["source"])),
+        number(float(unit["value"]), 2),
+        signed(float(unit["contribution"]), 2),
+    )

@@ -1,0 +1,38 @@
+"""What a comparison was made of, in words, for the head of its report."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ibd.comparison.questions import Questions
+from ibd.data.base import ImageDataModule
+
+EXPLAINED = "the logit of the class that the model predicts"
+MEASURED = "the log-odds of that class, which do not change where a constant is added to all logits"
+
+
+def describe(data: ImageDataModule, questions: Questions, seed: int, probe_images: int) -> dict[str, Any]:
+    """Return the settings of a comparison, as plain values."""
+    spec = data.spec
+    name = type(data).__name__
+    preset = getattr(data, "preset", None)
+    return {
+        "data": f"{name}{f' {preset}' if isinstance(preset, str) else ''}",
+        "data_fingerprint": questions.fingerprint,
+        "split": questions.split,
+        "image_size": list(spec.image_size),
+        "images": len(questions),
+        "probe_images": min(probe_images, len(questions)),
+        "explained": EXPLAINED,
+        "measured": MEASURED,
+        "seed": seed,
+        "versions": {package: _version(package) for package in ("ibd", "torch", "torchvision")},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package).split("+")[0]
+    except PackageNotFoundError:
+        return "unknown"

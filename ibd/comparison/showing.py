@@ -1,0 +1,103 @@
+"""Images for the report: pictures, maps, and what predictions rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ibd.comparison.answers import Answers
+from ibd.comparison.asked import Case
+from ibd.comparison.methods import Method
+from ibd.comparison.results import Comparison, ShownImage
+from ibd.explain.prototypes import find_places, local_explanation, sources_of
+
+_UNITS = 12
+"""Units that are shown of a model without a linear head, and prototypes with their patches."""
+
+
+def shown_images(
+    found: Comparison, case: Case, methods: Sequence[Method], answers: Mapping[str, Answers], count: int
+) -> list[ShownImage]:
+    """Return the first images with what this model and its methods say, added to what is there of other models."""
+    questions, model = case.questions, case.subject.info.name
+    count = min(count, len(questions))
+    units = _units(case, count, with_all=model in found.heads)
+    shown = []
+    for i in range(count):
+        before = found.shown[i] if i < len(found.shown) else None
+        maps = {m.name: each[i].float().numpy() for m in methods if (each := _maps(answers, m)) is not None}
+        predicted = found.class_names[int(case.classes[i])]
+        shown.append(
+            ShownImage(
+                position=i,
+                image=questions.images[i].permute(1, 2, 0).numpy().astype(np.float32),
+                label=found.class_names[int(questions.labels[i])],
+                masks=None if questions.masks is None else questions.masks[i].numpy(),
+                maps={**(before.maps if before else {}), model: maps},
+                predicted={**(before.predicted if before else {}), model: predicted},
+                units={**(before.units if before else {}), model: units[i]},
+            )
+        )
+    return shown
+
+
+def _maps(answers: Mapping[str, Answers], method: Method) -> Tensor | None:
+    return answers[method.name].maps if method.name in answers else None
+
+
+def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]:
+    """Return for each image what its prediction rests on, the largest contributions first."""
+    module = case.subject.module
+    images, classes = case.questions.images[:count], case.classes[:count]
+    prediction = module.predict(images)
+    contributions = prediction.contributions[torch.arange(count), :, classes]
+    values = prediction.unit_values
+    patches = _patches(case, prediction, images, classes) if hasattr(module.network, "provenance") else {}
+    found = []
+    for i in range(count):
+        order = contributions[i].abs().argsort(descending=True, stable=True).tolist()
+        found.append(
+            [
+                {
+                    "name": module.network.unit_names[u],
+                    "value": float(values[i, u]),
+                    "contribution": float(contributions[i, u]),
+                    **patches.get((i, u), {}),
+                }
+                for u in (order if with_all else order[:_UNITS])
+            ]
+        )
+    return found
+
+
+def _patches(
+    case: Case, prediction: Any, images: Tensor, classes: Tensor
+) -> dict[tuple[int, int], dict[str, npt.NDArray[np.float32]]]:
+    """Return (image, prototype) -> its training patch and the image's own, of the prototypes that count most."""
+    module = case.subject.module
+    sources, train = sources_of(module), case.subject.trained_on.dataset("train")
+    names = [case.subject.module.network.class_names[c] for c in classes.tolist()]
+    titles = [str(i) for i in range(len(images))]
+    rows = local_explanation(module, prediction, classes=names, top=4, names=titles)
+    wanted = sorted({row.prototype for row in rows if row.prototype in sources})
+    places = {}
+    if wanted:
+        training = torch.stack([train[sources[p].index].image for p in wanted])
+        pixels = dict(zip(wanted, training, strict=True))
+        found = find_places(module, training, wanted)
+        places = {p: _cut(pixels[p], place.box) for p, place in zip(wanted, found, strict=True)}
+    return {
+        (int(row.image), row.prototype): {"patch": _cut(images[int(row.image)], row.box)}
+        | ({"source": places[row.prototype]} if row.prototype in places else {})
+        for row in rows
+    }
+
+
+def _cut(image: Tensor, box: Any) -> npt.NDArray[np.float32]:
+    top, left, bottom, right = box
+    return image[:, top:bottom, left:right].permute(1, 2, 0).numpy().astype(np.float32)

@@ -1,0 +1,159 @@
+"""The models that are compared: their runs, names, and that they were trained on the same images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from ibd import registry
+from ibd.comparison.results import ModelInfo
+from ibd.data.base import ImageDataModule, Split
+from ibd.errors import ConfigError
+from ibd.io import find_checkpoint, find_run, load_run
+from ibd.models.base import evaluating
+
+_LOOKED_AT = 16
+"""Images of which the pixels are compared to tell whether two runs have the same data."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is compared.
+
+    Attributes:
+        info: its name, family, accuracy, ...
+        module: the trained Lightning module, in evaluation mode.
+        data: what it is asked about.
+        trained_on: its own training data, whatever it is asked about.
+        fingerprint: of its checkpoint: changes where any weight does.
+    """
+
+    info: ModelInfo
+    module: Any
+    data: ImageDataModule
+    trained_on: ImageDataModule
+    fingerprint: str
+
+
+def load_subjects(runs: Sequence[Any], split: Split, overrides: Sequence[str] = ()) -> list[Subject]:
+    """Return the models of runs, all trained on the same images.
+
+    Args:
+        runs: run folders, checkpoints, or what ``ibd.fit`` returned.
+        split: of which the images are to be the same.
+        overrides: ``data.key=value`` changes to the data of every run.
+
+    Raises:
+        CheckpointError: a run has no checkpoint, or none that can be read.
+        ConfigError: no run, a run given twice, or runs on different data.
+    """
+    if not runs:
+        raise ConfigError("compare: at least one run is needed")
+    subjects = [_load(getattr(run, "folder", run), overrides) for run in runs]
+    twice = [name for name, count in Counter(each.fingerprint for each in subjects).items() if count > 1]
+    if twice:
+        run = next(each.info.run for each in subjects if each.fingerprint == twice[0])
+        raise ConfigError(f"compare: '{run}' is given twice")
+    prints = [_data_fingerprint(each, split) for each in subjects]
+    for subject, found in zip(subjects[1:], prints[1:], strict=True):
+        for what, (one, other) in _differences(prints[0], found).items():
+            raise ConfigError(
+                f"compare: runs on different data cannot be compared: '{subjects[0].info.run}' has {one} {what}, "
+                f"'{subject.info.run}' {other}{_hint(what)}"
+            )
+    named = _named([each.info for each in subjects])
+    return [replace(each, info=info) for each, info in zip(subjects, named, strict=True)]
+
+
+def accuracy(module: Any, data: ImageDataModule, split: Split) -> float:
+    """Return the share of a split's images that a model classifies rightly, 0 to 1."""
+    right = total = 0
+    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    with evaluating(module), torch.inference_mode():
+        for batch in data.loader(split):
+            kept = batch.index >= 0
+            logits = module.network(batch.image[kept].to(device)).logits
+            right += int((logits.argmax(1).cpu() == batch.label[kept]).sum())
+            total += int(kept.sum())
+    return right / total if total else float("nan")
+
+
+def _load(run: str | Path, overrides: Sequence[str]) -> Subject:
+    module, data = load_run(run, *overrides)
+    path = find_checkpoint(run)
+    family = registry.name_of("models", type(module))
+    network: nn.Module = module.network
+    info = ModelInfo(
+        name=family,
+        family=family,
+        run=str(find_run(run)),
+        seed=_seed(find_run(run)),
+        accuracy=float("nan"),
+        unit_kind=str(network.unit_kind),
+        backbone=_backbone(module),
+    )
+    trained_on = load_run(run)[1] if overrides else data
+    return Subject(info, module.eval(), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+
+
+def _seed(folder: Path) -> int:
+    """Return the seed that a run was trained with; 0 where its config does not say."""
+    content = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    return int(content.get("seed", 0)) if isinstance(content, dict) else 0
+
+
+def _backbone(module: Any) -> str:
+    block = dict(module.hparams.get("backbone") or {})
+    name = block.pop("name", "")
+    plain = {key: value for key, value in block.items() if isinstance(value, int | float) and key != "pretrained"}
+    return " ".join([str(name), *(f"{key} {value}" for key, value in plain.items())])
+
+
+def _data_fingerprint(subject: Subject, split: Split) -> dict[str, str]:
+    """Return what must be the same of two data sources, in words and as a hash of pixels."""
+    dataset, spec = subject.data.dataset(split), subject.data.spec
+    step = max(1, len(dataset) // _LOOKED_AT)
+    digest = hashlib.sha256()
+    for index in range(0, len(dataset), step):
+        sample = dataset[index]
+        digest.update(sample.image.numpy().tobytes() + bytes([sample.label % 256]))
+    height, width = spec.image_size
+    return {
+        "classes": f"{len(spec.class_names)} ({', '.join(spec.class_names[:3])}, ...)",
+        "pixels a side": f"{height} x {width}",
+        f"{split} images": str(len(dataset)),
+        f"as fingerprint of the {split} images": digest.hexdigest()[:12],
+    }
+
+
+def _hint(what: str) -> str:
+    """Return what helps against a difference."""
+    if not what.startswith("as fingerprint"):
+        return ""
+    return "; a change to the data of all, such as data.seed=0 for drawn birds, puts the same images before them"
+
+
+def _differences(one: dict[str, str], other: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return {what: (one[what], other[what]) for what in one if one[what] != other[what]}
+
+
+def _named(infos: Sequence[ModelInfo]) -> list[ModelInfo]:
+    """Give each a name of its own: the family, and the seed, or a number, where there are several of it."""
+    families = Counter(info.family for info in infos)
+    seeds = Counter((info.family, info.seed) for info in infos)
+    met: Counter[str] = Counter()
+    named = []
+    for info in infos:
+        met[info.family] += 1
+        several, same_seed = families[info.family] > 1, seeds[info.family, info.seed] > 1
+        suffix = f" {met[info.family]}" if same_seed else f" seed {info.seed}"
+        named.append(replace(info, name=info.family + (suffix if several else "")))
+    return named

@@ -1,0 +1,212 @@
+"""`ibd compare` through the command line and from Python: real small models, killed and started again."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import ibd as package
+from ibd.comparison import measuring
+from tests.command import QUIET, ROOT, SMALL, TINY, fitted, ibd
+from tests.data_makers import make_concept_folder
+
+SMALL_ASKED = {
+    "images": 8,
+    "probe_images": 3,
+    "shown": 3,
+    "progress": False,
+    "overrides": ["data.test_size=33"],
+}
+EXPLAINERS = ["intrinsic", "gradcam", {"name": "gradient_input", "label": "gxi"}]
+
+
+@pytest.fixture(scope="module")
+def report(trained, baseline, tmp_path_factory):
+    """Of a concept bottleneck and a plain network, by everything that is measured by default."""
+    folder = tmp_path_factory.mktemp("compare") / "report"
+    return package.compare([trained, baseline], EXPLAINERS, output=folder, **SMALL_ASKED), folder
+
+
+def means(report, metric):
+    return {
+        (model, method): np.nanmean(values)
+        for (model, method, name), values in report.comparison.scores.items()
+        if name == metric
+    }
+
+
+def test_what_is_written(report):
+    made, folder = report
+    assert (folder / "index.html").stat().st_size > 100_000
+    assert list((folder / "figures").glob("*.png"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary["families"]) == ["cbm", "baseline"]
+    with (folder / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} == {"cbm", "baseline"}
+    assert {row["explainer"] for row in rows} >= {"intrinsic", "gradcam", "gxi", "noise", "oracle", "other_image"}
+    assert made.comparison.costs["cbm", "gradcam"].forwards == 1
+
+
+def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
+    made, _ = report
+    spearman, sign, mass = (means(made, name) for name in ("part_spearman", "part_sign", "mass_accuracy"))
+    for model in ("cbm", "baseline"):
+        assert spearman[model, "oracle"] == pytest.approx(1)
+        assert sign[model, "oracle"] == 1
+        assert spearman[model, "constant"] == 0
+        share = np.mean([each.masks.any(0).mean() for each in made.comparison.shown])
+        assert mass[model, "noise"] == pytest.approx(share, abs=0.1)
+    assert ("cbm", "intrinsic_units") in spearman
+    assert ("baseline", "intrinsic_units") not in spearman
+    assert any(each.explainer == "intrinsic_units" for each in made.comparison.skipped if each.model == "baseline")
+
+
+def test_own_units_and_honesty(report):
+    made, _ = report
+    assert means(made, "unit_completeness")["cbm", "intrinsic"] < 1e-4
+    assert set(made.comparison.heads) == {"cbm", "baseline"}
+    figures = made.comparison.honesty["cbm"].figures
+    assert 0 < figures["locality"] <= 1
+    assert made.comparison.honesty["cbm"].matrix.shape == (5, 5)
+    checks = made.comparison.sanity["cbm", "edges"]
+    assert checks.passed["cascade_top_down"] is False
+    assert checks.passed["other_target"] is False
+
+
+def test_agreement_is_that_of_the_maps(report):
+    made, _ = report
+    names = made.comparison.agreement_names["baseline"]
+    matrix = made.comparison.agreement["baseline", "agreement_spearman"]
+    assert names[0] == "intrinsic"
+    np.testing.assert_allclose(matrix, matrix.T)
+    np.testing.assert_allclose(
+        matrix[0, names.index("gradcam")], means(made, "agreement_spearman")["baseline", "gradcam"]
+    )
+
+
+def test_killed_and_started_again(report, trained, baseline, tmp_path, monkeypatch):
+    """Finished pieces are found, the others computed, and the end is the same as without the interruption."""
+    computed = []
+    asked = {**SMALL_ASKED, "metrics": ["properties", "localization", "units"]}
+    whole = package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "whole", **asked)
+    count = dict(measuring.MEASURES)["properties"]
+
+    def killed(case):
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        computed.append(case.method.name)
+        return count(case)
+
+    monkeypatch.setitem(measuring.MEASURES, "properties", killed)
+    with pytest.raises(KeyboardInterrupt):
+        package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "killed", **asked)
+    assert not list((tmp_path / "killed" / "cells").glob("*.tmp"))
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cells").iterdir()}
+    assert len(before) > 6
+    found = []
+    monkeypatch.setitem(measuring.MEASURES, "properties", lambda case: (found.append(case.method.name), count(case))[1])
+    again = package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "killed", **asked)
+    assert len(found) == len(again.comparison.explainers) * 2 - 2 - 3  # one has no map, of two models; three were there
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cells").iterdir()}
+    assert before.items() <= after.items()
+    assert whole.comparison.scores.keys() == again.comparison.scores.keys()
+    for key, values in whole.comparison.scores.items():
+        np.testing.assert_array_equal(values, again.comparison.scores[key])
+    read = [(tmp_path / name / "scores.csv").read_text() for name in ("whole", "killed")]
+    assert read[0] == read[1]
+
+
+def test_one_model_does_not_depend_on_the_others(report, baseline):
+    made, _ = report
+    alone = package.compare([baseline], ["gradcam"], ["localization", "pixels"], **SMALL_ASKED)
+    for (model, method, metric), values in alone.comparison.scores.items():
+        if method in ("gradcam", "noise", "oracle"):
+            np.testing.assert_allclose(values, made.comparison.scores[model, method, metric], atol=1e-6)
+
+
+def test_data_without_masks_and_scenes(tmp_path):
+    make_concept_folder(tmp_path / "data", train=8, val=2, test=4)
+    options = [f"data.root={tmp_path / 'data'}", *QUIET, f"output={tmp_path / 'runs'}", "trainer.max_epochs=1"]
+    small = [
+        "data.image_size=32",
+        "model.backbone.name=small_cnn",
+        "model.backbone.weights=null",
+        "logger.figures_every=0",
+    ]
+    answer = ibd("fit", ROOT / "configs/folder/cbm.yaml", *options, *small)
+    assert answer.code == 0, answer.err
+    asked = [
+        "explainers=intrinsic,gradcam",
+        "images=4",
+        "probe_images=2",
+        "progress=false",
+        "--out",
+        tmp_path / "report",
+    ]
+    found = ibd("compare", answer.run, *asked)
+    assert found.code == 0, found.err
+    assert f"report:  {tmp_path / 'report' / 'index.html'}" in found.out
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "the data has no masks of parts" in page
+    assert "deletion" in json.dumps(json.loads((tmp_path / "report" / "summary.json").read_text()))
+    refused = ibd("compare", answer.run, "metrics=localization", *asked)
+    assert "'mass_accuracy' cannot be measured: the data has no masks of parts" in refused.mistake
+
+
+def test_options_from_a_file(trained, tmp_path):
+    file = tmp_path / "compare.yaml"
+    file.write_text(
+        f"runs: ['{trained}']\nexplainers: [{{name: gradcam, label: late}}]\nmetrics: [properties]\n"
+        f"images: 4\nprogress: false\noutput: {tmp_path / 'there'}\nlogger: {{mode: offline}}\n"
+    )
+    answer = ibd("compare", f"config={file}", "images=3")
+    assert answer.code == 0, answer.err
+    assert "W&B: " in answer.out
+    with (tmp_path / "there" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert "late" in {row["explainer"] for row in rows}
+    assert len({row["image"] for row in rows}) == 3
+
+
+MISTAKES = {
+    "no runs": (["images=4"], "compare: at least one run is needed"),
+    "no such run": (["RUN", "nowhere"], "no run 'nowhere'"),
+    "twice": (["RUN", "RUN"], "is given twice"),
+    "option": (["RUN", "explainer=gradcam"], "there is no option 'explainer'. Did you mean 'explainers'"),
+    "explainer": (["RUN", "explainers=gradcm"], "unknown explainer 'gradcm'. Did you mean"),
+    "no explainer": (["RUN", "explainers=[]"], "explainers: at least one is needed"),
+    "explainer twice": (["RUN", "explainers=lrp,lrp"], "'lrp' is given twice; give one of them another `label`"),
+    "null's name": (["RUN", "explainers=[{name: lrp, label: noise}]"], "'noise' is the name of a row"),
+    "explainer's option": (["RUN", "explainers=[{name: lrp, epsilom: 1}]"], "explainers: lrp: "),
+    "metric": (["RUN", "metrics=delition"], "unknown metric 'delition'. Did you mean"),
+    "images": (["RUN", "images=0"], "compare: images: 0 given, at least 1 is needed"),
+    "not a number": (["RUN", "images=some"], "compare: images: 'some' given, a whole number is needed"),
+    "split": (["RUN", "split=tset"], "split: 'tset' is not one of train, val, test"),
+    "other data": (["RUN", "OTHER"], "runs on different data cannot be compared: "),
+    "file": (["config=nowhere.yaml"], "compare: cannot read 'nowhere.yaml'"),
+    "output": (["RUN", "output=/dev/null/x"], "compare: cannot write to '/dev/null/x"),
+}
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A run on images that are drawn by another seed."""
+    folder = tmp_path_factory.mktemp("other")
+    return fitted(TINY, *SMALL, f"output={folder}", "trainer.max_epochs=1", "seed=3")
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(arguments, message, trained, other):
+    given = [{"RUN": trained, "OTHER": other}.get(each, each) for each in arguments]
+    assert message in ibd("compare", *given).mistake
+
+
+def test_the_same_images_for_runs_of_several_seeds(trained, other, tmp_path):
+    asked = ["explainers=intrinsic", "metrics=parts", "images=3", "progress=false", "--out", tmp_path / "r"]
+    answer = ibd("compare", trained, other, "data.seed=5", "data.test_size=33", *asked)
+    assert answer.code == 0, answer.err
+    summary = (tmp_path / "r" / "summary.json").read_text()
+    assert "cbm seed 0" in summary
+    assert "cbm seed 3" in summary

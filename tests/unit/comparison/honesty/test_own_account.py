@@ -1,0 +1,108 @@
+"""What is measured of which model, what is left out and why, and that every figure can be read."""
+
+import math
+
+import pytest
+import torch
+
+from ibd.comparison.honesty import READING, concept_leakage, honesty, how_to_read, shortcut_figures
+from ibd.data.toybirds import PARTS, ToyBirds
+from ibd.errors import ConfigError
+from ibd.models.baseline.lightning import Baseline
+from tests.model_makers import SMALL, SPEC, TensorData, make_module, make_pipnet, make_prototypes, make_whitening
+
+UNITS = {"completeness_error", "named_share", "units_for_90", "units"}
+MASKS = {"detectors", "unique_detectors", "dissection_iou", "dissection_own_iou", "dissection_own_best", "form_iou"}
+CONCEPTS = {"locality", "own_change", "intervention_consistency", "leakage_gap", "concept_task_leakage"}
+FRAMES = {"prototype_alignment", "prototype_location_change", "locality"}
+
+
+@pytest.fixture(scope="module")
+def birds():
+    return ToyBirds("tiny", train_size=12, val_size=4, test_size=8)
+
+
+def axes(spec):
+    module = make_whitening(spec, backbone={"name": "small_cnn", "width": 8, "depth": 3})
+    module.network.low.fill_(-1)
+    module.network.high.fill_(1)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted", "skipped", "columns"),
+    [
+        (lambda birds: make_module(birds.spec), CONCEPTS | UNITS | MASKS, [], PARTS),
+        (
+            lambda birds: axes(birds.spec), {"locality"} | UNITS | MASKS,
+            ["intervention_consistency", "leakage", "completeness_error"], PARTS,
+        ),
+        (make_prototypes, FRAMES | {"consistency", "purity"} | UNITS | MASKS, [], (*PARTS, "elsewhere")),
+        (
+            lambda birds: make_pipnet(birds.spec).eval(), FRAMES | UNITS | MASKS,
+            ["prototype_parts"], (*PARTS, "elsewhere"),
+        ),
+        (lambda birds: Baseline(birds.spec, SMALL).eval(), UNITS | MASKS, [], ()),
+    ],
+    ids=["cbm", "whitening", "protopnet", "pipnet", "baseline"],
+)  # fmt: skip
+def test_what_applies_to_each_family(birds, make, wanted, skipped, columns):
+    module = make(birds)
+    found, left = honesty(module, birds, [5, 1, 6], name="it", form_units=1)
+    assert wanted <= set(found.figures)
+    assert [each.metric for each in left] == skipped
+    assert all(each.model == "it" and each.why for each in left)
+    assert found.columns == list(columns)
+    assert found.rows == (list(PARTS) if columns else [])
+    assert (found.matrix is None) == (not columns)
+    if columns:
+        assert found.matrix.shape == (5, len(columns))
+    for name, value in found.figures.items():
+        assert isinstance(value, float)
+        assert how_to_read(name), name
+    assert math.isnan(found.figures["completeness_error"]) == ("completeness_error" in skipped)
+    assert not module.training
+
+
+@pytest.mark.parametrize("make", [make_module, lambda: Baseline(SPEC, SMALL)], ids=["cbm", "baseline"])
+def test_data_without_scenes_and_masks(make):
+    found, left = honesty(make(), TensorData(), range(10))
+    reasons = {each.metric: each.why for each in left}
+    assert reasons["dissection"] == "the data has no part masks"
+    assert "locality" not in found.figures
+    assert found.matrix is None
+    assert set(found.figures) >= UNITS
+    if "leakage_gap" in found.figures:
+        assert "those of TensorImages cannot" in reasons["locality"]
+        assert reasons["locality"] == reasons["intervention_consistency"]
+
+
+def test_leakage_is_measured_on_more_images():
+    module = make_module()
+    few, _ = honesty(module, TensorData((4, 4, 30)), [0, 1])
+    expected = concept_leakage(module, TensorData((4, 4, 30)).dataset("test"), range(30)).figures()
+    assert {name: few.figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_shortcut_figures(birds):
+    hans = ToyBirds("hans", image_size=32, train_size=4, val_size=4, test_size=4)
+    figures, left = shortcut_figures(make_module(hans.spec), hans, [0, 1], {"x": torch.ones(2, 32, 32)})
+    assert left == []
+    assert figures["energy_on_tag: x"] == pytest.approx(figures["tag_area"])
+    assert all(how_to_read(name) for name in figures)
+    figures, left = shortcut_figures(make_module(birds.spec), birds, [0], name="it")
+    assert figures == {}
+    assert [(each.model, each.metric) for each in left] == [("it", "shortcut")]
+
+
+def test_sentences():
+    assert how_to_read("energy_on_tag: gradcam") == READING["energy_on_tag"]
+    assert how_to_read("unknown") == ""
+    for name, text in READING.items():
+        assert text.endswith("."), name
+        assert "  " not in text, name
+
+
+def test_no_images(birds):
+    with pytest.raises(ConfigError, match="no images given"):
+        honesty(make_module(birds.spec), birds, [])

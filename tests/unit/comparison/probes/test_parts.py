@@ -1,0 +1,108 @@
+"""Tables of part subsets: each picture drawn and asked once, Shapley values of an additive model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ibd.comparison.probes import parts
+from ibd.comparison.probes.network import Predictor
+from ibd.data.toybirds.datamodule import ToyBirds
+from ibd.data.toybirds.parts import PARTS
+from ibd.data.toybirds.render import render
+from ibd.errors import DataError
+from tests.unit.comparison.probes.makers import Convolutions, Linear
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def birds():
+    return ToyBirds(preset="tiny", train_size=2, val_size=2, test_size=4).dataset("test")
+
+
+class Seen(nn.Module):
+    """Logits of class 0 are the sum of the weights of the parts that are there: those whose first pixel is white."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights, self.images = weights, 0
+
+    def forward(self, image):
+        self.images += len(image)
+        score = image[:, 0, 0, : len(PARTS)].double() @ self.weights
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
+def painted(scene, size):
+    picture = np.zeros((size, size, 3), dtype=np.uint8)
+    picture[0, : len(PARTS), 0] = [255 * (scene.parts[part] is not None) for part in PARTS]
+    return picture, None
+
+
+def test_shapley_values_of_an_additive_model_are_its_weights(birds, monkeypatch):
+    monkeypatch.setattr(parts, "render", painted)
+    weights = torch.tensor([0.5, -1.0, 0.0, 2.0, 0.25], dtype=torch.float64)
+    predictor = Predictor(Seen(weights), torch.zeros(1, 3, SIZE, SIZE))
+    scenes = [birds.scene(0), birds.scene(1).remove("eye", "wing")]
+    (table,) = parts.subset_tables([predictor], scenes, [torch.zeros(2, dtype=torch.int64)], SIZE)
+    values = parts.part_values(table)
+    torch.testing.assert_close(values[0], weights, rtol=0, atol=1e-9)
+    there = torch.tensor([part not in ("eye", "wing") for part in PARTS])
+    torch.testing.assert_close(values[1], weights * there, rtol=0, atol=1e-9)
+
+
+def test_every_picture_is_drawn_and_asked_once_for_all_models(birds, monkeypatch):
+    drawn = []
+
+    def counting(scene, size):
+        drawn.append(scene)
+        return render(scene, size)
+
+    monkeypatch.setattr(parts, "render", counting)
+    scenes = [birds.scene(0), birds.scene(1).remove("tail"), birds.scene(2)]
+    like = torch.rand(2, 3, SIZE, SIZE)
+    predictors = [Predictor(Linear(torch.randn(3, SIZE, SIZE) / SIZE), like), Predictor(Convolutions(), like)]
+    before = [each.forwards for each in predictors]
+    classes = [torch.tensor([0, 1, 0]), torch.tensor([2, 1, 0])]
+    tables = parts.subset_tables(predictors, scenes, classes, SIZE)
+    assert len(drawn) == 32 + 16 + 32
+    asked = [each.forwards - first for each, first in zip(predictors, before, strict=True)]
+    assert asked[0] == asked[1] == sum(len(parts.draw_subsets(scene, SIZE)[0]) for scene in scenes) <= 80
+    for row, scene in enumerate(scenes):
+        pictures = np.stack([render(each, SIZE)[0] for each in scene.subset_grid()])
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        for table, predictor, wanted in zip(tables, predictors, classes, strict=True):
+            each = predictor.log_odds(images, wanted[row].expand(32))
+            torch.testing.assert_close(table.log_odds[row], each, rtol=1e-4, atol=1e-5)
+            total = parts.part_values(table)[row].sum()
+            torch.testing.assert_close(total, table.log_odds[row, -1] - table.log_odds[row, 0])
+
+
+def test_pictures_can_be_kept(birds, monkeypatch, tmp_path):
+    first, which = parts.draw_subsets(birds.scene(0), SIZE, tmp_path / "kept")
+    monkeypatch.setattr(parts, "render", None)
+    again, same = parts.draw_subsets(birds.scene(0), SIZE, tmp_path / "kept")
+    assert np.array_equal(first, again)
+    assert np.array_equal(which, same)
+    with pytest.raises(TypeError):
+        parts.draw_subsets(dataclasses.replace(birds.scene(0), cls=99), SIZE, tmp_path / "kept")
+
+
+def test_the_oracle_says_of_each_part_what_it_is_worth(birds):
+    masks = torch.stack([birds.masks(i) for i in range(2)])
+    values = torch.tensor([[1.0, -2.0, 3.0, 0.0, torch.nan], [5.0, 4.0, 3.0, 2.0, 1.0]], dtype=torch.float64)
+    maps = parts.oracle_maps(values, masks)
+    for image in range(2):
+        for part in range(5):
+            seen = maps[image][masks[image, part]]
+            assert bool((seen == float(values[image, part].nan_to_num(0.0))).all())
+    assert bool((maps[~parts.union_of(masks)] == 0).all())
+
+
+def test_mistakes(birds):
+    predictor = Predictor(Convolutions(), torch.rand(1, 3, SIZE, SIZE))
+    with pytest.raises(DataError, match="as many classes"):
+        parts.subset_tables([predictor], [birds.scene(0)], [torch.tensor([0, 1])], SIZE)

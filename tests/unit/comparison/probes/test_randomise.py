@@ -1,0 +1,104 @@
+"""A network that loses what it has learned: every tensor, by itself, and the original is left alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ibd.comparison.probes.randomise import random_network, randomisable, randomise, stages
+from ibd.errors import ConfigError
+from ibd.explain.activations import network_of
+from tests.explainer_makers import MODELS, images, make
+from tests.model_state import check_untouched, snapshot
+
+STAYS = ("normalize.mean", "normalize.std", "provenance.moved")
+"""Floating-point tensors that are not made random: the unit of the pixels, and where prototypes are from."""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_tensor_is_random_after_the_last_stage(name):
+    model, image = make(name), images(2, (32, 32))
+    before = snapshot(model)
+    parts = stages(model, image, 4)
+    network = copy.deepcopy(network_of(model))
+    old = {key: value.clone() for key, value in network.state_dict().items()}
+    changed = set()
+    for _, names in parts:
+        randomise(network, names, draw=3)
+        now = network.state_dict()
+        differs = {key for key in old if not torch.equal(old[key].nan_to_num(), now[key].nan_to_num())}
+        assert differs == changed | set(names)  # this stage's, and nothing else
+        changed = differs
+    check_untouched(model, before)
+    unknown = {key for key, value in old.items() if value.is_floating_point() and bool(value.isnan().all())}
+    floating = {key for key, value in old.items() if value.is_floating_point() and not key.endswith(STAYS)}
+    assert changed == floating - unknown
+    assert all(bool(value.isfinite().all()) for key, value in network.state_dict().items() if key in changed)
+    output = network.eval()(image)
+    output = output["logits"] if isinstance(output, dict) else output[0] if isinstance(output, tuple) else output
+    assert bool(getattr(output, "logits", output).isfinite().all())
+
+
+def test_prototypes_rotations_and_heads_are_among_them():
+    wanted = {
+        "protopnet": ("prototypes", "head.weight", "factor"),
+        "pipnet": ("head.weight", "add_on.weight"),
+        "cbm": ("concepts.weight", "head.weight", "low"),
+        "concept_whitening": ("head.weight", "backbone.stage3.norm.rotation", "backbone.stage1.norm.running_var"),
+    }
+    for name, tensors in wanted.items():
+        assert set(tensors) <= set(randomisable(network_of(make(name)))), name
+
+
+def test_stages_follow_the_pass():
+    model = make("protopnet")
+    names = [names for _, names in stages(model, images(1, (32, 32)), 100)]
+    owners = [each[0] for each in names]
+    assert owners[0] == "backbone.stage1.conv.weight"
+    assert owners.index("add_on.0.weight") < owners.index("prototypes") < owners.index("head.weight")
+    for most in (1, 3, 5):
+        parts = stages(model, images(1, (32, 32)), most)
+        assert len(parts) == most
+        assert [name for _, some in parts for name in some] == [name for some in names for name in some]
+        assert len({title for title, _ in parts}) == most
+    with pytest.raises(ConfigError, match="stages"):
+        stages(model, images(1, (32, 32)), 0)
+
+
+def test_tensors_are_drawn_by_name_and_draw():
+    class Twins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(50, 40), nn.Linear(50, 40)
+            self.tied = nn.Linear(50, 40)
+            self.tied.weight = self.one.weight
+
+        def forward(self, x):
+            return self.one(x) + self.two(x) + self.tied(x)
+
+    model = Twins()
+    first, again, other = random_network(model), random_network(model), random_network(model, draw=1)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+        assert not torch.equal(value, other.state_dict()[key])
+    both = torch.stack([first.one.weight.flatten(), first.two.weight.flatten()]).detach()
+    assert abs(float(torch.corrcoef(both)[0, 1])) < 0.1  # published code gives equal layers equal weights
+    assert first.tied.weight is first.one.weight
+    assert len(randomisable(model)) == 5
+    assert abs(float(first.one.weight.detach().std() / model.one.weight.detach().std()) - 1) < 0.1
+
+
+def test_statistics_stay_what_they_can_be():
+    network = network_of(make("concept_whitening"))
+    found = random_network(network)
+    for name, module in found.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert bool((module.running_var > 0).all())
+            assert not torch.equal(module.running_var, network.get_submodule(name).running_var)
+    for name, layer in found.whitened.items():
+        old = network.whitened[name]
+        torch.testing.assert_close(layer.rotation @ layer.rotation.t(), torch.eye(layer.channels), rtol=0, atol=1e-5)
+        now, before = (torch.linalg.eigvalsh(each.running_covariance) for each in (layer, old))
+        torch.testing.assert_close(now, before, rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(layer.running_covariance, old.running_covariance, atol=1e-3)

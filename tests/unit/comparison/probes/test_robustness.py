@@ -1,0 +1,165 @@
+"""Explanations of changed images: only where the prediction stays, and what moves with the image, moves."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ibd.comparison.probes.network import Predictor
+from ibd.comparison.probes.robustness import (
+    Changed,
+    changed_maps,
+    jittered,
+    matched,
+    moved_scenes,
+    noisy,
+    translated,
+)
+from ibd.data.toybirds.datamodule import ToyBirds
+from ibd.data.toybirds.render import render
+from ibd.errors import ConfigError, DataError
+from ibd.explain.gradients import GradientTimesInput, Saliency
+from ibd.explain.targets import Target
+from ibd.metrics.functional.robustness import local_lipschitz, max_sensitivity, translation_equivariance
+from tests.explainer_makers import images
+from tests.unit.comparison.probes.makers import Convolutions, random_images, random_linear
+
+
+@pytest.mark.parametrize("change", [noisy, jittered])
+def test_changes_are_drawn_by_the_id_alone(change):
+    image = images(3, (9, 11))
+    found = change(image, ["a", "b", "c"], draws=2)
+    assert found.shape == (3, 2, 3, 9, 11)
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    assert torch.equal(change(image[[2, 0]], ["c", "a"], draws=2), found[[2, 0]])
+    assert not torch.equal(found[:, 0], found[:, 1])
+    assert not torch.equal(change(image, ["a", "b", "c"], draws=2, seed=1), found)
+    assert not torch.equal(change(image[:1], ["b"], draws=2), found[:1])
+
+
+def test_how_large_the_changes_are():
+    grey = torch.full((50, 3, 16, 16), 0.5)
+    noise = noisy(grey, range(50), draws=2, sigma=0.02) - 0.5
+    assert abs(float(noise.std()) / 0.02 - 1) < 0.02
+    assert torch.equal(noisy(grey, range(50), sigma=0.0)[:, 0], grey)
+    assert torch.equal(jittered(grey, range(50), strength=0.0)[:, 0], grey)
+    assert float((jittered(grey, range(50), strength=0.1) - 0.5).abs().max()) <= 0.5 * (1.1 * 1.1 * 1.1 * 1.1 - 1)
+
+
+def test_images_are_moved_by_whole_pixels():
+    image = images(2, (6, 7))
+    down, left = translated(image, [(2, 0), (0, -1)]).unbind(1)
+    assert torch.equal(down[:, :, 2:], image[:, :, :-2])
+    assert torch.equal(down[:, :, 0], image[:, :, 0])
+    assert torch.equal(left[..., :-1], image[..., 1:])
+    assert torch.equal(left[..., -1], image[..., -1])
+
+
+def eroded(mask, width=2):
+    """Return the pixels whose neighbours are all in a (H, W) mask: none is blended with what lies beside it."""
+    return F.max_pool2d(torch.from_numpy(~mask)[None].float(), 2 * width + 1, 1, width)[0].numpy() == 0
+
+
+def test_birds_are_moved_exactly_and_nothing_else_is():
+    dataset = ToyBirds(preset="tiny", train_size=2, val_size=2, test_size=3).dataset("test")
+    scenes = [dataset.scene(i) for i in range(3)]
+    found = moved_scenes(scenes, 32, [(0, 3), (-2, 0)])
+    assert found.shape == (3, 2, 3, 32, 32)
+    for i, scene in enumerate(scenes):
+        before, after = render(scene, 32)[1], render(scene.move(dx=2 * 3 / 32), 32)[1]
+        bird = (before[:, :-3] > 0) & (before[:, :-3] < 20)
+        assert bool((after[:, 3:][bird] == before[:, :-3][bird]).all())
+        shifted = (found[i, 0] * 255).round().byte().permute(1, 2, 0).numpy()
+        whole = render(scene, 32)[0]
+        inner = eroded(bird)
+        assert inner.sum() > 20
+        assert np.abs(shifted[:, 3:][inner].astype(int) - whole[:, :-3][inner]).max() <= 1
+        still = ((before == 0) | (before >= 20)) & ((after == 0) | (after >= 20))
+        far = eroded(still, 4)  # a thin tip is blended with the background, and no pixel is its own
+        assert far.sum() > 100
+        assert np.array_equal(shifted[far], whole[far])
+
+
+def test_distances_and_matched_predictions_of_a_linear_model():
+    model, image = random_linear(), random_images(3)
+    step = torch.zeros(3, 3, 3, 8, 8, dtype=torch.float64)
+    step[:, 1] = 0.01
+    direction = model.weights.detach() / model.weights.detach().norm()
+    score = (image * model.weights.detach()).flatten(1).sum(1)
+    size = model.weights.detach().norm()
+    step[:, 2] = -(2 * score / size).view(-1, 1, 1, 1) * direction  # to the other side
+    classes = (score < 0).long()
+    predictor = Predictor(model, image)
+    changed = matched(predictor, image, classes, image.unsqueeze(1) + step)
+    assert changed.valid[:, 2].tolist() == [False] * 3
+    assert bool(changed.valid[:, 0].all())
+    torch.testing.assert_close(changed.distance[:, 1], torch.full((3,), 0.01 * (3 * 64) ** 0.5, dtype=torch.float64))
+    torch.testing.assert_close(changed.distance[:, 2], 2 * score.abs() / size)
+
+
+def test_only_what_counts_is_explained():
+    model, image, asked = Convolutions(), images(3, (8, 8)), []
+
+    def explain(model, image, target):
+        asked.append(len(image))
+        return Saliency()(model, image, target)
+
+    valid = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    versions = noisy(image, range(3), draws=3)
+    classes = torch.tensor([0, 1, 2])
+    maps = changed_maps(explain, model, classes, Changed(versions, torch.ones(3, 3), valid), batch_size=4)
+    assert asked == [4, 1]
+    assert torch.equal(maps.isnan().flatten(2).any(2), ~valid)
+    for i, j in valid.nonzero().tolist():
+        single = Saliency()(model, versions[i, j : j + 1], Target.cls(classes[i : i + 1])).map
+        torch.testing.assert_close(maps[i, j], single[0], rtol=1e-4, atol=1e-6)
+    figures = max_sensitivity(torch.ones(3, 8, 8), maps, valid)
+    assert figures.isnan().tolist() == [False, True, False]
+
+
+def test_the_gradient_of_a_linear_model_does_not_move():
+    model, image = random_linear(), random_images(3)
+    classes = torch.zeros(3, dtype=torch.int64)
+    changed = Changed(noisy(image, range(3)), torch.ones(3, 4), torch.ones(3, 4, dtype=torch.bool))
+    maps = changed_maps(Saliency(), model, classes, changed)
+    own = Saliency()(model, image, Target.cls(classes)).map
+    assert local_lipschitz(own.float(), maps, changed.distance, changed.valid).tolist() == [0, 0, 0]
+
+
+class Equivariant(nn.Module):
+    """Convolutions and a sum: what moves inside of a black frame moves what it says of each position."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(6, 2, 3, padding=1))
+
+    def forward(self, image):
+        return self.layers(image).mean((2, 3))
+
+
+def test_explanations_of_an_equivariant_model_move_with_the_image():
+    image = torch.zeros(3, 3, 20, 20)
+    image[:, :, 7:13, 6:12] = torch.rand(3, 3, 6, 6)
+    shifts = [(3, 0), (0, -2), (-1, 2)]
+    model = Equivariant()
+    predictor = Predictor(model, image)
+    classes = predictor.predicted(image)
+    changed = matched(predictor, image, classes, translated(image, shifts))
+    assert bool(changed.valid.all())
+    maps = GradientTimesInput()(model, image, Target.cls(classes)).map
+    found = translation_equivariance(maps, changed_maps(GradientTimesInput(), model, classes, changed), shifts)
+    torch.testing.assert_close(found, torch.ones(3, dtype=torch.float64), rtol=0, atol=0.01)
+    centred = torch.rand(3, 20, 20).unsqueeze(1).expand(-1, 3, -1, -1)
+    assert bool((translation_equivariance(centred[:, 0], centred, shifts) < 0.2).all())
+
+
+def test_mistakes():
+    with pytest.raises(ConfigError, match="draws"):
+        noisy(images(1), [0], draws=0)
+    with pytest.raises(ConfigError, match=r"strength: 1 given"):
+        jittered(images(1), [0], strength=1)
+    predictor = Predictor(random_linear(), random_images())
+    with pytest.raises(DataError, match="changed images of shape"):
+        matched(predictor, random_images(), torch.zeros(3), random_images().unsqueeze(1)[:2])

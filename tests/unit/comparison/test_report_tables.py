@@ -1,0 +1,225 @@
+"""What the report computes: intervals, marks, verdicts in words, rankings, the choice of images, numbers as texts."""
+
+import numpy as np
+import pytest
+import torch
+
+from ibd.comparison.report.grids import disagreement, make_grids
+from ibd.comparison.report.intervals import pooled_intervals
+from ibd.comparison.report.matrices import coherency_matrix
+from ibd.comparison.report.numbers import digits_for, listed, number, signed, span
+from ibd.comparison.report.pictures import outlined
+from ibd.comparison.report.tables import make_table
+from ibd.comparison.report.verdict import headline, main_metrics, standing, verdicts
+from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo, ShownImage
+from ibd.metrics.functional.bootstrap import two_level_interval
+
+NAN = float("nan")
+
+
+def made(scores, kinds, models=("m",), images=40, **more):
+    """Return a comparison of one family; scores: {(explainer, metric): (N,) or number}, the same for every model."""
+    rng = np.random.default_rng(0)
+    values = {}
+    for (explainer, metric), value in scores.items():
+        for model in models:
+            noise = 0.05 * rng.normal(size=images)
+            values[model, explainer, metric] = value + noise if np.isscalar(value) else np.asarray(value, dtype=float)
+    return Comparison(
+        settings={},
+        class_names=["a"],
+        part_names=[],
+        models=[ModelInfo(model, "cbm", "run", i, 0.9, "concept") for i, model in enumerate(models)],
+        explainers=[ExplainerInfo(name, kind) for name, kind in kinds.items()],
+        metrics=list(dict.fromkeys(metric for _, metric in scores)),
+        image_ids=[str(i) for i in range(images)],
+        labels=np.zeros(images, dtype=np.int64),
+        scores=values,
+        **more,
+    )
+
+
+KINDS = {"intrinsic": "intrinsic", "gradcam": "posthoc", "lrp": "posthoc", "noise": "null", "oracle": "oracle"}
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_many_intervals_at_once_are_those_one_by_one(models):
+    values = torch.randn(5, models, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values[1, 0, :7] = torch.nan
+    values[2] = torch.nan
+    values[3, :, 1:] = torch.nan
+    for found, value in zip(pooled_intervals(values), values, strict=True):
+        wanted = two_level_interval(value)
+        assert (found.n, found.n_nan) == (wanted.n, wanted.n_nan)
+        assert [found.mean, found.low, found.high] == pytest.approx(
+            [wanted.mean, wanted.low, wanted.high], abs=1e-12, nan_ok=True
+        )
+
+
+def test_the_best_is_marked_and_so_is_what_cannot_be_told_apart():
+    level = np.random.default_rng(0).normal(size=40)
+    scores = {
+        ("intrinsic", "deletion"): level,
+        ("gradcam", "deletion"): level + np.tile([0.4, -0.38], 20),
+        ("lrp", "deletion"): level + 0.05,  # always a little worse: pairs tell what unpaired intervals would not
+        ("oracle", "deletion"): level - 3,
+    }
+    rows = {row.explainer.name: row for row in make_table(made(scores, KINDS), "cbm").rows}
+    marks = {name: (row.cells["deletion"].best, row.cells["deletion"].tied) for name, row in rows.items()}
+    assert marks == {"intrinsic": (True, False), "gradcam": (False, True), "lrp": (False, False)}
+
+
+def test_what_does_not_apply_is_absent_and_never_zero():
+    scores = {("intrinsic", "part_spearman"): 0.3, ("gradcam", "part_spearman"): np.full(40, NAN), ("lrp", "abpc"): 1.0}
+    table = make_table(made(scores, KINDS), "cbm")
+    cells = {row.explainer.name: set(row.cells) for row in (*table.rows, *table.references)}
+    assert cells == {"intrinsic": {"part_spearman"}, "lrp": {"abpc"}}
+    assert np.isnan(table.rows[0].cells["part_spearman"].normalised)  # there is neither noise nor oracle
+
+
+def test_a_model_that_was_not_measured_does_not_count():
+    comparison = made({("intrinsic", "abpc"): 1.0}, KINDS, models=("m", "n"))
+    del comparison.scores["n", "intrinsic", "abpc"]
+    interval = make_table(comparison, "cbm").rows[0].cells["abpc"].interval
+    assert interval.mean == pytest.approx(comparison.scores["m", "intrinsic", "abpc"].mean())
+    assert (interval.n, interval.n_nan) == (40, 40)
+
+
+def test_verdicts_in_words():
+    scores = {
+        ("intrinsic", "part_spearman"): 0.3,
+        ("gradcam", "part_spearman"): 0.1,
+        ("lrp", "part_spearman"): 0.51,
+        ("noise", "part_spearman"): 0.0,
+        ("oracle", "part_spearman"): 0.9,
+    }
+    comparison = made(scores, KINDS)
+    found = verdicts(comparison, "cbm")
+    assert [(v.other, v.outcome) for v in found if v.kind == "posthoc"] == [("gradcam", "better"), ("lrp", "worse")]
+    start = "The concept bottleneck's own map finds the parts that drive it"
+    assert found[0].sentence.startswith(f"{start} better than Grad-CAM: part importance 0.")
+    assert " higher [0." in found[0].sentence
+    assert found[1].sentence.startswith(f"{start} less well than LRP: part importance 0.")
+    assert " lower [0." in found[1].sentence
+    table = make_table(comparison, "cbm")
+    assert headline(table, found, "part_spearman") == f"{start} better than Grad-CAM; less well than LRP."
+    told = standing(comparison, table, "part_spearman")
+    assert "noise scores" in told
+    assert "On the way from noise to the oracle that is 3" in told
+
+
+def test_lower_is_better_where_the_metric_says_so():
+    scores = {("intrinsic", "deletion"): 0.3, ("gradcam", "deletion"): 0.1, ("lrp", "deletion"): 0.5}
+    assert [v.outcome for v in verdicts(made(scores, KINDS), "cbm")] == ["worse", "better"]
+
+
+def test_a_difference_that_the_images_do_not_show_is_not_called_one():
+    apart = np.tile([0.1, -0.1], 20)
+    scores = {("intrinsic", "abpc"): apart, ("gradcam", "abpc"): 0 * apart, ("lrp", "abpc"): np.full(40, NAN)}
+    (verdict,) = verdicts(made(scores, KINDS), "cbm")
+    assert verdict.outcome == "no difference"
+    assert verdict.interval.low < 0 < verdict.interval.high
+    assert verdict.short.startswith("No difference shows from Grad-CAM: ")
+
+
+def test_one_image_tells_nothing():
+    scores = {("intrinsic", "abpc"): [1.0], ("gradcam", "abpc"): [0.5]}
+    (verdict,) = verdicts(made(scores, KINDS, images=1), "cbm")
+    assert verdict.outcome == "unknown"
+    assert verdict.sentence.endswith("cannot be told.")
+
+
+def test_an_interval_that_excludes_zero_is_not_printed_as_if_it_ended_there():
+    noise = np.random.default_rng(1).normal(size=40)
+    noise = noise - noise.mean() + 2.2 * noise.std() / np.sqrt(40)
+    scores = {("intrinsic", "abpc"): 100 * noise, ("gradcam", "abpc"): 0 * noise}
+    (verdict,) = verdicts(made(scores, KINDS), "cbm")
+    assert verdict.outcome == "better"
+    assert "[0," not in verdict.sentence
+    assert "[0.0," not in verdict.sentence
+
+
+def test_the_verdict_rests_on_part_importance_where_there_is_any():
+    scores = {("intrinsic", name): 0.1 for name in ("insertion", "deletion", "part_spearman", "mass_accuracy")}
+    comparison = made(scores, KINDS)
+    assert main_metrics(comparison) == ["part_spearman"]
+    comparison.settings["main_metric"] = "mass_accuracy"
+    assert main_metrics(comparison) == ["mass_accuracy"]
+    del comparison.settings["main_metric"], comparison.scores["m", "intrinsic", "part_spearman"]
+    assert main_metrics(comparison) == ["deletion", "insertion"]
+    assert main_metrics(made({("intrinsic", "roc_auc"): 0.6}, KINDS)) == ["roc_auc"]
+
+
+def test_rankings_are_compared_from_better_to_worse_and_without_nulls():
+    rank = {"intrinsic": 1.0, "gradcam": 2.0, "lrp": 3.0}
+    scores = {(name, "insertion"): value for name, value in rank.items()}
+    scores |= {(name, "deletion"): -value for name, value in rank.items()}
+    scores |= {(name, "roc_auc"): -value for name, value in rank.items()}
+    for metric, ends in (("insertion", (-9, 9)), ("deletion", (9, -9)), ("roc_auc", (-9, 9))):
+        scores |= {("noise", metric): float(ends[0]), ("oracle", metric): float(ends[1])}
+    scores |= {("intrinsic", "abpc"): 1.0, ("lrp", "abpc"): 2.0}  # two are no ranking
+    matrix = coherency_matrix(make_table(made(scores, KINDS), "cbm"))
+    assert matrix.columns == ["Insertion", "Deletion", "AUC"]
+    assert matrix.values.tolist() == [[1, 1, -1], [1, 1, -1], [-1, -1, 1]]
+
+
+def shown(position, own, other, label="a"):
+    maps = {"m": {"intrinsic": own.astype(np.float32), "gradcam": other.astype(np.float32)}}
+    return ShownImage(position, np.full((8, 8, 3), 0.5, dtype=np.float32), label, None, maps, {"m": "a"})
+
+
+@pytest.mark.parametrize(("metric", "best", "worst"), [("abpc", [5, 4], [0, 3]), ("deletion", [0, 3], [5, 4])])
+def test_images_are_chosen_by_score_and_by_disagreement(metric, best, worst):
+    rng = np.random.default_rng(0)
+    values = np.zeros(10)
+    values[[0, 3, 4, 5, 7]] = [1, 2, 3, 4, NAN]
+    maps = rng.normal(size=(10, 8, 8))
+    turn = {0: 1, 3: -1, 4: 1, 5: 1, 7: 1}  # the two maps of image 3 contradict each other
+    images = [shown(i, maps[i], turn[i] * maps[i], str(i)) for i in (0, 3, 4, 5, 7)]
+    scores = {("intrinsic", metric): values, ("gradcam", metric): values}
+    comparison = made(scores, KINDS, images=10, shown=images)
+    page = make_grids(comparison, comparison.models[0], metric)
+    labels = {grid.title: [int(row.label) for row in grid.rows] for grid in page.grids}
+    assert labels["Best"] == best
+    assert labels["Worst"] == worst
+    assert labels["Most disagreeing"][0] == 3
+    assert disagreement(images[1], "m", "intrinsic", ["gradcam"]) == pytest.approx(2)
+    assert disagreement(images[0], "m", "intrinsic", ["gradcam"]) == pytest.approx(0)
+    assert page.columns == ["Intrinsic", "Grad-CAM"]
+
+
+def test_an_outline_runs_along_the_inside_of_its_mask():
+    mask = np.zeros((1, 192, 192), dtype=bool)
+    mask[0, 50:100, 50:100] = True
+    picture = outlined(np.zeros((192, 192, 3), dtype=np.float32), mask)
+    coloured = np.abs(picture - 0.2).sum(2) > 1e-3
+    wanted = mask[0].copy()
+    wanted[52:98, 52:98] = False
+    assert (coloured == wanted).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.4567, None, "0.46"),
+        (-4.567, None, "\u22124.57"),
+        (45.67, None, "45.7"),
+        (456.7, None, "457"),
+        (0.0456, None, "0.046"),
+        (-0.001, 2, "0.00"),
+        (0.0, None, "0.00"),
+        (1.2e-6, None, "1e\u22126"),
+        (NAN, 2, ""),
+        (None, None, ""),
+    ],
+)
+def test_numbers_as_texts(value, digits, text):
+    assert number(value, digits) == text
+
+
+def test_signs_intervals_and_lists():
+    assert [signed(0.5), signed(-0.5), signed(0.001, 2)] == ["+0.50", "\u22120.50", "0.00"]
+    assert span(-0.1, 0.25) == "[\u22120.10, 0.25]"
+    assert span(NAN, 1.0) == ""
+    assert digits_for([NAN, 0.2, 12.0]) == 1
+    assert [listed([]), listed(["a"]), listed(["a", "b", "c"])] == ["", "a", "a, b and c"]
