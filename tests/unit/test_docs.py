@@ -98,13 +98,11 @@ def test_the_table_of_honesty_is_what_the_figures_mean():
 
 
 def test_the_options_of_compare_are_in_their_table():
-    options = dict(
-        re.findall(r"^\| `(\w+)(?:=(.*?))?` \|", COMPARISON.split("## Run it")[1].split("### ")[0], re.MULTILINE)
-    )
+    section = COMPARISON.split("## Run it")[1].split("### ")[0]
+    options = dict(re.findall(r"^\| `(\w+)(?:=(.*?))?` \|", section, re.MULTILINE))
     found = inspect.signature(compare).parameters.values()
-    expected = {
-        each.name: "" if each.default is each.empty else f"{each.default!r}".replace("'", '"') for each in found
-    }
+    defaults = {each.name: "" if each.default is each.empty else repr(each.default) for each in found}
+    expected = {name: value.replace("'", '"') for name, value in defaults.items()}
     assert options == expected
     assert "By default " + ", ".join(f"`{name}`" for name in DEFAULT) in COMPARISON
     assert all(f"group `{name}`" in COMPARISON for name in LEFT_OUT)
@@ -116,7 +114,7 @@ def test_every_null_is_in_its_table():
 
 
 def test_the_example_of_a_metric_runs():
-    (function, line) = re.findall(r"^ {3}```python\n(.*?)^ {3}```", COMPARISON, re.MULTILINE | re.DOTALL)
+    (function, line) = re.findall(r"^ {3}```(?:python)?\n(.*?)^ {3}```", COMPARISON, re.MULTILINE | re.DOTALL)
     module = vars(importlib.import_module("ibd.metrics.functional.properties"))
     names = dict(module)
     exec(compile_block(function), names)
@@ -140,7 +138,7 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
         path.write_text(re.search(r"^```yaml\n(.*?)^```", COMPARISON, re.MULTILINE | re.DOTALL)[1], encoding="utf-8")
     options, data = read_options([f"config={path}", "images=32", "data.root=elsewhere"])
     assert options["images"] == 32
-    assert data[-1] == "data.root=elsewhere"
+    assert data == ["data.seed=0"] * (where == "file") + ["data.root=elsewhere"]
     assert len(options["runs"]) >= 2
     assert set(options["metrics"]) <= {*GROUPS, *CATALOGUE}
     methods = {method.name: method for method in choose_methods(options["explainers"], oracle=True)}
