@@ -105,9 +105,9 @@ def _metric(
 _UNIT, _SIGNED, _ANY, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (-INFINITE, INFINITE), (0.0, INFINITE)
 _METRICS = (
     # Faithfulness, from tables of predictions.
-    _metric("deletion", "Deletion", "Area under the explained value while the highest pixels are removed.", _ANY, False,
+    _metric("deletion", "Deletion", "Area under the probability while the highest pixels are removed.", _UNIT, False,
             "Petsiuk et al. 2018", "map model", "curves:deletion_auc"),
-    _metric("insertion", "Insertion", "Area under the explained value while the highest pixels are put in.", _ANY, True,
+    _metric("insertion", "Insertion", "Area under the probability while the highest pixels are put in.", _UNIT, True,
             "Petsiuk et al. 2018", "map model", "curves:insertion_auc"),
     _metric("aopc_morf", "AOPC, MoRF", "Mean fall of the explained value, the most relevant regions removed first.",
             _ANY, True, "Samek et al. 2017", "map model", "curves:aopc"),
