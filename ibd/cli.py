@@ -188,6 +188,11 @@ def list_names(kind: str | None) -> None:
 
     for each in [kind] if kind else registry.REGISTRY:
         print(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
+    if kind in (None, "metrics"):
+        from ibd.comparison.plan import GROUPS
+
+        print("metrics of ibd compare, by group:")
+        print("\n".join(f"  {group}: {', '.join(members)}" for group, members in GROUPS.items()))
 
 
 def demo(folder: str, changes: list[str]) -> None:

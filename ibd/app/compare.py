@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from ibd.metrics.functional.bootstrap import mean_interval
 from ibd.training.loggers import wandb_mode
 from ibd.training.settings import LoggerSettings
 
-_HERE = ("config", "logger")
+_HERE = ("config", "data", "logger")
 """Options of the verb beside those of `ibd.compare`."""
 
 
@@ -73,7 +74,13 @@ def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if isinstance(merged.get(key), str):
             merged[key] = [each.strip() for each in merged[key].split(",") if each.strip()]
     _check_types(merged)
-    return merged, [*merged.pop("data", []), *data]
+    return merged, [*_data_changes(merged.pop("data", {})), *data]
+
+
+def _data_changes(block: Mapping[str, Any]) -> list[str]:
+    """Return a file's block of options of the data as ``data.key=value``."""
+    plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in block.items()}
+    return [f"data.{key}={value}" for key, value in plain.items()]
 
 
 def _file(path: Any) -> dict[str, Any]:
@@ -96,8 +103,9 @@ def _check_types(options: Mapping[str, Any]) -> None:
     for key in ("explainers", "metrics", "runs"):
         if options.get(key) is not None and not isinstance(options[key], list):
             raise ConfigError(f"compare: {key}: {options[key]!r} given, a list is needed")
-    if "logger" in options and not isinstance(options["logger"], dict):
-        raise ConfigError("compare: logger: a block is needed, such as logger.mode=offline")
+    for key, example in (("data", "data.seed=0"), ("logger", "logger.mode=offline")):
+        if key in options and not isinstance(options[key], dict):
+            raise ConfigError(f"compare: {key}: a block is needed, such as {example}")
 
 
 def summary(report: Report) -> str:

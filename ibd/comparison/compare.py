@@ -27,6 +27,7 @@ from ibd.comparison.results import Comparison, CostInfo, Skipped
 from ibd.comparison.settings import describe
 from ibd.comparison.showing import shown_images
 from ibd.comparison.subjects import Subject, accuracy, load_subjects
+from ibd.comparison.tagged_images import add_shortcut
 from ibd.data.base import Split
 from ibd.errors import ConfigError, UnsupportedError, check_range
 
@@ -146,6 +147,7 @@ def _compare_one(
         bar.update(before + 1 + len(plan.groups()) - bar.n)
     _agree(found, case, methods, answers)
     case_measures.add_honesty(found, case, plan)
+    add_shortcut(found, case, methods)
     found.shown[:] = shown_images(found, case, methods, answers, shown)
 
 

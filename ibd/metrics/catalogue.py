@@ -105,9 +105,9 @@ def _metric(
 _UNIT, _SIGNED, _ANY, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (-INFINITE, INFINITE), (0.0, INFINITE)
 _METRICS = (
     # Faithfulness, from tables of predictions.
-    _metric("deletion", "Deletion", "Area under the explained value while the highest pixels are removed.", _ANY, False,
+    _metric("deletion", "Deletion", "Area under the probability while the highest pixels are removed.", _UNIT, False,
             "Petsiuk et al. 2018", "map model", "curves:deletion_auc"),
-    _metric("insertion", "Insertion", "Area under the explained value while the highest pixels are put in.", _ANY, True,
+    _metric("insertion", "Insertion", "Area under the probability while the highest pixels are put in.", _UNIT, True,
             "Petsiuk et al. 2018", "map model", "curves:insertion_auc"),
     _metric("aopc_morf", "AOPC, MoRF", "Mean fall of the explained value, the most relevant regions removed first.",
             _ANY, True, "Samek et al. 2017", "map model", "curves:aopc"),
@@ -120,7 +120,7 @@ _METRICS = (
     _metric("road", "ROAD", "Half of the accuracy kept by imputing the lowest pixels minus that by the highest.",
             (-0.5, 0.5), True, "Rong et al. 2022", "map model", "curves:road", 0.0),
     _metric("unit_ablation", "Unit ablation", "How much sooner predictions fall by ablating relevant units than any.",
-            _SIGNED, True, "ablation of units", "units model", "curves:ablation_gain", 0.0),
+            _ANY, True, "ablation of units", "units model", "curves:ablation_gain", 0.0),
     # Parts, against what drawing the image anew shows; importance comes from the map, or from units of a part.
     _metric("part_spearman", "Part Spearman", "Spearman's correlation of importance with Shapley values.",
             _SIGNED, True, "Hesse et al. 2023, means for sums", "scene model", "part_scores:part_spearman", 0.0),

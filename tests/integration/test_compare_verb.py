@@ -155,6 +155,17 @@ def test_data_without_masks_and_scenes(tmp_path):
     assert "'mass_accuracy' cannot be measured: the data has no masks of parts" in refused.mistake
 
 
+def test_a_shortcut_has_a_page_of_its_own(baseline, tmp_path):
+    """The same network, asked about birds with tags."""
+    tags = ["data.tag=patch", "data.test_size=33"]
+    asked = ["explainers=intrinsic", "metrics=properties", "images=4", "progress=false", "--out", tmp_path / "r"]
+    answer = ibd("compare", baseline, *tags, *asked)
+    assert answer.code == 0, answer.err
+    found = json.loads((tmp_path / "r" / "summary.json").read_text())["shortcut"]["baseline"]
+    assert {"accuracy_aligned", "accuracy_absent", "energy_on_tag: intrinsic", "energy_on_tag: noise"} <= set(found)
+    assert "hortcut" in (tmp_path / "r" / "index.html").read_text()
+
+
 def test_options_from_a_file(trained, tmp_path):
     file = tmp_path / "compare.yaml"
     file.write_text(

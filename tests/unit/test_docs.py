@@ -1,5 +1,6 @@
 """The pages of docs: their Python runs, and what they list is what there is."""
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -8,11 +9,20 @@ import pytest
 import torch
 
 from ibd import explain, registry
+from ibd.app.compare import read_options
+from ibd.comparison.compare import compare
+from ibd.comparison.honesty.sentences import READING
+from ibd.comparison.methods import DEFAULT, choose_methods
+from ibd.comparison.nulls import NULLS
+from ibd.comparison.plan import GROUPS, LEFT_OUT
 from ibd.data import ToyBirds
 from ibd.errors import ConfigError
+from ibd.metrics.catalogue import CATALOGUE, Entry
 from ibd.models.cbm.lightning import ConceptBottleneck
 
-PAGE = (Path(__file__).parents[2] / "docs" / "explainers.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "explainers.md").read_text(encoding="utf-8")
+COMPARISON = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -54,3 +64,84 @@ def test_every_public_name_of_explain_is_there():
         assert getattr(explain, name).__name__ == name or name == "Penalty"
     with pytest.raises(AttributeError, match="no attribute 'GradCam'"):
         _ = explain.GradCam
+
+
+def metric_table() -> str:
+    """Return the table of metrics that docs/comparison.md must hold: a row for every line of the catalogue."""
+    groups = {name: group for group, members in GROUPS.items() for name in members}
+    head = ["| name | column | group | definition | range | better | source | needs |", "|" + "---|" * 8]
+    return "\n".join([*head, *(metric_row(each, groups[each.name]) for each in CATALOGUE.values())])
+
+
+def metric_row(entry: Entry, group: str) -> str:
+    ends = f"{entry.low:g} to {entry.high:g}" + (
+        f", chance {entry.chance:g}" if isinstance(entry.chance, float) else ""
+    )
+    better = {True: "higher", False: "lower", None: "-"}[entry.higher_is_better]
+    needs = ", ".join(f"`{need}`" for need in sorted(entry.needs))
+    cells = [f"`{entry.name}`", entry.title, f"`{group}`", entry.definition, ends, better, entry.source, needs]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def honesty_table() -> str:
+    """Return the table of figures of honesty that docs/comparison.md must hold."""
+    rows = [f"| `{name}` | {text} |" for name, text in READING.items()]
+    return "\n".join(["| figure | how to read it |", "|---|---|", *rows])
+
+
+def test_the_table_of_metrics_is_the_catalogue():
+    assert metric_table() in COMPARISON, f"docs/comparison.md must hold\n{metric_table()}"
+
+
+def test_the_table_of_honesty_is_what_the_figures_mean():
+    assert honesty_table() in COMPARISON, f"docs/comparison.md must hold\n{honesty_table()}"
+
+
+def test_the_options_of_compare_are_in_their_table():
+    section = COMPARISON.split("## Run it")[1].split("### ")[0]
+    options = dict(re.findall(r"^\| `(\w+)(?:=(.*?))?` \|", section, re.MULTILINE))
+    found = inspect.signature(compare).parameters.values()
+    defaults = {each.name: "" if each.default is each.empty else repr(each.default) for each in found}
+    expected = {name: value.replace("'", '"') for name, value in defaults.items()}
+    assert options == expected
+    assert "By default " + ", ".join(f"`{name}`" for name in DEFAULT) in COMPARISON
+    assert all(f"group `{name}`" in COMPARISON for name in LEFT_OUT)
+
+
+def test_every_null_is_in_its_table():
+    rows = re.findall(r"^\| `(\w+)` \|", COMPARISON.split("**Nulls")[1].split("**Intervals")[0], re.MULTILINE)
+    assert rows == [*NULLS, "other_image", "oracle"]
+
+
+def test_the_example_of_a_metric_runs():
+    (function, line) = re.findall(r"^ {3}```(?:python)?\n(.*?)^ {3}```", COMPARISON, re.MULTILINE | re.DOTALL)
+    module = vars(importlib.import_module("ibd.metrics.functional.properties"))
+    names = dict(module)
+    exec(compile_block(function), names)
+    maps = torch.zeros(3, 5, 4)
+    maps[0, 0, :2], maps[0, 1, :2] = 3.0, 1.0
+    maps[1] = 1.0
+    torch.testing.assert_close(names["top_share"](maps), torch.tensor([0.75, 0.1, torch.nan]).double(), equal_nan=True)
+    entry = eval(line.strip().rstrip(","), dict(vars(importlib.import_module("ibd.metrics.catalogue"))))
+    assert (entry.name, entry.higher_is_better, entry.needs) == ("top_share", True, {"map"})
+
+
+def compile_block(text):
+    return compile(inspect.cleandoc("\n" + text), "comparison.md", "exec")
+
+
+@pytest.mark.parametrize("where", ["page", "file"])
+def test_the_examples_of_a_file_are_read(where, tmp_path):
+    path = ROOT / "configs" / "compare.yaml"
+    if where == "page":
+        path = tmp_path / "compare.yaml"
+        path.write_text(re.search(r"^```yaml\n(.*?)^```", COMPARISON, re.MULTILINE | re.DOTALL)[1], encoding="utf-8")
+    options, data = read_options([f"config={path}", "images=32", "data.root=elsewhere"])
+    assert options["images"] == 32
+    assert data == ["data.seed=0"] * (where == "file") + ["data.root=elsewhere"]
+    assert len(options["runs"]) >= 2
+    assert set(options["metrics"]) <= {*GROUPS, *CATALOGUE}
+    methods = {method.name: method for method in choose_methods(options["explainers"], oracle=True)}
+    assert methods["smoothgrad 50"].explainer.n == 50
+    if where == "file":
+        assert set(options) == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress"}

@@ -98,35 +98,6 @@ CHECKS = {
     "input_shift": ("Input shift", "A shift of the input that the model undoes must leave the map as it is."),
 }
 
-HONESTY = {
-    "locality": ("Locality", "Replacing a part should move its own concepts only: 1 is perfect, and at 0.5 another "
-                 "part's concepts move as much."),
-    "concept_locality": ("Locality", "Replacing a part should move its own concepts only: 1 is perfect, and at 0.5 "
-                         "another part's concepts move as much."),
-    "intervention_consistency": ("Intervention consistency", "Setting a concept by hand should predict what redrawing "
-                                 "the image predicts: 1 means that it always does."),
-    "leakage_gap": ("Leakage gap", "Accuracy that is lost when concepts are rounded to yes or no: what is above 0 was "
-                    "carried by shades that no name stands for."),
-    "ctl": ("Concept-task leakage", "What the predicted concepts tell of the class beyond the true ones: 0 is none."),
-    "icl": ("Interconcept leakage", "What the predicted concepts tell of each other beyond the true ones: 0 is none."),
-    "unit_completeness": ("Completeness error", "How far bias and contributions are from the explained value: 0 means "
-                          "that the units account for all of it."),
-    "completeness": ("Completeness error", "How far bias and contributions are from the explained value: 0 means that "
-                     "the units account for all of it."),
-    "prototype_misalignment": ("Prototype misalignment", "How much a prototype's similarity moves when the image "
-                               "changes outside of the region that it shows: 0 means that it looks where it says."),
-    "consistency": ("Consistency", "Share of the prototypes that show the same part in every image: 1 is best."),
-    "stability": ("Stability", "Share of the images in which noise does not move what a prototype shows: 1 is best."),
-}  # fmt: skip
-
-SHORTCUT = {
-    "tag_energy": "Share of the map's positive mass on the tag",
-    "accuracy_aligned": "Accuracy, the tag as in training",
-    "accuracy_absent": "Accuracy without the tag",
-    "accuracy_flipped": "Accuracy with another class's tag",
-    "auroc": "AUROC of the tag's mass for predictions that flip without it",
-}
-
 
 def family_title(family: str) -> str:
     """Return what a family of models is called in a sentence."""

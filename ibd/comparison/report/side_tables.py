@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ibd.comparison.honesty.sentences import how_to_read
 from ibd.comparison.report import names
 from ibd.comparison.report.numbers import digits_for, listed, number
 from ibd.comparison.report.tables import Table, metric_title
 from ibd.comparison.results import Comparison, CostInfo
-from ibd.metrics.catalogue import CATALOGUE
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def honesty_rows(comparison: Comparison, table: Table) -> list[HonestyRow]:
         values = [each.figures.get(name, float("nan")) for each in found]
         if np.isfinite(values).any():
             digits = digits_for(values)
-            title, reading = names.HONESTY.get(name) or _from_catalogue(name)
+            title, reading = _figure_title(name), how_to_read(name)
             seeds = listed(number(value, digits) or "unknown" for value in values) if len(values) > 1 else ""
             rows.append(HonestyRow(title, number(_mean(values), digits), seeds, reading))
     return rows
@@ -137,7 +137,7 @@ def shortcut_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     rows = []
     for name in figures:
         values = [some.get(name, float("nan")) for some in comparison.shortcut.values()]
-        rows.append((_shortcut_title(name), [number(value, digits_for(values)) for value in values]))
+        rows.append((_figure_title(name), [number(value, digits_for(values)) for value in values]))
     return rows
 
 
@@ -154,16 +154,11 @@ def skipped_rows(comparison: Comparison) -> list[SkippedRow]:
     ]
 
 
-def _shortcut_title(name: str) -> str:
-    """Return the title of a figure, which may be one explainer's: "tag_energy: gradcam"."""
-    figure, _, explainer = name.partition(": ")
-    title = names.SHORTCUT.get(figure, names.capital(names.plain(figure)))
-    return f"{title}: {names.explainer_title(explainer)}" if explainer else title
-
-
-def _from_catalogue(name: str) -> tuple[str, str]:
-    entry = CATALOGUE.get(name)
-    return (entry.title, entry.definition) if entry else (names.capital(names.plain(name)), "")
+def _figure_title(name: str) -> str:
+    """Return the title of a figure, which may be that of one explainer or part: "energy_on_tag: gradcam"."""
+    figure, _, of = name.partition(": ")
+    title = names.capital(names.plain(figure))
+    return f"{title}: {names.EXPLAINERS.get(of, of)}" if of else title
 
 
 def _mean(values: Iterable[float]) -> float:
