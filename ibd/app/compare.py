@@ -113,7 +113,7 @@ def summary(report: Report) -> str:
     lines = []
     for family in report.views:
         for view in family.views:
-            lines += [view.headline, f"  {view.standing}", *(f"  - {each.sentence}" for each in view.found)]
+            lines += [view.headline, f"  {view.standing}"]
     return "\n".join(lines)
 
 

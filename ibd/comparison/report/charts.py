@@ -97,9 +97,10 @@ def line_chart(
         level: where to draw a grey line across.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.3, 2.9 if not ticks else 3.2))
+        figure = Figure(figsize=(4.3, 2.9 if not ticks else 3.5))
         axis = figure.subplots()
-        figure.subplots_adjust(left=0.15, right=0.975, top=0.965, bottom=0.165 if not ticks else 0.27)
+        left, bottom = (0.22, 0.36) if ticks else (0.15, 0.165)  # names of places are long, and lie aslant
+        figure.subplots_adjust(left=left, right=0.975, top=0.965, bottom=bottom)
         if level is not None:
             axis.axhline(level, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)))
         for depth, line in enumerate(reversed(lines)):
