@@ -98,7 +98,8 @@ def head_probabilities(head: Head, values: np.ndarray[Any, Any]) -> np.ndarray[A
     """Return the (C,) probabilities of (U,) values, as the page's script computes them."""
     logits = head_logits(head, values)
     odds: np.ndarray[Any, Any] = 1 + np.maximum(logits, 0) ** 2 if head.squared else np.exp(logits - logits.max())
-    return odds / odds.sum()
+    shares: np.ndarray[Any, Any] = odds / odds.sum()
+    return shares
 
 
 def _varied(shown: list[ShownImage], model: str) -> list[ShownImage]:
