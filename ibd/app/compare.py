@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +38,7 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
         ConfigError: an unknown option, or what `ibd.compare` raises.
     """
     options, data = read_options(changes)
-    settings = LoggerSettings(**{"mode": "disabled", **options.pop("logger", {})})
+    settings = _logger(options.pop("logger", {}))
     given = [*runs, *options.pop("runs", [])]
     folder = Path(out or options.pop("output", None) or "comparison")
     options.pop("output", None)
@@ -47,6 +48,14 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
         yield f"W&B:     {log_to_wandb(report, folder, settings, mode)}"
     yield f"scores:  {folder / 'scores.csv'}"
     yield f"report:  {folder / 'index.html'}"
+
+
+def _logger(given: Mapping[str, Any]) -> LoggerSettings:
+    known = [each.name for each in fields(LoggerSettings)]
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"compare: logger: there is no option '{key}'.{did_you_mean(str(key), known)}")
+    return LoggerSettings(**{"mode": "disabled", **given})
 
 
 def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

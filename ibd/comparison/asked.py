@@ -56,7 +56,8 @@ class Case:
     def pixels(self) -> PixelProbe:
         """What takes pixels of the images away; what all methods share is computed once."""
         questions = self.questions
-        return PixelProbe(self.predictor, questions.images, self.classes, questions.ids, seed=self.seed)
+        images = questions.images.to(self.predictor.device)  # pixels are taken away where the model is
+        return PixelProbe(self.predictor, images, self.classes, questions.ids, seed=self.seed)
 
     @cached_property
     def changed(self) -> tuple[Changed, Changed]:
@@ -71,7 +72,7 @@ class Case:
     def scores(self) -> Tensor:
         """(N, U) values of the units."""
         with torch.inference_mode():
-            return torch.as_tensor(self.subject.module.predict(self.questions.images).units.scores)
+            return torch.as_tensor(self.subject.module.predict(self.questions.images).units.scores).cpu()
 
     @cached_property
     def unit_parts(self) -> Tensor | None:

@@ -23,6 +23,8 @@ from ibd.comparison.subjects import Subject
 from ibd.metrics.functional.agreement import spearman_matrix, ssim_matrix, top_k_iou_matrix
 from ibd.metrics.functional.subsets import shapley
 
+_COMPARED = 16
+"""Images of which all maps are compared at a time."""
 _VALIDATION = 32
 """Validation images on which the threshold of an IoU is chosen."""
 
@@ -46,7 +48,7 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
         key = {"kind": "subsets", "model": subject.fingerprint, "data": questions.fingerprint}
         tables = cells.get(key, lambda: _subsets(case))
         case = replace(case, parts=torch.from_numpy(tables["log_odds"]), kept=torch.from_numpy(tables["kept"]))
-    if "iou_best" in plan.metrics and questions.split != "val":
+    if plan.validated:
         chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
         case = replace(case, validation=make_case(subject, chosen, cells, Plan([], []), 1, seed))
     return case
@@ -54,7 +56,7 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
 
 def _subsets(case: Case) -> Arrays:
     size = case.questions.images.shape[-1]
-    table = subset_tables([case.predictor], case.questions.scenes, [case.classes], size)[0]
+    table = subset_tables([case.predictor], case.questions.scenes, [case.classes], size, case.predictor.device)[0]
     return {"log_odds": table.log_odds.cpu().numpy(), "kept": table.kept.cpu().numpy() > 0}
 
 
@@ -65,15 +67,20 @@ def oracle_maps(case: Case) -> Tensor:
     return paint(shapley(case.parts), case.questions.masks)
 
 
-def agreement(case: Case, maps: Tensor, names: list[str]) -> dict[str, Floats]:
-    """Return metric -> (N, E, E) agreement of the (N, E, H, W) maps of the methods of these names."""
+def agreement(case: Case, maps: list[Tensor], names: list[str]) -> dict[str, Floats]:
+    """Return metric -> (N, E, E) agreement of the E maps, (N, H, W) each, of the methods of these names."""
 
     def compute() -> Arrays:
-        found = {"spearman": spearman_matrix(maps), "top": top_k_iou_matrix(maps), "ssim": ssim_matrix(maps)}
-        return {f"agreement_{name}": matrix.cpu().numpy() for name, matrix in found.items()}
+        measures = {"spearman": spearman_matrix, "top": top_k_iou_matrix, "ssim": ssim_matrix}
+        found: dict[str, list[Tensor]] = {name: [] for name in measures}
+        for start in range(0, len(maps[0]), _COMPARED):
+            some = torch.stack([each[start : start + _COMPARED] for each in maps], 1)
+            for name, measure in measures.items():
+                found[name].append(measure(some))
+        return {f"agreement_{name}": torch.cat(matrices).cpu().numpy() for name, matrices in found.items()}
 
     key = {"kind": "agreement", "model": case.subject.fingerprint, "data": case.questions.fingerprint}
-    key |= {"methods": json.dumps(names), "maps": digest(maps)}
+    key |= {"methods": json.dumps(names), "maps": " ".join(digest(each) for each in maps)}
     return case.cells.get(key, compute)
 
 
@@ -81,7 +88,7 @@ def digest(maps: Tensor | None) -> str:
     """Return a hash of maps."""
     if maps is None:
         return ""
-    return hashlib.sha256(maps.contiguous().numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(maps.detach().cpu().contiguous().numpy().data).hexdigest()[:16]
 
 
 def add_honesty(found: Comparison, case: Case, plan: Plan) -> None:
@@ -108,6 +115,7 @@ def add_honesty(found: Comparison, case: Case, plan: Plan) -> None:
         return arrays if measured.matrix is None else arrays | {"matrix": measured.matrix}
 
     key = {"kind": "honesty", "model": case.subject.fingerprint, "data": questions.fingerprint, "seed": case.seed}
+    key["split"] = case.subject.asked  # leakage is measured on more images than the questions
     arrays = case.cells.get(key, compute)
     plain = json.loads(str(arrays["honesty"]))
     found.skipped += [Skipped(**{**each, "model": name}) for each in plain.pop("skipped")]

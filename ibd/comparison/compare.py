@@ -33,6 +33,9 @@ from ibd.errors import ConfigError, UnsupportedError, check_range
 
 _log = logging.getLogger(__name__)
 
+Answered = Mapping[str, Answers]
+Truth = tuple[Tensor, Tensor]
+
 
 def compare(
     runs: Sequence[Any],
@@ -46,6 +49,7 @@ def compare(
     output: str | Path | None = None,
     overrides: Sequence[str] = (),
     progress: bool = True,
+    device: str = "auto",
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
@@ -69,6 +73,7 @@ def compare(
             None keeps nothing.
         overrides: ``data.key=value`` changes to the data of the runs.
         progress: whether to show bars.
+        device: where the models are asked: "auto" is the first CUDA device where there is one, else the CPU.
 
     Returns:
         A report; ``report.save(folder)`` writes it. With `output` it is written there already.
@@ -78,12 +83,14 @@ def compare(
         CheckpointError: a run that cannot be read.
         DataError: there are no images.
     """
+    if isinstance(runs, str | Path):
+        raise ConfigError(f"compare: runs: '{runs}' given, a list of runs is needed")
     check_range("compare: images", images, least=1)
     check_range("compare: probe_images", probe_images, least=1)
     check_range("compare: shown", shown, least=0)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"compare: split: '{split}' is not one of train, val, test")
-    subjects = load_subjects(runs, split, overrides)
+    subjects = load_subjects(runs, split, overrides, device)
     data = subjects[0].data
     questions = choose_questions(data, split, images, seed)
     plan = make_plan(metrics, questions, bool(data.spec.concept_names))
@@ -126,7 +133,7 @@ def _compare_one(
     """Measure all methods on one model."""
     name = subject.info.name
     bar.set_postfix_str(name)
-    key = {"kind": "accuracy", "model": subject.fingerprint, "data": questions.fingerprint, "split": questions.split}
+    key = {"kind": "accuracy", "model": subject.fingerprint, "data": questions.fingerprint, "split": subject.asked}
     right = cells.get(key, lambda: {"accuracy": np.array(accuracy(subject.module, subject.data, questions.split))})
     found.models.append(replace(subject.info, accuracy=float(right["accuracy"])))
     case = case_measures.make_case(subject, questions, cells, plan, probe_images, seed)
@@ -141,7 +148,7 @@ def _compare_one(
             found.skipped.append(Skipped(name, method.name, None, str(error)))
             bar.update(1 + len(plan.groups()))
             continue
-        asked = Asked(case, method, answers[method.name], _validation(case, method, plan))
+        asked = Asked(case, method, answers[method.name], _validation(case, method, methods, answers))
         bar.update()
         found.costs[name, method.name] = _measure(found, asked, plan, bar)
         bar.update(before + 1 + len(plan.groups()) - bar.n)
@@ -177,14 +184,21 @@ def _answer(case: Case, method: Method, methods: Sequence[Method], answers: Mapp
     return Answers(other_image(first.maps, questions.labels), nothing, None, free)
 
 
-def _validation(case: Case, method: Method, plan: Plan) -> tuple[Tensor, Tensor] | None:
-    """Return maps and truth masks of validation images, by which the threshold of `iou_best` is chosen."""
-    if "iou_best" not in plan.metrics or case.validation is None or case.validation.questions.truth is None:
+def _validation(case: Case, method: Method, methods: Sequence[Method], answers: Answered) -> Truth | None:
+    """Return maps and truth masks of validation images, by which thresholds are chosen; None where there are none."""
+    other = case.validation
+    if other is None or other.questions.truth is None or answers[method.name].maps is None:
         return None
-    if method.name in (UNITS, OTHER):
+    first = next(each for each in methods if each.name in answers and answers[each.name].maps is not None)
+    wanted = [first, method] if method.name == OTHER else [method]
+    found: dict[str, Answers] = {}
+    try:
+        for each in wanted:
+            found[each.name] = _answer(other, each, methods, found)
+    except UnsupportedError:
         return None
-    answers = _answer(case.validation, method, (), {})
-    return None if answers.maps is None else (answers.maps, case.validation.questions.truth)
+    maps = found[method.name].maps
+    return None if maps is None else (maps, other.questions.truth)
 
 
 def _measure(found: Comparison, asked: Asked, plan: Plan, bar: Any) -> CostInfo:
@@ -203,6 +217,9 @@ def _measure(found: Comparison, asked: Asked, plan: Plan, bar: Any) -> CostInfo:
         started = time.perf_counter()
         arrays = measuring.kept(group, asked)
         seconds[group] = float(arrays.pop("seconds", time.perf_counter() - started))
+        if "unsupported" in arrays:
+            found.skipped.append(Skipped(model, method, group, str(arrays["unsupported"])))
+            continue
         measuring.add(found, asked, group, arrays, plan)
         bar.update()
     return with_metric_seconds(asked.answers.cost, seconds)
@@ -218,7 +235,7 @@ def _agree(found: Comparison, case: Case, methods: Sequence[Method], answers: Ma
     ]
     if len(with_maps) < 2:
         return
-    maps = torch.stack([each for m in with_maps if (each := answers[m.name].maps) is not None], 1)
+    maps = [each for m in with_maps if (each := answers[m.name].maps) is not None]
     names = [method.name for method in with_maps]
     found.agreement_names[model] = names
     own = next((i for i, method in enumerate(with_maps) if method.info.kind == "intrinsic"), None)

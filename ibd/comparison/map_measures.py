@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,16 @@ from torch import Tensor
 from ibd.comparison.asked import Asked
 from ibd.comparison.cells import Arrays
 from ibd.comparison.methods import UNITS
-from ibd.metrics.functional.localization import THRESHOLDS, best_threshold, energy_shares, iou_curve, localize
+from ibd.metrics.functional.localization import (
+    BOX_THRESHOLDS,
+    THRESHOLDS,
+    best_threshold,
+    box_hits,
+    box_iou_curve,
+    energy_shares,
+    iou_curve,
+    localize,
+)
 from ibd.metrics.functional.part_scores import (
     normalised_mse,
     part_importance,
@@ -20,34 +31,54 @@ from ibd.metrics.functional.part_scores import (
 from ibd.metrics.functional.properties import complexity, conservation, negative_share, sparseness
 from ibd.metrics.functional.subsets import removal_auc, removal_curve, set_scores, shapley
 
+FEW = 64
+"""Images that are measured at a time."""
+
 
 def localization(asked: Asked) -> Arrays:
     """Return where the positive part of a map lies, against what tells the class, and its share in every region."""
     questions = asked.case.questions
     assert questions.truth is not None
     assert questions.masks is not None
-    found = localize(asked.maps, questions.truth)
+    parts = [
+        localize(asked.maps[some], questions.truth[some]) | {"energy": _energy(asked.maps[some], questions.masks[some])}
+        for some in _few(len(asked.maps))
+    ]
+    found = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
     names = ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size")
     scores = {name: found[name] for name in names}
     if asked.validation is not None:
         maps, truth = asked.validation
-        chosen, _ = best_threshold(iou_curve(maps, truth))
-        scores["iou_best"] = found["iou_curve"][:, THRESHOLDS.index(chosen)]
-    hits = (found["box_iou_curve"] >= 0.5).double().where(~found["box_iou_curve"].isnan(), torch.nan)
-    best = int(hits.nanmean(0).nan_to_num(-1.0).argmax())
-    scores["box_accuracy"] = hits[:, best]
-    regions = torch.cat([questions.masks, ~questions.masks.any(1, keepdim=True)], 1)
-    return _plain(scores) | {"curve:energy": energy_shares(asked.maps, regions).numpy()}
+        hits = box_hits(found["box_iou_curve"])
+        scores["iou_best"] = _cut(found["iou_curve"], iou_curve(maps, truth), THRESHOLDS)
+        scores["box_accuracy"] = _cut(hits, box_hits(box_iou_curve(maps, truth)), BOX_THRESHOLDS)
+    return _plain(scores) | {"curve:energy": found["energy"].numpy()}
+
+
+def _cut(curves: Tensor, others: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Return (N,) of (N, T) curves at the threshold that is best for others; NaN where none of those is defined."""
+    if bool(others.isnan().all()):
+        return torch.full((len(curves),), torch.nan, dtype=torch.float64)
+    chosen, _ = best_threshold(others, thresholds)
+    return curves[:, list(thresholds).index(chosen)]
+
+
+def _energy(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the shares of the parts, and of what is no part, (n, P + 1)."""
+    return energy_shares(maps, torch.cat([masks, ~masks.any(1, keepdim=True)], 1))
+
+
+def _few(count: int) -> list[slice]:
+    """Return the images a few at a time: what is measured of all their pixels is many times as large as they are."""
+    return [slice(start, start + FEW) for start in range(0, count, FEW)]
 
 
 def properties(asked: Asked) -> Arrays:
     """Return what a map is like."""
     maps, value = asked.maps, asked.answers.value
-    scores = {
-        "negative_share": negative_share(maps),
-        "sparseness": sparseness(maps),
-        "complexity": complexity(maps),
-    }
+    measures = {"negative_share": negative_share, "sparseness": sparseness, "complexity": complexity}
+    few = _few(len(maps))
+    scores = {name: torch.cat([measure(maps[some]) for some in few]) for name, measure in measures.items()}
     if not bool(value.isnan().all()):
         scores["conservation"] = conservation(maps, value)
     return _plain(scores)
@@ -79,7 +110,7 @@ def importance_of_parts(asked: Asked) -> Tensor:
     masks = asked.case.questions.masks
     assert masks is not None
     if asked.method.name != UNITS:
-        return part_importance(asked.maps, masks)
+        return torch.cat([part_importance(asked.maps[some], masks[some]) for some in _few(len(masks))])
     units, members = asked.answers.units, asked.case.unit_parts
     assert units is not None
     assert members is not None

@@ -14,6 +14,7 @@ from ibd.comparison.cells import Arrays
 from ibd.comparison.methods import OTHER, UNITS
 from ibd.comparison.plan import GROUPS, Plan
 from ibd.comparison.results import Comparison, Curve, Floats
+from ibd.errors import UnsupportedError
 
 MEASURES: dict[str, Callable[[Asked], Arrays]] = {
     "parts": map_measures.parts,
@@ -56,11 +57,17 @@ def why_not(group: str, asked: Asked) -> str | None:
 
 
 def kept(group: str, asked: Asked) -> Arrays:
-    """Return the arrays of a group, from disk or computed, with the seconds that computing took."""
+    """Return the arrays of a group, from disk or computed, with the seconds that computing took.
+
+    Where it turns out that the explainer cannot answer, the reason alone is there, as "unsupported".
+    """
 
     def compute() -> Arrays:
         started = time.perf_counter()
-        arrays = MEASURES[group](asked)
+        try:
+            arrays = MEASURES[group](asked)
+        except UnsupportedError as error:
+            arrays = {"unsupported": np.array(str(error))}
         return arrays | {"seconds": np.array(time.perf_counter() - started)}
 
     case = asked.case
@@ -74,7 +81,10 @@ def kept(group: str, asked: Asked) -> Arrays:
         "seed": case.seed,
         "probe_images": case.probe_images,
         "maps": digest(asked.answers.maps) if asked.method.explainer is None else "",
+        "units": digest(asked.answers.units) if asked.method.explainer is None else "",
     }
+    if group == "localization" and asked.validation is not None:
+        key["validation"] = [digest(each) for each in asked.validation]
     return case.cells.get(key, compute)
 
 
@@ -95,4 +105,4 @@ def add(found: Comparison, asked: Asked, group: str, arrays: Arrays, plan: Plan)
 
 def padded(values: Floats, count: int) -> Floats:
     """Return (n,) values as (count,): of images that were not measured they are NaN."""
-    return np.concatenate([values, np.full(count - len(values), np.nan)]) if 1 < len(values) < count else values
+    return np.concatenate([values, np.full(count - len(values), np.nan)])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ibd import registry
@@ -52,8 +55,7 @@ class Method:
     @property
     def key(self) -> dict[str, Any]:
         """What its answers depend on."""
-        kind = None if self.explainer is None else type(self.explainer).__qualname__
-        return {"method": self.name, "class": kind, "options": self.options}
+        return {"method": self.name, "class": _class_of(self.explainer), "options": self.options}
 
 
 def choose_methods(named: Sequence[str | Mapping[str, Any]] | None, oracle: bool) -> list[Method]:
@@ -82,6 +84,18 @@ def choose_methods(named: Sequence[str | Mapping[str, Any]] | None, oracle: bool
         found.insert(at, Method(ExplainerInfo(UNITS, "intrinsic")))
     found += [Method(ExplainerInfo(name, "null")) for name in (*NULLS, OTHER)]
     return found + ([Method(ExplainerInfo(ORACLE, "oracle"))] if oracle else [])
+
+
+def _class_of(explainer: Explainer | None) -> list[str] | None:
+    """Return an explainer's class, with a hash of its file where that is not one of ours: it may change any time."""
+    if explainer is None:
+        return None
+    kind = type(explainer)
+    name = [kind.__module__, kind.__qualname__]
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if kind.__module__.partition(".")[0] != __name__.partition(".")[0] and file is not None:
+        name.append(hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16])
+    return name
 
 
 def _made(given: str | Mapping[str, Any]) -> Method:

@@ -42,6 +42,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "dissection": ("dissection", "composition", "semantic_coverage"),
 }
 """Metrics that are computed together -> their names. A group's name stands for all of its metrics."""
+VALIDATED = ("iou_best", "box_accuracy")
+"""Metrics with a threshold, which other images than the measured ones choose."""
+_OWN_SPLIT = "its threshold is chosen on the validation split, which is the one that is measured"
 LEFT_OUT = ("road",)
 """Groups that are not in the default set: imputing takes longer than the passes of the model."""
 
@@ -57,6 +60,11 @@ class Plan:
 
     metrics: list[str]
     skipped: list[Skipped]
+
+    @property
+    def validated(self) -> bool:
+        """Whether a threshold is to be chosen on validation images."""
+        return bool(set(VALIDATED) & set(self.metrics))
 
     def groups(self) -> list[str]:
         """Return the groups that have something to measure."""
@@ -74,13 +82,7 @@ def make_plan(named: Sequence[str] | None, questions: Questions, concepts: bool)
     Raises:
         ConfigError: an unknown name, none, or a metric that was asked for by name and needs what the data has not.
     """
-    missing: dict[Need, str] = {}
-    if questions.masks is None:
-        missing["masks"] = "the data has no masks of parts"
-    if not questions.scenes:
-        missing["scene"] = "the images cannot be drawn anew without some of their parts (only ToyBirds can)"
-    if not concepts:
-        missing["concepts"] = "the data has no concepts"
+    missing = _missing(questions, concepts)
     asked = _expanded(named)
     if not asked:
         raise ConfigError(f"metrics: at least one is needed.{did_you_mean('', [*GROUPS, *CATALOGUE])}")
@@ -95,9 +97,24 @@ def make_plan(named: Sequence[str] | None, questions: Questions, concepts: bool)
             raise ConfigError(f"metrics: '{name}' cannot be measured: {why}")
         else:
             skipped.append(Skipped(None, None, name, why))
+    if questions.split == "val":
+        skipped += [Skipped(None, None, name, _OWN_SPLIT) for name in kept if name in VALIDATED]
+        kept = [name for name in kept if name not in VALIDATED]
     if not kept:
         raise ConfigError(f"metrics: none of those asked for can be measured: {skipped[0].why}")
     return Plan(kept, skipped)
+
+
+def _missing(questions: Questions, concepts: bool) -> dict[Need, str]:
+    """Return what the data has not, and what to say of it."""
+    missing: dict[Need, str] = {}
+    if questions.masks is None:
+        missing["masks"] = "the data has no masks of parts"
+    if not questions.scenes:
+        missing["scene"] = "the images cannot be drawn anew without some of their parts (only ToyBirds can)"
+    if not concepts:
+        missing["concepts"] = "the data has no concepts"
+    return missing
 
 
 def _expanded(named: Sequence[str] | None) -> dict[str, bool]:

@@ -91,7 +91,9 @@ def choose_questions(data: ImageDataModule, split: Split, count: int, seed: int)
         truth = masks.any(1)
         if hasattr(dataset, "truth"):
             truth = torch.stack([dataset.truth(index).disc_mask for index in chosen])
-    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes())
+    digest = hashlib.sha256()
+    for each in (images, labels, masks, truth):
+        digest.update(b"none" if each is None else each.contiguous().numpy().data)
     ids = [dataset.sample_id(index) for index in chosen]
     names = list(data.spec.part_names) if masks is not None else []
     index = torch.tensor(chosen)

@@ -167,7 +167,11 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head, for sliders: logits = values @ weights + bias, values in [low, high]."""
+    """A linear head, for sliders: logits = values @ weights + bias, values in [low, high].
+
+    Probabilities are the softmax of the logits; where `squared`, those of PIP-Net: ``1 + o^2`` of the logits o above 0,
+    normalised.
+    """
 
     names: list[str]
     classes: list[str]
@@ -175,6 +179,7 @@ class Head:
     bias: Floats
     low: float
     high: float
+    squared: bool = False
 
 
 @dataclass

@@ -34,6 +34,7 @@ class Subject:
         data: what it is asked about.
         trained_on: its own training data, whatever it is asked about.
         fingerprint: of its checkpoint: changes where any weight does.
+        asked: of the split that it is asked about, as far as it is looked at.
     """
 
     info: ModelInfo
@@ -41,15 +42,19 @@ class Subject:
     data: ImageDataModule
     trained_on: ImageDataModule
     fingerprint: str
+    asked: str = ""
 
 
-def load_subjects(runs: Sequence[Any], split: Split, overrides: Sequence[str] = ()) -> list[Subject]:
+def load_subjects(
+    runs: Sequence[Any], split: Split, overrides: Sequence[str] = (), device: str = "auto"
+) -> list[Subject]:
     """Return the models of runs, all trained on the same images.
 
     Args:
         runs: run folders, checkpoints, or what ``ibd.fit`` returned.
         split: of which the images are to be the same.
         overrides: ``data.key=value`` changes to the data of every run.
+        device: where the models are put: "auto" is the first CUDA device where there is one, else the CPU.
 
     Raises:
         CheckpointError: a run has no checkpoint, or none that can be read.
@@ -57,7 +62,8 @@ def load_subjects(runs: Sequence[Any], split: Split, overrides: Sequence[str] = 
     """
     if not runs:
         raise ConfigError("compare: at least one run is needed")
-    subjects = [_load(getattr(run, "folder", run), overrides) for run in runs]
+    place = _device(device)
+    subjects = [_load(getattr(run, "folder", run), overrides, place) for run in runs]
     twice = [name for name, count in Counter(each.fingerprint for each in subjects).items() if count > 1]
     if twice:
         run = next(each.info.run for each in subjects if each.fingerprint == twice[0])
@@ -70,7 +76,8 @@ def load_subjects(runs: Sequence[Any], split: Split, overrides: Sequence[str] = 
                 f"'{subject.info.run}' {other}{_hint(what)}"
             )
     named = _named([each.info for each in subjects])
-    return [replace(each, info=info) for each, info in zip(subjects, named, strict=True)]
+    asked = ", ".join(prints[0].values())
+    return [replace(each, info=info, asked=asked) for each, info in zip(subjects, named, strict=True)]
 
 
 def accuracy(module: Any, data: ImageDataModule, split: Split) -> float:
@@ -86,7 +93,19 @@ def accuracy(module: Any, data: ImageDataModule, split: Split) -> float:
     return right / total if total else float("nan")
 
 
-def _load(run: str | Path, overrides: Sequence[str]) -> Subject:
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # no such name, or nothing there
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"compare: device: {name!r} cannot be used: {reason}; auto, cpu or cuda is usual") from None
+    return device
+
+
+def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> Subject:
     module, data = load_run(run, *overrides)
     path = find_checkpoint(run)
     family = registry.name_of("models", type(module))
@@ -101,7 +120,7 @@ def _load(run: str | Path, overrides: Sequence[str]) -> Subject:
         backbone=_backbone(module),
     )
     trained_on = load_run(run)[1] if overrides else data
-    return Subject(info, module.eval(), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    return Subject(info, module.eval().to(device), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 
 
 def _seed(folder: Path) -> int:

@@ -29,7 +29,7 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
         images, _ = tagged(subject.data.dataset(questions.split), indices)
     except UnsupportedError:
         return
-    classes = case.predictor.predicted(images)
+    classes = case.predictor.predicted(images).cpu()
 
     def compute() -> Arrays:
         maps = {"noise": null_maps("noise", images, questions.ids, case.seed)}

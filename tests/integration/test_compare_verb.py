@@ -194,6 +194,8 @@ MISTAKES = {
     "metric": (["RUN", "metrics=delition"], "unknown metric 'delition'. Did you mean"),
     "images": (["RUN", "images=0"], "compare: images: 0 given, at least 1 is needed"),
     "not a number": (["RUN", "images=some"], "compare: images: 'some' given, a whole number is needed"),
+    "logger": (["RUN", "logger.mod=offline"], "compare: logger: there is no option 'mod'. Did you mean 'mode'"),
+    "device": (["RUN", "device=gpu"], "compare: device: 'gpu' cannot be used: "),
     "split": (["RUN", "split=tset"], "split: 'tset' is not one of train, val, test"),
     "other data": (["RUN", "OTHER"], "runs on different data cannot be compared: "),
     "file": (["config=nowhere.yaml"], "compare: cannot read 'nowhere.yaml'"),

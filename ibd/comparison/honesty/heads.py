@@ -11,6 +11,7 @@ from ibd.comparison.honesty.reading import network_of
 from ibd.comparison.results import Head
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.protopnet.similarity import activate
 from ibd.models.prototypes import LinearPrototypes
@@ -49,6 +50,7 @@ def linear_head(model: nn.Module, scores: Tensor | None = None) -> Head | None:
         bias=bias.detach().cpu().double().numpy(),
         low=bounds[0],
         high=bounds[1],
+        squared=isinstance(network, PIPNetwork),
     )
 
 

@@ -18,13 +18,16 @@ Explain = Callable[[nn.Module, Tensor, Target], Explanation]
 def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor, batch_size: int = 64) -> Tensor:
     """Return the (B, H, W) float32 maps of the logits of the classes (B,) of (B, 3, H, W) images.
 
+    The model may be on another device than the images; the maps are where the images are.
+
     Raises:
         UnsupportedError: the explainer gives no map.
     """
     parts = []
+    device = next((each.device for each in model.parameters()), images.device)
     for some in torch.split(torch.arange(len(images), device=images.device), batch_size):
-        found = explain(model, images[some], Target.cls(classes[some.to(classes.device)])).map
+        found = explain(model, images[some].to(device), Target.cls(classes[some.to(classes.device)])).map
         if found is None:
             raise UnsupportedError(f"'{getattr(explain, 'name', explain)}' gives no map, so none can be compared")
-        parts.append(found.detach().float())
+        parts.append(found.detach().float().to(images.device))
     return torch.cat(parts) if parts else images.new_zeros(0, *images.shape[2:])

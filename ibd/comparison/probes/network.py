@@ -59,12 +59,13 @@ class Predictor:
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images.
-        like: (B, 3, H, W) some of the images, on the model's device.
+        like: (B, 3, H, W) some of the images. Images may be on any device: they are brought to the model's.
         memory: bytes that the tensors of one batch may take, the images included; at least one image is asked at a
             time. What the libraries of the processor take for themselves comes on top.
 
     Attributes:
         network: the copy, in evaluation mode.
+        device: where it is, and what it returns.
         form: what it is: "folded, channels last", "folded", "channels last" or "as it is".
         difference: largest difference of its logits from the model's, over the largest of these.
         forwards: images that were asked so far.
@@ -79,7 +80,8 @@ class Predictor:
         self._sizes: dict[tuple[int, ...], int] = {}
         with torch.inference_mode(False), torch.no_grad():
             plain = _frozen(network_of(model))
-            self.network, self.form, self.difference = self._choose(plain, like.clone())
+            self.device = next((each.device for each in plain.parameters()), like.device)
+            self.network, self.form, self.difference = self._choose(plain, like.clone().to(self.device))
 
     def _choose(self, plain: nn.Module, like: Tensor) -> tuple[nn.Module, str, float]:
         with full_precision(like):
@@ -96,7 +98,7 @@ class Predictor:
 
     def _laid_out(self, images: Tensor) -> Tensor:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return images.contiguous(memory_format=layout)
+        return images.to(self.device).contiguous(memory_format=layout)
 
     def batch_size(self, images: Tensor) -> int:
         """Return how many images like these, (B, 3, H, W), are asked at a time."""
@@ -113,10 +115,11 @@ class Predictor:
     def output(self, images: Tensor) -> object:
         """Return what the network returns for (n, 3, H, W) images, all at once; counted."""
         started = time.perf_counter()
-        with full_precision(images):
-            found: object = self.network(self._laid_out(images))
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
+        given = self._laid_out(images)
+        with full_precision(given):
+            found: object = self.network(given)
+        if given.is_cuda:
+            torch.cuda.synchronize(given.device)
         self.forwards += len(images)
         self.seconds += time.perf_counter() - started
         return found
@@ -127,7 +130,7 @@ class Predictor:
         Args:
             make: (n,) int64 numbers from 0 to count - 1 -> (n, 3, H, W) images.
             count: how many there are.
-            like: (B, 3, H, W) of the same size, on the same device.
+            like: (B, 3, H, W) of the same size; the numbers are on its device.
             title: of the progress bar.
             progress: show it.
         """

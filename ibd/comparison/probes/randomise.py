@@ -164,9 +164,10 @@ def stages(model: nn.Module, image: Tensor, most: int = 8) -> list[tuple[str, li
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(network_of(model)).eval()
         tensors = randomisable(network)
+        first_image = image[:1].clone().to(next((each.device for each in network.parameters()), image.device))
         with _FirstUse(tensors) as use:
             _note_calls(network, use)
-            network(image[:1].clone())
+            network(first_image)
     groups: dict[str, list[str]] = {}
     for name in tensors:
         groups.setdefault(name.rpartition(".")[0] or name, []).append(name)

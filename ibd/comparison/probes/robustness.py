@@ -123,7 +123,8 @@ def matched(predictor: Predictor, images: Tensor, classes: Tensor, changed: Tens
         raise DataError(f"changed images of shape {tuple(changed.shape)} given for images of {tuple(images.shape)}")
     found = predictor.predicted(changed.flatten(0, 1)).view(changed.shape[:2])
     distance = (changed.double() - images.double().unsqueeze(1)).flatten(2).square().sum(2).sqrt()
-    return Changed(changed, distance, found == classes.to(found.device).unsqueeze(1))
+    valid = found == classes.to(found.device).unsqueeze(1)
+    return Changed(changed, distance, valid.to(changed.device))
 
 
 def changed_maps(

@@ -94,6 +94,14 @@ def head_logits(head: Head, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
     return found
 
 
+def head_probabilities(head: Head, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the (C,) probabilities of (U,) values, as the page's script computes them."""
+    logits = head_logits(head, values)
+    odds: np.ndarray[Any, Any] = 1 + np.maximum(logits, 0) ** 2 if head.squared else np.exp(logits - logits.max())
+    shares: np.ndarray[Any, Any] = odds / odds.sum()
+    return shares
+
+
 def _varied(shown: list[ShownImage], model: str) -> list[ShownImage]:
     """Return a few images, one that is predicted wrongly among them where there is one."""
     wrong = [each for each in shown if each.predicted.get(model) != each.label]
@@ -107,6 +115,7 @@ def _plain(head: Head) -> dict[str, Any]:
         "classes": head.classes,
         "weights": [[float(f"{weight:.6g}") for weight in row] for row in head.weights.tolist()],
         "bias": [float(f"{each:.6g}") for each in head.bias.tolist()],
+        "squared": head.squared,
     }
 
 
@@ -130,9 +139,7 @@ def _panel(image: ShownImage, model: str, head: Head | None) -> Panel:
 
 def _probable(head: Head, values: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
     """Return the most probable classes with their probabilities."""
-    logits = head_logits(head, values)
-    odds = np.exp(logits - logits.max())
-    shares = odds / odds.sum()
+    shares = head_probabilities(head, values)
     return [(head.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:_CLASSES]]
 
 

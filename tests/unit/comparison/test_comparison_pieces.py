@@ -1,18 +1,25 @@
 """What a comparison is made of: kept pieces, chosen images, names, plans."""
 
+import sys
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from ibd.comparison import cells as kept
+from ibd.comparison import map_measures, measuring
+from ibd.comparison.answers import Answers
+from ibd.comparison.asked import Asked
 from ibd.comparison.cells import Cells
-from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, choose_methods
+from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, Method, choose_methods
 from ibd.comparison.nulls import NULLS
 from ibd.comparison.plan import GROUPS, LEFT_OUT, make_plan
-from ibd.comparison.questions import Questions, balanced
-from ibd.comparison.results import ModelInfo
+from ibd.comparison.questions import Questions, balanced, choose_questions
+from ibd.comparison.results import ExplainerInfo, ModelInfo
 from ibd.comparison.subjects import _named
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, UnsupportedError
 from ibd.metrics.catalogue import CATALOGUE
 
 
@@ -94,6 +101,122 @@ def questions(masks=True, scenes=True):
     return Questions(
         "test", torch.tensor([0]), ["0"], image, torch.tensor([0]), *given, ["a", "b"], [object()] * scenes
     )
+
+
+def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
+    """The box of two maps is hit at one threshold, which validation chooses; where it cannot, nothing is said."""
+    truth = torch.zeros(2, 8, 8, dtype=torch.bool)
+    truth[:, 2:6, 2:6] = True
+    low, high = truth.float(), 0.3 + 0.7 * truth  # hit at every threshold; only from 0.5 on
+
+    def measured(maps, others):
+        case = SimpleNamespace(questions=SimpleNamespace(truth=truth, masks=truth.unsqueeze(1)))
+        return map_measures.localization(SimpleNamespace(case=case, maps=maps, validation=others))
+
+    assert measured(high, (low, truth))["box_accuracy"].tolist() == [0, 0]  # lowest of several: 0.1
+    assert measured(high, (high, truth))["box_accuracy"].tolist() == [1, 1]
+    assert measured(high, (high, truth))["iou_best"].tolist() == [1, 1]
+    blank = measured(high, (-high, truth))
+    assert np.isnan(blank["iou_best"]).all()
+    assert np.isnan(blank["box_accuracy"]).all()
+    assert "box_accuracy" not in measured(high, None)
+    on_validation = make_plan(["localization"], replace(questions(), split="val"), True)
+    assert [each.metric for each in on_validation.skipped] == ["iou_best", "box_accuracy"]
+
+
+def test_maps_of_many_images_are_measured_a_few_at_a_time(monkeypatch):
+    maps, masks = torch.randn(5, 8, 8), torch.rand(5, 2, 8, 8) > 0.6
+    case = SimpleNamespace(questions=SimpleNamespace(truth=masks.any(1), masks=masks))
+    answers = SimpleNamespace(value=torch.full((5,), torch.nan))
+    asked = SimpleNamespace(case=case, maps=maps, validation=None, answers=answers, method=SimpleNamespace(name="x"))
+    measures = (map_measures.localization, map_measures.properties)
+    whole = [each(asked) for each in measures] + [{"parts": map_measures.importance_of_parts(asked).numpy()}]
+    monkeypatch.setattr(map_measures, "FEW", 2)
+    pieces = [each(asked) for each in measures] + [{"parts": map_measures.importance_of_parts(asked).numpy()}]
+    for one, other in zip(whole, pieces, strict=True):
+        for name, values in one.items():
+            np.testing.assert_array_equal(values, other[name])
+
+
+def asked_of(tmp_path, **changes):
+    case = SimpleNamespace(
+        subject=SimpleNamespace(fingerprint="m", info=SimpleNamespace(name="m")),
+        questions=questions(),
+        classes=torch.tensor([0]),
+        seed=0,
+        probe_images=1,
+        cells=Cells(tmp_path),
+    )
+    method = choose_methods(["gradcam"], oracle=True)[-1]
+    answers = Answers(torch.zeros(1, 4, 4), torch.zeros(1), changes.pop("units", None), None)
+    return Asked(case, method, answers, **changes)
+
+
+def test_a_piece_depends_on_validation_and_units(tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setitem(measuring.MEASURES, "localization", lambda asked: (computed.append(1), {})[1])
+    maps = torch.zeros(1, 4, 4)
+    for changes in ({}, {"validation": (maps, maps > 0)}, {"validation": (maps + 1, maps > 0)}, {"units": maps[0]}):
+        for _ in range(2):
+            measuring.kept("localization", asked_of(tmp_path, **changes))
+    assert len(computed) == 4
+
+
+def test_what_an_explainer_cannot_do_ends_no_comparison(tmp_path, monkeypatch):
+    def refuses(asked):
+        raise UnsupportedError("no graph")
+
+    monkeypatch.setitem(measuring.MEASURES, "sanity", refuses)
+    for _ in range(2):
+        assert str(measuring.kept("sanity", asked_of(tmp_path))["unsupported"]) == "no graph"
+
+
+def test_masks_and_code_elsewhere_are_part_of_a_key(tmp_path, monkeypatch):
+    class Data:
+        spec = SimpleNamespace(part_names=["a"])
+
+        def __init__(self, mask):
+            self.mask, self.labels = mask, torch.tensor([0])
+
+        def dataset(self, split):
+            return self
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return SimpleNamespace(image=torch.zeros(3, 4, 4), label=0, masks=self.mask)
+
+        def sample_id(self, index):
+            return "0"
+
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    prints = {choose_questions(Data(each), "test", 1, 0).fingerprint for each in (mask, ~mask, None)}
+    assert len(prints) == 3
+    module = ModuleType("elsewhere")
+    module.__file__ = str(tmp_path / "elsewhere.py")
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    mine = type("Mine", (), {"__module__": "elsewhere"})
+    keys = []
+    for source in ("a = 1", "a = 2"):
+        (tmp_path / "elsewhere.py").write_text(source)
+        keys.append(Method(ExplainerInfo("mine", "posthoc"), mine()).key)
+    assert keys[0] != keys[1]
+
+
+def test_code_is_read_wherever_it_lies(tmp_path, monkeypatch):
+    folder = tmp_path / "report" / "ibd" / "comparison"
+    folder.mkdir(parents=True)
+    prints = []
+    monkeypatch.setattr(kept, "__file__", str(folder / "cells.py"))
+    for source in ("a = 1", "a = 2"):
+        (folder / "cells.py").write_text(source)
+        prints.append(kept.code_fingerprint.__wrapped__())
+    assert prints[0] != prints[1]
+
+
+def test_scores_of_the_first_images_are_filled_up():
+    np.testing.assert_array_equal(measuring.padded(np.ones(1), 3), [1, np.nan, np.nan])
 
 
 def test_every_metric_is_in_one_group():

@@ -82,7 +82,7 @@
   const probabilities = (head, values) => {
     const logits = head.bias.map((bias, c) => values.reduce((sum, value, u) => sum + value * head.weights[u][c], bias));
     const top = Math.max(...logits);
-    const odds = logits.map((logit) => Math.exp(logit - top));
+    const odds = logits.map((logit) => (head.squared ? 1 + Math.max(logit, 0) ** 2 : Math.exp(logit - top)));
     const total = odds.reduce((a, b) => a + b, 0);
     return odds.map((each) => each / total);
   };

@@ -6,6 +6,7 @@ import torch
 
 from ibd.comparison.honesty import concept_leakage, linear_head, unit_account
 from ibd.comparison.honesty.units import named_units
+from ibd.comparison.report.units import head_probabilities
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.cbm.network import ConceptBottleneckNetwork
@@ -196,6 +197,8 @@ def test_a_linear_head_computes_the_logits(kind):
     assert head.names == network.unit_names
     assert head.classes == network.class_names
     np.testing.assert_allclose(values.double().numpy() @ head.weights + head.bias, logits.numpy(), atol=1e-5)
+    shown, wanted = head_probabilities(head, values[0].double().numpy()), network.class_probabilities(logits)[0]
+    np.testing.assert_allclose(shown, wanted.numpy(), atol=1e-5)
     assert head.low <= values.min() or kind == "logits"
     assert head.high >= values.max() - 1e-6 or kind == "logits"
     if kind == "logits":
