@@ -11,7 +11,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-demo: $(VENV)/.installed  ## train on the built-in birds, intervene, draw the intervention curve
+demo: $(VENV)/.installed  ## train on the built-in birds, intervene, compare explanations, write the report
 	$(BIN)/ibd demo demo
 
 # Two processes with one thread each: tiny models gain nothing from more threads.
