@@ -58,6 +58,7 @@ def work():
     return results
 
 
+@pytest.mark.slow
 def test_identical_projection(tmp_path):
     """To the bit: prototypes, where they are from, the nearest patches, the last layer, the mask."""
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))

@@ -35,7 +35,8 @@ def config(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("activation", ["pool_max", pytest.param("mean", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["pool_max", "mean"])
 def test_twenty_steps_are_those_of_one_process(activation, config):
     """Gradients through the statistics, their running averages, five turns of the axes, in three layers at once."""
     place = config(activation)

@@ -37,6 +37,7 @@ def runs(tmp_path_factory):
     return {"whole": whole, "part": part, "constant": constant, "baseline": baseline, "place": place}
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_axes(runs):
     run = runs["whole"]
     assert "val/axis_purity" in rows(run)[0]

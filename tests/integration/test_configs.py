@@ -10,7 +10,13 @@ from tests.data_makers import make_concept_folder, make_cub
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 CONFIGS = [file for file in FILES if "name" in read_sources(ROOT / file, ()).merged.get("model", {})]
-SLOW = ("configs/cub/cbm.yaml", "configs/folder/baseline.yaml")
+SLOW = (
+    "configs/cub/cbm.yaml",
+    "configs/cub/concept_whitening.yaml",
+    "configs/cub/protopnet.yaml",
+    "configs/folder/baseline.yaml",
+    "configs/folder/concept_whitening.yaml",
+)
 FEW = (
     "logger.mode=disabled",
     "trainer.accelerator=cpu",

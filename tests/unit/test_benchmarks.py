@@ -39,12 +39,14 @@ def test_a_benchmark_measures_and_is_written_down(tmp_path, monkeypatch, capsys)
     assert shown.strip() in results.read_text()
 
 
+@pytest.mark.slow
 def test_the_cbm_step_trains_and_fills_its_metrics():
     rows = cbm_step.measure(1, ("small_cnn",))
     assert [row.bar for row in rows] == ["<= 1.02"] * 2
     assert all(row.cpu > 0 and row.wall > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_concept_whitening_is_measured(monkeypatch):
     monkeypatch.setattr(concept_whitening, "LAYERS", {(8, 6): ">= 2"})
     monkeypatch.setattr(concept_whitening, "ROTATIONS", {16: ">= 15"})
@@ -53,6 +55,7 @@ def test_concept_whitening_is_measured(monkeypatch):
     assert all(row.cpu > 0 and row.wall > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_lrp_is_measured(monkeypatch):
     monkeypatch.setattr(lrp, "NETWORKS", {"resnet18": 1})
     rows = [row for row in lrp.measure(1, size=32) if row.bar]
@@ -149,6 +152,7 @@ def test_candidates_take_turns():
     assert min(times["b"].wall) >= 0.002
 
 
+@pytest.mark.slow
 def test_explainers_are_measured(monkeypatch):
     monkeypatch.setattr(explainers, "SAMPLES", 2)
     rows = explainers.measure(1, images=1, size=64)

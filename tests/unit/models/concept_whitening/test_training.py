@@ -44,7 +44,7 @@ def test_draw():
     assert len({tuple(draw(torch.ones(30, 1), 3, seed).tolist()) for seed in range(5)}) == 5
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_passes_are_the_same_however_they_are_read(workers):
     """In order, from the middle (as a resumed run does), by one process or the shares of two."""
     dataset = ColourData().dataset("train")
