@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,14 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
     )
     key = {"kind": "predicted", "model": subject.fingerprint, "data": questions.fingerprint}
     found = cells.get(key, lambda: {"classes": case.predictor.predicted(questions.images).cpu().numpy()})
-    case = replace(case, classes=torch.from_numpy(found["classes"]))
+    case.classes = torch.from_numpy(found["classes"])
     if questions.scenes:
         key = {"kind": "subsets", "model": subject.fingerprint, "data": questions.fingerprint}
         tables = cells.get(key, lambda: _subsets(case))
-        case = replace(case, parts=torch.from_numpy(tables["log_odds"]), kept=torch.from_numpy(tables["kept"]))
+        case.parts, case.kept = torch.from_numpy(tables["log_odds"]), torch.from_numpy(tables["kept"])
     if plan.validated:
         chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
-        case = replace(case, validation=make_case(subject, chosen, cells, Plan([], []), 1, seed))
+        case.validation = make_case(subject, chosen, cells, Plan([], []), 1, seed)
     return case
 
 
