@@ -54,9 +54,9 @@ def compare(
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
-    All models are asked about the same images; what is explained is the logit of the class that a model predicts, what
-    is measured is its log-odds. Every table has rows of nulls (noise, a centre prior, edges, ...) and, where images can
-    be drawn anew, of an oracle.
+    All models are asked about the same images; what is explained, and measured, is the logit of the class that a model
+    predicts less the mean logit of all classes. Every table has rows of nulls (noise, a centre prior, edges, ...) and,
+    where images can be drawn anew, of an oracle.
 
     Args:
         runs: run folders, checkpoints, or what ``ibd.fit`` returned; all on the same data. Several of one family count

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, cast
 
 from torch import nn
 
@@ -53,7 +53,7 @@ def _numbered(names: object) -> dict[str, int]:
         by_number = all(isinstance(key, int) for key in names)
         pairs = [(str(value), int(key)) if by_number else (str(key), int(value)) for key, value in names.items()]
     else:
-        pairs = [(str(name), index) for index, name in enumerate(names)]  # type: ignore[arg-type, call-overload]
+        pairs = [(str(name), index) for index, name in enumerate(cast("Iterable[Any]", names))]
     found: dict[str, int] = {}
     for name, index in sorted(pairs, key=lambda pair: pair[1]):
         found.setdefault(name, index)
