@@ -24,7 +24,7 @@ def birds():
 
 
 class Seen(nn.Module):
-    """The centred logit of class 0 is the sum of the weights of the parts whose first pixel is white: that are there."""
+    """The centred logit of class 0 is the sum of the weights of the parts that are there: whose first pixel is white."""
 
     def __init__(self, weights):
         super().__init__()
