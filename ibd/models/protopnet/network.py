@@ -139,7 +139,8 @@ class PrototypeNetwork(LinearPrototypes):
         patches, grid = patches_of(features, (self.extent, self.extent))
         patches = comparable(patches, self.distance, 2)
         prototypes = comparable(self.prototypes, self.distance, 1)
-        nearest = nearest_patches(patches, prototypes, min(k or self.top_k, patches.shape[1]))
+        # Where a map is asked for, somebody looks at places, and they must not hang on the batch or the processor.
+        nearest = nearest_patches(patches, prototypes, min(k or self.top_k, patches.shape[1]), first=maps)
         distance = from_squared(nearest.distance, self.distance)
         similarity = None
         if maps:
