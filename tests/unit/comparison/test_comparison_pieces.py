@@ -187,6 +187,9 @@ def test_masks_and_code_elsewhere_are_part_of_a_key(tmp_path, monkeypatch):
         def __getitem__(self, index):
             return SimpleNamespace(image=torch.zeros(3, 4, 4), label=0, masks=self.mask)
 
+        def deciding_mask(self, index):
+            return None
+
         def sample_id(self, index):
             return "0"
 
