@@ -26,7 +26,7 @@ class Questions:
         images: (N, 3, H, W) in [0, 1].
         labels: (N,) classes.
         masks: (N, P, H, W) bool visible pixels of the annotated parts, or None.
-        truth: (N, H, W) bool: what tells the class, where the data knows that, else all parts; None without masks.
+        truth: (N, H, W) bool: all parts; None without masks.
         part_names: the P parts.
         scenes: what the images are drawn from, where they are.
         fingerprint: of all this.
@@ -86,11 +86,7 @@ def choose_questions(data: ImageDataModule, split: Split, count: int, seed: int)
     labels = torch.tensor([sample.label for sample in samples])
     masks = _masks(dataset, chosen, samples)
     scenes = [dataset.scene(index) for index in chosen] if hasattr(dataset, "scene") else []
-    truth = None
-    if masks is not None:
-        truth = masks.any(1)
-        if hasattr(dataset, "truth"):
-            truth = torch.stack([dataset.truth(index).disc_mask for index in chosen])
+    truth = None if masks is None else masks.any(1)
     digest = hashlib.sha256()
     for each in (images, labels, masks, truth):
         digest.update(b"none" if each is None else each.contiguous().numpy().data)
