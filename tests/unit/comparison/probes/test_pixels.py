@@ -78,10 +78,8 @@ def test_regions_are_ordered_by_their_means():
     assert regions_of((5, 5), 2)[1].tolist() == [9, 6, 6, 4]
     lost = worth(model, probe, "blur")
     tables = probe.regions(maps, cells=2)
-    first, second = (
-        probe.clean.log_odds - tables.morf.log_odds[:, 1],
-        tables.morf.log_odds[:, 1] - tables.morf.log_odds[:, 2],
-    )
+    score = tables.morf.probability.logit()  # of two classes: weights times pixels
+    first, second = score[:, 0] - score[:, 1], score[:, 1] - score[:, 2]
     torch.testing.assert_close(first, lost[:, 3:, 3:].sum((1, 2)), rtol=0, atol=1e-9)
     torch.testing.assert_close(second, lost[:, :3, :3].sum((1, 2)), rtol=0, atol=1e-9)
 
