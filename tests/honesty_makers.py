@@ -5,8 +5,9 @@ from torch import nn
 
 from ibd.comparison.honesty import redrawing
 from ibd.data.toybirds import dataset as toybirds_dataset
+from ibd.data.toybirds.masks import part_masks
 from ibd.data.toybirds.parts import PARTS, VARIANTS
-from ibd.data.toybirds.render import part_masks, render
+from ibd.data.toybirds.render import render
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.prototypes import LinearPrototypes
@@ -36,7 +37,8 @@ class Drawn:
 
     def masks(self, images):
         """Return the (B, P, H, W) masks of the parts."""
-        return torch.stack([torch.from_numpy(part_masks(index)) for _, index in self.of(images)])
+        size = images.shape[-1]
+        return torch.stack([torch.from_numpy(part_masks(scene, size)) for scene, _ in self.of(images)])
 
 
 def place(scene, part):
