@@ -135,14 +135,20 @@ def part_values(table: Values) -> Tensor:
 def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
     """Return the maps that say of each visible pixel of a part what the part is worth, (B, H, W) float32.
 
-    Not divided by the part's area: the mean over a part is its value, whatever its size.
+    Not divided by the part's area: the mean over a part is its value, whatever its size. A pixel that parts share has
+    the mean of their values, and what that takes from a part or gives to it is made good on the pixels that it has for
+    itself; of a part that has none, the mean is not its value.
 
     Args:
         values: (B, P), such as `part_values`; NaN counts as 0.
-        masks: (B, P, H, W) bool, visible pixels; no two parts have one in common.
+        masks: (B, P, H, W) bool, the pixels of each part.
     """
-    worth = values.nan_to_num(0.0).to(masks.device)
-    return torch.einsum("bp,bphw->bhw", worth, masks.to(worth.dtype)).float()
+    worth, owned = values.nan_to_num(0.0).to(masks.device), masks.to(values.dtype)
+    owners = owned.sum(1)
+    maps = torch.einsum("bp,bphw->bhw", worth, owned) / owners.clamp(min=1)
+    alone = owned * (owners == 1).unsqueeze(1)
+    missing = worth * owned.sum((2, 3)) - torch.einsum("bhw,bphw->bp", maps, owned)
+    return (maps + torch.einsum("bp,bphw->bhw", missing / alone.sum((2, 3)).clamp(min=1), alone)).float()
 
 
 def union_of(masks: Tensor) -> Tensor:

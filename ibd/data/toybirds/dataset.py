@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ibd.data.base import ImageDataset, Split
 from ibd.data.toybirds.classes import ToyClasses
-from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.masks import Mask, part_masks
+from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.render import Picture, render
 from ibd.data.toybirds.scene import Scene
 from ibd.types import Sample
