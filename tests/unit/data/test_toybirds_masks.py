@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.data.toybirds import PARTS, Distractor, Pose, Scene, Tag, ToyBirds, part_masks, render
+from ibd.data.toybirds import PARTS, VARIANTS, Distractor, Pose, Scene, Tag, ToyBirds, part_masks, render
 from ibd.data.toybirds.masks import take_apart
 from ibd.data.toybirds.raster import Stroke
 from ibd.metrics.functional.part_scores import part_importance
@@ -34,15 +34,22 @@ def test_a_mask_is_what_changes_when_the_part_is_drawn_away(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_nothing_of_a_ring_changes_when_parts_are_drawn_away(size):
-    """A map of the change itself is 0 on every ring: what it says of a part is its mean over that part alone."""
+    """A map of all that parts change is 0 on every ring: what it says of a part is its mean over that part alone."""
     for scene in scenes(3):
         masks = torch.from_numpy(part_masks(scene, size)).unsqueeze(0)
         whole = render(scene, size)[0].astype(float)
-        for p, part in enumerate(PARTS):
-            change = torch.from_numpy(np.abs(whole - render(scene.remove(part), size)[0]).sum(axis=2)).unsqueeze(0)
-            if masks[0, p].any():
-                found = part_importance(change, masks)[0, p]
-                torch.testing.assert_close(found, change[0][masks[0, p]].mean(), rtol=1e-12, atol=0)
+        change = sum(np.abs(whole - render(scene.remove(part), size)[0]).sum(axis=2) for part in PARTS)
+        change = torch.from_numpy(change).unsqueeze(0)
+        for found, mask in zip(part_importance(change, masks)[0], masks[0], strict=True):
+            if mask.any():
+                torch.testing.assert_close(found, change[0][mask].mean(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("turn", range(9))
+def test_every_stroke_of_every_variant_is_taken_away(turn):
+    scene = Scene(0, 0, {part: VARIANTS[part][turn % len(VARIANTS[part])] for part in PARTS})
+    for part, picture in zip(PARTS, take_apart(scene, 64).without, strict=True):
+        assert np.array_equal(picture, render(scene.remove(part), 64)[0])
 
 
 def test_a_scene_taken_apart_is_the_scene_drawn_without_each():

@@ -13,7 +13,7 @@ from ibd.comparison.nulls import null_maps
 from ibd.comparison.plan import Plan
 from ibd.comparison.probes import scenes
 from ibd.comparison.probes.network import Predictor
-from ibd.comparison.probes.pixels import regions_of
+from ibd.comparison.probes.pixels import region_means, regions_of
 from ibd.comparison.questions import Questions
 from ibd.data.toybirds import Distractor, Pose, Scene, Tag, ToyBirds, render
 from ibd.data.toybirds.masks import take_apart
@@ -106,6 +106,13 @@ def test_scenes_of_any_number_of_objects_and_every_picture_asked_once():
         each = torch.from_numpy(found.picture[..., 0].astype(float) - found.behind[..., 0]) / 255 / SIZE**2
         by_cell = torch.zeros(64, dtype=torch.float64).index_add_(0, region.flatten(), each.flatten())
         torch.testing.assert_close(cells[row].nan_to_num(0.0), by_cell, atol=1e-6, rtol=0)
+
+
+def test_cells_are_ranked_by_means_though_some_are_larger():
+    """Of 33 pixels, the first cell of a row has 5: a map that is even must not rank by that."""
+    assert region_means(torch.ones(2, 33, 33)).unique().tolist() == [1.0]
+    maps = torch.arange(9.0).view(1, 3, 3)
+    assert region_means(maps, 2).tolist() == [[(0 + 1 + 3 + 4) / 4, (2 + 5) / 2, (6 + 7) / 2, 8.0]]
 
 
 def test_a_patch_is_foreground_and_stripes_are_background():
