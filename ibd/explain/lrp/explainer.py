@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -100,10 +101,16 @@ class LRP(Explainer):
             )
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
+        before = _random_state(image.device)
         with torch.autocast(image.device.type, enabled=False):
             with mode, _kept(call.model, self.layer, mode) as outputs:
                 scores = call.target.scores(call.output(mode.begin(image)))
             surrogate = mode.find(scores)
+            if not torch.equal(before, _random_state(image.device)):
+                warnings.warn(
+                    "lrp: the model draws random numbers in evaluation mode: value and map are those of one draw",
+                    stacklevel=3,
+                )
             if self.layer is not None and not outputs:
                 note = maps_note(call.model, image, self.layer)
                 raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
@@ -167,6 +174,10 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
         yield found
     finally:
         handle.remove()
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
 
 
 def _named(
