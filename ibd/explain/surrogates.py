@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.baselines import Baseline, checked_baseline, covered_with, warn_of_scale
 from ibd.explain.layers import precise
-from ibd.explain.perturbation import Baseline, covered_with
 
 
 def rectangles(size: tuple[int, int], rows: int, columns: int) -> Tensor:
@@ -47,9 +47,13 @@ class _Surrogate(Explainer):
         rows, columns = (grid, grid) if isinstance(grid, int) else grid
         for key, value in (("samples", samples), ("grid", min(rows, columns)), ("batch_size", batch_size)):
             check_range(key, value, least=1)
-        covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
-        self.samples, self.grid, self.segments, self.baseline = samples, (rows, columns), segments, baseline
+        self.samples, self.grid, self.segments = samples, (rows, columns), segments
+        self.baseline = checked_baseline(baseline)
         self.seed, self.batch_size = seed, batch_size
+
+    def check_scale(self, image: Tensor) -> None:
+        """Warn where a black or grey baseline is not what it says."""
+        warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return maps that hold for each pixel the weight of its region.
@@ -104,7 +108,7 @@ class Lime(_Surrogate):
         samples: perturbed images, for each image and target.
         grid: rectangles along each side of the image, or rows and columns.
         segments: (H, W) or (B, H, W) whole numbers: other regions than rectangles.
-        baseline: what a hidden region shows, see `ibd.explain.perturbation.covered_with`.
+        baseline: what a hidden region shows, see `ibd.explain.baselines.covered_with`.
         seed: of the samples.
         batch_size: perturbed images in one pass.
         ridge: weight of the squared coefficients.

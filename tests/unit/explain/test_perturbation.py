@@ -6,7 +6,8 @@ from torch import nn
 
 from ibd.errors import ConfigError
 from ibd.explain.base import undisturbed
-from ibd.explain.perturbation import Occlusion, Rise, blurred, covered_with, enlarge
+from ibd.explain.baselines import blurred, covered_with
+from ibd.explain.perturbation import Occlusion, Rise, enlarge
 from ibd.explain.targets import Target
 from tests.model_makers import make_network, make_pipnet, make_prototypes, make_whitening
 from tests.reference import perturbation as reference
