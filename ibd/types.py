@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 Resize = Literal["squash", "crop", "pad"]
+Painting = Literal["pooling", "score_sign", "peak", "top", "minimum", "receptive_field"]
+"""How what a unit contributes is laid out over its map: by how its score was pooled, or in another way
+(`ibd.models.painting`)."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Answers:
 
 
 def explain_all(subject: Subject, method: Method, questions: Questions, classes: Tensor, cells: Cells) -> Answers:
-    """Return a model's explanations by an explainer, of the logit of a class of each image.
+    """Return a model's explanations by an explainer, of the centred logit of a class of each image.
 
     Raises:
         UnsupportedError: the explainer cannot explain this model.
@@ -80,10 +80,10 @@ def _explain(subject: Subject, method: Method, questions: Questions, classes: Te
 
 
 def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explanation:
-    """Return an explainer's answer about the logits of classes, (B,)."""
+    """Return an explainer's answer about the centred logits of classes, (B,)."""
     assert method.explainer is not None
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
-    return method.explainer(module, images.to(device), Target.cls(classes.tolist()))
+    return method.explainer(module, images.to(device), Target.cls(classes.tolist(), "centred_logit"))
 
 
 def with_metric_seconds(cost: CostInfo, seconds: dict[str, float]) -> CostInfo:

@@ -47,7 +47,7 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
     if questions.scenes:
         key = {"kind": "subsets", "model": subject.fingerprint, "data": questions.fingerprint}
         tables = cells.get(key, lambda: _subsets(case))
-        case.parts, case.kept = torch.from_numpy(tables["log_odds"]), torch.from_numpy(tables["kept"])
+        case.parts, case.kept = torch.from_numpy(tables["centred"]), torch.from_numpy(tables["kept"])
     if plan.validated:
         chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
         case.validation = make_case(subject, chosen, cells, Plan([], []), 1, seed)
@@ -57,7 +57,7 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
 def _subsets(case: Case) -> Arrays:
     size = case.questions.images.shape[-1]
     table = subset_tables([case.predictor], case.questions.scenes, [case.classes], size, case.predictor.device)[0]
-    return {"log_odds": table.log_odds.cpu().numpy(), "kept": table.kept.cpu().numpy() > 0}
+    return {"centred": table.centred.cpu().numpy(), "kept": table.kept.cpu().numpy() > 0}
 
 
 def oracle_maps(case: Case) -> Tensor:

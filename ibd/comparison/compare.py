@@ -20,6 +20,7 @@ from ibd.comparison.asked import Asked, Case
 from ibd.comparison.cells import Cells
 from ibd.comparison.methods import ORACLE, OTHER, UNITS, Method, choose_methods
 from ibd.comparison.nulls import NULLS, null_maps, other_image
+from ibd.comparison.paintings import add_paintings
 from ibd.comparison.plan import Plan, make_plan
 from ibd.comparison.questions import Questions, choose_questions
 from ibd.comparison.report import Report
@@ -53,9 +54,9 @@ def compare(
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
-    All models are asked about the same images; what is explained is the logit of the class that a model predicts, what
-    is measured is its log-odds. Every table has rows of nulls (noise, a centre prior, edges, ...) and, where images can
-    be drawn anew, of an oracle.
+    All models are asked about the same images; what is explained, and measured, is the logit of the class that a model
+    predicts less the mean logit of all classes. Every table has rows of nulls (noise, a centre prior, edges, ...) and,
+    where images can be drawn anew, of an oracle.
 
     Args:
         runs: run folders, checkpoints, or what ``ibd.fit`` returned; all on the same data. Several of one family count
@@ -107,7 +108,7 @@ def compare(
         labels=questions.labels.numpy(),
         skipped=list(plan.skipped),
     )
-    pieces = len(subjects) * (1 + len(methods) * (1 + len(plan.groups())))
+    pieces = len(subjects) * (2 + len(methods) * (1 + len(plan.groups())))
     with tqdm(total=pieces, desc="comparing", disable=None if progress else True, dynamic_ncols=True) as bar:
         for subject in subjects:
             _compare_one(found, subject, questions, methods, plan, cells, bar, probe_images, seed, shown)
@@ -154,6 +155,8 @@ def _compare_one(
         found.costs[name, method.name] = _measure(found, asked, plan, bar)
         bar.update(before + 1 + len(plan.groups()) - bar.n)
     _agree(found, case, methods, answers)
+    add_paintings(found, case, methods, plan)
+    bar.update()
     case_measures.add_honesty(found, case, plan)
     add_shortcut(found, case, methods)
     found.shown[:] = shown_images(found, case, methods, answers, shown)

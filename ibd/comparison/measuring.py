@@ -29,15 +29,15 @@ MEASURES: dict[str, Callable[[Asked], Arrays]] = {
 """Group -> function of a model, a method and the images; agreement and honesty are of all methods, or of none."""
 
 CURVES = {
-    "part_removal": ("parts removed", "log-odds"),
+    "part_removal": ("parts removed", "centred logit"),
     "deletion": ("share of pixels removed", "probability"),
     "insertion": ("share of pixels put in", "probability"),
-    "aopc_morf": ("share of regions removed, most relevant first", "log-odds"),
-    "aopc_lerf": ("share of regions removed, least relevant first", "log-odds"),
+    "aopc_morf": ("share of regions removed, most relevant first", "centred logit"),
+    "aopc_lerf": ("share of regions removed, least relevant first", "centred logit"),
     "energy": ("region", "share of the positive mass"),
-    "unit_ablation": ("share of units ablated", "log-odds"),
-    "unit_ablation_random": ("share of units ablated", "log-odds"),
-    "unit_ablation_reversed": ("share of units ablated", "log-odds"),
+    "unit_ablation": ("share of units ablated", "centred logit"),
+    "unit_ablation_random": ("share of units ablated", "centred logit"),
+    "unit_ablation_reversed": ("share of units ablated", "centred logit"),
 }
 """Curve -> what its axes are."""
 

@@ -24,12 +24,13 @@ from ibd.metrics.functional.robustness import continuity, local_lipschitz, max_s
 def pixels(asked: Asked) -> Arrays:
     """Return what happens to the prediction while pixels, and regions, are taken away by a map.
 
-    Deletion and insertion are of the probability, pixel by pixel; AOPC and selectivity of the log-odds, by regions.
+    Deletion and insertion are of the probability, pixel by pixel; AOPC and selectivity of the centred logit, by
+    regions.
     """
     probe = asked.case.pixels
     single, region = probe.pixels(asked.maps), probe.regions(asked.maps)
     deletion, insertion = single.morf.probability, single.insertion.probability
-    morf, lerf = region.morf.log_odds, region.lerf.log_odds
+    morf, lerf = region.morf.centred, region.lerf.centred
     scores = {
         "deletion": deletion_auc(deletion, single.fractions),
         "insertion": insertion_auc(insertion, single.inserted),
@@ -108,7 +109,7 @@ def units(asked: Asked) -> Arrays:
     means = activations(network, encodings).mean(0)
     ids = case.questions.ids
     found = unit_tables(case.predictor, encodings, asked.answers.units, case.classes, ids, value=means, seed=case.seed)
-    ordered, random = found.ordered.log_odds, found.random.log_odds
+    ordered, random = found.ordered.centred, found.random.centred
     scores = {
         "unit_ablation": ablation_gain(ordered, random, found.fractions),
         "unit_completeness": completeness(network, encodings, case.classes),
@@ -116,7 +117,7 @@ def units(asked: Asked) -> Arrays:
     curves = {
         "unit_ablation": ordered,
         "unit_ablation_random": random,
-        "unit_ablation_reversed": found.reversed.log_odds,
+        "unit_ablation_reversed": found.reversed.centred,
     }
     return _plain(scores) | _plain(curves, "curve:") | _plain(dict.fromkeys(curves, found.fractions), "x:")
 

@@ -201,6 +201,7 @@ class Comparison:
         scores: (model, explainer, metric) -> (N,) values, NaN where undefined; (1,) of a metric that has one figure
             for all images together.
         curves: (model, explainer, name) -> curve.
+        paintings: (model, painting, metric) -> (N,) values of the model's own map, painted in other ways.
         agreement: (model, measure) -> (E, E) mean agreement of the explainers that have maps, in the order of
             `agreement_names`.
         agreement_names: model -> names.
@@ -223,6 +224,7 @@ class Comparison:
     labels: npt.NDArray[np.int64]
     scores: dict[Key, Floats] = field(default_factory=dict)
     curves: dict[Key, Curve] = field(default_factory=dict)
+    paintings: dict[Key, Floats] = field(default_factory=dict)
     agreement: dict[tuple[str, str], Floats] = field(default_factory=dict)
     agreement_names: dict[str, list[str]] = field(default_factory=dict)
     sanity: dict[tuple[str, str], Sanity] = field(default_factory=dict)

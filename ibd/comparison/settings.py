@@ -8,8 +8,8 @@ from typing import Any
 from ibd.comparison.questions import Questions
 from ibd.data.base import ImageDataModule
 
-EXPLAINED = "the logit of the class that the model predicts"
-MEASURED = "the log-odds of that class, which do not change where a constant is added to all logits"
+EXPLAINED = "the centred logit of the class that the model predicts: its logit less the mean logit of all classes"
+MEASURED = "the same; deletion and insertion, which are published for it, the probability"
 
 
 def describe(data: ImageDataModule, questions: Questions, seed: int, probe_images: int) -> dict[str, Any]:

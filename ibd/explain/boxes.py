@@ -39,6 +39,44 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     return rows @ maps @ columns.T
 
 
+def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
+    """Return (..., h, w) maps laid out over pixels, (..., H, W), bilinearly and with the same sum.
+
+    As `placed`, but what a cell holds is divided among its pixels.
+
+    Args:
+        maps: float.
+        image_size: (H, W) in pixels.
+        field: which pixels the cells are centred on, all within the image; without it they share it out evenly.
+    """
+    return _shared_out(maps, *upsampling(maps.shape[-2:], image_size, "bilinear", field))
+
+
+def seen(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField) -> Tensor:
+    """Return (..., h, w) maps laid out over pixels, (..., H, W): each cell's value evenly over the pixels it sees.
+
+    Args:
+        maps: float.
+        image_size: (H, W) in pixels.
+        field: what the cells see.
+    """
+    axes = []
+    for axis, (cells, pixels) in enumerate(zip(maps.shape[-2:], image_size, strict=True)):
+        inside = torch.zeros(pixels, cells, dtype=torch.float64)
+        for cell in range(cells):
+            box = field.box(cell, cell)  # rows and columns are independent of each other
+            inside[box[axis] : box[axis + 2], cell] = 1
+        axes.append(inside)
+    return _shared_out(maps, *axes)
+
+
+def _shared_out(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return maps brought to pixels by (H, h) and (W, w) weights, each cell's adding up to 1."""
+    rows, columns = ((each / each.sum(0)).to(maps) for each in (rows, columns))
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows @ maps @ columns.T
+
+
 def relative_boxes(
     maps: Tensor,
     image_size: tuple[int, int],

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import Tensor, nn
 
-from ibd.errors import UnsupportedError
+from ibd.backbones.receptive_field import ReceptiveField
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.boxes import placed, seen, spread
 from ibd.explain.layers import einsum, precise
 from ibd.explain.targets import Term
-from ibd.types import Units
+from ibd.types import Painting, Units
 
 
 class Intrinsic(Explainer):
     """The model's own explanation, in one pass.
 
-    Of a class it is the sum of what each unit adds to its logit, laid out over the positions where that unit was seen
-    (``network.shares``): the map adds up to the logit less its bias where contributions do. Of a unit it is its map.
+    Of a class it is the sum of what each unit adds to its logit, laid out over the positions that the unit's score came
+    from (``network.shares``): the map adds up to the logit less its bias where contributions do, over the cells and
+    over the pixels. Of a unit it is its map. Each cell is drawn where it looks.
+
+    Args:
+        painting: how a contribution is laid out: "pooling", by how the network made the unit's score of its map; or, to
+            see what hangs on that, "score_sign", "peak", "top" or "minimum" (`ibd.models.painting.paint`), or
+            "receptive_field": as "pooling", but evenly over the pixels that a cell sees.
+
+    Raises:
+        ConfigError: another painting.
     """
 
     name = "intrinsic"
     kind = "intrinsic"
 
+    def __init__(self, painting: Painting = "pooling") -> None:
+        if painting not in get_args(Painting):
+            raise ConfigError(f"intrinsic: unknown painting '{painting}'.{did_you_mean(painting, get_args(Painting))}")
+        self.painting: Painting = painting
+
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return maps and contributions.
 
         Raises:
-            UnsupportedError: the model has no units.
+            UnsupportedError: the model has no units, or what its cells see is not known and is asked for.
         """
         network: nn.Module = getattr(call.model, "network", call.model)
         if not hasattr(network, "contributions") or not hasattr(network, "shares"):
@@ -42,20 +60,48 @@ class Intrinsic(Explainer):
             contributions: Tensor = network.contributions(units)  # type: ignore[operator]
             parts = [sum((_parts(term, contributions) for term in terms), torch.zeros(())) for terms in target.sums]
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
-            heat = einsum("bku,buhw->bkhw", stacked, network.shares(units).to(stacked.dtype))  # type: ignore[operator]
-            for k, terms in enumerate(target.sums):
-                if all(term.kind == "unit" for term in terms):
-                    heat[:, k] = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
+            plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
+            heat = self._painted(network, units, stacked, plain, (image.shape[2], image.shape[3]))
         single = not call.target.many
         return self.answer(
             call,
             heat,
             scores,
-            size=(image.shape[2], image.shape[3]),
             units=stacked[:, 0] if single else stacked,
             unit_names=list(network.unit_names),  # type: ignore[arg-type]
             unit_maps=units.maps,
         )
+
+    def _painted(
+        self, network: nn.Module, units: Units, stacked: Tensor, plain: list[bool], size: tuple[int, int]
+    ) -> Tensor:
+        """Return the (B, K, H, W) maps of (B, K, U) contributions; of targets that are units alone, the units' maps."""
+        field = _field(network, units.maps, size)
+        shares = network.shares(units, self.painting).to(stacked.dtype)  # type: ignore[operator]
+        cells = einsum("bku,buhw->bkhw", stacked, shares)
+        if self.painting == "receptive_field":
+            if field is None:
+                raise UnsupportedError(
+                    "'intrinsic': what a cell of this backbone's maps sees of the image is not known"
+                )
+            heat = seen(cells, size, field)
+        else:
+            heat = spread(cells, size, field)
+        if self.painting == "pooling":
+            for k in (k for k, alone in enumerate(plain) if alone):
+                own = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
+                heat[:, k] = placed(own, size, field)
+        return heat
+
+
+def _field(network: nn.Module, maps: Tensor, size: tuple[int, int]) -> ReceptiveField | None:
+    """Return what the cells of maps see, where they are those of the network's last layer and lie in the image."""
+    found: ReceptiveField | None = network.receptive_field(size)  # type: ignore[operator]
+    if found is None or tuple(found.grid) != tuple(maps.shape[-2:]):
+        return None
+    ends = (found.center(0, 0), found.center(found.grid[0] - 1, found.grid[1] - 1))
+    inside = all(0 <= place <= side for end in ends for place, side in zip(end, size, strict=True))
+    return found if inside else None
 
 
 def _parts(term: Term, contributions: Tensor) -> Tensor:
@@ -66,6 +112,7 @@ def _parts(term: Term, contributions: Tensor) -> Tensor:
     if term.kind == "unit":
         one = torch.zeros(batch, units, dtype=contributions.dtype, device=contributions.device)
         return term.weight * one.scatter(1, index.unsqueeze(1), 1.0)
-    if term.kind != "class" or term.scalar != "logit":
-        raise UnsupportedError("'intrinsic' explains logits of classes and scores of units")
-    return term.weight * contributions.gather(2, index.view(-1, 1, 1).expand(-1, units, 1)).squeeze(2)
+    if term.kind != "class" or term.scalar not in ("logit", "centred_logit"):
+        raise UnsupportedError("'intrinsic' explains logits of classes, also centred ones, and scores of units")
+    own = contributions.gather(2, index.view(-1, 1, 1).expand(-1, units, 1)).squeeze(2)
+    return term.weight * (own - contributions.mean(2) if term.scalar == "centred_logit" else own)

@@ -15,7 +15,6 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range, did_you_mean
 from ibd.explain.activations import Reader, device_of, images_of, network_of, no_map
 from ibd.explain.base import undisturbed
-from ibd.explain.prototypes import field_of_patches
 
 
 @dataclass(frozen=True)
@@ -171,8 +170,9 @@ def _field(
 ) -> ReceptiveField | None:
     network = network_of(model)
     try:
-        if units and hasattr(network, "add_on") and hasattr(network, "extent"):  # compared patch by patch
-            return field_of_patches(network, size)
+        if units and hasattr(network, "extent"):  # compared patch by patch
+            found: ReceptiveField | None = network.receptive_field(size)  # type: ignore[operator]
+            return found
         return receptive_field(_Maps(model, maps_of), size)
     except (UnsupportedError, RuntimeError):  # a model that cannot run without numbers
         return None

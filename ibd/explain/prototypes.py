@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.backbones.receptive_field import ReceptiveField
 from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.boxes import Box, as_box, percentile_boxes, relative_boxes
@@ -280,41 +279,14 @@ def _places(
     return relative_boxes(maps, size, share, field, torch.tensor(centers).view(-1, 2)), peaks, centers
 
 
-_FIELDS: WeakKeyDictionary[Any, ReceptiveField | None] = WeakKeyDictionary()
-
-
 def patch_field(model: Any) -> ReceptiveField | None:
     """Return what each patch that is compared with prototypes sees of the image; None where that cannot be told.
 
     Args:
         model: a prototype network's module.
     """
-    network = model.network
-    if network not in _FIELDS:
-        try:
-            _FIELDS[network] = field_of_patches(network, model.spec.image_size)
-        except UnsupportedError:
-            _FIELDS[network] = None
-    return _FIELDS[network]
-
-
-def field_of_patches(network: Any, size: int | tuple[int, int]) -> ReceptiveField:
-    """Return what each patch of a prototype network sees of images of a size.
-
-    Args:
-        network: its ``add_on`` follows its ``backbone``, and a patch has ``extent`` cells along both sides.
-        size: H and W.
-
-    Raises:
-        UnsupportedError: it cannot be told.
-    """
-    field, more = receptive_field(nn.Sequential(network.backbone, network.add_on), size), network.extent - 1
-    return replace(
-        field,
-        size=tuple(a + more * b for a, b in zip(field.size, field.stride, strict=True)),
-        offset=tuple(a + more / 2 * b for a, b in zip(field.offset, field.stride, strict=True)),
-        grid=tuple(cells - more for cells in field.grid),
-    )
+    found: ReceptiveField | None = model.network.receptive_field(model.spec.image_size)
+    return found
 
 
 def patch_center(model: Any, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:

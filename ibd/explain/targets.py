@@ -6,15 +6,18 @@ import dataclasses
 import fnmatch
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.explain.names import require_names
+from ibd.explain.scalars import Scalar, logits_of, of_class, of_one_logit
 
-Scalar = Literal["logit", "log_prob", "log_odds", "prob"]
+__all__ = ["Index", "Scalar", "Target", "Term", "logits_of"]
+
 Index = int | str | tuple[int, ...]
 """One for all images, by position or name; or one position for each image."""
 
@@ -24,26 +27,33 @@ class Term:
     """A weighted part of a target.
 
     Attributes:
-        kind: "class", "unit", "predicted" (the class of the highest logit) or "function".
+        kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
+            0 for its class, 1 against it) or "function".
         index: which class or unit.
-        scalar: of a class: its "logit", "prob", "log_prob" or "log_odds".
+        scalar: of a class: its "logit", "centred_logit", "prob", "log_prob" or "log_odds".
         weight: factor.
         function: output -> (B,), of the kind "function".
+        names: how many there are where the index was given by name.
     """
 
-    kind: Literal["class", "unit", "predicted", "function"]
+    kind: Literal["class", "unit", "predicted", "side", "function"]
     index: Index = 0
     scalar: Scalar = "logit"
     weight: float = 1.0
     function: Callable[[Any], Tensor] | None = None
+    names: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Target:
     """One score for each image, or several: what an explainer is asked about.
 
-    Made by `cls`, `predicted`, `unit`, `units`, `classes` and `of`. Targets of one score can be added, subtracted and
-    multiplied by numbers: ``Target.cls(3) - Target.cls(7)`` asks why this class and not that.
+    Made by `cls`, `predicted`, `absent`, `unit`, `units`, `classes` and `of`. Targets of one score can be added,
+    subtracted and multiplied by numbers: ``Target.cls(3) - Target.cls(7)`` asks why this class and not that.
+
+    A model of one logit z, (B, 1), has one class, number 0, of probability ``sigmoid(z)``. ``Target.cls(0)`` asks what
+    speaks for it and `absent` what speaks against it; it is predicted where z > 0, and its absence elsewhere. Where
+    such a model has two names, the second is that of the class.
 
     Attributes:
         sums: for each score its terms.
@@ -57,7 +67,13 @@ class Target:
 
     @classmethod
     def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "logit") -> Target:
-        """Return the logit of a class (by number or name), or of one class for each image."""
+        """Return the logit of a class (by number or name), or of one class for each image.
+
+        Args:
+            index: counted from 0; a name; or a number for each image.
+            scalar: "logit"; "centred_logit", the logit less the mean of all classes' (of one logit itself), which is
+                what of it can change a decision; or the "prob", "log_prob" or "log_odds" of the class.
+        """
         return cls(((Term("class", _index(index), _checked(scalar)),),))
 
     @classmethod
@@ -66,14 +82,20 @@ class Target:
         return cls(((Term("predicted", scalar=_checked(scalar)),),))
 
     @classmethod
+    def absent(cls, scalar: Scalar = "logit") -> Target:
+        """Return what a model of one logit z has against its class: -z, or the scalar of ``sigmoid(-z)``."""
+        return cls(((Term("side", 1, _checked(scalar)),),))
+
+    @classmethod
     def unit(cls, index: int | str | Sequence[int] | Tensor) -> Target:
         """Return the score of a unit (by number or name), or of one unit for each image."""
         return cls(((Term("unit", _index(index)),),))
 
     @classmethod
-    def classes(cls, indices: Sequence[int | str]) -> Target:
-        """Return the logits of several classes at once."""
-        return cls(_several("class", indices), many=True)
+    def classes(cls, indices: Sequence[int | str], scalar: Scalar = "logit") -> Target:
+        """Return the logits, or other scalars, of several classes at once."""
+        terms = _several("class", indices)
+        return cls(tuple((dataclasses.replace(term, scalar=_checked(scalar)),) for (term,) in terms), many=True)
 
     @classmethod
     def units(cls, which: str | Sequence[int | str]) -> Target:
@@ -112,22 +134,22 @@ class Target:
         """Return the same target with names and patterns replaced by positions.
 
         Args:
-            model: our module or network, whose ``class_names`` and ``unit_names`` are read; names need one that has
-                them, positions do not.
+            model: whose ``class_names`` and ``unit_names`` are read, see `ibd.explain.names.names_of`; positions need
+                none.
 
         Raises:
             ConfigError: a name that it does not have, a pattern that fits none.
             UnsupportedError: a name, or a unit, of a model without such.
         """
-        network = getattr(model, "network", model)
         sums = self.sums
         if self.pattern is not None:
-            names = _names(network, "unit")
-            found = [index for index, name in enumerate(names) if fnmatch.fnmatchcase(name, self.pattern)]
+            names = require_names(model, "unit")
+            found = [index for name, index in names.items() if fnmatch.fnmatchcase(name, self.pattern)]
             if not found:
-                raise ConfigError(f"target: no unit's name fits '{self.pattern}'.{did_you_mean(self.pattern, names)}")
+                near = did_you_mean(self.pattern, list(names))
+                raise ConfigError(f"target: no unit's name fits '{self.pattern}'.{near}")
             sums = tuple((Term("unit", index),) for index in found)
-        resolved = tuple(tuple(_resolve(term, network) for term in terms) for terms in sums)
+        resolved = tuple(tuple(_resolve(term, model) for term in terms) for terms in sums)
         return Target(resolved, self.many)
 
     def scores(self, output: Any) -> Tensor:
@@ -150,15 +172,18 @@ class Target:
         """Return the scores of several logits, or of several units, by one look-up; None where there is more to it."""
         terms = [terms[0] for terms in self.sums if len(terms) == 1]
         kinds = {(term.kind, term.scalar) for term in terms}
-        plain = kinds in ({("class", "logit")}, {("unit", "logit")})
+        plain = kinds in ({("class", "logit")}, {("class", "centred_logit")}, {("unit", "logit")})
         if len(terms) != len(self.sums) or len(terms) < 2 or not plain:
             return None
         index = [term.index for term in terms if isinstance(term.index, int)]
-        values = (
-            logits_of(output) if terms[0].kind == "class" else getattr(getattr(output, "units", None), "scores", None)
-        )
+        classes = terms[0].kind == "class"
+        values = logits_of(output) if classes else getattr(getattr(output, "units", None), "scores", None)
         if values is None or len(index) != len(terms) or not all(0 <= each < values.shape[1] for each in index):
             return None
+        if classes and values.shape[1] == 1:
+            return None
+        if terms[0].scalar == "centred_logit":
+            values = values - values.mean(1, keepdim=True)
         weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
         found: Tensor = values[:, torch.tensor(index, device=values.device)] * weights
         return found
@@ -170,8 +195,11 @@ class Target:
         """
         if not any(term.kind == "predicted" for terms in self.sums for term in terms):
             return self
-        best = _index(logits_of(output).detach().argmax(1))
-        return self._map(lambda term: dataclasses.replace(term, kind="class", index=best), kind="predicted")
+        logits = logits_of(output).detach()
+        one = logits.shape[1] == 1
+        best = _index((logits[:, 0] <= 0).long() if one else logits.argmax(1))
+        kind: Literal["side", "class"] = "side" if one else "class"
+        return self._map(lambda term: dataclasses.replace(term, kind=kind, index=best), kind="predicted")
 
     def repeat(self, count: int) -> Target:
         """Return the target for batches in which every image comes `count` times in a row."""
@@ -193,29 +221,6 @@ class Target:
         """Return the target with every term changed, or those of a kind."""
         sums = (tuple(change(t) if kind in (None, t.kind) else t for t in terms) for terms in self.sums)
         return dataclasses.replace(self, sums=tuple(sums))
-
-
-def logits_of(output: Any) -> Tensor:
-    """Return the (B, C) logits in what a model returned.
-
-    Raises:
-        UnsupportedError: there are none.
-    """
-    if isinstance(output, dict):
-        found = output.get("logits", output.get("out", next(iter(output.values()), None)))
-    elif isinstance(output, Tensor):
-        found = output
-    else:
-        found = getattr(output, "logits", None)
-        if found is None and isinstance(output, list | tuple) and output:
-            found = output[0]
-    if not isinstance(found, Tensor) or found.dim() != 2:
-        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
-        raise UnsupportedError(
-            f"the model returns a {type(output).__name__}{shape}: logits (B, C), a tuple or dict with them, or a "
-            "target of its own (Target.of) is needed"
-        )
-    return found
 
 
 def _index(given: Any) -> Index:
@@ -248,21 +253,13 @@ def _checked(scalar: Scalar) -> Scalar:
     return scalar
 
 
-def _names(network: Any, kind: str) -> Sequence[str]:
-    names = getattr(network, f"{kind}_names", None)
-    if names is None:
-        what = "classes" if kind == "class" else "units"
-        raise UnsupportedError(f"target: {type(network).__name__} has no names for its {what}: give a number")
-    return names  # type: ignore[no-any-return]
-
-
-def _resolve(term: Term, network: Any) -> Term:
+def _resolve(term: Term, model: nn.Module) -> Term:
     if not isinstance(term.index, str):
         return term
-    names = _names(network, term.kind)
+    names = require_names(model, "unit" if term.kind == "unit" else "class")
     if term.index not in names:
-        raise ConfigError(f"target: unknown {term.kind} '{term.index}'.{did_you_mean(term.index, names)}")
-    return dataclasses.replace(term, index=list(names).index(term.index))
+        raise ConfigError(f"target: unknown {term.kind} '{term.index}'.{did_you_mean(term.index, list(names))}")
+    return dataclasses.replace(term, index=names[term.index], names=len(names))
 
 
 def _score(term: Term, output: Any) -> Tensor:
@@ -280,11 +277,27 @@ def _score(term: Term, output: Any) -> Tensor:
             raise UnsupportedError("target: this model has no units: ask for a class")
         return _pick(units.scores, term)
     logits = logits_of(output)
+    if logits.shape[1] == 1:
+        return of_one_logit(logits[:, 0], _absent(logits, term), term.scalar)
+    if term.kind == "side":
+        raise ConfigError(f"target: Target.absent is of a model of one logit, and this one has {logits.shape[1]}")
+    index = logits.detach().argmax(1) if term.kind == "predicted" else _positions(logits, term)
+    return of_class(logits, index, term.scalar)
+
+
+def _absent(logits: Tensor, term: Term) -> Tensor:
+    """Return for which images a term asks about the absence of the class of the one logit there is, (B,) bool."""
     if term.kind == "predicted":
-        index = logits.detach().argmax(1)
-        return _scalar(logits, index, term.scalar)
-    picked = _positions(logits, term)
-    return _scalar(logits, picked, term.scalar)
+        return logits.detach()[:, 0] <= 0
+    if term.kind == "side":
+        return _positions(logits.expand(-1, 2), term) == 1
+    if term.names == 2:  # of two names the second is that of the logit, as in labels of 0 and 1
+        return _positions(logits.expand(-1, 2), term) == 0
+    if isinstance(term.index, int) and term.index == 1:
+        raise ConfigError(
+            "target: no class 1: the model has one logit, which is class 0; Target.absent() asks what speaks against it"
+        )
+    return _positions(logits, term) == 1
 
 
 def _positions(values: Tensor, term: Term) -> Tensor:
@@ -303,16 +316,3 @@ def _positions(values: Tensor, term: Term) -> Tensor:
 
 def _pick(values: Tensor, term: Term) -> Tensor:
     return values.gather(1, _positions(values, term).unsqueeze(1)).squeeze(1)
-
-
-def _scalar(logits: Tensor, index: Tensor, scalar: Scalar) -> Tensor:
-    """Return the asked-for number of one class for each image, (B,)."""
-    if scalar == "logit":
-        return logits.gather(1, index.unsqueeze(1)).squeeze(1)
-    log_prob = logits.log_softmax(1).gather(1, index.unsqueeze(1)).squeeze(1)
-    if scalar == "log_prob":
-        return log_prob
-    if scalar == "prob":
-        return log_prob.exp()
-    others = logits.scatter(1, index.unsqueeze(1), -torch.inf)
-    return logits.gather(1, index.unsqueeze(1)).squeeze(1) - others.logsumexp(1)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.errors import ConfigError, did_you_mean
-from ibd.types import Output, Units
+from ibd.backbones.receptive_field import ReceptiveField, receptive_field
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.models.painting import Pooling, paint
+from ibd.types import Output, Painting, Units
 
 Values = Mapping[str | int, float | str | Tensor]
 
@@ -30,11 +32,16 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         backbone: turns images into feature maps.
         additive: whether ``logits == bias + contributions.sum(1)`` holds exactly.
         has_bias: whether the logits have a part that no unit accounts for.
+        pooling: how a unit's map becomes its score.
+        proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
+            every position has an exact share, be it negative.
     """
 
     unit_kind: str
     additive: bool = True
     has_bias: bool = True
+    pooling: Pooling = "mean"
+    proportional: bool = False
     value_title: str = "value"
     """What the numbers of `readable` are, for the head of a table."""
     detail_title: str = ""
@@ -52,6 +59,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         self.unit_names = list(unit_names)
         self.class_names = list(class_names)
         self.unit_groups = {name: list(indices) for name, indices in (unit_groups or {}).items()}
+        self._fields: dict[tuple[int, int], ReceptiveField | None] = {}
 
     @abc.abstractmethod
     def encode(self, image: Tensor) -> Units:
@@ -77,17 +85,37 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def contributions(self, units: Units) -> Tensor:
         """Return how much each unit adds to each class logit: (B, U, C)."""
 
-    def shares(self, units: Units) -> Tensor:
-        """Return how what a unit contributes is laid out over the positions, (B, U, h, w), adding up to 1 for each.
+    def shares(self, units: Units, painting: Painting = "pooling") -> Tensor:
+        """Return where each unit's score came from: the share of every position, (B, U, h, w), adding up to 1 for each.
 
-        By the part of its map that has the sign of its mean: where a unit that holds was seen, or where one that does
-        not hold was found missing. Evenly where the map is 0 everywhere.
+        What a unit contributes, times its shares, is its picture; it adds up to the contribution.
+
+        Args:
+            units: what `encode` returned.
+            painting: by the network's own pooling, or another way to lay it out; see `ibd.models.painting.paint`.
         """
-        maps = units.maps.to(torch.promote_types(units.maps.dtype, torch.float32))
-        sign = torch.where(maps.mean((2, 3), keepdim=True) < 0, -1.0, 1.0)
-        part = (maps * sign).relu()
-        total = part.sum((2, 3), keepdim=True)
-        return torch.where(total > 0, part / total, 1 / (maps.shape[2] * maps.shape[3]))
+        return paint(units.maps, units.scores, self.pooling, painting, self.proportional)
+
+    def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
+        """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.
+
+        Args:
+            image_size: (H, W) in pixels.
+        """
+        if image_size not in self._fields:
+            try:
+                self._fields[image_size] = self.trace_receptive_field(image_size)
+            except UnsupportedError:
+                self._fields[image_size] = None
+        return self._fields[image_size]
+
+    def trace_receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField:
+        """Work out what `receptive_field` returns, and keeps.
+
+        Raises:
+            UnsupportedError: it cannot be told.
+        """
+        return receptive_field(self.backbone, image_size)
 
     @abc.abstractmethod
     def bias(self) -> Tensor:

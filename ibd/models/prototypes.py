@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions
+from ibd.models.painting import Pooling
 from ibd.types import Units
 
 
@@ -29,6 +30,7 @@ class LinearPrototypes(InterpretableNetwork):
 
     unit_kind = "prototype"
     has_bias = False
+    pooling: Pooling = "max"
     fixed_backbone = False
     """Set where training need not go back through the backbone."""
     head: nn.Linear

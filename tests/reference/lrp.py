@@ -30,8 +30,10 @@ def relevance(rule, x, w, b, r, absorb=True, gamma=0.25, alpha=2.0, epsilon=0.0,
         absorb: whether the bias gets its part.
     """
     c = w * x  # (J, I) contributions
+    if rule == "epsilon" and not absorb:  # the bias goes to the inputs, by the size of their contributions
+        c = c + b[:, None] * quotient(c.abs(), c.abs().sum(1, keepdim=True))
     b = b if absorb else torch.zeros_like(b)
-    z = c.sum(1) + b
+    z = c.sum(1) + b  # what is divided
     up, down = c.clamp(min=0), c.clamp(max=0)
     if rule == "epsilon":
         e = epsilon * z.square().mean().sqrt()

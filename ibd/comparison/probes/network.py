@@ -36,12 +36,13 @@ class Values(NamedTuple):
     """What a model says of the explained class, float64 each.
 
     Attributes:
-        log_odds: ln(p / (1 - p)).
+        centred: its logit less the mean of all logits, which adding a constant to all of them does not change. It is
+            linear in the logits, so that every explainer can be asked for it.
         probability: p, in [0, 1].
         kept: 1 where the explained class is the predicted one, else 0.
     """
 
-    log_odds: Tensor
+    centred: Tensor
     probability: Tensor
     kept: Tensor
 
@@ -144,16 +145,15 @@ class Predictor:
 
     def values(self, logits: Tensor, classes: Tensor) -> Values:
         """Return what (n, C) logits say of the classes (n,)."""
-        scores = self._log_probabilities(logits)
-        index = classes.to(scores.device).unsqueeze(1)
-        own = scores.gather(1, index).squeeze(1)
-        others = scores.scatter(1, index, -torch.inf).logsumexp(1)
-        kept = logits.argmax(1) == index.squeeze(1)
-        return Values(own - others, own.exp(), kept.double())
+        value = logits.cpu().double() if logits.device.type == "mps" else logits.double()
+        index = classes.to(value.device).unsqueeze(1)
+        centred = (value - value.mean(1, keepdim=True)).gather(1, index).squeeze(1)
+        probability = self._probabilities(value).gather(1, index).squeeze(1)
+        return Values(centred, probability, (value.argmax(1) == index.squeeze(1)).double())
 
-    def log_odds(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Return (B,) ln(p / (1 - p)) of the classes (B,), float64."""
-        return self.values(self.logits(images), classes).log_odds
+    def centred(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Return (B,) the logits of the classes (B,) less the means of all logits, float64."""
+        return self.values(self.logits(images), classes).centred
 
     def probabilities(self, images: Tensor, classes: Tensor) -> Tensor:
         """Return (B,) probabilities of the classes (B,), float64."""
@@ -163,14 +163,11 @@ class Predictor:
         """Return the (B,) classes of the highest logit."""
         return self.logits(images).argmax(1)
 
-    def _log_probabilities(self, logits: Tensor) -> Tensor:
-        """Return (n, C) in float64, in which what is all but certain still has odds."""
-        logits = logits.cpu().double() if logits.device.type == "mps" else logits.double()
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Return the (n, C) probabilities of float64 logits, by the network's own rule where it has one."""
         if isinstance(self.network, InterpretableNetwork):
-            own = type(self.network).class_probabilities is not InterpretableNetwork.class_probabilities
-            if own:
-                return self.network.class_probabilities(logits).log()
-        return logits.log_softmax(1)
+            return self.network.class_probabilities(logits)
+        return logits.softmax(1)
 
 
 def _frozen(model: nn.Module) -> nn.Module:

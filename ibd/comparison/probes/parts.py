@@ -128,8 +128,8 @@ def _groups(
 
 
 def part_values(table: Values) -> Tensor:
-    """Return the (B, P) exact Shapley values of the parts for the log-odds of the explained class, float64."""
-    return shapley(table.log_odds)
+    """Return the (B, P) exact Shapley values of the parts for the centred logit of the explained class, float64."""
+    return shapley(table.centred)
 
 
 def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ def _family(view: FamilyView) -> dict[str, Any]:
         "models": [model.name for model in table.models],
         "intrinsic": view.intrinsic,
         "scores": {row.explainer.name: _row(row) for row in (*table.rows, *table.references)},
+        "paintings": _paintings(view),
         **{matrix.name: _matrix(matrix) for matrix in (*view.matrices, view.locality) if matrix},
     }
 
@@ -101,6 +102,12 @@ def _row(row: Row) -> dict[str, Any]:
         metric: {**vars(cell.interval), "normalised": cell.normalised, "best": cell.best, "tied": cell.tied}
         for metric, cell in row.cells.items()
     }
+
+
+def _paintings(view: FamilyView) -> dict[str, Any]:
+    """Return painting -> metric -> interval of a family's own map."""
+    means = view.paintings.means if view.paintings else {}
+    return _nested({key: vars(each) for key, each in means.items()})
 
 
 def _matrix(matrix: Matrix) -> dict[str, Any]:

@@ -96,6 +96,19 @@ class Variants(NamedTuple):
 VARIANTS = {"part_spearman": Variants(("part_spearman_mean", "part_spearman_sum"), "how a part is scored")}
 """Metric -> its variants: under it, better or worse is said only where all that were measured agree."""
 
+PAINTINGS = {
+    "pooling": (
+        "As pooled",
+        "Where the unit's score came from, by the network's own pooling: what the other tables show.",
+    ),
+    "score_sign": ("Sign of the score", "The part of a unit's map that has the sign of its score."),
+    "peak": ("Peak cell", "The highest cell of a unit's map alone."),
+    "top": ("Top 5 %", "The highest 5 % of the cells, equally."),
+    "minimum": ("Map minus minimum", "A unit's map less its lowest value."),
+    "receptive_field": ("Receptive field", "As pooled, but each cell evenly over all pixels that it sees."),
+}
+"""Painting of a model's own map -> its title, and what it does with each unit's contribution."""
+
 CURVES = {
     "deletion": "Deletion: the highest pixels are removed first",
     "insertion": "Insertion: the highest pixels are put in first",

@@ -18,6 +18,7 @@ from ibd.comparison.report.differences import LEAST_IMAGES
 from ibd.comparison.report.grids import GridPage, make_grids
 from ibd.comparison.report.matrices import Matrix, agreement_matrix, coherency_matrix, locality_matrix
 from ibd.comparison.report.outcomes import Verdict
+from ibd.comparison.report.paintings import PaintingTable, painting_table
 from ibd.comparison.report.pictures import part_colours
 from ibd.comparison.report.side_tables import (
     CostRow,
@@ -75,6 +76,7 @@ class FamilyView:
     sanity: list[SanityRow]
     costs: list[CostRow]
     seconds: list[tuple[str, float]]
+    paintings: PaintingTable | None
 
     @property
     def key(self) -> str:
@@ -137,12 +139,12 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
     nulls = [row for row in table.references if row.explainer.kind == "null"]
     if nulls:
         legend.append((f"Nulls ({len(nulls)})", style[nulls[0].explainer.name]))
-    main = table.models[0]
+    main, paintings = table.models[0], painting_table(comparison, table)
     return FamilyView(
         table=table,
         accuracy=numbers.listed(numbers.percent(model.accuracy) for model in table.models),
         intrinsic=intrinsic_of(comparison, family),
-        views=[_verdict_view(comparison, table, found, metric) for metric in metrics],
+        views=[_verdict_view(comparison, table, found, metric, paintings) for metric in metrics],
         verdicts=found,
         by_metric=_by_metric(table, found),
         charts=family_charts(comparison, table),
@@ -155,10 +157,13 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         sanity=sanity_rows(comparison, table),
         costs=cost_rows(comparison, table),
         seconds=metric_seconds(comparison, table),
+        paintings=paintings,
     )
 
 
-def _verdict_view(comparison: Comparison, table: Table, found: list[Verdict], metric: str) -> VerdictView:
+def _verdict_view(
+    comparison: Comparison, table: Table, found: list[Verdict], metric: str, paintings: PaintingTable | None
+) -> VerdictView:
     against = from_the_best([each for each in found if each.metric == metric and each.kind in REAL])
     chart = None
     drawn = [each for each in against if np.isfinite([each.interval.low, each.interval.high]).all()]
@@ -169,9 +174,8 @@ def _verdict_view(comparison: Comparison, table: Table, found: list[Verdict], me
         ]
         figure = difference_chart(rows, f"{metric_title(metric)}, own map minus other")
         chart = Chart(f"{table.family}_verdict_{metric}", title, inline(figure, title), figure)
-    return VerdictView(
-        metric, headline(comparison, table, found, metric), standing(comparison, table, metric), against, chart
-    )
+    stands = standing(comparison, table, metric) + (paintings.range_of(metric) if paintings else "")
+    return VerdictView(metric, headline(comparison, table, found, metric), stands, against, chart)
 
 
 def _by_metric(table: Table, found: list[Verdict]) -> list[tuple[str, dict[str, Verdict]]]:

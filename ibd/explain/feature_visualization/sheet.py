@@ -6,7 +6,7 @@ import dataclasses
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ from ibd.explain.feature_visualization.objectives import Objective, Part
 from ibd.explain.feature_visualization.parametrisations import Colours, Fourier
 from ibd.explain.feature_visualization.penalties import Nearness, TotalVariation
 from ibd.explain.feature_visualization.transforms import Transforms
+from ibd.explain.names import names_of
 from ibd.explain.patches import Patches, maximally_activating_patches
 from ibd.explain.targets import Target
 
@@ -206,7 +207,7 @@ def _reaching(target: Target, natural: Tensor) -> Objective:
 
 def _names(model: nn.Module, target: Target) -> list[str]:
     """Return the name of each unit or class, group and value in a line each."""
-    kind = target.sums[0][0].kind
-    names = getattr(network_of(model), f"{kind}_names", None)
+    kind: Literal["class", "unit"] = "unit" if target.sums[0][0].kind == "unit" else "class"
+    names = {index: name for name, index in (names_of(model, kind) or {}).items()}
     index = [int(terms[0].index) for terms in target.sums]  # type: ignore[arg-type]
-    return [str(names[each]).replace("::", "\n") if names is not None else f"{kind} {each}" for each in index]
+    return [names.get(each, f"{kind} {each}").replace("::", "\n") for each in index]

@@ -103,8 +103,8 @@ class Surrogate(Books):
         node, x = nodes[0], args[0]
         merged = None
         waiting = node.pending if node.surrogate is None else None
-        if waiting is not None and waiting.rule.indifferent and waiting.map.weight.numel() > x.numel():
-            waiting = None  # scaling the output is less work than scaling the weights
+        if waiting is not None and self._apart(waiting, x):
+            waiting = None
         if waiting is not None and waiting.map.scaled is not None and x.dim() == len(waiting.map.channels):
             merged = dataclasses.replace(waiting, map=waiting.map.then(scale, shift))
         before = None if merged is not None else self._surrogate(x)
@@ -119,6 +119,13 @@ class Surrogate(Books):
             slope, bias = divide(value, before.detach()), torch.where(before == 0, value, 0.0).detach()
         self._keep(value, Node(self._elementwise(before, value, slope, bias)))
         return value
+
+    def _apart(self, waiting: Pending, x: Tensor) -> bool:
+        """Return whether a normalisation is left for itself: scaling the output is less work than scaling the weights.
+
+        Not where biases are ignored: the whole relevance of an output would go to a sum that may be near 0.
+        """
+        return not self.ignore and waiting.rule.indifferent and waiting.map.weight.numel() > x.numel()
 
     def _added(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
         """Sums: with a constant after a linear operation, its bias."""

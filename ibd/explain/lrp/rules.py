@@ -3,8 +3,9 @@
 A rule says which part of the relevance R_j of an output each input gets. Relevance travels as a gradient: with
 ``R_j = y_j g_j`` a rule returns the terms whose sum is ``R_i / x_i``. Written below with ``p_j``, the sum of all
 contributions ``x_i w_ij >= 0``, and ``n_j`` of those below 0; with biases that absorb, ``b+`` belongs to p and ``b-``
-to n; with biases ignored, y is without its bias wherever it divides. Divisions by 0 give 0; there is no absolute
-stabiliser (activations of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon
+to n; with biases ignored, y is without its bias wherever a sum of one sign divides, and the epsilon rule passes a bias
+on in proportion to the size of the contributions. Divisions by 0 give 0; there is no absolute stabiliser (activations
+of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon
 et al. 2017 (z+, z^B, w^2), Montavon et al. 2019 (gamma), Andeol et al. 2021 (gamma for any sign), Lapuschkin et al.
 2019 (flat).
 """
@@ -96,6 +97,10 @@ class Epsilon(Rule):
 
     With epsilon 0 this is LRP-0: gradient times input. The stabiliser is relative (as in the tutorial of Montavon et
     al. 2019), it takes ``e / |y|`` of a relevance.
+
+    An ignored bias gives its part to the inputs, ``b_j |x_i w_ij| / sum_i |x_i w_ij|``, as Bach et al. 2015 pass it on
+    evenly. To leave it out of y instead would divide by sums that pass through 0 where the output does not: after
+    twenty such layers maps are 1e14 times the score.
     """
 
     epsilon: float = 0.0
@@ -112,15 +117,27 @@ class Epsilon(Rule):
 
     def plan(self, given: Given) -> Plan:
         """See the class."""
-        z, coefficient = given.z, None
+        y, bias, coefficient = given.y, given.operation.bias, None
         if self.epsilon:
-            flat = z.flatten(1) if z.dim() > 1 else z
-            size = self.epsilon * flat.square().mean(-1).sqrt().view(-1, *[1] * (z.dim() - 1))
-            coefficient = divide(given.y, z + torch.where(z < 0, -size, size))
-        elif given.ignore and given.operation.bias is not None:
-            coefficient = divide(given.y, z)
-        biases = given.kept(z) if given.bias is None else [(given.bias, coefficient)]
-        return Plan([Term(given.operation.weight, coefficient)], biases)
+            flat = y.flatten(1) if y.dim() > 1 else y
+            size = self.epsilon * flat.square().mean(-1).sqrt().view(-1, *[1] * (y.dim() - 1))
+            coefficient = divide(y, y + torch.where(y < 0, -size, size))
+        plan = Plan([Term(given.operation.weight, coefficient)])
+        if bias is not None and not given.ignore:
+            plan.biases.append((bias, coefficient))
+        elif bias is not None:
+            passed = bias if coefficient is None else bias * coefficient
+            self._pass_on(plan, given, passed)
+        return plan
+
+    @staticmethod
+    def _pass_on(plan: Plan, given: Given, bias: Tensor) -> None:
+        """Add what inputs get of a bias; an output without any contribution keeps it."""
+        weight = given.operation.weight.abs()
+        total = given.apply(given.x if given.nonnegative else given.x.abs(), weight)
+        plan.terms.append(Term(weight, divide(bias, total), None if given.nonnegative else given.x.sign()))
+        if bool((total == 0).any()):
+            plan.biases.append((bias, (total == 0).to(total.dtype)))
 
 
 class Signed(Rule):

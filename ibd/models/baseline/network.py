@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
@@ -19,6 +18,7 @@ class BaselineNetwork(InterpretableNetwork):
     """
 
     unit_kind = "channel"
+    proportional = True  # with that its own explanation is CAM, exactly
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str]) -> None:
         names = [f"channel {index}" for index in range(backbone.out_channels)]
@@ -45,12 +45,6 @@ class BaselineNetwork(InterpretableNetwork):
     def contributions(self, units: Units) -> Tensor:
         """Return activation times weight, (B, D, C)."""
         return linear_contributions(units.scores, self.head.weight)
-
-    def shares(self, units: Units) -> Tensor:
-        """Return each map divided by its sum: with that the intrinsic explanation is CAM, exactly."""
-        maps = units.maps.to(torch.promote_types(units.maps.dtype, torch.float32))
-        total = maps.sum((2, 3), keepdim=True)
-        return torch.where(total != 0, maps / total, 1 / (maps.shape[2] * maps.shape[3]))
 
     def bias(self) -> Tensor:
         """Return the (C,) bias of the linear layer."""

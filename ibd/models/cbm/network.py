@@ -60,6 +60,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
         self.concepts = nn.Conv2d(backbone.out_channels, count, kernel_size=1)
         self.additive = head == "linear"
+        self.proportional = self.additive and bottleneck == "logits"
         self.head: nn.Module = (
             nn.Linear(count, classes)
             if head == "linear"

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
+from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.base import InterpretableNetwork, Values, full_precision, spatial_mean
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
-from ibd.models.concept_whitening.placement import choose_layers, replace_layers
+from ibd.models.concept_whitening.placement import choose_layers, replace_layers, without_whitening
 from ibd.models.concept_whitening.split import Halves, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
 from ibd.types import Units, groups_of
@@ -76,6 +77,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         groups = {name: list(members) for name, members in groups_of(list(concepts)).items()}
         super().__init__(backbone, names, class_names, groups)
         self.concept_names, self.layer_names, self.activation = list(concepts), ordered, activation
+        self.pooling = activation
         self.head = nn.Linear(backbone.out_channels, len(class_names))
         self._halves: dict[bool, Halves] = {}  # a dict, which nn.Module does not look into
         self.register_buffer("low", torch.full((len(names),), torch.nan))
@@ -111,6 +113,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         pooled = spatial_mean(self.halves.second(*units.state))
         with full_precision(pooled):
             return self.head(pooled.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+
+    def trace_receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField:
+        """Return what the cells of the backbone's last map see: whitening moves nothing."""
+        return receptive_field(without_whitening(self.backbone), image_size)
 
     def pool(self, maps: Tensor) -> Tensor:
         """Return the activation of each axis, (B, U), of (B, U, h, w) maps."""

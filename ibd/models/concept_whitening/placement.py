@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 from collections.abc import Sequence
 
@@ -62,6 +63,17 @@ def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, se
         norm = backbone.get_submodule(name)
         assert isinstance(norm, nn.BatchNorm2d)
         replace_module(backbone, name, ConceptWhiteningLayer(norm.num_features, concepts, settings))
+
+
+def without_whitening(backbone: nn.Module) -> nn.Module:
+    """Return the backbone; a copy without whitening, which cannot run without numbers and moves nothing."""
+    whitened = [name for name, layer in backbone.named_modules() if isinstance(layer, ConceptWhiteningLayer)]
+    if not whitened:
+        return backbone
+    plain = copy.deepcopy(backbone)
+    for name in whitened:
+        replace_module(plain, name, nn.Identity())
+    return plain
 
 
 def replace_module(parent: nn.Module, name: str, module: nn.Module) -> None:

@@ -25,6 +25,8 @@ holds."""
 _MANY_POSITIONS = 128
 """From this many positions on, gathering patches is cheaper than multiplying with a map that is nearly all zeros."""
 _FEW_IMAGES = 32
+_ROUNDINGS = 8
+"""How many units of precision a network's rounding moves a feature by, relative to the norm of its patch."""
 
 
 class Nearest(NamedTuple):
@@ -36,11 +38,14 @@ class Nearest(NamedTuple):
     """(B, P, k) int64 positions among the L patches."""
 
 
-def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1) -> Nearest:
+def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1, first: bool = False) -> Nearest:
     """Return the k smallest squared distances of each prototype to the patches of each image, and where they are.
 
     In float32 or better, also under autocast. Differentiable with respect to patches and prototypes; the gradient goes
     to the nearest patches alone, and with ties to one of them.
+
+    Ties are common: cells of a plain background are alike, and so are all in which an add-on's ReLU is shut. Which of
+    them seems nearest by the last bit depends on the batch and on the processor; `first` makes it the first one.
 
     To modes of torch functions it is one operation; its attribute ``relevance`` names the rule by which
     `ibd.explain.lrp` propagates through it.
@@ -49,13 +54,15 @@ def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1) -> Nearest:
         patches: (B, L, D).
         prototypes: (P, D).
         k: how many; at most L.
+        first: of patches whose distances differ by rounding alone, take the first; which k they are then hangs on
+            nothing else, but their order among each other does.
     """
     if has_torch_function((patches, prototypes)):
-        seen: Nearest = handle_torch_function(nearest_patches, (patches, prototypes), patches, prototypes, k)
+        seen: Nearest = handle_torch_function(nearest_patches, (patches, prototypes), patches, prototypes, k, first)
         return seen
     with full_precision(patches):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
-        return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k))
+        return Nearest(*_Nearest.apply(patches.to(dtype), prototypes.to(dtype), k, first))
 
 
 nearest_patches.relevance = "nearest_patch"  # type: ignore[attr-defined]
@@ -84,10 +91,12 @@ class _Nearest(torch.autograd.Function):
     """See `nearest_patches`."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, z: Tensor, p: Tensor, k: int, first: bool) -> tuple[Tensor, Tensor]:
         z = z.contiguous()
         position = _search(z, p, k)
         distance = _exact(z, p, position)
+        if first:
+            position, distance = _first_of_equals(z, p, position, distance)
         if k > 1:
             distance, order = distance.sort(dim=1, stable=True)
             position = position.gather(1, order)
@@ -98,12 +107,12 @@ class _Nearest(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         z, p, position = ctx.saved_tensors
         weight = 2 * grad.transpose(1, 2)  # (B, k, P): of d = |z - p|^2 with respect to (z - p) / 2
         needs_z, needs_p = ctx.needs_input_grad[:2]
         if z.shape[1] >= _MANY_POSITIONS and len(z) <= _FEW_IMAGES and position.shape[1] == 1:
-            return *_gathered(z, p, position[:, 0], weight[:, 0], needs_z, needs_p), None
+            return *_gathered(z, p, position[:, 0], weight[:, 0], needs_z, needs_p), None, None
         spread = z.new_zeros(len(z), z.shape[1], len(p)).scatter_(1, position, weight).flatten(0, 1)
         patches, grad_z, grad_p = z.flatten(0, 1), None, None
         if needs_z:
@@ -111,7 +120,7 @@ class _Nearest(torch.autograd.Function):
             grad_z = torch.addmm(total * patches, spread, p, alpha=-1).view_as(z)
         if needs_p:
             grad_p = torch.addmm(weight.sum((0, 1)).unsqueeze(1) * p, spread.t(), patches, alpha=-1)
-        return grad_z, grad_p, None
+        return grad_z, grad_p, None, None
 
 
 def _gathered(
@@ -129,19 +138,58 @@ def _gathered(
     return grad_z, grad_p
 
 
-def _search(z: Tensor, p: Tensor, k: int) -> Tensor:
-    """Return the (B, k, P) positions of the k smallest distances, by |z|^2 - 2 z p, which ranks them alike."""
+def _search(z: Tensor, p: Tensor, k: int, level: bool = False) -> Tensor:
+    """Return the (B, k, P) positions of the k smallest distances, by |z|^2 - 2 z p, which ranks them alike.
+
+    With `level`, those that rounding cannot tell from the k-th are one to it, and the first of them are taken.
+    """
     count, length, dim = z.shape
     found = []
     for (part,) in _split([z], length * len(p)):
         part, shifted = _centred(part, p)
         score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), shifted.t(), alpha=-2)
         score = score.view(-1, length, len(p))
+        if level:
+            score = _levelled(score, part, shifted, k)
+            found.append(score.sort(dim=1, stable=True).indices[:, :k])
+            continue
         # topk of 1 is slower than min
         found.append(
             score.min(1, keepdim=True).indices if k == 1 else score.topk(min(k, length), 1, largest=False).indices
         )
     return torch.cat(found) if found else torch.empty(count, k, len(p), dtype=torch.int64, device=z.device)
+
+
+def _levelled(score: Tensor, z: Tensor, p: Tensor, k: int) -> Tensor:
+    """Return (B, L, P) scores, all those within rounding of the k-th smallest set to that one.
+
+    Two sums of D products that are equal differ by a random walk of D roundings each.
+    """
+    edge = score.kthvalue(k, 1, keepdim=True).values
+    scale = z.square().sum(2).amax(1).view(-1, 1, 1) + p.square().sum(1)
+    walk = 2 * (1 + z.shape[2] ** 0.5) * torch.finfo(z.dtype).eps
+    return torch.where((score - edge).abs() <= walk * scale, edge, score)
+
+
+def _first_of_equals(z: Tensor, p: Tensor, position: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B, k, P) positions and distances, of patches that are equally near the first.
+
+    The search alone cannot say so: a patch at distance 0 and one at 1e-7 are one to it. What it takes for equal must be
+    so by the distances themselves. A feature that is off by e moves |z - p| by e at most, and k of them by e sqrt(k).
+
+    Args:
+        z: (B, L, D).
+        p: (P, D).
+        position: (B, k, P) as searched.
+        distance: (B, k, P) there.
+    """
+    k = position.shape[1]
+    earlier = _search(z, p, k, level=True)
+    there = _exact(z, p, earlier)
+    norm = torch.linalg.vector_norm(z, dim=2).amax(1).view(-1, 1, 1) + torch.linalg.vector_norm(p, dim=1)
+    reach = _ROUNDINGS * torch.finfo(z.dtype).eps * k**0.5 * norm
+    equal = there.sum(1, keepdim=True).sqrt() <= distance.sum(1, keepdim=True).sqrt() + reach
+    return torch.where(equal, earlier, position), torch.where(equal, there, distance)
 
 
 def _centred(z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
+from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, check_range
 from ibd.models.protopnet.add_on import AddOn, build_add_on
 from ibd.models.protopnet.distance import all_distances, nearest_patches, patches_of
@@ -85,6 +86,7 @@ class PrototypeNetwork(LinearPrototypes):
         groups = {name: list(range(c * per_class, (c + 1) * per_class)) for c, name in enumerate(spec.class_names)}
         super().__init__(backbone, count, spec.class_names, groups)
         self.per_class, self.dimension, self.extent, self.top_k = per_class, dimension, extent, top_k
+        self.pooling = "max" if top_k == 1 else "top_k"
         self.distance: Distance = distance
         self.activation: Activation = activation
         self.add_on = build_add_on(add_on, backbone.out_channels, dimension, sigmoid=distance == "l2")
@@ -110,6 +112,17 @@ class PrototypeNetwork(LinearPrototypes):
         """Return the (B, D, h, w) features that patches are cut from."""
         return self.add_on(self.backbone_maps(image))  # type: ignore[no-any-return]
 
+    def trace_receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField:
+        """Return what the patches that are compared with prototypes see: `extent` cells along both sides."""
+        field, more = receptive_field(nn.Sequential(self.backbone, self.add_on), image_size), self.extent - 1
+        (height, width), (down, across), (top, left) = field.size, field.stride, field.offset
+        return dataclasses.replace(
+            field,
+            size=(height + more * down, width + more * across),
+            offset=(top + more / 2 * down, left + more / 2 * across),
+            grid=(field.grid[0] - more, field.grid[1] - more),
+        )
+
     def match(self, features: Tensor, maps: bool = True, k: int | None = None) -> Matches:
         """Compare all patches of (B, D, h, w) features with all prototypes, in float32 or better.
 
@@ -126,7 +139,8 @@ class PrototypeNetwork(LinearPrototypes):
         patches, grid = patches_of(features, (self.extent, self.extent))
         patches = comparable(patches, self.distance, 2)
         prototypes = comparable(self.prototypes, self.distance, 1)
-        nearest = nearest_patches(patches, prototypes, min(k or self.top_k, patches.shape[1]))
+        # Where a map is asked for, somebody looks at places, and they must not hang on the batch or the processor.
+        nearest = nearest_patches(patches, prototypes, min(k or self.top_k, patches.shape[1]), first=maps)
         distance = from_squared(nearest.distance, self.distance)
         similarity = None
         if maps:

@@ -121,9 +121,8 @@ def _own_class(network: PrototypeNetwork, patches: Tensor, batch: Batch, k: int)
 
 def _one_of_each(network: PrototypeNetwork, patches: Tensor, batch: Batch, k: int) -> Candidates:
     """Return the nearest patch of each image to each prototype, (P, B)."""
-    nearest = nearest_patches(
-        comparable(patches, network.distance, 2), comparable(network.prototypes, network.distance, 1)
-    )
+    prototypes = comparable(network.prototypes, network.distance, 1)
+    nearest = nearest_patches(comparable(patches, network.distance, 2), prototypes, first=True)
     distance, position = from_squared(nearest.distance, network.distance)[..., 0].t(), nearest.position[..., 0].t()
     place = batch.index.expand(len(position), -1), position.contiguous(), batch.label.expand(len(position), -1)
     return Candidates(distance.contiguous(), *place)

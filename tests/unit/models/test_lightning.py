@@ -206,10 +206,13 @@ def test_a_checkpoint_needs_nothing_else(tmp_path, make):
     assert not loaded.training
     assert loaded.spec == SPEC
     assert dict(loaded.hparams) == dict(module.hparams)
-    assert torch.equal(loaded.predict(IMAGES).logits, module.predict(IMAGES).logits)
+    for name, value in module.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name].nan_to_num(-1), value.nan_to_num(-1)), name  # to the bit
+    # Logits may differ by rounding: what was trained may lie in memory in another order.
     before, after = module.predict(IMAGES), loaded.predict(IMAGES)
+    torch.testing.assert_close(after.logits, before.logits)
     edit = {0: 1.0}
-    assert torch.equal(before.intervene(edit).logits, after.intervene(edit).logits)
+    torch.testing.assert_close(after.intervene(edit).logits, before.intervene(edit).logits)
 
 
 def test_initial_weights_are_not_in_the_hyper_parameters(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ibd.comparison.honesty import dissect, input_dependence, misalignment, prototype_parts, tag_effects, tagged
-from ibd.comparison.honesty.maps import enlarged, unit_field
+from ibd.comparison.honesty.maps import enlarged
 from ibd.comparison.honesty.prototypes import Misalignment
 from ibd.comparison.honesty.redrawing import other_variants
 from ibd.comparison.prototypes import evaluate_prototypes
@@ -198,7 +198,7 @@ def test_maps_lie_where_the_cells_look(birds):
         make_whitening(birds.spec, backbone={"name": "small_cnn", "width": 8, "depth": 3}),
     ):
         with torch.inference_mode():
-            field = unit_field(module, birds.spec.image_size)
+            field = module.network.receptive_field(birds.spec.image_size)
         assert (field.stride, field.offset) == ((8, 8), (0.5, 0.5))
     one = torch.zeros(1, 1, 4, 4)
     one[0, 0, 2, 1] = 1

@@ -24,7 +24,7 @@ def birds():
 
 
 class Seen(nn.Module):
-    """Logits of class 0 are the sum of the weights of the parts that are there: those whose first pixel is white."""
+    """The centred logit of class 0 is the sum of the weights of the parts that are there: whose first pixel is white."""
 
     def __init__(self, weights):
         super().__init__()
@@ -33,7 +33,7 @@ class Seen(nn.Module):
     def forward(self, image):
         self.images += len(image)
         score = image[:, 0, 0, : len(PARTS)].double() @ self.weights
-        return torch.stack([score, torch.zeros_like(score)], 1)
+        return torch.stack([score, -score], 1)
 
 
 def painted(scene, size):
@@ -75,10 +75,10 @@ def test_every_picture_is_drawn_and_asked_once_for_all_models(birds, monkeypatch
         pictures = np.stack([render(each, SIZE)[0] for each in scene.subset_grid()])
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
         for table, predictor, wanted in zip(tables, predictors, classes, strict=True):
-            each = predictor.log_odds(images, wanted[row].expand(32))
-            torch.testing.assert_close(table.log_odds[row], each, rtol=1e-4, atol=1e-5)
+            each = predictor.centred(images, wanted[row].expand(32))
+            torch.testing.assert_close(table.centred[row], each, rtol=1e-4, atol=1e-5)
             total = parts.part_values(table)[row].sum()
-            torch.testing.assert_close(total, table.log_odds[row, -1] - table.log_odds[row, 0])
+            torch.testing.assert_close(total, table.centred[row, -1] - table.centred[row, 0])
 
 
 def test_pictures_can_be_kept(birds, monkeypatch, tmp_path):

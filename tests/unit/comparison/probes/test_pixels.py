@@ -24,6 +24,11 @@ def worth(model, probe, baseline):
     return lost.sum(1)
 
 
+def odds(values):
+    """Return the log-odds of one class of two: twice its centred logit."""
+    return 2 * values.centred
+
+
 def removed(values, order, counts):
     """Return the sums over the first so many pixels of each image, in plain loops."""
     rows = zip(values.flatten(1).tolist(), order, strict=True)
@@ -38,20 +43,20 @@ def test_deletion_and_insertion_of_a_linear_model_are_known():
     counts = [round(i * PIXELS / 16) for i in range(17)]
     down = maps.flatten(1).argsort(1, descending=True).tolist()
     expected = clean - removed(lost, down, counts)
-    torch.testing.assert_close(tables.morf.log_odds, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(odds(tables.morf), expected, rtol=0, atol=1e-9)
     torch.testing.assert_close(tables.morf.probability, expected.sigmoid(), rtol=0, atol=1e-9)
     torch.testing.assert_close(tables.morf.kept, (expected >= 0).double(), rtol=0, atol=0)
     up = clean - removed(lost, [row[::-1] for row in down], counts)
-    torch.testing.assert_close(tables.lerf.log_odds, up, rtol=0, atol=1e-9)
+    torch.testing.assert_close(odds(tables.lerf), up, rtol=0, atol=1e-9)
     assert tables.fractions.tolist() == [k / PIXELS for k in counts]
     # Insertion begins with the baseline and puts the highest in first.
     base = clean - lost.flatten(1).sum(1, keepdim=True)
     inserted = base + removed(lost, down, counts)
-    torch.testing.assert_close(tables.insertion.log_odds, inserted, rtol=0, atol=1e-9)
+    torch.testing.assert_close(odds(tables.insertion), inserted, rtol=0, atol=1e-9)
     heights = ((expected[:, 1:] + expected[:, :-1]) / 2).mean(1)
-    torch.testing.assert_close(deletion_auc(tables.morf.log_odds, tables.fractions), heights, rtol=0, atol=1e-9)
+    torch.testing.assert_close(deletion_auc(odds(tables.morf), tables.fractions), heights, rtol=0, atol=1e-9)
     torch.testing.assert_close(
-        insertion_auc(tables.insertion.log_odds, tables.inserted),
+        insertion_auc(odds(tables.insertion), tables.inserted),
         ((inserted[:, 1:] + inserted[:, :-1]) / 2).mean(1), rtol=0, atol=1e-9,
     )  # fmt: skip
 
@@ -63,20 +68,20 @@ def test_aopc_of_a_linear_model_is_known():
     regions = torch.stack([lost[:, y : y + 4, x : x + 4].sum((1, 2)) for y in (0, 4) for x in (0, 4)], 1)
     best = regions.sort(1, descending=True).values
     falls = torch.cat([torch.zeros(3, 1), best.cumsum(1)], 1)
-    torch.testing.assert_close(aopc(tables.morf.log_odds), falls.mean(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(aopc(odds(tables.morf)), falls.mean(1), rtol=0, atol=1e-6)
     worst = torch.cat([torch.zeros(3, 1), best.flip(1).cumsum(1)], 1)
-    torch.testing.assert_close(aopc(tables.lerf.log_odds), worst.mean(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(aopc(odds(tables.lerf)), worst.mean(1), rtol=0, atol=1e-6)
 
 
 def test_no_order_deletes_faster_than_the_true_one():
     model, probe = linear_probe()
     best = curve_area(
-        probe.pixels(worth(model, probe, "blur")).morf.log_odds, probe.pixels(worth(model, probe, "blur")).fractions
+        odds(probe.pixels(worth(model, probe, "blur")).morf), probe.pixels(worth(model, probe, "blur")).fractions
     )
     for seed in range(3):
         maps = torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
         tables = probe.pixels(maps)
-        assert bool((curve_area(tables.morf.log_odds, tables.fractions) > best).all())
+        assert bool((curve_area(odds(tables.morf), tables.fractions) > best).all())
 
 
 def test_only_what_is_needed_is_asked_and_endpoints_are_shared():
@@ -111,7 +116,7 @@ def test_batches_change_nothing(baseline):
             probe.regions(maps[rows], baseline),
             probe.road(maps[rows], (0.3, 0.6)),
         )
-        return torch.cat([torch.cat([t.morf.log_odds, t.lerf.log_odds], 1) for t in found], 1)
+        return torch.cat([torch.cat([odds(t.morf), odds(t.lerf)], 1) for t in found], 1)
 
     whole = tables([0, 1, 2, 3], 2**28)
     torch.testing.assert_close(tables([0, 1, 2, 3], 1), whole, rtol=1e-5, atol=1e-5)
@@ -121,7 +126,7 @@ def test_batches_change_nothing(baseline):
 def test_a_monotone_change_of_the_map_changes_nothing():
     _, probe = linear_probe()
     maps = torch.randn(3, SIZE, SIZE, dtype=torch.float64)
-    assert torch.equal(probe.pixels(maps).morf.log_odds, probe.pixels(maps.exp() * 3).morf.log_odds)
+    assert torch.equal(odds(probe.pixels(maps).morf), odds(probe.pixels(maps.exp() * 3).morf))
 
 
 def test_a_map_with_a_nan_is_undefined_and_not_asked_about():
@@ -131,7 +136,7 @@ def test_a_map_with_a_nan_is_undefined_and_not_asked_about():
     whole = probe.clean, probe.baseline("blur")
     before = probe.predictor.forwards
     for tables in (probe.pixels(maps), probe.regions(maps), probe.road(maps, (0.5,))):
-        assert tables.morf.log_odds.isnan().all(1).tolist() == [False, True, False]
+        assert odds(tables.morf).isnan().all(1).tolist() == [False, True, False]
         assert tables.lerf.probability.isnan().any(1).tolist() == [False, True, False]
     assert probe.predictor.forwards - before == 3 + 2 * 2 * 2 * 3 + 2 * 2
     assert len(whole) == 2
@@ -144,8 +149,8 @@ def test_few_pixels_and_constant_maps():
     tables = probe.pixels(torch.ones(2, 2, 2))
     assert tables.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     one = PixelProbe(Predictor(random_linear(1), image[:, :, :1, :1]), image[:, :, :1, :1], FIRST[:2])
-    assert one.pixels(torch.ones(2, 1, 1)).morf.log_odds.shape == (2, 2)
-    assert bool(tables.morf.log_odds.isfinite().all())
+    assert one.pixels(torch.ones(2, 1, 1)).morf.centred.shape == (2, 2)
+    assert bool(odds(tables.morf).isfinite().all())
 
 
 def test_how_far_the_baseline_is_from_the_prior():

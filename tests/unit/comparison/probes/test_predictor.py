@@ -9,7 +9,7 @@ from ibd.comparison.probes.network import Predictor
 from ibd.errors import ConfigError, DataError
 from tests.explainer_makers import MODELS, images, make
 from tests.model_state import check_untouched, snapshot
-from tests.unit.comparison.probes.makers import Convolutions, Linear, random_images, random_linear
+from tests.unit.comparison.probes.makers import Convolutions, random_images, random_linear
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -61,15 +61,13 @@ def test_what_cannot_be_folded_or_laid_out_is_not():
     torch.testing.assert_close(layout.logits(image), Layout().double()(image))
 
 
-def test_log_odds_and_probabilities_of_the_closed_form():
+def test_centred_logits_and_probabilities_of_the_closed_form():
     model, image = random_linear(), random_images(4)
     predictor, first = Predictor(model, image), torch.zeros(4, dtype=torch.int64)
-    score = (image * model.weights).flatten(1).sum(1)
-    torch.testing.assert_close(predictor.log_odds(image, first), score.detach(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(predictor.log_odds(image, 1 - first), -score.detach(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(predictor.probabilities(image, first), score.sigmoid().detach(), rtol=0, atol=1e-12)
-    certain = Predictor(Linear(model.weights.detach() * 0, bias=300.0), image)
-    torch.testing.assert_close(certain.log_odds(image, first), torch.full((4,), 300.0, dtype=torch.float64))
+    score = (image * model.weights).flatten(1).sum(1).detach()  # of the first class; the other has 0
+    torch.testing.assert_close(predictor.centred(image, first), score / 2, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predictor.centred(image, 1 - first), -score / 2, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predictor.probabilities(image, first), score.sigmoid(), rtol=0, atol=1e-12)
 
 
 def test_a_networks_own_probabilities_are_taken():
@@ -79,8 +77,6 @@ def test_a_networks_own_probabilities_are_taken():
     with torch.no_grad():
         own = model.network.class_probabilities(model(image).logits).gather(1, classes.unsqueeze(1)).squeeze(1)
     torch.testing.assert_close(predictor.probabilities(image, classes).float(), own)
-    odds = predictor.log_odds(image, classes)
-    torch.testing.assert_close(odds.sigmoid(), predictor.probabilities(image, classes))
 
 
 def test_adding_a_constant_to_all_logits_changes_nothing():
@@ -90,7 +86,7 @@ def test_adding_a_constant_to_all_logits_changes_nothing():
 
     image, classes = random_images(3, 9), torch.tensor([0, 1, 2])
     plain, added = (Predictor(kind().double(), image) for kind in (Convolutions, Added))
-    torch.testing.assert_close(plain.log_odds(image, classes), added.log_odds(image, classes), rtol=0, atol=1e-10)
+    torch.testing.assert_close(plain.centred(image, classes), added.centred(image, classes), rtol=0, atol=1e-10)
 
 
 def test_the_memory_of_a_pass_is_what_lives_at_a_time():

@@ -79,6 +79,49 @@ def test_of_equal_patches_the_first_gets_the_gradient(length):
     torch.testing.assert_close(p.grad, (-2 * 2 * patch).expand(3, 4))
 
 
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_of_patches_that_rounding_tells_apart_the_first_is_taken(k, seed):
+    """Patches 2 and 4 to 9 are one in another order of adding up; the others are farther by more than that."""
+    generator = torch.Generator().manual_seed(seed)
+    p, step = torch.randn(6, 8, generator=generator), torch.zeros(8)
+    step[0] = 0.5
+    z = (p[3] + step).repeat(2, 10, 1)
+    z[:, [0, 1, 3]] += 2e-3 * step  # 2e-3 is 16,000 units of rounding
+    z *= 1 + 1e-7 * torch.randn(z.shape, generator=generator)
+    taken = nearest_patches(z, p, k, first=True).position[:, 3]
+    assert taken.sort(dim=1).values.tolist() == [[2, 4, 5][:k]] * 2  # in which order rounding may say
+
+
+def test_what_is_nearer_by_more_than_rounding_is_no_tie():
+    """A prototype that is a patch is at 0, though its score differs from that of a patch before it by 4e-6 of 25."""
+    p = torch.tensor([[3.0, 4.0, 0.0], [-3.0, -4.0, 0.0]])  # their mean is 0, and all products are exact
+    z = p[:1].repeat(1, 4, 1)
+    z[:, :2, 2] = 2e-3
+    found = nearest_patches(z, p, first=True)
+    assert found.position[0, 0].item() == 2
+    assert found.distance[0, 0].item() == 0
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_the_places_of_an_explanation_do_not_hang_on_rounding(top_k):
+    """Where the add-on's ReLU is shut, all cells are one; in training nobody asks for places."""
+    network = make_network(distance="cosine", top_k=top_k)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4, 8, 5, 5, generator=generator)
+    features[:, :, ::2] = features[:, :, :1, :1]  # 15 equal cells in each image
+    with torch.no_grad():
+        network.prototypes.copy_(features[:, :, 0, 0].repeat(len(network.prototypes), 1)[: len(network.prototypes)])
+        network.prototypes += 0.1
+    found = []
+    for _ in range(5):
+        noisy = features * (1 + 1e-7 * torch.randn(features.shape, generator=generator))
+        found.append(network.match(noisy).position.sort(dim=2).values)
+    assert all(torch.equal(each, found[0]) for each in found)
+    for image in range(4):
+        assert found[0][image, image].tolist() == list(range(top_k))
+
+
 @pytest.mark.parametrize("length", [49, 196])
 @pytest.mark.parametrize("features", [torch.float32, torch.bfloat16])
 def test_a_prototype_that_is_a_patch_is_at_distance_zero(length, features):

@@ -1,0 +1,83 @@
+"""The folded table of a family's own map, painted in every way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ibd.comparison.report import names
+from ibd.comparison.report.differences import many_intervals
+from ibd.comparison.report.numbers import digits_for, number, span
+from ibd.comparison.report.tables import Table, metric_title
+from ibd.comparison.results import Comparison
+from ibd.metrics.functional.bootstrap import Interval
+
+SHOWN = (
+    "part_spearman",
+    "part_spearman_mean",
+    "part_spearman_sum",
+    "object_spearman",
+    "cell_spearman",
+    "part_removal",
+    "mass_accuracy",
+    "roc_auc",
+    "deletion",
+    "insertion",
+)
+"""Metrics that are shown, as far as they were measured."""
+
+
+@dataclass(frozen=True)
+class PaintingRow:
+    """One way to paint: its title, what it does, and mean and interval by metric, in words."""
+
+    title: str
+    does: str
+    cells: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class PaintingTable:
+    """All ways to paint a family's own map, under the metrics that are shown: name -> title."""
+
+    metrics: dict[str, str]
+    rows: list[PaintingRow]
+    means: dict[tuple[str, str], Interval]
+
+    def range_of(self, metric: str) -> str:
+        """Return from where to where the other paintings score, as a sentence; empty where there is none."""
+        others = [
+            each.mean for (painting, name), each in self.means.items() if name == metric and painting != "pooling"
+        ]
+        if not others:
+            return ""
+        digits = digits_for(others)
+        low, high = number(min(others), digits), number(max(others), digits)
+        return f" Painted in {len(others)} other ways the same account scores {low} to {high}."
+
+
+def painting_table(comparison: Comparison, table: Table) -> PaintingTable | None:
+    """Return the paintings of a family; None where none were measured."""
+    models = [model.name for model in table.models]
+    keys = dict.fromkeys((p, metric) for m, p, metric in comparison.paintings if m in models and metric in SHOWN)
+    values = []
+    for painting, metric in keys:
+        found = [comparison.paintings.get((model, painting, metric)) for model in models]
+        like = next(each for each in found if each is not None)
+        values.append(
+            torch.stack(
+                [torch.full((len(like),), torch.nan) if each is None else torch.from_numpy(each) for each in found]
+            ).double()
+        )
+    if not values:
+        return None
+    means = dict(zip(keys, many_intervals(values), strict=True))
+    metrics = {metric: metric_title(metric) for metric in SHOWN if any(key[1] == metric for key in means)}
+    digits = {name: digits_for(each.mean for key, each in means.items() if key[1] == name) for name in metrics}
+    rows = []
+    for painting, (title, does) in names.PAINTINGS.items():
+        there = {metric: means[painting, metric] for metric in metrics if (painting, metric) in means}
+        cells = {m: (number(i.mean, digits[m]), span(i.low, i.high, digits[m])) for m, i in there.items()}
+        rows += [PaintingRow(title, does, cells)] if cells else []
+    return PaintingTable(metrics, rows, means)

@@ -1,0 +1,72 @@
+"""The number that is explained of a class: of its logit, or of its probability."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ibd.errors import UnsupportedError
+
+Scalar = Literal["logit", "centred_logit", "log_prob", "log_odds", "prob"]
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the (B, C) logits in what a model returned.
+
+    Raises:
+        UnsupportedError: there are none.
+    """
+    if isinstance(output, dict):
+        found = output.get("logits", output.get("out", next(iter(output.values()), None)))
+    elif isinstance(output, Tensor):
+        found = output
+    else:
+        found = getattr(output, "logits", None)
+        if found is None and isinstance(output, list | tuple) and output:
+            found = output[0]
+    if not isinstance(found, Tensor) or found.dim() != 2:
+        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise UnsupportedError(
+            f"the model returns a {type(output).__name__}{shape}: logits (B, C), a tuple or dict with them, or a "
+            "target of its own (Target.of) is needed"
+        )
+    return found
+
+
+def of_class(logits: Tensor, index: Tensor, scalar: Scalar) -> Tensor:
+    """Return the asked-for number of one class for each image, (B,).
+
+    Args:
+        logits: (B, C) of at least two classes, of which one is true: probabilities are their softmax.
+        index: (B,) classes.
+        scalar: "logit"; "centred_logit", the logit less the mean of all C; "prob", "log_prob", or "log_odds", which is
+            ``ln(p / (1 - p))``.
+    """
+    chosen = logits.gather(1, index.unsqueeze(1)).squeeze(1)
+    if scalar == "logit":
+        return chosen
+    if scalar == "centred_logit":
+        return chosen - logits.mean(1)
+    if scalar == "log_odds":
+        return chosen - logits.scatter(1, index.unsqueeze(1), -torch.inf).logsumexp(1)
+    log_prob = logits.log_softmax(1).gather(1, index.unsqueeze(1)).squeeze(1)
+    return log_prob if scalar == "log_prob" else log_prob.exp()
+
+
+def of_one_logit(logit: Tensor, absent: Tensor, scalar: Scalar) -> Tensor:
+    """Return the asked-for number of the class, or of its absence, where there is one logit z, (B,).
+
+    The probability of the class is ``sigmoid(z)``: z is its log-odds. That of its absence is ``sigmoid(-z)``.
+
+    Args:
+        logit: (B,).
+        absent: (B,) bool: whether its absence is asked about.
+        scalar: as in `of_class`; centred on the one logit itself nothing would be left, so that it stays.
+    """
+    signed = logit if not bool(absent.any()) else logit * torch.where(absent, -1.0, 1.0).to(logit)
+    if scalar == "prob":
+        return signed.sigmoid()
+    return F.logsigmoid(signed) if scalar == "log_prob" else signed
