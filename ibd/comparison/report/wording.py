@@ -76,18 +76,21 @@ def _chance(comparison: Comparison, table: Table) -> str:
 
 def _beside_noise(noise: Verdict | None) -> list[str]:
     """Return what to say first where an own map is not better than noise."""
-    words: dict[Outcome, str] = {"not told apart": "no better than noise", "worse": "less well than noise"}
+    words: dict[Outcome, str] = {
+        "not told apart": "no better than noise, as far as can be told",
+        "worse": "less well than noise",
+    }
     return [words[noise.outcome]] if noise and noise.outcome in words else []
 
 
 def _ahead(against: list[Verdict], outcome: str) -> str:
-    """Return "better than A, and than B, which is no better than noise"; empty where that is said of none."""
+    """Return "better than A, and than B, which is not told apart from noise"; empty where that is said of none."""
     some = [each for each in against if each.outcome == outcome]
     good = [explainer_title(each.other) for each in some if each.other_above_noise is not False]
     poor = [explainer_title(each.other) for each in some if each.other_above_noise is False]
     said = [listed(good)] if good else []
     if poor:
-        said.append(f"{listed(poor)}, which {'is' if len(poor) == 1 else 'are'} no better than noise")
+        said.append(f"{listed(poor)}, which {'is' if len(poor) == 1 else 'are'} not told apart from noise")
     words = "better than" if outcome == "better" else "less well than"
     return f"{words} {', and than '.join(said)}" if said else ""
 
@@ -127,7 +130,7 @@ def _because(verdict: Verdict) -> str:
         "": "",
         "chance": ": a network is at chance",
         "images": f": {images} with a score, at least {LEAST_IMAGES} are needed",
-        "noise": "; the one that scores better is itself no better than noise",
+        "noise": "; the one that scores better is itself not told apart from noise",
         "small": "; that is too small to matter",
         "many": f"; among {verdict.compared} comparisons that much happens by chance",
     }[verdict.reason]
