@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from benchmarks.timing import Row, side_by_side
 from ibd.metrics.functional import localization, properties
 
-SINGLE = ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size", "iou_curve", "box_iou_curve")
+SINGLE = ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size", "iou_curve", "box_hits")
 QUANTUS = ("RelevanceMassAccuracy", "RelevanceRankAccuracy", "PointingGame", "AUC", "TopKIntersection")
 QUANTUS_PROPERTIES = ("Sparseness", "Complexity")
 

@@ -30,8 +30,8 @@ def write_rows(path, rows):
         csv.writer(file).writerows(rows)
 
 
-def make_concept_folder(root, train=6, val=0, test=2, size=(24, 32), concepts="class", masks=()):
-    """Write a `ConceptFolder` of `CLASSES` with `CONCEPTS`, and return its root.
+def make_concept_folder(root, train=6, val=0, test=2, size=(24, 32), concepts="class", masks=(), classes=CLASSES):
+    """Write a `ConceptFolder` of three classes with `CONCEPTS`, and return its root.
 
     Args:
         root: the folder; made if it is missing.
@@ -41,11 +41,12 @@ def make_concept_folder(root, train=6, val=0, test=2, size=(24, 32), concepts="c
         size: (height, width) of the images.
         concepts: "class", "image" or None: what a row of concepts.csv is about.
         masks: parts that get a masks folder; part i is the i-th of len(masks) vertical stripes.
+        classes: names of the three, in alphabetical order.
     """
     root = Path(root)
     rows = []
     for split, count in {"train": train, "val": val, "test": test}.items():
-        for label, name in enumerate(CLASSES):
+        for label, name in enumerate(classes):
             for index in range(count):
                 path = f"{split}/{name}/{index:03d}.png"
                 colour = np.roll((200, 80, 40), label)
@@ -53,7 +54,7 @@ def make_concept_folder(root, train=6, val=0, test=2, size=(24, 32), concepts="c
                 rows.append([path, *(values[label] for values in CONCEPTS.values())])
                 _write_stripes(root / "masks", path, masks, size)
     if concepts == "class":
-        rows = [[name, *(values[label] for values in CONCEPTS.values())] for label, name in enumerate(CLASSES)]
+        rows = [[name, *(values[label] for values in CONCEPTS.values())] for label, name in enumerate(classes)]
     if concepts is not None:
         write_rows(root / "concepts.csv", [[concepts, *CONCEPTS], *rows])
     return root

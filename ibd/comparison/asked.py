@@ -13,10 +13,12 @@ from ibd.comparison.answers import Answers
 from ibd.comparison.cells import Cells
 from ibd.comparison.methods import Method
 from ibd.comparison.probes.network import Predictor
+from ibd.comparison.probes.parts import deciding_mask
 from ibd.comparison.probes.pixels import PixelProbe
 from ibd.comparison.probes.robustness import Changed, matched, noisy, translated
 from ibd.comparison.questions import Questions
 from ibd.comparison.subjects import Subject
+from ibd.metrics.functional.subsets import shapley
 
 
 @dataclass
@@ -51,6 +53,17 @@ class Case:
     def predictor(self) -> Predictor:
         """The model, made fast for many evaluations."""
         return Predictor(self.subject.module, self.questions.images[:4])
+
+    @cached_property
+    def truth(self) -> Tensor | None:
+        """(N, H, W) bool: where a map should lie; None without masks.
+
+        Where images can be drawn anew, the parts that decide in this model, whatever defines the class; else all parts.
+        """
+        questions = self.questions
+        if self.parts is None or questions.masks is None:
+            return questions.truth
+        return deciding_mask(shapley(self.parts), questions.masks)
 
     @cached_property
     def pixels(self) -> PixelProbe:

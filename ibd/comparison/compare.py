@@ -191,7 +191,7 @@ def _answer(case: Case, method: Method, methods: Sequence[Method], answers: Mapp
 def _validation(case: Case, method: Method, methods: Sequence[Method], answers: Answered) -> Truth | None:
     """Return maps and truth masks of validation images, by which thresholds are chosen; None where there are none."""
     other = case.validation
-    if other is None or other.questions.truth is None or answers[method.name].maps is None:
+    if other is None or other.truth is None or answers[method.name].maps is None:
         return None
     first = next(each for each in methods if each.name in answers and answers[each.name].maps is not None)
     wanted = [first, method] if method.name == OTHER else [method]
@@ -202,7 +202,7 @@ def _validation(case: Case, method: Method, methods: Sequence[Method], answers: 
     except UnsupportedError:
         return None
     maps = found[method.name].maps
-    return None if maps is None else (maps, other.questions.truth)
+    return None if maps is None else (maps, other.truth)
 
 
 def _measure(found: Comparison, asked: Asked, plan: Plan, bar: Any) -> CostInfo:

@@ -16,7 +16,6 @@ from ibd.metrics.functional.localization import (
     THRESHOLDS,
     best_threshold,
     box_hits,
-    box_iou_curve,
     energy_shares,
     iou_curve,
     localize,
@@ -36,12 +35,12 @@ FEW = 64
 
 
 def localization(asked: Asked) -> Arrays:
-    """Return where the positive part of a map lies, against what tells the class, and its share in every region."""
-    questions = asked.case.questions
-    assert questions.truth is not None
-    assert questions.masks is not None
+    """Return where the positive part of a map lies, against the parts that decide, and its share in every region."""
+    wanted, masks = asked.case.truth, asked.case.questions.masks
+    assert wanted is not None
+    assert masks is not None
     parts = [
-        localize(asked.maps[some], questions.truth[some]) | {"energy": _energy(asked.maps[some], questions.masks[some])}
+        localize(asked.maps[some], wanted[some]) | {"energy": _energy(asked.maps[some], masks[some])}
         for some in _few(len(asked.maps))
     ]
     found = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
@@ -49,9 +48,8 @@ def localization(asked: Asked) -> Arrays:
     scores = {name: found[name] for name in names}
     if asked.validation is not None:
         maps, truth = asked.validation
-        hits = box_hits(found["box_iou_curve"])
         scores["iou_best"] = _cut(found["iou_curve"], iou_curve(maps, truth), THRESHOLDS)
-        scores["box_accuracy"] = _cut(hits, box_hits(box_iou_curve(maps, truth)), BOX_THRESHOLDS)
+        scores["box_accuracy"] = _cut(found["box_hits"], box_hits(maps, truth), BOX_THRESHOLDS)
     return _plain(scores) | {"curve:energy": found["energy"].numpy()}
 
 

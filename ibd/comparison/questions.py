@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ibd.data.base import ImageDataModule, Split
+from ibd.data.base import ImageDataModule, ImageDataset, Split
 from ibd.errors import DataError
 
 
@@ -26,7 +26,7 @@ class Questions:
         images: (N, 3, H, W) in [0, 1].
         labels: (N,) classes.
         masks: (N, P, H, W) bool visible pixels of the annotated parts, or None.
-        truth: (N, H, W) bool: what tells the class, where the data knows that, else all parts; None without masks.
+        truth: (N, H, W) bool: what decides the class, where the data knows that, else all parts; None without masks.
         part_names: the P parts.
         scenes: what the images are drawn from, where they are.
         fingerprint: of all this.
@@ -86,11 +86,7 @@ def choose_questions(data: ImageDataModule, split: Split, count: int, seed: int)
     labels = torch.tensor([sample.label for sample in samples])
     masks = _masks(dataset, chosen, samples)
     scenes = [dataset.scene(index) for index in chosen] if hasattr(dataset, "scene") else []
-    truth = None
-    if masks is not None:
-        truth = masks.any(1)
-        if hasattr(dataset, "truth"):
-            truth = torch.stack([dataset.truth(index).disc_mask for index in chosen])
+    truth = None if masks is None else _truth(dataset, chosen, masks)
     digest = hashlib.sha256()
     for each in (images, labels, masks, truth):
         digest.update(b"none" if each is None else each.contiguous().numpy().data)
@@ -115,3 +111,10 @@ def _masks(dataset: Any, chosen: Sequence[int], samples: Sequence[Any]) -> Tenso
         return torch.stack([dataset.masks(index) for index in chosen])
     found = [sample.masks for sample in samples if sample.masks is not None]
     return torch.stack(found) if len(found) == len(samples) else None
+
+
+def _truth(dataset: ImageDataset, chosen: Sequence[int], masks: Tensor) -> Tensor:
+    """Return what decides the class of each image, (N, H, W) bool: all parts where the data does not know it."""
+    deciding = [dataset.deciding_mask(index) for index in chosen]
+    known = [parts.any(0) if each is None else each for each, parts in zip(deciding, masks, strict=True)]
+    return torch.stack(known)

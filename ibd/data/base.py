@@ -54,6 +54,10 @@ class ImageDataset(Dataset[Sample], abc.ABC):
     def sample_id(self, index: int) -> str:
         """Return what names image `index` for a person: its path, or how it was made."""
 
+    def deciding_mask(self, index: int) -> Tensor | None:
+        """Return where that is in image `index` which decides its class, (H, W) bool; None where nobody knows."""
+        return None
+
     def __getitem__(self, key: int | Key) -> Sample:
         """Return a sample; by a `Key` with a seed the same augmentation in whatever process asks."""
         if not isinstance(key, Key):

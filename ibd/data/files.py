@@ -63,13 +63,16 @@ class FileDataset(ImageDataset):
         table: its images.
         store: which reads them.
         transform: applied to an image, or to an image and its masks.
+        deciding: (C, P) bool: which parts decide which class; None where nobody knows.
 
     Attributes:
         table: as given.
     """
 
-    def __init__(self, table: FileTable, store: FileStore, transform: Callable[..., Any]) -> None:
-        self.table, self.store, self.transform = table, store, transform
+    def __init__(
+        self, table: FileTable, store: FileStore, transform: Callable[..., Any], deciding: Tensor | None = None
+    ) -> None:
+        self.table, self.store, self.transform, self.deciding = table, store, transform, deciding
         self.labels, self.concepts = table.labels, table.concepts
         self._labels: list[int] = table.labels.tolist()
 
@@ -78,6 +81,11 @@ class FileDataset(ImageDataset):
         inputs = self.store[index]
         image, masks = self.transform(*inputs) if len(inputs) > 1 else (self.transform(*inputs), None)
         return Sample(image, self._labels[index], self.concepts[index], index, masks)
+
+    def deciding_mask(self, index: int) -> Tensor | None:
+        """Return the union of the masks that decide the class of image `index`, (H, W) bool; None if unknown."""
+        masks = None if self.deciding is None else self.load(index).masks
+        return None if self.deciding is None or masks is None else masks[self.deciding[self._labels[index]]].any(0)
 
     def sample_id(self, index: int) -> str:
         """Return the path of image `index`, relative to the folder of the images."""
@@ -91,11 +99,13 @@ class FileDataModule(ImageDataModule, abc.ABC):
         images: the folder that the paths in `tables` are relative to.
         tables: the splits that there are.
         masks: where the masks of the parts lie, if anywhere.
+        deciding: (C, P) bool: which parts decide which class, if that is known.
     """
 
     images: Path
     tables: dict[Split, FileTable]
     masks: MaskFolders | None = None
+    deciding: Tensor | None = None
 
     def __init__(
         self,
@@ -155,7 +165,7 @@ class FileDataModule(ImageDataModule, abc.ABC):
             transform = train_transform(self.size, self.resize, self.augment, fitted)
         else:
             transform = eval_transform(self.size, self.resize, fitted)
-        return FileDataset(self.tables[split], self._stores[store_key], transform)
+        return FileDataset(self.tables[split], self._stores[store_key], transform, self.deciding)
 
 
 def require_folder(path: str | Path) -> Path:

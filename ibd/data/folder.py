@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ibd.data.base import SPLITS, Split
 from ibd.data.concept_table import choose_exclusive, read_concept_table
+from ibd.data.deciding import deciding_parts
 from ibd.data.file_store import MaskFolders
 from ibd.data.files import FileDataModule, FileTable, require_folder
 from ibd.data.images import IMAGE_SUFFIXES
@@ -38,6 +39,8 @@ class ConceptFolder(FileDataModule):
         concepts: name of the concept file in the root; by default "concepts.csv" if there is one.
         masks: name of a folder in the root that holds ``<part>/<path of the image>.png``, in which the part is what is
             not 0; a missing file means that the part is not visible.
+        deciding: class -> the parts (folders of masks) that decide it, of every class, where that is known: an
+            explanation is then measured against these parts alone; without it, against all parts.
         val_fraction: share of each training class to set aside where there is no ``val`` folder.
         exclusive_groups: the concept groups of which at most one concept holds at once; "auto" finds them in the
             annotations of the training images.
@@ -61,6 +64,7 @@ class ConceptFolder(FileDataModule):
         augment: Augment = "flip",
         concepts: str | None = None,
         masks: str | None = None,
+        deciding: dict[str, list[str]] | None = None,
         val_fraction: float = 0.1,
         exclusive_groups: list[str] | Literal["auto"] = "auto",
         cache: bool = False,
@@ -78,6 +82,8 @@ class ConceptFolder(FileDataModule):
         classes = list(files["train"])
         concept_names, values = self._read_concepts(concepts, files)
         self.masks = None if masks is None else _mask_folders(self.root / masks, files)
+        part_names = () if self.masks is None else tuple(self.masks.folders)
+        self.deciding = deciding_parts(deciding, classes, part_names)
         self.tables = {split: _table(names, classes, values[split]) for split, names in files.items()}
         groups = groups_of(concept_names)
         exclusive = choose_exclusive(exclusive_groups, groups, self.tables["train"].concepts)
@@ -90,7 +96,7 @@ class ConceptFolder(FileDataModule):
             concept_names=concept_names,
             concept_groups=groups,
             exclusive_groups=exclusive,
-            part_names=() if self.masks is None else tuple(self.masks.folders),
+            part_names=part_names,
             image_size=self.size,
             resize=resize,
         )

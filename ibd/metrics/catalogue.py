@@ -35,6 +35,8 @@ class Entry:
         chance: what an explanation by chance scores, where theory knows it: a number, the share of the pixels that lie
             in the mask, or what follows from it; see `chance_level`.
         per_sample: whether there is a value for each image; otherwise there is one of all images together.
+        scale_free: whether an explanation times a positive number scores the same, so that explainers with other units
+            can be compared; otherwise the score is about the very unit.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Entry:
     function: str
     chance: Chance = None
     per_sample: bool = True
+    scale_free: bool = True
 
     @property
     def arrow(self) -> str:
@@ -96,10 +99,11 @@ def _metric(
     function: str,
     chance: Chance = None,
     per_sample: bool = True,
+    scale_free: bool = True,
 ) -> Entry:
     wanted: frozenset[Need] = frozenset(needs.split())  # type: ignore[arg-type]
     place = f"ibd.metrics.functional.{function}"
-    return Entry(name, title, definition, *ends, better, source, wanted, place, chance, per_sample)
+    return Entry(name, title, definition, *ends, better, source, wanted, place, chance, per_sample, scale_free)
 
 
 _UNIT, _SIGNED, _ANY, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (-INFINITE, INFINITE), (0.0, INFINITE)
@@ -151,8 +155,8 @@ _METRICS = (
             "this project", "map masks", "localization:iou_at_size", "mask_share_iou"),
     _metric("iou_best", "IoU, best", "IoU of the map, cut where it is best on the validation split.", _UNIT,
             True, "Oramas et al. 2019", "map masks", "localization:iou_curve"),
-    _metric("box_accuracy", "Box", "Whether the box is hit, cut where it is best on the validation split.",
-            _UNIT, True, "Choi et al. 2020", "map masks", "localization:box_hits"),
+    _metric("box_accuracy", "Box", "Share of the mask's pieces whose box is hit, cut where it is best in validation.",
+            _UNIT, True, "Choi et al. 2020, several pieces", "map masks", "localization:box_hits"),
     _metric("energy_share", "Energy", "Share of the positive mass that lies in a region.", _UNIT, None,
             "Wang et al. 2020", "map masks", "localization:energy_shares", "mask_share"),
     # Agreement with another explanation.
@@ -164,7 +168,7 @@ _METRICS = (
             None, "Wang et al. 2004", "map", "agreement:ssim"),
     # Properties.
     _metric("conservation", "Conservation", "How far the map is from adding up to what it explains, relative to that.",
-            _POSITIVE, False, "Sundararajan et al. 2017", "map model", "properties:conservation"),
+            _POSITIVE, False, "Sundararajan et al. 2017", "map model", "properties:conservation", scale_free=False),
     _metric("negative_share", "Negative", "Share of the mass that is negative.", _UNIT, False, "Montavon et al. 2018",
             "map", "properties:negative_share"),
     _metric("sparseness", "Sparseness", "Gini index of the absolute values.", _UNIT, True, "Chalasani et al. 2020",
@@ -172,10 +176,11 @@ _METRICS = (
     _metric("complexity", "Complexity", "Entropy of the shares of the absolute values, in nats.", _POSITIVE, False,
             "Bhatt et al. 2020", "map", "properties:complexity"),
     # Robustness.
-    _metric("local_lipschitz", "Lipschitz", "Steepest change of the map under changes that keep the prediction.",
-            _POSITIVE, False, "Alvarez-Melis and Jaakkola 2018", "map model explainer", "robustness:local_lipschitz"),
-    _metric("continuity", "Continuity", "Mean change of the map by that of the image, the prediction being kept.",
-            _POSITIVE, False, "Montavon et al. 2018", "map model explainer", "robustness:continuity"),
+    _metric("local_lipschitz", "Lipschitz", "Steepest change of the map, relative to it, the prediction being kept.",
+            _POSITIVE, False, "Alvarez-Melis and Jaakkola 2018, relative", "map model explainer",
+            "robustness:local_lipschitz"),
+    _metric("continuity", "Continuity", "Mean change of the map, relative to it, by that of the image.", _POSITIVE,
+            False, "Montavon et al. 2018, relative", "map model explainer", "robustness:continuity"),
     _metric("max_sensitivity", "Sensitivity", "Largest change of the map, relative to it, the prediction being kept.",
             _POSITIVE, False, "Yeh et al. 2019", "map model explainer", "robustness:max_sensitivity"),
     _metric("translation_equivariance", "Equivariance", "Correlation of the moved map with the moved image's map.",
@@ -199,7 +204,8 @@ _METRICS = (
     _metric("icl", "ICL", "Information on each other that predicted concepts add to the true ones.", _UNIT, False,
             "Parisini et al. 2025", "units concepts model", "information:interconcept_leakage", per_sample=False),
     _metric("unit_completeness", "Completeness", "How far bias and contributions are from the explained value.",
-            _POSITIVE, False, "Sundararajan et al. 2017", "units model", "honesty:unit_completeness"),
+            _POSITIVE, False, "Sundararajan et al. 2017", "units model", "honesty:unit_completeness",
+            scale_free=False),
     _metric("randomisation", "Randomisation", "Likeness to the map of the randomised model: pass or fail.", _SIGNED,
             False, "Adebayo et al. 2018", "map model explainer", "honesty:randomisation_verdict", per_sample=False),
 )  # fmt: skip

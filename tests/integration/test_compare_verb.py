@@ -65,6 +65,21 @@ def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
     assert any(each.explainer == "intrinsic_units" for each in made.comparison.skipped if each.model == "baseline")
 
 
+def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
+    """And boxes are not hit by what knows nothing; every explainer has a verdict on both cascades."""
+    made, _ = report
+    for metric in GROUPS["localization"][:-1]:
+        found = means(made, metric)
+        for model in ("cbm", "baseline"):
+            others = [value for (name, row), value in found.items() if name == model and row != "oracle"]
+            assert len(others) > 5
+            assert found[model, "oracle"] > max(others) - 1e-9, metric
+            if metric == "box_accuracy":
+                assert max(found[model, row] for row in ("noise", "constant", "centre", "edges")) < 0.3
+    for checks in made.comparison.sanity.values():
+        assert None not in (checks.passed["cascade_top_down"], checks.passed["cascade_bottom_up"])
+
+
 def test_own_units_and_honesty(report):
     made, _ = report
     assert means(made, "unit_completeness")["cbm", "intrinsic"] < 1e-4

@@ -26,10 +26,20 @@ FEW = (
     "data.batch_size=4",
     "data.num_workers=0",
 )
+
+
+def folder(root, data):
+    """Small images; with the classes and masks that a config says decide these."""
+    deciding = data.get("deciding", {})
+    parts = sorted({part for each in deciding.values() for part in each})
+    named = {"classes": sorted(deciding), "masks": parts} if deciding else {}
+    return [f"data.root={make_concept_folder(root, train=4, val=2, **named)}", "data.image_size=32"]
+
+
 DATA = {
-    "folder": lambda root: [f"data.root={make_concept_folder(root, train=4, val=2)}", "data.image_size=32"],
-    "cub": lambda root: [f"data.root={make_cub(root)}", "data.min_classes=1", "data.image_size=64"],
-    "toybirds": lambda root: ["data.train_size=40", "data.val_size=8", "data.test_size=8"],
+    "folder": folder,
+    "cub": lambda root, data: [f"data.root={make_cub(root)}", "data.min_classes=1", "data.image_size=64"],
+    "toybirds": lambda root, data: ["data.train_size=40", "data.val_size=8", "data.test_size=8"],
 }
 
 
@@ -38,7 +48,7 @@ def changes(file, tmp_path):
     """What makes a config fast: few images, made here, and no download."""
     merged = read_sources(ROOT / file, ()).merged
     weights = ["model.backbone.weights=null"] if "weights" in merged["model"]["backbone"] else []
-    return [*FEW, *DATA[merged["data"]["name"]](tmp_path / "data"), *weights]
+    return [*FEW, *DATA[merged["data"]["name"]](tmp_path / "data", merged["data"]), *weights]
 
 
 def test_there_are_configs():

@@ -48,10 +48,10 @@ def iou(image, mask, share):
     return (above & mask).sum() / (above | mask).sum()
 
 
-def largest_component_box(mask):
-    """Box of the largest component by flooding, touching corners included."""
+def component_boxes(mask):
+    """Boxes of the components by flooding, touching corners included; the largest first, then in reading order."""
     height, width = mask.shape
-    seen, best = np.zeros_like(mask), []
+    seen, pieces = np.zeros_like(mask), []
     for start in itertools.product(range(height), range(width)):
         if not mask[start] or seen[start]:
             continue
@@ -64,11 +64,31 @@ def largest_component_box(mask):
                     seen[v, u] = True
                     piece.append((v, u))
                     edge.append((v, u))
-        best = piece if len(piece) > len(best) else best
-    if not best:
-        return [math.nan] * 4
-    ys, xs = zip(*best, strict=True)
-    return [min(ys), min(xs), max(ys) + 1, max(xs) + 1]
+        pieces.append(piece)
+    boxes = []
+    for piece in sorted(pieces, key=len, reverse=True):
+        ys, xs = zip(*piece, strict=True)
+        boxes.append([min(ys), min(xs), max(ys) + 1, max(xs) + 1])
+    return boxes
+
+
+def box_iou(a, b):
+    """IoU of two boxes by counting pixels."""
+    one, other = ({(y, x) for y in range(t, d) for x in range(s, r)} for t, s, d, r in (a, b))
+    return len(one & other) / len(one | other)
+
+
+def box_hits(image, mask, share, level=0.5):
+    """Share of the boxes of the mask's K pieces that one of the K largest pieces of the map hits, pair by pair."""
+    wanted = component_boxes(mask)
+    found = component_boxes(image > share * image.max())[: len(wanted)]
+    pairs = sorted(((box_iou(f, w), -i, -j) for i, f in enumerate(found) for j, w in enumerate(wanted)), reverse=True)
+    taken, hits = set(), 0
+    for iou, i, j in pairs:
+        if iou >= level and not {("found", i), ("wanted", j)} & taken:
+            taken |= {("found", i), ("wanted", j)}
+            hits += 1
+    return hits / len(wanted)
 
 
 def shapley(table, parts):

@@ -1,18 +1,38 @@
-"""Asking an explainer, on any model, for the maps of many images a batch at a time."""
+"""Asking an explainer, on any model, for the maps of many images a batch at a time, and for their signs."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import UnsupportedError
-from ibd.explain.base import Explanation
+from ibd.explain.base import Explainer, Explanation
 from ibd.explain.targets import Target
 
 Explain = Callable[[nn.Module, Tensor, Target], Explanation]
 """Every `Explainer` is one."""
+
+
+def unrectified(explain: Explain) -> Explain:
+    """Return the explainer with what speaks against the class left in its maps; itself if nothing is left out.
+
+    ``relu=True`` of an explainer, such as Grad-CAM as published, or of the one that it averages (``base``), becomes
+    False on a copy. Where all of a network speaks against a class, its rectified maps are 0, whatever it has learned.
+    """
+    changed: dict[str, object] = {}
+    if getattr(explain, "relu", False) is True:
+        changed["relu"] = False
+    base = getattr(explain, "base", None)
+    if isinstance(base, Explainer) and (signed := unrectified(base)) is not base:
+        changed["base"] = signed
+    if not changed:
+        return explain
+    found = copy.copy(explain)
+    vars(found).update(changed)
+    return found
 
 
 def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor, batch_size: int = 64) -> Tensor:

@@ -21,7 +21,11 @@ from ibd.data.toybirds.render import render
 from ibd.data.toybirds.scene import Scene
 from ibd.distributed import progress as show_progress
 from ibd.errors import DataError
+from ibd.metrics.functional.localization import above
 from ibd.metrics.functional.subsets import shapley
+
+DECIDING = 0.1
+"""A part decides if it is worth more than this share of the most valuable one; maps are cut there as well."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -143,6 +147,20 @@ def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
     """
     worth = values.nan_to_num(0.0).to(masks.device)
     return torch.einsum("bp,bphw->bhw", worth, masks.to(worth.dtype)).float()
+
+
+def deciding_mask(values: Tensor, masks: Tensor, share: float = DECIDING) -> Tensor:
+    """Return the visible pixels of the parts that decide for the explained class in this model, (B, H, W) bool.
+
+    A part decides if it is worth more than a share of the most valuable one: the map of the oracle, cut there. Empty,
+    so that nothing can be said of where maps lie, where no visible part speaks for the class.
+
+    Args:
+        values: (B, P), such as `part_values`; a negative part speaks against the class and decides nothing for it.
+        masks: (B, P, H, W) bool, visible pixels.
+        share: of the highest value.
+    """
+    return above(oracle_maps(values, masks), [share])[:, 0]
 
 
 def union_of(masks: Tensor) -> Tensor:

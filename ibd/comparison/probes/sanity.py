@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Normalize
 from ibd.comparison.nulls import partners
-from ibd.comparison.probes.explaining import Explain, maps_of
+from ibd.comparison.probes.explaining import Explain, maps_of, unrectified
 from ibd.comparison.probes.randomise import random_network, randomise, stages
 from ibd.comparison.probes.seeding import Id, numbers_of
 from ibd.comparison.results import Sanity
@@ -36,6 +36,8 @@ UNCHANGED = 0.99
 """An explanation of shifted pixels that mean the same must be more similar than this."""
 SHIFT = 0.3
 """What is added to every pixel."""
+_ROUNDING = 1e-6
+"""A map whose values differ by no more than this share of the largest is constant, but for rounding."""
 
 
 class Reference:
@@ -44,15 +46,23 @@ class Reference:
     Args:
         maps: (B, H, W).
         signed: compare the values; by default their absolute values are compared.
+
+    Attributes:
+        constant: (B,) bool, maps that say the same of all pixels.
     """
 
     def __init__(self, maps: Tensor, signed: bool = False) -> None:
         self.signed = signed
         self.values = self._flat(maps)
+        lowest, highest = self.values.aminmax(dim=1)
+        self.constant = highest - lowest <= _ROUNDING * torch.maximum(highest.abs(), lowest.abs())
         self._ranks = self._centred(self.values)
 
     def similarity(self, maps: Tensor) -> Tensor:
-        """Return (B,) float64 in [-1, 1]; 1 for equal maps, NaN where only one of two is constant, or a NaN is there.
+        """Return (B,) float64 in [-1, 1]; NaN where a map holds a NaN.
+
+        1 for equal maps and for two constant ones, which are the same picture; 0 where only one of two is constant: it
+        has nothing in common with the other.
 
         Args:
             maps: (B, H, W).
@@ -63,12 +73,15 @@ class Reference:
         """Return the same of maps that are ranked already."""
         scale = (self._ranks.square().sum(1) * other._ranks.square().sum(1)).sqrt()
         found = ratio((self._ranks * other._ranks).sum(1), scale).clamp(-1, 1)
-        return found.masked_fill((self.values == other.values).all(1), 1.0)
+        both, one = self.constant & other.constant, self.constant | other.constant
+        found = found.masked_fill((one & ~scale.isnan().to(one.device)).to(found.device), 0.0)
+        return found.masked_fill((both | (self.values == other.values).all(1)).to(found.device), 1.0)
 
     def select(self, index: Tensor) -> Reference:
         """Return the maps at other places of the batch, (n,)."""
         found = copy.copy(self)
         found.values = self.values[index.to(self.values.device)]
+        found.constant = self.constant[index.to(self.constant.device)]
         found._ranks = self._ranks[index.to(self._ranks.device)]
         return found
 
@@ -189,20 +202,21 @@ def sanity(
     batch_size: int = 64,
     progress: bool = False,
 ) -> Sanity:
-    """Check an explainer on a model.
+    """Check an explainer on a model; one that rectifies its maps, by its maps before that (`unrectified`).
 
     Two cascades, whose last networks are independent draws, and a few more random networks: what the explanations of
     each two of them have in common is the null, whose band ends where its central 95 % over pairs and images end. A
     cascade is passed if the upper end of the 95 % interval of the mean similarity after its last stage lies below that.
     Similarity is Spearman's over pixels: of absolute values in the cascades, in the other checks of signed values where
-    the maps of the trained network have both signs.
+    the maps of the trained network have both signs. A map that became constant has a similarity of 0; in the null a
+    pair with a constant map is left out, and where no two pairs remain the band is 1: only what stayed fails.
 
     - "other_target": of a random other class; passed if the upper end of the interval is below `SAME`.
     - "other_input": of an image that was given another class; likewise. None if all have one class.
     - "input_shift": of ``image + SHIFT``, the model changed so that it says the same; passed if the lower end is above
       `UNCHANGED`.
 
-    A figure is NaN, and its check None, where fewer than two images have one: a map that became constant has none.
+    A figure is NaN, and its check None, where fewer than two images have one: a map with a NaN has none.
 
     Args:
         explain: the explainer.
@@ -210,7 +224,7 @@ def sanity(
         images: (B, 3, H, W).
         classes: (B,) the explained classes.
         ids: of the images; their places by default.
-        maps: (B, H, W) of the trained network, where they are known already.
+        maps: (B, H, W) of the trained network, where they are known already; asked anew if they are rectified.
         class_count: C, asked from the model's ``class_names`` by default; without it there is no "other_target".
         most: stages at most.
         more: random networks beside those of the cascades; with one pair alone the band is that of two networks.
@@ -218,8 +232,10 @@ def sanity(
         batch_size: images explained at a time.
         progress: show bars.
     """
-    if maps is None:
-        maps = maps_of(explain, model, images, classes, batch_size)
+    signed = unrectified(explain)
+    if maps is None or signed is not explain:
+        maps = maps_of(signed, model, images, classes, batch_size)
+    explain = signed
     both_signs = bool((maps < 0).any()) and bool((maps > 0).any())
     size, values = Reference(maps), Reference(maps, signed=both_signs)
     options: dict[str, Any] = {"most": most, "batch_size": batch_size, "progress": progress}
@@ -229,30 +245,40 @@ def sanity(
     others = (random_network(model, draw) for draw in range(first + 2, first + 2 + more))
     maps_of_random = [maps_of(explain, network, images, classes, batch_size) for network in others]
     random = [Reference(each) for each in (down.last, up.last, *maps_of_random)]
-    null = torch.cat([one.similarity_to(other) for one, other in itertools.combinations(random, 2)])
+    null = _null(random)
     passed: dict[str, bool | None] = {}
     figures: dict[str, float] = {}
     for name, found in (("cascade_top_down", down), ("cascade_bottom_up", up)):
         figures[name] = mean_interval(found.similarity[-1]).mean
         try:
             passed[name] = randomisation_verdict(found.similarity[-1], null).passed
-        except ConfigError:  # too few defined values
+        except ConfigError:  # too few images
             passed[name] = None
     checks = _checks(explain, model, images, classes, ids, values, class_count, batch_size)
     for name, interval in checks.items():
         figures[name] = interval.mean
         passed[name] = None if interval.n < 2 else _within(name, interval)
     intervals = [mean_interval(row) for row in down.similarity]
-    known = null[~null.isnan()].double()
     return Sanity(
         stages=down.stages,
         similarity=np.array([each.mean for each in intervals]),
         low=np.array([each.low for each in intervals]),
         high=np.array([each.high for each in intervals]),
-        band=float(torch.quantile(known, 0.975)) if len(known) else float("nan"),
+        band=float(torch.quantile(null, 0.975)),
         passed=passed,
         values=figures,
     )
+
+
+def _null(random: Sequence[Reference]) -> Tensor:
+    """Return (n,) similarities of the maps of each two random networks, where neither is constant; 1 where few are."""
+    found = []
+    for one, other in itertools.combinations(random, 2):
+        similarity = one.similarity_to(other)
+        constant = (one.constant | other.constant).to(similarity.device)
+        found.append(similarity[~constant & ~similarity.isnan()])
+    null = torch.cat(found)
+    return null if len(null) > 1 else null.new_ones(2)
 
 
 def _within(name: str, interval: Interval) -> bool:

@@ -116,6 +116,10 @@ class ToyBirdsDataset(ImageDataset):
             disc_mask=self.masks(index)[relevant].any(dim=0),
         )
 
+    def deciding_mask(self, index: int) -> Tensor:
+        """Return the visible pixels of the parts that tell the class of image `index`, (H, W) bool."""
+        return self.truth(index).disc_mask
+
     def sample_id(self, index: int) -> str:
         """Return ``toybirds/train/17``."""
         return f"toybirds/{self.split}/{index}"

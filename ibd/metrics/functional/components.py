@@ -1,4 +1,4 @@
-"""Boxes: around a mask, and around the largest connected component of a mask."""
+"""Boxes around the connected components of masks, and which of two sets of boxes are the same."""
 
 from __future__ import annotations
 
@@ -7,38 +7,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def bounding_boxes(masks: Tensor) -> Tensor:
-    """Return the smallest box around each mask.
+def component_boxes(masks: Tensor, most: int | None = None) -> Tensor:
+    """Return the boxes around the connected components of each mask, pixels touching at a corner included.
+
+    The largest component comes first; of components of one size the first in reading order. Runs of pixels of a row are
+    the nodes, runs of two rows that touch the edges; all masks are labelled at once.
 
     Args:
         masks: (M, H, W) bool.
+        most: K, how many of each mask; None takes as many as the mask with the most has.
 
     Returns:
-        (M, 4) float64 (top, left, bottom, right), the last two exclusive; NaN for an empty mask.
-    """
-    masks = masks.bool()
-    sides = []
-    for axis in (2, 1):
-        there = masks.any(axis)
-        count = there.shape[1]
-        place = torch.arange(count, device=masks.device)
-        sides.append((place.where(there, count).amin(1), place.where(there, -1).amax(1) + 1))
-    (top, bottom), (left, right) = sides
-    box = torch.stack([top, left, bottom, right], 1).cpu().double().to(_float64_device(masks))
-    return box.where(masks.any((1, 2)).unsqueeze(1).to(box.device), torch.nan)
-
-
-def largest_component_boxes(masks: Tensor) -> Tensor:
-    """Return the box around the largest connected component of each mask, pixels touching at a corner included.
-
-    Runs of pixels of a row are the nodes, runs of two rows that touch the edges; all masks are labelled at once. Of
-    components of one size the first in reading order is taken.
-
-    Args:
-        masks: (M, H, W) bool.
-
-    Returns:
-        (M, 4) float64 (top, left, bottom, right), the last two exclusive; NaN for an empty mask.
+        (M, K, 4) float64 (top, left, bottom, right), the last two exclusive; NaN where there is no further component.
     """
     masks = masks.bool()
     count, height, width = masks.shape[0], masks.shape[1] + 1, masks.shape[2] + 1
@@ -51,19 +31,18 @@ def largest_component_boxes(masks: Tensor) -> Tensor:
     low = stops.cumsum(0, dtype=torch.int32)[start - width - 1]
     high = starts.cumsum(0, dtype=torch.int32)[stop - width]
     root = _roots(low.long(), high.long())
-    area = torch.zeros_like(start).scatter_add_(0, root, stop - start)
     image = start // (height * width)
-    largest = torch.zeros(count, dtype=area.dtype, device=area.device).scatter_reduce_(0, image, area, "amax")
-    candidate = root.where(area[root] == largest[image], len(start))
-    chosen = torch.full_like(largest, len(start)).scatter_reduce_(0, image, candidate, "amin")
-    kept = root == chosen[image]
+    place, largest = _places(root, stop - start, image, count)
+    most = largest if most is None else most
+    kept = place < most
     row, column, length = (start // width % height)[kept] - 1, (start % width)[kept], (stop - start)[kept]
-    box = torch.full((4, count), torch.nan, dtype=torch.float64, device=_float64_device(masks))
+    slot = (image * most + place)[kept]
+    box = torch.full((4, count * most), torch.nan, dtype=torch.float64, device=_float64_device(masks))
     for side, value, how in zip(
         box, (row, column, row + 1, column + length), ("amin", "amin", "amax", "amax"), strict=True
     ):
-        side.scatter_reduce_(0, image[kept].to(box.device), value.to(box), how, include_self=False)
-    return box.T
+        side.scatter_reduce_(0, slot.to(box.device), value.to(box), how, include_self=False)
+    return box.T.reshape(count, most, 4)
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -77,6 +56,47 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     shared = overlap.clamp(min=0).prod(-1)
     areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
     return shared / (areas - shared)
+
+
+def matched_boxes(found: Tensor, wanted: Tensor, level: float = 0.5) -> Tensor:
+    """Return how many of the wanted boxes are found, (M,) float64.
+
+    Each box is matched once: the two that are most alike first, as detections are in COCO.
+
+    Args:
+        found: (M, K, 4); NaN where there is none.
+        wanted: (M, L, 4); NaN where there is none.
+        level: the least IoU of a match, above 0.
+    """
+    left = box_iou(found.unsqueeze(2), wanted.unsqueeze(1)).nan_to_num(0.0)
+    rows, columns = left.shape[1:]
+    each, matched = torch.arange(len(left), device=left.device), left.new_zeros(len(left))
+    for _ in range(min(rows, columns)):
+        best, place = left.flatten(1).max(1)
+        matched += best >= level
+        left[each, place // columns] = 0
+        left[each, :, place % columns] = 0
+    return matched
+
+
+def _places(root: Tensor, length: Tensor, image: Tensor, count: int) -> tuple[Tensor, int]:
+    """Return which component of its image each run belongs to, the largest being 0, and how many an image has at most.
+
+    Args:
+        root: (R,) the first run of each run's component.
+        length: (R,) pixels of each run.
+        image: (R,) number of each run's image, ascending.
+        count: of the images.
+    """
+    area = torch.zeros_like(root).scatter_add_(0, root, length)
+    first = (area > 0).nonzero().squeeze(1)
+    by_area = first[area[first].sort(descending=True, stable=True).indices]
+    ordered = by_area[image[by_area].sort(stable=True).indices]
+    per_image = image[ordered].bincount(minlength=count)
+    before = per_image.cumsum(0) - per_image
+    place = torch.zeros_like(root)
+    place[ordered] = torch.arange(len(ordered), device=root.device) - before[image[ordered]]
+    return place[root], int(per_image.max()) if count else 0
 
 
 def _roots(low: Tensor, high: Tensor) -> Tensor:

@@ -18,13 +18,15 @@ from torch.nn import functional as F
 
 from ibd.errors import ConfigError
 from ibd.metrics.functional.checks import check_maps, check_same, double, ratio
-from ibd.metrics.functional.components import bounding_boxes, box_iou, largest_component_boxes
+from ibd.metrics.functional.components import component_boxes, matched_boxes
 from ibd.metrics.functional.ranks import Order
 
 THRESHOLDS = tuple(i / 20 for i in range(20))
 """Shares of a map's maximum at which `iou_curve` cuts it."""
 BOX_THRESHOLDS = (0.1, 0.25, 0.5, 0.75)
-"""Shares of a map's maximum at which `box_iou_curve` cuts it."""
+"""Shares of a map's maximum at which `box_hits` cuts it."""
+_ROUNDING = 1e-6
+"""What is above a threshold by less, relative to it, is not: a map and its multiple are cut in the same place."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +171,10 @@ def iou_curve(maps: Tensor | Order, mask: Tensor, thresholds: Sequence[float] = 
 
 def _iou_curve(found: _Found, thresholds: Sequence[float]) -> Tensor:
     values = found.order.values
-    cut = torch.as_tensor(thresholds, dtype=torch.float64, device=values.device)
     highest = values[:, :1]
-    above = torch.searchsorted(-values, -(highest * cut).to(values.dtype))
-    hits = found.count.gather(1, above)
-    iou = ratio(hits, above + found.size.unsqueeze(1) - hits)
+    size = torch.searchsorted(-values, -_levels(highest, thresholds))
+    hits = found.count.gather(1, size)
+    iou = ratio(hits, size + found.size.unsqueeze(1) - hits)
     return found.known(iou.double().where(highest > 0, torch.nan))
 
 
@@ -194,52 +195,60 @@ def best_threshold(curves: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> 
     return float(thresholds[best]), float(mean[best])
 
 
-def box_iou_curve(maps: Tensor, mask: Tensor, thresholds: Sequence[float] = BOX_THRESHOLDS) -> Tensor:
-    """IoU of two boxes: around the largest connected piece above a share of the maximum, and around the mask.
+def box_hits(maps: Tensor, mask: Tensor, thresholds: Sequence[float] = BOX_THRESHOLDS, level: float = 0.5) -> Tensor:
+    """Share of the truth's boxes that are hit at each threshold, in [0, 1]; + higher is better.
 
-    In [0, 1]; + higher is better. A map hits the object at t where this is at least 0.5 (Choi et al. 2020).
+    The truth has a box around each of its K connected pieces, and the map, cut at a share of its maximum, around each
+    of its K largest ones. A box is hit if one of the map's has an IoU of at least `level` with it; each counts once
+    (`matched_boxes`). As both sides have K boxes, this share is precision and recall at once. With one object it is
+    BoxAcc, which takes the largest piece (Choi et al. 2020). One box around several pieces would be that of whatever
+    lies between them; MaxBoxAccV2, for which one of several boxes is enough, is for several objects of one kind.
 
     Returns:
-        (B, T); NaN also where nothing is positive.
+        (B, T) float64; NaN also where nothing is positive.
     """
     check_maps(maps)
     check_same("masks", mask, "maps", maps)
-    highest = maps.detach().amax((1, 2)).view(-1, 1, 1, 1)
-    cut = torch.as_tensor(thresholds, dtype=maps.dtype, device=maps.device).view(1, -1, 1, 1)
-    above = (maps.detach().unsqueeze(1) > cut * highest).flatten(0, 1)
-    boxes = largest_component_boxes(above).view(len(maps), len(thresholds), 4)
-    iou = box_iou(boxes, bounding_boxes(mask).unsqueeze(1))
-    return iou.where((highest > 0).view(-1, 1).to(iou.device), torch.nan)
+    wanted = component_boxes(mask)
+    pieces = (~wanted[..., 0].isnan()).sum(1)
+    most, cuts = wanted.shape[1], len(thresholds)
+    found = component_boxes(above(maps, thresholds).flatten(0, 1), most).view(len(maps), cuts, most, 4)
+    spare = torch.arange(most, device=pieces.device) >= pieces.unsqueeze(1)
+    found = found.masked_fill(spare.unsqueeze(1).unsqueeze(3).to(found.device), torch.nan)
+    both = found.flatten(0, 1), wanted.repeat_interleave(cuts, 0)
+    hits = matched_boxes(*both, level).view(len(maps), cuts)
+    known = (maps.detach().amax((1, 2)) > 0).view(-1, 1).to(hits.device)
+    return ratio(hits, pieces.double().unsqueeze(1)).where(known, torch.nan)
 
 
-def box_hits(box_ious: Tensor, level: float = 0.5) -> Tensor:
-    """Whether each box is hit, 0 or 1; + higher is better (BoxAcc, Choi et al. 2020).
+def above(maps: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Return (B, T, H, W) bool: where (B, H, W) maps are above shares of their maximum; nowhere if that is negative."""
+    value = maps.detach()
+    highest = value.amax((1, 2))
+    cut = _levels(highest.unsqueeze(1), thresholds)
+    return (value.unsqueeze(1) > cut.unsqueeze(2).unsqueeze(3)) & (highest > 0).view(-1, 1, 1, 1)
+
+
+def _levels(highest: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Return (B, T): the values above which a map is cut; highest (B, 1)."""
+    high = double(highest)
+    share = torch.as_tensor(thresholds, dtype=torch.float64, device=high.device) * (1 + _ROUNDING)
+    return (high * share).to(highest)
+
+
+def max_box_accuracy(hits: Tensor) -> Tensor:
+    """MaxBoxAcc: the mean over images of the share of boxes hit, at the best threshold; + higher is better, in [0, 1].
+
+    max_t mean_images hits (Choi et al. 2020). The threshold is the best one for these very images, as published; give
+    `best_threshold` the hits of others where that matters.
 
     Args:
-        box_ious: (B, T) from `box_iou_curve`.
-        level: from which IoU on a box is hit.
-
-    Returns:
-        (B, T) float64; NaN where the IoU is.
-    """
-    value = double(box_ious)
-    return (value >= level).double().where(~value.isnan(), torch.nan)
-
-
-def max_box_accuracy(box_ious: Tensor, level: float = 0.5) -> Tensor:
-    """MaxBoxAcc: the share of images whose box is hit, at the best threshold, in [0, 1]; + higher is better.
-
-    max_t mean_images [box IoU_t >= level] (Choi et al. 2020). The threshold is the best one for these very images, as
-    published; give `best_threshold` the `box_hits` of others where that matters.
-
-    Args:
-        box_ious: (B, T) from `box_iou_curve`; images that are NaN are left out.
-        level: from which IoU on a box is hit.
+        hits: (B, T) from `box_hits`; images that are NaN are left out.
 
     Returns:
         Scalar float64; NaN without an image.
     """
-    accuracy = box_hits(box_ious, level).nanmean(0)
+    accuracy = double(hits).nanmean(0)
     known = ~accuracy.isnan()
     return accuracy[known].amax() if bool(known.any()) else accuracy.new_full((), torch.nan)
 
@@ -257,12 +266,12 @@ def localize(
         maps: (B, H, W).
         mask: (B, H, W) bool.
         thresholds: of `iou_curve`.
-        box_thresholds: of `box_iou_curve`; none leaves it out.
+        box_thresholds: of `box_hits`; none leaves it out.
         order: of the maps, where it is already there.
 
     Returns:
         "mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc" and "iou_at_size" (B,), "iou_curve" and
-        "box_iou_curve" (B, T).
+        "box_hits" (B, T).
     """
     check_maps(maps)
     found = _Found.of(Order.of(maps) if order is None else order, mask)
@@ -276,5 +285,5 @@ def localize(
         "iou_curve": _iou_curve(found, thresholds),
     }
     if box_thresholds:
-        scores["box_iou_curve"] = box_iou_curve(maps, mask, box_thresholds)
+        scores["box_hits"] = box_hits(maps, mask, box_thresholds)
     return scores

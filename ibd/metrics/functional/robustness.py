@@ -18,10 +18,11 @@ from ibd.metrics.functional.ranks import spearman
 
 
 def local_lipschitz(maps: Tensor, changed: Tensor, distance: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The steepest change of the explanation, in [0, inf); - lower is better.
+    """The steepest relative change of the explanation, in [0, inf); - lower is better.
 
-    max_r ||a - a'_r|| / ||x - x'_r|| (Alvarez-Melis and Jaakkola 2018). In units of the explanation: compare explainers
-    after scaling, or by `max_sensitivity`.
+    max_r ||a - a'_r|| / (||a|| ||x - x'_r||). Alvarez-Melis and Jaakkola 2018 do not divide by the size of the map,
+    ||a||: theirs is in units of the map, so that the same picture in smaller numbers scores better. Here a map and its
+    multiple have the same score.
 
     Args:
         maps: (B, H, W).
@@ -30,15 +31,16 @@ def local_lipschitz(maps: Tensor, changed: Tensor, distance: Tensor, valid: Tens
         valid: (B, R) bool; all if None.
 
     Returns:
-        (B,) float64.
+        (B,) float64; NaN also for a map that is 0 everywhere.
     """
     return _highest(ratio(_moved(maps, changed), double(distance)), valid)
 
 
 def continuity(maps: Tensor, changed: Tensor, distance: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The mean change of the explanation by that of the image, in [0, inf); - lower is better.
+    """The mean relative change of the explanation by that of the image, in [0, inf); - lower is better.
 
-    mean_r ||a - a'_r|| / ||x - x'_r|| (explanation continuity, Montavon et al. 2018). Arguments as `local_lipschitz`.
+    mean_r ||a - a'_r|| / (||a|| ||x - x'_r||): the explanation continuity of Montavon et al. 2018, with the mean in
+    place of the maximum, and divided by the size of the map. Arguments and units as `local_lipschitz`.
     """
     return _kept(ratio(_moved(maps, changed), double(distance)), valid).nanmean(1)
 
@@ -48,8 +50,7 @@ def max_sensitivity(maps: Tensor, changed: Tensor, valid: Tensor | None = None) 
 
     max_r ||a - a'_r|| / ||a||. NaN for a map that is 0 everywhere.
     """
-    size = double(maps).flatten(1).square().sum(1).sqrt()
-    return _highest(ratio(_moved(maps, changed), size.unsqueeze(1)), valid)
+    return _highest(_moved(maps, changed), valid)
 
 
 def mean_sensitivity(maps: Tensor, changed: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -57,8 +58,7 @@ def mean_sensitivity(maps: Tensor, changed: Tensor, valid: Tensor | None = None)
 
     mean_r ||a - a'_r|| / ||a||. NaN for a map that is 0 everywhere.
     """
-    size = double(maps).flatten(1).square().sum(1).sqrt()
-    return _kept(ratio(_moved(maps, changed), size.unsqueeze(1)), valid).nanmean(1)
+    return _kept(_moved(maps, changed), valid).nanmean(1)
 
 
 def translation_equivariance(
@@ -101,9 +101,12 @@ def valid_share(valid: Tensor) -> Tensor:
 
 
 def _moved(maps: Tensor, changed: Tensor) -> Tensor:
-    """Return (B, R): the Euclidean distance of each changed map."""
+    """Return (B, R): the Euclidean distance of each changed map, in sizes of the map; NaN for a map of zeros."""
     _check(maps, changed)
-    return (double(maps).unsqueeze(1) - double(changed)).flatten(2).square().sum(2).sqrt()
+    own, others = double(maps).flatten(1).unsqueeze(1), double(changed).flatten(2)
+    unit = own.abs().amax(2, keepdim=True)  # the squares of very small numbers would be 0
+    own, others = ratio(own, unit), ratio(others, unit)
+    return (own - others).square().sum(2).sqrt() / own.square().sum(2).sqrt()
 
 
 def _check(maps: Tensor, changed: Tensor) -> None:

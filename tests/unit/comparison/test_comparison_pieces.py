@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from ibd.comparison import cells as kept
 from ibd.comparison import map_measures, measuring
 from ibd.comparison.answers import Answers
-from ibd.comparison.asked import Asked
+from ibd.comparison.asked import Asked, Case
 from ibd.comparison.cells import Cells
 from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, Method, choose_methods
 from ibd.comparison.nulls import NULLS
@@ -103,6 +104,17 @@ def questions(masks=True, scenes=True):
     )
 
 
+def test_maps_should_lie_on_what_decides_in_this_model_where_that_is_known():
+    masks = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    masks[0, 0, 0], masks[0, 1, 3] = True, True
+    asked = replace(questions(), masks=masks, truth=masks.any(1))
+    case = partial(Case, None, asked, torch.zeros(1).long(), kept=None, cells=None, probe_images=1, seed=0)
+    second = torch.tensor([[0.0, -1, 2, 1]], dtype=torch.float64)  # without parts, with the first, the second, both
+    assert torch.equal(case(parts=second).truth, masks[:, 1])
+    assert torch.equal(case(parts=None).truth, masks.any(1))
+    assert case(parts=second * 0).truth.sum() == 0
+
+
 def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
     """The box of two maps is hit at one threshold, which validation chooses; where it cannot, nothing is said."""
     truth = torch.zeros(2, 8, 8, dtype=torch.bool)
@@ -110,7 +122,7 @@ def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
     low, high = truth.float(), 0.3 + 0.7 * truth  # hit at every threshold; only from 0.5 on
 
     def measured(maps, others):
-        case = SimpleNamespace(questions=SimpleNamespace(truth=truth, masks=truth.unsqueeze(1)))
+        case = SimpleNamespace(truth=truth, questions=SimpleNamespace(masks=truth.unsqueeze(1)))
         return map_measures.localization(SimpleNamespace(case=case, maps=maps, validation=others))
 
     assert measured(high, (low, truth))["box_accuracy"].tolist() == [0, 0]  # lowest of several: 0.1
@@ -126,7 +138,7 @@ def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
 
 def test_maps_of_many_images_are_measured_a_few_at_a_time(monkeypatch):
     maps, masks = torch.randn(5, 8, 8), torch.rand(5, 2, 8, 8) > 0.6
-    case = SimpleNamespace(questions=SimpleNamespace(truth=masks.any(1), masks=masks))
+    case = SimpleNamespace(truth=masks.any(1), questions=SimpleNamespace(masks=masks))
     answers = SimpleNamespace(value=torch.full((5,), torch.nan))
     asked = SimpleNamespace(case=case, maps=maps, validation=None, answers=answers, method=SimpleNamespace(name="x"))
     measures = (map_measures.localization, map_measures.properties)
@@ -186,6 +198,9 @@ def test_masks_and_code_elsewhere_are_part_of_a_key(tmp_path, monkeypatch):
 
         def __getitem__(self, index):
             return SimpleNamespace(image=torch.zeros(3, 4, 4), label=0, masks=self.mask)
+
+        def deciding_mask(self, index):
+            return None
 
         def sample_id(self, index):
             return "0"

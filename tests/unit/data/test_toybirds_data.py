@@ -50,6 +50,7 @@ def test_truth_is_where_the_deciding_part_is():
     assert truth.part_weights.tolist() == [0, 0, 0, 0, 1]
     assert truth.irrelevant == PARTS[:-1]
     assert torch.equal(truth.disc_mask, dataset.masks(5)[PARTS.index("wing")])
+    assert torch.equal(dataset.deciding_mask(5), truth.disc_mask)
 
 
 def test_cache_changes_nothing():

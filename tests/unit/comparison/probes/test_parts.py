@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from ibd.comparison.nulls import NULLS, null_maps
 from ibd.comparison.probes import parts
 from ibd.comparison.probes.network import Predictor
 from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.render import render
 from ibd.errors import DataError
+from ibd.metrics.functional.components import component_boxes
+from ibd.metrics.functional.localization import localize
 from tests.unit.comparison.probes.makers import Convolutions, Linear
 
 SIZE = 32
@@ -106,3 +109,46 @@ def test_mistakes(birds):
     predictor = Predictor(Convolutions(), torch.rand(1, 3, SIZE, SIZE))
     with pytest.raises(DataError, match="as many classes"):
         parts.subset_tables([predictor], [birds.scene(0)], [torch.tensor([0, 1])], SIZE)
+
+
+def test_parts_that_decide_are_worth_a_tenth_of_the_best_visible_one():
+    masks = torch.zeros(3, 5, 4, 10, dtype=torch.bool)
+    for part in range(5):
+        masks[:, part, :, 2 * part] = True
+    masks[1, 0] = False  # the best one cannot be seen
+    values = torch.tensor([[2.0, 0.21, 0.19, -1, 0], [50, 0.21, 0.01, 2, torch.nan], [-1, 0, -2, -0.1, 0]])
+    found = parts.deciding_mask(values.double(), masks)
+    assert found[:, 0, ::2].tolist() == [[1, 1, 0, 0, 0], [0, 1, 0, 1, 0], [0] * 5]
+    assert not found[:, :, 1::2].any()
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Pictures and masks of birds, with values of their parts: large, small, none, and against the class."""
+    data = ToyBirds(preset="tiny", train_size=2, val_size=2, test_size=24).dataset("test")
+    masks = torch.stack([data.masks(i) for i in range(24)])
+    images = torch.stack([data[i].image for i in range(24)])
+    values = torch.tensor([3.0, 1.0, 0.5, 0.02, -2.0], dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    return images, masks, torch.stack([values[torch.randperm(5, generator=g)] for _ in range(24)])
+
+
+def test_the_oracle_is_first_and_what_knows_nothing_last_wherever_maps_are_looked_for(scenes):
+    images, masks, values = scenes
+    truth = parts.deciding_mask(values, masks)
+    oracle = parts.oracle_maps(values, masks)
+    rows = {name: null_maps(name, images, list(range(24))) for name in NULLS}
+    rows["all parts"] = masks.any(1).float()
+    scores = {name: localize(maps, truth) for name, maps in (rows | {"oracle": oracle}).items()}
+    for name in ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size", "iou_curve", "box_hits"):
+        mean = {row: float(found[name].nanmean(0).amax()) for row, found in scores.items()}
+        assert mean["oracle"] > (0.95 if name == "mass_accuracy" else 1 - 1e-9), name
+        assert max(mean[row] for row in rows) < mean["oracle"] - 0.02, name
+        if name == "box_hits":
+            assert max(mean[row] for row in NULLS) < 0.15 < mean["all parts"]
+    assert components_apart(truth) > 1.5
+
+
+def components_apart(masks):
+    """Return the mean number of pieces."""
+    return float((~component_boxes(masks)[..., 0].isnan()).sum(1).double().mean())

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from ibd.comparison.probes.network import Predictor
-from ibd.comparison.probes.pixels import PixelProbe, regions_of
+from ibd.comparison.probes.pixels import ROAD_NOISE, PixelProbe, regions_of
 from ibd.errors import ConfigError, DataError
 from ibd.metrics.functional.curves import aopc, baseline_gap, curve_area, deletion_auc, insertion_auc
-from tests.unit.comparison.probes.makers import Convolutions, random_images, random_linear
+from tests.unit.comparison.probes.makers import Convolutions, Linear, random_images, random_linear
 
 SIZE, PIXELS = 8, 64
 FIRST = torch.zeros(3, dtype=torch.int64)
@@ -71,6 +71,52 @@ def test_aopc_of_a_linear_model_is_known():
     torch.testing.assert_close(aopc(odds(tables.morf)), falls.mean(1), rtol=0, atol=1e-6)
     worst = torch.cat([torch.zeros(3, 1), best.flip(1).cumsum(1)], 1)
     torch.testing.assert_close(aopc(odds(tables.lerf)), worst.mean(1), rtol=0, atol=1e-6)
+
+
+def test_regions_are_ordered_by_their_means():
+    """Of 5 x 5 pixels in 2 x 2 regions of 9, 6, 6 and 4 pixels, the smallest has the highest mean, not sum."""
+    model, image = random_linear(5), random_images(1, 5)
+    probe = PixelProbe(Predictor(model, image), image, FIRST[:1], steps=4)
+    maps = torch.full((1, 5, 5), 0.6)
+    maps[:, 3:, 3:] = 1.0
+    maps[:, 3:, :3] = maps[:, :3, 3:] = 0.1
+    assert regions_of((5, 5), 2)[1].tolist() == [9, 6, 6, 4]
+    lost = worth(model, probe, "blur")
+    tables = probe.regions(maps, cells=2)
+    score = tables.morf.probability.logit()  # of two classes: weights times pixels
+    first, second = score[:, 0] - score[:, 1], score[:, 1] - score[:, 2]
+    torch.testing.assert_close(first, lost[:, 3:, 3:].sum((1, 2)), rtol=0, atol=1e-9)
+    torch.testing.assert_close(second, lost[:, :3, :3].sum((1, 2)), rtol=0, atol=1e-9)
+
+
+class Remembering(Linear):
+    """Keeps the images that it sees."""
+
+    def forward(self, image):
+        self.seen = image.detach().clone()
+        return super().forward(image)
+
+
+def test_what_road_fills_in_is_noisy():
+    """An image of one colour is imputed by that colour: what differs is the noise, on what was removed alone."""
+    size, fraction = 24, 0.25
+    model = Remembering(torch.zeros(3, size, size, dtype=torch.float64))
+    image = torch.full((2, 3, size, size), 0.5, dtype=torch.float64)
+    probe = PixelProbe(Predictor(model, image), image, FIRST[:2], ["a", "b"])
+    maps = torch.randn(1, size, size, generator=torch.Generator().manual_seed(3)).expand(2, -1, -1)
+    probe.road(maps, (fraction,))
+    order, seen = maps.flatten(1).argsort(1, descending=True), probe.predictor.network.seen
+    removed, moved = size * size // 4, (seen - 0.5).abs().amax(1).flatten(1)
+    assert len(seen) == 4
+    for row, (i, first) in enumerate([(0, True), (0, False), (1, True), (1, False)]):
+        gone = order[i, :removed] if first else order[i, -removed:]
+        there = torch.ones(size * size, dtype=torch.bool)
+        there[gone] = False
+        assert float(moved[row, there].max()) < 1e-6
+        noise = (seen[row] - 0.5).flatten(1)[:, gone]
+        assert float(noise.std()) == pytest.approx(ROAD_NOISE, rel=0.15)
+        assert abs(float(noise.mean())) < 0.1 * ROAD_NOISE * 2
+    assert not torch.allclose(moved[0], moved[2])  # every image has its own
 
 
 def test_no_order_deletes_faster_than_the_true_one():

@@ -7,13 +7,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from ibd.comparison.nulls import NullExplainer
-from ibd.comparison.probes.sanity import SHIFT, Reference, other_classes, sanity, shifted_model
+from ibd.comparison.probes.explaining import maps_of, unrectified
+from ibd.comparison.probes.randomise import random_network
+from ibd.comparison.probes.sanity import (
+    SAME,
+    SHIFT,
+    UNCHANGED,
+    Reference,
+    _within,
+    other_classes,
+    sanity,
+    shifted_model,
+)
 from ibd.errors import UnsupportedError
 from ibd.explain.base import Explanation
 from ibd.explain.cam import GradCAM
 from ibd.explain.gradients import GradientTimesInput, Saliency
 from ibd.explain.intrinsic import Intrinsic
+from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.targets import Target
+from ibd.metrics.functional.bootstrap import Interval
 from ibd.models.baseline.lightning import Baseline
 from tests import model_makers as makers
 from tests.explainer_makers import images, make
@@ -127,11 +140,111 @@ def test_similarity():
     assert same.tolist() == [1, 1, 1, 1]
     assert Reference(maps).similarity(-maps)[0] == 1
     assert Reference(maps, signed=True).similarity(-maps)[0] == -1
-    assert bool(Reference(maps).similarity(torch.randn(4, 5, 5))[3].isnan())
+    others = torch.randn(4, 5, 5)
+    others[2, 0, 0] = torch.nan
+    found = Reference(maps).similarity(others)
+    assert found[3] == Reference(others).similarity(maps)[3] == 0  # a constant map has nothing in common
+    assert found.isnan().tolist() == [False, False, True, False]
+    others[3] = -2 + 2e-7 * (others[0] > 0)  # constant but for rounding
+    assert Reference(maps).similarity(others)[3] == 1
     moved = Reference(maps).select(torch.tensor([1, 0, 2, 2]))
     torch.testing.assert_close(
         Reference(maps).similarity_to(moved), Reference(maps).similarity(maps[[1, 0, 2, 2]]), equal_nan=True
     )
+
+
+class AgainstAll(nn.Module):
+    """Much speaks for class 0, all against the others; made random, the head speaks against every class."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(4, 50, bias=False)
+        nn.init.constant_(self.head.weight, -1)
+        with torch.no_grad():
+            self.head.weight[0] = torch.tensor([1.0, -1.5, 1.0, -0.5])
+
+    def forward(self, image):
+        return self.head(self.layers(image).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [lambda e: e, lambda e: SmoothGrad(e, n=2)], ids=["itself", "averaged"])
+def test_rectified_maps_are_checked_before_they_are_rectified(kind):
+    """The rectified maps of random networks are 0: they would have nothing in common, or everything."""
+    model, image, labels = AgainstAll().eval(), squares(8, 2)[0], torch.zeros(8, dtype=torch.int64)
+    rectified, signed = kind(GradCAM()), kind(GradCAM(relu=False))
+    network = random_network(model, 3)
+    assert bool((maps_of(rectified, network, image, labels) == 0).all())
+    maps = maps_of(rectified, model, image, labels)
+    assert bool((maps > 0).any())
+    assert bool((maps_of(signed, model, image, labels) < 0).any())
+    wanted = sanity(signed, model, image, labels, class_count=50, most=2)
+    assert None not in (wanted.passed["cascade_top_down"], wanted.passed["cascade_bottom_up"])
+    for given in (None, maps):
+        found = sanity(rectified, model, image, labels, maps=given, class_count=50, most=2)
+        assert found.passed == wanted.passed
+        assert found.values == pytest.approx(wanted.values, nan_ok=True)
+        assert found.band == wanted.band < 1
+
+
+def test_what_is_rectified_is_undone_on_a_copy():
+    rectified, averaged, positive = GradCAM(), SmoothGrad(GradCAM()), Saliency()
+    assert unrectified(rectified).relu is unrectified(averaged).base.relu is False
+    assert rectified.relu is averaged.base.relu is True
+    assert unrectified(positive) is positive
+    signed = SmoothGrad("gradient_input")
+    assert unrectified(signed) is signed
+
+
+def answers(maps):
+    """Return an explainer that has the next of (M, B, H, W) maps for each further model that it meets."""
+    models = []
+
+    def explain(model, image, target):
+        if not any(model is each for each in models):
+            models.append(model)
+        found = maps[models.index(model)]
+        return Explanation(found, torch.zeros(len(image)), target, "posthoc", "made")
+
+    return explain
+
+
+def test_maps_that_became_constant_have_a_verdict():
+    """Of the model, the two cascades of one stage each, and two random networks."""
+    torch.manual_seed(0)
+    image, labels, maps = torch.rand(6, 3, 8, 8), torch.zeros(6, dtype=torch.int64), torch.rand(6, 6, 8, 8)
+    cascades = ("cascade_top_down", "cascade_bottom_up")
+
+    def verdicts(dead):
+        some = maps.clone()
+        some[dead] = 0
+        found = sanity(answers(some), make("baseline"), image, labels, most=1)
+        return found, [found.passed[name] for name in cascades]
+
+    found, passed = verdicts([1, 2, 3, 4])  # all that is random
+    assert passed == [True, True]
+    assert found.band == 1
+    assert [found.values[name] for name in cascades] == [0, 0]
+    whole, few = verdicts([])[0].band, verdicts([2, 3])[0].band
+    assert 0 < few < 0.6  # of one pair: two constant maps are no sign that unrelated maps are alike
+    assert whole < 0.6
+    found, passed = verdicts([0, 1, 2, 3, 4])  # and the model itself: nothing changed
+    assert passed == [False, False]
+    assert [found.values[name] for name in cascades] == [1, 1]
+
+
+def test_a_check_is_decided_by_the_end_of_the_interval():
+    """Not by its mean, which few images know badly."""
+
+    def interval(low, mean, high):
+        return Interval(mean, low, high, 8, 8)
+
+    for name in ("other_target", "other_input"):
+        assert _within(name, interval(0.7, 0.8, SAME - 0.01))
+        assert not _within(name, interval(0.7, 0.8, SAME + 0.01))
+    assert _within("input_shift", interval(UNCHANGED + 0.001, 0.995, 1))
+    assert not _within("input_shift", interval(UNCHANGED - 0.001, 0.995, 1))
 
 
 def test_other_classes_are_others_and_depend_on_the_id_alone():

@@ -57,15 +57,16 @@ def test_undefined_and_untouched():
 
 
 def test_robustness_of_a_linear_map():
-    """a(x) = 3 x: every change is three times that of the image."""
+    """a(x) = 3 x: every change is three times that of the image, and the map three times the image."""
     x = maps(1)
     noise = torch.stack([maps(2), maps(3) / 10, maps(4)], 1)
     distance = noise.flatten(2).norm(dim=2)
     a, changed = 3 * x, 3 * (x.unsqueeze(1) + noise)
     valid = torch.tensor([[True, True, False]]).expand(4, -1).clone()
     valid[1] = False
+    size = 1 / x.flatten(1).norm(dim=1)
     for measure in (robustness.local_lipschitz, robustness.continuity):
-        assert measure(a, changed, distance).tolist() == pytest.approx([3.0] * 4, abs=1e-5)
+        assert measure(a, changed, distance).tolist() == pytest.approx(size.tolist(), rel=1e-5)
         assert measure(a, changed, distance, valid).isnan().tolist() == [False, True, False, False]
         assert measure(a, changed, distance * 0).isnan().all()
     relative = 3 * distance / a.flatten(1).norm(dim=1, keepdim=True)
@@ -73,6 +74,20 @@ def test_robustness_of_a_linear_map():
     torch.testing.assert_close(robustness.mean_sensitivity(a, changed, valid)[0].float(), relative[0, :2].mean())
     assert robustness.max_sensitivity(a * 0, changed).isnan().all()
     assert robustness.valid_share(valid).tolist() == pytest.approx([2 / 3, 0, 2 / 3, 2 / 3])
+
+
+def test_of_two_changes_one_is_the_steepest():
+    """A map of size 2, moved by 1 and by 3 where the image moves by 1 / 2 and by 3 / 4."""
+    a, changed = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, 2)
+    a[0, 0, 0] = changed[0, :, 0, 0] = 2
+    changed[0, 0, 1, 1], changed[0, 1, 1, 1] = 1, 3
+    distance = torch.tensor([[0.5, 0.75]])
+    assert robustness.local_lipschitz(a, changed, distance).item() == pytest.approx(2)
+    assert robustness.continuity(a, changed, distance).item() == pytest.approx(1.5)
+    assert robustness.max_sensitivity(a, changed).item() == pytest.approx(1.5)
+    assert robustness.local_lipschitz(0 * a, changed, distance).isnan()
+    small = 1e-200 * a.double(), 1e-200 * changed.double()  # squares of these are 0
+    assert robustness.continuity(*small, distance).item() == pytest.approx(1.5)
 
 
 def test_a_sample_does_not_depend_on_the_largest_of_its_batch():
