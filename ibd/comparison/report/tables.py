@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from ibd.comparison.report.outcomes import at_chance
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 from ibd.metrics.catalogue import CATALOGUE
 from ibd.metrics.functional.bootstrap import Interval, normalised_score
+
+Scored = TypeVar("Scored", bound=tuple[str, ...])
 
 REAL = ("intrinsic", "posthoc")
 """Kinds of explainers that are compared; the others are what they are compared with."""
@@ -128,6 +131,22 @@ def family_values(comparison: Comparison, models: Iterable[ModelInfo], explainer
     return torch.stack([missing if each is None else torch.from_numpy(each).double() for each in found])
 
 
+def score_intervals(values: Mapping[Scored, Tensor]) -> dict[Scored, Interval]:
+    """Return the intervals of scores, by a key that ends with the metric, within the range that the metric has.
+
+    Scores that are bounded have means that are: from few trainings an interval may be wider than the range itself.
+    """
+    found = zip(values, many_intervals(list(values.values())), strict=True)
+    return {key: _within(interval, key[-1]) for key, interval in found}
+
+
+def _within(interval: Interval, metric: str) -> Interval:
+    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
+    if entry is None:
+        return interval
+    return replace(interval, low=max(interval.low, entry.low), high=min(interval.high, entry.high))
+
+
 def make_table(comparison: Comparison, family: str) -> Table:
     """Return the table of a family of models."""
     models = families(comparison)[family]
@@ -137,7 +156,7 @@ def make_table(comparison: Comparison, family: str) -> Table:
         for metric in comparison.metrics
         if (each := family_values(comparison, models, explainer.name, metric)) is not None
     }
-    means = dict(zip(values, many_intervals(list(values.values())), strict=True))
+    means = score_intervals(values)
     columns = [_column(metric, means) for metric in comparison.metrics if any(key[1] == metric for key in means)]
     real = [each.name for each in comparison.explainers if each.kind in REAL]
     higher = {each.name: each.higher_is_better for each in columns if each.higher_is_better is not None}
