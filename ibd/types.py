@@ -78,7 +78,7 @@ class Sample:
     index: int
     """Position in its split."""
     masks: Tensor | None = None
-    """(P, H, W) bool: the visible pixels of each part."""
+    """(P, H, W) bool: the visible pixels of each part; masks may overlap."""
 
 
 @dataclass  # not frozen: Lightning writes the fields of a copy where it converts them (precision 64-true)

@@ -5,8 +5,9 @@ from torch import nn
 
 from ibd.comparison.honesty import redrawing
 from ibd.data.toybirds import dataset as toybirds_dataset
-from ibd.data.toybirds.parts import PARTS, VARIANTS
-from ibd.data.toybirds.render import part_masks, render
+from ibd.data.toybirds.masks import part_masks
+from ibd.data.toybirds.parts import FIRST_PART, PARTS, VARIANTS
+from ibd.data.toybirds.render import render
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.prototypes import LinearPrototypes
@@ -35,8 +36,14 @@ class Drawn:
         return [self.known[each.numpy().tobytes()] for each in pixels]
 
     def masks(self, images):
-        """Return the (B, P, H, W) masks of the parts."""
-        return torch.stack([torch.from_numpy(part_masks(index)) for _, index in self.of(images)])
+        """Return the (B, P, H, W) masks of the parts: what they change, which depends on what is behind them."""
+        size = images.shape[-1]
+        return torch.stack([torch.from_numpy(part_masks(scene, size)) for scene, _ in self.of(images)])
+
+    def shown(self, images):
+        """Return the (B, P, H, W) pixels that show a part more than anything else, whatever is behind it."""
+        numbers = FIRST_PART + torch.arange(len(PARTS)).view(-1, 1, 1)
+        return torch.stack([torch.from_numpy(index) == numbers for _, index in self.of(images)])
 
 
 def place(scene, part):
@@ -76,7 +83,7 @@ class KnowingPrototypes(LinearPrototypes):
         scores = torch.tensor(
             [[1 + place(scene, PARTS[q]) / 10 for q in self.watched] for scene, _ in self.drawn.of(image)]
         )
-        masks = self.drawn.masks(image).double()
+        masks = self.drawn.shown(image).double()
         y, x = (torch.arange(side).double() for side in masks.shape[2:])
         total = masks.sum((2, 3))
         rows, columns = (masks.sum(3) * y).sum(2) / total, (masks.sum(2) * x).sum(2) / total

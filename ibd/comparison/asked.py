@@ -35,6 +35,8 @@ class Case:
         probe_images: how many images are explained again and again, for robustness and sanity.
         seed: of all random choices.
         stages: in how many a network is made random.
+        object_values: (N, O) what each object of a scene is worth, NaN for one that is not seen, or None.
+        cell_values: (N, R) what each cell's foreground is worth, NaN for one without, or None.
         validation: the same model and validation images, where a threshold is to be chosen; None where not.
     """
 
@@ -47,6 +49,8 @@ class Case:
     probe_images: int
     seed: int
     stages: int = 4
+    object_values: Tensor | None = None
+    cell_values: Tensor | None = None
     validation: Case | None = None
 
     @cached_property

@@ -17,6 +17,7 @@ from ibd.comparison.honesty import honesty, linear_head
 from ibd.comparison.plan import Plan
 from ibd.comparison.probes.parts import oracle_maps as paint
 from ibd.comparison.probes.parts import subset_tables
+from ibd.comparison.probes.scenes import cell_values, object_values
 from ibd.comparison.questions import Questions, choose_questions
 from ibd.comparison.results import Comparison, Curve, Floats, Honesty, Skipped
 from ibd.comparison.subjects import Subject
@@ -30,7 +31,7 @@ _VALIDATION = 32
 
 
 def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, probe_images: int, seed: int) -> Case:
-    """Return a model with its predictions, and those of all subsets of the parts where they are needed."""
+    """Return a model with its predictions, and those of what its images are without, where they are needed."""
     case = Case(
         subject=subject,
         questions=questions,
@@ -48,6 +49,10 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
         key = {"kind": "subsets", "model": subject.fingerprint, "data": questions.fingerprint}
         tables = cells.get(key, lambda: _subsets(case))
         case.parts, case.kept = torch.from_numpy(tables["centred"]), torch.from_numpy(tables["kept"])
+    if questions.scenes and "objects" in plan.groups():
+        key = {"kind": "objects", "model": subject.fingerprint, "data": questions.fingerprint}
+        tables = cells.get(key, lambda: _finer(case))
+        case.object_values, case.cell_values = torch.from_numpy(tables["objects"]), torch.from_numpy(tables["cells"])
     if plan.validated:
         chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
         case.validation = make_case(subject, chosen, cells, Plan([], []), 1, seed)
@@ -56,12 +61,19 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
 
 def _subsets(case: Case) -> Arrays:
     size = case.questions.images.shape[-1]
-    table = subset_tables([case.predictor], case.questions.scenes, [case.classes], size, case.predictor.device)[0]
+    scenes, device = case.questions.scenes, case.predictor.device
+    table = subset_tables([case.predictor], scenes, [case.classes], size, device, case.cells.pictures)[0]
     return {"centred": table.centred.cpu().numpy(), "kept": table.kept.cpu().numpy() > 0}
 
 
+def _finer(case: Case) -> Arrays:
+    drawings = case.questions.drawings
+    objects = object_values(case.predictor, drawings, case.classes)
+    return {"objects": objects.numpy(), "cells": cell_values(case.predictor, drawings, case.classes).numpy()}
+
+
 def oracle_maps(case: Case) -> Tensor:
-    """Return maps of the truth: of each visible pixel of a part what the part is worth, (N, H, W)."""
+    """Return maps of the truth: of each pixel of a part what the part is worth, (N, H, W)."""
     assert case.parts is not None
     assert case.questions.masks is not None
     return paint(shapley(case.parts), case.questions.masks)

@@ -39,6 +39,11 @@ class Cells:
             except OSError as error:
                 raise ConfigError(f"compare: cannot write to '{folder}': {error.strerror or error}") from None
 
+    @property
+    def pictures(self) -> Path | None:
+        """Where drawn pictures are kept, which all models are shown; None where nothing is kept."""
+        return None if self._folder is None else self._folder / "pictures" / code_fingerprint()
+
     def get(self, key: dict[str, Any], compute: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a key: from disk, or computed and kept."""
         if self._folder is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ibd.comparison.asked import Asked
 from ibd.comparison.cells import Arrays
-from ibd.comparison.methods import UNITS
+from ibd.comparison.methods import ORACLE, UNITS
+from ibd.comparison.probes.pixels import region_means
 from ibd.metrics.functional.localization import (
     BOX_THRESHOLDS,
     THRESHOLDS,
@@ -21,9 +22,12 @@ from ibd.metrics.functional.localization import (
     localize,
 )
 from ibd.metrics.functional.part_scores import (
+    cell_spearman,
     normalised_mse,
     part_importance,
+    part_means,
     part_spearman,
+    part_sums,
     sign_agreement,
     top_part_hit,
 )
@@ -62,7 +66,7 @@ def _cut(curves: Tensor, others: Tensor, thresholds: Sequence[float]) -> Tensor:
 
 
 def _energy(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return the shares of the parts, and of what is no part, (n, P + 1)."""
+    """Return the shares of the parts, and of what is no part, (n, P + 1); what parts share counts for each of them."""
     return energy_shares(maps, torch.cat([masks, ~masks.any(1, keepdim=True)], 1))
 
 
@@ -91,9 +95,14 @@ def parts(asked: Asked) -> Arrays:
     assert case.kept is not None
     importance, visible, truth = importance_of_parts(asked), masks.flatten(2).any(2), shapley(case.parts)
     truth = truth.where(visible, torch.nan)
+    means = importance_of_parts(asked, part_means)
+    # The oracle's map has a part's value in every pixel of it; for sums it would be the value over the area.
+    sums = means if asked.method.name == ORACLE else importance_of_parts(asked, part_sums)
     curve = removal_curve(importance, case.parts, visible)
     scores = {
         "part_spearman": part_spearman(importance, truth),
+        "part_spearman_mean": part_spearman(means, truth),
+        "part_spearman_sum": part_spearman(sums, truth),
         "part_sign": sign_agreement(importance, truth),
         "part_error": normalised_mse(importance, truth),
         "part_top": top_part_hit(importance, truth),
@@ -103,16 +112,38 @@ def parts(asked: Asked) -> Arrays:
     return _plain(scores) | {"curve:part_removal": curve.numpy(), "importance": importance.numpy()}
 
 
-def importance_of_parts(asked: Asked) -> Tensor:
-    """Return (N, P): means of the map over the parts, or of a model's units what those of a part contribute."""
+def importance_of_parts(asked: Asked, by: Callable[[Tensor, Tensor], Tensor] = part_importance) -> Tensor:
+    """Return (N, P): what the map says of the parts, or of a model's units what those of a part contribute.
+
+    Args:
+        asked: whom, and about which images.
+        by: of (n, H, W) maps and (n, P, H, W) masks; units have no map, and are the same by any.
+    """
     masks = asked.case.questions.masks
     assert masks is not None
     if asked.method.name != UNITS:
-        return torch.cat([part_importance(asked.maps[some], masks[some]) for some in _few(len(masks))])
+        return torch.cat([by(asked.maps[some], masks[some]) for some in _few(len(masks))])
     units, members = asked.answers.units, asked.case.unit_parts
     assert units is not None
     assert members is not None
     return (units.double() @ members.double()).where(masks.flatten(2).any(2), torch.nan)
+
+
+def objects(asked: Asked) -> Arrays:
+    """Return how well a map ranks all objects of a scene, and the cells of a grid, by what they are worth.
+
+    The oracle's map knows parts only; here it says what is true.
+    """
+    values, cells = asked.case.object_values, asked.case.cell_values
+    assert values is not None
+    assert cells is not None
+    if asked.method.name == ORACLE:
+        said, of_cells = values, cells
+    else:
+        masks = asked.case.questions.drawings.masks
+        said = torch.cat([part_importance(asked.maps[some], masks[some]) for some in _few(len(masks))])
+        of_cells = torch.cat([region_means(asked.maps[some]) for some in _few(len(masks))])
+    return _plain({"object_spearman": part_spearman(said, values), "cell_spearman": cell_spearman(of_cells, cells)})
 
 
 def _plain(scores: dict[str, Tensor]) -> Arrays:

@@ -18,6 +18,7 @@ from ibd.errors import UnsupportedError
 
 MEASURES: dict[str, Callable[[Asked], Arrays]] = {
     "parts": map_measures.parts,
+    "objects": map_measures.objects,
     "pixels": model_measures.pixels,
     "road": model_measures.road_scores,
     "localization": map_measures.localization,

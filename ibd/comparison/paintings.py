@@ -15,7 +15,7 @@ from ibd.errors import UnsupportedError
 from ibd.explain.intrinsic import Intrinsic
 from ibd.types import Painting
 
-MEASURED = ("parts", "localization", "pixels")
+MEASURED = ("parts", "objects", "localization", "pixels")
 """Groups of metrics that are measured of every painting."""
 
 

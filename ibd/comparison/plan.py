@@ -13,6 +13,8 @@ from ibd.metrics.catalogue import CATALOGUE, Need, entry
 GROUPS: dict[str, tuple[str, ...]] = {
     "parts": (
         "part_spearman",
+        "part_spearman_mean",
+        "part_spearman_sum",
         "part_sign",
         "part_error",
         "part_top",
@@ -21,6 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "pc",
         "dc",
     ),
+    "objects": ("object_spearman", "cell_spearman"),
     "pixels": ("deletion", "insertion", "aopc_morf", "aopc_lerf", "abpc", "selectivity"),
     "road": ("road",),
     "localization": (

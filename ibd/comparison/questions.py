@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ibd.comparison.probes.scenes import Drawings, draw_scenes
 from ibd.data.base import ImageDataModule, ImageDataset, Split
 from ibd.errors import DataError
 
@@ -25,7 +27,7 @@ class Questions:
         ids: N names.
         images: (N, 3, H, W) in [0, 1].
         labels: (N,) classes.
-        masks: (N, P, H, W) bool visible pixels of the annotated parts, or None.
+        masks: (N, P, H, W) bool pixels of the annotated parts, or None; those of drawn parts may overlap.
         truth: (N, H, W) bool: what decides the class, where the data knows that, else all parts; None without masks.
         part_names: the P parts.
         scenes: what the images are drawn from, where they are.
@@ -46,6 +48,11 @@ class Questions:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.index)
+
+    @cached_property
+    def drawings(self) -> Drawings:
+        """The scenes with and without each of their objects, drawn when first asked for; there must be scenes."""
+        return draw_scenes(self.scenes, self.images.shape[-1])
 
     def first(self, count: int) -> Questions:
         """Return the first few images; they are as well mixed as all."""

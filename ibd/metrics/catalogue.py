@@ -128,6 +128,12 @@ _METRICS = (
     # Parts, against what drawing the image anew shows; importance comes from the map, or from units of a part.
     _metric("part_spearman", "Part Spearman", "Spearman's correlation of importance with Shapley values.",
             _SIGNED, True, "Hesse et al. 2023, means for sums", "scene model", "part_scores:part_spearman", 0.0),
+    _metric("part_spearman_mean", "Part Spearman, mean",
+            "Spearman's of means over parts, without a ring, with Shapley values.", _SIGNED, True,
+            "Hesse et al. 2023, means for sums", "scene model", "part_scores:part_spearman", 0.0),
+    _metric("part_spearman_sum", "Part Spearman, sum",
+            "Spearman's of sums over parts with Shapley values: large parts win.", _SIGNED, True,
+            "Hesse et al. 2023", "scene model", "part_scores:part_spearman"),
     _metric("part_sign", "Part sign", "Share of parts whose importance has the sign of their Shapley value.", _UNIT,
             True, "this project", "scene model", "part_scores:sign_agreement", 0.5),
     _metric("part_error", "Part error", "Squared error of the parts' importance at its best scale, over that of none.",
@@ -142,6 +148,11 @@ _METRICS = (
             "Hesse et al. 2023, size fixed", "scene model", "subsets:set_scores"),
     _metric("dc", "DC", "Whether the prediction changes without these top parts.", _UNIT, True,
             "Hesse et al. 2023, size fixed", "scene model", "subsets:set_scores"),
+    # Finer than parts.
+    _metric("object_spearman", "Object Spearman", "Spearman over parts and distractors, with what each alone adds.",
+            _SIGNED, True, "this project", "scene model map", "part_scores:part_spearman", 0.0),
+    _metric("cell_spearman", "Cell Spearman", "Spearman over cells of a grid, with what the things in each cell add.",
+            _SIGNED, True, "this project", "scene model map", "part_scores:cell_spearman", 0.0),
     # Localisation.
     _metric("mass_accuracy", "Mass", "Share of the positive mass that lies in the mask.", _UNIT, True,
             "Arras et al. 2022", "map masks", "localization:mass_accuracy", "mask_share"),

@@ -58,6 +58,9 @@ def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
     spearman, sign, mass = (means(made, name) for name in ("part_spearman", "part_sign", "mass_accuracy"))
     for model in ("cbm", "baseline"):
         assert spearman[model, "oracle"] == pytest.approx(1)
+        for name in ("part_spearman_mean", "part_spearman_sum", "object_spearman", "cell_spearman"):
+            assert means(made, name)[model, "oracle"] == pytest.approx(1), name
+            assert means(made, name)[model, "noise"] < 0.6, name
         assert sign[model, "oracle"] == 1
         assert spearman[model, "constant"] == 0
         share = np.mean([each.masks.any(0).mean() for each in made.comparison.shown])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ibd.data.toybirds.dataset import ToyBirdsDataset
 from ibd.data.toybirds.parts import PARTS, VARIANTS
-from ibd.data.toybirds.render import Index, part_masks, render, visible_fraction
+from ibd.data.toybirds.render import Index, render, visible_fraction
 from ibd.data.toybirds.scene import Scene
 from ibd.distributed import progress as show_progress
 from ibd.errors import UnsupportedError
@@ -32,7 +32,7 @@ class RedrawnBatch:
     Attributes:
         index: (B,) places in the data set.
         image: (B, 3, H, W) in [0, 1].
-        masks: (B, P, H, W) bool, the visible pixels of each part in `image`.
+        masks: (B, P, H, W) bool, the pixels of `image` that each part changes.
         changed: (B, P + 1, 3, H, W): with part p in another variant; the last one with everything behind the bird new.
         seen: (B, P) bool: part p can be seen before and after.
         variants: B lists of the P new variants.
@@ -127,7 +127,7 @@ def _redrawn(dataset: ToyBirdsDataset, indices: list[int], seed: int) -> Redrawn
         seen.append(
             [there and seen_parts(other)[p] for p, (there, other) in enumerate(zip(before, replaced, strict=True))]
         )
-    images, shown = drawn(scenes, dataset.pictures.size)
+    images, _ = drawn(scenes, dataset.pictures.size)
     images = images.view(len(indices), len(PARTS) + 2, *images.shape[1:])
-    masks = torch.from_numpy(np.stack([part_masks(each) for each in shown[:: len(PARTS) + 2]]))
+    masks = torch.stack([dataset.masks(index) for index in indices])
     return RedrawnBatch(indices, images[:, 0], masks, images[:, 1:], torch.tensor(seen), variants)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def draw_subsets(scene: Scene, size: int, folder: Path | None = None) -> tuple[B
     found = np.stack(pictures)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp.npz")
+        partial = path.with_suffix(f".{os.getpid()}.tmp.npz")
         np.savez(partial, pictures=found, which=which)
         partial.replace(path)
     return found, which
@@ -139,14 +140,20 @@ def part_values(table: Values) -> Tensor:
 def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
     """Return the maps that say of each visible pixel of a part what the part is worth, (B, H, W) float32.
 
-    Not divided by the part's area: the mean over a part is its value, whatever its size.
+    Not divided by the part's area: the mean over a part is its value, whatever its size. A pixel that parts share has
+    the mean of their values, and what that takes from a part or gives to it is made good on the pixels that it has for
+    itself; of a part that has none, the mean is not its value.
 
     Args:
         values: (B, P), such as `part_values`; NaN counts as 0.
-        masks: (B, P, H, W) bool, visible pixels; no two parts have one in common.
+        masks: (B, P, H, W) bool, the pixels of each part.
     """
-    worth = values.nan_to_num(0.0).to(masks.device)
-    return torch.einsum("bp,bphw->bhw", worth, masks.to(worth.dtype)).float()
+    worth, owned = values.nan_to_num(0.0).to(masks.device), masks.to(values.dtype)
+    owners = owned.sum(1)
+    maps = torch.einsum("bp,bphw->bhw", worth, owned) / owners.clamp(min=1)
+    alone = owned * (owners == 1).unsqueeze(1)
+    missing = worth * owned.sum((2, 3)) - torch.einsum("bhw,bphw->bp", maps, owned)
+    return (maps + torch.einsum("bp,bphw->bhw", missing / alone.sum((2, 3)).clamp(min=1), alone)).float()
 
 
 def deciding_mask(values: Tensor, masks: Tensor, share: float = DECIDING) -> Tensor:

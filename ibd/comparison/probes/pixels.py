@@ -128,12 +128,9 @@ class PixelProbe:
             cells: regions along each side; no more than there are pixels.
         """
         self._check(maps)
-        region, counts = regions_of((maps.shape[1], maps.shape[2]), cells)
-        region, counts = region.to(maps.device), counts.to(maps.device)
-        sums = torch.zeros(len(maps), counts.numel(), dtype=torch.float64, device=maps.device)
-        sums.index_add_(1, region.flatten(), maps.detach().double().flatten(1))
-        order = Order.of((sums / counts).unsqueeze(1), self.seed)
-        return self._tables(order.place()[:, 0, region], order, baseline)
+        order = Order.of(region_means(maps, cells).unsqueeze(1), self.seed)
+        region, _ = regions_of((maps.shape[1], maps.shape[2]), cells)
+        return self._tables(order.place()[:, 0, region.to(maps.device)], order, baseline)
 
     def road(self, maps: Tensor | Order, fractions: Sequence[float] = ROAD_FRACTIONS) -> PixelTables:
         """Return tables of pixels replaced by noisy linear imputation (Rong et al. 2022), n columns, without ends.
@@ -220,6 +217,14 @@ def regions_of(size: tuple[int, int], cells: int) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.arange(side) * min(cells, side) // side for side in size)
     region = rows.unsqueeze(1) * min(cells, size[1]) + columns
     return region, region.flatten().bincount()
+
+
+def region_means(maps: Tensor, cells: int = CELLS) -> Tensor:
+    """Return the means of (B, H, W) maps over the regions of `regions_of`, (B, R) float64."""
+    region, counts = (each.to(maps.device) for each in regions_of((maps.shape[1], maps.shape[2]), cells))
+    sums = torch.zeros(len(maps), counts.numel(), dtype=torch.float64, device=maps.device)
+    sums.index_add_(1, region.flatten(), maps.detach().double().flatten(1))
+    return sums / counts
 
 
 def _counts(total: int, steps: int) -> list[int]:

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ibd.data.base import ImageDataset, Split
 from ibd.data.toybirds.classes import ToyClasses
+from ibd.data.toybirds.masks import Mask, part_masks
 from ibd.data.toybirds.parts import PARTS
-from ibd.data.toybirds.render import part_masks, render
+from ibd.data.toybirds.render import Picture, render
 from ibd.data.toybirds.scene import Scene
 from ibd.types import Sample
 
-Bytes = npt.NDArray[np.uint8]
+_BITS = 1 << np.arange(len(PARTS), dtype=np.uint8)[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Truth:
         minimal_sets: the minimal sufficient sets of parts of the image's class.
         part_weights: (P,) share of these sets that each part is in.
         irrelevant: the parts that are in none.
-        disc_mask: (H, W) bool, the visible pixels of the parts that are in one.
+        disc_mask: (H, W) bool, the pixels that the parts which are in one change.
     """
 
     minimal_sets: tuple[tuple[str, ...], ...]
@@ -38,30 +38,39 @@ class Truth:
 
 
 class Pictures:
-    """Scenes and their pictures; each is rendered once in a process if `cache` is set.
+    """Scenes, their pictures and masks; each is drawn once in a process if `cache` is set.
 
     Args:
         scenes: what to draw.
         size: side in pixels.
-        cache: keep what was rendered: 4 bytes for each pixel of each image in all.
+        cache: keep what was drawn: 3 bytes for each pixel of each image in all, and one more where masks are asked for.
     """
 
     def __init__(self, scenes: Sequence[Scene], size: int, cache: bool = True) -> None:
         self.scenes, self.size = scenes, size
         count = len(scenes) if cache else 0
-        self._filled = np.zeros(count, dtype=np.bool_)
+        self._filled, self._owned = np.zeros((2, count), dtype=np.bool_)
         self._images = np.empty((count, size, size, 3), dtype=np.uint8)
-        self._indices = np.empty((count, size, size), dtype=np.uint8)
+        self._owners = np.empty((count, size, size), dtype=np.uint8)
 
-    def __getitem__(self, i: int) -> tuple[Bytes, Bytes]:
-        """Return the (H, W, 3) image and the (H, W) index map of scene `i` (not to be written to)."""
-        if len(self._filled) and self._filled[i]:
-            return self._images[i], self._indices[i]
-        image, index = render(self.scenes[i], self.size)
-        small = index.astype(np.uint8)
-        if len(self._filled):
-            self._images[i], self._indices[i], self._filled[i] = image, small, True
-        return image, small
+    def __getitem__(self, i: int) -> Picture:
+        """Return the (H, W, 3) image of scene `i` (not to be written to)."""
+        if not len(self._filled):
+            return render(self.scenes[i], self.size)[0]
+        if not self._filled[i]:
+            self._images[i], self._filled[i] = render(self.scenes[i], self.size)[0], True
+        image: Picture = self._images[i]
+        return image
+
+    def masks(self, i: int) -> Mask:
+        """Return the (P, H, W) pixels that each part changes in the image of scene `i`, see `part_masks`."""
+        if not len(self._owned):
+            return part_masks(self.scenes[i], self.size)
+        if not self._owned[i]:  # a bit for each part: they may share a pixel
+            bits = (part_masks(self.scenes[i], self.size) * _BITS).sum(axis=0, dtype=np.uint8)
+            self._owners[i], self._owned[i] = bits, True
+        masks: Mask = (self._owners[i] & _BITS) != 0
+        return masks
 
 
 class ToyBirdsDataset(ImageDataset):
@@ -101,8 +110,8 @@ class ToyBirdsDataset(ImageDataset):
         return self.pictures.scenes[index]
 
     def masks(self, index: int) -> Tensor:
-        """Return the (P, H, W) bool visible pixels of each part in image `index`."""
-        return torch.from_numpy(part_masks(self.pictures[index][1].astype(np.int16)))
+        """Return the (P, H, W) bool pixels of image `index` that each part changes; two parts may share one."""
+        return torch.from_numpy(self.pictures.masks(index))
 
     def truth(self, index: int) -> Truth:
         """Return what tells the class of image `index`, and where it is in the image."""
@@ -126,22 +135,22 @@ class ToyBirdsDataset(ImageDataset):
 
     def load(self, index: int) -> Sample:
         """Return image `index`; augmented, where the dataset was made so, by torch's global generator."""
-        pixels, numbers = self.pictures[index]
-        concepts = self.concepts[index]
+        pixels, concepts, removed = self.pictures[index], self.concepts[index], list[str]()
         if self.part_drop and torch.rand(()) < self.part_drop:
             removed = self._spared(self.scene(index))
-            pixels, numbers = self._without(index, removed)
+            pixels = render(self.scene(index).remove(*removed), self.pictures.size)[0]
             dropped = torch.isin(self.concept_parts, torch.tensor([PARTS.index(part) for part in removed]))
             concepts = concepts.masked_fill(dropped, self.absent)
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
-        masks = torch.from_numpy(part_masks(numbers.astype(np.int16))) if self.return_masks else None
+        masks = self._masks(index, removed) if self.return_masks else None
         if self.flip and torch.rand(()) < 0.5:
             image, masks = image.flip(-1), None if masks is None else masks.flip(-1)
         return Sample(image, int(self.labels[index]), concepts, index, masks)
 
-    def _without(self, index: int, removed: list[str]) -> tuple[Bytes, Bytes]:
-        image, numbers = render(self.scene(index).remove(*removed), self.pictures.size)
-        return image, numbers.astype(np.uint8)
+    def _masks(self, index: int, removed: list[str]) -> Tensor:
+        if not removed:
+            return self.masks(index)
+        return torch.from_numpy(part_masks(self.scene(index).remove(*removed), self.pictures.size))
 
     def _spared(self, scene: Scene) -> list[str]:
         """Return parts, drawn at random, without which the bird can still be of no other class."""

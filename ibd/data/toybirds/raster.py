@@ -148,17 +148,55 @@ class Shape:
         return max(int(x - dx), 0), max(int(y - dy), 0), min(int(x + dx) + 1, size), min(int(y + dy) + 1, size)
 
 
+class Stroke(NamedTuple):
+    """A colour that is mixed into the pixels of a box.
+
+    Attributes:
+        number: of what is painted.
+        left: of the box; the others likewise, the last two exclusive.
+        top: see `left`.
+        right: see `left`.
+        bottom: see `left`.
+        alpha: (bottom - top, right - left) weight of the colour, in [0, 1].
+        colour: red, green and blue.
+    """
+
+    number: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+    alpha: Array
+    colour: Sequence[float]
+
+    def within(self, left: int, top: int, right: int, bottom: int) -> Stroke | None:
+        """Return what of the stroke lies in a box, in coordinates of that box; None if nothing does."""
+        x, y = max(self.left, left), max(self.top, top)
+        u, v = min(self.right, right), min(self.bottom, bottom)
+        if x >= u or y >= v:
+            return None
+        alpha = self.alpha[y - self.top : v - self.top, x - self.left : u - self.left]
+        return self._replace(left=x - left, top=y - top, right=u - left, bottom=v - top, alpha=alpha)
+
+    def apply(self, image: Array) -> None:
+        """Mix the colour into a (3, H, W) image, in place."""
+        blend(image[:, self.top : self.bottom, self.left : self.right], self.alpha, self.colour)
+
+
 class Canvas:
     """An image under construction and, for each pixel, the number of what was painted there last.
 
     Attributes:
         image: (3, size, size) float32, or None where only the index map is wanted.
         index: (size, size) int16.
+        strokes: what was painted into the image by `stroke`, in order.
     """
 
     def __init__(self, size: int, image: Array | None = None) -> None:
         self.size, self.image = size, image
         self.index = np.zeros((size, size), dtype=np.int16)
+
+        self.strokes: list[Stroke] = []
 
     def fill(self, shape: Shape, frame: Frame, colour: Colour, number: int) -> None:
         """Paint `shape`; a pixel that it covers by half or more is numbered `number`."""
@@ -173,12 +211,18 @@ class Canvas:
         self.index[top:bottom, left:right][distance <= 0] = number
         if self.image is None:
             return
-        region = self.image[:, top:bottom, left:right]
+        box = number, left, top, right, bottom
         base = shape.colour or (colour[0] * shape.shade, colour[1] * shape.shade, colour[2] * shape.shade)
         if shape.outline:
-            blend(region, _coverage(distance), [c * OUTLINE_SHADE for c in base])
+            self.stroke(Stroke(*box, _coverage(distance), [c * OUTLINE_SHADE for c in base]))
             distance += OUTLINE_WIDTH * self.size
-        blend(region, _coverage(distance), base)
+        self.stroke(Stroke(*box, _coverage(distance), base))
+
+    def stroke(self, stroke: Stroke) -> None:
+        """Paint a stroke into the image, and remember it."""
+        assert self.image is not None
+        stroke.apply(self.image)
+        self.strokes.append(stroke)
 
 
 def blend(region: Array, alpha: Array | float, colour: Sequence[float]) -> None:

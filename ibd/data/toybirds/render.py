@@ -29,14 +29,14 @@ from ibd.data.toybirds.raster import (
     Frame,
     Polygon,
     Shape,
-    blend,
+    Stroke,
     pixel_centres,
     to_uint8,
 )
 from ibd.data.toybirds.scene import Background, Distractor, Jitter, Layer, Pose, Scene, Tag
 
 Index = npt.NDArray[np.int16]
-Mask = npt.NDArray[np.bool_]
+Picture = npt.NDArray[np.uint8]
 
 BEHIND_BODY, BEFORE_BODY = ("tail", "foot"), ("beak", "eye", "wing")
 DISTRACTORS = {
@@ -52,7 +52,7 @@ PATCH_SIDE, FRAME_WIDTH = 0.11, 0.03
 VISIBILITY_GRID = 48
 
 
-def render(scene: Scene, size: int) -> tuple[npt.NDArray[np.uint8], Index]:
+def render(scene: Scene, size: int) -> tuple[Picture, Index]:
     """Draw a scene.
 
     Args:
@@ -61,25 +61,30 @@ def render(scene: Scene, size: int) -> tuple[npt.NDArray[np.uint8], Index]:
 
     Returns:
         The (size, size, 3) uint8 image and the (size, size) int16 index map of what each pixel shows: 0 background,
-        1 body, 2 to 6 the parts in the order of `PARTS`, 20 + i distractor i, 100 the tag.
+        1 body, 2 to 6 the parts in the order of `PARTS`, 20 + i distractor i, 100 the tag. A pixel shows what was
+        painted last over half of it or more; what else changes it, by a soft edge, is in the masks (`part_masks`).
     """
-    canvas = Canvas(size, _background(scene.background, size))
-    if scene.tag is not None and scene.tag.kind == "texture":
-        _texture(canvas, scene.tag)
-    _distractors(canvas, scene, "back")
-    _bird(canvas, scene, _bird_frame(scene.pose, size))
-    _distractors(canvas, scene, "front")
-    if scene.tag is not None and scene.tag.kind != "texture":
-        _mark(canvas, scene.tag)
+    canvas = ground(scene, size)
+    paint(canvas, scene)
     assert canvas.image is not None
     return to_uint8(canvas.image, scene.light), canvas.index
 
 
-def part_masks(index: Index) -> Mask:
-    """Return the (P, H, W) visible pixels of each part, in the order of `PARTS`, from an index map."""
-    numbers = np.arange(FIRST_PART, FIRST_PART + len(PARTS), dtype=np.int16)
-    masks: Mask = index[None] == numbers[:, None, None]
-    return masks
+def ground(scene: Scene, size: int) -> Canvas:
+    """Return a canvas with what is behind everything: the background, and the stripes of a texture tag."""
+    canvas = Canvas(size, _background(scene.background, size))
+    if scene.tag is not None and scene.tag.kind == "texture":
+        _texture(canvas, scene.tag)
+    return canvas
+
+
+def paint(canvas: Canvas, scene: Scene) -> None:
+    """Paint on a scene's `ground` what stands before it: distractors, the bird, a patch or a frame."""
+    _distractors(canvas, scene, "back")
+    _bird(canvas, scene, _bird_frame(scene.pose, canvas.size))
+    _distractors(canvas, scene, "front")
+    if scene.tag is not None and scene.tag.kind != "texture":
+        _mark(canvas, scene.tag)
 
 
 def visible_fraction(scene: Scene) -> dict[str, float]:
@@ -195,8 +200,8 @@ def _mark(canvas: Canvas, tag: Tag) -> None:
     inside = np.zeros((size, size), dtype=np.bool_)
     width = max(round(FRAME_WIDTH * size), 1)
     inside[width:-width, width:-width] = True
-    assert canvas.image is not None
-    blend(canvas.image, np.where(inside, np.float32(0), np.float32(0.7)), _tag_colour(tag.code))
+    weight = np.where(inside, np.float32(0), np.float32(0.7))
+    canvas.stroke(Stroke(TAG, 0, 0, size, size, weight, _tag_colour(tag.code)))
     canvas.index[~inside] = TAG
 
 

@@ -1,8 +1,11 @@
 """How important a map says each part is, and how well such a vector agrees with the truth.
 
-Importance is a mean over pixels, not a sum: by sums large parts win, and a map of noise beats Grad-CAM. NaN is a part
-that is not there, or of which nothing is said; it counts for nothing. The truth is a vector of Shapley values
-(`ibd.metrics.functional.subsets.shapley`).
+There are three ways to it. By the mean over the part less that of a ring around it, noise is at 0 for a part of any
+size, and a map may have any offset. By the mean alone an offset that differs from place to place counts. By the sum, as
+published protocols do, large parts win, and a positive map of noise beats Grad-CAM: it is there to see whether a
+conclusion hangs on the way. NaN is a part that is not there, or of which nothing is said; it counts for nothing. The
+truth is a vector of Shapley values (`ibd.metrics.functional.subsets.shapley`). What is said of parts holds for any
+regions: distractors, cells of a grid.
 """
 
 from __future__ import annotations
@@ -17,17 +20,19 @@ from ibd.metrics.functional.checks import check_maps, check_same, double, ratio
 
 RING = 1 / 16
 """Width of the ring of background around a part, over the image's shorter side: 4 pixels of 64."""
+LEAST_CELLS = 3
 
 
 def part_importance(maps: Tensor, masks: Tensor, ring: float = RING, background: Tensor | None = None) -> Tensor:
     """Return the mean of a map over each part minus its mean over a ring of background around the part.
 
     The ring is what comes into a square window of `ring` around a pixel of the part (rounded up to whole pixels) and
-    belongs to the background. Signed as the map is; on noise the expected value is 0 for a part of any size.
+    belongs to the background, outside of all masks. Signed as the map is; on noise the expected value is 0 for a part
+    of any size.
 
     Args:
         maps: (B, H, W).
-        masks: (B, P, H, W) bool, the visible pixels of each part.
+        masks: (B, P, H, W) bool, the pixels of each part; two parts may share one, which counts for both.
         ring: width of the ring over the image's shorter side.
         background: (B, H, W) bool: the pixels that the ring may take; those of no part if None.
 
@@ -43,6 +48,31 @@ def part_importance(maps: Tensor, masks: Tensor, ring: float = RING, background:
     parts = parts.to(value.device)
     found = [_mean(value, parts[:, p]) - _mean(value, around[:, p]) for p in range(parts.shape[1])]
     return torch.stack(found, 1) if found else value.new_zeros(len(value), 0)
+
+
+def part_means(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean of a map over each part, (B, P) float64; NaN for a part without a pixel.
+
+    Args:
+        maps: (B, H, W).
+        masks: (B, P, H, W) bool, which may overlap.
+    """
+    check_maps(maps)
+    check_same("masks", masks[:, :0].sum(1), "maps", maps)
+    value, parts = double(maps), masks.bool().to(maps.device)
+    found = [_mean(value, part.to(value.device)) for part in parts.unbind(1)]
+    return torch.stack(found, 1) if found else value.new_zeros(len(value), 0)
+
+
+def part_sums(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the sum of a map over each part, (B, P) float64; NaN for a part without a pixel: large parts win.
+
+    Args:
+        maps: (B, H, W).
+        masks: (B, P, H, W) bool, which may overlap.
+    """
+    means = part_means(maps, masks)
+    return means * masks.bool().flatten(2).sum(2).to(means.device)
 
 
 def _mean(value: Tensor, mask: Tensor) -> Tensor:
@@ -78,6 +108,22 @@ def part_spearman(importance: Tensor, truth: Tensor) -> Tensor:
     rho = ratio((left * right).sum(1), (sizes[0] * sizes[1]).sqrt()).clamp(-1, 1)
     rho = rho.where(sizes[0] > 0, 0.0)
     return rho.where((count > 1) & (sizes[1] > 0), torch.nan)
+
+
+def cell_spearman(importance: Tensor, truth: Tensor) -> Tensor:
+    """Spearman's correlation over the cells of a grid, in [-1, 1]; + higher is better; 0 by chance.
+
+    As `part_spearman`, but a correlation over two cells would be 1 or -1 by a coin.
+
+    Args:
+        importance: (B, K), the mean of a map over each cell.
+        truth: (B, K), NaN for a cell that shows nothing but background.
+
+    Returns:
+        (B,) float64; NaN with fewer than three cells in common, and where the truth is the same for all.
+    """
+    count = _common(importance, truth)[2]
+    return part_spearman(importance, truth).where(count >= LEAST_CELLS, torch.nan)
 
 
 def sign_agreement(importance: Tensor, truth: Tensor, tolerance: float = 0.0) -> Tensor:

@@ -150,6 +150,15 @@ def test_maps_of_many_images_are_measured_a_few_at_a_time(monkeypatch):
             np.testing.assert_array_equal(values, other[name])
 
 
+def test_the_mass_of_a_pixel_that_parts_share_counts_for_each():
+    maps, masks = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, 2, dtype=torch.bool)
+    maps[0, 0], maps[0, 1, 0] = 1.0, 2.0
+    masks[0, 0, 0], masks[0, 1, :, 0] = True, True  # they share the first pixel
+    case = SimpleNamespace(questions=SimpleNamespace(masks=masks), truth=masks.any(1))
+    found = map_measures.localization(SimpleNamespace(case=case, maps=maps, validation=None))
+    assert found["curve:energy"].tolist() == [[0.5, 0.75, 0.0]]
+
+
 def asked_of(tmp_path, **changes):
     case = SimpleNamespace(
         subject=SimpleNamespace(fingerprint="m", info=SimpleNamespace(name="m")),

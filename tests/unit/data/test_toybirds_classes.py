@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from ibd.data.toybirds.classes import class_names, make_classes
+from ibd.data.toybirds.classes import ToyClasses, class_names, make_classes
 from ibd.data.toybirds.parts import PARTS, VARIANTS
 from ibd.errors import ConfigError
 
@@ -65,6 +65,17 @@ def test_consistent_ignores_removed_parts():
     bird = classes.birds[7][0]
     assert classes.consistent(bird) == (7,)
     assert classes.consistent(dict.fromkeys(PARTS)) == tuple(range(20))
+
+
+def test_a_part_in_one_of_three_minimal_sets_is_relevant():
+    """Beak, eye and wing tell class 0 each alone, weight 1/3; foot and tail are those of class 1."""
+    bird = {part: VARIANTS[part][0] for part in PARTS}
+    other = bird | {part: VARIANTS[part][1] for part in ("beak", "eye", "wing")}
+    classes = ToyClasses(class_names(2), PARTS, ((bird,), (other,)), 0.0)
+    assert classes.minimal_sets(0) == (("beak",), ("eye",), ("wing",))
+    assert classes.part_weights(0) == pytest.approx({"beak": 1 / 3, "eye": 1 / 3, "foot": 0, "tail": 0, "wing": 1 / 3})
+    assert classes.relevant(0) == ("beak", "eye", "wing")
+    assert classes.irrelevant(0) == ("foot", "tail")
 
 
 def test_names_are_unique():

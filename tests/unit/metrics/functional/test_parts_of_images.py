@@ -114,6 +114,30 @@ def test_importance_of_parts(ring):
     assert everywhere[:, 0].tolist() == [1.0] * 3  # a part is not the ring around itself
 
 
+def test_means_and_sums_of_overlapping_parts():
+    maps = torch.arange(12.0).view(1, 3, 4)
+    masks = torch.zeros(1, 3, 3, 4, dtype=torch.bool)
+    masks[0, 0, 0], masks[0, 1, :, 0] = True, True  # a row and a column, which share a pixel; the third is not there
+    assert scores.part_means(maps, masks)[0, :2].tolist() == [1.5, 4.0]
+    assert scores.part_sums(maps, masks)[0, :2].tolist() == [6.0, 12.0]
+    assert scores.part_means(maps, masks)[0, 2].isnan()
+    assert scores.part_sums(maps, masks)[0, 2].isnan()
+    free = maps[0, 1:, 1:].mean()  # within two pixels of both, and of neither
+    found = scores.part_importance(maps, masks, ring=0.5)
+    torch.testing.assert_close(found[0, 0], 1.5 - free.double())
+    assert scores.part_means(maps, masks[:, :0]).shape == (1, 0)
+    with pytest.raises(ConfigError, match="beside maps"):
+        scores.part_sums(maps, masks[..., :3])
+
+
+def test_two_cells_are_no_ranking():
+    truth = torch.tensor([[1.0, 2, NAN, NAN], [1, 2, 3, NAN], [1, 2, 3, 4]])
+    said = torch.tensor([[1.0, 2, 3, 4], [3, 2, 1, 0], [1, NAN, NAN, 4]])
+    found = scores.cell_spearman(said, truth)
+    assert found[[0, 2]].isnan().all()
+    assert found[1] == -1.0
+
+
 def test_noise_does_not_find_large_parts():
     """Summed over parts as FunnyBirds does, a map of noise ranks the parts by their area."""
     g = torch.Generator().manual_seed(0)
