@@ -17,7 +17,7 @@ from yaml import YAMLError
 from ibd.comparison.compare import compare
 from ibd.comparison.report import Report
 from ibd.errors import ConfigError, did_you_mean
-from ibd.metrics.functional.bootstrap import mean_interval
+from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.training.loggers import wandb_mode
 from ibd.training.settings import LoggerSettings
 
@@ -143,7 +143,7 @@ def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: s
     comparison = report.comparison
     table = wandb.Table(columns=["model", "method", "metric", "mean", "low", "high", "images"])
     for (model, method, metric), values in comparison.scores.items():
-        interval = mean_interval(torch.from_numpy(values))
+        interval = two_level_interval(torch.from_numpy(values).unsqueeze(0))
         table.add_data(model, method, metric, interval.mean, interval.low, interval.high, interval.n)
         run.summary[f"compare/{model}/{method}/{metric}"] = interval.mean
     run.log({"compare/scores": table})

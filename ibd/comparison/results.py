@@ -30,6 +30,7 @@ class ModelInfo:
         accuracy: share of the asked images' split that it classifies rightly, 0 to 1.
         unit_kind: "concept", "prototype", "axis" or "channel".
         backbone: name and options, in words.
+        images: of that split; 0 where that is unknown.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelInfo:
     accuracy: float
     unit_kind: str
     backbone: str = ""
+    images: int = 0
 
 
 @dataclass(frozen=True)

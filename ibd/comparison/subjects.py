@@ -80,8 +80,8 @@ def load_subjects(
     return [replace(each, info=info, asked=asked) for each, info in zip(subjects, named, strict=True)]
 
 
-def accuracy(module: Any, data: ImageDataModule, split: Split) -> float:
-    """Return the share of a split's images that a model classifies rightly, 0 to 1."""
+def accuracy(module: Any, data: ImageDataModule, split: Split) -> tuple[float, int]:
+    """Return the share of a split's images that a model classifies rightly, 0 to 1, and their number."""
     right = total = 0
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
     with evaluating(module), torch.inference_mode():
@@ -90,7 +90,7 @@ def accuracy(module: Any, data: ImageDataModule, split: Split) -> float:
             logits = module.network(batch.image[kept].to(device)).logits
             right += int((logits.argmax(1).cpu() == batch.label[kept]).sum())
             total += int(kept.sum())
-    return right / total if total else float("nan")
+    return (right / total if total else float("nan")), total
 
 
 def _device(name: str) -> torch.device:

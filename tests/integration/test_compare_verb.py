@@ -49,6 +49,8 @@ def test_what_is_written(report):
     assert {row["model"] for row in rows} == {"cbm", "baseline"}
     assert {row["explainer"] for row in rows} >= {"intrinsic", "gradcam", "gxi", "noise", "oracle", "other_image"}
     assert made.comparison.costs["cbm", "gradcam"].forwards == 1
+    assert [model.images for model in made.comparison.models] == [33, 33]  # of which the accuracy is
+    assert {each["outcome"] for each in summary["verdicts"]} == {"unknown"}  # from 8 images
 
 
 def test_the_oracle_knows_the_parts_and_nulls_do_not(report):

@@ -8,6 +8,7 @@ import benchmarks
 from benchmarks import (
     cbm_step,
     concept_whitening,
+    coverage,
     explainer_costs,
     explainers,
     faithfulness,
@@ -194,3 +195,25 @@ def test_as_many_images_are_passed_as_are_needed():
     seen = []
     faithfulness.passes(lambda images: seen.append(len(images)), torch.zeros(4, 1), 10)
     assert seen == [4, 4, 2]
+
+
+def test_the_table_of_coverage(capsys):
+    scenario, alike = coverage.SCENARIOS[:2]
+    held, width = coverage.coverage(scenario, 3, repetitions=300)
+    assert 0.9 < held < 0.99
+    # 4.3 is t at 2 degrees of freedom, nearly all of the variance being that of trainings.
+    assert 0.7 < width / (2 * 4.3 * (0.09 / 3 + 0.25 / 48 + 0.25 / 144) ** 0.5) < 1
+    assert coverage.rivals(scenario, 3, repetitions=300)["bootstrap of both"][0] < 0.9
+    assert coverage.coverage(alike, 1, repetitions=300)[0] > 0.9
+    coverage.main(["--repetitions", "3"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "| scores | 1 training | 2 trainings | 3 trainings | 5 trainings | 10 trainings |"
+    assert len(printed) == 2 + len(coverage.SCENARIOS) + 1 + 2 + 6
+
+
+@pytest.mark.parametrize("scenario", coverage.SCENARIOS, ids=lambda each: each.title)
+def test_the_truth_of_made_up_scores(scenario):
+    scores = scenario.make(torch.Generator().manual_seed(0), (20000, 2, 2), scenario.training)
+    each = scores.nanmean((1, 2))
+    each = each[~each.isnan()]
+    assert float(each.mean()) == pytest.approx(scenario.truth, abs=4 * float(each.std()) / len(each) ** 0.5)

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from ibd.comparison.report import names
 from ibd.comparison.report.charts import Line, Style, line_chart, styles, with_legend
-from ibd.comparison.report.intervals import pooled_intervals
 from ibd.comparison.report.svg import inline
 from ibd.comparison.report.tables import Table
 from ibd.comparison.results import Comparison, Curve, Sanity
+from ibd.metrics.functional.random_effects import two_level_intervals
 
 _FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "null": 3}
 
@@ -65,7 +65,7 @@ def pooled_line(curves: list[Curve], label: str, style: Style) -> Line:
     first = curves[0]
     same = [each for each in curves if each.x.shape == first.x.shape and each.values.shape == first.values.shape]
     values = torch.stack([torch.from_numpy(each.values) for each in same])
-    found = pooled_intervals(values.permute(2, 0, 1))
+    found = two_level_intervals(values.permute(2, 0, 1))
     ends = [np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high")]
     return Line(label, style, first.x, *ends)
 

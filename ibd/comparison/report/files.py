@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from ibd.comparison.report.matrices import Matrix
+from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.page import FamilyView
-from ibd.comparison.report.tables import Row, many_intervals, reference_of
-from ibd.comparison.report.verdict import Verdict, main_metrics
+from ibd.comparison.report.tables import Row, reference_of, score_intervals
+from ibd.comparison.report.verdict import main_metrics
 from ibd.comparison.results import Comparison
 from ibd.metrics.catalogue import CATALOGUE
-from ibd.metrics.functional.bootstrap import RESAMPLES
 
 _HEAD = ("image", "label", "model", "family", "seed", "explainer", "kind", "metric", "value")
 
@@ -48,7 +48,7 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
         "format": 1,
         "settings": comparison.settings,
         "images": len(comparison.image_ids),
-        "interval": {"level": 0.95, "resamples": RESAMPLES, "over": "models of a family and images"},
+        "interval": {"level": 0.95, "method": "Student's t", "over": "models of a family and images"},
         "models": [vars(model) for model in comparison.models],
         "explainers": [vars(explainer) for explainer in comparison.explainers],
         "references": {kind: reference_of(comparison, kind) for kind in ("null", "oracle")},
@@ -77,9 +77,9 @@ def write_summary(found: dict[str, Any], path: Path) -> None:
 
 def _model_scores(comparison: Comparison) -> dict[str, Any]:
     """Return model -> explainer -> metric -> interval over its images."""
-    values = [torch.from_numpy(each).double().unsqueeze(0) for each in comparison.scores.values()]
+    values = {key: torch.from_numpy(each).double().unsqueeze(0) for key, each in comparison.scores.items()}
     found: dict[str, Any] = {}
-    for (model, explainer, metric), interval in zip(comparison.scores, many_intervals(values), strict=True):
+    for (model, explainer, metric), interval in score_intervals(values).items():
         found.setdefault(model, {}).setdefault(explainer, {})[metric] = vars(interval)
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 FAMILIES = {
     "baseline": "baseline network",
     "cbm": "concept bottleneck",
@@ -77,6 +79,22 @@ FINDS = {
     "abpc": ("tells important regions from unimportant ones", "the area between the AOPC curves"),
 }
 """Metric -> what an explanation that scores well does, and what the score is called within a sentence."""
+
+
+class Variants(NamedTuple):
+    """Other ways to score the same.
+
+    Attributes:
+        metrics: that measure what the main one does, in another way.
+        what: differs between them, in words.
+    """
+
+    metrics: tuple[str, ...]
+    what: str
+
+
+VARIANTS = {"part_spearman": Variants(("part_spearman_mean", "part_spearman_sum"), "how a part is scored")}
+"""Metric -> its variants: under it, better or worse is said only where all that were measured agree."""
 
 PAINTINGS = {
     "pooling": (

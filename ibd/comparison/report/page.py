@@ -14,8 +14,10 @@ from markupsafe import Markup
 from ibd.comparison.report import names, numbers
 from ibd.comparison.report.charts import Style, difference_chart
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
+from ibd.comparison.report.differences import LEAST_IMAGES
 from ibd.comparison.report.grids import GridPage, make_grids
 from ibd.comparison.report.matrices import Matrix, agreement_matrix, coherency_matrix, locality_matrix
+from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.paintings import PaintingTable, painting_table
 from ibd.comparison.report.pictures import part_colours
 from ibd.comparison.report.side_tables import (
@@ -33,14 +35,13 @@ from ibd.comparison.report.svg import inline
 from ibd.comparison.report.tables import REAL, Column, Table, families, make_table, metric_title
 from ibd.comparison.report.units import UnitsPage, make_units
 from ibd.comparison.report.verdict import (
-    Verdict,
     from_the_best,
-    headline,
     intrinsic_of,
     main_metrics,
     standing,
     verdicts,
 )
+from ibd.comparison.report.wording import headline
 from ibd.comparison.results import Comparison
 
 
@@ -113,6 +114,7 @@ def render(comparison: Comparison, views: list[FamilyView]) -> str:
         metrics=[metric_title(metric) for metric in main_metrics(comparison)],
         columns=_all_columns(views),
         asked=names.ASKED,
+        least=LEAST_IMAGES,
         checks=names.CHECKS,
         skipped=skipped_rows(comparison),
         shortcut=shortcut_rows(comparison),
@@ -173,7 +175,7 @@ def _verdict_view(
         figure = difference_chart(rows, f"{metric_title(metric)}, own map minus other")
         chart = Chart(f"{table.family}_verdict_{metric}", title, inline(figure, title), figure)
     stands = standing(comparison, table, metric) + (paintings.range_of(metric) if paintings else "")
-    return VerdictView(metric, headline(table, found, metric), stands, against, chart)
+    return VerdictView(metric, headline(comparison, table, found, metric), stands, against, chart)
 
 
 def _by_metric(table: Table, found: list[Verdict]) -> list[tuple[str, dict[str, Verdict]]]:

@@ -8,7 +8,7 @@ import torch
 
 from ibd.comparison.report import names
 from ibd.comparison.report.numbers import digits_for, number, span
-from ibd.comparison.report.tables import Table, many_intervals, metric_title
+from ibd.comparison.report.tables import Table, metric_title, score_intervals
 from ibd.comparison.results import Comparison
 from ibd.metrics.functional.bootstrap import Interval
 
@@ -71,7 +71,7 @@ def painting_table(comparison: Comparison, table: Table) -> PaintingTable | None
         )
     if not values:
         return None
-    means = dict(zip(keys, many_intervals(values), strict=True))
+    means = score_intervals(dict(zip(keys, values, strict=True)))
     metrics = {metric: metric_title(metric) for metric in SHOWN if any(key[1] == metric for key in means)}
     digits = {name: digits_for(each.mean for key, each in means.items() if key[1] == name) for name in metrics}
     rows = []

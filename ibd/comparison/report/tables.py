@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ibd.comparison.report import names
-from ibd.comparison.report.intervals import pooled_intervals
+from ibd.comparison.report.differences import many_intervals
+from ibd.comparison.report.marks import OVER_NOISE, best_and_tied
 from ibd.comparison.report.numbers import digits_for
+from ibd.comparison.report.outcomes import at_chance
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 from ibd.metrics.catalogue import CATALOGUE
 from ibd.metrics.functional.bootstrap import Interval, normalised_score
+
+Scored = TypeVar("Scored", bound=tuple[str, ...])
 
 REAL = ("intrinsic", "posthoc")
 """Kinds of explainers that are compared; the others are what they are compared with."""
@@ -61,8 +66,8 @@ class Cell:
     Attributes:
         interval: its mean over models and images.
         normalised: 0 for noise, 1 for the oracle; NaN without them.
-        best: whether no other explainer's mean is better.
-        tied: whether its paired difference from the best does not exclude 0.
+        best: whether no other explainer's mean is better, and some other one is told apart from it; see `marks`.
+        tied: whether it is not told apart from the best.
     """
 
     interval: Interval
@@ -126,14 +131,20 @@ def family_values(comparison: Comparison, models: Iterable[ModelInfo], explainer
     return torch.stack([missing if each is None else torch.from_numpy(each).double() for each in found])
 
 
-def many_intervals(values: list[Tensor]) -> list[Interval]:
-    """Return the interval of each of several (M, N), those of one shape computed at once."""
-    found: dict[int, Interval] = {}
-    for shape in dict.fromkeys(each.shape for each in values):
-        places = [i for i, each in enumerate(values) if each.shape == shape]
-        intervals = pooled_intervals(torch.stack([values[i] for i in places]))
-        found.update(zip(places, intervals, strict=True))
-    return [found[i] for i in range(len(values))]
+def score_intervals(values: Mapping[Scored, Tensor]) -> dict[Scored, Interval]:
+    """Return the intervals of scores, by a key that ends with the metric, within the range that the metric has.
+
+    Scores that are bounded have means that are: from few trainings an interval may be wider than the range itself.
+    """
+    found = zip(values, many_intervals(list(values.values())), strict=True)
+    return {key: _within(interval, key[-1]) for key, interval in found}
+
+
+def _within(interval: Interval, metric: str) -> Interval:
+    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
+    if entry is None:
+        return interval
+    return replace(interval, low=max(interval.low, entry.low), high=min(interval.high, entry.high))
 
 
 def make_table(comparison: Comparison, family: str) -> Table:
@@ -145,9 +156,13 @@ def make_table(comparison: Comparison, family: str) -> Table:
         for metric in comparison.metrics
         if (each := family_values(comparison, models, explainer.name, metric)) is not None
     }
-    means = dict(zip(values, many_intervals(list(values.values())), strict=True))
+    means = score_intervals(values)
     columns = [_column(metric, means) for metric in comparison.metrics if any(key[1] == metric for key in means)]
-    marks = _marks(comparison, columns, values, means)
+    real = [each.name for each in comparison.explainers if each.kind in REAL]
+    higher = {each.name: each.higher_is_better for each in columns if each.higher_is_better is not None}
+    noise = reference_of(comparison, "null")
+    asked = {each.name: noise for each in columns if noise and each.question in OVER_NOISE}
+    marks = {} if at_chance(comparison, models) else best_and_tied(values, means, real, higher, asked)
     rows = [_row(comparison, explainer, means, marks) for explainer in comparison.explainers]
     grouped = {q: [each for each in columns if each.question == q] for q in names.ORDER}
     return Table(
@@ -162,7 +177,19 @@ def make_table(comparison: Comparison, family: str) -> Table:
 
 def higher_is_better(metric: str) -> bool | None:
     """Return the direction of a metric; None where there is none, or it is unknown."""
-    return CATALOGUE[metric].higher_is_better if metric in CATALOGUE else None
+    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
+    return entry.higher_is_better if entry else None
+
+
+def question_of(metric: str) -> str:
+    """Return the question that a metric answers, one of `names.ORDER`."""
+    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
+    return names.QUESTIONS.get(entry.function.split(":")[0].rpartition(".")[2], "Other") if entry else "Other"
+
+
+def _main_of(metric: str) -> str:
+    """Return the metric that one is a variant of, or itself."""
+    return next((main for main, each in names.VARIANTS.items() if metric in each.metrics), metric)
 
 
 def metric_title(metric: str) -> str:
@@ -174,12 +201,18 @@ def _column(metric: str, means: dict[tuple[str, str], Interval]) -> Column:
     digits = digits_for(each.mean for key, each in means.items() if key[1] == metric)
     entry = CATALOGUE.get(metric)
     if entry is None:
-        return Column(metric, metric_title(metric), "Other", "", "", "", None, digits)
-    question = names.QUESTIONS.get(entry.function.split(":")[0].rpartition(".")[2], "Other")
+        return Column(metric, metric_title(metric), "Other", "", "", "", higher_is_better(metric), digits)
     low, high = (f"{end:g}".replace("-", "−").replace("inf", "∞") for end in (entry.low, entry.high))  # noqa: RUF001
     spread = f"{low} to {high}" + (f", {entry.chance:g} by chance" if isinstance(entry.chance, float) else "")
     return Column(
-        metric, entry.title, question, entry.definition, entry.source, spread, higher_is_better(metric), digits
+        metric,
+        entry.title,
+        question_of(metric),
+        entry.definition,
+        entry.source,
+        spread,
+        higher_is_better(metric),
+        digits,
     )
 
 
@@ -209,24 +242,3 @@ def reference_of(comparison: Comparison, kind: str) -> str | None:
     """Return the name of the null that stands for chance (noise, or else the first), or of the oracle."""
     named = [each.name for each in comparison.explainers if each.kind == kind]
     return "noise" if "noise" in named else next(iter(named), None)
-
-
-def _marks(
-    comparison: Comparison,
-    columns: list[Column],
-    values: dict[tuple[str, str], Tensor],
-    means: dict[tuple[str, str], Interval],
-) -> dict[tuple[str, str], tuple[bool, bool]]:
-    """Return (best, tied with the best) of the explainers that are compared, where there is a better and a worse."""
-    real = [each.name for each in comparison.explainers if each.kind in REAL]
-    best: dict[tuple[str, str], tuple[str, str]] = {}
-    for column in columns:
-        there = [(name, column.name) for name in real if (name, column.name) in means]
-        if column.higher_is_better is not None and len(there) > 1:
-            sign = 1 if column.higher_is_better else -1
-            first = max(there, key=lambda key: sign * means[key].mean)
-            best.update(dict.fromkeys(there, first))
-    others = [key for key, first in best.items() if means[key].mean != means[first].mean]
-    apart = many_intervals([values[key] - values[best[key]] for key in others])
-    tied = {key for key, each in zip(others, apart, strict=True) if not each.excludes_zero}
-    return {key: (key not in others, key in tied) for key in best}

@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
+
+from torch import Tensor
 
 from ibd.comparison.report import names
-from ibd.comparison.report.numbers import digits_for, listed, number, span
+from ibd.comparison.report.differences import differences
+from ibd.comparison.report.marks import OVER_NOISE
+from ibd.comparison.report.numbers import digits_for, number, span
+from ibd.comparison.report.outcomes import Verdict, at_chance, beside_noise, outcome_of, settled
 from ibd.comparison.report.tables import (
     REAL,
     Table,
     families,
     family_values,
     higher_is_better,
-    many_intervals,
     metric_title,
+    question_of,
     reference_of,
 )
-from ibd.comparison.results import Comparison
-from ibd.metrics.functional.bootstrap import Interval
-
-Outcome = Literal["better", "worse", "no difference", "unknown"]
-_DIGITS = 5
-_WORDS: dict[str, str] = {"better": "better than", "worse": "less well than"}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The intrinsic explanation of a family against another one, under one metric.
-
-    Attributes:
-        family: of the models.
-        metric: name.
-        intrinsic: name of the intrinsic explainer.
-        other: name of the other one.
-        kind: of the other one.
-        interval: of intrinsic minus other, paired over models and images.
-        outcome: for the intrinsic explainer; "unknown" where fewer than two images can tell, or neither direction is
-            better.
-        sentence: all that in words.
-        short: the same under a headline that says what is compared.
-    """
-
-    family: str
-    metric: str
-    intrinsic: str
-    other: str
-    kind: str
-    interval: Interval
-    outcome: Outcome
-    sentence: str
-    short: str
+from ibd.comparison.report.wording import sentences
+from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 
 
 def main_metrics(comparison: Comparison) -> list[str]:
@@ -65,25 +37,76 @@ def main_metrics(comparison: Comparison) -> list[str]:
 
 
 def verdicts(comparison: Comparison, family: str) -> list[Verdict]:
-    """Return the verdicts of a family under every metric: against every explainer, the nulls, and the oracle."""
+    """Return the verdicts of a family under every metric: against every explainer, the nulls, and the oracle.
+
+    A difference is stated where it holds after Holm's correction for all explainers that are compared under the metric,
+    and where the better one of the two is better than noise. Of networks at chance, and of too few images, none is.
+    """
     models = families(comparison)[family]
     own = intrinsic_of(comparison, family)
     if own is None:
         return []
-    keys, values = [], []
-    for metric in comparison.metrics:
-        mine = family_values(comparison, models, own, metric)
-        for other in comparison.explainers:
-            theirs = family_values(comparison, models, other.name, metric)
-            if mine is not None and theirs is not None and other.name != own and mine.shape == theirs.shape:
-                keys.append((metric, other))
-                values.append(mine - theirs)
+    scores = _Scores(comparison, models)
+    keys = [key for metric in comparison.metrics for key in scores.pairs(metric, own)]
+    pairs = [(scores[own, metric], scores[other.name, metric]) for metric, other in keys]
+    alone = [metric if other.kind in REAL else (metric, other.name) for metric, other in keys]
+    chance, above = bool(at_chance(comparison, models)), scores.above_noise(own)
     found = []
-    for (metric, other), interval in zip(keys, many_intervals(values), strict=True):
-        outcome = _outcome(interval, higher_is_better(metric))
-        texts = _sentences(family, metric, other.name, interval, outcome)
-        found.append(Verdict(family, metric, own, other.name, other.kind, interval, outcome, *texts))
-    return found
+    for (metric, other), difference in zip(keys, differences(pairs, alone), strict=True):
+        outcome, reason = outcome_of(difference, higher_is_better(metric), chance)
+        facts = (difference.interval, difference.p, difference.compared, difference.images, outcome, reason)
+        verdict = Verdict(family, metric, own, other.name, other.kind, *facts, above.get((other.name, metric)), {})
+        found.append(beside_noise(verdict, above.get((own, metric))) if other.kind in REAL else verdict)
+    told = [(each, *sentences(each)) for each in settled(found)]
+    return [replace(each, sentence=sentence, short=short) for each, sentence, short in told]
+
+
+class _Scores:
+    """The scores of a family, by explainer and metric, and what can be compared."""
+
+    def __init__(self, comparison: Comparison, models: list[ModelInfo]) -> None:
+        self._comparison = comparison
+        self._values = {
+            (explainer.name, metric): values
+            for explainer in comparison.explainers
+            for metric in comparison.metrics
+            if (values := family_values(comparison, models, explainer.name, metric)) is not None
+        }
+
+    def __getitem__(self, key: tuple[str, str]) -> Tensor:
+        return self._values[key]
+
+    def pairs(self, metric: str, one: str) -> list[tuple[str, ExplainerInfo]]:
+        """Return (metric, other) of the explainers, nulls included, that one can be compared with."""
+        mine = self._values.get((one, metric))
+        there = {key: each.shape for key, each in self._values.items()}
+        return [
+            (metric, each)
+            for each in self._comparison.explainers
+            if each.name != one and mine is not None and there.get((each.name, metric)) == mine.shape
+        ]
+
+    def above_noise(self, own: str) -> dict[tuple[str, str], bool]:
+        """Return whether each explainer is better than noise, by (name, metric), where noise is what chance scores.
+
+        The own one is compared by itself, the others are corrected for each other.
+        """
+        noise = reference_of(self._comparison, "null")
+        if noise is None:
+            return {}
+        asked = [metric for metric in self._comparison.metrics if question_of(metric) in OVER_NOISE]
+        keys = [
+            (other.name, metric)
+            for metric in asked
+            for metric, other in self.pairs(metric, noise)
+            if other.kind in REAL
+        ]
+        pairs = [(self[key], self[noise, key[1]]) for key in keys]
+        found = differences(pairs, [(metric, name == own) for name, metric in keys])
+        return {
+            key: outcome_of(each, higher_is_better(key[1]), chance=False)[0] == "better"
+            for key, each in zip(keys, found, strict=True)
+        }
 
 
 def from_the_best(found: list[Verdict]) -> list[Verdict]:
@@ -99,25 +122,6 @@ def intrinsic_of(comparison: Comparison, family: str) -> str | None:
     models = {model.name for model in comparison.models if model.family == family}
     there = {key[1] for key in comparison.scores if key[0] in models}
     return next((each.name for each in comparison.explainers if each.kind == "intrinsic" and each.name in there), None)
-
-
-def headline(table: Table, found: list[Verdict], metric: str) -> str:
-    """Return one sentence on a family: which explainers its own map beats under a metric, and which beat it."""
-    against = [each for each in found if each.metric == metric and each.kind in REAL]
-    does = names.FINDS.get(metric, (f"scores in {metric_title(metric)}", ""))[0]
-    who = {
-        outcome: listed(names.explainer_title(each.other) for each in against if each.outcome == outcome)
-        for outcome in (*_WORDS, "no difference")
-    }
-    parts = [f"{words} {who[outcome]}" for outcome, words in _WORDS.items() if who[outcome]]
-    subject = f"The {table.title}'s own map {does}"
-    if not who["no difference"]:
-        unknown = f"Whether the {table.title}'s own map {does} better or worse than another cannot be told."
-        return f"{subject} {'; '.join(parts)}." if parts else unknown
-    same = f"no difference shows from {who['no difference']}."
-    if not parts:
-        return f"In how well the {table.title}'s own map {does}, {same}"
-    return f"{subject} {'; '.join([*parts, same])}"
 
 
 def standing(comparison: Comparison, table: Table, metric: str) -> str:
@@ -141,34 +145,3 @@ def standing(comparison: Comparison, table: Table, metric: str) -> str:
     if share == share:
         text += f". On the way from noise to the oracle that is {number(100 * share, 0)} %"
     return text + "."
-
-
-def _outcome(interval: Interval, higher: bool | None) -> Outcome:
-    if higher is None or interval.low != interval.low:
-        return "unknown"
-    if not interval.excludes_zero:
-        return "no difference"
-    return "better" if (interval.mean > 0) == higher else "worse"
-
-
-def _sentences(family: str, metric: str, other: str, interval: Interval, outcome: Outcome) -> tuple[str, str]:
-    """Return a verdict in words, on its own and under a headline."""
-    title, who = names.family_title(family), names.explainer_title(other)
-    does, score = names.FINDS.get(metric, (f"scores in {metric_title(metric)}", metric_title(metric)))
-    if outcome == "unknown":
-        text = f"better or worse than {who} cannot be told."
-        return f"Whether the {title}'s own map {does} {text}", f"Whether it does {text}"
-    digits = digits_for([interval.low, interval.high])
-    if outcome == "no difference":
-        ends = span(interval.low, interval.high, digits)
-        difference = f"{who}: {score} differs by {number(interval.mean, digits)} {ends}."
-        return f"In how well the {title}'s own map {does}, no difference shows from {difference}", (
-            f"No difference shows from {difference}"
-        )
-    near, far = sorted(abs(end) for end in (interval.low, interval.high))
-    while digits < _DIGITS and round(near, digits) == 0:
-        digits += 1  # an interval that excludes 0 must not be printed as one that ends there
-    ends = span(near, far, digits)
-    way = "higher" if interval.mean > 0 else "lower"
-    text = f"{_WORDS[outcome]} {who}: {score} {number(abs(interval.mean), digits)} {way} {ends}."
-    return f"The {title}'s own map {does} {text}", names.capital(text)

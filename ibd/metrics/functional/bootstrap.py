@@ -1,7 +1,7 @@
 """How sure a mean over images is: seeded bootstrap intervals (Efron 1979), and scores between a null and an oracle.
 
 Values that are undefined (NaN) are left out and counted. The same values in the same order give the same interval to
-the bit; `ibd.metrics.per_sample` puts them in order.
+the bit; `ibd.metrics.per_sample` puts them in order. What holds for other trainings too is in `random_effects`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def mean_interval(values: Tensor, level: float = 0.95, resamples: int = RESAMPLE
     Raises:
         ConfigError: a level outside (0, 1), no resample, or values of another shape.
     """
-    value = _checked(values, 1, level, resamples)
+    value = _checked(values, level, resamples)
     known = value[~value.isnan()]
     count = len(known)
     counts = (count, len(value) - count)
@@ -81,37 +81,6 @@ def paired_interval(a: Tensor, b: Tensor, level: float = 0.95, resamples: int = 
     return mean_interval(double(a) - double(b), level, resamples, seed)
 
 
-def two_level_interval(values: Tensor, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Return the mean over model seeds and images, with an interval that holds for other seeds and other images.
-
-    Seeds and images are both drawn with replacement, each image for all seeds at once, because all models were asked
-    about the same ones (Owen 2007, the pigeonhole bootstrap). With one seed the interval is that of the images alone.
-
-    Args:
-        values: (M, N) of M models by N images, NaN where undefined.
-        level: see `mean_interval`.
-        resamples: see `mean_interval`.
-        seed: see `mean_interval`.
-    """
-    value = _checked(values, 2, level, resamples)
-    known = ~value.isnan()
-    counts = (int(known.sum()), int((~known).sum()))
-    mean = float(value.nanmean()) if counts[0] else float("nan")
-    if counts[0] < 2:
-        return Interval(mean, float("nan"), float("nan"), *counts)
-    generator = torch.Generator().manual_seed(seed)
-    models, images = value.shape
-    filled, weight = value.nan_to_num(0.0), known.double()
-    found = []
-    for chunk in torch.split(torch.arange(resamples), max(1, _DRAWN // (models + images))):
-        of_models = _times_drawn(len(chunk), models, generator)
-        of_images = _times_drawn(len(chunk), images, generator)
-        sums = [((of_models @ each) * of_images).sum(1) for each in (filled, weight)]
-        found.append(ratio(sums[0], sums[1]))
-    drawn = torch.cat(found)
-    return Interval(mean, *_ends(drawn[~drawn.isnan()], level), *counts)
-
-
 def normalised_score(score: Tensor | float, null: Tensor | float, oracle: Tensor | float) -> Tensor:
     """Return (score - null) / (oracle - null): 0 for chance, 1 for the truth, whichever direction is better.
 
@@ -127,20 +96,12 @@ def normalised_score(score: Tensor | float, null: Tensor | float, oracle: Tensor
     return ratio(s - low, high - low)
 
 
-def _checked(values: Tensor, dimensions: int, level: float, resamples: int) -> Tensor:
-    if values.dim() != dimensions:
-        raise ConfigError(f"values of shape {tuple(values.shape)} given, {dimensions} dimension(s) needed")
+def _checked(values: Tensor, level: float, resamples: int) -> Tensor:
+    if values.dim() != 1:
+        raise ConfigError(f"values of shape {tuple(values.shape)} given, 1 dimension needed")
     if not 0 < level < 1 or resamples < 1:
         raise ConfigError(f"an interval of level {level} from {resamples} resamples: (0, 1) and at least 1 are needed")
     return double(values).cpu()
-
-
-def _times_drawn(resamples: int, count: int, generator: torch.Generator) -> Tensor:
-    """Return (R, count) float64: how often each of `count` was among as many draws with replacement."""
-    drawn = torch.randint(count, (resamples, count), generator=generator)
-    return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(drawn)
-    )
 
 
 def _ends(means: Tensor, level: float) -> tuple[float, float]:

@@ -1,59 +1,18 @@
-"""What the report computes: intervals, marks, verdicts in words, rankings, the choice of images, numbers as texts."""
+"""What the report computes: marks, rankings, the choice of images, numbers as texts."""
 
 import numpy as np
 import pytest
-import torch
 
 from ibd.comparison.report.grids import disagreement, make_grids
-from ibd.comparison.report.intervals import pooled_intervals
 from ibd.comparison.report.matrices import coherency_matrix
 from ibd.comparison.report.numbers import digits_for, listed, number, signed, span
 from ibd.comparison.report.pictures import outlined
 from ibd.comparison.report.tables import make_table
-from ibd.comparison.report.verdict import headline, main_metrics, standing, verdicts
-from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo, ShownImage
-from ibd.metrics.functional.bootstrap import two_level_interval
+from ibd.comparison.report.verdict import main_metrics
+from ibd.comparison.results import ShownImage
+from tests.score_makers import KINDS, made
 
 NAN = float("nan")
-
-
-def made(scores, kinds, models=("m",), images=40, **more):
-    """Return a comparison of one family; scores: {(explainer, metric): (N,) or number}, the same for every model."""
-    rng = np.random.default_rng(0)
-    values = {}
-    for (explainer, metric), value in scores.items():
-        for model in models:
-            noise = 0.05 * rng.normal(size=images)
-            values[model, explainer, metric] = value + noise if np.isscalar(value) else np.asarray(value, dtype=float)
-    return Comparison(
-        settings={},
-        class_names=["a"],
-        part_names=[],
-        models=[ModelInfo(model, "cbm", "run", i, 0.9, "concept") for i, model in enumerate(models)],
-        explainers=[ExplainerInfo(name, kind) for name, kind in kinds.items()],
-        metrics=list(dict.fromkeys(metric for _, metric in scores)),
-        image_ids=[str(i) for i in range(images)],
-        labels=np.zeros(images, dtype=np.int64),
-        scores=values,
-        **more,
-    )
-
-
-KINDS = {"intrinsic": "intrinsic", "gradcam": "posthoc", "lrp": "posthoc", "noise": "null", "oracle": "oracle"}
-
-
-@pytest.mark.parametrize("models", [1, 3])
-def test_many_intervals_at_once_are_those_one_by_one(models):
-    values = torch.randn(5, models, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    values[1, 0, :7] = torch.nan
-    values[2] = torch.nan
-    values[3, :, 1:] = torch.nan
-    for found, value in zip(pooled_intervals(values), values, strict=True):
-        wanted = two_level_interval(value)
-        assert (found.n, found.n_nan) == (wanted.n, wanted.n_nan)
-        assert [found.mean, found.low, found.high] == pytest.approx(
-            [wanted.mean, wanted.low, wanted.high], abs=1e-12, nan_ok=True
-        )
 
 
 def test_the_best_is_marked_and_so_is_what_cannot_be_told_apart():
@@ -83,60 +42,6 @@ def test_a_model_that_was_not_measured_does_not_count():
     interval = make_table(comparison, "cbm").rows[0].cells["abpc"].interval
     assert interval.mean == pytest.approx(comparison.scores["m", "intrinsic", "abpc"].mean())
     assert (interval.n, interval.n_nan) == (40, 40)
-
-
-def test_verdicts_in_words():
-    scores = {
-        ("intrinsic", "part_spearman"): 0.3,
-        ("gradcam", "part_spearman"): 0.1,
-        ("lrp", "part_spearman"): 0.51,
-        ("noise", "part_spearman"): 0.0,
-        ("oracle", "part_spearman"): 0.9,
-    }
-    comparison = made(scores, KINDS)
-    found = verdicts(comparison, "cbm")
-    assert [(v.other, v.outcome) for v in found if v.kind == "posthoc"] == [("gradcam", "better"), ("lrp", "worse")]
-    start = "The concept bottleneck's own map finds the parts that drive it"
-    assert found[0].sentence.startswith(f"{start} better than Grad-CAM: part importance 0.")
-    assert " higher [0." in found[0].sentence
-    assert found[1].sentence.startswith(f"{start} less well than LRP: part importance 0.")
-    assert " lower [0." in found[1].sentence
-    table = make_table(comparison, "cbm")
-    assert headline(table, found, "part_spearman") == f"{start} better than Grad-CAM; less well than LRP."
-    told = standing(comparison, table, "part_spearman")
-    assert "noise scores" in told
-    assert "On the way from noise to the oracle that is 3" in told
-
-
-def test_lower_is_better_where_the_metric_says_so():
-    scores = {("intrinsic", "deletion"): 0.3, ("gradcam", "deletion"): 0.1, ("lrp", "deletion"): 0.5}
-    assert [v.outcome for v in verdicts(made(scores, KINDS), "cbm")] == ["worse", "better"]
-
-
-def test_a_difference_that_the_images_do_not_show_is_not_called_one():
-    apart = np.tile([0.1, -0.1], 20)
-    scores = {("intrinsic", "abpc"): apart, ("gradcam", "abpc"): 0 * apart, ("lrp", "abpc"): np.full(40, NAN)}
-    (verdict,) = verdicts(made(scores, KINDS), "cbm")
-    assert verdict.outcome == "no difference"
-    assert verdict.interval.low < 0 < verdict.interval.high
-    assert verdict.short.startswith("No difference shows from Grad-CAM: ")
-
-
-def test_one_image_tells_nothing():
-    scores = {("intrinsic", "abpc"): [1.0], ("gradcam", "abpc"): [0.5]}
-    (verdict,) = verdicts(made(scores, KINDS, images=1), "cbm")
-    assert verdict.outcome == "unknown"
-    assert verdict.sentence.endswith("cannot be told.")
-
-
-def test_an_interval_that_excludes_zero_is_not_printed_as_if_it_ended_there():
-    noise = np.random.default_rng(1).normal(size=40)
-    noise = noise - noise.mean() + 2.2 * noise.std() / np.sqrt(40)
-    scores = {("intrinsic", "abpc"): 100 * noise, ("gradcam", "abpc"): 0 * noise}
-    (verdict,) = verdicts(made(scores, KINDS), "cbm")
-    assert verdict.outcome == "better"
-    assert "[0," not in verdict.sentence
-    assert "[0.0," not in verdict.sentence
 
 
 def test_the_verdict_rests_on_part_importance_where_there_is_any():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ibd.errors import ConfigError
-from ibd.metrics.functional.bootstrap import mean_interval, normalised_score, paired_interval, two_level_interval
+from ibd.metrics.functional.bootstrap import mean_interval, normalised_score, paired_interval
 
 NAN = torch.nan
 
@@ -58,22 +58,6 @@ def test_paired_differences():
     assert paired_interval(torch.tensor([1.0, NAN, 2]), torch.tensor([0.0, 1, NAN])).n == 1
 
 
-def test_seeds_and_images_both_count():
-    seeds, images = 2 * values(6, 1), values(1, 300, seed=1)
-    found = two_level_interval(seeds + images)
-    alone = mean_interval((seeds + images).mean(0))
-    assert found.high - found.low > 5 * (alone.high - alone.low)
-    assert found.mean == pytest.approx(float((seeds + images).mean()))
-    one = two_level_interval(images, resamples=4000)
-    plain = mean_interval(images[0], resamples=4000)
-    assert one.low == pytest.approx(plain.low, abs=0.02)
-    gaps = (seeds + images).clone()
-    gaps[2, :200] = NAN
-    assert two_level_interval(gaps).n_nan == 200
-    assert two_level_interval(gaps) == two_level_interval(gaps)
-    assert math.isnan(two_level_interval(gaps * NAN).mean)
-
-
 def test_scores_between_a_null_and_the_oracle():
     assert normalised_score(0.75, 0.5, 1.0).item() == 0.5
     assert normalised_score(torch.tensor([0.1, 0.4], dtype=torch.float64), 0.4, 0.0).tolist() == pytest.approx(
@@ -83,8 +67,7 @@ def test_scores_between_a_null_and_the_oracle():
 
 
 def test_wrong_arguments():
-    for call in (lambda: mean_interval(values(3, 2)), lambda: two_level_interval(values(3))):
-        with pytest.raises(ConfigError, match="dimension"):
-            call()
+    with pytest.raises(ConfigError, match="dimension"):
+        mean_interval(values(3, 2))
     with pytest.raises(ConfigError, match=r"level 1\.5"):
         mean_interval(values(3), level=1.5)

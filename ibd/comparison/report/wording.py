@@ -1,0 +1,146 @@
+"""Verdicts in words."""
+
+from __future__ import annotations
+
+from ibd.comparison.report import names
+from ibd.comparison.report.differences import LEAST_IMAGES
+from ibd.comparison.report.names import VARIANTS, explainer_title
+from ibd.comparison.report.numbers import digits_for, listed, number, percent, span
+from ibd.comparison.report.outcomes import Outcome, Verdict, at_chance
+from ibd.comparison.report.tables import REAL, Table, metric_title, reference_of
+from ibd.comparison.results import Comparison
+
+_DIGITS = 5
+_WORDS: dict[Outcome, str] = {"better": "better than", "worse": "less well than"}
+_TOLD: dict[Outcome, str] = {"better": "better", "worse": "worse", "not told apart": "not told apart"}
+_NOTHING = "Explanations of a network at chance mean nothing"
+
+
+def headline(comparison: Comparison, table: Table, found: list[Verdict], metric: str) -> str:
+    """Return one sentence on a family: what its own map is worth under a metric, doubts about the question first."""
+    if chance := _chance(comparison, table):
+        return chance
+    does, owner = _finds(metric)[0], f"the {table.title}'s own map"
+    against = [each for each in found if each.metric == metric and each.kind in REAL]
+    if against and all(each.reason == "images" for each in against):
+        images = max(each.images for each in against)
+        some = f"{images} image is" if images == 1 else f"{images} images are"
+        return f"{some} too few to tell how well {owner} {does}: at least {LEAST_IMAGES} are needed."
+    noise = next((v for v in found if v.metric == metric and v.other == reference_of(comparison, "null")), None)
+    parts = [*_beside_noise(noise), *(part for way in ("better", "worse") if (part := _ahead(against, way)))]
+    rest = [*_unsettled(noise, against, metric), *_too_few(against)]
+    text = _sentence(owner, does, parts, listed(_titles(against, "not told apart")), rest)
+    return names.capital(f"in one training, {text}" if len(table.models) == 1 else text)
+
+
+def sentences(verdict: Verdict) -> tuple[str, str]:
+    """Return a verdict in words, on its own and under a headline."""
+    title, who = names.family_title(verdict.family), explainer_title(verdict.other)
+    does, score = _finds(verdict.metric)
+    owner = f"the {title}'s own map"
+    if verdict.outcome == "unknown":
+        text = f"better or worse than {who} cannot be told{_because(verdict)}."
+        return f"Whether {owner} {does} {text}", f"Whether it does {text}"
+    if verdict.outcome == "depends":
+        ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
+        text = f"better or worse than {who} depends on {VARIANTS[verdict.metric].what}: {ways}."
+        return f"Whether {owner} {does} {text}", f"Whether it does {text}"
+    if verdict.outcome == "not told apart":
+        digits = digits_for([verdict.interval.low, verdict.interval.high])
+        ends = span(verdict.interval.low, verdict.interval.high, digits)
+        text = f"{who}: {score} differs by {number(verdict.interval.mean, digits)} {ends}{_because(verdict)}."
+        return f"In how well {owner} {does}, it is not told apart from {text}", f"Not told apart from {text}"
+    text = f"{_WORDS[verdict.outcome]} {who}: {score} {_by(verdict)}."
+    return names.capital(f"{owner} {does} {text}"), names.capital(text)
+
+
+def _finds(metric: str) -> tuple[str, str]:
+    """Return what an explanation that scores well under a metric does, and what the score is called."""
+    title = metric_title(metric)
+    return names.FINDS.get(metric, (f"scores in {title}", title))
+
+
+def _chance(comparison: Comparison, table: Table) -> str:
+    """Return what there is to say of networks at chance; empty where none is."""
+    models = at_chance(comparison, table.models)
+    if not models:
+        return ""
+    classes, shares = len(comparison.class_names), listed(percent(each.accuracy) for each in models)
+    if len(table.models) == 1:
+        images = f"{shares} of {models[0].images} images"
+        return f"{_NOTHING}: the {table.title} classifies {images} rightly, no more than chance with {classes} classes."
+    which = f"{len(models)} of the {len(table.models)} trainings of the {table.title}"
+    verb = "classifies" if len(models) == 1 else "classify"
+    return f"{_NOTHING}: {which} {verb} no more images rightly than chance with {classes} classes ({shares})."
+
+
+def _beside_noise(noise: Verdict | None) -> list[str]:
+    """Return what to say first where an own map is not better than noise."""
+    words: dict[Outcome, str] = {
+        "not told apart": "no better than noise, as far as can be told",
+        "worse": "less well than noise",
+    }
+    return [words[noise.outcome]] if noise and noise.outcome in words else []
+
+
+def _ahead(against: list[Verdict], outcome: str) -> str:
+    """Return "better than A, and than B, which is not told apart from noise"; empty where that is said of none."""
+    some = [each for each in against if each.outcome == outcome]
+    good = [explainer_title(each.other) for each in some if each.other_above_noise is not False]
+    poor = [explainer_title(each.other) for each in some if each.other_above_noise is False]
+    said = [listed(good)] if good else []
+    if poor:
+        said.append(f"{listed(poor)}, which {'is' if len(poor) == 1 else 'are'} not told apart from noise")
+    words = "better than" if outcome == "better" else "less well than"
+    return f"{words} {', and than '.join(said)}" if said else ""
+
+
+def _unsettled(noise: Verdict | None, against: list[Verdict], metric: str) -> list[str]:
+    """Return what to say of that in which the ways of scoring do not agree."""
+    who = [*(["noise"] if noise and noise.outcome == "depends" else []), *_titles(against, "depends")]
+    return [f"whether it does better or worse than {listed(who)} depends on {VARIANTS[metric].what}"] if who else []
+
+
+def _too_few(against: list[Verdict]) -> list[str]:
+    who = [explainer_title(each.other) for each in against if each.reason == "images"]
+    return [f"too few images have a score to tell it from {listed(who)}"] if who else []
+
+
+def _titles(against: list[Verdict], outcome: Outcome) -> list[str]:
+    return [explainer_title(each.other) for each in against if each.outcome == outcome]
+
+
+def _sentence(owner: str, does: str, parts: list[str], same: str, rest: list[str]) -> str:
+    """Return the parts of a headline as a sentence, without its capital letter."""
+    if parts:
+        told = [f"{owner} {does} {'; '.join(parts)}", *([f"it is not told apart from {same}"] if same else [])]
+    elif same:
+        told = [f"in how well {owner} {does}, it is not told apart from {same}"]
+    elif rest:
+        told = [f"of how well {owner} {does}, nothing holds in every way"]
+    else:
+        return f"whether {owner} {does} better or worse than another cannot be told."
+    return f"{'; '.join([*told, *rest])}."
+
+
+def _because(verdict: Verdict) -> str:
+    """Return why no more is said, as the end of a sentence; empty where the interval says it."""
+    images = f"{verdict.images} image" + ("" if verdict.images == 1 else "s")
+    return {
+        "": "",
+        "chance": ": a network is at chance",
+        "images": f": {images} with a score, at least {LEAST_IMAGES} are needed",
+        "noise": "; the one that scores better is itself not told apart from noise",
+        "small": "; that is too small to matter",
+        "many": f"; among {verdict.compared} comparisons that much happens by chance",
+    }[verdict.reason]
+
+
+def _by(verdict: Verdict) -> str:
+    """Return how far a score is higher or lower."""
+    low, high, mean = verdict.interval.low, verdict.interval.high, verdict.interval.mean
+    digits = digits_for([low, high])
+    near, far = sorted(abs(end) for end in (low, high))
+    while digits < _DIGITS and round(near, digits) == 0:
+        digits += 1  # an interval that excludes 0 must not be printed as one that ends there
+    return f"{number(abs(mean), digits)} {'higher' if mean > 0 else 'lower'} {span(near, far, digits)}"
