@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ibd.backbones.receptive_field import ReceptiveField
+from ibd.explain.activations import network_of
 from ibd.metrics.parts import upsampling
 
 Box = tuple[int, int, int, int]
@@ -37,6 +38,25 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     """
     rows, columns = (each.to(maps) for each in upsampling(maps.shape[1:], image_size, "bilinear", field))
     return rows @ maps @ columns.T
+
+
+def field_of(model: nn.Module, maps: Tensor, image_size: tuple[int, int]) -> ReceptiveField | None:
+    """Return what the cells of maps see, where the model is one of ours and they are those of its last layer.
+
+    None for any other model, for maps of another size, and where a cell is centred outside of the image.
+
+    Args:
+        model: a network, or a module that has one.
+        maps: (..., h, w).
+        image_size: (H, W) in pixels.
+    """
+    known = getattr(network_of(model), "receptive_field", None)
+    found: ReceptiveField | None = known(image_size) if callable(known) else None
+    if found is None or tuple(found.grid) != tuple(maps.shape[-2:]):
+        return None
+    ends = (found.center(0, 0), found.center(found.grid[0] - 1, found.grid[1] - 1))
+    inside = all(0 <= place <= side for end in ends for place, side in zip(end, image_size, strict=True))
+    return found if inside else None
 
 
 def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:

@@ -7,10 +7,9 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from ibd.backbones.receptive_field import ReceptiveField
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation
-from ibd.explain.boxes import placed, seen, spread
+from ibd.explain.boxes import field_of, placed, seen, spread
 from ibd.explain.layers import einsum, precise
 from ibd.explain.targets import Term
 from ibd.types import Painting, Units
@@ -76,7 +75,7 @@ class Intrinsic(Explainer):
         self, network: nn.Module, units: Units, stacked: Tensor, plain: list[bool], size: tuple[int, int]
     ) -> Tensor:
         """Return the (B, K, H, W) maps of (B, K, U) contributions; of targets that are units alone, the units' maps."""
-        field = _field(network, units.maps, size)
+        field = field_of(network, units.maps, size)
         shares = network.shares(units, self.painting).to(stacked.dtype)  # type: ignore[operator]
         cells = einsum("bku,buhw->bkhw", stacked, shares)
         if self.painting == "receptive_field":
@@ -92,16 +91,6 @@ class Intrinsic(Explainer):
                 own = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
                 heat[:, k] = placed(own, size, field)
         return heat
-
-
-def _field(network: nn.Module, maps: Tensor, size: tuple[int, int]) -> ReceptiveField | None:
-    """Return what the cells of maps see, where they are those of the network's last layer and lie in the image."""
-    found: ReceptiveField | None = network.receptive_field(size)  # type: ignore[operator]
-    if found is None or tuple(found.grid) != tuple(maps.shape[-2:]):
-        return None
-    ends = (found.center(0, 0), found.center(found.grid[0] - 1, found.grid[1] - 1))
-    inside = all(0 <= place <= side for end in ends for place, side in zip(end, size, strict=True))
-    return found if inside else None
 
 
 def _parts(term: Term, contributions: Tensor) -> Tensor:
