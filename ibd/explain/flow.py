@@ -21,6 +21,8 @@ _MIXERS = (
 """What names of functions begin with that make features of colours, or of other features."""
 _SHAPE_ALONE = ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros")
 """Functions of a tensor's shape and type, beside those that end with ``_like``."""
+_ARITHMETIC = ("add", "sub", "mul", "multiply", "div", "true_divide", "truediv", "iadd", "isub", "imul", "itruediv")
+"""Functions that may be given one number for many: a weight of each place, or of each channel."""
 
 
 class Spot(NamedTuple):
@@ -47,7 +49,8 @@ class Node(NamedTuple):
         shape: its own.
         spot: where it was made.
         pixels: whether it is still the image, whatever was done to it without a convolution or a matrix product.
-        depth: most mixing functions on a way from the image.
+        depth: most mixing functions on a way from the image; those that made a weight for each place, or for each
+            channel, by which a map is multiplied, are not on its way.
     """
 
     name: str
@@ -108,14 +111,15 @@ class Flow:
         name, given = name_of(function), tensors_in((args, kwargs))
         made = tensors_in(result) or (given[:1] if name == "setitem" else [])
         parents = [] if name.endswith("_like") or name in _SHAPE_ALONE else self._parents(given)
-        if not parents:
+        if not parents or not made:
             for tensor in made:
                 self._set(tensor, None)
             return
         before = [(self.of(tensor), tensor) for tensor in given]
         mixes = name.startswith(_MIXERS)
         pixels = not mixes and all(self.nodes[each].pixels for each in parents)
-        depth = max(self.nodes[each].depth for each in parents) + mixes
+        whole = [self.of(tensor) for tensor in given if name in _ARITHMETIC and tensor.shape == made[0].shape]
+        depth = max(self.nodes[each].depth for each in whole or parents if each is not None) + mixes
         for position, tensor in enumerate(made):
             spot = Spot("made", number, position)
             node = self._add(tensor, Node(name, tuple(parents), tuple(tensor.shape), spot, pixels, depth))
