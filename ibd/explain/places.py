@@ -33,9 +33,9 @@ def last_map(flow: Flow, score: int | None, end: int) -> int:
     depth = flow.nodes[score or 0].depth
     found = [node for node in last.maps if last.pooled or flow.nodes[node].depth < depth]
     if not found:
-        raise UnsupportedError(
-            f"no feature map is pooled or flattened in this model: name a layer, or take {PIXEL_METHODS}."
-        )
+        several = any(last.is_map(node) for node in flow.needed(score or 0) if node < end)
+        why = "no one feature map has all of the score" if several else "no feature map is pooled or flattened"
+        raise UnsupportedError(f"{why} in this model: name a layer, or take {PIXEL_METHODS}")
     return found[-1]
 
 
@@ -59,7 +59,7 @@ class _Walk:
         shape, pixels = self.flow.nodes[node].shape, self.flow.nodes[node].pixels
         if pixels or not shape:
             return
-        if self._is_map(node):
+        if self.is_map(node):
             self.maps.append(node)
             self.pooled, self.refused = False, None
         elif max(shape) * self.flow.images >= _count(shape):
@@ -67,10 +67,10 @@ class _Walk:
         elif not self.pooled and self._mixed(node) and len(shape) in (3, 4) and self.refused is None:
             self.refused = _tokens(self.flow, node) if len(shape) == 3 else _unknown(self.flow, node)
 
-    def _is_map(self, node: int) -> bool:
+    def is_map(self, node: int) -> bool:
         """Return whether a node is a map of several positions of which the channels are known."""
-        shape = self.flow.nodes[node].shape
-        if len(shape) != 4 or shape[0] != self.flow.images or not _places(shape):
+        shape, pixels = self.flow.nodes[node].shape, self.flow.nodes[node].pixels
+        if pixels or len(shape) != 4 or shape[0] != self.flow.images or not _places(shape):
             return False
         return self.flow.links.channels(node, shape, self.picture) is not None
 

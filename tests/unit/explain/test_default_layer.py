@@ -246,6 +246,34 @@ def vit():
     return model
 
 
+class Streams(nn.Module):
+    """Two maps of the image, side by side, or one after the other; each is pooled into the score."""
+
+    def __init__(self, after):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.other = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4 if after else 3, 4, 2, 2)
+        self.head, self.after = nn.Linear(8, 3), after
+        self.double().eval()
+
+    def forward(self, image):
+        one = self.one(image).relu()
+        other = self.other(one if self.after else image).relu()
+        return self.head(torch.cat([other.mean((2, 3)), one.mean((2, 3))], 1))
+
+
+def test_two_maps_side_by_side_are_refused_and_the_one_before_both_is_taken():
+    with pytest.raises(UnsupportedError, match="no one feature map has all of the score in this model: name a layer"):
+        GradCAM()(Streams(after=False), IMAGE, 1)
+    model = Streams(after=True)
+    a = model.one(IMAGE).relu().detach().requires_grad_()
+    score = model.head(torch.cat([model.other(a).relu().mean((2, 3)), a.mean((2, 3))], 1))[:, 1]
+    product = torch.autograd.grad(score.sum(), a)[0] * a.detach()
+    found = HiResCAM()(model, IMAGE, 1)
+    assert found.layer == "relu of 'one'"
+    close(found.map, F.interpolate(product.sum(1, keepdim=True), IMAGE.shape[2:], mode="bilinear")[:, 0])
+
+
 WORKS = "take a method of pixels such as 'integrated_gradients' or 'occlusion'"
 
 

@@ -221,23 +221,22 @@ def test_a_mean_over_positions_says_where_the_channels_are():
 
 
 class Heads(nn.Module):
-    """Normalises queries within their heads, (B, heads, N, size), which is no picture of heads x N places."""
+    """Normalises values, or queries alone, within their heads, (B, heads, N, size): no picture of heads x N places."""
 
-    def __init__(self, packed):
+    def __init__(self, queries):
         super().__init__()
-        self.patches, self.norm, self.packed = nn.Conv2d(3, 16, 4, 4), nn.LayerNorm(8), packed
+        self.patches, self.norm, self.queries = nn.Conv2d(3, 16, 4, 4), nn.LayerNorm(8), queries
         self.head = nn.Linear(16, 3)
 
     def forward(self, image):
         x = self.patches(image).flatten(2).transpose(1, 2)
-        if self.packed:
-            heads = x.reshape(len(x), -1, 1, 2, 8).permute(2, 0, 3, 1, 4)[0]
-        else:
-            heads = x.view(len(x), -1, 2, 8).transpose(1, 2)
-        return self.head(self.norm(heads).transpose(1, 2).reshape(x.shape).mean(1))
+        heads = x.reshape(len(x), -1, 1, 2, 8).permute(2, 0, 3, 1, 4)[0]
+        normal = self.norm(heads)
+        mixed = (normal @ heads.transpose(2, 3)).softmax(3) @ heads if self.queries else normal
+        return self.head(mixed.transpose(1, 2).reshape(x.shape).mean(1))
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_attention_heads_are_no_picture(packed):
+@pytest.mark.parametrize("queries", [False, True])
+def test_attention_heads_are_no_picture(queries):
     with pytest.raises(UnsupportedError, match="which axis holds the channels"):
-        GradCAM("norm")(Heads(packed), images(2, (32, 32)), 1)
+        GradCAM("norm")(Heads(queries), images(2, (32, 32)), 1)
