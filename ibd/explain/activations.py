@@ -204,8 +204,19 @@ def read_map(model: nn.Module, image: Tensor, layer: str) -> Tensor:
 def no_map(model: nn.Module, image: Tensor, layer: str | None, output: Tensor) -> UnsupportedError:
     """Return the error for a layer whose output is no (B, D, h, w); it names layers that put out maps."""
     shape = "x".join(str(size) for size in output.shape[1:])
+    tokens = ", tokens (B, N, D) of which there is no map yet: take a layer with a map, or a method of pixels such as "
+    why = f"{tokens}'integrated_gradients' or 'occlusion'." if output.dim() == 3 else ", no map."
     note = maps_note(model, image, layer or "")
-    return UnsupportedError(f"layer '{layer}' puts out {shape} numbers for each image, no map.{note}")
+    return UnsupportedError(f"layer '{layer}' puts out {shape} numbers for each image{why}{note}")
+
+
+def unknown_layout(layer: str, shape: Sequence[int]) -> UnsupportedError:
+    """Return the error for a layer with a 4-dimensional output of which it is not known which axis has the channels."""
+    sizes = "x".join(str(size) for size in shape[1:])
+    return UnsupportedError(
+        f"layer '{layer}' puts out {sizes} numbers for each image, and neither what made nor what takes them tells "
+        "which axis holds the channels: say layout='channels_first' or 'channels_last', or take another layer"
+    )
 
 
 def images_of(batch: Any) -> Tensor:

@@ -13,6 +13,8 @@ from ibd.errors import UnsupportedError
 from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.gradients import GradientTimesInput
 from ibd.explain.layers import LayerCut
+from ibd.explain.layouts import Layout, check_layout, to_first
+from ibd.explain.lrp import LRP
 from ibd.explain.targets import Target
 from ibd.registry import resolve
 
@@ -59,6 +61,7 @@ def layer_attribution(
     layer: str,
     target: Target | int | str | None = None,
     method: str | dict[str, Any] = "gradient_input",
+    layout: Layout = "auto",
 ) -> LayerAttribution:
     """Return what each place and each channel of a layer accounts for. The model is left as it was.
 
@@ -73,23 +76,29 @@ def layer_attribution(
         target: what to explain; a number or name is that class, None the predicted class.
         method: name of an explainer that takes a layer and gives a number for every value of it, or a dict of its name
             and options: gradients, ``{"name": "integrated_gradients", "steps": 20}``, SmoothGrad of these, or ``lrp``.
+        layout: "channels_first" or "channels_last", of the layer's output; "auto" tells it by what made the output and
+            what takes it. The answer has the channels first.
 
     Raises:
-        ConfigError: no such layer, class, unit, method or option.
+        ConfigError: no such layer, class, unit, method, layout or option.
         DataError: an image that is no such tensor, or not finite.
-        UnsupportedError: the method gives no number for every value of a layer, or cannot explain this model.
+        UnsupportedError: the method gives no number for every value of a layer, or cannot explain this model; or it
+            cannot be told which axis holds the channels.
     """
     explainer = _made(method, layer)
+    explainer.layout = check_layout(layout)
     found = explainer(model, image, target)
     if found.units is None or (found.map is not None and found.unit_maps is None):
         raise _useless(explainer.name)
-    dim = found.units.dim() - 1
-    both = found.units if found.unit_maps is None else found.unit_maps
-    offset, completeness = _accounts(model, image, explainer, found, layer)
+    offset, completeness = _accounts(model, image, explainer, found)
+    maps, channels = found.unit_maps, found.units
+    if maps is not None and isinstance(explainer, LRP) and _cut(model, image, explainer, found).channels_last:
+        maps = to_first(maps)  # relevance comes as the layer puts it out
+        channels = maps.sum((-2, -1))
     return LayerAttribution(
-        spatial=None if found.unit_maps is None else found.unit_maps.sum(dim),
-        channels=found.units,
-        both=both,
+        spatial=None if maps is None else maps.sum(-3),
+        channels=channels,
+        both=channels if maps is None else maps,
         value=found.value,
         offset=offset,
         completeness=completeness,
@@ -115,7 +124,7 @@ def _useless(name: str) -> UnsupportedError:
 
 
 def _accounts(
-    model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation, layer: str
+    model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the offset and the completeness."""
     assert found.units is not None
@@ -126,16 +135,22 @@ def _accounts(
     if "conservation" in found.extra:
         offset = found.extra["bias"]
     elif isinstance(explainer, GradientTimesInput):
-        offset = _without(model, image, layer, found.target)
+        offset = _without(model, image, explainer, found)
     else:
         return None, None
     return offset, total + offset - found.value
 
 
-def _without(model: nn.Module, image: Tensor, layer: str, target: Target) -> Tensor:
+def _without(model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation) -> Tensor:
     """Return the scores where a layer puts out 0, (B,) or (B, K)."""
     with undisturbed(model):
-        at = LayerCut(Call(model, target), image.detach().clone(), layer)
+        at = _cut(model, image, explainer, found)
         with torch.no_grad():
             scores = at.at(torch.zeros_like(at.value)).detach()
-    return scores if target.many else scores[:, 0]
+    return scores if found.target.many else scores[:, 0]
+
+
+def _cut(model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation) -> LayerCut:
+    """Return the model cut at the layer of an explanation."""
+    with undisturbed(model):
+        return LayerCut(Call(model, found.target, explainer.layout), image.detach().clone(), found.layer)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ibd.errors import DataError, UnsupportedError
 from ibd.explain.checkpointing import kept
+from ibd.explain.layouts import Layout
 from ibd.explain.render import upsample
 from ibd.explain.targets import Target
 
@@ -54,6 +55,8 @@ class Explanation:
         unit_maps: (B, U, h, w), or (B, K, U, h, w), where the method has them.
         cost: what it took.
         extra: further figures of the method, (B,) or (B, K) each, such as "conservation".
+        layer: by whose output it is explained: the layer's name, or how a map was made that no layer puts out, such as
+            "relu of 'features'"; None where it is the pixels.
     """
 
     map: Tensor | None
@@ -66,6 +69,7 @@ class Explanation:
     unit_maps: Tensor | None = None
     cost: Cost = field(default_factory=Cost)
     extra: dict[str, Tensor] = field(default_factory=dict)
+    layer: str | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> Explanation:
         """Return the explanation with every tensor moved, as ``Tensor.to`` does (Lightning calls this)."""
@@ -84,10 +88,11 @@ class Call:
         model: in evaluation mode.
         target: resolved.
         cost: so far.
+        layout: which axis of a layer's output holds the channels.
     """
 
-    def __init__(self, model: nn.Module, target: Target) -> None:
-        self.model, self.target, self.cost = model, target.resolve(model), Cost()
+    def __init__(self, model: nn.Module, target: Target, layout: Layout = "auto") -> None:
+        self.model, self.target, self.cost, self.layout = model, target.resolve(model), Cost(), layout
 
     def output(self, image: Tensor) -> Any:
         """Return what the model returns, counting the pass; it gets a copy, which it may write over."""
@@ -118,10 +123,12 @@ class Explainer(abc.ABC):
     Attributes:
         name: registered name.
         kind: of its explanations.
+        layout: which axis of a layer's output holds the channels; "auto" finds out.
     """
 
     name: str
     kind: Kind = "posthoc"
+    layout: Layout = "auto"
 
     def __call__(self, model: nn.Module, image: Tensor, target: Target | int | str | None = None) -> Explanation:
         """Return an explanation of each image.
@@ -144,8 +151,10 @@ class Explainer(abc.ABC):
         self.check_scale(image)
         started = time.perf_counter()
         with undisturbed(model):
-            call = Call(model, as_target(target))
+            call = Call(model, as_target(target), self.layout)
             answer = self.explain(call, image.detach().clone())
+        if answer.layer is None:
+            answer = dataclasses.replace(answer, layer=getattr(self, "layer", None))
         answer.cost.seconds = time.perf_counter() - started
         return answer
 

@@ -9,15 +9,18 @@ import abc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import UnsupportedError
-from ibd.explain.activations import find_layer, maps_note, network_of
+from ibd.explain.activations import find_layer, maps_note, network_of, unknown_layout
 from ibd.explain.base import Call
-from ibd.explain.tape import Place, Watch
+from ibd.explain.flow import Flow, Spot
+from ibd.explain.hooks import hooked, is_cut, named, reached_by
+from ibd.explain.layouts import Layout, to_first, to_last
+from ibd.explain.places import last_map
+from ibd.explain.tape import Watch
 from ibd.explain.targets import Target
 
 _MOST_VALUES = 2**23
@@ -91,69 +94,123 @@ class InputCut(Cut):
 
 
 class LayerCut(Cut):
-    """The output of a layer.
+    """The output of a layer, or the last feature map. Whatever its layout is, `value` has the channels first.
 
     Args:
         call: with the model.
         image: (B, 3, H, W).
         layer: name, see `ibd.explain.activations.find_layer`; None takes the output of the model's ``backbone``, if it
-            has one that runs, else the last (B, C, h, w) map that was pooled or flattened on the way to the scores.
+            has one that runs and puts out a map of more than one position, else the last map that all of the score
+            passes, see `ibd.explain.places.last_map`.
         target: other than the call's.
         replay: whether `at` will be called.
+        layout: which axis holds the channels; None is the call's.
+
+    Attributes:
+        channels_last: whether the layer itself puts out (B, h, w, C).
+        described: the layer's name, or of a map that no layer puts out, how it was made.
 
     Raises:
         ConfigError: there is no such layer.
         UnsupportedError: it does not run, or no map was found; the message names those that have maps. Or the score
-            does not depend on it.
+            does not depend on it, or it cannot be told which axis holds the channels.
     """
 
     def __init__(
-        self, call: Call, image: Tensor, layer: str | None, target: Target | None = None, replay: bool = False
+        self,
+        call: Call,
+        image: Tensor,
+        layer: str | None,
+        target: Target | None = None,
+        replay: bool = False,
+        layout: Layout | None = None,
     ) -> None:
         self.call, self.image, self.layer = call, image, layer
         self.module = _module(call.model, layer)
-        watch, columns = self._run(target or call.target, Watch(image, layer is None, replay))
-        self.place = self._choose(watch, columns)
-        if replay and self.place is not watch.places[-1]:
-            watch, columns = self._run(self.target, Watch(image, layer is None, True, only=self.place.number))
-            self.place = watch.places[0]
-        self.value = self.place.leaf
-        self._skippable = watch.from_module == {self.place.number}
+        watch = Watch(image, layer is None, replay, constants=call.model.buffers())
+        columns = self._run(target or call.target, watch)
+        assert watch.flow is not None
+        flow, (spot, node) = watch.flow, self._choose(watch, columns)
+        if not is_cut(watch, spot, columns, replay):
+            watch = Watch(image, False, replay, only=spot)
+            columns = self._run(self.target, watch)
+            if not all(id(watch.places[0].leaf) in reached_by(column) for column in columns):
+                raise self._not_every()
+        self.place = next(place for place in watch.places if place.spot == spot)
+        self.described = layer or ("backbone" if spot.kind == "run" else flow.describe(node))
+        self.channels_last = self._has_last(flow, node, layout or call.layout)
+        self.value = to_first(self.place.leaf) if self.channels_last else self.place.leaf
+        self._skippable = spot.kind == "run" and watch.runs == 1
         self.tape = watch.tape if watch.tape is not None and self.scores in watch.tape else None
         self._checked = False
         self._maps: dict[str, Tensor] = {}
 
-    def _run(self, target: Target, watch: Watch) -> tuple[Watch, list[Tensor]]:
+    def _run(self, target: Target, watch: Watch) -> list[Tensor]:
         """Run the model, cut it, and return a column of scores for each target."""
-        with watch, _hooked(self.module, watch):
+        with watch, hooked(self._hookable(watch), watch, self.layer is None), named(self.call.model, watch):
             output = self.call.output(self.image)
+        watch.end = 0 if watch.flow is None else len(watch.flow.nodes)
         self.target = target.pin(output)
         with watch:
+            searched, watch.automatic = watch.automatic, False  # what the target does is not the model's
             self.scores = self.target.scores(output)
-            watch.automatic = False
-            if len(watch.places) < 2 or len(self.target.sums) < 2:
-                return watch, [self.scores]
-            return watch, [Target((terms,)).scores(output) for terms in self.target.sums]
+            if len(self.target.sums) < 2 or (len(watch.places) < 2 and not searched):
+                return [self.scores]
+            return [Target((terms,)).scores(output) for terms in self.target.sums]
 
-    def _choose(self, watch: Watch, columns: list[Tensor]) -> Place:
-        """Return the last place that every score depends on."""
-        if not watch.places:
-            note = maps_note(self.call.model, self.image, self.layer or "")
-            if self.layer is None:
-                raise UnsupportedError(
-                    "no feature map is pooled or flattened in this model: name a layer, or take a method of pixels "
-                    f"such as 'saliency'.{note}"
-                )
-            raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
-        reached = [_reached(column) for column in columns]
-        for place in reversed(watch.places):
+    def _hookable(self, watch: Watch) -> nn.Module | None:
+        """Return the module at whose output a pass may be cut."""
+        return self.module if watch.spot is None or watch.spot.kind == "run" else None
+
+    def _choose(self, watch: Watch, columns: list[Tensor]) -> tuple[Spot, int]:
+        """Return the last place that every score depends on, and its node."""
+        assert watch.flow is not None
+        reached = [reached_by(column) for column in columns]
+        runs = [place for place in watch.places if place.spot.kind == "run"]
+        for place in reversed(runs):
             if all(id(place.leaf) in found for found in reached):
-                return place
+                return place.spot, place.node or 0
+        if self.layer is None:
+            return self._last_map(watch.flow, watch.end, columns)
+        if runs:
+            raise self._not_every()
+        note = maps_note(self.call.model, self.image, self.layer)
+        raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
+
+    def _last_map(self, flow: Flow, end: int, columns: list[Tensor]) -> tuple[Spot, int]:
+        """Return the last feature map that all of every score passes."""
+        scores = [flow.of(column) for column in columns]
+        found = {last_map(flow, score, end) for score in scores if score is not None}
+        if len(found) != 1 or None in scores:
+            raise self._not_every()
+        (node,) = found
+        return flow.nodes[node].spot, node
+
+    def _not_every(self) -> UnsupportedError:
         name = f"'{self.layer}'" if self.layer is not None else "one feature map"
-        raise UnsupportedError(
+        return UnsupportedError(
             f"not every score depends on {name}: ask for one at a time, or name an earlier layer (it may be that the "
             "score is a constant)"
         )
+
+    def _has_last(self, flow: Flow, node: int, layout: Layout) -> bool:
+        """Return whether the last axis of the place holds the channels."""
+        shape = tuple(self.place.leaf.shape)
+        if len(shape) != 4 or layout != "auto":
+            return len(shape) == 4 and layout == "channels_last"
+        axis = flow.links.channels(node, shape, (self.image.shape[2], self.image.shape[3]))
+        if axis is None:
+            raise unknown_layout(self.described, shape)
+        return axis == 3
+
+    def _as_there(self, values: Tensor) -> Tensor:
+        """Return values with the axes, and the order in memory, of the place itself."""
+        if self.channels_last:
+            return to_last(values).contiguous()
+        leaf = self.place.leaf
+        if leaf.dim() == 4 and not leaf.is_contiguous() and to_last(leaf).is_contiguous():
+            return to_first(to_last(values).contiguous())
+        return values
 
     def at(self, values: Tensor) -> Tensor:
         """Return the (B, K) scores for other activations: what comes after the layer runs again.
@@ -162,13 +219,13 @@ class LayerCut(Cut):
         module.
         """
         with_graph = values.requires_grad and torch.is_grad_enabled()
+        values = self._as_there(values)
         if self._replayable() and self.tape is not None and (self.tape.differentiable or not with_graph):
             self.call.cost.heads += len(values)
             return self.tape.play(values, self.scores)
-        number = 0 if self._skippable else self.place.number
-        automatic = self.layer is None and not self._skippable
-        watch = Watch(self.image, automatic, replace=(number, values))
-        with watch, _hooked(self.module, watch), self._skipped(values):
+        spot = Spot("run", 0) if self._skippable else self.place.spot
+        watch = Watch(self.image, False, replace=(spot, values))
+        with watch, hooked(self._hookable(watch), watch, self.layer is None), self._skipped(values):
             return self.call.scores(self.image, self.target)
 
     @torch.no_grad()
@@ -189,7 +246,7 @@ class LayerCut(Cut):
             assert tape is not None
             with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # a function that cannot be mapped
                 warnings.simplefilter("ignore")  # one that is mapped by a loop
-                found: Tensor = torch.vmap(lambda each: tape.play(each, self.scores))(values)
+                found: Tensor = torch.vmap(lambda each: tape.play(self._as_there(each), self.scores))(values)
                 self.call.cost.heads += len(values) * values.shape[1]
                 return found
         return torch.stack([self.at(each) for each in values])
@@ -208,7 +265,7 @@ class LayerCut(Cut):
         self.tape.prune(self.scores)
         try:
             with torch.no_grad():
-                again = self.tape.play(self.value, self.scores)
+                again = self.tape.play(self.place.leaf, self.scores)
         except RuntimeError:
             return False
         return torch.allclose(again, self.scores.detach(), rtol=1e-4, atol=1e-6)
@@ -251,13 +308,17 @@ class LayerCut(Cut):
         """Yield the gradients of a few scores at a time, (B, k, C, h, w)."""
         batch, count = scores.shape
         self.call.cost.heads += batch * count
+        here = values is self.value and self.channels_last
+        values = self.place.leaf if here else values
         if count == 1:
-            yield _backward(scores, values, torch.ones_like(scores).unsqueeze(0)).transpose(0, 1)
+            found = _backward(scores, values, torch.ones_like(scores).unsqueeze(0)).transpose(0, 1)
+            yield to_first(found) if here else found
             return
         chosen = torch.eye(count, dtype=scores.dtype, device=scores.device)
         chosen = chosen.unsqueeze(1).expand(count, batch, count)
         for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
-            yield _backward(scores, values, part).transpose(0, 1)
+            found = _backward(scores, values, part).transpose(0, 1)
+            yield to_first(found) if here else found
 
 
 def _dependent(scores: Tensor) -> Tensor:
@@ -294,29 +355,6 @@ def _module(model: nn.Module, layer: str | None) -> nn.Module | None:
     return backbone if isinstance(backbone, nn.Module) else None
 
 
-@contextmanager
-def _hooked(module: nn.Module | None, watch: Watch) -> Iterator[None]:
-    """Cut at the output of a module; what comes after it is not looked through for maps."""
-    if module is None:
-        yield
-        return
-
-    def hook(_: nn.Module, __: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            if watch.automatic:
-                return None
-            raise UnsupportedError(f"the layer puts out a {type(output).__name__}, and a tensor is needed")
-        watch.automatic = False
-        watch.from_module.add(watch.count)
-        return watch.cut(output)
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _backward(scores: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
     """Return the gradients, (k, B, C, h, w), of sums of scores with (k, B, K) weights."""
     with torch.autocast(values.device.type, enabled=False):  # the precision of the way there is enough
@@ -324,18 +362,3 @@ def _backward(scores: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
             with suppress(RuntimeError):  # a function in the head that cannot be mapped
                 return torch.autograd.grad(scores, values, chosen, retain_graph=True, is_grads_batched=True)[0]
         return torch.stack([torch.autograd.grad(scores, values, each, retain_graph=True)[0] for each in chosen])
-
-
-def _reached(scores: Tensor) -> set[int]:
-    """Return the identities of the leaves that scores are computed from."""
-    found, seen = set(), set()
-    waiting = [scores.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        waiting += [below for below, _ in node.next_functions]
-    return found

@@ -30,11 +30,11 @@ BLUE = np.array([0.13, 0.36, 0.67], dtype=np.float32)
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return (B, U, h, w) maps bilinearly brought to (B, U, H, W); their sign and scale stay.
+    """Return (B, U, h, w) maps bilinearly brought to (B, U, H, W), in float32 or better; their sign and scale stay.
 
     Small maps by two products with the weights of the interpolation, which is several times as fast.
     """
-    maps = maps.float()
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     if max(maps.shape[2:]) > _SMALL or not maps.numel():
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     with torch.autocast(maps.device.type, enabled=False):
@@ -44,7 +44,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _weights(cells: int, pixels: int, like: Tensor) -> Tensor:
     """Return what each of the cells of a line counts for each of its pixels, (cells, pixels)."""
-    one_by_one = torch.eye(cells, device=like.device).unsqueeze(0)
+    one_by_one = torch.eye(cells, dtype=like.dtype, device=like.device).unsqueeze(0)
     return F.interpolate(one_by_one, size=pixels, mode="linear", align_corners=False)[0]
 
 

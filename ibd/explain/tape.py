@@ -7,20 +7,20 @@ other values of the tensor without the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from ibd.explain.flow import Flow, Spot, tensors_in, writes
 
 _READERS = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero"}
 _READERS |= {f"__{name}__" for name in ("bool", "int", "float", "index", "array", "complex", "contains")}
 """Functions that tell Python the value of a tensor: what the model does next may depend on it."""
-_MIXERS = ("conv", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "tensordot", "bilinear")
-"""What names of functions begin with that make features of colours."""
 
 
 class Place(NamedTuple):
@@ -29,12 +29,16 @@ class Place(NamedTuple):
     Attributes:
         leaf: the tensor there, without a history.
         stand_in: the copy of it with which the model went on.
-        number: how many were cut before.
+        spot: where in the pass.
+        node: of the flow; None where none was followed.
+        since: how many nodes the flow had before.
     """
 
     leaf: Tensor
     stand_in: Tensor
-    number: int
+    spot: Spot
+    node: int | None
+    since: int
 
 
 class _Step(NamedTuple):
@@ -73,7 +77,7 @@ class Tape:
             return
         name = getattr(function, "__name__", "")
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if name in _READERS or (_writes(name) and id(given[0]) not in self._live):
+        if name in _READERS or (writes(function) and id(given[0]) not in self._live):
             self.sound = False
         if any(tensor.is_floating_point() for tensor in made) and not torch.is_grad_enabled():
             self.differentiable = False
@@ -88,7 +92,7 @@ class Tape:
             given = [leaf for leaf in tree_leaves((step.args, step.kwargs)) if isinstance(leaf, Tensor)]
             touched = [
                 *tree_leaves(step.result),
-                *(given[:1] if _writes(getattr(step.function, "__name__", "")) else []),
+                *(given[:1] if writes(step.function) else []),
             ]
             if any(id(tensor) in needed for tensor in touched):
                 needed.update(id(tensor) for tensor in given)
@@ -119,8 +123,14 @@ class Watch(TorchFunctionMode):
             done to it without a convolution or a matrix product (a normalisation, a smaller size).
         automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
         record: keep a tape of what comes after the last cut.
-        replace: go on with these values at the cut of this number, and cut nowhere.
-        only: cut at this number alone.
+        replace: go on with these values at this spot, and cut nowhere.
+        only: cut at this spot alone.
+        constants: tensors that do not depend on the image, such as a model's buffers.
+
+    Attributes:
+        flow: what was computed from what; None where a spot is given, so that nothing is left to choose.
+        end: how many nodes the flow had when the model was done.
+        runs: how often the module ran at whose output the model is cut.
     """
 
     def __init__(
@@ -128,20 +138,20 @@ class Watch(TorchFunctionMode):
         image: Tensor,
         automatic: bool,
         record: bool = False,
-        replace: tuple[int, Tensor] | None = None,
-        only: int | None = None,
+        replace: tuple[Spot, Tensor] | None = None,
+        only: Spot | None = None,
+        constants: Iterable[Tensor] = (),
     ) -> None:
         super().__init__()
         self.images, self.automatic, self.recording, self.replace = len(image), automatic, record, replace
-        self.only = only
+        self.spot = only if replace is None else replace[0]
+        self.flow = Flow(image, constants) if self.spot is None else None
         self.places: list[Place] = []
         self.tape: Tape | None = None
-        self.count = 0
-        self.from_module: set[int] = set()
+        self.runs = self.calls = self.end = 0
         self._own = False
         self._swaps: dict[int, Tensor] = {}
         self._kept: list[Tensor] = []
-        self._pixels: dict[int, Tensor] = {id(image): image}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -150,31 +160,59 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._own:
             return func(*args, **kwargs)
+        number, self.calls = self.calls, self.calls + 1
+        self._cut_at("given", number, (args, kwargs))
         args, kwargs = _swap((args, kwargs), self._swaps)
+        if self.flow is not None:
+            self.flow.begin(number, tensors_in((args, kwargs)))
         result = func(*args, **kwargs)
-        if self.automatic:
-            self._note_pixels(getattr(func, "__name__", ""), args, kwargs, result)
         if self.automatic and (lost := self._lost(args, kwargs, result)) is not None:
-            stand_in = self.cut(lost)
-            self._swaps[id(lost)] = stand_in
-            self._kept.append(lost)
+            self._go_on(lost, self._known(lost))
             args, kwargs = _swap((args, kwargs), self._swaps)
             result = func(*args, **kwargs)
+        if self.flow is not None:
+            self.flow.record(number, func, args, kwargs, result)
         if self.tape is not None:
             self.tape.record(func, args, kwargs, result)
+        if self._cut_at("made", number, result if tensors_in(result) else args[:1]):
+            return _swap(result, self._swaps)
         return result
 
-    def cut(self, tensor: Tensor) -> Tensor:
+    def _cut_at(self, kind: str, number: int, tree: Any) -> bool:
+        """Cut at the spot that was asked for, if this is it; return whether it is."""
+        if self.spot is None or self.spot[:2] != (kind, number):
+            return False
+        self._go_on(tensors_in(tree)[self.spot.position], self.spot)
+        return True
+
+    def _go_on(self, tensor: Tensor, spot: Spot) -> None:
+        """Cut at a tensor; wherever the model uses it from now on, it uses what stands in for it."""
+        self._swaps[id(tensor)] = self.cut(tensor, spot)
+        self._kept.append(tensor)
+
+    def _known(self, tensor: Tensor) -> Spot:
+        """Return where a tensor was made."""
+        assert self.flow is not None
+        node = self.flow.of(tensor)
+        assert node is not None
+        return self.flow.nodes[node].spot
+
+    def run(self, output: Tensor) -> Tensor:
+        """Return what the model is to go on with in the place of the output of the module that was asked for."""
+        spot, self.runs = Spot("run", self.runs), self.runs + 1
+        return output if self.spot not in (None, spot) else self.cut(output, spot)
+
+    def cut(self, tensor: Tensor, spot: Spot) -> Tensor:
         """Return what the model is to go on with in the place of a tensor."""
-        number, self.count = self.count, self.count + 1
-        with self._alone():
+        with self.alone():
             if self.replace is not None:
-                return self.replace[1].clone() if number == self.replace[0] else tensor
-            if self.only not in (None, number):
-                return tensor
+                return self.replace[1].clone()
             leaf = tensor.detach().requires_grad_()
             stand_in = leaf.clone()
-        self.places.append(Place(leaf, stand_in, number))
+        node, since = (None, 0) if self.flow is None else (self.flow.of(tensor), len(self.flow.nodes))
+        if self.flow is not None and node is not None:
+            self.flow.same(stand_in, node)
+        self.places.append(Place(leaf, stand_in, spot, node, since))
         self.tape = Tape(stand_in) if self.recording else None
         return stand_in
 
@@ -193,26 +231,20 @@ class Watch(TorchFunctionMode):
         )
 
     def _lost(self, args: Any, kwargs: Any, result: Any) -> Tensor | None:
-        """Return the map that a function was given first and made something else of."""
+        """Return the map that a function was given first and made something else of, if it is not yet cut there."""
         made = result if isinstance(result, Tensor) else _first_tensor(result)
         if made is None or made.shape[:1] != (self.images,) or made.dim() > 4 or not made.is_floating_point():
             return None
         if self.is_map(made):
             return None
         given = args[0] if args and isinstance(args[0], Tensor) else _first_tensor((args, kwargs))
-        is_feature = self.is_map(given) and not isinstance(given, nn.Parameter) and id(given) not in self._pixels
-        return given if is_feature else None
-
-    def _note_pixels(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
-        """Remember results that are still the image, in some way."""
-        if name.startswith(_MIXERS):
-            return
-        maps = [leaf for leaf in tree_leaves((args, kwargs)) if self.is_map(leaf)]
-        if maps and all(id(leaf) in self._pixels for leaf in maps):
-            self._pixels |= {id(leaf): leaf for leaf in tree_leaves(result) if self.is_map(leaf)}
+        if given is None or not self.is_map(given) or any(given is place.stand_in for place in self.places):
+            return None
+        node = None if self.flow is None else self.flow.of(given)
+        return None if self.flow is None or node is None or self.flow.nodes[node].pixels else given
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Let the functions that are called meanwhile pass unseen."""
         before, self._own = self._own, True
         try:
@@ -233,13 +265,6 @@ def _swap(tree: Any, swaps: dict[int, Tensor]) -> Any:
     if not swaps:
         return tree
     return tree_map(lambda leaf: swaps.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf, tree)
-
-
-def _writes(name: str) -> bool:
-    """Return whether a function changes its first argument."""
-    return name in ("__setitem__", "__iadd__", "__imul__", "__isub__", "__itruediv__") or (
-        name.endswith("_") and not name.endswith("__")
-    )
 
 
 def _autocast(device: str) -> tuple[bool, torch.dtype]:

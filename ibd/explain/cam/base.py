@@ -14,6 +14,7 @@ from ibd.errors import ConfigError
 from ibd.explain.activations import no_map
 from ibd.explain.base import Call, Cost, Explainer, Explanation, as_target, check_image, undisturbed
 from ibd.explain.layers import Formula, LayerCut, precise
+from ibd.explain.layouts import Layout, check_layout
 from ibd.explain.targets import Target
 from ibd.registry import resolve
 
@@ -22,10 +23,13 @@ class CamExplainer(Explainer):
     """A map over the cells of a feature map, brought to the image's size bilinearly.
 
     Args:
-        layer: name of a module with a (B, C, h, w) output. None takes the output of the model's ``backbone`` where it
-            has one that runs as a module, so that the map is that of the features and not of the units made from them;
-            else the last map that is pooled or flattened on the way to the score.
+        layer: name of a module with a (B, C, h, w) or (B, h, w, C) output. None takes the output of the model's
+            ``backbone`` where it has one that runs as a module and puts out a map, so that the map is that of the
+            features and not of the units made from them; else the last map of more than one position that all of the
+            score passes. The explanation's ``layer`` says which.
         relu: whether only what speaks for the score is kept.
+        layout: "channels_first" or "channels_last", of the layer's output; "auto" tells it by what made the map and
+            what takes it, or refuses.
 
     Attributes:
         replays: whether what comes after the layer is run again.
@@ -33,18 +37,18 @@ class CamExplainer(Explainer):
 
     replays = False
 
-    def __init__(self, layer: str | None = None, relu: bool = False) -> None:
-        self.layer, self.relu = layer, relu
+    def __init__(self, layer: str | None = None, relu: bool = False, layout: Layout = "auto") -> None:
+        self.layer, self.relu, self.layout = layer, relu, check_layout(layout)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the map of each image."""
-        return self.finish(cut_map(call, image, self.layer, self.replays))
+        return self.finish(cut_map(call, image, self.layer, self.replays, self.layout))
 
     def finish(self, at: LayerCut) -> Explanation:
         """Return the explanation of images whose pass was cut at a map."""
         maps = self.maps(at)
         size = (at.image.shape[2], at.image.shape[3])
-        return self.answer(at.call, maps.relu() if self.relu else maps, at.scores, size=size)
+        return self.answer(at.call, maps.relu() if self.relu else maps, at.scores, size=size, layer=at.described)
 
     @abc.abstractmethod
     def maps(self, at: LayerCut) -> Tensor:
@@ -67,21 +71,24 @@ class Cams:
     Args:
         names: registered names, or explainers of the family.
         layer: as for each of them; those that were given as explainers must have the same.
+        layout: the same of it.
 
     Raises:
         ConfigError: none is given, or one that is not of the family.
     """
 
-    def __init__(self, names: Sequence[str | CamExplainer], layer: str | None = None) -> None:
+    def __init__(self, names: Sequence[str | CamExplainer], layer: str | None = None, layout: Layout = "auto") -> None:
         made = [each if isinstance(each, Explainer) else resolve("explainers", each)(layer=layer) for each in names]
         for each in made:
             if not isinstance(each, CamExplainer):
                 raise ConfigError(f"cams: '{each.name}' is not of the CAM family")
             if each.layer != layer:
                 raise ConfigError(f"cams: '{each.name}' is of layer '{each.layer}', and not of '{layer}'")
+            if each in names and each.layout != layout:
+                raise ConfigError(f"cams: '{each.name}' has the layout '{each.layout}', and not '{layout}'")
         if not made:
             raise ConfigError("cams: no name given")
-        self.layer = layer
+        self.layer, self.layout = layer, check_layout(layout)
         self.explainers: dict[str, CamExplainer] = {each.name: each for each in made}
 
     def __call__(
@@ -94,7 +101,7 @@ class Cams:
         with undisturbed(model):
             call = Call(model, as_target(target))
             replays = any(each.replays for each in self.explainers.values())
-            at = cut_map(call, image.detach().clone(), self.layer, replays)
+            at = cut_map(call, image.detach().clone(), self.layer, replays, self.layout)
             formulas = {n: type(each).formula for n, each in self.explainers.items() if isinstance(each, GradientCam)}
             for name in list(formulas)[:1]:
                 at.maps(name, formulas)
@@ -105,13 +112,13 @@ class Cams:
         return found
 
 
-def cut_map(call: Call, image: Tensor, layer: str | None, replay: bool) -> LayerCut:
+def cut_map(call: Call, image: Tensor, layer: str | None, replay: bool, layout: Layout = "auto") -> LayerCut:
     """Return the model cut at a feature map.
 
     Raises:
-        UnsupportedError: the layer's output is no (B, C, h, w) map.
+        UnsupportedError: the layer's output is no (B, C, h, w) or (B, h, w, C) map, or it cannot be told which.
     """
-    at = LayerCut(call, image, layer, replay=replay)
+    at = LayerCut(call, image, layer, replay=replay, layout=layout)
     if at.value.dim() != 4:
         raise no_map(call.model, image, layer, at.value)
     return at

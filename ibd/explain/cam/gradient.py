@@ -8,6 +8,7 @@ from ibd.errors import UnsupportedError
 from ibd.explain.cam import formulas
 from ibd.explain.cam.base import CamExplainer, GradientCam, affine_gradients, evenly
 from ibd.explain.layers import LayerCut, precise
+from ibd.explain.layouts import Layout
 
 
 class CAM(CamExplainer):
@@ -17,8 +18,9 @@ class CAM(CamExplainer):
     not read off: it needs no name of a layer.
 
     Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept; as published it is not.
+        layout: which axis of the map holds the channels, see `CamExplainer`.
     """
 
     name = "cam"
@@ -44,8 +46,8 @@ class CAM(CamExplainer):
 class _Positive(GradientCam):
     """Maps of which, as published, only what speaks for the score is kept; arguments as of `CamExplainer`."""
 
-    def __init__(self, layer: str | None = None, relu: bool = True) -> None:
-        super().__init__(layer, relu)
+    def __init__(self, layer: str | None = None, relu: bool = True, layout: Layout = "auto") -> None:
+        super().__init__(layer, relu, layout)
 
 
 class GradCAM(_Positive):
@@ -59,8 +61,9 @@ class HiResCAM(GradientCam):
     """``sum_c G_c A_c``, cell by cell; adds up to the score less its bias for a linear head (Draelos & Carin 2020).
 
     Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept; as published it is not.
+        layout: which axis of the map holds the channels, see `CamExplainer`.
     """
 
     name = "hirescam"
@@ -94,8 +97,9 @@ class EigenCAM(CamExplainer):
     Its sign is that by which it agrees with where the activations are large.
 
     Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only the positive part is kept; as published it is not.
+        layout: which axis of the map holds the channels, see `CamExplainer`.
     """
 
     name = "eigencam"

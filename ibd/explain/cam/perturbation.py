@@ -11,6 +11,7 @@ from ibd.explain.baselines import warn_of_scale
 from ibd.explain.cam import formulas
 from ibd.explain.cam.base import CamExplainer, affine_gradients
 from ibd.explain.layers import LayerCut, einsum, precise
+from ibd.explain.layouts import Layout
 from ibd.explain.render import upsample
 
 
@@ -22,16 +23,19 @@ class AblationCAM(CamExplainer):
     negative score over; here its size alone divides.
 
     Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept, as published.
         relative: whether drops are divided by the size of the score, as published.
+        layout: which axis of the map holds the channels, see `CamExplainer`.
     """
 
     name = "ablationcam"
     replays = True
 
-    def __init__(self, layer: str | None = None, relu: bool = True, relative: bool = True) -> None:
-        super().__init__(layer, relu)
+    def __init__(
+        self, layer: str | None = None, relu: bool = True, relative: bool = True, layout: Layout = "auto"
+    ) -> None:
+        super().__init__(layer, relu, layout)
         self.relative = relative
 
     def maps(self, at: LayerCut) -> Tensor:
@@ -68,15 +72,16 @@ class ScoreCAM(CamExplainer):
     what is masked is black. One pass of the model for each channel that is not the same everywhere.
 
     Args:
-        layer: name of a module with a (B, C, h, w) output; None finds the last, see `CamExplainer`.
+        layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept, as published.
         chunk: masked images that are run at a time.
+        layout: which axis of the map holds the channels, see `CamExplainer`.
     """
 
     name = "scorecam"
 
-    def __init__(self, layer: str | None = None, relu: bool = True, chunk: int = 16) -> None:
-        super().__init__(layer, relu)
+    def __init__(self, layer: str | None = None, relu: bool = True, chunk: int = 16, layout: Layout = "auto") -> None:
+        super().__init__(layer, relu, layout)
         check_range("chunk", chunk, least=1)
         self.chunk = chunk
 

@@ -1,0 +1,109 @@
+"""Where a model is cut by default: the last feature map through which the whole score comes."""
+
+from __future__ import annotations
+
+from ibd.errors import UnsupportedError
+from ibd.explain.flow import Flow
+
+PIXEL_METHODS = "a method of pixels such as 'integrated_gradients' or 'occlusion'"
+"""What explains any model, for messages."""
+
+
+def last_map(flow: Flow, score: int | None, end: int) -> int:
+    """Return the last feature map that all of a score passes.
+
+    It has more than one position, and is made of the pixels by more than a normalisation. Where the model puts out a
+    map, and only the target makes a number of it (a mean over pixels), it is the last one before the operation that
+    mixes features to that: a map of the output would only repeat the output.
+
+    Args:
+        flow: of the pass.
+        score: its node; None for a constant.
+        end: nodes from here on are the target's, and not the model's.
+
+    Raises:
+        UnsupportedError: there is none, or what is last are tokens; the message says what works.
+    """
+    passed = [node for node in flow.passed(score or 0) if 0 < node < end]
+    last = _Walk(flow)
+    for node in passed:
+        last.step(node)
+    if last.refused is not None:
+        raise last.refused
+    depth = flow.nodes[score or 0].depth
+    found = [node for node in last.maps if last.pooled or flow.nodes[node].depth < depth]
+    if not found:
+        several = any(last.is_map(node) for node in flow.needed(score or 0) if node < end)
+        why = "no one feature map has all of the score" if several else "no feature map is pooled or flattened"
+        raise UnsupportedError(f"{why} in this model: name a layer, or take {PIXEL_METHODS}")
+    return found[-1]
+
+
+class _Walk:
+    """Goes from the image to a score.
+
+    Attributes:
+        maps: feature maps that were passed.
+        pooled: whether what was passed last has no positions any more.
+        refused: what to say of positions that were passed after the last map, and are none of it.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.picture = flow, (flow.nodes[0].shape[2], flow.nodes[0].shape[3])
+        self.maps: list[int] = []
+        self.pooled = False
+        self.refused: UnsupportedError | None = None
+
+    def step(self, node: int) -> None:
+        """Go on to what everything passes next."""
+        shape, pixels = self.flow.nodes[node].shape, self.flow.nodes[node].pixels
+        if pixels or not shape:
+            return
+        if self.is_map(node):
+            self.maps.append(node)
+            self.pooled, self.refused = False, None
+        elif max(shape) * self.flow.images >= _count(shape):
+            self.pooled = True
+        elif not self.pooled and self._mixed(node) and len(shape) in (3, 4) and self.refused is None:
+            self.refused = _tokens(self.flow, node) if len(shape) == 3 else _unknown(self.flow, node)
+
+    def is_map(self, node: int) -> bool:
+        """Return whether a node is a map of several positions of which the channels are known."""
+        shape, pixels = self.flow.nodes[node].shape, self.flow.nodes[node].pixels
+        if pixels or len(shape) != 4 or shape[0] != self.flow.images or not _places(shape):
+            return False
+        return self.flow.links.channels(node, shape, self.picture) is not None
+
+    def _mixed(self, node: int) -> bool:
+        """Return whether features were mixed since the last map."""
+        since = self.maps[-1] if self.maps else 0
+        return self.flow.nodes[node].depth > self.flow.nodes[since].depth
+
+
+def _places(shape: tuple[int, ...]) -> bool:
+    """Return whether a 4-dimensional tensor has more than one position, wherever its channels are."""
+    return shape[2] * shape[3] > 1 and shape[1:3] != (1, 1)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    found = 1
+    for size in shape:
+        found *= size
+    return found
+
+
+def _tokens(flow: Flow, node: int) -> UnsupportedError:
+    shape = flow.nodes[node].shape
+    return UnsupportedError(
+        f"the score is made from tokens ({flow.describe(node)}: {'x'.join(map(str, shape[1:]))} numbers for each "
+        f"image), of which there is no map yet: take {PIXEL_METHODS}, or name a layer with a map"
+    )
+
+
+def _unknown(flow: Flow, node: int) -> UnsupportedError:
+    shape = flow.nodes[node].shape
+    return UnsupportedError(
+        f"the score is made from {flow.describe(node)}, {'x'.join(map(str, shape[1:]))} numbers for each image, of "
+        "which it cannot be told which axis holds the channels: name a layer, and say layout='channels_first' or "
+        f"'channels_last', or take {PIXEL_METHODS}"
+    )
