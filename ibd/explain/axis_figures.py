@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ibd.explain.axes import TopImage
 from ibd.explain.figures import GREEN, GREY, ORANGE, Predicted, heading, shorten
+from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 
 _NOTE = "#495057"
@@ -41,7 +42,7 @@ def top_images_figure(images: Sequence[TopImage], dataset: Any) -> Figure:
     for line, unit in enumerate(order):
         for column, image in enumerate(rows[unit]):
             axis = axes[line, column]
-            axis.imshow(_pixels(dataset[image.index].image), interpolation="nearest")
+            axis.imshow(pixels_of(dataset[image.index].image), interpolation="nearest")
             colour = _colour(image.annotated)
             axis.spines[:].set(visible=True, color=colour, linewidth=3)
             axis.set_xlabel(f"{image.score:.2f}", fontsize=7, color=_NOTE, labelpad=2)
@@ -84,7 +85,7 @@ def axis_maps_figure(
         axis.set_axis_off()
     scores = units.scores[:, :count].detach().float().cpu()
     for row, image in enumerate(images):
-        axes[row, 0].imshow(_pixels(image), interpolation="nearest")
+        axes[row, 0].imshow(pixels_of(image), interpolation="nearest")
         axes[row, 0].set_title(heading(prediction, row, label), fontsize=8)
         shown = scores[row].argsort(descending=True, stable=True)[:top].tolist()
         maps = units.maps[row, shown].detach().float().cpu()
@@ -119,8 +120,3 @@ def _lines(name: str, width: int) -> str:
 def _wrapped(text: str, width: float) -> str:
     """Return a note in lines that are no wider than a figure of so many inches."""
     return "\n".join(textwrap.wrap(text, max(30, int(14 * width))))
-
-
-def _pixels(image: Tensor) -> Any:
-    """Return a (3, H, W) image as matplotlib wants it."""
-    return image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import DataError, UnsupportedError
+from ibd.explain.checkpointing import kept
 from ibd.explain.render import upsample
 from ibd.explain.targets import Target
 
@@ -140,12 +141,16 @@ class Explainer(abc.ABC):
             UnsupportedError: the method cannot explain this model.
         """
         check_image(image)
+        self.check_scale(image)
         started = time.perf_counter()
         with undisturbed(model):
             call = Call(model, as_target(target))
             answer = self.explain(call, image.detach().clone())
         answer.cost.seconds = time.perf_counter() - started
         return answer
+
+    def check_scale(self, image: Tensor) -> None:  # noqa: B027 - most methods have nothing to say
+        """Warn where the method means something else on images that are not from 0 to 1."""
 
     @abc.abstractmethod
     def explain(self, call: Call, image: Tensor) -> Explanation:
@@ -206,10 +211,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
     Explainers draw random numbers from generators of their own, use ``torch.autograd.grad``, which writes no ``.grad``,
     and take away the hooks that they set; what is left to bring back is here. So are the random numbers that a model
-    draws in evaluation mode: every explanation starts from the same state, and leaves it to the caller.
+    draws in evaluation mode: every explanation starts from the same state, and leaves it to the caller. Checkpointed
+    parts run once, see `ibd.explain.checkpointing`.
 
     Raises:
-        UnsupportedError: tensors of the model were made in inference mode, and a gradient was asked for.
+        UnsupportedError: tensors of the model were made in inference mode, and a gradient was asked for; or the model
+            is checkpointed in a way that cannot be switched off.
     """
     modes = [(part, part.training) for part in model.modules()]
     # What was made in inference mode takes part in no gradient; its flag could not be set back outside of that mode.
@@ -220,21 +227,36 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.random.fork_rng(devices))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
+            stack.enter_context(kept())
             for part, _ in modes:
                 part.training = False
             for parameter, _ in wanted:
                 parameter.requires_grad_(False)
             yield
     except RuntimeError as error:
-        made = [name for name, each in model.state_dict(keep_vars=True).items() if each.is_inference()]
-        if not made or "nference tensor" not in str(error):
+        reason = _told(model, str(error))
+        if reason is None:
             raise
-        raise UnsupportedError(
-            f"'{made[0]}' of the model was made inside of torch.inference_mode, so that there are no gradients: make "
-            "or load the model outside"
-        ) from error
+        raise UnsupportedError(reason) from error
     finally:
         for part, training in modes:
             part.training = training
         for parameter, needed in wanted:
             parameter.requires_grad_(needed)
+
+
+def _told(model: nn.Module, message: str) -> str | None:
+    """Return what a message of PyTorch means, in a line; None for any other."""
+    if "nference tensor" in message:
+        made = [name for name, each in model.state_dict(keep_vars=True).items() if each.is_inference()]
+        what = f"'{made[0]}' of the model" if made else "a tensor of the model, no parameter and no buffer,"
+        return (
+            f"{what} was made inside of torch.inference_mode, so that there are no gradients: make or load the model "
+            "outside"
+        )
+    if "torch.utils.checkpoint" in message:
+        return (
+            "the model computes parts again on the way back (torch.utils.checkpoint), which could not be switched off: "
+            "explain it without checkpointing"
+        )
+    return None

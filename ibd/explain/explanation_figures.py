@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ibd.explain.base import Explanation
 from ibd.explain.figures import shorten
+from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 
 _MOST_COLUMNS = 7
@@ -20,7 +21,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
     """Return a labelled picture: for each image the image itself, then the map of each explanation.
 
     Args:
-        images: (B, 3, H, W) in [0, 1].
+        images: (B, C, H, W) in [0, 1]; grey where C is not 3.
         explanations: of these images, of single targets, whose maps are (B, H, W); those without a map are left out.
         titles: B, of the images: what is explained.
     """
@@ -33,7 +34,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
         axis.set_axis_off()
     for row, image in enumerate(images):
         cells = axes[row * lines : (row + 1) * lines].flatten()
-        cells[0].imshow(image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+        cells[0].imshow(pixels_of(image), interpolation="nearest")
         cells[0].set_title(titles[row], fontsize=9)
         for cell, explanation in zip(cells[1:], shown, strict=False):
             assert explanation.map is not None

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.types import Units
 
@@ -63,7 +64,7 @@ def prediction_figure(
 
     Args:
         prediction: of B images.
-        image: (B, 3, H, W) in [0, 1].
+        image: (B, C, H, W) in [0, 1]; grey where C is not 3.
         label: (B,) true classes, where known.
         concepts: (B, K) true concepts; a bar is green where the unit agrees with it, orange where it does not.
         top: bars for each image, by the size of the contribution to the predicted class.
@@ -128,7 +129,7 @@ def heading(prediction: Predicted, row: int, label: Tensor | None) -> str:
 
 
 def _image(axis: Axes, image: Tensor, title: str) -> None:
-    axis.imshow(image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+    axis.imshow(pixels_of(image), interpolation="nearest")
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
 

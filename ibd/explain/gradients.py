@@ -13,6 +13,7 @@ from torch import Tensor
 from ibd.distributed import progress
 from ibd.errors import ConfigError, UnsupportedError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.baselines import Baseline, checked_baseline, covered_with, warn_of_scale
 from ibd.explain.layers import Cut, cut, precise
 from ibd.explain.targets import Target
 
@@ -154,17 +155,25 @@ class IntegratedGradients(GradientExplainer):
         reduce: how channels become one map: "sum" keeps the sign, "abs" adds absolute values, "max_abs" takes the
             largest.
         steps: nodes of the Gauss-Legendre quadrature.
-        baseline: value of every pixel of x', 0 is black.
+        baseline: x': a value of every pixel, 0 is black; one for each channel; an image (C, H, W); or "black", "mean",
+            the mean colour of each image, or "blur", see `ibd.explain.baselines.covered_with`.
+
+    Raises:
+        ConfigError: none of these, or fewer than one step.
     """
 
     name = "integrated_gradients"
 
     def __init__(
-        self, layer: str | None = None, reduce: Reduce = "sum", steps: int = 50, baseline: float = 0.0
+        self, layer: str | None = None, reduce: Reduce = "sum", steps: int = 50, baseline: Baseline = 0.0
     ) -> None:
         super().__init__(layer, reduce)
         check_range("steps", steps, least=1)
-        self.steps, self.baseline = steps, baseline
+        self.steps, self.baseline = steps, checked_baseline(baseline)
+
+    def check_scale(self, image: Tensor) -> None:
+        """Warn where a black or grey baseline is not what it says."""
+        warn_of_scale(self.name, image, self.baseline)
 
     def values(self, gradient: Tensor, value: Tensor) -> Tensor:
         """Return the mean gradient times the way."""
@@ -176,7 +185,7 @@ class IntegratedGradients(GradientExplainer):
         """Return what every value accounts for, the cut, and the completeness."""
         at = cut(call, image, self.layer, target, replay=True)
         value = at.value.detach()
-        start = torch.full_like(image, self.baseline)
+        start = covered_with(image, self.baseline)
         if self.layer is not None:
             start = cut(call, start, self.layer, at.target).value.detach()
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)

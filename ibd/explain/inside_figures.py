@@ -15,6 +15,7 @@ from ibd.explain.factorisation import NeuronGroups
 from ibd.explain.figures import GREY, shorten
 from ibd.explain.inside import ActivationGrid, SemanticDictionary
 from ibd.explain.patches import Patches
+from ibd.explain.pixels import pixels_of
 from ibd.explain.render import BLUE, RED, grid_figure, overlay
 
 _NOTE = "#495057"
@@ -40,10 +41,10 @@ def activation_grid_figure(image: Tensor, grid: ActivationGrid) -> Figure:
     """
     note = "What excites the layer as each place of the image does; the side of a picture grows with the root of how"
     figure, axes = _figure(1, 2, 4.2, 4.2, note + " much is active there.")
-    _show(axes[0][0], _pixels(image), "image")
+    _show(axes[0][0], pixels_of(image), "image")
     rows, columns = grid.magnitude.shape
     axis = axes[0][1]
-    _show(axis, _pixels(0.65 + 0.35 * image.detach().float().cpu()), grid.layer, (0, columns, rows, 0))
+    _show(axis, pixels_of(0.65 + 0.35 * image.detach().float().cpu()), grid.layer, (0, columns, rows, 0))
     size = grid.images.shape[-1]
     edge = size // 5  # where images are blurred by the movements
     side = (grid.magnitude / grid.magnitude.max().clamp(min=1e-12)).sqrt() * 0.48
@@ -53,7 +54,7 @@ def activation_grid_figure(image: Tensor, grid: ActivationGrid) -> Figure:
             if half > 0:
                 box = (x - half, x + half, y + half, y - half)
                 middle = grid.images[row, column, :, edge : size - edge, edge : size - edge]
-                axis.imshow(_pixels(middle), extent=box, interpolation="bilinear")
+                axis.imshow(pixels_of(middle), extent=box, interpolation="bilinear")
     axis.set(xlim=(0, columns), ylim=(rows, 0))
     return figure
 
@@ -69,14 +70,14 @@ def dictionary_figure(image: Tensor, dictionary: SemanticDictionary) -> Figure:
     note = f"The strongest channels at the marked place, {100 * dictionary.share:.0f} % of the squared length there."
     figure, axes = _figure(1, 1 + count, 1.6, 1.6, note)
     (rows, columns), (row, column) = dictionary.shape, dictionary.cell
-    _show(axes[0][0], _pixels(image), dictionary.layer, (0, columns, rows, 0))
+    _show(axes[0][0], pixels_of(image), dictionary.layer, (0, columns, rows, 0))
     axes[0][0].plot(
         [column, column + 1, column + 1, column, column], [row, row, row + 1, row + 1, row], color=_MARK, linewidth=2
     )
     for axis, channel, value, picture in zip(
         axes[0][1:], dictionary.channels, dictionary.activations.tolist(), dictionary.images, strict=True
     ):
-        _show(axis, _pixels(picture), f"channel {channel}\n{value:.2f}")
+        _show(axis, pixels_of(picture), f"channel {channel}\n{value:.2f}")
     return figure
 
 
@@ -93,7 +94,7 @@ def groups_figure(images: Tensor, groups: NeuronGroups, top: int = 3) -> Figure:
     note += f" channels. {100 * groups.error:.0f} % of the activations' length is in no group."
     figure, axes = _figure(len(images), 1 + count, 1.6, 1.6, note)
     for row, image in enumerate(images):
-        _show(axes[row][0], _pixels(image), "image" if not row else "")
+        _show(axes[row][0], pixels_of(image), "image" if not row else "")
         for group in range(count):
             order = groups.weights[group].argsort(descending=True, stable=True)[:top].tolist()
             title = f"group {group}\n{', '.join(map(str, order))}" if not row else ""
@@ -117,7 +118,7 @@ def patches_figure(patches: Patches, dataset: Any, size: int = 48) -> Figure:
     for row, name in enumerate(patches.names):
         for rank, picture in enumerate(pictures[row]):
             here = bool(patches.image[row, rank] >= 0)
-            _show(axes[row][rank], _pixels(picture), f"{float(patches.score[row, rank]):.2f}" if here else "none")
+            _show(axes[row][rank], pixels_of(picture), f"{float(patches.score[row, rank]):.2f}" if here else "none")
         lines = name.replace("::", "::\n").replace(" channel", "\nchannel").split("\n")
         label = "\n".join(shorten(line, 20) for line in lines)
         axes[row][0].text(-0.15, 0.5, label, transform=axes[row][0].transAxes, fontsize=8, ha="right", va="center")
@@ -162,7 +163,7 @@ def attribution_figure(images: Tensor, attribution: LayerAttribution, top: int =
     note = f"{attribution.method} at {attribution.layer}. Red and right: for what is explained; blue and left: against."
     figure, axes = _figure(len(images), 3, 2.2, 2.1, note)
     for row, (image, parts) in enumerate(zip(images, attribution.channels.detach().float().cpu(), strict=True)):
-        _show(axes[row][0], _pixels(image), f"score {float(attribution.value[row]):+.2f}")
+        _show(axes[row][0], pixels_of(image), f"score {float(attribution.value[row]):+.2f}")
         if attribution.spatial is not None:
             _show(axes[row][1], overlay(image, attribution.spatial[row]), "places")
         order = parts.abs().argsort(descending=True, stable=True)[:top].tolist()
@@ -195,8 +196,3 @@ def _figure(
 def _show(axis: Axes, picture: Any, title: str, extent: tuple[float, float, float, float] | None = None) -> None:
     axis.imshow(picture, interpolation="nearest", extent=extent)
     axis.set_title(title, fontsize=8)
-
-
-def _pixels(image: Tensor) -> Any:
-    """Return a (3, H, W) image as matplotlib wants it."""
-    return image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,45 +18,8 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, check_range
 from ibd.explain.activations import chunked
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.baselines import Baseline, checked_baseline, covered_with, warn_of_scale
 from ibd.explain.layers import einsum, precise
-
-Baseline = Literal["mean", "black", "blur"] | float
-
-
-def covered_with(image: Tensor, baseline: Baseline) -> Tensor:
-    """Return what a covered pixel shows, (B, C, H, W).
-
-    Args:
-        image: (B, C, H, W).
-        baseline: "mean", the mean colour of each image; "black"; "blur", the image out of focus, with a Gaussian of a
-            tenth of its shorter side; or a grey value.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    if isinstance(baseline, int | float) and not isinstance(baseline, bool):
-        return torch.full_like(image, float(baseline))
-    if baseline == "mean":
-        return image.mean((2, 3), keepdim=True).expand_as(image)
-    if baseline == "black":
-        return torch.zeros_like(image)
-    if baseline == "blur":
-        return blurred(image, 0.1 * min(image.shape[2:]))
-    raise ConfigError(f"baseline: '{baseline}' is not one of mean, black, blur, or a number")
-
-
-def blurred(image: Tensor, sigma: float) -> Tensor:
-    """Return (B, C, H, W) images convolved with a Gaussian of `sigma` pixels; beyond the border the image goes on."""
-    for dim in (2, 3):
-        radius = max(1, math.ceil(3 * sigma))
-        place = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-        weights = torch.exp(-0.5 * (place / sigma).square())
-        shape = [1, 1, 1, 1]
-        shape[dim] = len(place)
-        kernel = (weights / weights.sum()).view(shape).expand(image.shape[1], 1, *shape[2:])
-        pad = (0, 0, radius, radius) if dim == 2 else (radius, radius, 0, 0)
-        image = F.conv2d(F.pad(image, pad, mode="replicate"), kernel, groups=image.shape[1])
-    return image
 
 
 class Occlusion(Explainer):
@@ -68,7 +30,7 @@ class Occlusion(Explainer):
     Args:
         window: side in pixels, or rows and columns; None takes an eighth of each side of the image.
         stride: pixels between windows, or two numbers; None takes half a window.
-        baseline: what the window shows, see `covered_with`.
+        baseline: what the window shows, see `ibd.explain.baselines.covered_with`.
         batch_size: covered images in one pass.
 
     Raises:
@@ -84,12 +46,16 @@ class Occlusion(Explainer):
         baseline: Baseline = "mean",
         batch_size: int = 64,
     ) -> None:
-        covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
         check_range("batch_size", batch_size, least=1)
         for key, value in (("window", window), ("stride", stride)):
             for side in () if value is None else _pair(value):
                 check_range(key, side, least=1)
-        self.window, self.stride, self.baseline, self.batch_size = window, stride, baseline, batch_size
+        self.baseline = checked_baseline(baseline)
+        self.window, self.stride, self.batch_size = window, stride, batch_size
+
+    def check_scale(self, image: Tensor) -> None:
+        """Warn where a black or grey baseline is not what it says."""
+        warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the maps, of one pass on the clean images and one for each window."""
@@ -138,8 +104,8 @@ class Rise(Explainer):
         masks: N. The noise of the map falls with its square root.
         cells: of the coarse grid, along each side of the image.
         keep: probability of a one.
-        baseline: what is seen where a mask is 0, see `covered_with`; the authors' code multiplies normalised images,
-            which shows the mean.
+        baseline: what is seen where a mask is 0, see `ibd.explain.baselines.covered_with`; the authors' code
+            multiplies normalised images, which shows the mean.
         seed: of the masks.
         batch_size: covered images in one pass.
         centred: whether scores are counted from their mean; False gives the published map.
@@ -164,9 +130,12 @@ class Rise(Explainer):
             check_range(key, value, least=1)
         if not 0 < keep < 1:
             raise ConfigError(f"keep: {keep} given, a probability between 0 and 1 is needed")
-        covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
-        self.masks, self.cells, self.keep, self.baseline = masks, cells, keep, baseline
+        self.masks, self.cells, self.keep, self.baseline = masks, cells, keep, checked_baseline(baseline)
         self.seed, self.batch_size, self.centred = seed, batch_size, centred
+
+    def check_scale(self, image: Tensor) -> None:
+        """Warn where a black or grey baseline is not what it says."""
+        warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the maps, of one pass on the clean images and one for each mask."""

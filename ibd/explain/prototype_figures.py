@@ -21,6 +21,7 @@ from torch import Tensor
 from ibd.errors import DataError
 from ibd.explain.boxes import placed
 from ibd.explain.figures import GREEN, GREY, ORANGE, heading, shorten
+from ibd.explain.pixels import pixels_of
 from ibd.explain.prototypes import (
     NearestPatch,
     Place,
@@ -237,8 +238,8 @@ def _caption(model: Any, edited: bool, top: int) -> str:
 
 
 def _pixels(image: Any) -> Any:
-    """Return a (3, H, W) image as matplotlib wants it."""
-    return image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy() if isinstance(image, Tensor) else image
+    """Return an image as matplotlib wants it; a picture as it is."""
+    return pixels_of(image) if isinstance(image, Tensor) else image
 
 
 def _show(axis: Axes, image: Any, title: str) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ibd.errors import ConfigError
+from ibd.explain.pixels import pixels_of
 
 Scale = Literal["diverging", "sequential"]
 Normalisation = Literal["max", "percentile", "shared"]
@@ -152,7 +153,7 @@ def grid_figure(
     """Return pictures and maps in a labelled grid.
 
     Args:
-        images: (3, H, W) or (H, W, 3) pictures in [0, 1], or (H, W) maps, which are coloured.
+        images: (C, H, W) or (H, W, 3) pictures in [0, 1], grey where C is not 3; or (H, W) maps, which are coloured.
         titles: one for each of them, or none.
         columns: pictures in a row; None takes up to 8.
         caption: a line below; how maps are normalised is appended where there are any.
@@ -200,7 +201,7 @@ def _pictures(images: Sequence[Picture], scale: Scale, normalisation: Normalisat
             full = torch.tensor(shared) if normalisation == "shared" else strongest(each, normalisation)
             found.append(_painted(_divided(each, full), scale))
         else:
-            found.append((each.permute(1, 2, 0) if each.shape[0] == 3 else each).clamp(0, 1).numpy())
+            found.append(pixels_of(each if each.shape[0] == 3 or each.shape[2] != 3 else each.permute(2, 0, 1)))
     return found
 
 

@@ -60,6 +60,10 @@ class SmoothGrad(Explainer):
         self.base = base if isinstance(base, Explainer) else _made(base, {} if layer is None else {"layer": layer})
         self.n, self.noise, self.mode, self.seed, self.chunk = n, noise, kind, seed, chunk
 
+    def check_scale(self, image: Tensor) -> None:
+        """Warn as the base would of the clean image: noisy ones leave its range."""
+        self.base.check_scale(image)
+
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the mean map of each image."""
         asked = call.target

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.baselines import Baseline, checked_baseline, covered_with, warn_of_scale
 from ibd.explain.layers import precise
-from ibd.explain.perturbation import Baseline, covered_with
 
 
 def rectangles(size: tuple[int, int], rows: int, columns: int) -> Tensor:
@@ -47,9 +47,13 @@ class _Surrogate(Explainer):
         rows, columns = (grid, grid) if isinstance(grid, int) else grid
         for key, value in (("samples", samples), ("grid", min(rows, columns)), ("batch_size", batch_size)):
             check_range(key, value, least=1)
-        covered_with(torch.zeros(1, 1, 1, 1), "mean" if baseline == "blur" else baseline)
-        self.samples, self.grid, self.segments, self.baseline = samples, (rows, columns), segments, baseline
+        self.samples, self.grid, self.segments = samples, (rows, columns), segments
+        self.baseline = checked_baseline(baseline)
         self.seed, self.batch_size = seed, batch_size
+
+    def check_scale(self, image: Tensor) -> None:
+        """Warn where a black or grey baseline is not what it says."""
+        warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return maps that hold for each pixel the weight of its region.
@@ -69,14 +73,15 @@ class _Surrogate(Explainer):
             for row, k in progress(each, self.name):
                 torch.manual_seed(self.seed)
                 method = made(_score(call, target.select(slice(row, row + 1)), k))
-                method.interpretable_model = LeastSquares(self.ridge)
-                maps[row, k] = method.attribute(
+                fitted = method.interpretable_model = LeastSquares(self.ridge)
+                method.attribute(
                     image[row : row + 1],
                     baselines=cover[row : row + 1],
                     feature_mask=segments[row : row + 1].unsqueeze(1),
                     n_samples=self.samples,
                     perturbations_per_eval=self.batch_size,
-                )[0, 0]
+                )  # in float32: read from the linear model itself
+                maps[row, k] = fitted.coefficients[segments[row]]
             return self.answer(call, maps, clean)
 
     def _segments(self, image: Tensor) -> Tensor:
@@ -104,7 +109,7 @@ class Lime(_Surrogate):
         samples: perturbed images, for each image and target.
         grid: rectangles along each side of the image, or rows and columns.
         segments: (H, W) or (B, H, W) whole numbers: other regions than rectangles.
-        baseline: what a hidden region shows, see `ibd.explain.perturbation.covered_with`.
+        baseline: what a hidden region shows, see `ibd.explain.baselines.covered_with`.
         seed: of the samples.
         batch_size: perturbed images in one pass.
         ridge: weight of the squared coefficients.
@@ -158,11 +163,15 @@ class KernelShap(_Surrogate):
 
 
 class LeastSquares:
-    """Weighted ridge regression with a free constant, in the shape of captum's linear models."""
+    """Weighted ridge regression with a free constant, in the shape of captum's linear models.
+
+    Attributes:
+        coefficients: (F,) in float64, once fitted.
+    """
 
     def __init__(self, ridge: float) -> None:
         self.ridge = ridge
-        self._coefficients = torch.empty(0)
+        self.coefficients = torch.empty(0)
 
     def fit(self, train_data: DataLoader[Any], **_: Any) -> None:
         """Fit ``sum w (y - x b - c)^2 + ridge |b|^2`` to batches of x (N, F), y (N, 1) and w (N, 1)."""
@@ -172,11 +181,11 @@ class LeastSquares:
         penalty = self.ridge**0.5 * torch.eye(x.shape[1] + 1, dtype=x.dtype, device=x.device)[:-1]
         left, right = torch.cat([design * root, penalty]), torch.cat([y.view(-1, 1) * root, penalty[:, :1] * 0])
         solution = torch.linalg.lstsq(left.cpu(), right.cpu(), driver="gelsd").solution
-        self._coefficients = solution[:-1].t().to(x.device, torch.float32)
+        self.coefficients = solution[:-1, 0].to(x.device)
 
     def representation(self) -> Tensor:
         """Return the coefficients, (1, F)."""
-        return self._coefficients
+        return self.coefficients.float().unsqueeze(0)
 
 
 def _score(call: Call, target: Any, k: int) -> Callable[[Tensor], Tensor]:

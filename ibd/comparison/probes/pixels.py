@@ -18,7 +18,7 @@ from ibd.comparison.probes.imputation import linear_imputation, pull_push
 from ibd.comparison.probes.network import Predictor, Values
 from ibd.comparison.probes.seeding import Id, seeded_normal
 from ibd.errors import ConfigError, DataError, check_range, did_you_mean
-from ibd.explain.perturbation import covered_with
+from ibd.explain.baselines import covered_with
 from ibd.metrics.functional.ranks import Order
 
 Baseline = Literal["blur", "pull_push"]

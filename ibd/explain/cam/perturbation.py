@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ibd.distributed import progress
 from ibd.errors import check_range
+from ibd.explain.baselines import warn_of_scale
 from ibd.explain.cam import formulas
 from ibd.explain.cam.base import CamExplainer, affine_gradients
 from ibd.explain.layers import LayerCut, einsum, precise
@@ -78,6 +79,10 @@ class ScoreCAM(CamExplainer):
         super().__init__(layer, relu)
         check_range("chunk", chunk, least=1)
         self.chunk = chunk
+
+    def check_scale(self, image: Tensor) -> None:
+        """Warn where what is masked is not black."""
+        warn_of_scale(self.name, image, "black", "")
 
     @torch.no_grad()
     def maps(self, at: LayerCut) -> Tensor:

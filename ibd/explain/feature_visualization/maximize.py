@@ -20,7 +20,7 @@ from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import Reader, device_of, network_of
 from ibd.explain.base import undisturbed
 from ibd.explain.feature_visualization.objectives import Objective
-from ibd.explain.feature_visualization.parametrisations import Canvas, Decoder, Fourier, Parametrisation
+from ibd.explain.feature_visualization.parametrisations import Canvas, Colours, Decoder, Fourier, Parametrisation
 from ibd.explain.feature_visualization.penalties import Penalty
 from ibd.explain.feature_visualization.redirect import RedirectedRelu
 from ibd.explain.feature_visualization.transforms import Transforms
@@ -34,7 +34,7 @@ class Visualization:
     """Images that were made, and how.
 
     Attributes:
-        image: (B, 3, H, W) in [0, 1].
+        image: (B, C, H, W) in [0, 1].
         value: (B,) the objective of these, without transformation or penalty.
         trace: (steps, B) the objective of the transformed images, before each step.
         settings: what they were made with, as plain values.
@@ -60,29 +60,34 @@ def maximize_activation(
     start: Literal["noise"] | Tensor = "noise",
     seed: int = 0,
     progress: bool = True,
+    channels: int | None = None,
 ) -> Visualization:
     """Return images that maximise an objective; several at once cost little more than one.
 
-    The model is left exactly as it was; random numbers come from a generator of the call's own.
+    The model is left exactly as it was; random numbers come from a generator of the call's own. Images of a model in
+    half precision are made in float32.
 
     Args:
-        model: ours, or any that takes (B, 3, H, W) images in [0, 1]; put the normalisation of another before it.
+        model: ours, or any that takes (B, C, H, W) images in [0, 1]; put the normalisation of another before it.
         objective: what to maximise.
         size: H and W, or one number for both; None takes the model's own, or 128.
         batch: images to make at once.
         steps: of Adam.
         lr: length of a step.
-        parametrisation: what is optimised; None takes `Fourier`.
+        parametrisation: what is optimised; None takes `Fourier`, whose colours are those of photographs where there are
+            three channels, and independent elsewhere.
         transforms: random movements before each step, or None.
         penalties: subtracted from the objective; each image -> (B,).
         ramp: share of the steps over which the penalties grow from nothing to their weight: what is to be seen must
             come up before what is not needed goes.
-        start: "noise", or images (B, 3, H, W) in [0, 1], or one (3, H, W) for all, which also says the size.
+        start: "noise", or images (B, C, H, W) in [0, 1], or one (C, H, W) for all, which also says the size.
         seed: of noise and movements.
         progress: whether to show a bar, if it takes more than two seconds.
+        channels: C; None takes that of the images to start from, or what the model's first convolution takes, or 3.
 
     Raises:
-        ConfigError: no such layer, channel, class or unit, or a number out of its range.
+        ConfigError: no such layer, channel, class or unit, colours of another number of channels, or a number out of
+            its range.
         DataError: images to start from that are not such.
         UnsupportedError: the objective does not depend on the image.
     """
@@ -93,8 +98,9 @@ def maximize_activation(
     resolved, generator = objective.resolve(model), torch.Generator().manual_seed(seed)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        like, image = _shape(model, size, batch, start)
-        kind = parametrisation or Fourier()
+        like, image = _shape(model, size, batch, start, channels)
+        colours = Colours.natural() if like.shape[1] == 3 else Colours.independent(like.shape[1])
+        kind = parametrisation or Fourier(colours)
         for module in (model, *(kind.modules if isinstance(kind, Decoder) else [])):
             stack.enter_context(undisturbed(module))
         score = _scorer(model, resolved)
@@ -155,7 +161,7 @@ def _scorer(model: nn.Module, objective: Objective) -> Callable[[Tensor], Tensor
     """Return images -> (B,) objective, by a pass no longer than needed."""
     reader, network = Reader(model, objective.layers), network_of(model)
     if objective.reads == "layers":
-        return lambda image: objective.values(reader(image), None)
+        return lambda image: objective.values(reader(as_input(model, image)), None)
     encode = getattr(network, "encode", None)
     if objective.reads == "units" and encode is not None:
 
@@ -166,28 +172,51 @@ def _scorer(model: nn.Module, objective: Objective) -> Callable[[Tensor], Tensor
         run = model
 
     def score(image: Tensor) -> Tensor:
-        layers, output = reader.whole(image, run)
+        layers, output = reader.whole(as_input(model, image), run)
         return objective.values(layers, output)
 
     return score
 
 
+def as_input(model: nn.Module, image: Tensor) -> Tensor:
+    """Return images as a model takes them: where it is, in its precision."""
+    return image.to(device_of(model), _precision(model))
+
+
+def _precision(model: nn.Module) -> torch.dtype:
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
+
+
+def _channels(model: nn.Module) -> int:
+    """Return how many channels the first convolution takes, in the order in which modules are registered; or 3."""
+    first = (each for each in model.modules() if isinstance(each, nn.Conv2d))
+    return next((each.in_channels for each in first), 3)
+
+
 def _shape(
-    model: nn.Module, size: int | tuple[int, int] | None, batch: int, start: Literal["noise"] | Tensor
+    model: nn.Module,
+    size: int | tuple[int, int] | None,
+    batch: int,
+    start: Literal["noise"] | Tensor,
+    channels: int | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return an empty image of the right shape, and the one to start from, if any."""
-    dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
+    dtype = torch.promote_types(_precision(model), torch.float32)
     device = device_of(model)
+    check_range("channels", 1 if channels is None else channels, least=1)
     if not isinstance(start, Tensor):
         if start != "noise":
             raise ConfigError(f"start: '{start}' is neither noise nor images")
         size = getattr(getattr(model, "spec", None), "image_size", None) or 128 if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
         check_range("size", min(height, width), least=1)
-        return torch.empty(batch, 3, height, width, dtype=dtype, device=device), None
+        channels = _channels(model) if channels is None else channels
+        return torch.empty(batch, channels, height, width, dtype=dtype, device=device), None
     image = start if start.dim() == 4 else start.unsqueeze(0)
-    if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point() or len(image) not in (1, batch):
-        raise DataError(f"start: images ({batch}, 3, H, W) or one (3, H, W) are needed, not {tuple(start.shape)}")
+    if image.dim() != 4 or not image.is_floating_point() or len(image) not in (1, batch):
+        raise DataError(f"start: images ({batch}, C, H, W) or one (C, H, W) are needed, not {tuple(start.shape)}")
+    if channels is not None and image.shape[1] != channels:
+        raise DataError(f"start: images of {image.shape[1]} channels, where {channels} are asked for")
     if not bool(((image >= 0) & (image <= 1)).all()):
         raise DataError("start: the images are not within 0 and 1")
     if size is not None and tuple(image.shape[2:]) != ((size, size) if isinstance(size, int) else tuple(size)):

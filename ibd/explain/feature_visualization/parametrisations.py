@@ -25,7 +25,7 @@ class Canvas:
 
     Attributes:
         parameters: leaves that are optimised.
-        draw: returns the (B, 3, H, W) image in [0, 1] they stand for.
+        draw: returns the (B, C, H, W) image in [0, 1] they stand for.
         pull: a penalty (B,) on the parameters themselves, if any.
     """
 
@@ -39,8 +39,8 @@ class Colours:
     """How colours go together: ``logit(pixel) = matrix @ independent + mean``.
 
     Attributes:
-        matrix: (3, 3), a square root of the covariance of colours, its longest column of length 1.
-        mean: (3,).
+        matrix: (C, C), a square root of the covariance of the C colours, its longest column of length 1.
+        mean: (C,).
     """
 
     matrix: Tensor
@@ -54,15 +54,15 @@ class Colours:
 
     @classmethod
     def of(cls, images: Tensor) -> Colours:
-        """Return those of images (N, 3, H, W) in [0, 1], with their mean colour.
+        """Return those of images (N, C, H, W) in [0, 1], with their mean colour.
 
         Raises:
-            DataError: they are no images of three channels, or all of one colour.
+            DataError: they are no images, or all of one colour.
         """
-        if images.dim() != 4 or images.shape[1] != 3:
-            raise DataError(f"colours are taken from images (N, 3, H, W), not {tuple(images.shape)}")
+        if images.dim() != 4:
+            raise DataError(f"colours are taken from images (N, C, H, W), not {tuple(images.shape)}")
         pixels = images.detach().double().cpu().transpose(0, 1).flatten(1)
-        values, vectors = torch.linalg.eigh(torch.cov(pixels))
+        values, vectors = torch.linalg.eigh(torch.cov(pixels).view(len(pixels), len(pixels)))
         if float(values[-1]) <= 0:
             raise DataError("colours: these images are all of one colour")
         floor = values[-1] * 1e-3  # grey images would fix the hue
@@ -71,18 +71,27 @@ class Colours:
         return cls((root / root.norm(dim=0).max()).float(), mean.float())
 
     @classmethod
-    def independent(cls) -> Colours:
-        """Return red, green and blue on their own."""
-        return cls(torch.eye(3), torch.zeros(3))
+    def independent(cls, channels: int = 3) -> Colours:
+        """Return each channel on its own."""
+        return cls(torch.eye(channels), torch.zeros(channels))
 
     def mix(self, planes: Tensor) -> Tensor:
-        """Return (B, 3, H, W) logits of pixels."""
+        """Return (B, C, H, W) logits of pixels.
+
+        Raises:
+            ConfigError: these are colours of another number of channels.
+        """
+        if planes.shape[1] != len(self.mean):
+            raise ConfigError(
+                f"colours: these are of {len(self.mean)} channels, for images of {planes.shape[1]}: take Colours.of"
+                f"(images) or Colours.independent({planes.shape[1]})"
+            )
         matrix = self.matrix.to(planes, copy=True)  # it may have been made in inference mode
-        return torch.einsum("rc,bchw->brhw", matrix, planes) + self.mean.to(planes).view(3, 1, 1)
+        return torch.einsum("rc,bchw->brhw", matrix, planes) + self.mean.to(planes).view(-1, 1, 1)
 
     def unmix(self, logits: Tensor) -> Tensor:
         """Return what `mix` makes these logits of."""
-        planes = logits - self.mean.to(logits).view(3, 1, 1)
+        planes = logits - self.mean.to(logits).view(-1, 1, 1)
         return torch.einsum("cr,brhw->bchw", torch.linalg.inv(self.matrix.double()).to(logits), planes)
 
 
@@ -94,9 +103,9 @@ class Parametrisation(abc.ABC):
         """Return a canvas of random numbers, or with an image on it.
 
         Args:
-            like: (B, 3, H, W): the shape, kind of numbers and device wanted.
+            like: (B, C, H, W): the shape, kind of numbers and device wanted.
             generator: of the random numbers, on the CPU.
-            image: (B, 3, H, W) in [0, 1].
+            image: (B, C, H, W) in [0, 1].
         """
 
 
@@ -164,7 +173,7 @@ class Decoder(Parametrisation):
     """A code, which a generator of images decodes: only its images can come out (Nguyen et al. 2016).
 
     Args:
-        decoder: (B, *code) -> (B, 3, H, W) in [0, 1], such as half of an autoencoder or a GAN; left as it is.
+        decoder: (B, *code) -> (B, C, H, W) in [0, 1], such as half of an autoencoder or a GAN; left as it is.
         code: shape of a code.
         spread: standard deviation of the codes at the start.
         pull: weight of the mean square of the code, which keeps it where the decoder knows its way.
@@ -185,9 +194,11 @@ class Decoder(Parametrisation):
         if image is not None:
             raise ConfigError("start: a decoder starts from a random code; of an image the code is not known")
         code = _noise((len(like), *self.code), generator, like, self.spread).requires_grad_()
+        weights = (each.dtype for module in self.modules for each in module.parameters())
+        kind = next(weights, like.dtype)
 
         def draw() -> Tensor:
-            image = self.decoder(code)
+            image = self.decoder(code.to(kind)).to(like.dtype)
             if image.shape != like.shape:
                 raise ConfigError(
                     f"decoder: it makes images of shape {tuple(image.shape)}, where {tuple(like.shape)} is asked for"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError, DataError
-from ibd.explain.perturbation import blurred
+from ibd.explain.baselines import blurred
 
 Penalty = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W) in [0, 1] -> (B,)."""

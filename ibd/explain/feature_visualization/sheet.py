@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ibd.errors import ConfigError, DataError, check_range
-from ibd.explain.activations import chunked, device_of, network_of
+from ibd.explain.activations import chunked, network_of
 from ibd.explain.base import check_image, undisturbed
-from ibd.explain.feature_visualization.maximize import maximize_activation
+from ibd.explain.feature_visualization.maximize import as_input, maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective, Part
 from ibd.explain.feature_visualization.parametrisations import Colours, Fourier
 from ibd.explain.feature_visualization.penalties import Nearness, TotalVariation
 from ibd.explain.feature_visualization.transforms import Transforms
 from ibd.explain.names import names_of
 from ibd.explain.patches import Patches, maximally_activating_patches
+from ibd.explain.pixels import pixels_of
 from ibd.explain.targets import Target
 
 
@@ -46,8 +47,8 @@ def visualization_sheet(
     total variation takes away what is not needed.
 
     Args:
-        model: ours, or any classifier of (B, 3, H, W) images in [0, 1].
-        images: (N, 3, H, W) of the kind that the model was trained on, some hundred: colours, m and s come from them.
+        model: ours, or any classifier of (B, C, H, W) images in [0, 1].
+        images: (N, C, H, W) of the kind that the model was trained on, some hundred: colours, m and s come from them.
         units: numbers, names, or a pattern such as ``wing::*``.
         classes: numbers or names, in place of units.
         steps: see `maximize_activation`.
@@ -95,12 +96,12 @@ def _drawn(
     axes = figure.subplots(len(rows), 1 + len(names), squeeze=False)
     for line, (row, values, text) in enumerate(zip(rows, numbers, texts, strict=True)):
         if line == len(rows) - 2:
-            axes[line, 0].imshow(_pixels(start), interpolation="nearest")
+            axes[line, 0].imshow(pixels_of(start), interpolation="nearest")
             axes[line, 0].set_title(text, fontsize=8)
         else:
             axes[line, 0].text(1, 0.5, text, transform=axes[line, 0].transAxes, fontsize=8, ha="right", va="center")
         for k, (picture, value) in enumerate(zip(row, values.tolist(), strict=True)):
-            axes[line, 1 + k].imshow(_pixels(picture), interpolation="nearest")
+            axes[line, 1 + k].imshow(pixels_of(picture), interpolation="nearest")
             axes[line, 1 + k].set_title(f"{names[k]}\n{value:.1f}" if not line else f"{value:.1f}", fontsize=8)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -112,10 +113,6 @@ def _drawn(
     note += "The image before a row was changed as little as is needed to bring each score as high as natural ones get."
     figure.supxlabel(textwrap.fill(note, 18 * (1 + len(names))), fontsize=8, color="#495057")
     return figure
-
-
-def _pixels(image: Tensor) -> Any:
-    return image.detach().float().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
 
 
 def _made(model: nn.Module, objective: Objective, images: Tensor, chosen: dict[str, Any], **given: Any) -> Tensor:
@@ -135,7 +132,7 @@ def _patches(
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Return patches made and found, (K, 3, s, s), and how high the units are in the middle of each, (K,)."""
     index = [int(terms[0].index) for terms in target.sums]  # type: ignore[arg-type]
-    best = maximally_activating_patches(model, torch.split(images, 64), channels=index, k=1)
+    best = maximally_activating_patches(model, torch.split(as_input(model, images), 64), channels=index, k=1)
     maps = _maps(model, images, index)
     middles, span = _middles(best, images, maps)
 
@@ -147,7 +144,7 @@ def _patches(
     objective = _reaching(Target.of(middle), values.t())
     made = _made(model, objective, images, chosen, size=span)
     with undisturbed(model), torch.no_grad():
-        reached = middle(model(made.to(device_of(model)))).cpu()
+        reached = middle(model(as_input(model, made))).cpu()
     padded = F.pad(images, (span[1], span[1], span[0], span[0]), value=0.5)
     found = [
         padded[number, :, y + span[0] - span[0] // 2 :, x + span[1] - span[1] // 2 :][:, : span[0], : span[1]]
@@ -172,7 +169,7 @@ def _maps(model: nn.Module, images: Tensor, index: Sequence[int]) -> Tensor:
     """Return the (N, K, h, w) maps of units."""
     network: Any = network_of(model)
     with undisturbed(model), torch.no_grad():
-        parts = [network.encode(images[part].to(device_of(model))).maps[:, index] for part in chunked(len(images), 64)]
+        parts = [network.encode(as_input(model, images[part])).maps[:, index] for part in chunked(len(images), 64)]
     return torch.cat(parts).float().cpu()
 
 
@@ -185,9 +182,8 @@ def _least(scores: Tensor) -> int:
 def _scores(model: nn.Module, images: Tensor, target: Target) -> Tensor:
     """Return the (N, K) scores of images, a chunk at a time."""
     with undisturbed(model), torch.no_grad():
-        device = device_of(model)
-        parts = [target.scores(model(images[part].to(device))) for part in chunked(len(images), 64)]
-    return torch.cat(parts).cpu()
+        parts = [target.scores(model(as_input(model, images[part]))) for part in chunked(len(images), 64)]
+    return torch.cat(parts).float().cpu()
 
 
 def _reaching(target: Target, natural: Tensor) -> Objective:

@@ -14,7 +14,7 @@ from ibd.errors import UnsupportedError
 from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.composites import Composite
 from ibd.explain.lrp.functions import Elementwise, LinearRule
-from ibd.explain.lrp.ledger import Ledger, divide
+from ibd.explain.lrp.ledger import Ledger
 from ibd.explain.lrp.nodes import Node, Pending, place_in, replace_tensors
 from ibd.explain.lrp.rules import Given, pixel_range
 
@@ -29,7 +29,7 @@ class Books(TorchFunctionMode):
         model: whose modules give the names of places.
         composite: which rule for which operation.
         ledger: where the backward passes write what biases took.
-        ignore: whether biases get nothing.
+        ignore: whether biases of linear operations get nothing.
 
     Attributes:
         sources: the leaves: the image as it is where the first operations read it.
@@ -67,7 +67,9 @@ class Books(TorchFunctionMode):
     def _node(self, tensor: Tensor) -> Node | None:
         node: Node | None = self.nodes.get(tensor)  # type: ignore[no-untyped-call]
         if node is None:
-            return Node(unknown=_UNSEEN + self._where()) if tensor.requires_grad else None
+            # A leaf is a parameter: one that was made in inference mode, whose flag cannot be taken away.
+            unseen = tensor.requires_grad and not tensor.is_leaf
+            return Node(unknown=_UNSEEN + self._where()) if unseen else None
         if node.version != tensor._version and node.unknown is None:
             return Node(unknown=_REWRITTEN + self._where())
         return node
@@ -119,10 +121,7 @@ class Books(TorchFunctionMode):
         """Return the surrogate of ``value = surrogate + bias``."""
         if bias is None or not bool(bias.any()):
             return surrogate
-        if not self.ignore:
-            return self._elementwise(surrogate, value, None, bias)
-        rest = value - bias
-        return self._elementwise(surrogate, value, divide(value, rest), torch.where(rest == 0, value, 0.0))
+        return self._elementwise(surrogate, value, None, bias)
 
     def _apply_rule(self, pending: Pending, value: Tensor) -> Tensor:
         """Return the surrogate of a linear operation's output."""

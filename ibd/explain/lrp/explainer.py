@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -49,7 +50,8 @@ class LRP(Explainer):
     channels' sums over the positions are the explanation's ``units``, beside the map of their sum.
 
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
-    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score.
+    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. Of a model that draws random
+    numbers in evaluation mode value and map are those of one draw, with a warning.
 
     Where the literature is silent: a product with a gate (sigmoid, softmax, step) goes to the other factor; what
     divides is a constant; an activation that is not 0 at 0 has a bias (`ibd.explain.lrp.functions.secant`); alpha-beta
@@ -57,7 +59,9 @@ class LRP(Explainer):
 
     Args:
         composite: which rules; see `ibd.explain.lrp.composites.composite`, or an own `Composite`.
-        bias: whether biases "absorb" their part of the relevance or are "ignore"d, so that inputs get all.
+        bias: whether biases "absorb" their part of the relevance, or those of linear operations (with the batch
+            normalisation after them) are "ignore"d, so that inputs get all. What shifts a value by itself, such as a
+            normalisation after a sum, keeps its part.
         epsilon: of the epsilon rule, relative to the outputs' root mean square; 0 is LRP-0.
         gamma: of the gamma rule.
         low: least value of the input of the first layer, for zB: a number, or one for each channel.
@@ -100,10 +104,16 @@ class LRP(Explainer):
             )
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
+        before = _random_state(image.device)
         with torch.autocast(image.device.type, enabled=False):
             with mode, _kept(call.model, self.layer, mode) as outputs:
                 scores = call.target.scores(call.output(mode.begin(image)))
             surrogate = mode.find(scores)
+            if not torch.equal(before, _random_state(image.device)):
+                warnings.warn(
+                    "lrp: the model draws random numbers in evaluation mode: value and map are those of one draw",
+                    stacklevel=3,
+                )
             if self.layer is not None and not outputs:
                 note = maps_note(call.model, image, self.layer)
                 raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
@@ -167,6 +177,10 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
         yield found
     finally:
         handle.remove()
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
 
 
 def _named(

@@ -159,7 +159,7 @@ class Carrier(torch.autograd.Function):
         return ctx.rule(relevance), None, None
 
 
-def secant(x: Tensor, value: Tensor, start: float, ignore: bool) -> tuple[Tensor, Tensor | float | None]:
+def secant(x: Tensor, value: Tensor, start: float) -> tuple[Tensor, float | None]:
     """Return slope and bias of an activation phi, so that ``phi(x) = slope x + bias`` at this x.
 
     ``slope = (phi(x) - phi(0)) / x`` and ``bias = phi(0)``: of GELU, SiLU, tanh and all others that are 0 at 0 the
@@ -169,12 +169,9 @@ def secant(x: Tensor, value: Tensor, start: float, ignore: bool) -> tuple[Tensor
         x: input.
         value: phi(x).
         start: phi(0).
-        ignore: pass the bias's part on too: ``slope = phi(x) / x``; but where x is 0 it has nowhere to go.
     """
     if not start:
         return divide(value, x), None
-    if ignore:
-        return divide(value, x), torch.where(x == 0, value, 0.0)
     return divide(value - start, x), start
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,26 +72,23 @@ def convolution(
     groups: int,
     output_padding: Any = 0,
 ) -> LinearMap:
-    """Return a convolution, or a transposed one, in 1 to 3 dimensions.
-
-    Raises:
-        ValueError: padding "same" that differs between the two sides.
-    """
+    """Return a convolution, or a transposed one, in 1 to 3 dimensions."""
     count = weight.dim() - 2
     stride, dilation, output_padding = (_tuple(each, count) for each in (stride, dilation, output_padding))
-    padding = _padding(padding, weight, dilation, count)
+    padding, more = _padding(padding, weight, dilation, count)
     settings = (stride, padding, dilation, transposed, output_padding, groups)
     channels = (1, -1, *[1] * count)
 
     def apply(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        x = F.pad(x, more) if any(more) else x
         return torch.convolution(x, w, None if b is None else b.flatten(), *settings)
 
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
-        shape = x.new_empty(x.shape)  # of which only the shape is read
+        shape = F.pad(x, more) if any(more) else x.new_empty(x.shape)  # of which only the shape is read
         found: Tensor = torch.ops.aten.convolution_backward(gradient, shape, w, None, *settings, (True, False, False))[
             0
         ]
-        return found
+        return F.pad(found, [-each for each in more]) if any(more) else found
 
     def scaled(w: Tensor, factor: Tensor) -> Tensor:
         if not transposed:
@@ -146,12 +144,15 @@ def _tuple(value: Any, count: int) -> tuple[int, ...]:
     return values * count if len(values) == 1 else values
 
 
-def _padding(padding: Any, weight: Tensor, dilation: tuple[int, ...], count: int) -> tuple[int, ...]:
+def _padding(padding: Any, weight: Tensor, dilation: tuple[int, ...], count: int) -> tuple[tuple[int, ...], list[int]]:
+    """Return the padding of both sides, and what more there is of each side, in the order of ``F.pad``.
+
+    "same" of an even kernel pads the far side of an axis by one more.
+    """
     if padding == "valid":
-        return (0,) * count
+        return (0,) * count, []
     if padding == "same":
         total = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
-        if any(each % 2 for each in total):
-            raise ValueError("padding 'same' of an even kernel")
-        return tuple(each // 2 for each in total)
-    return _tuple(padding, count)
+        more = itertools.chain.from_iterable((0, each % 2) for each in reversed(total))
+        return tuple(each // 2 for each in total), list(more)
+    return _tuple(padding, count), []

@@ -23,7 +23,7 @@ from ibd.explain.lrp.functions import Carrier, Relu, Shared, secant
 from ibd.explain.lrp.heads import HEADS
 from ibd.explain.lrp.ledger import divide
 from ibd.explain.lrp.nodes import Node, Operation, Pending, place_in, replace_tensors, tensors_in
-from ibd.explain.lrp.norms import batch_norm, normalized
+from ibd.explain.lrp.norms import batch_norm, normalized, running_instance_norm
 from ibd.explain.lrp.parsing import linear_map
 
 
@@ -44,6 +44,8 @@ class Surrogate(Books):
         unknown = next((node.unknown for node in nodes if node.unknown is not None), None)
         with torch.no_grad():
             prepared = None if unknown or name in ops.CONSTANTS else self._handler(func, name, nodes)
+            if prepared is not None and ops.draws(name, args, kwargs):
+                prepared = self._drawn
             if ops.in_place(name, kwargs):
                 written = self._node(args[0]) if args else None
                 if written is not None and written.shared is not None:
@@ -74,7 +76,8 @@ class Surrogate(Books):
         changed = [args[0]] if name.startswith("__set") or (name.endswith("_") and not name.endswith("__")) else []
         found = [each for each in tensors_in([result, kwargs.get("out"), changed]) if each.is_floating_point()]
         if found:
-            reason = unknown or f"there is no rule for '{name}'{self._where()}"
+            drawn = ", which draws random numbers," if name in ops.RANDOM or ops.draws(name, args, kwargs) else ""
+            reason = unknown or f"there is no rule for '{name}'{drawn}{self._where()}"
             for each in found:
                 self._keep(each, Node(unknown=reason))
         return result
@@ -98,9 +101,19 @@ class Surrogate(Books):
         self._keep(value, Node(pending=Pending(operation, parsed, rule, nodes[0], version)))
         return value
 
+    def _instance_norm(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """By running statistics it is a batch normalisation."""
+        running = running_instance_norm(*args, **kwargs)
+        if running is None:
+            return self._norm(func, name, args, kwargs, nodes)
+        return self._affine(func, args, kwargs, nodes, *running)
+
     def _batch_norm(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
-        scale, shift = batch_norm(*args, **kwargs, where=self._where)
-        node, x = nodes[0], args[0]
+        return self._affine(func, args, kwargs, nodes, *batch_norm(*args, **kwargs, where=self._where))
+
+    def _affine(self, func: Any, args: Any, kwargs: Any, nodes: list[Node], scale: Tensor, shift: Tensor) -> Any:
+        """Channels times numbers, and others added: part of the linear operation before, if there is one."""
+        node, x = nodes[0], args[0] if args else kwargs["input"]
         merged = None
         waiting = node.pending if node.surrogate is None else None
         if waiting is not None and self._apart(waiting, x):
@@ -114,10 +127,7 @@ class Surrogate(Books):
             return value
         assert before is not None
         shape = (1, -1, *[1] * (x.dim() - 2))
-        slope, bias = scale.view(shape), shift.view(shape)
-        if self.ignore:
-            slope, bias = divide(value, before.detach()), torch.where(before == 0, value, 0.0).detach()
-        self._keep(value, Node(self._elementwise(before, value, slope, bias)))
+        self._keep(value, Node(self._elementwise(before, value, scale.view(shape), shift.view(shape))))
         return value
 
     def _apart(self, waiting: Pending, x: Tensor) -> bool:
@@ -144,7 +154,7 @@ class Surrogate(Books):
 
     def _passed(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
         """Operations for which autograd is the rule."""
-        if name in ops.VIEWS and name not in ("clone", "dropout"):  # nothing happens, such as `to` the same dtype
+        if name in ops.VIEWS and name != "clone":  # nothing happens, such as `to` the same dtype
             result = func(*args, **kwargs)
             if result is args[0]:
                 return result
@@ -166,6 +176,21 @@ class Surrogate(Books):
                 gate, start = (nodes[0].gate, nodes[0].start) if moves else (False, 0.0)
                 self._keep(tensor, Node(surrogate, nonnegative, gate, start))
         return result
+
+    def _drawn(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
+        """Dropout that is on in evaluation, and its like: drawn once, by the model; the factor is a constant."""
+        if len(nodes) > 1 or name.rstrip("_") in ops.REPLACED:
+            return self._unruled(func, name, args, kwargs, None)
+        x = args[0] if args else kwargs["input"]
+        before = self._surrogate(x) if nodes[0].carried is None else None
+        given = x.detach().clone()
+        value = func(*args, **kwargs)
+        if before is None:
+            self._keep(value, Node(carried=nodes[0].carried))
+        else:
+            factor = divide(value.detach(), given)
+            self._keep(value, Node(self._elementwise(before, value, factor, None), nodes[0].nonnegative))
+        return value
 
     def _relu(self, func: Any, name: str, args: Any, kwargs: Any, nodes: list[Node]) -> Any:
         before = self._surrogate(args[0] if args else kwargs["input"])
@@ -243,11 +268,11 @@ class Surrogate(Books):
             start = float(self._again(func, args, kwargs, lambda t: t.new_zeros(()) if t is x else t))
         given = given.clone() if kwargs.get("inplace") or name.endswith("_") else given
         value = func(*args, **kwargs)
-        slope, bias = secant(given, value.detach(), start, self.ignore)
+        slope, bias = secant(given, value.detach(), start)
         bare = name.rstrip("_")
         node = Node(
             self._elementwise(before, value, slope, bias), start >= 0 and bare in ops.NONNEGATIVE, bare in ops.GATES,
-            0.0 if self.ignore else start,
+            start,
         )  # fmt: skip
         if bare.startswith(("clamp", "clip", "hardtanh")):
             node.nonnegative = bool(value.amin() >= 0)
@@ -331,6 +356,7 @@ _HANDLERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(ops.QUOTIENTS, Surrogate._quotient),
     **dict.fromkeys(ops.ACTIVATIONS, Surrogate._activation),
     **dict.fromkeys(ops.NORMS, Surrogate._norm),
+    "instance_norm": Surrogate._instance_norm,
     **dict.fromkeys(ops.COMPARISONS, Surrogate._comparison),
     "batch_norm": Surrogate._batch_norm,
 }

@@ -42,6 +42,22 @@ def batch_norm(
     return scale, shift if bias is None else shift + bias
 
 
+def running_instance_norm(
+    input: Tensor,  # noqa: A002
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor] | None:
+    """Return scale and shift, (C,) each, of an instance normalisation by running statistics; None by its own."""
+    if use_input_stats or running_mean is None or running_var is None:
+        return None
+    return batch_norm(input, running_mean, running_var, weight, bias, eps=eps, where=str)
+
+
 def normalized(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Found | None:
     """Return ``x`` normalised, its size a constant (as in Ali et al. 2022 for layer normalisation); None if unknown.
 
@@ -80,9 +96,7 @@ def _group(
 def _instance(
     x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
     bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
-) -> Found | None:  # fmt: skip
-    if not use_input_stats:
-        return None
+) -> Found:  # fmt: skip
     return _per_channel(_standard(x, tuple(range(2, x.dim())), eps), weight, bias)
 
 

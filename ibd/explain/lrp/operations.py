@@ -44,6 +44,7 @@ VIEWS = {
     ),
     *("gather", "take_along_dim", "flip", "roll", "broadcast_to", "broadcast_tensors", "atleast_2d", "requires_grad_"),
     *("dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+    *("feature_dropout", "feature_dropout_", "alpha_dropout_", "feature_alpha_dropout_"),
     *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "unfold", "cuda", "cpu"),
     "positive",
 }
@@ -68,7 +69,19 @@ POOLS = {
     *(f"{kind}_pool{count}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for count in (1, 2, 3)),
 }
 """Sums, means and choices: autograd shares out relevance in proportion, or to the winner; signs stay."""
-HOMOGENEOUS = {"leaky_relu", "leaky_relu_", "prelu", "rrelu", "neg", "negative", "__neg__", "amin", "min", "minimum"}
+HOMOGENEOUS = {
+    "leaky_relu",
+    "leaky_relu_",
+    "prelu",
+    "rrelu",
+    "rrelu_",
+    "neg",
+    "negative",
+    "__neg__",
+    "amin",
+    "min",
+    "minimum",
+}
 HOMOGENEOUS |= {"interpolate", "upsample", "where", "index_copy", "scatter", "masked_fill", "masked_fill_"}
 """Piecewise linear without a constant: autograd is right; signs may change."""
 RELUS = {"relu", "relu_"}
@@ -80,8 +93,8 @@ SELECTIONS |= {"index_copy", "scatter"}
 
 ACTIVATIONS = {
     *("gelu", "silu", "hardswish", "mish", "elu", "celu", "selu", "tanh", "softsign", "tanhshrink", "hardshrink"),
-    *("softshrink", "relu6", "sigmoid", "hardsigmoid", "softplus", "logsigmoid", "hardtanh", "clamp", "clip"),
-    *("clamp_min", "clamp_max", "softmax"),
+    *("softshrink", "relu6", "sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "hardtanh", "clamp", "clip"),
+    *("clamp_min", "clamp_max", "softmax", "threshold", "_threshold"),
 }
 ACTIVATIONS |= {f"{name}_" for name in ACTIVATIONS}
 """Acts on each value by itself; a softmax is taken for one, too."""
@@ -89,12 +102,33 @@ GATES = {"sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "softmax"}
 """Says how much of something else there is to be: in a product, a constant."""
 NONNEGATIVE = {*RELUS, *GATES, "softplus", "relu6"}
 
+DRAWN = {"dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "rrelu"}
+"""Multiplies each value by a number that may be drawn, see `draws`; it is drawn once, and counts as a constant."""
+REPLACED = {"alpha_dropout", "feature_alpha_dropout"}
+"""May replace values by others that are drawn."""
+RANDOM = {"bernoulli", "multinomial", "normal", "poisson", "gumbel_softmax", "binomial", "fractional_max_pool2d"}
+RANDOM |= {
+    f"{name}_" for name in ("bernoulli", "normal", "uniform", "exponential", "geometric", "log_normal", "cauchy")
+}
+RANDOM |= {"fractional_max_pool3d", "random_", "rand_like", "randn_like", "randint_like"}
+"""Draws random numbers; what they depend on has no relevance."""
+
 NORMS = {"layer_norm", "group_norm", "instance_norm", "normalize", "rms_norm"}
 """Divides by a size of its own input: that size is a constant."""
 
 COMPARISONS = {"gt", "ge", "lt", "le", "__gt__", "__ge__", "__lt__", "__le__", "greater", "greater_equal"}
 CONSTANTS = {
-    *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "detach", "data"),
+    *(
+        "zeros_like",
+        "ones_like",
+        "empty_like",
+        "full_like",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+        "detach",
+        "data",
+    ),
     *("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "size", "dim", "numel", "item", "tolist"),
     *("argmax", "argmin", "argsort", "eq", "ne", "__eq__", "__ne__", "isnan", "isfinite", "isinf", "sign", "heaviside"),
     *("is_floating_point", "is_contiguous", "stride", "data_ptr", "get_device", "element_size", "is_inference"),
@@ -145,6 +179,16 @@ def name_of(function: Any) -> str:
     if name == "__get__":
         name = getattr(getattr(function, "__self__", None), "__name__", name)
     return str(name)
+
+
+def draws(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether an operation draws random numbers: dropout and its like only in training, or so they are told."""
+    bare = name.rstrip("_")
+    if bare not in DRAWN | REPLACED:
+        return False
+    position = 3 if bare == "rrelu" else 2
+    default = args[position] if len(args) > position else bare not in REPLACED | {"rrelu"}
+    return bool(kwargs.get("training", kwargs.get("train", default)))
 
 
 def in_place(name: str, kwargs: dict[str, Any]) -> bool:

@@ -38,10 +38,7 @@ def _convolution(
 ) -> LinearMap | None:  # fmt: skip
     if input is not given or input.dim() != weight.dim():
         return None
-    try:
-        return convolution(False, weight, bias, stride, padding, dilation, groups)
-    except ValueError:
-        return None
+    return convolution(False, weight, bias, stride, padding, dilation, groups)
 
 
 def _transposed(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ibd.errors import DataError
+from ibd.errors import DataError, UnsupportedError
 from ibd.explain.base import Call, Explainer, as_target, undisturbed
 from ibd.explain.targets import Target
 from tests.explainer_makers import images, make
@@ -70,3 +70,22 @@ def test_as_target():
     assert as_target("bee") == Target.cls("bee")
     assert as_target(Target.unit(1)) == Target.unit(1)
     assert Call(make("cbm"), Target.cls("bee")).target == Target.cls(1)
+
+
+class Plain(nn.Module):
+    """Its weights are a tensor that is no parameter and no buffer, made in inference mode."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.inference_mode():
+            self.weight = torch.rand(3, 2)
+
+    def forward(self, image):
+        return image.mean((2, 3)).relu() @ self.weight
+
+
+def test_tensors_made_in_inference_mode_are_named_as_what_they_are():
+    with pytest.raises(
+        UnsupportedError, match=r"a tensor of the model, no parameter and no buffer, was made inside of"
+    ):
+        Half()(Plain(), images(), 1)

@@ -6,7 +6,8 @@ from torch import nn
 
 from ibd.errors import ConfigError
 from ibd.explain.base import undisturbed
-from ibd.explain.perturbation import Occlusion, Rise, blurred, covered_with, enlarge
+from ibd.explain.baselines import blurred, covered_with
+from ibd.explain.perturbation import Occlusion, Rise, enlarge
 from ibd.explain.targets import Target
 from tests.model_makers import make_network, make_pipnet, make_prototypes, make_whitening
 from tests.reference import perturbation as reference
@@ -163,7 +164,7 @@ def test_blur_keeps_the_mean_of_a_flat_image_and_spreads_a_point():
     ("make", "message"),
     [
         (lambda: Occlusion(0), "window: 0 given, at least 1"),
-        (lambda: Occlusion(4, baseline="white"), "baseline: 'white' is not one of mean, black, blur, or a number"),
+        (lambda: Occlusion(4, baseline="white"), "baseline: 'white' is not one of mean, black, blur, a number"),
         (lambda: Rise(keep=1.0), "keep: 1.0 given, a probability"),
         (lambda: Rise(masks=0), "masks: 0 given"),
         (lambda: Occlusion(3, 5)(linear(), IMAGES), "a stride of 5 leaves gaps between windows of 3 pixels"),

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ibd.errors import UnsupportedError
 from ibd.explain.gradients import Saliency
 from ibd.explain.relu_modes import Deconvnet, GuidedBackprop
+from ibd.explain.targets import Target
 from tests.explainer_makers import Functional, images
 
 WAYS = {
@@ -83,6 +84,41 @@ def test_relu6_is_closed_above():
     open_above = model_with(F.relu)
     open_above.load_state_dict(model.state_dict())
     assert not torch.allclose(GuidedBackprop()(open_above, image, 1).map, found)
+
+
+class Line(nn.Module):
+    """One logit, ``3 relu6(2 x)`` of each pixel, added up."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.relu = relu
+
+    def forward(self, image):
+        return 3 * self.relu(2 * image).flatten(1).sum(1, keepdim=True)
+
+
+BOUNDED = {
+    "nn.ReLU6": nn.ReLU6(),
+    "F.relu6": F.relu6,
+    "F.relu6(inplace)": lambda x: F.relu6(x, inplace=True),
+    "F.hardtanh": lambda x: F.hardtanh(x, 0.0, 6.0),
+    "nn.Hardtanh": nn.Hardtanh(0.0, 6.0),
+    "clamp": lambda x: x.clamp(0, 6),
+    "clip": lambda x: torch.clip(x, min=0, max=6.0),
+    "clamp_": lambda x: x.clamp_(0.0, 6.0),
+}
+
+
+@pytest.mark.parametrize("way", BOUNDED)
+def test_both_bounds_close(way):
+    """Pixels of -1, 1, 2.9, 3.1 and 5 become -2, 2, 5.8, 6.2 and 10: open between 0 and 6 alone, with a slope of 6."""
+    image = torch.tensor([-1.0, 1.0, 2.9, 3.1, 5.0]).view(1, 1, 1, 5)
+    model = Line(BOUNDED[way])
+    guided = GuidedBackprop()(model, image, 0)
+    torch.testing.assert_close(guided.map[0, 0], torch.tensor([0.0, 6.0, 6.0, 0.0, 0.0]))
+    torch.testing.assert_close(guided.value, torch.tensor([3 * (2.0 + 5.8 + 6.0 + 6.0)]))
+    torch.testing.assert_close(Deconvnet()(model, image, 0).map[0, 0], torch.full((5,), 6.0))
+    assert not GuidedBackprop()(model, image, Target.absent()).map.any()  # nothing of it is positive
 
 
 @pytest.mark.parametrize("explainer", [GuidedBackprop, Deconvnet])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
-from ibd.explain.perturbation import covered_with
+from ibd.explain.baselines import covered_with
 from ibd.explain.surrogates import KernelShap, LeastSquares, Lime, rectangles
 from ibd.explain.targets import Target
 

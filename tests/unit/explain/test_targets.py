@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.gradients import Saliency
 from ibd.explain.targets import Target, logits_of
 from ibd.types import Output, Units
 from tests.explainer_makers import make
@@ -67,6 +68,42 @@ def test_names():
         Target.units("beak::*").resolve(model)
     with pytest.raises(UnsupportedError, match="has no names"):
         Target.cls("bee").resolve(torch.nn.Identity())
+
+
+class Named(torch.nn.Module):
+    def __init__(self, names, **inner):
+        super().__init__()
+        for key, value in inner.items():
+            setattr(self, key, value)
+        if names is not None:
+            self.class_names = names
+
+    def forward(self, image):
+        return image.flatten(1)
+
+
+BIRDS = ["ant", "bee", "cat"]
+PLACES = {
+    "the model": lambda: Named(BIRDS),
+    "the model around a network": lambda: Named(BIRDS, network=Named(None)),
+    ".network": lambda: Named(None, network=Named(BIRDS)),
+    "DataParallel": lambda: torch.nn.DataParallel(Named(BIRDS)),
+    "DataParallel of .network": lambda: torch.nn.DataParallel(Named(None, network=Named(BIRDS))),
+    "a tuple": lambda: Named(tuple(BIRDS)),
+    "name -> number": lambda: Named({"cat": 2, "ant": 0, "bee": 1}),
+    "number -> name": lambda: Named({2: "cat", 0: "ant", 1: "bee"}),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_names_wherever_a_model_keeps_them(place):
+    model = PLACES[place]()
+    for index, name in enumerate(BIRDS):
+        assert Target.cls(name).resolve(model) == Target.cls(index)
+    with pytest.raises(ConfigError, match=r"unknown class 'bea'.*bee"):
+        Target.cls("bea").resolve(model)
+    image = torch.rand(2, 3, 1, 1)
+    torch.testing.assert_close(Saliency()(model, image, "cat").value, image[:, 2, 0, 0])
 
 
 @pytest.mark.parametrize(
