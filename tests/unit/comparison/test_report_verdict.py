@@ -214,3 +214,28 @@ def test_better_is_said_only_where_all_ways_of_scoring_a_part_agree(mean, total,
 
 def test_where_no_other_way_was_measured_one_is_enough():
     assert outcomes(made(parts(intrinsic=0.5, gradcam=0.1), KINDS))["gradcam"] == ("better", "")
+
+
+def test_nothing_is_marked_where_the_best_is_no_better_than_noise():
+    level = np.random.default_rng(0).normal(size=40)
+    wave = np.tile([0.01, -0.01], 20)
+    scores = {("intrinsic", PARTS): level, ("gradcam", PARTS): level - 0.5 + wave}  # always worse
+    marked = []
+    for noise in (level + 0.1 + wave, level - 1 + wave):
+        rows = make_table(made(scores | {("noise", PARTS): noise}), "cbm").rows
+        marked.append([(row.cells[PARTS].best, row.cells[PARTS].tied) for row in rows])
+    assert marked == [[(False, False)] * 2, [(True, False), (False, False)]]
+
+
+def test_the_best_of_many_is_held_against_all_pairs_of_them():
+    noise = np.random.default_rng(0).normal(size=40)
+    noise -= noise.mean()
+    # t of 2.8 with 39 degrees of freedom: p = 0.008, times 4 others 0.03, times 10 pairs of 5 explainers 0.08.
+    shift = 2.8 * noise.std(ddof=1) / np.sqrt(40)
+    others = [f"other {i}" for i in range(4)]
+    kinds = {"intrinsic": "intrinsic"} | dict.fromkeys(others, "posthoc")
+    scores = {("intrinsic", "abpc"): noise + shift} | {(name, "abpc"): 0 * noise for name in others}
+    assert {v.outcome for v in verdicts(made(scores, kinds), "cbm")} == {"better"}
+    cells = [row.cells["abpc"] for row in make_table(made(scores, kinds), "cbm").rows]
+    assert not any(cell.best for cell in cells)
+    assert all(cell.tied for cell in cells)
