@@ -29,15 +29,16 @@ _CHUNK = 1 << 22
 
 
 def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
-    """Return (N, h, w) maps brought bilinearly to the image, (N, H, W), each cell where it looks.
+    """Return (..., h, w) maps brought bilinearly to the image, (..., H, W), each cell where it looks.
 
     Args:
         maps: float.
         image_size: (H, W) in pixels.
         field: which pixels the cells are centred on; without it they share the image out evenly.
     """
-    rows, columns = (each.to(maps) for each in upsampling(maps.shape[1:], image_size, "bilinear", field))
-    return rows @ maps @ columns.T
+    rows, columns = (each.to(maps) for each in upsampling(maps.shape[-2:], image_size, "bilinear", field))
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows @ maps @ columns.T
 
 
 def field_of(model: nn.Module, maps: Tensor, image_size: tuple[int, int]) -> ReceptiveField | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ibd.errors import ConfigError
 from ibd.explain.activations import no_map
 from ibd.explain.base import Call, Cost, Explainer, Explanation, as_target, check_image, undisturbed
+from ibd.explain.boxes import field_of, placed
 from ibd.explain.layers import Formula, LayerCut, precise
 from ibd.explain.layouts import Layout, check_layout
 from ibd.explain.targets import Target
@@ -21,6 +22,9 @@ from ibd.registry import resolve
 
 class CamExplainer(Explainer):
     """A map over the cells of a feature map, brought to the image's size bilinearly.
+
+    The cells of any model share the image out evenly, as published. Of our networks it is known which pixels the cells
+    are centred on (`ibd.backbones.receptive_field`), and they are drawn there.
 
     Args:
         layer: name of a module with a (B, C, h, w) or (B, h, w, C) output. None takes the output of the model's
@@ -45,10 +49,14 @@ class CamExplainer(Explainer):
         return self.finish(cut_map(call, image, self.layer, self.replays, self.layout))
 
     def finish(self, at: LayerCut) -> Explanation:
-        """Return the explanation of images whose pass was cut at a map."""
+        """Return the explanation of images whose pass was cut at a map; of our networks, each cell where it looks."""
         maps = self.maps(at)
+        maps = maps.relu() if self.relu else maps
         size = (at.image.shape[2], at.image.shape[3])
-        return self.answer(at.call, maps.relu() if self.relu else maps, at.scores, size=size, layer=at.described)
+        field = field_of(at.call.model, maps, size)
+        if field is not None:
+            maps = placed(maps, size, field)
+        return self.answer(at.call, maps, at.scores, size=size, layer=at.described)
 
     @abc.abstractmethod
     def maps(self, at: LayerCut) -> Tensor:

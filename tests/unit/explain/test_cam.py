@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.base import Call, undisturbed
+from ibd.explain.boxes import placed, spread
 from ibd.explain.cam import (
     CAM,
     AblationCAM,
@@ -83,10 +84,17 @@ def test_cam_is_the_weights_of_the_head_and_grad_cam_times_the_cells():
 
 
 def test_cam_is_what_the_baseline_says_of_itself():
+    """By hand: the class's weights times the features, drawn where the cells look; over the cells they have a mean."""
     model, image = make("baseline").eval(), images()
-    own = Intrinsic()(model, image, 1).map
-    cells = model.network.encode(image).maps[0, 0].numel()
-    torch.testing.assert_close(CAM()(model, image, 1).map, cells * own, rtol=1e-3, atol=1e-4)
+    network, size = model.network, tuple(image.shape[2:])
+    with torch.no_grad():
+        features = network.encode(image).maps
+        cells = torch.einsum("d,bdhw->bhw", network.head.weight[1], features)
+    field = network.receptive_field(size)
+    assert field is not None
+    torch.testing.assert_close(CAM()(model, image, 1).map, placed(cells, size, field), rtol=1e-3, atol=1e-4)
+    own = spread(cells / cells[0].numel(), size, field)
+    torch.testing.assert_close(Intrinsic()(model, image, 1).map, own, rtol=1e-3, atol=1e-5)
 
 
 def test_cam_is_refused_where_the_head_is_not_linear():
