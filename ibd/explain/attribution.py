@@ -13,8 +13,7 @@ from ibd.errors import UnsupportedError
 from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.gradients import GradientTimesInput
 from ibd.explain.layers import LayerCut
-from ibd.explain.layouts import Layout, check_layout, to_first
-from ibd.explain.lrp import LRP
+from ibd.explain.layouts import Layout, check_layout
 from ibd.explain.targets import Target
 from ibd.registry import resolve
 
@@ -92,9 +91,6 @@ def layer_attribution(
         raise _useless(explainer.name)
     offset, completeness = _accounts(model, image, explainer, found)
     maps, channels = found.unit_maps, found.units
-    if maps is not None and isinstance(explainer, LRP) and _cut(model, image, explainer, found).channels_last:
-        maps = to_first(maps)  # relevance comes as the layer puts it out
-        channels = maps.sum((-2, -1))
     return LayerAttribution(
         spatial=None if maps is None else maps.sum(-3),
         channels=channels,

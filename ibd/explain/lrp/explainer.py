@@ -14,6 +14,8 @@ from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import find_layer, maps_note
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.gradients import layer_fields
+from ibd.explain.layers import LayerCut
+from ibd.explain.layouts import to_first
 from ibd.explain.lrp.composites import Composite, composite
 from ibd.explain.lrp.ledger import Layer, Ledger
 from ibd.explain.lrp.mode import Surrogate
@@ -117,11 +119,16 @@ class LRP(Explainer):
             if self.layer is not None and not outputs:
                 note = maps_note(call.model, image, self.layer)
                 raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
-            return self._passed_down(call, mode, surrogate, scores, outputs)
+            return self._passed_down(call, image, mode, surrogate, scores, outputs)
+
+    def _has_last(self, call: Call, image: Tensor) -> bool:
+        """Return whether the layer puts out its channels last; told by a pass of its own."""
+        return LayerCut(Call(call.model, call.target, call.layout), image, self.layer).channels_last
 
     def _passed_down(
         self,
         call: Call,
+        image: Tensor,
         mode: Surrogate,
         surrogate: Tensor,
         scores: Tensor,
@@ -131,6 +138,7 @@ class LRP(Explainer):
 
         Args:
             call: with the model.
+            image: (B, 3, H, W).
             mode: in which it ran.
             surrogate: of the scores.
             scores: (B, K).
@@ -140,9 +148,9 @@ class LRP(Explainer):
         call.cost.backwards += scores.numel()
         found, taken, layers = [], [], []
         for k in range(scores.shape[1]):
-            score, last = surrogate[:, k].sum(), k + 1 == scores.shape[1]
+            score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
             found.append(
-                _relevance(score, mode, last) if not outputs else _relevance_at(*outputs[-1], score, mode, last)
+                _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
             )
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
@@ -154,6 +162,8 @@ class LRP(Explainer):
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
+        if heat.dim() == 5 and self._has_last(call, image):
+            heat = to_first(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
         return self.answer(call, maps, scores, size=mode.ledger.size, **more)

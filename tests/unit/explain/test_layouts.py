@@ -21,7 +21,8 @@ from ibd.explain.cam import (
     ScoreCAM,
     XGradCAM,
 )
-from ibd.explain.gradients import Saliency
+from ibd.explain.gradients import GradientTimesInput, Saliency
+from ibd.explain.lrp import LRP
 from ibd.explain.targets import Target
 from tests.explainer_makers import images
 
@@ -120,6 +121,14 @@ def test_layer_attribution_has_the_channels_of_the_layer(method):
         model = Last(linear=True)
         close(last.channels, (model.head.weight[1] * model.backbone(IMAGE).mean((1, 2))).detach())
         close(last.completeness, torch.zeros(2).double())
+
+
+def test_relevance_by_a_layer_has_the_channels_of_the_layer():
+    wanted = GradientTimesInput(layer="backbone")(First(linear=True), IMAGE, 1)  # which is what it is of a linear head
+    found = LRP("epsilon", layer="backbone")(Last(linear=True), IMAGE, 1)
+    assert len(found.unit_names) == 9
+    close(found.units, wanted.units)
+    close(found.map, wanted.map)
 
 
 def test_gradients_by_a_layer_are_channels_first():
