@@ -149,9 +149,7 @@ class LRP(Explainer):
         found, taken, layers = [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
-            found.append(
-                _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
-            )
+            found.append(_relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end))
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
         kept, heat = torch.stack(taken, 1), torch.stack(found, 1)

@@ -10,7 +10,7 @@ from ibd.comparison import measuring
 from ibd.comparison.model_measures import as_sanity
 from ibd.comparison.plan import GROUPS
 from ibd.comparison.probes.network import Predictor
-from ibd.comparison.probes.pixels import PixelProbe
+from ibd.comparison.probes.pixels import CELLS, PixelProbe
 from ibd.comparison.probes.robustness import matched, noisy, translated
 from ibd.explain.gradients import GradientTimesInput
 from ibd.explain.targets import Target
@@ -52,12 +52,15 @@ def case():
     kept[:, -1], kept[:, 0] = True, False
     questions = SimpleNamespace(images=images, masks=masks, ids=list(range(COUNT)))
     questions.first = lambda count: questions
+    questions.drawings = SimpleNamespace(masks=masks)
     model.network = SimpleNamespace(class_names=["a", "b", "c"])
     changed = [matched(predictor, images, classes, each) for each in (noisy(images, questions.ids), translated(images))]
     return SimpleNamespace(
         questions=questions, truth=masks[:, :2].any(1), parts=table, kept=kept, predictor=predictor, classes=classes,
         pixels=PixelProbe(predictor, images, classes), subject=SimpleNamespace(module=model), changed=tuple(changed),
         probe_images=COUNT, stages=2, seed=0, unit_parts=None,
+        object_values=torch.randn(COUNT, PARTS, generator=g, dtype=torch.float64),
+        cell_values=torch.randn(COUNT, CELLS * CELLS, generator=g, dtype=torch.float64),
     )  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def measured(case, scale):
         case=case, method=method, answers=answers, maps=found.map, validation=(found.map.flip(0), case.truth.flip(0))
     )
     arrays = {}
-    for group in ("parts", "pixels", "road", "localization", "robustness", "properties"):
+    for group in ("parts", "objects", "pixels", "road", "localization", "robustness", "properties"):
         arrays |= measuring.MEASURES[group](asked)
     sane = as_sanity(measuring.MEASURES["sanity"](asked))
     arrays |= {f"agreement_{n}": f(found.map, others) for n, f in
