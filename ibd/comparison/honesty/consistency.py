@@ -124,10 +124,21 @@ def _compared(network: InterpretableNetwork, before: Tensor, edited: Tensor, pix
     return {
         "same_class": same_prediction(edited, pixels),
         "similarity": intervention_consistency(probability, drawn),
-        "correlation": spearman(log_odds(edited) - log_odds(before), log_odds(pixels) - log_odds(before)),
+        "correlation": spearman(log_odds_change(before, edited), log_odds_change(before, pixels)),
         "same_class_unchanged": same_prediction(before, pixels),
         "similarity_unchanged": intervention_consistency(plain, drawn),
     }
+
+
+def log_odds_change(before: Tensor, after: Tensor) -> Tensor:
+    """Return how far the log-odds of each class move, (N, C) float64; 0 where that is no more than rounding.
+
+    The logits of one picture in batches of two sizes differ in their last bits, whose order would be correlated with
+    something. What is below 2^7 units of float32's precision, of the largest logit or of 1, is no change.
+    """
+    moved = log_odds(after) - log_odds(before)
+    scale = torch.maximum(before.abs().amax(1, keepdim=True), after.abs().amax(1, keepdim=True)).double().clamp(min=1)
+    return moved.masked_fill(moved.abs() <= 2.0**-16 * scale, 0.0)
 
 
 def log_odds(logits: Tensor) -> Tensor:

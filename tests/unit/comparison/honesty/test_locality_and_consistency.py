@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ibd.comparison.honesty import bottleneck_against_pixels, part_locality
+from ibd.comparison.honesty.consistency import log_odds_change
 from ibd.comparison.honesty.locality import locality_of, units_of_parts
 from ibd.comparison.honesty.redrawing import drawn as draw
 from ibd.comparison.honesty.redrawing import other_surroundings, other_variants, redrawn, seen_parts
@@ -70,10 +71,20 @@ def test_what_sees_nothing(drawn, birds):
     assert torch.isnan(torch.tensor(found.figures()["locality"]))
     both = bottleneck_against_pixels(network, birds.dataset("test"), INDICES)
     assert both.same_class_unchanged.tolist() == [[1.0] * 5] * 3
-    # Twenty probabilities of the same logits, rounded in two batches of different sizes.
-    torch.testing.assert_close(both.similarity_unchanged, torch.ones_like(both.similarity_unchanged), rtol=0, atol=1e-5)
+    # Both are of the same concepts, in batches of two sizes. A logit is a sum of 26 products, whose absolute values add
+    # up to 11: it is off by 26 * 2^-24 * 11 = 1.7e-5 at most, and total variation is at most a quarter of how far the
+    # differences of two logits change, 6.8e-5.
+    torch.testing.assert_close(both.similarity_unchanged, torch.ones(3, 5).double(), rtol=0, atol=2e-5)
     assert both.correlation.isnan().all()  # of no change in the picture
     assert float(both.similarity.mean()) < 1
+
+
+def test_what_moves_by_rounding_alone_does_not_move():
+    """Else the rank correlation of last bits would be one of anything."""
+    before = torch.tensor([[3.0, -40.0, 7.0, 0.5]])
+    noise = torch.tensor([[1.0, -2.0, 2.0, -1.0]]) * 2.0**-22
+    assert not log_odds_change(before, before * (1 + noise)).any()
+    assert log_odds_change(before, before + torch.tensor([[0.0, 0.0, 0.01, 0.0]])).abs().amin() > 1e-3
 
 
 def test_a_part_without_concepts_has_a_row_and_no_column(drawn):

@@ -77,7 +77,7 @@ def test_random_orders_depend_on_the_id_alone_and_the_true_order_gains():
     predictor, units, parts, classes = prepared("protopnet")
     whole = unit_tables(predictor, units, parts, classes, ids=["a", "b", "c"], steps=3)
     some = unit_tables(predictor, units[[2, 0]], parts[[2, 0]], classes[[2, 0]], ids=["c", "a"], steps=3)
-    torch.testing.assert_close(some.random.centred, whole.random.centred[[2, 0]])
+    torch.testing.assert_close(some.random.centred, whole.random.centred[[2, 0]], rtol=1e-5, atol=1e-5)  # of float32
     other = unit_tables(predictor, units, parts, classes, ids=["a", "b", "c"], steps=3, seed=1)
     assert not torch.equal(other.random.centred, whole.random.centred)
     assert ablation_gain(whole.ordered.kept, whole.random.kept, whole.fractions).shape == (3,)

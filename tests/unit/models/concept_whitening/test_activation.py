@@ -114,8 +114,8 @@ def test_the_gradient_is_computed_in_float32_under_autocast(mode):
 def test_the_gradient_needs_no_graph(mode):
     maps, concepts = maps_of((4, 5, 4, 4)), torch.ones(4, 3)
     plain = alignment_gradient(maps, concepts, mode)
-    with torch.inference_mode():
-        assert torch.equal(alignment_gradient(maps * 1, concepts, mode), plain)
+    with torch.inference_mode():  # in which torch may take another kernel for a product
+        torch.testing.assert_close(alignment_gradient(maps * 1, concepts, mode), plain)
 
 
 def planted(images, generator, patch=3, strength=2.5):

@@ -213,9 +213,10 @@ def test_the_rotation_changed_in_inference_mode_is_seen():
     with torch.inference_mode():
         layer.rotation.copy_(rotation_of(4, seed=7))
         changed = layer(features())
-    assert torch.equal(layer(features()), changed)
+    torch.testing.assert_close(layer(features()), changed)  # outside torch may take another kernel for a product
+    kept = layer(features())
     layer._derived = None
-    assert torch.equal(layer(features()), changed)
+    assert torch.equal(layer(features()), kept)
 
 
 def test_the_state_is_all_there_is():
