@@ -155,7 +155,7 @@ def _compare_one(
         found.costs[name, method.name] = _measure(found, asked, plan, bar)
         bar.update(before + 1 + len(plan.groups()) - bar.n)
     _agree(found, case, methods, answers)
-    add_paintings(found, case, methods, plan)
+    add_paintings(found, case, methods, answers, plan)
     bar.update()
     case_measures.add_honesty(found, case, plan)
     add_shortcut(found, case, methods)

@@ -2,48 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import get_args
 
+import torch
+from torch import Tensor
+
 from ibd.comparison import measuring
-from ibd.comparison.answers import explain_all
+from ibd.comparison.answers import CHUNK, Answers
 from ibd.comparison.asked import Asked, Case
 from ibd.comparison.methods import Method
 from ibd.comparison.plan import GROUPS, Plan
 from ibd.comparison.results import Comparison, ExplainerInfo, Skipped
 from ibd.errors import UnsupportedError
-from ibd.explain.intrinsic import Intrinsic
+from ibd.explain.intrinsic import Intrinsic, repaint
 from ibd.types import Painting
 
 MEASURED = ("parts", "objects", "localization", "pixels")
 """Groups of metrics that are measured of every painting."""
 
 
-def add_paintings(found: Comparison, case: Case, methods: Sequence[Method], plan: Plan) -> None:
-    """Add the scores of a model's own map by painting, where its own map is among the methods."""
-    own = {method.explainer.painting: method.name for method in methods if isinstance(method.explainer, Intrinsic)}
+def add_paintings(
+    found: Comparison, case: Case, methods: Sequence[Method], answers: Mapping[str, Answers], plan: Plan
+) -> None:
+    """Add the scores of a model's own map by painting, where its own map is among the methods.
+
+    The contributions are those of the first such row; nothing but where they are painted is computed anew.
+    """
+    own = [method for method in methods if isinstance(method.explainer, Intrinsic) and method.name in answers]
     groups = [group for group in plan.groups() if group in MEASURED]
-    for painting in get_args(Painting) if own and groups else ():
-        if painting in own:
-            _copy(found, case.subject.info.name, own[painting], painting, groups)
+    if not own or not groups:
+        return
+    done = {method.explainer.painting: method.name for method in own if isinstance(method.explainer, Intrinsic)}
+    for painting in get_args(Painting):
+        if painting in done:
+            _copy(found, case.subject.info.name, done[painting], painting, groups)
         else:
-            _add(found, case, painting, groups, plan)
+            _add(found, case, answers[own[0].name], painting, groups, plan)
 
 
 def _copy(found: Comparison, model: str, name: str, painting: Painting, groups: Sequence[str]) -> None:
     """Take the scores of a row that is there already."""
-    for group in groups:
-        for metric in GROUPS[group]:
-            if (model, name, metric) in found.scores:
-                found.paintings[model, painting, metric] = found.scores[model, name, metric]
+    for metric in (metric for group in groups for metric in GROUPS[group]):
+        if (model, name, metric) in found.scores:
+            found.paintings[model, painting, metric] = found.scores[model, name, metric]
 
 
-def _add(found: Comparison, case: Case, painting: Painting, groups: Sequence[str], plan: Plan) -> None:
-    """Explain all images and measure that."""
+def _add(
+    found: Comparison, case: Case, account: Answers, painting: Painting, groups: Sequence[str], plan: Plan
+) -> None:
+    """Paint what the units contribute to all images, and measure that."""
     model, name = case.subject.info.name, f"intrinsic {painting}"
     method = Method(ExplainerInfo(name, "intrinsic"), Intrinsic(painting), {"painting": painting})
     try:
-        asked = Asked(case, method, explain_all(case.subject, method, case.questions, case.classes, case.cells))
+        asked = Asked(case, method, replace(account, maps=_maps(case, account, painting), units=None))
     except UnsupportedError as error:
         found.skipped.append(Skipped(model, name, None, str(error)))
         return
@@ -53,3 +66,11 @@ def _add(found: Comparison, case: Case, painting: Painting, groups: Sequence[str
             for metric in GROUPS[group]:
                 if metric in arrays and metric in plan.metrics:
                     found.paintings[model, painting, metric] = arrays[metric]
+
+
+def _maps(case: Case, account: Answers, painting: Painting) -> Tensor:
+    """Return the (N, H, W) maps of what the units contribute, a few images at a time."""
+    assert account.units is not None
+    module, device = case.subject.module, case.predictor.device
+    pairs = zip(torch.split(case.questions.images, CHUNK), torch.split(account.units, CHUNK), strict=True)
+    return torch.cat([repaint(module, images.to(device), units, painting).float().cpu() for images, units in pairs])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.boxes import field_of, placed, seen, spread
 from ibd.explain.layers import einsum, precise
 from ibd.explain.targets import Term
@@ -60,7 +60,7 @@ class Intrinsic(Explainer):
             parts = [sum((_parts(term, contributions) for term in terms), torch.zeros(())) for terms in target.sums]
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
             plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
-            heat = self._painted(network, units, stacked, plain, (image.shape[2], image.shape[3]))
+            heat = _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), self.painting)
         single = not call.target.many
         return self.answer(
             call,
@@ -71,26 +71,43 @@ class Intrinsic(Explainer):
             unit_maps=units.maps,
         )
 
-    def _painted(
-        self, network: nn.Module, units: Units, stacked: Tensor, plain: list[bool], size: tuple[int, int]
-    ) -> Tensor:
-        """Return the (B, K, H, W) maps of (B, K, U) contributions; of targets that are units alone, the units' maps."""
-        field = field_of(network, units.maps, size)
-        shares = network.shares(units, self.painting).to(stacked.dtype)  # type: ignore[operator]
-        cells = einsum("bku,buhw->bkhw", stacked, shares)
-        if self.painting == "receptive_field":
-            if field is None:
-                raise UnsupportedError(
-                    "'intrinsic': what a cell of this backbone's maps sees of the image is not known"
-                )
-            heat = seen(cells, size, field)
-        else:
-            heat = spread(cells, size, field)
-        if self.painting == "pooling":
-            for k in (k for k, alone in enumerate(plain) if alone):
-                own = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
-                heat[:, k] = placed(own, size, field)
-        return heat
+
+def repaint(model: nn.Module, image: Tensor, contributions: Tensor, painting: Painting) -> Tensor:
+    """Return the (B, H, W) map of contributions that are known, painted in another way: one pass to the units.
+
+    Args:
+        model: a network of ours, or its module.
+        image: (B, 3, H, W), on the model's device.
+        contributions: (B, U) of the units, as an explanation of `Intrinsic` has them.
+        painting: as for `Intrinsic`.
+
+    Raises:
+        UnsupportedError: what its cells see is not known and is asked for.
+    """
+    network: Any = getattr(model, "network", model)
+    with undisturbed(model), torch.no_grad():
+        units = network.encode(image.clone())
+        stacked = precise(contributions).to(units.maps.device).unsqueeze(1)
+        return _painted(network, units, stacked, [False], (image.shape[2], image.shape[3]), painting)[:, 0]
+
+
+def _painted(
+    network: Any, units: Units, stacked: Tensor, plain: list[bool], size: tuple[int, int], painting: Painting
+) -> Tensor:
+    """Return the (B, K, H, W) maps of (B, K, U) contributions; of targets that are units alone, the units' maps."""
+    field = field_of(network, units.maps, size)
+    shares = network.shares(units, painting).to(stacked.dtype)
+    cells = einsum("bku,buhw->bkhw", stacked, shares)
+    if painting == "receptive_field":
+        if field is None:
+            raise UnsupportedError("'intrinsic': what a cell of this backbone's maps sees of the image is not known")
+        return seen(cells, size, field)
+    heat = spread(cells, size, field)
+    if painting == "pooling":
+        for k in (k for k, alone in enumerate(plain) if alone):
+            own = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
+            heat[:, k] = placed(own, size, field)
+    return heat
 
 
 def _parts(term: Term, contributions: Tensor) -> Tensor:

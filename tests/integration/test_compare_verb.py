@@ -2,6 +2,7 @@
 
 import csv
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import ibd as package
 from ibd.comparison import measuring
 from ibd.comparison.plan import GROUPS
+from ibd.types import Painting
 from tests.command import QUIET, ROOT, SMALL, TINY, fitted, ibd
 from tests.data_makers import make_concept_folder
 
@@ -51,6 +53,10 @@ def test_what_is_written(report):
     assert made.comparison.costs["cbm", "gradcam"].forwards == 1
     assert [model.images for model in made.comparison.models] == [33, 33]  # of which the accuracy is
     assert {each["outcome"] for each in summary["verdicts"]} == {"unknown"}  # from 8 images
+    for family in summary["families"].values():
+        assert set(family["paintings"]) == set(get_args(Painting))
+        own = family["scores"]["intrinsic"]["part_spearman"]["mean"]
+        assert family["paintings"]["pooling"]["part_spearman"]["mean"] == pytest.approx(own)
 
 
 def test_the_oracle_knows_the_parts_and_nulls_do_not(report):

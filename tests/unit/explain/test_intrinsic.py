@@ -6,12 +6,12 @@ from torch import nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.explain.intrinsic import Intrinsic
+from ibd.explain.intrinsic import Intrinsic, repaint
 from ibd.explain.targets import Target
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.types import DataSpec
-from tests.explainer_makers import make
+from tests.explainer_makers import images, make
 
 PAINTINGS = ("pooling", "score_sign", "peak", "top", "minimum", "receptive_field")
 
@@ -100,6 +100,15 @@ def test_the_map_of_a_class_adds_up_to_its_logit_less_the_bias(model, size, pain
     found = Intrinsic(painting)(module, image, Target.classes([0, 2]))
     wanted = found.value - module.network.bias()[[0, 2]]
     torch.testing.assert_close(found.map.sum((2, 3)), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("painting", PAINTINGS)
+@pytest.mark.parametrize("model", ["cbm", "protopnet", "concept_whitening"])
+def test_known_contributions_are_painted_as_if_they_were_not(model, painting):
+    module, image = make(model).eval(), images(2, (33, 38))
+    found = Intrinsic(painting)(module, image, Target.cls([0, 2]))
+    painted = repaint(module, image, Intrinsic()(module, image, Target.cls([0, 2])).units, painting)
+    torch.testing.assert_close(painted, found.map, rtol=1e-4, atol=1e-5)
 
 
 def test_another_painting_is_one_line():
