@@ -1,5 +1,7 @@
 """What depends on the model passes; what does not, fails."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from ibd.comparison.probes.sanity import (
 from ibd.errors import UnsupportedError
 from ibd.explain.base import Explanation
 from ibd.explain.cam import GradCAM
-from ibd.explain.gradients import GradientTimesInput, Saliency
+from ibd.explain.gradients import GradientTimesInput, IntegratedGradients, Saliency
 from ibd.explain.intrinsic import Intrinsic
 from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.targets import Target
@@ -120,6 +122,13 @@ def test_gradient_times_input_is_not_invariant_to_a_shift(trained):
     model, image, labels = trained
     assert not sanity(GradientTimesInput(), model, image, labels, most=1).passed["input_shift"]
     assert sanity(GradCAM(), model, image, labels, most=1).passed["input_shift"]
+
+
+def test_the_shift_that_is_our_own_is_not_warned_of(trained):
+    model, image, labels = trained
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sanity(IntegratedGradients(steps=2), model, image[:4], labels[:4], most=1)
 
 
 @pytest.mark.parametrize("name", ["baseline", "protopnet", "cbm", "concept_whitening", "functional"])
