@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## train on the built-in birds, intervene, compare exp
 	$(BIN)/ibd demo demo
 
 # Two processes with one thread each: tiny models gain nothing from more threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test: $(VENV)/.installed  ## the quick tests
 	$(PYTEST)
@@ -41,7 +41,7 @@ bench: $(VENV)/.installed  ## the figures of the README's speed table
 	touch $@
 
 test-minimum: .venv-minimum/.installed
-	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest -q -n 2 --dist worksteal
 
 clean:
 	rm -rf .venv .venv-minimum demo
