@@ -1,4 +1,4 @@
-"""Accuracy of the models over several seeds, by the shipped configs: the tables of the README.
+"""Accuracy of the models over several seeds, by the shipped configs: the tables of docs/results.md.
 
     python -m benchmarks.accuracy configs/toybirds --seeds 3
     python -m benchmarks.accuracy configs/folder/cifar10_ data.root=DATA --models baseline joint sequential --seeds 1
