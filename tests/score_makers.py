@@ -7,10 +7,10 @@ from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 KINDS = {"intrinsic": "intrinsic", "gradcam": "posthoc", "lrp": "posthoc", "noise": "null", "oracle": "oracle"}
 
 
-def made(scores, kinds=KINDS, models=("m",), images=40, accuracy=0.9, classes=("a",), asked=0, **more):
+def made(scores, kinds=KINDS, models=("m",), images=40, accuracy=0.9, classes=("a",), asked=0, majority=0.0, **more):
     """Return a comparison of one family; scores: {(explainer, metric): (N,) or number}, the same for every model.
 
-    The models classify `accuracy` of `asked` images rightly.
+    The models classify `accuracy` of `asked` images rightly, of which `majority` are of one class.
     """
     rng = np.random.default_rng(0)
     values = {}
@@ -22,7 +22,10 @@ def made(scores, kinds=KINDS, models=("m",), images=40, accuracy=0.9, classes=("
         settings={},
         class_names=[*classes],
         part_names=[],
-        models=[ModelInfo(model, "cbm", "run", i, accuracy, "concept", images=asked) for i, model in enumerate(models)],
+        models=[
+            ModelInfo(model, "cbm", "run", i, accuracy, "concept", images=asked, majority=majority)
+            for i, model in enumerate(models)
+        ],
         explainers=[ExplainerInfo(name, kind) for name, kind in kinds.items()],
         metrics=list(dict.fromkeys(metric for _, metric in scores)),
         image_ids=[str(i) for i in range(images)],

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ibd.comparison.cells import Arrays, Cells
 from ibd.comparison.methods import Method
+from ibd.comparison.probes.explaining import explained
 from ibd.comparison.questions import Questions
 from ibd.comparison.results import CostInfo
 from ibd.comparison.subjects import Subject
 from ibd.errors import UnsupportedError
 from ibd.explain.base import Explanation
-from ibd.explain.targets import Target
 
 CHUNK = 16
 """Images that are explained at once; what was explained is kept chunk by chunk."""
@@ -83,7 +83,7 @@ def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explana
     """Return an explainer's answer about the centred logits of classes, (B,)."""
     assert method.explainer is not None
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
-    return method.explainer(module, images.to(device), Target.cls(classes.tolist(), "centred_logit"))
+    return method.explainer(module, images.to(device), explained(classes))
 
 
 def with_metric_seconds(cost: CostInfo, seconds: dict[str, float]) -> CostInfo:

@@ -13,12 +13,11 @@ from ibd.comparison.answers import Answers
 from ibd.comparison.cells import Cells
 from ibd.comparison.methods import Method
 from ibd.comparison.probes.network import Predictor
-from ibd.comparison.probes.parts import deciding_mask
+from ibd.comparison.probes.parts import deciding_mask, part_values
 from ibd.comparison.probes.pixels import PixelProbe
 from ibd.comparison.probes.robustness import Changed, matched, noisy, translated
 from ibd.comparison.questions import Questions
 from ibd.comparison.subjects import Subject
-from ibd.metrics.functional.subsets import shapley
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Case:
         questions = self.questions
         if self.parts is None or questions.masks is None:
             return questions.truth
-        return deciding_mask(shapley(self.parts), questions.masks)
+        return deciding_mask(part_values(self.parts), questions.masks)
 
     @cached_property
     def pixels(self) -> PixelProbe:

@@ -16,13 +16,12 @@ from ibd.comparison.cells import Arrays, Cells
 from ibd.comparison.honesty import honesty, linear_head
 from ibd.comparison.plan import Plan
 from ibd.comparison.probes.parts import oracle_maps as paint
-from ibd.comparison.probes.parts import subset_tables
+from ibd.comparison.probes.parts import part_values, subset_tables
 from ibd.comparison.probes.scenes import cell_values, object_values
 from ibd.comparison.questions import Questions, choose_questions
 from ibd.comparison.results import Comparison, Curve, Floats, Honesty, Skipped
 from ibd.comparison.subjects import Subject
 from ibd.metrics.functional.agreement import spearman_matrix, ssim_matrix, top_k_iou_matrix
-from ibd.metrics.functional.subsets import shapley
 
 _COMPARED = 16
 """Images of which all maps are compared at a time."""
@@ -76,7 +75,7 @@ def oracle_maps(case: Case) -> Tensor:
     """Return maps of the truth: of each pixel of a part what the part is worth, (N, H, W)."""
     assert case.parts is not None
     assert case.questions.masks is not None
-    return paint(shapley(case.parts), case.questions.masks)
+    return paint(part_values(case.parts), case.questions.masks)
 
 
 def agreement(case: Case, maps: list[Tensor], names: list[str]) -> dict[str, Floats]:

@@ -136,8 +136,8 @@ def _compare_one(
     bar.set_postfix_str(name)
     key = {"kind": "accuracy", "model": subject.fingerprint, "data": questions.fingerprint, "split": subject.asked}
     right = cells.get(key, lambda: {"accuracy": np.array(accuracy(subject.module, subject.data, questions.split))})
-    share, images = right["accuracy"].tolist()
-    found.models.append(replace(subject.info, accuracy=share, images=int(images)))
+    share, images, majority = right["accuracy"].tolist()
+    found.models.append(replace(subject.info, accuracy=share, images=int(images), majority=majority))
     case = case_measures.make_case(subject, questions, cells, plan, probe_images, seed)
     bar.update()
     answers: dict[str, Answers] = {}

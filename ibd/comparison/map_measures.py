@@ -11,6 +11,7 @@ from torch import Tensor
 from ibd.comparison.asked import Asked
 from ibd.comparison.cells import Arrays
 from ibd.comparison.methods import ORACLE, UNITS
+from ibd.comparison.probes.parts import part_values
 from ibd.comparison.probes.pixels import region_means
 from ibd.metrics.functional.localization import (
     BOX_THRESHOLDS,
@@ -32,26 +33,31 @@ from ibd.metrics.functional.part_scores import (
     top_part_hit,
 )
 from ibd.metrics.functional.properties import complexity, conservation, negative_share, sparseness
-from ibd.metrics.functional.subsets import removal_auc, removal_curve, set_scores, shapley
+from ibd.metrics.functional.subsets import removal_auc, removal_curve, set_scores
 
 FEW = 64
 """Images that are measured at a time."""
 
 
 def localization(asked: Asked) -> Arrays:
-    """Return where the positive part of a map lies, against the parts that decide, and its share in every region."""
+    """Return where the positive part of a map lies, against the parts that decide, and its share in every region.
+
+    The oracle's map knows what each part is worth, not which decide; here it says what is true.
+    """
     wanted, masks = asked.case.truth, asked.case.questions.masks
     assert wanted is not None
     assert masks is not None
+    oracle = asked.method.name == ORACLE
+    given = wanted.float() if oracle else asked.maps
     parts = [
-        localize(asked.maps[some], wanted[some]) | {"energy": _energy(asked.maps[some], masks[some])}
-        for some in _few(len(asked.maps))
+        localize(given[some], wanted[some]) | {"energy": _energy(asked.maps[some], masks[some])}
+        for some in _few(len(given))
     ]
     found = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
     names = ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size")
     scores = {name: found[name] for name in names}
     if asked.validation is not None:
-        maps, truth = asked.validation
+        maps, truth = (asked.validation[1].float() if oracle else asked.validation[0]), asked.validation[1]
         scores["iou_best"] = _cut(found["iou_curve"], iou_curve(maps, truth), THRESHOLDS)
         scores["box_accuracy"] = _cut(found["box_hits"], box_hits(maps, truth), BOX_THRESHOLDS)
     return _plain(scores) | {"curve:energy": found["energy"].numpy()}
@@ -93,8 +99,8 @@ def parts(asked: Asked) -> Arrays:
     assert masks is not None
     assert case.parts is not None
     assert case.kept is not None
-    importance, visible, truth = importance_of_parts(asked), masks.flatten(2).any(2), shapley(case.parts)
-    truth = truth.where(visible, torch.nan)
+    importance, visible = importance_of_parts(asked), masks.flatten(2).any(2)
+    truth = part_values(case.parts).where(visible, torch.nan)
     means = importance_of_parts(asked, part_means)
     # The oracle's map has a part's value in every pixel of it; for sums it would be the value over the area.
     sums = means if asked.method.name == ORACLE else importance_of_parts(asked, part_sums)

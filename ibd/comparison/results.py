@@ -31,6 +31,7 @@ class ModelInfo:
         unit_kind: "concept", "prototype", "axis" or "channel".
         backbone: name and options, in words.
         images: of that split; 0 where that is unknown.
+        majority: share of that split's most frequent class, 0 to 1; 0 where that is unknown.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelInfo:
     unit_kind: str
     backbone: str = ""
     images: int = 0
+    majority: float = 0.0
 
 
 @dataclass(frozen=True)

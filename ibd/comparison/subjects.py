@@ -80,17 +80,18 @@ def load_subjects(
     return [replace(each, info=info, asked=asked) for each, info in zip(subjects, named, strict=True)]
 
 
-def accuracy(module: Any, data: ImageDataModule, split: Split) -> tuple[float, int]:
-    """Return the share of a split's images that a model classifies rightly, 0 to 1, and their number."""
-    right = total = 0
+def accuracy(module: Any, data: ImageDataModule, split: Split) -> tuple[float, int, float]:
+    """Return the share of a split's images that are classified rightly, their number, and the largest class's share."""
+    right, counts = 0, torch.zeros(len(data.spec.class_names), dtype=torch.int64)
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
     with evaluating(module), torch.inference_mode():
         for batch in data.loader(split):
             kept = batch.index >= 0
             logits = module.network(batch.image[kept].to(device)).logits
             right += int((logits.argmax(1).cpu() == batch.label[kept]).sum())
-            total += int(kept.sum())
-    return (right / total if total else float("nan")), total
+            counts += batch.label[kept].bincount(minlength=len(counts))
+    total = int(counts.sum())
+    return (right / total if total else float("nan")), total, float(counts.max()) / max(1, total)
 
 
 def _device(name: str) -> torch.device:

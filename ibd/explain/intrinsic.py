@@ -11,7 +11,7 @@ from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.boxes import field_of, placed, seen, spread
 from ibd.explain.layers import einsum, precise
-from ibd.explain.targets import Term
+from ibd.explain.targets import Term, sign_of_one_logit
 from ibd.types import Painting, Units
 
 
@@ -57,7 +57,8 @@ class Intrinsic(Explainer):
             scores = target.scores(output)
             units: Units = output.units
             contributions: Tensor = network.contributions(units)  # type: ignore[operator]
-            parts = [sum((_parts(term, contributions) for term in terms), torch.zeros(())) for terms in target.sums]
+            logits, none = output.logits, torch.zeros(())
+            parts = [sum((_parts(term, contributions, logits) for term in terms), none) for terms in target.sums]
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
             plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
             heat = _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), self.painting)
@@ -110,9 +111,11 @@ def _painted(
     return heat
 
 
-def _parts(term: Term, contributions: Tensor) -> Tensor:
+def _parts(term: Term, contributions: Tensor, logits: Tensor) -> Tensor:
     """Return what each unit has to do with a term, (B, U)."""
-    batch, units, _ = contributions.shape
+    batch, units, classes = contributions.shape
+    if term.kind != "unit" and classes == 1 and term.scalar in ("logit", "centred_logit", "log_odds"):
+        return term.weight * contributions[..., 0] * sign_of_one_logit(logits, term).unsqueeze(1)
     index = torch.as_tensor(term.index if not isinstance(term.index, str) else 0, device=contributions.device)
     index = index.expand(batch)
     if term.kind == "unit":

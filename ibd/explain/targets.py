@@ -53,7 +53,7 @@ class Target:
 
     A model of one logit z, (B, 1), has one class, number 0, of probability ``sigmoid(z)``. ``Target.cls(0)`` asks what
     speaks for it and `absent` what speaks against it; it is predicted where z > 0, and its absence elsewhere. Where
-    such a model has two names, the second is that of the class.
+    such a model has two names, the second is that of the class, and number 0 is still the one logit.
 
     Attributes:
         sums: for each score its terms.
@@ -298,6 +298,11 @@ def _absent(logits: Tensor, term: Term) -> Tensor:
             "target: no class 1: the model has one logit, which is class 0; Target.absent() asks what speaks against it"
         )
     return _positions(logits, term) == 1
+
+
+def sign_of_one_logit(logits: Tensor, term: Term) -> Tensor:
+    """Return (B,): -1 where a term asks about the absence of the class of the one logit there is, (B, 1), else 1."""
+    return torch.where(_absent(logits, term), -1.0, 1.0).to(logits.dtype)
 
 
 def _positions(values: Tensor, term: Term) -> Tensor:

@@ -14,6 +14,7 @@ from ibd.data.base import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import holding
 from ibd.errors import UnsupportedError
+from ibd.metrics.functional.checks import beyond_rounding
 from ibd.metrics.functional.honesty import intervention_consistency, same_prediction
 from ibd.metrics.functional.ranks import spearman
 from ibd.models.base import InterpretableNetwork, evaluating
@@ -133,12 +134,10 @@ def _compared(network: InterpretableNetwork, before: Tensor, edited: Tensor, pix
 def log_odds_change(before: Tensor, after: Tensor) -> Tensor:
     """Return how far the log-odds of each class move, (N, C) float64; 0 where that is no more than rounding.
 
-    The logits of one picture in batches of two sizes differ in their last bits, whose order would be correlated with
-    something. What is below 2^7 units of float32's precision, of the largest logit or of 1, is no change.
+    Rounding is that of the largest logit, see `beyond_rounding`.
     """
-    moved = log_odds(after) - log_odds(before)
-    scale = torch.maximum(before.abs().amax(1, keepdim=True), after.abs().amax(1, keepdim=True)).double().clamp(min=1)
-    return moved.masked_fill(moved.abs() <= 2.0**-16 * scale, 0.0)
+    largest = torch.cat([before, after], 1).double().abs().amax(1, keepdim=True)
+    return beyond_rounding(log_odds(after) - log_odds(before), largest)
 
 
 def log_odds(logits: Tensor) -> Tensor:

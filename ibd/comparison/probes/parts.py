@@ -22,7 +22,7 @@ from ibd.data.toybirds.render import render
 from ibd.data.toybirds.scene import Scene
 from ibd.distributed import progress as show_progress
 from ibd.errors import DataError
-from ibd.metrics.functional.localization import above
+from ibd.metrics.functional.checks import beyond_rounding
 from ibd.metrics.functional.subsets import shapley
 
 DECIDING = 0.1
@@ -132,9 +132,13 @@ def _groups(
             first, count, pictures, which = number + 1, 0, [], []
 
 
-def part_values(table: Values) -> Tensor:
-    """Return the (B, P) exact Shapley values of the parts for the centred logit of the explained class, float64."""
-    return shapley(table.centred)
+def part_values(centred: Tensor) -> Tensor:
+    """Return the (B, P) exact Shapley values of the parts, float64; 0 where a value is no more than rounding.
+
+    Args:
+        centred: (B, 2^P) centred logits of the explained class, see `subset_tables`.
+    """
+    return beyond_rounding(shapley(centred), centred.abs().amax(1, keepdim=True))
 
 
 def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
@@ -159,15 +163,20 @@ def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
 def deciding_mask(values: Tensor, masks: Tensor, share: float = DECIDING) -> Tensor:
     """Return the visible pixels of the parts that decide for the explained class in this model, (B, H, W) bool.
 
-    A part decides if it is worth more than a share of the most valuable one: the map of the oracle, cut there. Empty,
-    so that nothing can be said of where maps lie, where no visible part speaks for the class.
+    A part decides if it is worth more than a share of the most valuable visible one. Empty, so that nothing can be said
+    of where maps lie, where no visible part speaks for the class.
 
     Args:
-        values: (B, P), such as `part_values`; a negative part speaks against the class and decides nothing for it.
+        values: (B, P), such as `part_values`; NaN counts as 0, and a part that speaks against the class decides nothing
+            for it.
         masks: (B, P, H, W) bool, visible pixels.
         share: of the highest value.
     """
-    return above(oracle_maps(values, masks), [share])[:, 0]
+    seen = masks.flatten(2).any(2)
+    worth = values.nan_to_num(0.0).to(masks.device).masked_fill(~seen, 0.0).clamp(min=0)
+    highest = worth.amax(1, keepdim=True)
+    decides = (worth > share * highest) & (highest > 0)
+    return (masks & decides.view(*decides.shape, 1, 1)).any(1)
 
 
 def union_of(masks: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ibd.comparison.probes.pixels import CELLS, regions_of
 from ibd.data.toybirds.masks import take_apart
 from ibd.data.toybirds.scene import Scene
 from ibd.distributed import progress as show_progress
+from ibd.metrics.functional.checks import beyond_rounding
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def object_values(predictor: Predictor, drawings: Drawings, classes: Tensor) -> 
     rows = torch.cat([torch.arange(count), which[:, 0]])
     said = _said(predictor, lambda some: _images(pictures[some.cpu()], predictor), rows, drawings, classes)
     values = torch.full(drawings.masks.shape[:2], torch.nan, dtype=torch.float64)
-    values[which[:, 0], which[:, 1]] = said[which[:, 0]] - said[count:]
+    values[which[:, 0], which[:, 1]] = beyond_rounding(said[which[:, 0]] - said[count:], said[which[:, 0]])
     return values
 
 
@@ -123,7 +124,7 @@ def cell_values(predictor: Predictor, drawings: Drawings, classes: Tensor, cells
     taken = said[scene] - said[2 * count : 2 * count + pairs]
     added = said[2 * count + pairs :] - said[count + scene]
     values = torch.full((count, areas.numel()), torch.nan, dtype=torch.float64)
-    values[scene, cell] = (taken + added) / 2
+    values[scene, cell] = beyond_rounding((taken + added) / 2, said[scene])
     return values
 
 

@@ -82,10 +82,10 @@ FINDS = {
 
 
 class Variants(NamedTuple):
-    """Other ways to score the same.
+    """Several ways to score the same.
 
     Attributes:
-        metrics: that measure what the main one does, in another way.
+        metrics: that measure it, the main one first.
         what: differs between them, in words.
     """
 
@@ -93,8 +93,9 @@ class Variants(NamedTuple):
     what: str
 
 
-VARIANTS = {"part_spearman": Variants(("part_spearman_mean", "part_spearman_sum"), "how a part is scored")}
-"""Metric -> its variants: under it, better or worse is said only where all that were measured agree."""
+_PARTS = Variants(("part_spearman", "part_spearman_mean", "part_spearman_sum"), "how a part is scored")
+VARIANTS = dict.fromkeys(_PARTS.metrics, _PARTS)
+"""Metric -> its variants, itself among them: better or worse is said only where all that were measured agree."""
 
 PAINTINGS = {
     "pooling": (

@@ -60,7 +60,7 @@ class Verdict:
 
 
 def at_chance(comparison: Comparison, models: Sequence[ModelInfo]) -> list[ModelInfo]:
-    """Return the models whose accuracy is not above chance for their number of classes.
+    """Return the models whose accuracy is not above chance, or not above naming the most frequent class every time.
 
     One-sided binomial test at 5 % over the images of the split; a model of which their number is unknown is not tested.
     """
@@ -70,7 +70,8 @@ def at_chance(comparison: Comparison, models: Sequence[ModelInfo]) -> list[Model
     return [
         each
         for each in models
-        if each.images > 0 and at_least(round(each.accuracy * each.images), each.images, 1 / classes) >= LEVEL
+        if each.images > 0
+        and at_least(round(each.accuracy * each.images), each.images, max(1 / classes, each.majority)) >= LEVEL
     ]
 
 
@@ -109,7 +110,7 @@ def settled(found: list[Verdict]) -> list[Verdict]:
     settled = []
     for each in found:
         variants = VARIANTS[each.metric].metrics if each.metric in VARIANTS else ()
-        ways = {name: told for name in (each.metric, *variants) if (told := outcomes.get((name, each.other)))}
+        ways = {name: told for name in variants if (told := outcomes.get((name, each.other)))}
         if len(ways) > 1:
             agree = len(set(ways.values())) == 1
             each = replace(each, ways=ways, outcome=each.outcome if agree else "depends")

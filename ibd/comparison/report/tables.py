@@ -189,7 +189,7 @@ def question_of(metric: str) -> str:
 
 def _main_of(metric: str) -> str:
     """Return the metric that one is a variant of, or itself."""
-    return next((main for main, each in names.VARIANTS.items() if metric in each.metrics), metric)
+    return names.VARIANTS[metric].metrics[0] if metric in names.VARIANTS else metric
 
 
 def metric_title(metric: str) -> str:

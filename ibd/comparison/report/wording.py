@@ -66,12 +66,16 @@ def _chance(comparison: Comparison, table: Table) -> str:
     if not models:
         return ""
     classes, shares = len(comparison.class_names), listed(percent(each.accuracy) for each in models)
+    most = max(each.majority for each in models)
+    likely = f"chance with {classes} classes"
+    if most > 1.5 / classes:
+        likely = f"naming the most frequent class every time, which is right for {percent(most)}"
     if len(table.models) == 1:
         images = f"{shares} of {models[0].images} images"
-        return f"{_NOTHING}: the {table.title} classifies {images} rightly, no more than chance with {classes} classes."
+        return f"{_NOTHING}: the {table.title} classifies {images} rightly, no more than {likely}."
     which = f"{len(models)} of the {len(table.models)} trainings of the {table.title}"
     verb = "classifies" if len(models) == 1 else "classify"
-    return f"{_NOTHING}: {which} {verb} no more images rightly than chance with {classes} classes ({shares})."
+    return f"{_NOTHING}: {which} {verb} no more images rightly than {likely} ({shares})."
 
 
 def _beside_noise(noise: Verdict | None) -> list[str]:

@@ -18,6 +18,19 @@ def ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part / whole.where(whole != 0, float("nan"))
 
 
+def beyond_rounding(change: Tensor, values: Tensor) -> Tensor:
+    """Return differences of float32 numbers, 0 where they are no more than rounding.
+
+    One number computed in batches of two sizes differs in its last bits, whose order would be correlated with
+    something. What is below 2^7 units of float32's precision, of the numbers or of 1, is no change.
+
+    Args:
+        change: of any shape.
+        values: the largest of the numbers that each is a difference of; a shape that fits.
+    """
+    return change.masked_fill(change.abs() <= 2.0**-16 * values.abs().clamp(min=1), 0.0)
+
+
 def check_maps(maps: Tensor) -> None:
     """Check that these are (B, H, W) maps of at least one pixel.
 

@@ -123,7 +123,9 @@ def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
 
     def measured(maps, others):
         case = SimpleNamespace(truth=truth, questions=SimpleNamespace(masks=truth.unsqueeze(1)))
-        return map_measures.localization(SimpleNamespace(case=case, maps=maps, validation=others))
+        return map_measures.localization(
+            SimpleNamespace(case=case, maps=maps, validation=others, method=SimpleNamespace(name="x"))
+        )
 
     assert measured(high, (low, truth))["box_accuracy"].tolist() == [0, 0]  # lowest of several: 0.1
     assert measured(high, (high, truth))["box_accuracy"].tolist() == [1, 1]
@@ -155,7 +157,9 @@ def test_the_mass_of_a_pixel_that_parts_share_counts_for_each():
     maps[0, 0], maps[0, 1, 0] = 1.0, 2.0
     masks[0, 0, 0], masks[0, 1, :, 0] = True, True  # they share the first pixel
     case = SimpleNamespace(questions=SimpleNamespace(masks=masks), truth=masks.any(1))
-    found = map_measures.localization(SimpleNamespace(case=case, maps=maps, validation=None))
+    found = map_measures.localization(
+        SimpleNamespace(case=case, maps=maps, validation=None, method=SimpleNamespace(name="x"))
+    )
     assert found["curve:energy"].tolist() == [[0.5, 0.75, 0.0]]
 
 

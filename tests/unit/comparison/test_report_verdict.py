@@ -135,6 +135,17 @@ def test_a_network_at_chance_is_said_to_be_before_all_else():
     assert "3 of the 3 trainings of the concept bottleneck classify no more" in first(three)
 
 
+def test_naming_the_most_frequent_class_every_time_is_chance_too():
+    scores = parts(intrinsic=0.9, gradcam=0.1, noise=0.0, oracle=1.0)
+    always = made(scores, accuracy=0.9, classes="ab", asked=100, majority=0.9)
+    assert first(always) == (
+        "Explanations of a network at chance mean nothing: the concept bottleneck classifies 90.0 % of 100 images "
+        "rightly, no more than naming the most frequent class every time, which is right for 90.0 %."
+    )
+    assert {v.outcome for v in verdicts(always, "cbm")} == {"unknown"}
+    assert outcomes(made(scores, accuracy=0.97, classes="ab", asked=100, majority=0.9))["gradcam"] == ("better", "")
+
+
 def test_what_is_above_chance_by_the_binomial_test():
     scores = parts(intrinsic=0.9, gradcam=0.1)
     # P(at least k of 10 with 1 / 2): 56 / 1024 = 0.055 for 8, 11 / 1024 for 9.
@@ -206,7 +217,7 @@ def test_better_is_said_only_where_all_ways_of_scoring_a_part_agree(mean, total,
     found = {v.metric: v for v in verdicts(comparison, "cbm") if v.other == "gradcam"}
     assert found[PARTS].outcome == outcome
     assert list(found[PARTS].ways) == list(own)
-    assert found["part_spearman_sum"].ways == {}  # a way of its own says what it says
+    assert {found[name].outcome for name in own} == {outcome}
     words = "depends on how a part is scored"
     assert (words in found[PARTS].sentence) == (words in first(comparison)) == (outcome == "depends")
     assert ("better than Grad-CAM." in first(comparison)) == (outcome == "better")

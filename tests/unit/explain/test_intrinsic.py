@@ -8,9 +8,10 @@ from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.intrinsic import Intrinsic, repaint
 from ibd.explain.targets import Target
+from ibd.models.base import InterpretableNetwork
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.protopnet.network import PrototypeNetwork
-from ibd.types import DataSpec
+from ibd.types import DataSpec, Units
 from tests.explainer_makers import images, make
 
 PAINTINGS = ("pooling", "score_sign", "peak", "top", "minimum", "receptive_field")
@@ -109,6 +110,54 @@ def test_known_contributions_are_painted_as_if_they_were_not(model, painting):
     found = Intrinsic(painting)(module, image, Target.cls([0, 2]))
     painted = repaint(module, image, Intrinsic()(module, image, Target.cls([0, 2])).units, painting)
     torch.testing.assert_close(painted, found.map, rtol=1e-4, atol=1e-5)
+
+
+class OneLogit(InterpretableNetwork):
+    """Four units with a weight each to the one logit."""
+
+    unit_kind = "concept"
+    weights = torch.tensor([[1.0], [-2.0], [0.5], [3.0]])
+
+    def encode(self, image):
+        maps = self.backbone(image)
+        return Units(maps.mean((2, 3)), maps, ())
+
+    def decode(self, units):
+        return units.scores @ self.weights
+
+    def contributions(self, units):
+        return units.scores.unsqueeze(2) * self.weights
+
+    def edit(self, units, values):
+        return units
+
+    def bias(self):
+        return torch.zeros(1)
+
+    def readable(self, units):
+        return units.scores
+
+
+@pytest.mark.parametrize(
+    ("target", "sign"),
+    [
+        (0, 1),
+        ("yes", 1),
+        ("no", -1),
+        (Target.absent(), -1),
+        (Target.cls(0, "centred_logit"), 1),
+        (-2.0 * Target.cls("no"), 2),
+        (None, None),
+    ],
+)
+def test_of_one_logit_the_class_and_its_absence(target, sign):
+    network = OneLogit(nn.Conv2d(3, 4, 3, padding=1), list("abcd"), ["no", "yes"]).eval()
+    image = torch.rand(3, 3, 6, 6)
+    logit = network(image).logits[:, 0].detach()
+    found = Intrinsic()(network, image, target)
+    expected = logit.abs() if sign is None else sign * logit
+    torch.testing.assert_close(found.value, expected)
+    torch.testing.assert_close(found.map.sum((1, 2)), expected)
 
 
 def test_another_painting_is_one_line():

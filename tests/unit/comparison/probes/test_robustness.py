@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ibd.comparison.answers import ask
+from ibd.comparison.methods import Method
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.robustness import (
     Changed,
@@ -16,9 +18,12 @@ from ibd.comparison.probes.robustness import (
     noisy,
     translated,
 )
+from ibd.comparison.probes.sanity import sanity
+from ibd.comparison.results import ExplainerInfo
 from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.data.toybirds.render import render
 from ibd.errors import ConfigError, DataError
+from ibd.explain.cam import HiResCAM
 from ibd.explain.gradients import GradientTimesInput, Saliency
 from ibd.explain.targets import Target
 from ibd.metrics.functional.robustness import local_lipschitz, max_sensitivity, translation_equivariance
@@ -112,7 +117,7 @@ def test_only_what_counts_is_explained():
     assert asked == [4, 1]
     assert torch.equal(maps.isnan().flatten(2).any(2), ~valid)
     for i, j in valid.nonzero().tolist():
-        single = Saliency()(model, versions[i, j : j + 1], Target.cls(classes[i : i + 1])).map
+        single = Saliency()(model, versions[i, j : j + 1], Target.cls(classes[i : i + 1], "centred_logit")).map
         torch.testing.assert_close(maps[i, j], single[0], rtol=1e-4, atol=1e-6)
     figures = max_sensitivity(torch.ones(3, 8, 8), maps, valid)
     assert figures.isnan().tolist() == [False, True, False]
@@ -123,7 +128,7 @@ def test_the_gradient_of_a_linear_model_does_not_move():
     classes = torch.zeros(3, dtype=torch.int64)
     changed = Changed(noisy(image, range(3)), torch.ones(3, 4), torch.ones(3, 4, dtype=torch.bool))
     maps = changed_maps(Saliency(), model, classes, changed)
-    own = Saliency()(model, image, Target.cls(classes)).map
+    own = Saliency()(model, image, Target.cls(classes, "centred_logit")).map
     assert local_lipschitz(own.float(), maps, changed.distance, changed.valid).tolist() == [0, 0, 0]
 
 
@@ -148,7 +153,7 @@ def test_explanations_of_an_equivariant_model_move_with_the_image():
     classes = predictor.predicted(image)
     changed = matched(predictor, image, classes, translated(image, shifts))
     assert bool(changed.valid.all())
-    maps = GradientTimesInput()(model, image, Target.cls(classes)).map
+    maps = GradientTimesInput()(model, image, Target.cls(classes, "centred_logit")).map
     found = translation_equivariance(maps, changed_maps(GradientTimesInput(), model, classes, changed), shifts)
     torch.testing.assert_close(found, torch.ones(3, dtype=torch.float64), rtol=0, atol=0.01)
     centred = torch.rand(3, 20, 20).unsqueeze(1).expand(-1, 3, -1, -1)
@@ -163,3 +168,24 @@ def test_mistakes():
     predictor = Predictor(random_linear(), random_images())
     with pytest.raises(DataError, match="changed images of shape"):
         matched(predictor, random_images(), torch.zeros(3), random_images().unsqueeze(1)[:2])
+
+
+def test_changed_images_are_asked_what_the_images_were_asked():
+    """What is common to all logits is no part of what a comparison explains, and would be all of the difference."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    model.eval()[-1].weight.data += 1
+    image = torch.rand(6, 3, 8, 8)
+    classes = model(image).argmax(1)
+    hirescam = Method(ExplainerInfo("hirescam", "posthoc"), HiResCAM())
+    own = ask(model, hirescam, image, classes).map
+    still = Changed(image.unsqueeze(1), torch.ones(6, 1), torch.ones(6, 1, dtype=torch.bool))
+    found = changed_maps(hirescam.explainer, model, classes, still)
+    torch.testing.assert_close(max_sensitivity(own, found), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-4)
+    moved = translation_equivariance(own, found, [(0, 0)])
+    torch.testing.assert_close(moved, torch.ones_like(moved), rtol=0, atol=1e-4)
+    checks = sanity(hirescam.explainer, model, image, classes, most=1, more=1, maps=own)
+    assert checks.values["input_shift"] > 0.999
+    assert checks.passed["input_shift"]

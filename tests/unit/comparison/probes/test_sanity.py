@@ -163,7 +163,7 @@ def test_similarity():
 
 
 class AgainstAll(nn.Module):
-    """Much speaks for class 0, all against the others; made random, the head speaks against every class."""
+    """Much speaks for class 0 and some against it; made random, the head may speak against it alone."""
 
     def __init__(self):
         super().__init__()
@@ -172,7 +172,7 @@ class AgainstAll(nn.Module):
         self.head = nn.Linear(4, 50, bias=False)
         nn.init.constant_(self.head.weight, -1)
         with torch.no_grad():
-            self.head.weight[0] = torch.tensor([1.0, -1.5, 1.0, -0.5])
+            self.head.weight[0] = torch.tensor([1.0, -3.5, 1.0, -0.5])
 
     def forward(self, image):
         return self.head(self.layers(image).mean((2, 3)))
@@ -183,8 +183,8 @@ def test_rectified_maps_are_checked_before_they_are_rectified(kind):
     """The rectified maps of random networks are 0: they would have nothing in common, or everything."""
     model, image, labels = AgainstAll().eval(), squares(8, 2)[0], torch.zeros(8, dtype=torch.int64)
     rectified, signed = kind(GradCAM()), kind(GradCAM(relu=False))
-    network = random_network(model, 3)
-    assert bool((maps_of(rectified, network, image, labels) == 0).all())
+    random = (maps_of(rectified, random_network(model, draw), image, labels) for draw in range(64))
+    assert any(bool((each == 0).all()) for each in random)
     maps = maps_of(rectified, model, image, labels)
     assert bool((maps > 0).any())
     assert bool((maps_of(signed, model, image, labels) < 0).any())
