@@ -30,7 +30,7 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed  ## the figures of the README's speed table
+bench: $(VENV)/.installed  ## the figures of the speed table in docs/results.md
 	$(BIN)/python -m benchmarks
 
 # The lowest versions that pyproject.toml admits, in an environment of their own.
