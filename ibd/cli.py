@@ -333,8 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
-    """Return a warning as a line for the user, whom the file and line that gave it tell nothing."""
-    return f"warning: {' '.join(str(message).split())}\n"
+    """Return a warning for the user, whom the file and line that gave it tell nothing."""
+    return f"warning: {str(message).strip()}\n"
 
 
 def _one_line(error: BaseException) -> str:

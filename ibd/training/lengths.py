@@ -30,7 +30,9 @@ class TellLength(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what ``trainer.max_epochs`` cuts off the phases of the model."""
         planned = trainer.max_epochs or 0
-        if trainer.is_global_zero and isinstance(pl_module, InterpretableModule) and planned < (pl_module.epochs or 0):
+        if not trainer.is_global_zero or not isinstance(pl_module, InterpretableModule):
+            return
+        if 0 < planned < (pl_module.epochs or 0):
             tell(f"trainer.max_epochs={planned} cuts the training short{_left_out(pl_module, planned)}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
