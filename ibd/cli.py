@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -308,7 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:  # a config may name a class of the user's own
         sys.path.insert(0, str(Path.cwd()))
-    formatted, warnings.formatwarning = warnings.formatwarning, _warning
+    shown, formatted = warnings.showwarning, warnings.formatwarning
+    warnings.showwarning = partial(_show_warning, shown)
     try:
         if given and not given[0].startswith("-") and given[0] not in VERBS:
             raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
@@ -328,12 +330,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `ibd list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
-        warnings.formatwarning = formatted
+        warnings.showwarning, warnings.formatwarning = shown, formatted
     return 0
 
 
+def _show_warning(show: Callable[..., None], *given: Any, **options: Any) -> None:
+    """Show a warning as a line for the user, whatever Lightning has set for all since it was imported."""
+    warnings.formatwarning = _warning
+    show(*given, **options)
+
+
 def _warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
-    """Return a warning for the user, whom the file and line that gave it tell nothing."""
+    """Return the text of a warning, without the file and line that gave it, which tell a user nothing."""
     return f"warning: {str(message).strip()}\n"
 
 

@@ -57,7 +57,7 @@ def _take(path: Path, doing: str) -> None:
             return
         holder = _read(path)
         if _holds(holder):
-            process, _, computer = (*holder.split(), "", "", "")[:3]
+            process, _, computer = holder.split()
             raise ConfigError(
                 f"'{path.parent}' is in use: {doing} is under way there (process {process} on {computer}); if it is "
                 f"no longer, delete '{path}'"
@@ -88,12 +88,11 @@ def _clear_away(path: Path, holder: str) -> None:
 
 def _holds(holder: str) -> bool:
     """Return whether the process that a lock names is still there, as far as can be known."""
-    process, began, computer = (*holder.split(), "", "", "")[:3]
-    if not process.isdecimal():
-        return False
-    if computer != socket.gethostname():
-        return True
-    if os.name != "posix":  # where asking for a process by signal 0 would end it
+    parts = holder.split()
+    if len(parts) != 3 or not parts[0].isdecimal():
+        return False  # its process was killed as it wrote it
+    process, began, computer = parts
+    if computer != socket.gethostname() or os.name != "posix":  # elsewhere, asking by signal 0 would end the process
         return True
     try:
         os.kill(int(process), 0)
@@ -105,8 +104,12 @@ def _holds(holder: str) -> bool:
 
 
 def _began(process: int) -> str:
-    """Return when a process began, which tells it from a later one of the same number; "-" where that is not told."""
+    """Return when a process began, which tells it from a later one of the same number.
+
+    "" where it has ended and only waits for its parent to ask, "-" where that is not told.
+    """
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else fields[18]
+    except (OSError, IndexError, ValueError):
         return "-"

@@ -27,6 +27,8 @@ _NOISE = (
     ".*does not have many workers.*",
     ".*self.log_dict.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*sync_dist=True.*",  # torchmetrics sums up by itself
+    ".*Grad strides do not match.*",
     ".*smaller than the logging interval.*",  # what is logged is logged once in an epoch
 )
 

@@ -2,12 +2,13 @@
 
 import math
 import signal
+import warnings
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from ibd.cli import _warning, main
+from ibd.cli import main
 from ibd.lock import LOCK, locked
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.lightning import InterpretableModule
@@ -187,10 +188,15 @@ def test_features_that_cannot_be_whitened_are_not_blamed_on_the_learning_rate(tm
 
 
 def test_warnings_name_no_file():
-    import warnings
+    """Also where something has set another format since, as Lightning does when it is imported."""
+    shown, formatted, texts = warnings.showwarning, warnings.formatwarning, []
 
-    assert _warning("why", UserWarning, "/somewhere/lightning.py", 12) == "warning: why\n"
-    before, within = warnings.formatwarning, []
-    with mock.patch.dict("ibd.cli.VERBS", {"list": lambda kind: within.append(warnings.formatwarning)}):
+    def warn(kind):
+        warnings.formatwarning = lambda *_: "elsewhere.py:12: why"
+        warnings.warn("why", stacklevel=1)
+        texts.append(warnings.formatwarning("why", UserWarning, "elsewhere.py", 12))
+
+    with mock.patch.dict("ibd.cli.VERBS", {"list": warn}), pytest.warns(UserWarning, match="why"):
         main(["list"])
-    assert (within, warnings.formatwarning) == ([_warning], before)
+    assert texts == ["warning: why\n"]
+    assert (warnings.showwarning, warnings.formatwarning) == (shown, formatted)

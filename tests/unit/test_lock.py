@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ibd.errors import ConfigError
-from ibd.lock import LOCK, locked
+from ibd.lock import LOCK, _began, locked
 
 HERE = socket.gethostname()
 
@@ -43,6 +44,7 @@ def ended_process():
     [
         (lambda: "", False),  # killed before it could write
         (lambda: "what is this", False),
+        (lambda: f"{os.getpid()} 1", False),
         (lambda: f"{ended_process()} 1 {HERE}", False),
         (lambda: f"{os.getpid()} 1 {HERE}", not Path("/proc/self/stat").exists()),  # the number is another's now
         (lambda: f"{os.getpid()} - {HERE}", not Path("/proc/self/stat").exists()),
@@ -58,6 +60,22 @@ def test_a_lock_without_a_process_is_taken_over(left, held, tmp_path):
     with locked(tmp_path, "a training"):
         assert (tmp_path / LOCK).read_text().startswith(f"{os.getpid()} ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_nobody_has_asked_after_is_no_more(tmp_path):
+    """Killed, but still in the table of processes, as without an init process in a container."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (tmp_path / LOCK).write_text(f"{process.pid} {_began(process.pid)} {HERE}")
+    with pytest.raises(ConfigError, match="is in use"), locked(tmp_path, "a training"):
+        pass
+    process.kill()
+    while _began(process.pid) not in ("", "-"):
+        time.sleep(0.01)
+    if _began(process.pid) == "-":  # where that is not told, it counts as there until somebody asks
+        process.wait()
+    with locked(tmp_path, "a training"):
+        pass
+    process.wait()
 
 
 def test_no_folder_is_no_lock():

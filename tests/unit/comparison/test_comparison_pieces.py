@@ -76,7 +76,6 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-
 def test_what_a_killed_comparison_had_half_written_is_removed(tmp_path):
     kept = [tmp_path / "0123.npz", tmp_path / "pictures" / "code" / "0123.npz"]
     left = [tmp_path / "0123.4711.tmp", tmp_path / "pictures" / "code" / "0123.4711.tmp.npz"]
