@@ -16,7 +16,7 @@ LOCK = "running.lock"
 
 
 @contextlib.contextmanager
-def locked(folder: str | Path | None, doing: str) -> Iterator[None]:
+def locked(folder: str | Path | None, doing: str, key: str) -> Iterator[None]:
     """Keep others out of a folder for as long as this lasts.
 
     The lock of a process that is no more, as after a kill, is taken over. Whether a process of another computer is
@@ -25,6 +25,7 @@ def locked(folder: str | Path | None, doing: str) -> Iterator[None]:
     Args:
         folder: made where it is missing; None locks nothing.
         doing: what a process does there, for the line that the second gets.
+        key: of the option that names the folder, for the line where it cannot be written to.
 
     Raises:
         ConfigError: another process holds it, or it cannot be written to.
@@ -38,7 +39,7 @@ def locked(folder: str | Path | None, doing: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _take(path, doing)
     except OSError as error:
-        raise ConfigError(f"cannot write to '{folder}': {error.strerror or error}") from None
+        raise ConfigError(f"{key}: cannot write to '{folder}': {error.strerror or error}") from None
     try:
         yield
     finally:

@@ -92,7 +92,7 @@ def compare(
     check_range("compare: shown", shown, least=0)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"compare: split: '{split}' is not one of train, val, test")
-    with locked(output, "a comparison"):
+    with locked(output, "a comparison", "compare"):
         report = _compare(
             runs, explainers, metrics, images, split, seed, probe_images, shown, output, overrides, progress, device
         )

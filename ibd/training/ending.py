@@ -48,6 +48,8 @@ def complete(
         CheckpointError: there is no checkpoint.
         KeyboardInterrupt: Ctrl-C; the message says what is kept.
     """
+    if interrupted:
+        _drop_what_is_not_kept(trainer, folder)
     try:
         finished = finish(folder, data, trainer.strategy.root_device)
         if settings.figures_every > 0:
@@ -59,12 +61,10 @@ def complete(
     except KeyboardInterrupt:
         kept = f"'{folder}' keeps its checkpoints; `ibd fit resume={folder}` completes it"
         raise KeyboardInterrupt(kept) from None
-    best, last = (read_checkpoint(find_checkpoint(folder, which)) for which in ("best", "last"))
+    best = read_checkpoint(find_checkpoint(folder))
     figures: dict[str, float] = {}
     for logger in trainer.loggers:
         if isinstance(logger, TableLogger):
-            if interrupted:
-                logger.cut(last["global_step"])
             figures = logger.rows.get(best["global_step"] - 1, {})
         if finished:
             logger.log_metrics(finished, trainer.global_step)
@@ -75,3 +75,13 @@ def complete(
     figures = {name: value for name, value in figures.items() if name.startswith("val/")}
     monitor = next(each.monitor for each in trainer.callbacks if isinstance(each, KeepRun))  # type: ignore[attr-defined]
     return End(int(best["epoch"]) + 1, figures | finished, monitor)
+
+
+def _drop_what_is_not_kept(trainer: pl.Trainer, folder: Path) -> None:
+    """Let the table end where the last checkpoint does: an epoch that was validated may not have come to its own."""
+    last = folder / "checkpoints" / "last.ckpt"
+    step = read_checkpoint(last)["global_step"] if last.exists() else 0
+    for logger in trainer.loggers:
+        if isinstance(logger, TableLogger):
+            logger.cut(step)
+            logger.save()

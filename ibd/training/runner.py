@@ -77,7 +77,7 @@ def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrid
 def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
     with contextlib.ExitStack() as held:
         if resume is not None and _is_first():
-            held.enter_context(locked(find_run(getattr(resume, "folder", resume)), _DOING))
+            held.enter_context(locked(find_run(getattr(resume, "folder", resume)), _DOING, "resume"))
         folder, checkpoint, content = (None, None, None) if resume is None else find_resumable(resume)
         if config is None:
             if folder is None:
@@ -96,7 +96,7 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         new = folder is None
         folder, trainer = _open(settings, model, data, folder)
         if new and _is_first():
-            held.enter_context(locked(folder, _DOING))
+            held.enter_context(locked(folder, _DOING, "output"))
         return _train(settings, model, data, trainer, folder, checkpoint, resume_step)
 
 

@@ -154,7 +154,7 @@ def test_a_run_that_still_trains_is_not_resumed():
 
 
 def test_two_comparisons_do_not_share_a_folder(trained, tmp_path):
-    with locked(tmp_path / "out", "a comparison"):
+    with locked(tmp_path / "out", "a comparison", "compare"):
         assert "out' is in use: a comparison is under way" in ibd("compare", trained, "--out", tmp_path / "out").mistake
 
 
