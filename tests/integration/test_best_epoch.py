@@ -177,7 +177,8 @@ def test_a_gradient_that_is_no_number_where_anomalies_are_detected():
 
 def test_features_that_cannot_be_whitened_are_not_blamed_on_the_learning_rate(tmp_path):
     (tmp_path / "cw.yaml").write_text(
-        f"model: {{name: concept_whitening, concepts: ['eye::ring'], {BODY}, whitening: {{eps: 0, shrinkage: 0}}}}\n{DATA}"
+        f"model: {{name: concept_whitening, concepts: ['eye::ring'], {BODY}, "
+        f"whitening: {{eps: 0, shrinkage: 0}}}}\n{DATA}"
     )
     nan = mock.patch(
         "ibd.models.concept_whitening.lightning.F.cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan
