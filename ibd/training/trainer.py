@@ -29,6 +29,7 @@ _NOISE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*sync_dist=True.*",  # torchmetrics sums up by itself
     ".*Grad strides do not match.*",
+    ".*all_reduce is deprecated.*",  # its successor is private
     ".*smaller than the logging interval.*",  # what is logged is logged once in an epoch
 )
 
