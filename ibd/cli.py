@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,15 +42,19 @@ def fit(arguments: list[str]) -> int:
         load_config(files[0], *overrides)  # tells of most mistakes before Lightning is imported
     from pytorch_lightning.utilities import rank_zero_only
 
+    from ibd.training.display import headline
     from ibd.training.runner import fit as run_fit
 
     run = run_fit(files[0] if files else None, *overrides, resume=resume[0] if resume else None)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return 0
     print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}")
-    print(f"  {'  '.join(f'{name} {value:.4f}' for name, value in sorted(run.metrics.items()))}")
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in headline(run.metrics, run.monitor).items())
+    print(f"{run.checkpoint.stem} epoch {run.epoch}: {figures}")
     if run.interrupted:
-        print(f"  usable as it is, with the epochs that had ended; to go on: ibd fit resume={run.folder}")
+        print(f"usable as it is, with the epochs that had ended; to go on: ibd fit resume={run.folder}")
+    else:
+        print(f"next: ibd test {run.folder}")
     return 130 if run.interrupted else 0
 
 
@@ -303,6 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:  # a config may name a class of the user's own
         sys.path.insert(0, str(Path.cwd()))
+    shown, formatted = warnings.showwarning, warnings.formatwarning
+    warnings.showwarning = partial(_show_warning, shown)
     try:
         if given and not given[0].startswith("-") and given[0] not in VERBS:
             raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
@@ -321,7 +329,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `ibd list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        warnings.showwarning, warnings.formatwarning = shown, formatted
     return 0
+
+
+def _show_warning(show: Callable[..., None], *given: Any, **options: Any) -> None:
+    """Show a warning as a line for the user, whatever Lightning has set for all since it was imported."""
+    warnings.formatwarning = _warning
+    show(*given, **options)
+
+
+def _warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+    """Return the text of a warning, without the file and line that gave it, which tell a user nothing."""
+    return f"warning: {str(message).strip()}\n"
 
 
 def _one_line(error: BaseException) -> str:

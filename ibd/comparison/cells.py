@@ -22,6 +22,7 @@ class Cells:
     """Arrays by key, each piece a file that is written whole or not at all.
 
     A key holds everything that the piece depends on; a piece of other weights, images, options or code is another.
+    What a process that was killed had half written is removed: only one at a time uses a folder (`ibd.lock`).
 
     Args:
         folder: of the files; None keeps nothing.
@@ -36,6 +37,9 @@ class Cells:
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
+                for pattern in ("*.tmp", "pictures/*/*.tmp.npz"):
+                    for left in self._folder.glob(pattern):
+                        left.unlink(missing_ok=True)
             except OSError as error:
                 raise ConfigError(f"compare: cannot write to '{folder}': {error.strerror or error}") from None
 

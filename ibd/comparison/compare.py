@@ -31,6 +31,7 @@ from ibd.comparison.subjects import Subject, accuracy, load_subjects
 from ibd.comparison.tagged_images import add_shortcut
 from ibd.data.base import Split
 from ibd.errors import ConfigError, UnsupportedError, check_range
+from ibd.lock import locked
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +92,30 @@ def compare(
     check_range("compare: shown", shown, least=0)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"compare: split: '{split}' is not one of train, val, test")
+    with locked(output, "a comparison", "compare"):
+        report = _compare(
+            runs, explainers, metrics, images, split, seed, probe_images, shown, output, overrides, progress, device
+        )
+        if output is not None:
+            report.save(output)
+    return report
+
+
+def _compare(
+    runs: Sequence[Any],
+    explainers: Sequence[str | Mapping[str, Any]] | None,
+    metrics: Sequence[str] | None,
+    images: int,
+    split: Split,
+    seed: int,
+    probe_images: int,
+    shown: int,
+    output: str | Path | None,
+    overrides: Sequence[str],
+    progress: bool,
+    device: str,
+) -> Report:
+    """Measure, and return the report, which is not written yet."""
     subjects = load_subjects(runs, split, overrides, device)
     data = subjects[0].data
     questions = choose_questions(data, split, images, seed)
@@ -113,10 +138,7 @@ def compare(
         for subject in subjects:
             _compare_one(found, subject, questions, methods, plan, cells, bar, probe_images, seed, shown)
     _log.info("%d pieces computed, %d found", cells.computed, cells.found)
-    report = Report(found)
-    if output is not None:
-        report.save(output)
-    return report
+    return Report(found)
 
 
 def _compare_one(

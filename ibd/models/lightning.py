@@ -22,6 +22,7 @@ from ibd.data.base import ImageDataModule
 from ibd.distributed import progress, world_size
 from ibd.errors import CheckpointError, ConfigError
 from ibd.io import MODEL_KEY
+from ibd.metrics.classes import BalancedAccuracy
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.models.inputs import File, Images, checked, read_images
 from ibd.models.optimizer import OptimizerSettings, build_optimizer, build_schedule
@@ -43,12 +44,16 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         metrics: torchmetrics collections by ``{split}_{kind}``.
         epochs: how long the training is where the model says so, by its phases; None leaves it to the trainer.
         monitor: name and direction ("min" or "max") of the validation metric that picks the best checkpoint.
+        monitor_advice: what to do where that metric is never a number.
+        nan_advice: what to do where the loss is no number.
     """
 
     config_excludes = ("spec", "optimizer")
     network: InterpretableNetwork
     epochs: int | None = None
     monitor: tuple[str, str] = ("val/accuracy", "max")
+    monitor_advice: str = ""
+    nan_advice: str = "Try a lower optimizer.lr or trainer.gradient_clip_val=1"
 
     def __init__(self, spec: DataSpec, network: InterpretableNetwork, optimizer: dict[str, Any] | None) -> None:
         super().__init__()
@@ -76,7 +81,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
             "class": MetricCollection(
                 {
                     "accuracy": MulticlassAccuracy(classes, average="micro"),
-                    "balanced_accuracy": MulticlassAccuracy(classes, average="macro"),
+                    "balanced_accuracy": BalancedAccuracy(classes),
                 }
             )
         }
@@ -88,6 +93,17 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     @abc.abstractmethod
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms to log, among them "loss", which is minimised."""
+
+    def has_learned(self, epoch: int) -> bool:
+        """Return whether the model of an epoch, counted from 0, has learned from labels to tell the classes.
+
+        Only such an epoch may be the best one, or count for the patience of early stopping.
+        """
+        return True
+
+    def left_out(self, epochs: int) -> list[str]:
+        """Return what a training of so many epochs leaves out of the phases of the model, which have more."""
+        return []
 
     def finish(self, data: ImageDataModule) -> dict[str, float]:
         """Complete a trained model before it is saved for good; runs in one process, without a trainer.

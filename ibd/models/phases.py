@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import nn
@@ -24,7 +24,13 @@ from ibd.types import Batch
 
 
 class Phase(Protocol):
-    """Some epochs and what learns in them."""
+    """Some epochs and what learns in them.
+
+    Attributes:
+        key: the option of a config that says how many.
+    """
+
+    key: ClassVar[str]
 
     @property
     def epochs(self) -> int:
@@ -40,6 +46,7 @@ class PhasedModule(InterpretableModule):
 
     Attributes:
         decayed: the groups with weight decay.
+        phase_keys: the options of a config that say how long the phases are.
     """
 
     network: LinearPrototypes
@@ -56,6 +63,7 @@ class PhasedModule(InterpretableModule):
     def begin_phases(self) -> None:
         """Say how long the training is; fix for good what learns in none of its phases."""
         phases = self._phases()
+        self.phase_keys = list(dict.fromkeys(phase.key for phase in phases))
         self.epochs = sum(phase.epochs for phase in phases)
         for group, parameters in self._groups().items():
             if not any(phase.rates.get(group) for phase in phases if phase.epochs):
@@ -70,6 +78,17 @@ class PhasedModule(InterpretableModule):
                 return phase, epoch
             epoch -= phase.epochs
         return last, epoch
+
+    def left_out(self, epochs: int) -> list[str]:
+        """Return how much of its phases a training of so many epochs leaves out, by the option that says how long."""
+        missing: dict[str, int] = {}
+        total: dict[str, int] = {}
+        for phase in self._phases():
+            done = min(phase.epochs, epochs)
+            epochs -= done
+            missing[phase.key] = missing.get(phase.key, 0) + phase.epochs - done
+            total[phase.key] = total.get(phase.key, 0) + phase.epochs
+        return [f"{count} of {key}={total[key]}" for key, count in missing.items() if count]
 
     @property
     def in_fit(self) -> bool:

@@ -13,12 +13,19 @@ from pytorch_lightning.callbacks import Callback
 from ibd.errors import IbdError
 from ibd.models.lightning import InterpretableModule
 from ibd.training.display import Bar, EpochLines, ValidationFigures
-from ibd.training.keeping import CheckMonitors, ContinueSchedule, KeepRun, StopEarly
+from ibd.training.keeping import CheckMonitors, ContinueSchedule, KeepRun
+from ibd.training.lengths import TellLength
 from ibd.training.settings import CheckpointSettings, EarlyStoppingSettings, LoggerSettings
+from ibd.training.stopping import StopEarly
 
 
 class NanLossError(IbdError):
     """The loss is no longer a number; the message says where it happened and what to try."""
+
+
+def advice(module: pl.LightningModule) -> str:
+    """Return what to try where the loss of a module is no number."""
+    return (module if isinstance(module, InterpretableModule) else InterpretableModule).nan_advice
 
 
 class SeedEpochs(Callback):
@@ -63,8 +70,7 @@ class StopOnNan(Callback):
         where = "" if not math.isfinite(value) else " in another process"
         raise NanLossError(
             f"the loss is no longer finite{where} at epoch {trainer.current_epoch + 1}, step {trainer.global_step} "
-            f"({value:.4g}, the last finite one was {self.last_finite:.4g}; {parameters}). Try a lower optimizer.lr or "
-            "trainer.gradient_clip_val=1"
+            f"({value:.4g}, the last finite one was {self.last_finite:.4g}; {parameters}). {advice(pl_module)}"
         )
 
 
@@ -87,7 +93,6 @@ def build_callbacks(
         StopOnNan(),
         ContinueSchedule(),
         *([Bar()] if bar else []),
-        EpochLines(),
     ]
     if logger.figures_every > 0 and logger.figure_images > 0:
         figures = folder / "figures"
@@ -105,4 +110,4 @@ def build_callbacks(
             )
         )
     keep = KeepRun(folder / "checkpoints", monitor, "min" if mode == "min" else "max", checkpoint.every_n_epochs)
-    return [*callbacks, CheckMonitors(monitors), keep]
+    return [*callbacks, CheckMonitors(monitors), keep, EpochLines(), TellLength(keep)]

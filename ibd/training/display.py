@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
 from tqdm.auto import tqdm
 
 from ibd import registry
@@ -103,14 +104,63 @@ def summary(model: InterpretableModule, data: ImageDataModule) -> str:
     return f"{type(model).__name__}: {parameters / 1e6:.2f} M parameters, {units}; {images} images at {size}"
 
 
-class EpochLines(Callback):
-    """Say in one line what is trained, and how each epoch went: what stays on the screen, and all a log file gets."""
+def tell(line: str) -> None:
+    """Write a line for the person who trains, above the progress bar where there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+_FEW = 50
+"""Validation images; with fewer than these, one image more or less decides which epoch is the best."""
+
+
+def doubts(data: ImageDataModule) -> list[str]:
+    """Return, in a line each, why the validation images of a data set may pick the wrong epoch."""
+    labels = data.dataset("val").labels
+    found = []
+    if len(labels) < _FEW:
+        found.append(
+            f"only {len(labels)} validation images: each is {100 / max(1, len(labels)):.1f} % of the accuracy, so that "
+            "which epoch is the best is partly chance"
+        )
+    seen = set(labels.tolist())
+    unseen = [name for label, name in enumerate(data.spec.class_names) if label not in seen]
+    if unseen:
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        named = ", ".join(f"'{name}'" for name in unseen[:3])
+        found.append(f"no validation image is of class {named}{more}: no validation figure says anything about that")
+    return found
+
+
+_HEADLINE = (
+    "head/val_accuracy",
+    "finished/accuracy",
+    "val/accuracy",
+    "val/concept_auroc",
+    "finished/axis_purity",
+    "val/loss",
+    "val/balanced_accuracy",
+)
+"""What a model is judged by first, in this order; the accuracy of a finished model comes before that of its epoch."""
+
+
+def headline(figures: Mapping[str, float], monitor: str) -> dict[str, float]:
+    """Return the three of many figures that a person wants first, that of `monitor` among them."""
+    names = [name for name in dict.fromkeys((monitor, *_HEADLINE)) if not math.isnan(figures.get(name, math.nan))]
+    return {name: figures[name] for name in names[:3]}
+
+
+class EpochLines(Checkpoint):
+    """Say in one line what is trained, and how each epoch went: what stays on the screen, and all a log file gets.
+
+    A ``Checkpoint`` for its place alone: Lightning calls these last, and what a line tells of is on disk by then.
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what is trained, once every option was found right."""
+        """Say what is trained, once every option was found right, and what to doubt."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.is_global_zero and isinstance(pl_module, InterpretableModule) and isinstance(data, ImageDataModule):
-            tqdm.write(summary(pl_module, data), file=sys.stderr)
+            for line in [summary(pl_module, data), *(doubts(data) if trainer.limit_val_batches else [])]:
+                tell(line)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -125,7 +175,7 @@ class EpochLines(Callback):
         figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in shown if name in metrics)
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         seconds = time.monotonic() - self.started
-        tqdm.write(f"epoch {trainer.current_epoch + 1}{total}  {figures}  ({seconds:.1f} s)", file=sys.stderr)
+        tell(f"epoch {trainer.current_epoch + 1}{total}  {figures}  ({seconds:.1f} s)")
 
 
 class Bar(TQDMProgressBar):

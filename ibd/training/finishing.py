@@ -61,12 +61,18 @@ def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[st
 def _finish_checkpoint(
     path: Path, data: ImageDataModule, device: torch.device
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Complete one checkpoint; return its figures, and what is to lie beside it."""
+    """Complete one checkpoint; return its figures, and what is to lie beside it.
+
+    From the weights as they were trained, also where it was completed before: what depends on what it replaces, such as
+    statistics that are summed up around those of the training, would be another after each time.
+    """
     content = read_checkpoint(path)
-    model = load_model(path).to(device)
+    before = content["state_dict"] | content.get(UNFINISHED_KEY, {})
+    model = load_model(path)
+    model.load_state_dict(before)
+    model.to(device)
     figures: dict[str, float] = model.finish(data)
     finished = {name: value.cpu() for name, value in model.state_dict().items()}
-    before = content["state_dict"] | content.get(UNFINISHED_KEY, {})
     changed = {name: value for name, value in before.items() if not torch.equal(value, finished[name])}
     temporary = path.with_suffix(".tmp")
     torch.save(content | {"state_dict": finished, UNFINISHED_KEY: changed}, temporary)

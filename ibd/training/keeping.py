@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from ibd.errors import ConfigError, did_you_mean
+from ibd.training.interrupting import undisturbed
 from ibd.training.loggers import TableLogger
+from ibd.training.stopping import counts, figure, loss_beside
 
 
 class KeepRun(Checkpoint):
@@ -20,7 +22,10 @@ class KeepRun(Checkpoint):
 
     Each in one move, and in this order, so that a run killed at any moment can be resumed to the numbers of an
     uninterrupted one. Lightning's ``ModelCheckpoint`` renews the last checkpoint only together with the best one, and
-    forgets how good that was when the run folder has been moved.
+    forgets how good that was when the run folder has been moved. Ctrl-C waits until all are written.
+
+    Of epochs with the same value of the metric the one with the smallest loss is best, and of these the last one. Only
+    epochs count in which the classes have been learned (`InterpretableModule.has_learned`).
 
     Args:
         folder: of the checkpoints.
@@ -31,7 +36,7 @@ class KeepRun(Checkpoint):
 
     def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"], every: int = 1) -> None:
         self.folder, self.monitor, self.mode, self.every = folder, monitor, mode, every
-        self.best = math.nan
+        self.best = self.loss = math.nan
 
     @property
     def state_key(self) -> str:
@@ -40,11 +45,11 @@ class KeepRun(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"best": self.best}
+        return {"best": self.best, "loss": self.loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it over."""
-        self.best = state_dict["best"]
+        self.best, self.loss = state_dict["best"], state_dict.get("loss", math.nan)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what earlier epochs have logged: a resumed run knows nothing of it."""
@@ -52,12 +57,16 @@ class KeepRun(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the table, then the checkpoints."""
-        _write_table(trainer)
-        if (trainer.current_epoch + 1) % self.every and not _ends(trainer):
-            return
-        value = float(trainer.callback_metrics.get(self.monitor, math.nan))
-        better = not math.isnan(value) and not (self.best >= value if self.mode == "max" else self.best <= value)
-        self.best = value if better else self.best
+        with undisturbed():
+            _write_table(trainer)
+            if (trainer.current_epoch + 1) % self.every == 0 or _ends(trainer):
+                self._write_checkpoints(trainer)
+
+    def _write_checkpoints(self, trainer: pl.Trainer) -> None:
+        value, loss = figure(trainer, self.monitor), figure(trainer, loss_beside(self.monitor))
+        better = counts(trainer) and self.is_better(value, loss)
+        if better:
+            self.best, self.loss = value, loss
         last = self.folder / "last.ckpt"
         temporary = last.with_suffix(".tmp")
         trainer.save_checkpoint(temporary, weights_only=False)
@@ -66,14 +75,13 @@ class KeepRun(Checkpoint):
                 replace(temporary, self.folder / "best.ckpt", keep=True)
             replace(temporary, last)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say so where no epoch could be the best one."""
-        if math.isnan(self.best) and trainer.is_global_zero and (self.folder / "last.ckpt").exists():
-            warnings.warn(
-                f"'{self.monitor}' was never a number, so no epoch is the best one: there is no best.ckpt, and the "
-                "last checkpoint is used in its place",
-                stacklevel=2,
-            )
+    def is_better(self, value: float, loss: float) -> bool:
+        """Return whether an epoch takes the place of the best one so far."""
+        if math.isnan(value):
+            return False
+        if value == self.best:
+            return not loss > self.loss  # the later one, too, where there is no loss to decide
+        return math.isnan(self.best) or (value > self.best if self.mode == "max" else value < self.best)
 
 
 class CheckMonitors(Checkpoint):
@@ -100,27 +108,6 @@ class CheckMonitors(Checkpoint):
         for key, name in self.monitors.items():
             if name.startswith(prefix) and name not in trainer.callback_metrics and trainer.is_global_zero:
                 raise ConfigError(f"{key}: no metric is called '{name}'.{did_you_mean(name, logged)}")
-
-
-class StopEarly(EarlyStopping):
-    """Early stopping that a resumed run keeps to: it stays stopped, and its patience is that of the config."""
-
-    stopped = False
-
-    def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
-        """Wait where the metric is not a number in this epoch: a model may have it in some epochs only."""
-        if not math.isnan(float(trainer.callback_metrics.get(self.monitor, 0.0))):
-            super()._run_early_stopping_check(trainer)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over everything but the patience."""
-        super().load_state_dict({**state_dict, "patience": self.patience})
-        self.stopped = self.wait_count >= max(self.patience, 1)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at once where the run had stopped."""
-        if self.stopped:
-            trainer.should_stop = True
 
 
 class ContinueSchedule(Callback):

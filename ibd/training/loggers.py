@@ -54,9 +54,9 @@ class TableLogger(Logger):
             kept = [row for row in rows if int(row["step"]) < step]
             self.rows = {int(row["step"]): {k: float(v) for k, v in row.items() if v != ""} for row in kept}
 
-    def last(self) -> dict[str, float]:
-        """Return the last value of every figure."""
-        return {name: value for step in sorted(self.rows) for name, value in self.rows[step].items()}
+    def cut(self, step: int) -> None:
+        """Drop what was logged at `step` optimiser steps and later, which no checkpoint goes with."""
+        self.rows = {at: row for at, row in self.rows.items() if at < step}
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:

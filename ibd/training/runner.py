@@ -16,14 +16,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
-from ibd.errors import CheckpointError, ConfigError
-from ibd.io import build_data, find_checkpoint, find_run, load_model, load_run
+from ibd.errors import ConfigError
+from ibd.io import build_data, find_checkpoint, find_run, load_run
+from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
-from ibd.training.finishing import finish
-from ibd.training.loggers import TableLogger, build_loggers, upload_model
-from ibd.training.reporting import report
+from ibd.training.ending import complete
+from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.trainer import build_trainer, quieten, train
@@ -38,15 +38,19 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        checkpoint: its best checkpoint.
-        metrics: the last validation figures, and those of finishing the model.
+        checkpoint: its best checkpoint; the last one where no epoch is the best.
+        metrics: the validation figures of that checkpoint's epoch, and those of finishing the model.
         interrupted: whether Ctrl-C ended it early.
+        epoch: that of the checkpoint, counted from 1; 0 in a process that is not the first.
+        monitor: the metric that picked it.
     """
 
     folder: Path
     checkpoint: Path
     metrics: dict[str, float]
     interrupted: bool = False
+    epoch: int = 0
+    monitor: str = ""
 
 
 def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrides: str, resume: Any = None) -> Run:
@@ -71,22 +75,48 @@ def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrid
 
 
 def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
-    folder, checkpoint, content = (None, None, None) if resume is None else find_resumable(resume)
-    if config is None:
-        if folder is None:
-            raise ConfigError("a config file is needed, or resume=RUN")
-        config = folder / "config.yaml"
-    settings = configuration.load_config(config, *overrides)
-    if folder is not None:
-        check_unchanged(folder, settings)
-    _seed(settings.seed)
-    data = build_data(settings.data)
-    if checkpoint is not None and content is not None:
-        check_same_data(checkpoint, data)
-        data.start_epoch = int(content["epoch"]) + 1
-    model = build_model(settings, data, weights=folder is None)
-    resume_step = None if content is None else int(content["global_step"])
-    folder, trainer = _open(settings, model, data, folder)
+    with contextlib.ExitStack() as held:
+        if resume is not None and _is_first():
+            held.enter_context(locked(find_run(getattr(resume, "folder", resume)), _DOING, "resume"))
+        folder, checkpoint, content = (None, None, None) if resume is None else find_resumable(resume)
+        if config is None:
+            if folder is None:
+                raise ConfigError("a config file is needed, or resume=RUN")
+            config = folder / "config.yaml"
+        settings = configuration.load_config(config, *overrides)
+        if folder is not None:
+            check_unchanged(folder, settings)
+        _seed(settings.seed)
+        data = build_data(settings.data)
+        if checkpoint is not None and content is not None:
+            check_same_data(checkpoint, data)
+            data.start_epoch = int(content["epoch"]) + 1
+        model = build_model(settings, data, weights=folder is None)
+        resume_step = None if content is None else int(content["global_step"])
+        new = folder is None
+        folder, trainer = _open(settings, model, data, folder)
+        if new and _is_first():
+            held.enter_context(locked(folder, _DOING, "output"))
+        return _train(settings, model, data, trainer, folder, checkpoint, resume_step)
+
+
+_DOING = "a training"
+
+
+def _is_first() -> bool:
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
+
+
+def _train(
+    settings: DictConfig,
+    model: InterpretableModule,
+    data: ImageDataModule,
+    trainer: pl.Trainer,
+    folder: Path,
+    checkpoint: Path | None,
+    resume_step: int | None,
+) -> Run:
+    """Train and complete a run whose folder this process holds."""
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
     try:
@@ -97,15 +127,15 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
-    figures = _complete(trainer, data, folder, logging_settings, interrupted)
-    return Run(folder, find_checkpoint(folder), figures, interrupted)
+    end = complete(trainer, data, folder, logging_settings, interrupted)
+    return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)
 
 
 def _open(
     settings: DictConfig, model: InterpretableModule, data: ImageDataModule, folder: Path | None
 ) -> tuple[Path, pl.Trainer]:
     """Return the folder of a run, with its config, and the trainer; nothing is left behind where that fails."""
-    first, new = rank_zero_only.rank == 0, folder is None  # type: ignore[attr-defined]
+    first, new = _is_first(), folder is None
     if first:
         data.prepare_data()  # damaged images are found before anything is written
         model.check_data(data)
@@ -185,34 +215,6 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
         configuration.save_config(settings, folder / "config.yaml")
     except OSError as error:
         raise ConfigError(f"output: cannot write to '{folder}': {error.strerror}") from None
-
-
-def _complete(
-    trainer: pl.Trainer, data: ImageDataModule, folder: Path, settings: LoggerSettings, interrupted: bool
-) -> dict[str, float]:
-    """Finish the model of a run, log that, and return the run's figures."""
-    try:
-        finished = finish(folder, data, trainer.strategy.root_device)
-        if settings.figures_every > 0:
-            report(load_model(folder).to(trainer.strategy.root_device), data, folder, trainer.loggers)
-    except CheckpointError as error:
-        if interrupted:
-            raise KeyboardInterrupt(str(error)) from None
-        raise
-    except KeyboardInterrupt:
-        kept = f"'{folder}' keeps its checkpoints; `ibd fit resume={folder}` completes it"
-        raise KeyboardInterrupt(kept) from None
-    figures: dict[str, float] = {}
-    for logger in trainer.loggers:
-        if finished:
-            logger.log_metrics(finished, trainer.global_step)
-            logger.save()
-        logger.finalize("success")
-        if isinstance(logger, TableLogger):
-            figures |= logger.last()
-    if settings.log_model:
-        upload_model(trainer.loggers, find_checkpoint(folder))
-    return {name: value for name, value in figures.items() if name.startswith("val/")} | finished
 
 
 def evaluate(run: str | Path | Run, *overrides: str, which: str = "best") -> dict[str, float]:

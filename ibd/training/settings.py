@@ -49,7 +49,8 @@ class CheckpointSettings:
 
     Args:
         monitor: logged metric that picks the best checkpoint; null takes the model's own (accuracy, or the AUROC of
-            the concepts where these are trained alone).
+            the concepts where these are trained alone). Of epochs that are equal in it the one with the smallest loss
+            is the best, then the latest.
         mode: "max" or "min" of that metric; null takes the model's own.
         every_n_epochs: epochs between checkpoints.
     """
@@ -70,8 +71,8 @@ class EarlyStoppingSettings:
     """When to stop before the last epoch.
 
     Args:
-        patience: epochs without improvement.
-        min_delta: what counts as improvement.
+        patience: epochs without improvement, of those in which the classes are learned.
+        min_delta: what counts as improvement; 0 takes any, and a smaller loss where the metric stays the same.
         monitor: logged metric to watch; null takes that of the best checkpoint.
         mode: "max" or "min" of that metric.
     """

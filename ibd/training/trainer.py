@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -15,9 +16,10 @@ from omegaconf import DictConfig
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, IbdError
 from ibd.models.lightning import InterpretableModule
-from ibd.training.callbacks import build_callbacks
+from ibd.training.callbacks import NanLossError, advice, build_callbacks
+from ibd.training.lengths import check_length
 from ibd.training.settings import CheckpointSettings, EarlyStoppingSettings, LoggerSettings
 
 _NOISE = (
@@ -25,6 +27,9 @@ _NOISE = (
     ".*does not have many workers.*",
     ".*self.log_dict.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*sync_dist=True.*",  # torchmetrics sums up by itself
+    ".*Grad strides do not match.*",
+    ".*all_reduce is deprecated.*",  # its successor is private
     ".*smaller than the logging interval.*",  # what is logged is logged once in an epoch
 )
 
@@ -57,13 +62,9 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
     stopping = EarlyStoppingSettings(**plain["early_stopping"]) if plain.get("early_stopping") else None
     options = {key: value for key, value in plain["trainer"].items() if value is not None}
     options.setdefault("enable_model_summary", False)  # the runner says it in a line
-    if model.epochs is not None:
-        given = options.setdefault("max_epochs", model.epochs)
-        if not 0 < given <= model.epochs:
-            raise ConfigError(
-                f"trainer.max_epochs: {given} given, but the phases of the model have {model.epochs} epochs: leave it "
-                "out, or cut the training short with fewer"
-            )
+    if model.epochs:
+        options.setdefault("max_epochs", model.epochs)
+    check_length(model, options)
     if options.get("fast_dev_run"):
         raise ConfigError(
             "trainer.fast_dev_run: it leaves no model behind; to try a config out: trainer.max_epochs=1 "
@@ -110,11 +111,34 @@ def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule
         if not _is_lightnings(error):
             raise
         raise ConfigError(f"trainer: {_first_sentence(error)}") from error
+    except RuntimeError as error:
+        _explain(error, trainer, model)
+        raise
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
         _leave_processes(trainer)
     return bool(trainer.interrupted)
+
+
+_LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out waiting", "NCCL")
+"""What the errors of collectives say where another process is no more."""
+
+
+def _explain(error: RuntimeError, trainer: pl.Trainer, model: InterpretableModule) -> None:
+    """Raise in one line what torch has found while training, where that is known."""
+    if "returned nan values in its" in str(error):  # what trainer.detect_anomaly stops at
+        raise NanLossError(
+            f"a gradient is no longer finite at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
+            f"({_first_sentence(error)} trainer.detect_anomaly has shown its forward pass above). {advice(model)}"
+        ) from None
+    if trainer.world_size > 1 and any(part in str(error) for part in _LOST):
+        if not trainer.is_global_zero and os.getppid() != 1:
+            raise SystemExit(1) from None  # the first process tells, unless it is the one that is gone
+        raise IbdError(
+            f"another process of this training has ended amid epoch {trainer.current_epoch + 1}, perhaps for want of "
+            f"memory; `ibd fit resume={trainer.default_root_dir}` goes on from the last epoch that had ended"
+        ) from None
 
 
 def _leave_processes(trainer: pl.Trainer) -> None:

@@ -47,7 +47,8 @@ class Own(ConceptBottleneck):
         terms = super().losses(output, batch)
         if self.training and os.environ.get("NAN_AT") == f"{self.global_rank}:{self.global_step}":
             terms["loss"] = terms["loss"] * torch.nan
-        if self.training and os.environ.get("DIE_AT") == str(self.global_step):
+        step = str(self.global_step)
+        if self.training and os.environ.get("DIE_AT") in (step, f"{self.global_rank}:{step}"):
             os.kill(os.getpid(), signal.SIGKILL)
         return terms
 """
@@ -146,6 +147,20 @@ def test_killed_and_resumed(place):
     assert rows(run) == rows(whole)
     assert_same_weights(whole, run)
     assert_same_weights(whole, run, "best")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_dies(rank, place):
+    """The other says so in one line, at once, and what it was waiting for does not hold it."""
+    answer = ibd_process(*FIT, cwd=place, timeout=150, DIE_AT=f"{rank}:4")
+    run = next((place / "two" / "pair").iterdir())
+    told = answer.late_mistake if rank else answer.err.splitlines()[-1].removeprefix("ibd: ")
+    assert told.startswith("another process of this training has ended amid epoch 2, perhaps for want of memory; ")
+    assert told.endswith(f"`ibd fit resume={run.relative_to(place)}` goes on from the last epoch that had ended")
+    assert "Traceback" not in answer.err
+    assert answer.code == (2 if rank else -signal.SIGKILL)
+    assert checkpoint(run)["epoch"] == 0
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 """Concept whitening through the command line: train, go on, look, edit; and the mistakes on the way."""
 
+import contextlib
 import json
+from unittest import mock
 
 import pytest
 import torch
 
+from ibd.training import finishing
 from tests.command import SMALL, assert_same_weights, checkpoint, fitted, ibd, rows
 
 MODEL = """
@@ -55,6 +58,37 @@ def test_a_resumed_training_is_the_uninterrupted_one(runs):
     assert answer.code == 0, answer.err
     assert rows(runs["part"]) == rows(runs["constant"])
     assert_same_weights(runs["part"], runs["constant"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_killed_while_it_was_finished_the_run_is_the_uninterrupted_one(kept, tmp_path):
+    """Before, between and after the last and the best checkpoint, neither of which is finished from a finished one."""
+    (tmp_path / "whitened.yaml").write_text(MODEL)
+    config = (
+        tmp_path / "whitened.yaml",
+        *SMALL,
+        "trainer.max_epochs=2",
+        "checkpoint.monitor=lr",
+        "checkpoint.mode=max",
+    )
+    whole = fitted(*config, f"output={tmp_path}", "optimizer.schedule=step", "optimizer.step_epochs=1")
+    real, calls = finishing._finish_checkpoint, []
+
+    def dying(*given):
+        if len(calls) == kept:
+            raise MemoryError
+        calls.append(given)
+        return real(*given)
+
+    with mock.patch.object(finishing, "_finish_checkpoint", dying), contextlib.suppress(MemoryError):
+        ibd("fit", *config, f"output={tmp_path}", "name=part", "optimizer.schedule=step", "optimizer.step_epochs=1")
+    (run,) = (tmp_path / "part").iterdir()
+    assert ibd("fit", f"resume={run}").code == 0
+    assert [checkpoint(whole, which)["epoch"] for which in ("best", "last")] == [0, 1]
+    for which in ("best", "last"):
+        assert_same_weights(whole, run, which)
+    assert (run / "finished.json").read_text() == (whole / "finished.json").read_text()
 
 
 OWN = """

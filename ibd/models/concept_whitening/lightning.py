@@ -70,12 +70,18 @@ class ConceptWhitening(InterpretableModule):
         if concepts is None:
             concepts = folder_concepts(concept_folder) if concept_folder else list(spec.concept_names)
         _check_concepts(concepts, None if concept_folder else spec)
+        settings = Whitening(**(whitening or {}))
         network = ConceptWhiteningNetwork(
-            build_backbone(backbone), spec.class_names, concepts, layers, activation, Whitening(**(whitening or {}))
+            build_backbone(backbone), spec.class_names, concepts, layers, activation, settings
         )
         super().__init__(spec, network, optimizer)
         self.alignment, self.concept_folder = Alignment(**(alignment or {})), concept_folder
         self.label_smoothing = label_smoothing
+        if settings.eps == 0 and settings.shrinkage == 0:
+            self.nan_advice = (
+                "model.whitening.eps and model.whitening.shrinkage are both 0: features of which one is constant, or "
+                "follows from others, cannot be whitened; leave them out, or take model.whitening.eps=1e-5"
+            )
         self._examples: ConceptExamples | None = None
         self._aligned = 0
         self._told = False

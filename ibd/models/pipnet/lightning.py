@@ -96,6 +96,10 @@ class PIPNet(PhasedModule):
     def _phases(self) -> tuple[Pretrain, Classifier, Joint]:
         return self.pretraining, self.classifier, self.joint
 
+    def has_learned(self, epoch: int) -> bool:
+        """Return whether the epoch is one with labels: before, the classifier is as it began."""
+        return epoch >= self.pretraining.epochs
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of two views of a batch."""
         return super().training_step(two_views(batch, self.colour, self.shift), batch_idx)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ibd.distributed import sum_over_processes
+
 
 def align_loss(first: Tensor, second: Tensor) -> Tensor:
     """Return ``-mean log(<p1, p2> + 1e-12)`` over images and positions, each view in turn held fixed, and their mean.
@@ -27,12 +29,13 @@ def align_loss(first: Tensor, second: Tensor) -> Tensor:
 def tanh_loss(presence: Tensor) -> Tensor:
     """Return ``-mean_d log(tanh(sum_batch g_d) + 1e-8)``: large where a prototype is present in no image of the batch.
 
-    Without it the alignment is best where all positions of all images have the same prototype.
+    Without it the alignment is best where all positions of all images have the same prototype. The batch is that of all
+    processes together: a prototype need not be present in the share of each.
 
     Args:
         presence: (B, P) in [0, 1], of one view.
     """
-    return -torch.log(torch.tanh(presence.sum(0)) + 1e-8).mean()
+    return -torch.log(torch.tanh(sum_over_processes(presence.sum(0))) + 1e-8).mean()
 
 
 def class_loss(evidence: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ibd.errors import ConfigError, check_range
 from ibd.models.phases import check_phase
@@ -22,6 +23,7 @@ class Pretrain:
         rates: group ("backbone", "add_on") -> factor of ``optimizer.lr``; a group that is not named is fixed.
     """
 
+    key: ClassVar[str] = "model.pretrain.epochs"
     epochs: int = 10
     align: float = 1.0
     tanh: float = 5.0
@@ -75,6 +77,7 @@ class Train:
 class Classifier:
     """The epochs of `Train` in which the classifier learns alone."""
 
+    key: ClassVar[str] = "model.train.epochs"
     train: Train
 
     @property
@@ -96,6 +99,7 @@ class Classifier:
 class Joint:
     """The epochs of `Train` in which everything learns."""
 
+    key: ClassVar[str] = "model.train.epochs"
     train: Train
 
     @property

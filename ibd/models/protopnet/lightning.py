@@ -57,6 +57,10 @@ class ProtoPNet(PhasedModule):
 
     network: PrototypeNetwork
     monitor = ("val/projected_accuracy", "max")
+    monitor_advice = (
+        "an epoch is scored where prototypes are projected after it: let the training come to an end "
+        "(trainer.max_epochs=null), or project earlier (model.push.start)"
+    )
 
     def __init__(
         self,

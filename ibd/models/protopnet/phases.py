@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ibd.errors import ConfigError, check_range
 from ibd.models.phases import check_phase, rate
@@ -23,6 +23,7 @@ class Warm:
         schedule: of the rates within this phase; null takes that of the optimizer.
     """
 
+    key: ClassVar[str] = "model.warm.epochs"
     epochs: int = 5
     schedule: Schedule | None = None
     rates: dict[str, float] = field(default_factory=lambda: {"add_on": 1.0, "prototypes": 1.0})
@@ -43,6 +44,7 @@ class Joint:
         schedule: of the rates within this phase; null takes that of the optimizer.
     """
 
+    key: ClassVar[str] = "model.joint.epochs"
     epochs: int = 21
     schedule: Schedule | None = None
     rates: dict[str, float] = field(default_factory=lambda: {"backbone": 1 / 30, "add_on": 1.0, "prototypes": 1.0})

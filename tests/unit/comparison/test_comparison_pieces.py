@@ -76,6 +76,16 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_comparison_had_half_written_is_removed(tmp_path):
+    kept = [tmp_path / "0123.npz", tmp_path / "pictures" / "code" / "0123.npz"]
+    left = [tmp_path / "0123.4711.tmp", tmp_path / "pictures" / "code" / "0123.4711.tmp.npz"]
+    kept[1].parent.mkdir(parents=True)
+    for path in (*kept, *left):
+        path.touch()
+    Cells(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
 def test_as_many_of_each_class_as_can_be():
     labels = torch.tensor([0] * 10 + [1] * 3 + [2] * 7)
     chosen = balanced(labels, 9, seed=0)

@@ -1,0 +1,48 @@
+"""Measures of predicted classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class BalancedAccuracy(Metric):
+    """The mean over classes of the share of a class's images that is predicted right.
+
+    Over the classes that have images: one that is absent has no share, and would count as 0 as soon as a single image
+    is taken for it. NaN before the first image.
+
+    Args:
+        classes: how many.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    right: Tensor
+    images: Tensor
+
+    def __init__(self, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("right", "images"):
+            self.add_state(name, torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            predicted: (B, C) logits, or (B,) classes.
+            labels: (B,) int64.
+        """
+        chosen = predicted.argmax(1) if predicted.ndim > 1 else predicted
+        of_class = labels.unsqueeze(1) == torch.arange(len(self.images), device=labels.device)
+        self.images += of_class.sum(0)
+        self.right += (of_class & (chosen == labels).unsqueeze(1)).sum(0)
+
+    def compute(self) -> Tensor:
+        """Return the mean share."""
+        there = self.images > 0
+        return (self.right[there] / self.images[there]).mean()
