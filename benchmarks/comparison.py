@@ -53,6 +53,8 @@ def train(study: Study, model: str, seed: int, folder: Path) -> Trained:
     print(f"{folder.name}: training {model}, seed {seed}", flush=True)
     started = time.monotonic()
     run = fit(f"{study.configs}{model}.yaml", *changes)
+    if run.interrupted:  # what half a training scores is no result
+        sys.exit(f"{folder.name}: {model}, seed {seed}: interrupted; the same command trains it anew")
     found: Trained = {"run": str(run.folder), "wall_s": time.monotonic() - started, **evaluate(run)}
     write(done, json.dumps(found, indent=1))
     print(f"{folder.name}: {model}, seed {seed}: accuracy {100 * found['test/accuracy']:.1f} %", flush=True)

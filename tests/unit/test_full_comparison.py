@@ -31,12 +31,13 @@ birds:
 @pytest.fixture
 def called(monkeypatch, tmp_path):
     """What was trained and compared, by functions that only write it down."""
-    calls = SimpleNamespace(trained=[], compared=[])
+    calls = SimpleNamespace(trained=[], compared=[], interrupted=False)
 
     def fit(config, *changes):
         name = Path(config).stem
         calls.trained.append((name, changes))
-        return SimpleNamespace(folder=tmp_path / f"run {name} {dict(c.split('=', 1) for c in changes)['seed']}")
+        folder = tmp_path / f"run {name} {dict(c.split('=', 1) for c in changes)['seed']}"
+        return SimpleNamespace(folder=folder, interrupted=calls.interrupted)
 
     def compare(runs, **options):
         calls.compared.append((list(runs), options))
@@ -88,6 +89,16 @@ def test_what_is_done_is_taken_up(called, tmp_path):
     assert "model.backbone.init_from=elsewhere" in changes
     assert called.compared[1][0][1] == "elsewhere"
     assert not list(folder.glob("*.tmp"))
+
+
+def test_a_training_that_was_interrupted_is_none(called, tmp_path):
+    called.interrupted = True
+    with pytest.raises(SystemExit, match="birds: baseline, seed 0: interrupted"):
+        run(tmp_path)
+    assert not list((tmp_path / "out" / "birds").glob("*.json"))
+    called.interrupted = False
+    run(tmp_path)
+    assert len(called.trained) == 1 + 6
 
 
 def test_parts_share_trainings_and_runs(called, tmp_path):
