@@ -21,6 +21,7 @@ from ibd.io import build_data, find_checkpoint, find_run, load_model, load_run
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
+from ibd.training.dry_pass import dry_pass
 from ibd.training.finishing import finish
 from ibd.training.loggers import TableLogger, build_loggers, upload_model
 from ibd.training.reporting import report
@@ -109,6 +110,7 @@ def _open(
     if first:
         data.prepare_data()  # damaged images are found before anything is written
         model.check_data(data)
+        dry_pass(model, data)
     folder = folder or new_folder(settings, claim=first)
     try:
         trainer = build_trainer(settings, model, folder)
