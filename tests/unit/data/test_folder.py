@@ -298,10 +298,14 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, place):
     root = make_concept_folder(tmp_path / "pets", masks=("left",), val=1)
     (root / place).unlink()
     os.mkfifo(root / place)
-    with pytest.raises(DataError, match=rf"{place}: .*is a pipe or a device, a file is needed"):
+
+    def read():
         data = open_folder(root, masks="masks")
         data.prepare_data()
-        data.dataset("train")[0]
+        return data.dataset("train")[0]
+
+    with pytest.raises(DataError, match=rf"{place}: .*is a pipe or a device, a file is needed"):
+        read()
 
 
 @pytest.mark.parametrize("option", ["root", "concepts", "masks"])
