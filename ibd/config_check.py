@@ -24,7 +24,8 @@ def fill(
 ) -> DictConfig:
     """Check values and return them together with the defaults of the options that were not given.
 
-    Everything on this level is checked before a class is imported for a block inside it.
+    A null drops an option of a lower layer that this class does not have. Everything on this level is checked before a
+    class is imported for a block inside it.
 
     Args:
         owner: the class whose options they are, as an error names it.
@@ -36,10 +37,11 @@ def fill(
     Raises:
         ConfigError: the first mistake.
     """
-    for key in given:
-        if key not in allowed:
-            near = did_you_mean(str(key), allowed).replace("mean '", "mean: '")
-            raise sources.error((*path, str(key)), f"Key '{key}' not in '{owner}'.{near}")
+    unfit = [str(key) for key in given if key not in allowed and not sources.dropped((*path, str(key)))]
+    if unfit:
+        raise sources.error(
+            (*path, unfit[0]), f"Key '{unfit[0]}' not in '{owner}'.{_advice(unfit, allowed, sources, path)}"
+        )
     values = {name: given.get(name, option.default) for name, option in allowed.items()}
     values = {name: value for name, value in values.items() if value is not OMITTED}
     fields = [(name, Any if allowed[name].block else allowed[name].type, MISSING) for name in values]
@@ -106,6 +108,15 @@ def _fill_blocks(
         except ConfigError as error:
             raise sources.error((*path, key, "name"), str(error)) from None
         node[key] = fill(cls.__name__, block_options(kind, cls), block, sources, (*path, key))
+
+
+def _advice(unfit: list[str], allowed: Mapping[str, Option], sources: Sources, path: Path) -> str:
+    """Return what to do about keys that a class does not have: drop them, where they were meant for another one."""
+    inherited = [key for key in unfit if sources.older_than_name(path, key)]
+    if unfit[0] not in inherited:
+        return did_you_mean(unfit[0], allowed).replace("mean '", "mean: '")
+    drop = " ".join(f"{'.'.join((*path, key))}=null" for key in inherited)
+    return f" It belongs to another {'.'.join(path)}.name, over which this one was set; drop it with {drop}"
 
 
 def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path: Path) -> None:

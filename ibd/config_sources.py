@@ -57,6 +57,21 @@ class Sources:
             return OmegaConf.create({**self.merged, "value": value})["value"]
         return value
 
+    def dropped(self, path: Sequence[str]) -> bool:
+        """Return whether the last word on a key is null, over something that a lower layer says."""
+        found = [_get(layer.values, path) for layer in self.layers if _has(layer.values, path)]
+        return len(found) > 1 and found[-1] is None and any(value is not None for value in found)
+
+    def older_than_name(self, path: Sequence[str], key: str) -> bool:
+        """Return whether a key of a block was set in a lower layer than the block's name."""
+        given = [index for index, layer in enumerate(self.layers) if _has(layer.values, (*path, key))]
+        named = [
+            index
+            for index, layer in enumerate(self.layers)
+            if _has(layer.values, (*path, "name")) or isinstance(_get(layer.values, path), str)
+        ]
+        return bool(path and given and named) and max(given) < max(named)
+
     def _origin(self, path: Sequence[str]) -> str:
         for length in range(len(path), 0, -1):
             for layer in reversed(self.layers):
@@ -165,6 +180,10 @@ def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
     if not isinstance(below, dict):
         return above
     return below | {key: _merge(below.get(key), value, (*path, str(key))) for key, value in above.items()}
+
+
+def _get(values: Any, path: Sequence[str]) -> Any:
+    return reduce(lambda inner, key: inner.get(key) if isinstance(inner, dict) else None, path, values)
 
 
 def _has(values: Any, path: Sequence[str]) -> bool:

@@ -41,7 +41,11 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
         if key not in parameters and not open_ended:
             known = [parameter for parameter in parameters if parameter != "name"]
             raise ConfigError(f"backbone '{name}' has no option '{key}'.{did_you_mean(key, known)}")
-    backbone = cls(**arguments)
+    try:
+        backbone = cls(**arguments)
+    except ConfigError as error:
+        option, colon, _ = str(error).partition(": ")
+        raise (ConfigError(f"model.backbone.{error}") if colon and option in parameters else error) from None
     if not isinstance(getattr(backbone, "out_channels", None), int):
         raise ConfigError(f"backbone '{name}': {cls.__name__} has no integer attribute out_channels")
     return cast(Backbone, backbone)

@@ -104,7 +104,10 @@ class Backbone(nn.Module):
             ConfigError: it is neither.
         """
         if not files.is_path(weights):
-            raise ConfigError(f"weights: {self.name} has no published weights '{weights}', and there is no such file")
+            raise ConfigError(
+                f"weights: {self.name} has no published weights '{weights}', and there is no such file; drop "
+                "them with model.backbone.weights=null"
+            )
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from torch import nn
@@ -9,6 +10,9 @@ from torchvision.models.resnet import BasicBlock
 
 from ibd.backbones.base import Backbone, Norm, Normalization, initialize, norm_layer
 from ibd.errors import ConfigError, check_range
+
+_MOST_WEIGHTS, _MOST_LAYERS = 10**9, 2000
+"""More than this is a slip of the hand, and would be drawn at random for hours."""
 
 
 class SmallCNN(Backbone):
@@ -38,6 +42,7 @@ class SmallCNN(Backbone):
         super().__init__(normalize)
         check_range("width", width, least=1)
         check_range("depth", depth, least=3)
+        _check_size(width, depth, 6 * width**2 * 4 ** min(depth - 1, 40))
         channels = 3
         for stage in range(depth):
             before, channels = channels, width * 2**stage
@@ -84,6 +89,7 @@ class CifarResNet(Backbone):
         if depth < 8 or (depth - 2) % 6:
             nearest = 6 * max(1, round((depth - 2) / 6)) + 2
             raise ConfigError(f"depth: a CIFAR ResNet has 6n + 2 layers, not {depth}. Did you mean {nearest}?")
+        _check_size(width, depth, 63 * (depth - 2) * width**2)
         self.conv1 = nn.Conv2d(3, width, 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = norm_layer(norm, width)
         self.relu = nn.ReLU(inplace=True)
@@ -97,6 +103,17 @@ class CifarResNet(Backbone):
         self.out_channels = before
         initialize(self)
         self.start_from(weights, init_from)
+
+
+def _check_size(width: int, depth: int, weights: int) -> None:
+    """Refuse a network of about so many `weights` before anything of it is made."""
+    if weights > _MOST_WEIGHTS:
+        raise ConfigError(
+            f"depth: {depth} given with width {width}, which makes 10^{math.log10(weights):.0f} weights or more; 10^9 "
+            "are the most"
+        )
+    if depth > _MOST_LAYERS:
+        raise ConfigError(f"depth: {depth} given, {_MOST_LAYERS} is the most")
 
 
 def _block(before: int, channels: int, stride: int, norm: Norm) -> BasicBlock:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ibd.data.base import Split
 from ibd.data.concept_table import choose_exclusive
+from ibd.data.coverage import listed, missing_classes
 from ibd.data.cub_attributes import (
     PUBLISHED,
-    Bytes,
     Numbers,
     check_range,
     class_majority,
@@ -63,7 +63,8 @@ class CUB(FileDataModule):
     Args:
         root: the folder ``CUB_200_2011``, or the one that holds it.
         concepts: "class": an image has the concepts of its class, which are what most annotators said of the class's
-            training images (1 on a tie; an absent attribute that was not visible is no vote). "image": its own.
+            training images (1 on a tie; an absent attribute that was not visible is no vote, and without a vote it is
+            not known). "image": its own.
         attributes: "published": the 112 that Koh et al. 2020 kept, those that hold for `min_classes` classes; these are
             computed anew where the data set is not complete or `min_classes` is not 10. "all": all 312.
         min_classes: an attribute must hold for so many classes to be kept.
@@ -121,10 +122,11 @@ class CUB(FileDataModule):
             self.root = self.root / "CUB_200_2011"
         self.images = self.root / "images"
         self.paths = read_names(self.root / "images.txt")
-        classes = read_names(self.root / "classes.txt")
+        classes = [name.partition(".")[2] or name for name in read_names(self.root / "classes.txt")]
         labels = self._column("image_class_labels.txt", "class", 1, len(classes)).astype(np.int64) - 1
         train = self._column("train_test_split.txt", "is_training_image", 0, 1) == 1
-        names, values = self._read_concepts(concepts, attributes, min_classes, uncertainty, labels, train)
+        self._name_missing(labels[train], classes)
+        names, values = self._read_concepts(concepts, attributes, min_classes, uncertainty, labels, train, len(classes))
         self._read_places()
         if masks is not None:
             # Five annotators drew each outline: more than half of them.
@@ -137,7 +139,7 @@ class CUB(FileDataModule):
         self.tables = {"train": fit, "val": val, "test": everything.select(~in_train)}
         groups = groups_of(names)
         self.spec = DataSpec(
-            class_names=tuple(name.partition(".")[2] or name for name in classes),
+            class_names=tuple(classes),
             concept_names=names,
             concept_groups=groups,
             exclusive_groups=choose_exclusive("auto", groups, everything.concepts[in_train]),
@@ -146,14 +148,33 @@ class CUB(FileDataModule):
             resize=resize,
         )
 
+    def _name_missing(self, labels: Numbers, classes: list[str]) -> None:
+        """Warn of classes without training images."""
+        missing = missing_classes(torch.from_numpy(labels), classes)
+        if len(missing) == len(classes):
+            raise DataError(f"{self.root / 'train_test_split.txt'}: there is no training image")
+        if missing:
+            _log.warning(
+                "%s: no training image of class %s: it cannot be learned, and the concepts of the class are not known",
+                self.root,
+                listed(missing),
+            )
+
     def _read_concepts(
-        self, concepts: str, attributes: str, min_classes: int, uncertainty: str, labels: Numbers, train: Numbers
+        self,
+        concepts: str,
+        attributes: str,
+        min_classes: int,
+        uncertainty: str,
+        labels: Numbers,
+        train: Numbers,
+        classes: int,
     ) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
         """Return the names and (N, K) values of the concepts of all images."""
         names = read_names(_beside(self.root, "attributes.txt"))
         file = self.root / "attributes" / "image_attribute_labels.txt"
         present, certainty = read_labels(file, len(self.paths), len(names))
-        majority = class_majority(present[train], certainty[train], labels[train], labels.max() + 1)
+        majority = class_majority(present[train], certainty[train], labels[train], classes)
         kept = self._keep(majority, attributes, min_classes, names)
         self._certainties = torch.from_numpy(certainty[:, kept])
         values = majority[labels] if concepts == "class" else image_values(present, certainty, uncertainty)
@@ -199,14 +220,19 @@ class CUB(FileDataModule):
         self._boxes = torch.from_numpy(boxes[:, 1:])
         self._part_locations = torch.from_numpy(places[:, 2:]).reshape(-1, count, 3)
 
-    def _keep(self, majority: Bytes, attributes: str, min_classes: int, names: list[str]) -> list[int]:
+    def _keep(
+        self, majority: npt.NDArray[np.float32], attributes: str, min_classes: int, names: list[str]
+    ) -> list[int]:
         """Return the indices of the attributes that become concepts."""
         if attributes == "all":
             return list(range(len(names)))
-        kept: list[int] = np.flatnonzero(majority.sum(0) >= min_classes).tolist()
+        published = (len(self.paths), *majority.shape) == _FULL and min_classes == 10
+        # The published choice counts an attribute on which a class has no vote as one that it has.
+        holds = (majority == 1) | (published & np.isnan(majority))
+        kept: list[int] = np.flatnonzero(holds.sum(0) >= min_classes).tolist()
         if not kept:
             raise DataError(f"{self.root}: no attribute holds for {min_classes} classes; lower data.min_classes")
-        if (len(self.paths), *majority.shape) != _FULL or min_classes != 10:
+        if not published:
             return kept
         differing = [names[index] for index in sorted(set(kept) ^ set(PUBLISHED))]
         if len(differing) > _TOLERATED:

@@ -97,10 +97,13 @@ def check_range(path: Path, column: Numbers, name: str, low: int, high: int) -> 
         raise DataError(f"{path}:{lines[bad[0]]}: {name} is {value}, a number from {low} to {high} is needed")
 
 
-def class_majority(present: Bytes, certainty: Bytes, labels: npt.NDArray[np.int64], classes: int) -> Bytes:
-    """Return (classes, attributes): what most annotators of a class's images said, 1 on a tie.
+def class_majority(
+    present: Bytes, certainty: Bytes, labels: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.float32]:
+    """Return (classes, attributes): what most annotators of a class's images said, 1 on a tie, NaN without a vote.
 
-    That the attribute is absent because its part was not visible is no vote; without any vote it is a tie.
+    That the attribute is absent because its part was not visible is no vote. (Koh et al. 2020 take no vote at all for a
+    tie, so that a class whose legs nobody saw has legs of every colour, and a class without images has everything.)
 
     Args:
         present: (N, attributes), 0 or 1.
@@ -108,11 +111,12 @@ def class_majority(present: Bytes, certainty: Bytes, labels: npt.NDArray[np.int6
         labels: (N,) the images' classes.
         classes: how many there are.
     """
-    votes = present.astype(np.int32) - ((present == 0) & (certainty != NOT_VISIBLE))
+    absent = (present == 0) & (certainty != NOT_VISIBLE)
     balance = np.zeros((classes, present.shape[1]), dtype=np.int32)
-    np.add.at(balance, labels, votes)
-    majority: Bytes = (balance >= 0).astype(np.uint8)
-    return majority
+    votes = np.zeros_like(balance)
+    np.add.at(balance, labels, present.astype(np.int32) - absent)
+    np.add.at(votes, labels, present.astype(np.int32) + absent)
+    return np.where(votes > 0, balance >= 0, np.nan).astype(np.float32)
 
 
 def image_values(present: Bytes, certainty: Bytes, uncertainty: str) -> npt.NDArray[np.float32]:

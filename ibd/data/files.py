@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ibd.data.base import ImageDataModule, ImageDataset, Split
 from ibd.data.file_store import FileStore, MaskFolders, progress
-from ibd.data.images import check_image
+from ibd.data.images import check_image, refuse_nul
 from ibd.data.transforms import Augment, Fit, eval_transform, keeps_fit, train_transform
 from ibd.errors import ConfigError, DataError, did_you_mean
 from ibd.types import Resize, Sample
@@ -174,6 +174,7 @@ def require_folder(path: str | Path) -> Path:
     Raises:
         DataError: there is none; the message names its nearest siblings.
     """
+    refuse_nul(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
@@ -189,6 +190,6 @@ def require_folder(path: str | Path) -> Path:
 
 def _height_width(image_size: int | list[int]) -> tuple[int, int]:
     size = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
-    if len(size) != 2 or min(size) < 1:
-        raise ConfigError(f"data.image_size: {image_size} given, a number or [height, width] is needed")
+    if len(size) != 2 or min(size) < 2:  # torch cannot resize to a single pixel
+        raise ConfigError(f"data.image_size: {image_size} given, a number or [height, width] is needed, at least 2")
     return size[0], size[1]

@@ -14,7 +14,7 @@ from ibd.data.concept_table import choose_exclusive, read_concept_table
 from ibd.data.deciding import deciding_parts
 from ibd.data.file_store import MaskFolders
 from ibd.data.files import FileDataModule, FileTable, require_folder
-from ibd.data.images import IMAGE_SUFFIXES
+from ibd.data.images import IMAGE_SUFFIXES, refuse_nul
 from ibd.data.transforms import Augment
 from ibd.errors import DataError, did_you_mean
 from ibd.types import DataSpec, Resize, groups_of
@@ -104,19 +104,20 @@ class ConceptFolder(FileDataModule):
     def _read_concepts(self, name: str | None, files: Files) -> tuple[tuple[str, ...], dict[Split, Tensor]]:
         """Return the concept names and, for each split, their (N, K) values."""
         path = self.root / (name or _CONCEPTS)
+        refuse_nul(path)
         if not path.exists():
             if name is not None:
                 near = did_you_mean(path.name, sorted(file.name for file in self.root.glob("*.csv")))
                 raise DataError(f"{path}: there is no such file.{near}")
             return (), {split: torch.zeros(len(_paths(names)), 0) for split, names in files.items()}
-        table = read_concept_table(path)
+        known = [path for names in files.values() for path in _paths(names)]
+        table = read_concept_table(path, files["train"], known)
         if table.kind == "class":
             values = table.of_classes(files["train"])
             row = {name: index for index, name in enumerate(files["train"])}
             of = {split: [row[c] for c, paths in names.items() for _ in paths] for split, names in files.items()}
             return table.names, {split: values[rows] for split, rows in of.items()}
-        known = [path for names in files.values() for path in _paths(names)]
-        return table.names, {split: table.of_images(_paths(names), known) for split, names in files.items()}
+        return table.names, {split: table.of_images(_paths(names)) for split, names in files.items()}
 
 
 Files = dict[Split, dict[str, list[str]]]

@@ -39,6 +39,7 @@ def read_image(path: str | Path | Image.Image) -> Tensor:
             return _tensor(path)
         except Exception as error:
             raise DataError(f"an image of mode {path.mode}: cannot be read: {error}") from error
+    _refuse_special(path)
     try:
         with Image.open(path) as image:
             image.load()
@@ -57,6 +58,7 @@ def read_mask(path: str | Path, above: int = 0) -> Tensor:
     Raises:
         DataError: the file cannot be read.
     """
+    _refuse_special(path)
     try:
         with Image.open(path) as image:
             array = np.array(image)
@@ -73,6 +75,7 @@ def check_image(path: str | Path) -> None:
 
     JPEG and PNG files with their first and last marker pass (20 microseconds); any other file is decoded.
     """
+    _refuse_special(path)
     try:
         with Path(path).open("rb", buffering=0) as file:
             head = file.read(8)
@@ -82,6 +85,20 @@ def check_image(path: str | Path) -> None:
         head = tail = b""
     if not any(head.startswith(first) and tail.endswith(last) for first, last in (_JPEG, _PNG)):
         read_image(path)
+
+
+def refuse_nul(path: str | Path) -> None:
+    """Raise a `DataError` for a path that no system can have, and on which each call fails in a way of its own."""
+    if "\0" in str(path):
+        raise DataError(f"{str(path)!r}: a path cannot hold the character NUL")
+
+
+def _refuse_special(path: str | Path) -> None:
+    """Raise a `DataError` for a pipe, a socket or a device: reading one can wait for ever, or have no end."""
+    refuse_nul(path)
+    place = Path(path)
+    if place.exists() and not place.is_file() and not place.is_dir():
+        raise DataError(f"{path}: cannot be read: it is a pipe or a device, a file is needed")
 
 
 def _tensor(image: Image.Image) -> Tensor:

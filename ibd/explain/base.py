@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from ibd.errors import DataError, UnsupportedError
+from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.checkpointing import kept
 from ibd.explain.layouts import Layout
 from ibd.explain.render import upsample
 from ibd.explain.targets import Target
+
+_MISMATCH = re.compile("expected scalar type|type .* should be the same|same dtype|tensors to be on the same device")
 
 Kind = Literal["intrinsic", "posthoc", "null", "oracle"]
 
@@ -130,6 +133,15 @@ class Explainer(abc.ABC):
     kind: Kind = "posthoc"
     layout: Layout = "auto"
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a model, or a layer itself, among the options: other libraries take it there."""
+        if any(isinstance(each, nn.Module) for each in (*args, *kwargs.values())):
+            raise ConfigError(
+                f"{cls.__name__}: takes options alone, a layer by its name; the model is given with the images: "
+                f"{cls.__name__}(...)(model, image, target)"
+            )
+        return super().__new__(cls)
+
     def __call__(self, model: nn.Module, image: Tensor, target: Target | int | str | None = None) -> Explanation:
         """Return an explanation of each image.
 
@@ -224,8 +236,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     parts run once, see `ibd.explain.checkpointing`.
 
     Raises:
-        UnsupportedError: tensors of the model were made in inference mode, and a gradient was asked for; or the model
-            is checkpointed in a way that cannot be switched off.
+        UnsupportedError: tensors of the model were made in inference mode, and a gradient was asked for; the model is
+            checkpointed in a way that cannot be switched off; or the images are of another type than its weights.
     """
     modes = [(part, part.training) for part in model.modules()]
     # What was made in inference mode takes part in no gradient; its flag could not be set back outside of that mode.
@@ -262,6 +274,11 @@ def _told(model: nn.Module, message: str) -> str | None:
         return (
             f"{what} was made inside of torch.inference_mode, so that there are no gradients: make or load the model "
             "outside"
+        )
+    if _MISMATCH.search(message) and (weight := next(model.parameters(), None)) is not None:
+        return (
+            f"the images are not of the type of the model's weights, or not where they are: give image.to('"
+            f"{weight.device}', {weight.dtype})"
         )
     if "torch.utils.checkpoint" in message:
         return (

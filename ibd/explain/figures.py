@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
+from ibd.metrics.concepts import decided
 from ibd.types import Units
 
 GREEN, ORANGE, GREY = "#2b8a3e", "#d9480f", "#868e96"
@@ -137,10 +138,10 @@ def _image(axis: Axes, image: Tensor, title: str) -> None:
 def _bars(
     axis: Axes, prediction: Predicted, row: int, order: list[int], part: Tensor, values: Tensor, truth: Tensor
 ) -> None:
-    """Draw the contributions of the units in `order`; `truth` is NaN where nobody knows it."""
+    """Draw the contributions of the units in `order`; `truth` is NaN where unknown, 0.5 where undecided."""
     network, edited = prediction.network, prediction.edited[row]
-    agrees = (values > 0.5) == (truth > 0.5)
-    colours = [GREY if bool(truth[u].isnan()) else GREEN if bool(agrees[u]) else ORANGE for u in order]
+    agrees, told = (values > 0.5) == (truth > 0.5), decided(truth)
+    colours = [GREY if not bool(told[u]) else GREEN if bool(agrees[u]) else ORANGE for u in order]
     axis.barh(range(len(order)), part[order].tolist(), color=colours)
     names = ["::".join(_parts(network.unit_names[u], 23)) for u in order]
     labels = [f"{n} = {float(values[u]):.2f}{'*' if edited[u] else ''}" for n, u in zip(names, order, strict=True)]

@@ -29,15 +29,14 @@ def auc_matrix(scores: Tensor, concepts: Tensor) -> Tensor:
 
     Args:
         scores: (N, U), higher where an axis is more active; no NaN.
-        concepts: (N, K), positive where above 0.5, NaN where unknown.
+        concepts: (N, K), positive where above 0.5, negative below; NaN where unknown.
 
     Returns:
         (K, U) float64 in [0, 1]; NaN for a concept without a known positive or without a known negative.
     """
     if scores.device.type == "mps":  # has no float64
         scores, concepts = scores.cpu(), concepts.cpu()
-    known = ~concepts.isnan()
-    positive, negative = (concepts > 0.5) & known, (concepts <= 0.5) & known
+    positive, negative = concepts > 0.5, concepts < 0.5  # NaN and 0.5, unknown and undecided, are neither
     pairs = positive.sum(0).double() * negative.sum(0)
     right = [_pairs_in_order(part, positive, negative) for part in torch.split(scores.t(), _AXES)]
     return torch.cat(right, 1) / pairs.where(pairs > 0, torch.nan).unsqueeze(1)

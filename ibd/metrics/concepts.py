@@ -1,4 +1,4 @@
-"""How well concepts are predicted. Unknown concepts (NaN) count for nothing."""
+"""How well concepts are predicted. What is unknown (NaN), or undecided (0.5), counts for nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 
+def decided(target: Tensor) -> Tensor:
+    """Return where concepts, in [0, 1] or NaN, say yes or no (bool): a soft annotation of 0.5 says neither."""
+    return ~target.isnan() & (target != 0.5)
+
+
 def auroc_per_concept(score: Tensor, target: Tensor) -> Tensor:
     """Return the area under the ROC curve of each concept: the chance that a positive outscores a negative.
 
@@ -17,14 +22,14 @@ def auroc_per_concept(score: Tensor, target: Tensor) -> Tensor:
 
     Args:
         score: (N, K), higher where the concept is more likely.
-        target: (N, K), positive where above 0.5, NaN where unknown.
+        target: (N, K), positive where above 0.5, negative below; NaN where unknown.
 
     Returns:
         (K,) float64 in [0, 1]; NaN for a concept without a known positive or without a known negative.
     """
     if score.device.type == "mps":  # has no float64
         score, target = score.cpu(), target.cpu()
-    known = ~target.isnan()
+    known = decided(target)
     positive = (target > 0.5) & known
     # NaN is sorted behind everything, infinities too, so the unknown move nobody's rank.
     value = torch.where(known, score.double(), torch.nan)
@@ -72,7 +77,10 @@ class ConceptAUROC(Metric):
 
 
 class ConceptAccuracy(Metric):
-    """Share of known (image, concept) pairs predicted rightly at probability 0.5, in [0, 1]; higher is better."""
+    """Share of known (image, concept) pairs predicted rightly at probability 0.5, in [0, 1]; higher is better.
+
+    A pair whose soft annotation is 0.5 has no right answer, and is left out.
+    """
 
     higher_is_better = True
     is_differentiable = False
@@ -87,7 +95,7 @@ class ConceptAccuracy(Metric):
 
     def update(self, probability: Tensor, target: Tensor) -> None:
         """Add (B, K) probabilities and their (B, K) targets, NaN where unknown."""
-        known = ~target.isnan()
+        known = decided(target)
         self.right += (((probability > 0.5) == (target > 0.5)) & known).sum()
         self.known += known.sum()
 

@@ -145,7 +145,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             ConfigError: there is no such unit; the message names the nearest ones.
         """
         if not isinstance(key, str):
-            index = operator.index(key)
+            try:
+                index = operator.index(key)
+            except TypeError:
+                raise ConfigError(f"{self._article} {self.unit_kind} is given by name or number, not {key!r}") from None
             if not 0 <= index < len(self.unit_names):
                 raise ConfigError(f"no {self.unit_kind} {key}: there are {len(self.unit_names)}, counted from 0")
             return index
@@ -175,8 +178,12 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """Return index -> value; ``{"group": "member"}`` is short for ``{"group::member": 1}``.
 
         Raises:
-            ConfigError: an unknown unit or group member, a value that is no number, or a unit given twice.
+            ConfigError: an unknown unit or group member, a value that is no number, a unit given twice, or no mapping.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"values by {self.unit_kind} are needed, such as {{{self.unit_names[0]!r}: 1}}, not {values!r:.60}"
+            )
         resolved: dict[int, float | Tensor] = {}
         for key, value in values.items():
             if isinstance(value, str):

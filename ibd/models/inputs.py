@@ -1,10 +1,13 @@
-"""What `predict` accepts: image files, or a tensor that is checked."""
+"""What `predict` accepts: image files, or a tensor or array that is checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,7 +19,7 @@ from ibd.types import DataSpec
 
 File = str | Path | Image.Image
 """An image file, or an image that Pillow has opened."""
-Images = Tensor | File | Iterable[File]
+Images = Tensor | npt.NDArray[Any] | File | Iterable[File]
 
 
 def read_images(paths: Sequence[File], spec: DataSpec) -> Tensor:
@@ -36,10 +39,37 @@ def read_images(paths: Sequence[File], spec: DataSpec) -> Tensor:
     for path in paths:
         if not isinstance(path, str | Path | Image.Image):
             raise DataError(
-                f"images are paths, Pillow images or one tensor (torch.from_numpy?), not {type(path).__name__}"
+                f"images are paths, Pillow images, or one tensor or array of them all, not {type(path).__name__}"
             )
         images.append(to_size(read_image(path)))  # type: ignore[arg-type]  # one input, one output
     return torch.stack(images)
+
+
+def as_tensor(images: Any) -> Any:
+    """Return a numpy array as a tensor, and anything else as it is.
+
+    Raises:
+        DataError: an array of what is no number.
+    """
+    if not isinstance(images, np.ndarray):
+        return images
+    try:
+        return torch.from_numpy(np.ascontiguousarray(images))  # a mirrored array has strides that torch refuses
+    except TypeError:
+        raise DataError(f"images are an array of {images.dtype}: float in [0, 1] is needed") from None
+
+
+def as_files(images: Any) -> list[File]:
+    """Return one file, or several, as a list.
+
+    Raises:
+        DataError: neither.
+    """
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, Iterable):
+        return list(images)
+    raise DataError(f"images are paths, Pillow images, or one tensor or array, not {type(images).__name__}")
 
 
 def checked(images: Tensor, size: tuple[int, int]) -> Tensor:

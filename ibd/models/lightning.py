@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -20,11 +19,11 @@ from ibd import registry
 from ibd.backbones import prefers_channels_last
 from ibd.data.base import ImageDataModule
 from ibd.distributed import progress, world_size
-from ibd.errors import CheckpointError, ConfigError
+from ibd.errors import CheckpointError, ConfigError, DataError
 from ibd.io import MODEL_KEY
 from ibd.metrics.classes import BalancedAccuracy
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.models.inputs import File, Images, checked, read_images
+from ibd.models.inputs import File, Images, as_files, as_tensor, checked, read_images
 from ibd.models.optimizer import OptimizerSettings, build_optimizer, build_schedule
 from ibd.models.prediction import Prediction
 from ibd.types import Batch, DataSpec, Output, Units
@@ -132,7 +131,15 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         return {}
 
     def forward(self, image: Tensor) -> Output:
-        """Return logits and units of (B, 3, H, W) images in [0, 1]."""
+        """Return logits and units of (B, 3, H, W) float images in [0, 1]; they are computed in the model's precision.
+
+        Raises:
+            DataError: no tensor of floats.
+        """
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            what = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise DataError(f"images are {what}: a float tensor (B, 3, H, W) in [0, 1] is needed")
+        image = image.to(next(self.network.parameters()).dtype)
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         return self.network(image)  # type: ignore[no-any-return]
@@ -275,19 +282,20 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         """Return what the model says of images, as a `Prediction` that can be printed and intervened on.
 
         Args:
-            images: (B, 3, H, W) or (3, H, W) float tensor in [0, 1] at the training size, or one file (a path, or an
-                image opened with Pillow), or several. Files may have any size and mode: they are brought to the
-                training size as the validation images were.
+            images: (B, 3, H, W) or (3, H, W) float tensor or numpy array in [0, 1] at the training size, or one file (a
+                path, or an image opened with Pillow), or several. Files may have any size and mode: they are brought to
+                the training size as the validation images were.
             batch_size: images to read and compute at a time.
 
         Raises:
-            DataError: an unreadable file, or a tensor of another shape, type or range.
+            DataError: an unreadable file, a tensor of another shape, type or range, or what is neither.
         """
         names: list[str] = []
+        images = as_tensor(images)
         if isinstance(images, Tensor):
             parts: list[Any] = list(torch.split(checked(images, self.spec.image_size), batch_size))
         else:
-            files = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+            files = as_files(images)
             names = [str(file) if isinstance(file, str | Path) else f"image {i}" for i, file in enumerate(files)]
             parts = [files[start : start + batch_size] for start in range(0, max(len(files), 1), batch_size)]
         weight = next(self.network.parameters())

@@ -22,6 +22,7 @@ from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError
 from ibd.training.display import Bar
+from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
 from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
@@ -139,6 +140,7 @@ def _open(
     if first:
         data.prepare_data()  # damaged images are found before anything is written
         model.check_data(data)
+        dry_pass(model, data)
     folder = folder or new_folder(settings, claim=first)
     try:
         trainer = build_trainer(settings, model, folder)

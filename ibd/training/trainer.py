@@ -86,7 +86,7 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
             logger=False,
             callbacks=callbacks,
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigError(f"trainer: {_first_sentence(error)}") from error
 
 

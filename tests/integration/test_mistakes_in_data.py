@@ -1,5 +1,6 @@
 """What can be wrong with a user's own images: one line that names the file, before the training or in its middle."""
 
+import os
 import shutil
 
 import pytest
@@ -45,6 +46,15 @@ def test_damage_that_only_decoding_finds(animals, workers):
     message = _fit_animals(f"data.num_workers={workers}").late_mistake
     assert message.startswith("animals/train/cat/002.png: cannot be read: ")
     assert len(message) < 200
+
+
+def test_a_pipe_among_the_images(animals, tmp_path):
+    """Nobody writes to it: reading it would wait for ever."""
+    os.mkfifo(animals / "train" / "cat" / "pipe.png")
+    assert _fit_animals().mistake == (
+        "animals/train/cat/pipe.png: cannot be read: it is a pipe or a device, a file is needed"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_folder_that_is_missing(animals):

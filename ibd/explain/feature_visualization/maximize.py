@@ -50,7 +50,7 @@ def maximize_activation(
     model: nn.Module,
     objective: Objective,
     size: int | tuple[int, int] | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     steps: int = 256,
     lr: float = 0.05,
     parametrisation: Parametrisation | None = None,
@@ -71,7 +71,8 @@ def maximize_activation(
         model: ours, or any that takes (B, C, H, W) images in [0, 1]; put the normalisation of another before it.
         objective: what to maximise.
         size: H and W, or one number for both; None takes the model's own, or 128.
-        batch: images to make at once.
+        batch: images to make at once; None takes one for each class, unit or channel that the objective lists, else
+            as many as there are to start from, else 1.
         steps: of Adam.
         lr: length of a step.
         parametrisation: what is optimised; None takes `Fourier`, whose colours are those of photographs where there are
@@ -92,6 +93,8 @@ def maximize_activation(
         UnsupportedError: the objective does not depend on the image.
     """
     check_range("steps", steps, least=1)
+    if batch is None:
+        batch = objective.images or (len(start) if isinstance(start, Tensor) and start.dim() == 4 else 1)
     check_range("batch", batch, least=1)
     check_range("lr", lr, above=0.0)
     check_range("ramp", ramp, least=0.0)

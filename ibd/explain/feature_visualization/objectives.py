@@ -32,6 +32,7 @@ class Part:
         layer: whose output it is computed from.
         value: output of the layer -> (B,); or of the target, (B,) -> (B,), if any.
         target: in place of a layer, a target of one score.
+        channels: of the layer, where there is one for each image.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Part:
     layer: str = ""
     value: Callable[[Tensor], Tensor] | None = None
     target: Target | None = None
+    channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Objective:
         def value(output: Tensor) -> Tensor:
             return _column(_at(output, position, layer), channel, layer)
 
-        return cls((Part(f"{layer} channel {_text(channel)} at {where}", layer=layer, value=value),))
+        return cls(
+            (Part(f"{layer} channel {_text(channel)} at {where}", layer=layer, value=value, channels=_listed(channel)),)
+        )
 
     @classmethod
     def channel(cls, layer: str, channel: Channels) -> Objective:
@@ -71,7 +75,7 @@ class Objective:
         def value(output: Tensor) -> Tensor:
             return _column(output.flatten(2).mean(2) if output.dim() > 2 else output, channel, layer)
 
-        return cls((Part(f"{layer} channel {_text(channel)}", layer=layer, value=value),))
+        return cls((Part(f"{layer} channel {_text(channel)}", layer=layer, value=value, channels=_listed(channel)),))
 
     @classmethod
     def layer(cls, layer: str) -> Objective:
@@ -201,6 +205,13 @@ class Objective:
         )
 
     @property
+    def images(self) -> int | None:
+        """How many images a channel, class or unit is listed for; None where there is one for all."""
+        terms = [term for part in self.parts if part.target for terms in part.target.sums for term in terms]
+        counts = [len(term.index) for term in terms if isinstance(term.index, tuple)]
+        return max([*counts, *(len(part.channels) for part in self.parts)], default=0) or None
+
+    @property
     def layers(self) -> list[str]:
         """Names of the layers that are read."""
         return list(dict.fromkeys(part.layer for part in self.parts if part.layer))
@@ -225,6 +236,10 @@ class Objective:
                 value = part.value(layers[part.layer])
             found.append(part.weight * value)
         return torch.stack(found).sum(0)
+
+
+def _listed(channel: Channels) -> tuple[int, ...]:
+    return () if isinstance(channel, int) else tuple(channel)
 
 
 def _text(index: Any) -> str:

@@ -29,7 +29,7 @@ def concept_task_leakage(
 
     Args:
         soft: (N, K) predicted concepts, probabilities or logits: only their order counts.
-        concepts: (N, K), held where above 0.5, NaN where unknown (such pairs are left out on both sides).
+        concepts: (N, K), held where above 0.5; NaN, unknown, and 0.5, undecided, are left out on both sides.
         labels: (N,) classes.
         bins: for the predicted concepts.
         shuffles: random orders of the samples that the bias is taken from; 0 leaves it in.
@@ -78,7 +78,7 @@ def interconcept_leakage(
 def _codes(soft: Tensor, concepts: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return one-hot codes (N, K, bins), (N, K, 2) and (N, 1, C), float64; all 0 where unknown."""
     check_same("predicted concepts", soft, "concepts", concepts)
-    unknown = concepts.isnan() | soft.isnan()
+    unknown = concepts.isnan() | (concepts == 0.5) | soft.isnan()
     ranks = average_ranks(soft.detach().where(~unknown, torch.inf).T).T  # unknown last
     known = (~unknown).sum(0).to(ranks.device)
     place = ((ranks - 0.5) / known.clamp(min=1) * bins).clamp(0, bins - 1).long()

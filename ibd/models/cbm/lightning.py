@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ from torchmetrics import MetricCollection
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.errors import ConfigError, check_range
+from ibd.data.coverage import listed, silent_concepts
+from ibd.errors import ConfigError, DataError, check_range
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
@@ -21,6 +23,8 @@ from ibd.models.cbm.losses import Imbalance, concept_loss, imbalance_ratio, join
 from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
 from ibd.models.lightning import InterpretableModule
 from ibd.types import Batch, DataSpec, Output
+
+_log = logging.getLogger(__name__)
 
 Regime = Literal["independent", "sequential", "joint"]
 
@@ -117,6 +121,23 @@ class ConceptBottleneck(InterpretableModule):
             "concept": (network.probabilities(scores), batch.concepts),
             "ranking": (network.log_odds(scores), batch.concepts),
         }
+
+    def check_data(self, data: ImageDataModule) -> None:
+        """Name the concepts that teach nothing.
+
+        Raises:
+            DataError: none of them is present in some training images and absent from others.
+        """
+        names = self.spec.concept_names
+        silent = silent_concepts(data.dataset("train").concepts, names)
+        told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
+        said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
+        if sum(map(len, silent)) == len(names):
+            raise DataError(f"the concepts of the training images teach nothing: {said}")
+        if said:
+            _log.warning("concepts from which nothing is learned, by the training images: %s", said)
+        if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
+            _log.warning("no concept differs between the validation images: val/concept_auroc is no number")
 
     def setup(self, stage: str) -> None:
         """Count how often each concept holds in the training set."""

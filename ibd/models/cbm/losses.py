@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ibd.distributed import sum_over_processes, world_size
+from ibd.metrics.concepts import decided
 from ibd.models.cbm.groups import complete, with_none
 
 Imbalance = Literal["none", "concept", "pos_weight"]
@@ -18,9 +19,10 @@ Imbalance = Literal["none", "concept", "pos_weight"]
 def imbalance_ratio(concepts: Tensor) -> Tensor:
     """Return ``r_j = n0_j / n1_j`` over known annotations, (K,), of (N, K) concepts.
 
-    It is ``N / n1 - 1`` of the published code. A concept that is never (or always) present is weighted 1.
+    It is ``N / n1 - 1`` of the published code. A soft annotation counts on the side of 0.5 where it lies, 0.5 itself on
+    neither. A concept that is never (or always) present is weighted 1.
     """
-    known = ~concepts.isnan()
+    known = decided(concepts)
     positive = ((concepts > 0.5) & known).sum(0).float()
     negative = known.sum(0) - positive
     return torch.where((positive > 0) & (negative > 0), negative / positive.clamp(min=1), 1.0)

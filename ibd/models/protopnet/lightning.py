@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
+from ibd.data.coverage import listed, missing_classes
 from ibd.errors import CheckpointError, ConfigError, DataError, check_range
 from ibd.models.base import evaluating
 from ibd.models.inputs import checked
@@ -116,6 +117,17 @@ class ProtoPNet(PhasedModule):
             prune=prune,
             optimizer=optimizer,
         )
+
+    def check_data(self, data: ImageDataModule) -> None:
+        """Look for training images of every class: its prototypes become patches of them.
+
+        Raises:
+            DataError: a class has none.
+        """
+        if missing := missing_classes(data.dataset("train").labels, self.spec.class_names):
+            raise DataError(
+                f"there is no training image of class {listed(missing)}, so its prototypes cannot be patches of one"
+            )
 
     def _groups(self) -> dict[str, list[nn.Parameter]]:
         network = self.network

@@ -148,3 +148,20 @@ def test_lightnings_trainer(monkeypatch):
     assert "  max_epochs: 2                       # Stop training once this number of epochs is reached." in describe(
         CBM, "trainer.max_epochs=2"
     )
+
+
+def test_options_of_another_class_are_named_and_can_be_dropped():
+    """A backbone over one with options of its own: from a file as from the command line."""
+    write("deep.yaml", f"base: {CBM}\nmodel: {{backbone: {{name: small_cnn, width: 4, depth: 3}}}}")
+    assert message(load_config, "deep.yaml", "model.backbone.name=resnet18") == (
+        "deep.yaml: model.backbone.width: Key 'width' not in 'ResNet'. It belongs to another model.backbone.name, over "
+        "which this one was set; drop it with model.backbone.width=null model.backbone.depth=null"
+    )
+    write("top.yaml", "base: deep.yaml\nmodel: {backbone: {name: resnet18, width: null, depth: null}}")
+    drop = ("model.backbone=resnet18", "model.backbone.width=null", "model.backbone.depth=null")
+    for config in (load_config("top.yaml"), load_config("deep.yaml", *drop)):
+        assert config.model.backbone == load_config(CBM).model.backbone
+    assert "Key 'width' not in" in message(load_config, CBM, "model.backbone.width=null")  # there is none to drop
+    assert "Key 'sed' not in" in message(load_config, CBM, "sed=null")
+    shown = message(load_config, "deep.yaml", "model.backbone.name=resnet18", "model.backbone.widht=2")
+    assert "drop it with model.backbone.width=null model.backbone.depth=null" in shown

@@ -47,12 +47,23 @@ def test_the_published_attributes_and_their_groups():
 
 
 def test_votes_ties_and_what_was_not_visible():
-    # One class, three images; columns: 2 of 3; a tie; absent but twice not visible; a hidden yes counts; no vote.
+    # One class, three images; columns: 2 of 3; a tie; absent but twice not visible; a hidden yes counts; no vote: NaN.
     present = np.array([[1, 1, 0, 1, 0], [1, 0, 0, 1, 0], [0, 0, 1, 0, 0]], np.uint8)
     certainty = np.array([[4, 4, 1, 1, 1], [1, 4, 1, 1, 1], [4, 1, 4, 4, 1]], np.uint8)
-    assert class_majority(present, certainty, np.zeros(3, np.int64), 1).tolist() == [[1, 1, 1, 1, 1]]
+    found = class_majority(present, certainty, np.zeros(3, np.int64), 1)
+    np.testing.assert_array_equal(found, [[1, 1, 1, 1, np.nan]])
     certainty[1, 0] = certainty[2, 1] = 4
-    assert class_majority(present, certainty, np.array([0, 0, 1]), 2).tolist() == [[1, 1, 1, 1, 1], [0, 0, 1, 0, 1]]
+    found = class_majority(present, certainty, np.array([0, 0, 1]), 2)
+    np.testing.assert_array_equal(found, [[1, 1, np.nan, 1, np.nan], [0, 0, 1, 0, np.nan]])
+
+
+def test_a_class_without_images_has_no_vote():
+    """Five classes, attribute k holds iff (class + k) % 3 == 0, images of the first and the last class alone."""
+    holds = np.array([[(c + k) % 3 == 0 for k in range(6)] for c in range(5)])
+    labels = np.array([0, 4, 4])
+    found = class_majority(holds[labels].astype(np.uint8), np.full((3, 6), 4, np.uint8), labels, 5)
+    np.testing.assert_array_equal(found[[0, 4]], holds[[0, 4]])
+    assert np.isnan(found[1:4]).all()
 
 
 def test_uncertainty():
@@ -85,6 +96,25 @@ def test_a_class_has_what_its_training_images_show(tmp_path):
     assert open_cub(tmp_path, min_classes=2).spec == data.spec  # the folder around it will do as well
     assert "no attribute holds for 3 classes" in error(tmp_path, min_classes=3)
     assert open_cub(tmp_path, min_classes=3, attributes="all").spec == data.spec
+
+
+def test_a_class_without_training_images_is_named_and_nothing_is_known_of_it(tmp_path, caplog):
+    """Images of classes 1 and 5 of six; class 2 has test images alone, the last one has no image at all."""
+    attributes = tuple(f"has_it::v{k}" for k in range(6))
+    labels = {(i, k + 1): (int(((i - 1) // 3 + k) % 3 == 0), 4) for i in range(1, 16) for k in range(6)}
+    root = make_cub(tmp_path, classes=5, train=2, test=1, attributes=attributes, labels=labels)
+    (root / "classes.txt").write_text((root / "classes.txt").read_text() + "6 006.Bird_6\n")
+    split = [f"{i} {int((i - 1) // 3 in (0, 4) and (i - 1) % 3 < 2)}" for i in range(1, 16)]
+    (root / "train_test_split.txt").write_text("\n".join(split))
+    data = open_cub(root)
+    assert data.spec.concept_names == ("has_it::v0", "has_it::v2", "has_it::v3", "has_it::v5")
+    assert "no training image of class 'Bird_2', 'Bird_3', 'Bird_4', 'Bird_6'" in caplog.text
+    test = data.dataset("test")
+    unknown = test.concepts.isnan()
+    assert torch.equal(unknown.all(1), (test.labels > 0) & (test.labels < 4))
+    assert torch.equal(unknown.any(1), unknown.all(1))
+    (root / "train_test_split.txt").write_text("\n".join(f"{i} 0" for i in range(1, 16)))
+    assert error(root) == f"{root / 'train_test_split.txt'}: there is no training image"
 
 
 def test_an_image_has_its_own_concepts(tmp_path):

@@ -1,5 +1,6 @@
 """A user's folder of images: what is read, what is refused, and that training sees the same images anywhere."""
 
+import os
 import re
 import shutil
 
@@ -290,3 +291,53 @@ def test_a_single_class(tmp_path):
 def test_classes_of_one_image_have_none_to_spare_for_validation(tmp_path):
     root = make_concept_folder(tmp_path, train=1)
     assert error(root) == f"{root}: no class has an image to spare for validation; add a folder val"
+
+
+@pytest.mark.parametrize("place", ["train/cat/000.png", "masks/left/train/cat/000.png", "concepts.csv"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, place):
+    root = make_concept_folder(tmp_path / "pets", masks=("left",), val=1)
+    (root / place).unlink()
+    os.mkfifo(root / place)
+
+    def read():
+        data = open_folder(root, masks="masks")
+        data.prepare_data()
+        return data.dataset("train")[0]
+
+    with pytest.raises(DataError, match=rf"{place}: .*is a pipe or a device, a file is needed"):
+        read()
+
+
+@pytest.mark.parametrize("option", ["root", "concepts", "masks"])
+def test_nul_in_a_path(root, option):
+    with pytest.raises(DataError, match="a path cannot hold the character NUL"):
+        ConceptFolder(**{"root": str(root), option: f"{root}\0"})
+
+
+def test_a_file_of_something_else_is_refused_at_its_first_line(root):
+    """However large: what comes after is not read."""
+    lines = ["class,legs::two", "cat,1", f"cow{'w' * 5000},0", *["cow,0"] * 20_000]
+    (root / "concepts.csv").write_bytes("\n".join(lines).encode() + b"\xff\xfe")
+    message = error(root)
+    assert message.startswith(f"{root / 'concepts.csv'}:3: class 'coww")
+    assert "has no folder in train. Did you mean" in message or "Known: cat, dog, owl." in message
+    assert len(message) < 400
+
+
+def test_a_wide_table(root):
+    """Digits alone are read at once; with a gap, or as pandas writes them, cell by cell: to the same values."""
+    names = [f"c{k}" for k in range(300)]
+    rows = [["cat", *([0, 1] * 150)], ["dog", "", *[1] * 299], ["owl", *["1.0"] * 300]]
+    write_rows(root / "concepts.csv", [["class", *names], *rows])
+    train = open_folder(root).dataset("train")
+    found = [train.concepts[int((train.labels == label).nonzero()[0])] for label in range(3)]
+    assert found[0].tolist() == [0, 1] * 150
+    assert found[1][0].isnan()
+    assert found[1][1:].tolist() == [1] * 299
+    assert found[2].tolist() == [1] * 300
+
+
+def test_a_class_that_validation_lacks(tmp_path):
+    root = make_concept_folder(tmp_path, val=1)
+    shutil.rmtree(root / "val/dog")
+    assert open_folder(root).dataset("val").labels.tolist() == [0, 2]

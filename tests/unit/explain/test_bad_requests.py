@@ -12,6 +12,7 @@ from ibd.explain.base import Explainer, as_target
 from ibd.explain.cam.base import CamExplainer
 from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.targets import Target
+from ibd.registry import names, resolve
 from tests.explainer_makers import EXPLAINERS, ROWS, Functional, explainer, images, make
 from tests.model_state import check_untouched, snapshot
 
@@ -227,3 +228,27 @@ def test_numbers_of_numpy_and_torch_are_numbers():
 def test_targets_that_cannot_be(make_target, message):
     with pytest.raises(ConfigError, match=message):
         make_target()
+
+
+@pytest.mark.parametrize("name", names("explainers"))
+def test_a_model_is_no_option(name, models):
+    """As other libraries have it: GradCAM(model), or GradCAM(layer=model.layer4)."""
+    cls, model = resolve("explainers", name), models["baseline"]
+    expected = rf"^{cls.__name__}: takes options alone, .*: {cls.__name__}\(...\)\(model, image, target\)$"
+    with pytest.raises(ConfigError, match=expected):
+        cls(model)
+    with pytest.raises(ConfigError, match=expected):
+        cls(layer=model.network.backbone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_of_another_type_than_the_weights(dtype):
+    """A stranger's network says it in one line; ours computes in its own precision."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(UnsupportedError, match=r"not of the type of the model's weights.*\('cpu', torch.float32\)"):
+        explainer("saliency")(net, IMAGE.to(dtype))
+    ours = make("baseline")
+    rounded = IMAGE.to(dtype)
+    torch.testing.assert_close(
+        explainer("saliency")(ours, rounded).value, explainer("saliency")(ours, rounded.float()).value
+    )

@@ -277,3 +277,21 @@ def test_several_scores_are_no_objective():
         Objective.unit(0, "log_odds")
     with pytest.raises(ConfigError, match="a target of one score is needed"):
         Objective.of(Target.classes([0, 1]))
+
+
+def test_as_many_images_as_the_objective_lists():
+    """Without batch=: one for each class, unit or channel that is listed; else as many as there are to start from."""
+    options = {"steps": 1, "size": 16, "progress": False}
+    listed = [
+        Objective.cls([0, 1, 2, 3, 4]),
+        Objective.channel("3", range(5)),
+        0.5 * Objective.neuron("0", [0, 1, 2, 3, 1]) - Objective.cls(2),
+        Objective.of(Target.cls([4, 3, 2, 1, 0])),
+    ]
+    for objective in listed:
+        assert len(maximize_activation(small_net(), objective, **options).image) == 5
+    assert len(maximize_activation(small_net(), Objective.cls(1), **options).image) == 1
+    start = torch.rand(3, 3, 16, 16)
+    assert len(maximize_activation(small_net(), Objective.cls(1), start=start, steps=1, progress=False).image) == 3
+    with pytest.raises(ConfigError, match="5 class numbers for 2 images"):
+        maximize_activation(small_net(), listed[0], batch=2, **options)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC, auroc_per_concept
+from ibd.metrics.axes import auc_matrix
+from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC, auroc_per_concept, decided
 from tests.model_makers import random_concepts
 from tests.reference import concepts as reference
 
@@ -91,3 +92,22 @@ def test_scores_in_half_precision_are_taken():
     metric.update(score.bfloat16(), target)
     assert metric.compute().item() == pytest.approx(auroc_per_concept(score, target).nanmean().item(), abs=0.02)
     assert metric.compute().dtype == torch.float32
+
+
+def test_an_undecided_soft_annotation_counts_for_nothing():
+    """Of 0.5 nobody can say whether it was predicted rightly; 0.25 is a no, 0.75 a yes."""
+    target = torch.tensor([[0.5, 0.25], [1.0, 0.75], [0.0, 0.5]])
+    probability = torch.tensor([[0.9, 0.6], [0.8, 0.7], [0.1, 0.1]])
+    assert auroc_per_concept(probability, target).tolist() == [1, 1]
+    torch.testing.assert_close(auc_matrix(probability, target).diagonal(), torch.ones(2, dtype=torch.float64))
+    metric = ConceptAccuracy()
+    metric.update(probability, target)
+    assert metric.compute().item() == 0.75  # of four decided pairs one is wrong: 0.6 for 0.25
+    assert decided(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0, torch.nan])).tolist() == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]

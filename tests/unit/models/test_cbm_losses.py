@@ -128,6 +128,7 @@ def test_imbalance_ratio_is_the_published_one(unknown):
     torch.testing.assert_close(ratio, torch.tensor(reference.imbalance_ratio(concepts)))
     assert ratio[4:].tolist() == [1, 1]
     assert imbalance_ratio(torch.full((3, 2), torch.nan)).tolist() == [1, 1]
+    assert imbalance_ratio(torch.tensor([[0.5], [0.5], [1.0], [0.25], [0.0]])).tolist() == [2]  # 0.5 says neither
 
 
 @pytest.mark.parametrize("normalize", [True, False])

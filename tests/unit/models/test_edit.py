@@ -143,3 +143,15 @@ def test_channels_take_any_number():
         network.edit(units, {"chanel 3": 1})
     with pytest.raises(ConfigError, match="finite"):
         network.edit(units, {"channel 3": float("inf")})
+
+
+@pytest.mark.parametrize("values", ["flies=1", "flies", ["flies"], [("flies", 1)], None, 5])
+def test_values_that_are_no_mapping(values):
+    with pytest.raises(ConfigError, match=r"^values by concept are needed, such as \{'wing::red': 1\}, not "):
+        edit(make_network(), values)
+
+
+@pytest.mark.parametrize("key", [1.5, ("flies",), None])
+def test_a_unit_that_is_neither_name_nor_number(key):
+    with pytest.raises(ConfigError, match=r"^a concept is given by name or number, not "):
+        edit(make_network(), {key: 1})

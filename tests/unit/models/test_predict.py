@@ -25,8 +25,13 @@ IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         (torch.full((1, 3, 16, 16), torch.nan), "image values range from nan to nan"),
         ([], "no image given"),
         ("missing.png", "missing.png: cannot be read: there is no such file"),
-        (np.zeros((1, 16, 16, 3)), "images are paths, Pillow images or one tensor (torch.from_numpy?), not ndarray"),
-        ([torch.rand(3, 16, 16)], "images are paths, Pillow images or one tensor (torch.from_numpy?), not Tensor"),
+        (np.zeros((1, 16, 16, 3)), "images have shape (1, 16, 16, 3): (B, 3, 16, 16) is needed"),
+        (np.zeros((1, 3, 16, 16), np.uint8), "images are torch.uint8: float in [0, 1] is needed"),
+        (np.array(["x.png"]), "images are an array of <U5: float in [0, 1] is needed"),
+        ([np.zeros((3, 16, 16))], "images are paths, Pillow images, or one tensor or array of them all, not ndarray"),
+        ([torch.rand(3, 16, 16)], "images are paths, Pillow images, or one tensor or array of them all, not Tensor"),
+        (None, "images are paths, Pillow images, or one tensor or array, not NoneType"),
+        (5, "images are paths, Pillow images, or one tensor or array, not int"),
     ],
 )
 def test_predict_says_what_is_wrong(images, message):
@@ -42,6 +47,12 @@ def test_predict_takes_one_image_or_none_and_any_float():
     torch.testing.assert_close(module.predict(IMAGES[1]).logits, all_four[1:2])
     torch.testing.assert_close(module.predict(IMAGES.double()).logits, all_four)
     assert len(module.predict(IMAGES[:0])) == 0
+    mirrored = IMAGES.numpy()[:, :, :, ::-1]
+    torch.testing.assert_close(module.predict(mirrored).logits, module.predict(IMAGES.flip(3)).logits)
+    torch.testing.assert_close(module(IMAGES.double()).logits, all_four)  # in the precision of the model
+    for wrong in (IMAGES.numpy(), (IMAGES * 255).byte()):
+        with pytest.raises(DataError, match=r"a float tensor \(B, 3, H, W\) in \[0, 1\] is needed"):
+            module(wrong)
     assert module.double().predict(IMAGES).logits.dtype == torch.float64
 
 

@@ -188,6 +188,8 @@ def test_a_class_without_images():
     with pytest.raises(DataError, match="there is no training image of class 'bee'"):
         push(network, data)
     assert not network.provenance.valid
+    with pytest.raises(DataError, match="there is no training image of class 'bee'"):  # before the training already
+        make_module().check_data(data)
 
 
 def test_error_1_nothing_moves_the_batch_statistics():

@@ -1,0 +1,46 @@
+"""What a split does not show: classes without an image, concepts that are never known or never differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+_LONG = 8
+"""More names than this are cut short in a message."""
+
+
+class SilentConcepts(NamedTuple):
+    """The names of the concepts from which nothing can be learned, by why."""
+
+    unknown: list[str]
+    """Known of no image."""
+    absent: list[str]
+    """Present in no image of which they are known."""
+    present: list[str]
+    """Absent from no image of which they are known."""
+
+
+def silent_concepts(concepts: Tensor, names: Sequence[str]) -> SilentConcepts:
+    """Return the concepts that are not present in some images and absent from others.
+
+    Args:
+        concepts: (N, K), present above 0.5, absent below; NaN and 0.5, unknown and undecided, are neither.
+        names: the K concepts.
+    """
+    positive, negative = (concepts > 0.5).any(0), (concepts < 0.5).any(0)
+    flags = (~(positive | negative), negative & ~positive, positive & ~negative)
+    return SilentConcepts(*([name for name, each in zip(names, flag.tolist(), strict=True) if each] for flag in flags))
+
+
+def missing_classes(labels: Tensor, names: Sequence[str]) -> list[str]:
+    """Return the classes of which (N,) `labels` has no image."""
+    there = set(labels.tolist())
+    return [name for label, name in enumerate(names) if label not in there]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message, cut short where there are many."""
+    more = f", ... ({len(names)} in all)" if len(names) > _LONG else ""
+    return ", ".join(f"'{name}'" for name in names[:_LONG]) + more
