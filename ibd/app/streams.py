@@ -1,4 +1,4 @@
-"""What the command line prints: on any screen, into any pipe, one line for each warning."""
+"""What the command line prints: on any screen, into any pipe, onto a full disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import codecs
 import io
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ _HANDLER = "ibd-plain"
 
 @contextmanager
 def speaking() -> Iterator[None]:
-    """Let nothing that is printed fail on the encoding of a stream, and warnings be one line without a place in code.
+    """Let nothing that is printed fail on the encoding of a stream.
 
     Raises:
         OSError: the screen or the file that standard output goes to does not take it.
@@ -25,15 +24,12 @@ def speaking() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
             stream.reconfigure(errors=_HANDLER)
-    before, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         yield
         sys.stdout.flush()
     except OSError:
         _flush_or_drop()
         raise
-    finally:
-        warnings.formatwarning = before
 
 
 def _in_other_words(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -50,7 +46,3 @@ def _flush_or_drop() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _one_line(message: Warning | str, *_: object) -> str:
-    return f"warning: {' '.join(str(message).split())}\n"

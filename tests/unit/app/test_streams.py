@@ -2,7 +2,6 @@
 
 import io
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -38,13 +37,6 @@ def test_a_stream_that_keeps_the_bytes_of_a_name_is_left_alone(monkeypatch):
     assert printed(monkeypatch, "b\udcff.png", "utf-8", "surrogateescape") == b"b\xff.png\n"
 
 
-def test_a_warning_is_one_line_without_a_place():
-    with speaking():
-        assert warnings.formatwarning("first\n  second", UserWarning, "trainer.py", 3) == "warning: first second\n"
-    assert "trainer.py:3" in warnings.formatwarning("first", UserWarning, "trainer.py", 3)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_behind_standard_output(monkeypatch, capsys):
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
