@@ -19,8 +19,8 @@ class PlainFigure(Figure):
     def draw(self, renderer: Any) -> None:
         """Draw; nearly all layouts and formats of files come by here before they measure a text."""
         for text in self.findobj(Text):
-            text.set_usetex(False)  # type: ignore[attr-defined]
-            text.set_parse_math(False)  # type: ignore[attr-defined]
+            text.set_usetex(False)
+            text.set_parse_math(False)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             super().draw(renderer)
