@@ -151,6 +151,6 @@ def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: s
     pictures = sorted((folder / "figures").glob("*.png"))
     run.log({f"compare/{path.stem}": wandb.Image(str(path)) for path in pictures})
     run.config.update({"models": [each.run for each in comparison.models], **comparison.settings})
-    where = str(run.url or run.dir)
+    where = str(run.dir if mode == "offline" else run.url)  # asked for a url, W&B warns offline
     run.finish()
     return where

@@ -160,7 +160,8 @@ def _wandb_logger(
         except Exception as error:  # whatever W&B, or the network, raises
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
-        where = logger.experiment.url or f"offline; to upload it: wandb sync {Path(logger.experiment.dir).parent}"
+        folder = Path(logger.experiment.dir).parent
+        where = f"offline; to upload it: wandb sync {folder}" if mode == "offline" else logger.experiment.url
         tqdm.write(f"W&B: {where}", file=sys.stderr)
     return logger
 
