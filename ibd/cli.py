@@ -6,7 +6,6 @@ Exit codes: 0; 2 for the user's mistake, with one line on stderr; 1 for ours; 13
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ibd.app.terminal import count, edits, options, save_figure, writing
-from ibd.errors import ConfigError, IbdError, did_you_mean
+from ibd.app.streams import speaking
+from ibd.app.terminal import count, edits, newest, options, save_figure, writing
+from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +45,7 @@ def fit(arguments: list[str]) -> int:
     from ibd.training.display import headline
     from ibd.training.runner import fit as run_fit
 
-    run = run_fit(files[0] if files else None, *overrides, resume=resume[0] if resume else None)
+    run = run_fit(files[0] if files else None, *overrides, resume=newest(resume[0]) if resume else None)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return 0
     print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}")
@@ -62,7 +62,7 @@ def test(run: str, changes: list[str], which: str) -> None:
     """Score a run on the test split, which training never looks at."""
     from ibd.training.runner import evaluate
 
-    for name, value in evaluate(run, *changes, which=which).items():
+    for name, value in evaluate(newest(run), *changes, which=which).items():
         print(f"{name:<28} {value:.4f}")
 
 
@@ -70,6 +70,7 @@ def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
     """Say what a model predicts for images, and on which units that rests."""
     from ibd.io import load_model
 
+    run = newest(run)
     model = load_model(run)
     prediction = model.predict(images)
     print("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
@@ -81,7 +82,7 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
     """Set units by hand and show the prediction before and after: RUN IMAGE name=value ..."""
     from ibd.io import load_model
 
-    wanted = edits(values)
+    wanted, run = edits(values), newest(run)
     model = load_model(run)
     before = model.predict(image)
     after = before.intervene(wanted)
@@ -105,6 +106,7 @@ def curve(run: str, changes: list[str], policies: str, trials: int, split: str, 
     chosen = [p for p in policies.split(",") if p]
     if not chosen:
         raise ConfigError("--policies: at least one is needed")
+    run = newest(run)
     model, data = load_run(run, *changes)
     result = intervention_curve(model, data, policies=chosen, trials=trials, split="val" if split == "val" else "test")
     folder = Path(out) if out else find_run(run) / "figures"
@@ -121,7 +123,7 @@ def prototypes(run: str, changes: list[str], images: int, top: int, pages: int, 
     from ibd.data.base import SPLITS
 
     chosen = next(name for name in SPLITS if name == split)
-    for line in show_prototypes(run, changes, chosen, images, top, pages, Path(out) if out else None):
+    for line in show_prototypes(newest(run), changes, chosen, images, top, pages, Path(out) if out else None):
         print(line)
 
 
@@ -133,7 +135,8 @@ def axes(
     from ibd.data.base import SPLITS
 
     chosen = next(name for name in SPLITS if name == split)
-    for line in show_axes(run, changes, baseline, chosen, images, top, pages, Path(out) if out else None):
+    without = None if baseline is None else newest(baseline)
+    for line in show_axes(newest(run), changes, without, chosen, images, top, pages, Path(out) if out else None):
         print(line)
 
 
@@ -141,7 +144,7 @@ def explain(run: str, image: str, changes: list[str], figure: str | None) -> Non
     """Ask a model, and post-hoc methods, where it looked, and draw that: RUN IMAGE [target=...] [explainers=a,b]."""
     from ibd.app.explain import show_explanations
 
-    for line in show_explanations(run, image, changes, figure):
+    for line in show_explanations(newest(run), image, changes, figure):
         print(line)
 
 
@@ -153,7 +156,7 @@ def compare(runs: list[str], out: str | None) -> None:
     from ibd.app.compare import compare_runs
 
     changes = [text for text in runs if "=" in text and not Path(text).exists()]
-    for line in compare_runs([text for text in runs if text not in changes], changes, out):
+    for line in compare_runs([newest(text) for text in runs if text not in changes], changes, out):
         print(line)
 
 
@@ -162,7 +165,7 @@ def export(run: str, file: str, which: str) -> None:
     from ibd.app.export import NAMES, OUTPUTS
     from ibd.app.export import export as write
 
-    written = write(run, file, which)
+    written = write(newest(run), file, which)
     print(f"written: {written.path} ({written.path.stat().st_size / 1e6:.1f} MB; the names are its extra file {NAMES})")
     print(f"         image (B, 3, H, W) in [0, 1] -> {', '.join(OUTPUTS)}")
     print(f"checked: logits equal to {written.difference:.1g}")
@@ -312,15 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown, formatted = warnings.showwarning, warnings.formatwarning
     warnings.showwarning = partial(_show_warning, shown)
     try:
-        if given and not given[0].startswith("-") and given[0] not in VERBS:
-            raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
-        parser = _parser()
-        given_options = vars(parser.parse_args(given))
-        name = given_options.pop("verb")
-        if name is None:
-            parser.print_help()
-            return 0
-        return VERBS[name](**given_options) or 0
+        with speaking():
+            return _run(given)
     except IbdError as error:
         print(f"ibd: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -328,10 +324,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ibd: interrupted{f': {_one_line(stop)}' if str(stop) else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `ibd list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, RuntimeError) as error:
+        if (reason := disk_trouble(error)) is None:
+            raise
+        print(f"ibd: cannot read or write {reason}", file=sys.stderr)
+        return 2
     finally:
         warnings.showwarning, warnings.formatwarning = shown, formatted
-    return 0
+
+
+def _run(given: list[str]) -> int:
+    if given and not given[0].startswith("-") and given[0] not in VERBS:
+        raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
+    if "" in given:
+        raise ConfigError("an argument is empty: is a variable of the shell not set?")
+    parser = _parser()
+    given_options = vars(parser.parse_args(given))
+    name = given_options.pop("verb")
+    if name is None:
+        parser.print_help()
+        return 0
+    return VERBS[name](**given_options) or 0
 
 
 def _show_warning(show: Callable[..., None], *given: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import inspect
 import json
+import os
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from ibd.config_check import as_mapping, fill, location
 from ibd.config_schema import Block, Config, Option, block_options, options
 from ibd.config_sources import Sources, first_line, read_sources
 from ibd.registry import REGISTRY, load_class
+
+_LONGEST = 200
+"""Bytes of a run's name, of the 255 that file systems allow."""
 
 __all__ = ["Block", "build", "describe", "load_config", "save_config", "to_plain"]
 
@@ -48,7 +52,20 @@ def _load(source: str | Path | Mapping[str, Any] | DictConfig, sources: Sources)
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise sources.error((error.full_key or "").split("."), first_line(error)) from None
+    if wrong := _no_folder_name(str(config.name)):
+        raise sources.error(("name",), f"{str(config.name)[:80]!r} {wrong}; a run is written to OUTPUT/NAME/TIME")
     return config
+
+
+def _no_folder_name(name: str) -> str | None:
+    """Return why a text is not the name of one folder, None where it is."""
+    if not name.strip() or name.strip(".") == "":
+        return "is no name"
+    if "/" in name or "\\" in name:
+        return "is a path, the name of one folder is needed"
+    if not name.isprintable():
+        return "has characters that cannot be seen"
+    return f"is longer than {_LONGEST} bytes" if len(os.fsencode(name)) > _LONGEST else None
 
 
 def save_config(config: DictConfig, path: str | Path) -> None:

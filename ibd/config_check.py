@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import make_dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -126,11 +127,14 @@ def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path
             return
         message = f"missing, '{node._metadata.object_type.__name__}' needs it ('{option.hint}')"
         raise sources.error(where, message, missing=True)
+    value = _word(value, option)
     mismatch = f"{_shown(value)} given, {_wanted(option.hint)} is needed"
     if value is None and not option.optional:
         raise sources.error(where, mismatch)
     if isinstance(value, bool | float) and option.type in (str, str | None):
         raise sources.error(where, mismatch)  # OmegaConf would make the run's name `on` a 'True'
+    if _is_nan(value, option):
+        raise sources.error(where, "nan given, a number is needed")
     try:
         OmegaConf.update(node, option.name, value, merge=False)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
@@ -139,6 +143,22 @@ def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path
         if not clear or (inner == option.name and isinstance(value, list | tuple | dict)):
             message = mismatch
         raise sources.error(where, message, shown=".".join((*path, inner))) from None
+
+
+def _word(value: Any, option: Option) -> Any:
+    """Return the word that YAML reads as a truth value, where it is one of an option's: `off`, which becomes False."""
+    literals = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) is Literal]
+    choices = [choice for hint in literals for choice in get_args(hint)]
+    if isinstance(value, bool) and value not in choices:
+        return next((word for word in (("on",) if value else ("off",)) if word in choices), value)
+    return value
+
+
+def _is_nan(value: Any, option: Option) -> bool:
+    """Return whether a value is, or would become, the float that is no number."""
+    if isinstance(value, str) and float in (option.type, *get_args(option.type)):
+        return value.strip().lower() in ("nan", "+nan", "-nan")
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _wanted(hint: str) -> str:

@@ -110,7 +110,7 @@ def read_file(path: Path, opened: tuple[Path, ...] = (), asked_by: str = "") -> 
         raise ConfigError(f"{prefix}no config file '{path}'.{did_you_mean(path.name, near)}")
     if path.resolve() in opened:
         raise ConfigError(f"{prefix}'{path}' is itself based on this file")
-    return _with_bases(str(path), path.parent, _read_yaml(path), (*opened, path.resolve()))
+    return _with_bases(str(path), path.parent, read_yaml(path), (*opened, path.resolve()))
 
 
 def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[Path, ...]) -> list[Layer]:
@@ -125,7 +125,12 @@ def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[
     return [*layers, Layer(label, values)]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return what a YAML file holds, its interpolations as they are written.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or no mapping.
+    """
     try:
         content = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
@@ -133,13 +138,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}{line}: no valid YAML: {error.problem}") from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error.full_key}: {first_line(error)}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: no text in UTF-8, as YAML is") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {first_line(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: {_TOO_DEEP}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{path}: a list, where keys with values are needed, such as 'model:'")
     if "resume" in content:
         raise ConfigError(f"{path}: resume: belongs on the command line, as resume=RUN")
     return _plain(content)
+
+
+_TOO_DEEP = "lists or blocks stand in one another by the hundred, which no option needs"
 
 
 def parse_override(text: str) -> Layer:
@@ -158,6 +172,8 @@ def parse_override(text: str) -> Layer:
         raise ConfigError(f"{label}: no valid YAML: {error.problem}") from None
     except (OmegaConfBaseException, ValueError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{label}: {first_line(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"override '{key}=...': {_TOO_DEEP}") from None
 
 
 def _plain(content: DictConfig) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 
 
 class IbdError(Exception):
@@ -48,6 +50,42 @@ def check_range(key: str, value: float, least: float | None = None, above: float
         raise ConfigError(f"{key}: {value} given, at least {least} is needed")
     if above is not None and not above < value < math.inf:
         raise ConfigError(f"{key}: {value} given, more than {above} is needed")
+
+
+def check_once(key: str, names: Sequence[str]) -> None:
+    """Check that no name is in a list twice.
+
+    Raises:
+        ConfigError: one is.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{key}: '{name}' is given twice")
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_WRITER = ("PytorchStreamWriter failed", "inline_container.cc")
+"""What PyTorch says where it cannot write a file, whatever the reason was."""
+
+
+def disk_trouble(error: BaseException | None) -> str | None:
+    """Return in words why a file could not be read or written: a full disk, a folder that is read-only, ...
+
+    Args:
+        error: as it was caught; what it was raised from, or amid, is looked at too.
+
+    Returns:
+        A reason, with the file where that is known; None where the error has another one.
+    """
+    reason = None
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            name = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes) else ""
+            return f"{name}{os.strerror(error.errno)}"
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in _WRITER):
+            reason = "PyTorch could not write it: is the disk full?"
+        error = error.__cause__ or error.__context__
+    return reason
 
 
 def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:

@@ -20,14 +20,16 @@ def find_run(run: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such folder, or no run in it.
     """
+    if not str(run):
+        raise CheckpointError("no run is named: the name is empty (is a variable of the shell not set?)")
     path = Path(run)
     if not path.exists():
-        raise CheckpointError(f"no run '{run}'.{did_you_mean(str(path), _runs_in(path.parent))}")
+        raise CheckpointError(f"no run '{run}'.{did_you_mean(str(path), _meant_in(path.parent))}")
     if path.is_file():
         return path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if (path / "config.yaml").exists() or (path / "checkpoints").is_dir():
         return path
-    runs = sorted(p.parent for p in path.glob("*/checkpoints"))
+    runs = runs_in(path)
     deeper = sorted({str(p.parents[1]) for p in path.glob("*/*/checkpoints")})
     if deeper and not runs:
         raise CheckpointError(f"'{run}' holds runs of several names; which one?{did_you_mean('', deeper)}")
@@ -36,7 +38,12 @@ def find_run(run: str | Path) -> Path:
     return runs[-1]
 
 
-def _runs_in(folder: Path) -> list[str]:
+def runs_in(folder: str | Path) -> list[Path]:
+    """Return the runs that lie in a folder, the newest last; none for a run itself."""
+    return sorted(path.parent for path in Path(folder).glob("*/checkpoints"))
+
+
+def _meant_in(folder: Path) -> list[str]:
     """Return what could be meant as RUN in a folder."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [str(p) for p in found if p.suffix == ".ckpt" or any(p.glob("checkpoints")) or any(p.glob("*/checkpoints"))]
@@ -154,4 +161,9 @@ def load_run(run: str | Path, *overrides: str, which: str = "best") -> tuple[Any
     data = load_data(file, *overrides)
     if data.spec.class_names != model.spec.class_names or data.spec.concept_names != model.spec.concept_names:
         raise CheckpointError(f"'{run}' was trained on other classes or concepts than the data now has")
+    if data.spec.image_size != model.spec.image_size:
+        (height, width), (high, wide) = model.spec.image_size, data.spec.image_size
+        raise CheckpointError(
+            f"'{run}' was trained on images of {height} x {width} pixels, the data's have {high} x {wide}"
+        )
     return model, data

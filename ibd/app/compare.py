@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from ibd.app.terminal import options
 from ibd.comparison.compare import compare
 from ibd.comparison.report import Report
+from ibd.config import build
+from ibd.config_sources import read_yaml
 from ibd.errors import ConfigError, did_you_mean
 from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.training.loggers import wandb_mode
@@ -37,13 +38,15 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     Raises:
         ConfigError: an unknown option, or what `ibd.compare` raises.
     """
-    options, data = read_options(changes)
-    settings = _logger(options.pop("logger", {}))
-    given = [*runs, *options.pop("runs", [])]
-    folder = Path(out or options.pop("output", None) or "comparison")
-    options.pop("output", None)
-    report = compare(given, output=folder, overrides=data, **options)
+    asked, data = read_options(changes)
+    settings = _logger(asked.pop("logger", {}))
+    given = [*runs, *asked.pop("runs", [])]
+    folder = Path(out or asked.pop("output", None) or "comparison")
+    asked.pop("output", None)
+    report = compare(given, output=folder, overrides=data, **asked)
     yield summary(report)
+    if asked.get("images", 0) > (there := len(report.comparison.image_ids)):
+        yield f"images:  {asked['images']} asked for, the {report.comparison.settings['split']} split has {there}"
     if (mode := wandb_mode(settings)) != "disabled":
         yield f"W&B:     {log_to_wandb(report, folder, settings, mode)}"
     yield f"scores:  {folder / 'scores.csv'}"
@@ -51,11 +54,9 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
 
 
 def _logger(given: Mapping[str, Any]) -> LoggerSettings:
-    known = [each.name for each in fields(LoggerSettings)]
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"compare: logger: there is no option '{key}'.{did_you_mean(str(key), known)}")
-    return LoggerSettings(**{"mode": "disabled", **given})
+    settings = build("logger", {"mode": "disabled", **given})
+    assert isinstance(settings, LoggerSettings)
+    return settings
 
 
 def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -69,10 +70,7 @@ def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     for text in rest:
         if "=" not in text:
             raise ConfigError(f"'{text}': no such run, and no key=value")
-    try:
-        given = dict(OmegaConf.to_container(OmegaConf.from_dotlist(rest)))  # type: ignore[arg-type]
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"compare: {' '.join(str(error).split())}") from None
+    given = options(rest)
     file = given.pop("config", None)
     merged: dict[str, Any] = {**({} if file is None else _file(file)), **given}
     known = [*inspect.signature(compare).parameters, *_HERE]
@@ -93,28 +91,30 @@ def _data_changes(block: Mapping[str, Any]) -> list[str]:
 
 
 def _file(path: Any) -> dict[str, Any]:
+    content = OmegaConf.create(read_yaml(Path(str(path))))
     try:
-        content = OmegaConf.to_container(OmegaConf.load(str(path)), resolve=True)
-    except OSError as error:
-        raise ConfigError(f"compare: cannot read '{path}': {error.strerror or error}") from None
-    except (OmegaConfBaseException, YAMLError) as error:
+        return {str(key): value for key, value in dict(OmegaConf.to_container(content, resolve=True)).items()}  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
         raise ConfigError(f"compare: '{path}': {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"compare: '{path}' holds no options, such as `runs: [...]`")
-    return {str(key): value for key, value in content.items()}
 
 
-def _check_types(options: Mapping[str, Any]) -> None:
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("images", "seed", "probe_images", "shown"), ((int,), "a whole number is needed")),
+    **dict.fromkeys(("explainers", "metrics", "runs"), ((list, type(None)), "a list is needed")),
+    **dict.fromkeys(("split", "device", "output"), ((str, type(None)), "a name is needed")),
+    "progress": ((bool,), "true or false is needed"),
+    "data": ((dict,), "a block is needed, such as data.seed=0"),
+    "logger": ((dict,), "a block is needed, such as logger.mode=offline"),
+}
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
     """Check what the command line cannot know the type of."""
-    for key in ("images", "seed", "probe_images", "shown"):
-        if key in options and (not isinstance(options[key], int) or isinstance(options[key], bool)):
-            raise ConfigError(f"compare: {key}: {options[key]!r} given, a whole number is needed")
-    for key in ("explainers", "metrics", "runs"):
-        if options.get(key) is not None and not isinstance(options[key], list):
-            raise ConfigError(f"compare: {key}: {options[key]!r} given, a list is needed")
-    for key, example in (("data", "data.seed=0"), ("logger", "logger.mode=offline")):
-        if key in options and not isinstance(options[key], dict):
-            raise ConfigError(f"compare: {key}: a block is needed, such as {example}")
+    for key, (types, needed) in _TYPES.items():
+        value = given.get(key)
+        if key not in given or (isinstance(value, types) and (bool in types or not isinstance(value, bool))):
+            continue
+        raise ConfigError(f"compare: {key}: {value!r} given, {needed}")
 
 
 def summary(report: Report) -> str:
@@ -135,8 +135,9 @@ def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: s
     import wandb
 
     try:
-        options: dict[str, Any] = {"project": settings.project, "entity": settings.entity, "dir": str(folder)}
-        run: Any = wandb.init(**options, mode=cast(Any, mode), job_type="compare")
+        place: dict[str, Any] = {"project": settings.project, "entity": settings.entity, "dir": str(folder)}
+        quiet = wandb.Settings(silent=True)
+        run: Any = wandb.init(**place, mode=cast(Any, mode), job_type="compare", settings=quiet)
     except Exception as error:  # whatever W&B, or the network, raises
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
@@ -150,6 +151,6 @@ def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: s
     pictures = sorted((folder / "figures").glob("*.png"))
     run.log({f"compare/{path.stem}": wandb.Image(str(path)) for path in pictures})
     run.config.update({"models": [each.run for each in comparison.models], **comparison.settings})
-    where = str(run.url or run.dir)
+    where = str(run.dir if mode == "offline" else run.url)  # asked for a url, W&B warns offline
     run.finish()
     return where

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ibd import registry
 from ibd.app.terminal import options, save_figure
-from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.errors import ConfigError, UnsupportedError, check_once, did_you_mean
 from ibd.explain.base import Explainer, Explanation
 from ibd.explain.explanation_figures import cost_table, explanations_figure
 from ibd.explain.targets import Target
@@ -90,6 +90,7 @@ def choose(named: str | None) -> list[Explainer]:
         wanted = [name for name in (DEFAULT if named is None else map(str.strip, named.split(","))) if name]
     if not wanted:
         raise ConfigError(f"explainers: at least one is needed.{did_you_mean('', known)}")
+    check_once("explainers", wanted)
     return [_made(name) for name in wanted]
 
 

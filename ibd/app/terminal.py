@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,12 +30,28 @@ def edits(values: Sequence[str]) -> dict[str | int, Any]:
 
 def options(changes: Sequence[str]) -> dict[str, Any]:
     """Turn ``key=value`` strings into the options of a block."""
-    from omegaconf import OmegaConf
+    from ibd.config_sources import Sources, parse_override
 
     for text in changes:
         if "=" not in text:
             raise ConfigError(f"'{text}': key=value is needed")
-    return dict(OmegaConf.to_container(OmegaConf.from_dotlist(list(changes))))  # type: ignore[arg-type]
+    return Sources(layers=[parse_override(text) for text in changes]).merged
+
+
+def newest(run: str) -> str:
+    """Return the run that RUN of the command line means; of a folder of several say on standard error which.
+
+    Raises:
+        CheckpointError: there is none, or no name is given.
+    """
+    from ibd.io import find_run, runs_in
+
+    folder = find_run(run)
+    count = len(runs_in(run))
+    if count < 2 or folder == Path(run):
+        return run
+    print(f"'{run}' holds {count} runs; the newest is taken: {folder}", file=sys.stderr)  # noqa: T201
+    return str(folder)
 
 
 def count(text: str) -> int:

@@ -18,6 +18,7 @@ from ibd.explain.axes import TopImage, require_axes
 from ibd.io import load_model, load_run
 from ibd.metrics.axes import auc_matrix
 from ibd.models.base import evaluating
+from ibd.models.baseline.lightning import Baseline
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,11 @@ def evaluate_axes(
         raise ConfigError("evaluate_axes needs the data beside the model (or a run in place of both)")
     if baseline is not None and not isinstance(baseline, nn.Module):
         baseline = load_model(baseline)
+        if not isinstance(baseline, Baseline):
+            raise ConfigError(
+                f"the baseline is a {type(baseline).__name__}: a run of model.name=baseline is needed, with the same "
+                "backbone as the whitened network"
+            )
     channels = None if baseline is None else BaselineChannels(baseline, model, data.spec)
     columns = concept_columns(model.network, data.spec)
     missing = _why_unannotated(model.network, data, split, columns)

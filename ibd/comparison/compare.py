@@ -90,6 +90,7 @@ def compare(
     check_range("compare: images", images, least=1)
     check_range("compare: probe_images", probe_images, least=1)
     check_range("compare: shown", shown, least=0)
+    check_range("compare: seed", seed, least=0)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"compare: split: '{split}' is not one of train, val, test")
     with locked(output, "a comparison", "compare"):

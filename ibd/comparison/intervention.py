@@ -16,7 +16,8 @@ from torch import Tensor
 from ibd.comparison import policies as _orders
 from ibd.comparison.policies import Bottleneck
 from ibd.data.base import SPLITS, ImageDataModule, Split
-from ibd.errors import ConfigError, UnsupportedError, check_range, did_you_mean
+from ibd.drawing import PlainFigure
+from ibd.errors import ConfigError, UnsupportedError, check_once, check_range, did_you_mean
 from ibd.io import load_run
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import ReadSplit, read_split
@@ -66,7 +67,7 @@ class InterventionCurve:
 
     def save_csv(self, path: str | Path) -> None:
         """Write one row for each policy and budget: policy, groups, accuracy, sd, trials, images."""
-        with Path(path).open("w", newline="") as file:
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["policy", "groups_corrected", "accuracy", "sd_over_trials", "trials", "images"])
             for policy, trials in self.accuracy.items():
@@ -76,7 +77,7 @@ class InterventionCurve:
 
     def figure(self) -> Figure:
         """Return the curves, with a band of one standard deviation over trials where there are several."""
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        figure = PlainFigure(figsize=(6.4, 4.2), layout="constrained")
         axis = figure.subplots()
         budgets = range(len(self.group_names) + 1)
         for colour, (policy, trials) in enumerate(self.accuracy.items()):
@@ -137,6 +138,7 @@ def intervention_curve(
             raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, POLICIES)}")
     if not policies:
         raise ConfigError(f"policies: none given.{did_you_mean('', POLICIES)}")
+    check_once("policies", policies)
     check_range("trials", trials, least=1)
     if not isinstance(model, torch.nn.Module):
         model, own = load_run(getattr(model, "folder", model))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ibd.comparison.questions import Questions
 from ibd.comparison.results import Skipped
-from ibd.errors import ConfigError, did_you_mean
+from ibd.errors import ConfigError, check_once, did_you_mean
 from ibd.metrics.catalogue import CATALOGUE, Need, entry
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -125,6 +125,7 @@ def _expanded(named: Sequence[str] | None) -> dict[str, bool]:
     if named is None or list(named) == ["all"]:
         left_out = LEFT_OUT if named is None else ()
         return {name: False for group, members in GROUPS.items() if group not in left_out for name in members}
+    check_once("metrics", named)
     found: dict[str, bool] = {}
     for name in named:
         if name in GROUPS:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.types import DataSpec
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, class
         columns: images of each class.
     """
     shown = min(classes, len(spec.class_names))
-    figure = Figure(figsize=(1.5 * columns + 4.5, 1.6 * shown), layout="constrained")
+    figure = PlainFigure(figsize=(1.5 * columns + 4.5, 1.6 * shown), layout="constrained")
     axes = figure.subplots(shown, columns + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * columns, 3]})
     for label in range(shown):
         members = (dataset.labels == label).nonzero().flatten().tolist()
@@ -44,7 +44,10 @@ def _concepts(axis: Axes, spec: DataSpec, dataset: ImageDataset, label: int) -> 
     rows = dataset.concepts[dataset.labels == label]
     share = torch.nanmean(rows, 0)
     common = [i for i in share.argsort(descending=True).tolist() if float(share[i]) >= 0.5]
-    names = [spec.concept_names[i] + ("" if share[i] == 1 else f" ({100 * float(share[i]):.0f} %)") for i in common]
+    names = [
+        shorten(spec.concept_names[i], 30) + ("" if share[i] == 1 else f" ({100 * float(share[i]):.0f} %)")
+        for i in common
+    ]
     lines = [", ".join(names[i : i + 3]) for i in range(0, min(len(names), 12), 3)]
-    text = f"{spec.class_names[label]}, {len(rows)} training images\n" + "\n".join(lines)
+    text = f"{shorten(spec.class_names[label], 40)}, {len(rows)} training images\n" + "\n".join(lines)
     axis.text(0, 0.5, text, va="center", fontsize=8)

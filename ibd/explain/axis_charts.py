@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from ibd.explain.figures import GREEN, GREY, ORANGE, shorten
+from ibd.drawing import PlainFigure, shorten
+from ibd.explain.figures import GREEN, GREY, ORANGE
 from ibd.metrics.whitening import mean_off_diagonal
 
 _NOTE = "#495057"
@@ -32,7 +33,7 @@ def auc_figure(auc: Tensor, names: Sequence[str]) -> Figure:
     """
     count = len(names)
     cell = 0.46 if count <= 12 else 0.26
-    figure = Figure(figsize=(cell * count + 4.0, cell * count + 3.0), layout="constrained")
+    figure = PlainFigure(figsize=(cell * count + 4.0, cell * count + 3.0), layout="constrained")
     axis = figure.subplots()
     values = auc[:, :count]
     drawn = _heat(axis, values, "RdBu_r", 0.0, 1.0, count <= 12)
@@ -61,7 +62,7 @@ def correlation_figure(after: Tensor, before: Tensor | None = None) -> Figure:
     panels = [("axes, whitened", after)]
     if before is not None:
         panels.insert(0, ("channels of the baseline", before))
-    figure = Figure(figsize=(3.9 * len(panels) + 0.9, 4.4), layout="constrained")
+    figure = PlainFigure(figsize=(3.9 * len(panels) + 0.9, 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, matrix) in zip(axes, panels, strict=True):
         drawn = _heat(axis, matrix[:_CHANNELS, :_CHANNELS].abs(), "magma", 0.0, 1.0, False)
@@ -130,7 +131,7 @@ def trajectory_figure(trajectory: Mapping[str, Tensor], names: Sequence[str]) ->
     values = torch.stack(list(trajectory.values()), 1)
     values = torch.cat([values, values.nanmean(0, keepdim=True)])
     labels = [*(shorten(name, _WIDTH) for name in names), "mean"]
-    figure = Figure(figsize=(0.62 * len(trajectory) + 4.0, 0.24 * len(labels) + 2.2), layout="constrained")
+    figure = PlainFigure(figsize=(0.62 * len(trajectory) + 4.0, 0.24 * len(labels) + 2.2), layout="constrained")
     axis = figure.subplots()
     drawn = _heat(axis, values, "RdBu_r", 0.0, 1.0, True)
     axis.set_aspect("auto")
@@ -161,7 +162,7 @@ def _heat(axis: Axes, values: Tensor, colours: str, low: float, high: float, wri
 
 def _rows(count: int, panels: int) -> tuple[Figure, Any]:
     """Return a figure with a line for each concept, and its panels."""
-    figure = Figure(figsize=(2.2 * panels + 4.0, 0.22 * count + 1.5), layout="constrained")
+    figure = PlainFigure(figsize=(2.2 * panels + 4.0, 0.22 * count + 1.5), layout="constrained")
     return figure, figure.subplots(1, panels, sharey=True, squeeze=False)[0]
 
 

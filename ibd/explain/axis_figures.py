@@ -10,8 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.explain.axes import TopImage
-from ibd.explain.figures import GREEN, GREY, ORANGE, Predicted, heading, shorten
+from ibd.explain.figures import GREEN, GREY, ORANGE, Predicted, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 
@@ -34,7 +35,7 @@ def top_images_figure(images: Sequence[TopImage], dataset: Any) -> Figure:
     width = 1.1 * columns + 1.7
     caption = _wrapped(note + "the activation of the axis.", width)
     height = 1.32 * max(1, len(order)) + 0.2 + 0.16 * (1 + caption.count("\n"))
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = PlainFigure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(max(1, len(order)), columns, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -79,7 +80,7 @@ def axis_maps_figure(
     width = 1.75 * (1 + top) + 0.2
     caption = _wrapped(note, width)
     height = 2.35 * len(images) + 0.3 + 0.16 * (1 + caption.count("\n"))
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = PlainFigure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(images), 1 + top, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.explain.base import Explanation
-from ibd.explain.figures import shorten
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 
@@ -28,14 +28,14 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
     shown = [each for each in explanations if each.map is not None]
     columns = min(_MOST_COLUMNS, 1 + len(shown))
     lines = -(-(1 + len(shown)) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.3 * lines * len(images) + 0.25), layout="constrained")
+    figure = PlainFigure(figsize=(2.1 * columns, 2.3 * lines * len(images) + 0.25), layout="constrained")
     axes = figure.subplots(lines * len(images), columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for row, image in enumerate(images):
         cells = axes[row * lines : (row + 1) * lines].flatten()
         cells[0].imshow(pixels_of(image), interpolation="nearest")
-        cells[0].set_title(titles[row], fontsize=9)
+        cells[0].set_title(shorten(titles[row], 32), fontsize=9)
         for cell, explanation in zip(cells[1:], shown, strict=False):
             assert explanation.map is not None
             cell.imshow(overlay(image, explanation.map[row], normalisation="percentile"), interpolation="nearest")

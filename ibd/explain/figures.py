@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.metrics.concepts import decided
@@ -72,7 +73,7 @@ def prediction_figure(
         maps: how many of these units' maps to show; red speaks for the unit, blue against, on the map's own scale.
     """
     rows, maps = len(image), min(maps, len(prediction.network.unit_names))
-    figure = Figure(figsize=(3.0 + 4.6 + 1.9 * maps, 2.3 * rows + 0.3), layout="constrained")
+    figure = PlainFigure(figsize=(3.0 + 4.6 + 1.9 * maps, 2.3 * rows + 0.3), layout="constrained")
     ratios = [1.0, 1.7, *[0.85] * maps]
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
@@ -92,14 +93,6 @@ def prediction_figure(
             axis.set_axis_off()
     figure.supxlabel(_caption(prediction, compared), fontsize=8, color="#495057")
     return figure
-
-
-def shorten(text: str, width: int) -> str:
-    """Return a text of at most `width` characters, its middle left out."""
-    if len(text) <= width:
-        return text
-    tail = (width - 1) // 2
-    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def _parts(name: str, width: int) -> list[str]:

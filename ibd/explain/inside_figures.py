@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.errors import DataError
 from ibd.explain.attribution import LayerAttribution
 from ibd.explain.factorisation import NeuronGroups
-from ibd.explain.figures import GREY, shorten
+from ibd.explain.figures import GREY
 from ibd.explain.inside import ActivationGrid, SemanticDictionary
 from ibd.explain.patches import Patches
 from ibd.explain.pixels import pixels_of
@@ -136,7 +137,7 @@ def sparsity_figure(sparsity: dict[str, float]) -> Figure:
     """
     if not sparsity:
         raise DataError("no layers to draw the sparsity of")
-    figure = Figure(figsize=(6.0, 0.8 + 0.2 * len(sparsity)), layout="constrained", dpi=150)
+    figure = PlainFigure(figsize=(6.0, 0.8 + 0.2 * len(sparsity)), layout="constrained", dpi=150)
     axis = figure.subplots()
     axis.barh(range(len(sparsity)), [100 * share for share in sparsity.values()], color=GREY)
     axis.set_yticks(range(len(sparsity)), [shorten(name, 40) for name in sparsity], fontsize=7)
@@ -185,7 +186,7 @@ def _figure(
     wide = max(columns * width + margin, 3.0)
     caption = textwrap.fill(note, int(15 * wide))
     tall = rows * (height + 0.35) + 0.15 * (2 + caption.count("\n"))
-    figure = Figure(figsize=(wide, tall), layout="constrained", dpi=150)
+    figure = PlainFigure(figsize=(wide, tall), layout="constrained", dpi=150)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

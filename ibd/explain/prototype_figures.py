@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.errors import DataError
 from ibd.explain.boxes import placed
-from ibd.explain.figures import GREEN, GREY, ORANGE, heading, shorten
+from ibd.explain.figures import GREEN, GREY, ORANGE, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.prototypes import (
     NearestPatch,
@@ -84,7 +85,7 @@ def local_figure(
     lines = 2 if pictures else 1
     caption = _caption(model, bool(prediction.edited.any()), top)
     height = 2.55 * lines * len(images) + 0.2 + 0.16 * (1 + caption.count("\n"))
-    figure = Figure(figsize=(2.1 * (1 + top) + 0.2, height), layout="constrained")
+    figure = PlainFigure(figsize=(2.1 * (1 + top) + 0.2, height), layout="constrained")
     axes = figure.subplots(lines * len(images), 1 + top, squeeze=False)
     known = list(pictures)
     found = find_places(model, torch.stack([pictures[j] for j in known]), known) if known else []
@@ -142,7 +143,7 @@ def global_figure(
                 picture = data.dataset(split)[patch.index].image
                 cells.append((line, 1 + s * columns + rank, picture, j, text, other))
     width = 1 + columns * len(splits)
-    figure = Figure(figsize=(1.5 * width + 1.3, 1.62 * len(prototypes) + 0.9), layout="constrained")
+    figure = PlainFigure(figsize=(1.5 * width + 1.3, 1.62 * len(prototypes) + 0.9), layout="constrained")
     axes = figure.subplots(len(prototypes), width, squeeze=False)
     places = find_places(model, torch.stack([c[2] for c in cells]), [c[3] for c in cells]) if cells else []
     for axis in axes.flat:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.errors import ConfigError
 from ibd.explain.pixels import pixels_of
 
@@ -175,14 +176,14 @@ def grid_figure(
     width = max(1.35 * columns, 2.7)
     note = textwrap.fill(caption, int(width * 17)) if caption else ""
     height = rows * (1.35 + 0.14 * lines) + 0.15 * (note.count("\n") + 2 if note else 0)
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    figure = PlainFigure(figsize=(width, height), layout="constrained", dpi=150)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for number, (axis, picture) in enumerate(zip(axes.flat, _pictures(images, scale, normalisation), strict=False)):
         axis.imshow(picture, interpolation="nearest")
         if titles:
-            axis.set_title(titles[number], fontsize=7)
+            axis.set_title("\n".join(shorten(line, 32) for line in titles[number].split("\n")), fontsize=7)
     if note:
         figure.supxlabel(note, fontsize=7, color="#495057")
     if path is not None:

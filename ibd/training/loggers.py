@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import netrc
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from tqdm.auto import tqdm
 
 from ibd.errors import ConfigError
 from ibd.training.settings import LoggerSettings
@@ -94,8 +96,8 @@ def wandb_mode(settings: LoggerSettings) -> str:
         ConfigError: "online" is asked for, and there is no account.
     """
     given = settings.mode if settings.mode != "auto" else os.environ.get("WANDB_MODE", "")
-    if given in ("offline", "disabled"):
-        return given
+    if given in ("offline", "disabled", "off"):
+        return "disabled" if given == "off" else given
     account = _has_account()
     if settings.mode == "online" and not account:
         raise ConfigError("logger.mode: 'online' needs a W&B account: run `wandb login`, or take 'auto' or 'offline'")
@@ -133,10 +135,11 @@ def build_loggers(
 def _wandb_logger(
     settings: LoggerSettings, folder: Path, config: dict[str, Any], mode: str, resume_step: int | None
 ) -> Logger:
-    from pytorch_lightning.loggers import WandbLogger  # W&B takes seconds to import
+    import wandb  # which takes seconds
+    from pytorch_lightning.loggers import WandbLogger
 
     remembered = folder / "wandb_id.txt"
-    run_id = remembered.read_text().strip() if resume_step is not None and remembered.exists() else None
+    run_id = remembered.read_text(encoding="utf-8").strip() if resume_step is not None and remembered.exists() else None
     logger = WandbLogger(
         name=f"{folder.parent.name}/{folder.name}",
         project=settings.project,
@@ -148,14 +151,18 @@ def _wandb_logger(
         id=run_id,
         resume="allow" if run_id else None,
         config=config,
+        settings=wandb.Settings(silent=True),  # it says eight lines, in colours, into files too
     )
     logger._wandb_init.pop("anonymous", None)  # W&B warns of this option, also of None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         try:
-            remembered.write_text(str(logger.experiment.id))
+            remembered.write_text(str(logger.experiment.id), encoding="utf-8")
         except Exception as error:  # whatever W&B, or the network, raises
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
+        folder = Path(logger.experiment.dir).parent
+        where = f"offline; to upload it: wandb sync {folder}" if mode == "offline" else logger.experiment.url
+        tqdm.write(f"W&B: {where}", file=sys.stderr)
     return logger
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError
+from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
 from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
@@ -119,16 +121,19 @@ def _train(
 ) -> Run:
     """Train and complete a run whose folder this process holds."""
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
-    trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
+    with telling_of_the_disk(folder):
+        trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
     try:
-        interrupted = train(trainer, model, data, checkpoint)
+        with telling_of_the_disk(folder):
+            interrupted = train(trainer, model, data, checkpoint)
     except NanLossError as error:
         some = (folder / "checkpoints" / "last.ckpt").exists()
         kept = "keeps the epochs that had ended" if some else "keeps no model: no epoch had ended"
         raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
-    end = complete(trainer, data, folder, logging_settings, interrupted)
+    with telling_of_the_disk(folder):
+        end = complete(trainer, data, folder, logging_settings, interrupted)
     return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)
 
 
@@ -239,5 +244,9 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best") -> dic
     model.use_fast_layout()
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     result = {name: float(value) for name, value in metrics.items()}
-    (find_run(place) / "test.json").write_text(json.dumps(result, indent=1))
+    kept = find_run(place) / "test.json"
+    try:
+        kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
+        warnings.warn(f"'{kept}' cannot be written ({error.strerror})", stacklevel=2)
     return result

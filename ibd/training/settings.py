@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ibd import registry
-from ibd.errors import ConfigError, check_range
+from ibd.errors import ConfigError, check_once, check_range
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class LoggerSettings:
 
     Args:
         name: "wandb", or "csv" for the run folder alone.
-        mode: of W&B: "auto" is online where an account is configured and offline otherwise; it never asks.
+        mode: of W&B: "auto" is online where an account is configured and offline otherwise; it never asks. "off" is
+            short for "disabled".
         project: W&B project.
         entity: W&B user or team; null takes the account's default.
         tags: W&B tags.
@@ -26,7 +27,7 @@ class LoggerSettings:
     """
 
     name: Literal["wandb", "csv"] = "wandb"
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    mode: Literal["auto", "online", "offline", "disabled", "off"] = "auto"
     project: str = "ibd"
     entity: str | None = None
     tags: list[str] | None = None
@@ -39,6 +40,7 @@ class LoggerSettings:
         """Check what the types cannot say."""
         check_range("logger.figures_every", self.figures_every, least=0)
         check_range("logger.figure_images", self.figure_images, least=0)
+        check_once("logger.explainers", self.explainers)
         for name in self.explainers:
             registry.locate("explainers", name)
 

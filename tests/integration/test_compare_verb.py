@@ -223,11 +223,14 @@ MISTAKES = {
     "metric": (["RUN", "metrics=delition"], "unknown metric 'delition'. Did you mean"),
     "images": (["RUN", "images=0"], "compare: images: 0 given, at least 1 is needed"),
     "not a number": (["RUN", "images=some"], "compare: images: 'some' given, a whole number is needed"),
-    "logger": (["RUN", "logger.mod=offline"], "compare: logger: there is no option 'mod'. Did you mean 'mode'"),
+    "logger": (["RUN", "logger.mod=offline"], "logger.mod: Key 'mod' not in 'LoggerSettings'. Did you mean: 'mode'"),
     "device": (["RUN", "device=gpu"], "compare: device: 'gpu' cannot be used: "),
+    "seed": (["RUN", "seed=-1"], "compare: seed: -1 given, at least 0 is needed"),
+    "progress": (["RUN", "progress=maybe"], "compare: progress: 'maybe' given, true or false is needed"),
+    "metric twice": (["RUN", "metrics=parts,parts"], "metrics: 'parts' is given twice"),
     "split": (["RUN", "split=tset"], "split: 'tset' is not one of train, val, test"),
     "other data": (["RUN", "OTHER"], "runs on different data cannot be compared: "),
-    "file": (["config=nowhere.yaml"], "compare: cannot read 'nowhere.yaml'"),
+    "file": (["config=nowhere.yaml"], "nowhere.yaml: cannot be read: No such file"),
     "output": (["RUN", "output=/dev/null/x"], "compare: cannot write to '/dev/null/x"),
 }
 
@@ -243,6 +246,22 @@ def other(tmp_path_factory):
 def test_mistakes(arguments, message, trained, other):
     given = [{"RUN": trained, "OTHER": other}.get(each, each) for each in arguments]
     assert message in ibd("compare", *given).mistake
+
+
+def test_runs_of_other_data_are_found_before_a_model_is_read(trained, other, monkeypatch):
+    """As `ibd compare runs/toybirds-*/*` does; all were read first, and no option was named."""
+    monkeypatch.setattr("ibd.comparison.subjects.load_run", None)
+    said = ibd("compare", trained, other, "images=3").mistake
+    assert f"'{trained}'; '{other}'. They have 60 or 33 test images: " in said
+    assert "data.train_size is " in said
+    assert said.endswith("or put the same images before all by a change to the data, such as data.seed=0")
+
+
+def test_more_images_than_there_are(baseline, tmp_path):
+    asked = ["explainers=saliency", "metrics=properties", "data.test_size=6", "progress=false", "--out", tmp_path / "r"]
+    answer = ibd("compare", baseline, "images=1000000000", *asked)
+    assert answer.code == 0, answer.err
+    assert "images:  1000000000 asked for, the test split has 6" in answer.out.splitlines()
 
 
 def test_the_same_images_for_runs_of_several_seeds(trained, other, tmp_path):

@@ -58,6 +58,7 @@ def test_by_default_what_the_model_says_is_first(run):
         (["explainers=tests.unit.explain.test_bad_requests:NeedsMore"], "cannot be made without arguments: "),
         (["target=wing::red_ovl"], "no class and no concept is called 'wing::red_ovl'. Did you mean"),
         (["target=99"], "no class 99: there are 6, counted from 0"),
+        (["explainers=lrp,gradcam,lrp"], "explainers: 'lrp' is given twice"),
         (["explainers=grandcam"], "unknown explainer 'grandcam'. Did you mean"),
         (["explainers="], "explainers: at least one is needed"),
         (["methods=gradcam"], "explain: there is no option 'methods'"),

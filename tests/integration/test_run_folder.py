@@ -138,7 +138,9 @@ def test_a_folder_of_runs_means_the_newest(trained, tmp_path):
         shutil.copytree(trained, tmp_path / "runs" / name)
     path = tmp_path / "runs" / "2026-01-02_00-00-00" / "checkpoints" / "best.ckpt"
     path.write_bytes(b"broken")
-    assert str(path) in ibd("test", tmp_path / "runs").mistake
+    answer = ibd("test", tmp_path / "runs")
+    assert str(path) in answer.late_mistake
+    assert answer.err.startswith(f"'{tmp_path / 'runs'}' holds 2 runs; the newest is taken: ")
 
 
 def test_after_an_error_the_next_run_has_a_folder_of_its_own(monkeypatch):

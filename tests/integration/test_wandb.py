@@ -1,5 +1,6 @@
 """Weights & Biases: offline where there is no account, not imported where it is switched off, and never a question."""
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from ibd.training.loggers import wandb_mode
 from ibd.training.settings import LoggerSettings
-from tests.command import SMALL, TINY, ibd_process
+from tests.command import SMALL, TINY, ibd, ibd_process
 
 RUN = ("fit", TINY, *(change for change in SMALL if not change.startswith("logger.mode")), "trainer.max_epochs=2")
 
@@ -31,6 +32,13 @@ def test_auto_is_offline_without_an_account_and_online_with_one(nobody, tmp_path
     nobody.setenv("WANDB_MODE", "disabled")
     assert wandb_mode(auto) == "disabled"
     assert wandb_mode(LoggerSettings(mode="offline")) == "offline"
+    assert wandb_mode(LoggerSettings(mode="off")) == "disabled"
+
+
+def test_off_is_a_word_although_yaml_reads_it_as_false():
+    for given in ("logger.mode=off", "logger.mode=false", "logger.mode='off'"):
+        assert "mode: 'off'" in ibd("config", TINY, given).out
+    assert "logger.mode: Invalid value 'True', expected one of " in ibd("config", TINY, "logger.mode=on").err
 
 
 def test_an_account_in_netrc(nobody, tmp_path):
@@ -68,11 +76,15 @@ def test_disabled_does_not_import_wandb(tmp_path):
 @pytest.mark.slow
 def test_offline_run_has_scalars_config_and_the_figure(tmp_path):
     """Written by `auto`, where there is no account; and a resumed run is the same W&B run."""
-    nobody = {"WANDB_MODE": None, "WANDB_API_KEY": None, "HOME": str(tmp_path), "WANDB_SILENT": "true"}
+    nobody = {"WANDB_MODE": None, "WANDB_API_KEY": None, "HOME": str(tmp_path)}
     command = (*RUN, "logger.figures_every=1", "output=runs", "model.regime=sequential", "model.head_epochs=2")
     answer = ibd_process(*command, cwd=tmp_path, **nobody)
     assert answer.code == 0, answer.err
     assert answer.out.startswith("done: ")  # W&B says nothing there
+    assert len([line for line in answer.err.splitlines() if "wandb" in line]) == 1  # where it is, in one line
+    assert re.search(r"^W&B: offline; to upload it: wandb sync runs/\S+/wandb/offline-run-\S+$", answer.err, re.M)
+    assert "\x1b" not in answer.out + answer.err
+    assert "stopped" not in answer.err
     run = tmp_path / answer.run
     (offline,) = (run / "wandb").glob("offline-run-*")
     (written,) = offline.glob("run-*.wandb")

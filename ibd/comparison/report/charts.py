@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from ibd.comparison.report.numbers import number
 from ibd.comparison.report.svg import FAINT, GREY, INK, PALETTE, STYLE
 from ibd.comparison.results import Floats
-from ibd.explain.figures import shorten
+from ibd.drawing import PlainFigure, shorten
 
 _DASHES = ("-", (0, (5, 1.2, 1.2, 1.2)), (0, (2.2, 1)))
 _FONT = 8.5
@@ -97,7 +97,7 @@ def line_chart(
         level: where to draw a grey line across.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.3, 2.9 if not ticks else 3.5))
+        figure = PlainFigure(figsize=(4.3, 2.9 if not ticks else 3.5))
         axis = figure.subplots()
         left, bottom = (0.22, 0.36) if ticks else (0.15, 0.165)  # names of places are long, and lie aslant
         figure.subplots_adjust(left=left, right=0.975, top=0.965, bottom=bottom)
@@ -154,7 +154,7 @@ def difference_chart(rows: Sequence[tuple[str, float, float, float, str]], x_lab
     markers = {"better": "^", "worse": "v", "not told apart": "o"}
     with rc_context(STYLE):
         height = 0.27 * len(rows) + 0.62
-        figure = Figure(figsize=(4.3, height))
+        figure = PlainFigure(figsize=(4.3, height))
         axis = figure.subplots()
         figure.subplots_adjust(left=0.33, right=0.97, top=1 - 0.06 / height, bottom=0.48 / height)
         axis.axvline(0, color=INK, linewidth=0.9)
@@ -178,7 +178,7 @@ def matrix_chart(
     colours = colormaps["RdBu_r" if ends[0] < 0 else "Blues"]
     with rc_context(STYLE):
         size = 0.5 * width + 1.6, 0.36 * height + 1.6
-        figure = Figure(figsize=size)
+        figure = PlainFigure(figsize=size)
         axis = figure.subplots()
         figure.subplots_adjust(
             left=1.45 / size[0], right=1 - 0.15 / size[0], bottom=1.25 / size[1], top=1 - 0.35 / size[1]

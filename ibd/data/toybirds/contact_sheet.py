@@ -46,12 +46,13 @@ def contact_sheet(
         The path.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and training does without
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
+
+    from ibd.drawing import PlainFigure
 
     side = data.pictures.size if size is None else size
     shown = range(min(classes, len(data.classes.names)))
-    figure = Figure(figsize=(2.5 * columns, 1.28 * (len(shown) + 1) + 0.9), layout="constrained")
+    figure = PlainFigure(figsize=(2.5 * columns, 1.28 * (len(shown) + 1) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(shown) + 1, 2 * columns, squeeze=False)
     for row, cls in zip(grid, shown, strict=False):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ibd.drawing import PlainFigure, shorten
 from ibd.errors import ConfigError, DataError, check_range
 from ibd.explain.activations import chunked, network_of
 from ibd.explain.base import check_image, undisturbed
@@ -92,7 +93,7 @@ def _drawn(
     rows: Sequence[Tensor], numbers: Sequence[Tensor], names: Sequence[str], texts: Sequence[str], start: Tensor
 ) -> Figure:
     """Return rows of pictures with a text before each; before the last but one the image that was changed."""
-    figure = Figure(figsize=(1.25 * (1 + len(names)), 1.45 * len(rows) + 0.55), layout="constrained", dpi=150)
+    figure = PlainFigure(figsize=(1.25 * (1 + len(names)), 1.45 * len(rows) + 0.55), layout="constrained", dpi=150)
     axes = figure.subplots(len(rows), 1 + len(names), squeeze=False)
     for line, (row, values, text) in enumerate(zip(rows, numbers, texts, strict=True)):
         if line == len(rows) - 2:
@@ -102,7 +103,9 @@ def _drawn(
             axes[line, 0].text(1, 0.5, text, transform=axes[line, 0].transAxes, fontsize=8, ha="right", va="center")
         for k, (picture, value) in enumerate(zip(row, values.tolist(), strict=True)):
             axes[line, 1 + k].imshow(pixels_of(picture), interpolation="nearest")
-            axes[line, 1 + k].set_title(f"{names[k]}\n{value:.1f}" if not line else f"{value:.1f}", fontsize=8)
+            axes[line, 1 + k].set_title(
+                f"{shorten(names[k], 20)}\n{value:.1f}" if not line else f"{value:.1f}", fontsize=8
+            )
     for axis in axes.flat:
         axis.set_axis_off()
     note = (

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ibd import cli
 from ibd.app import axes as app
 from ibd.comparison import axes as comparison
 from ibd.comparison.axes import evaluate_axes
@@ -24,8 +25,9 @@ def stand_in(monkeypatch):
     """Have the command line read these in place of runs."""
     models = {"RUN": AxisModule(), "SINGLE": AxisModule(layers=LAYERS[-1:]), "CBM": make_module()}
     data = TensorData()
+    monkeypatch.setattr(cli, "newest", lambda run: run)
     monkeypatch.setattr(app, "load_run", lambda run, *changes: (models[run], data))
-    monkeypatch.setattr(comparison, "load_model", {"BASE": make_axis_baseline()}.__getitem__)
+    monkeypatch.setattr(comparison, "load_model", {"BASE": make_axis_baseline(), "CBM": models["CBM"]}.__getitem__)
     return models, data
 
 
@@ -85,6 +87,10 @@ def test_without_annotations(stand_in, tmp_path):
 def test_mistakes(stand_in, tmp_path):
     assert ibd("axes", "CBM").mistake == (
         "a ConceptBottleneck has no axes that stand for concepts (its units are concepts); a ConceptWhitening has"
+    )
+    assert ibd("axes", "RUN", "--baseline", "CBM", "--out", tmp_path).mistake == (
+        "the baseline is a ConceptBottleneck: a run of model.name=baseline is needed, with the same backbone as the "
+        "whitened network"
     )
     (tmp_path / "file").touch()
     assert "is no folder" in ibd("axes", "RUN", "--out", tmp_path / "file").mistake

@@ -8,7 +8,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from ibd.explain.figures import GREEN, GREY, ORANGE, prediction_figure, shorten
+from ibd.drawing import shorten
+from ibd.explain.figures import GREEN, GREY, ORANGE, prediction_figure
 from ibd.explain.render import overlay, upsample
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.prediction import Prediction
