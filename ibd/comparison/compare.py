@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ibd import registry
 from ibd.comparison import case_measures, measuring
 from ibd.comparison.answers import Answers, explain_all, with_metric_seconds
 from ibd.comparison.asked import Asked, Case
@@ -51,6 +52,7 @@ def compare(
     overrides: Sequence[str] = (),
     progress: bool = True,
     device: str = "auto",
+    trust: bool = False,
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
@@ -75,6 +77,7 @@ def compare(
         overrides: ``data.key=value`` changes to the data of the runs.
         progress: whether to show bars.
         device: where the models are asked: "auto" is the first CUDA device where there is one, else the CPU.
+        trust: as of ``ibd.load_model``, for all runs.
 
     Returns:
         A report; ``report.save(folder)`` writes it. With `output` it is written there already.
@@ -91,7 +94,8 @@ def compare(
     check_range("compare: shown", shown, least=0)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"compare: split: '{split}' is not one of train, val, test")
-    subjects = load_subjects(runs, split, overrides, device)
+    with registry.trusting(trust):
+        subjects = load_subjects(runs, split, overrides, device)
     data = subjects[0].data
     questions = choose_questions(data, split, images, seed)
     plan = make_plan(metrics, questions, bool(data.spec.concept_names))

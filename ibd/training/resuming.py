@@ -47,7 +47,7 @@ def check_unchanged(folder: Path, settings: DictConfig) -> None:
     """
     if settings.trainer.max_steps not in (None, -1):
         raise UnsupportedError("resume: a training is continued by the epoch: trainer.max_epochs in place of max_steps")
-    own = dict(_fixed(configuration.to_plain(configuration.load_config(folder / "config.yaml"))))
+    own = dict(_fixed(configuration.to_plain(configuration.load_saved_config(folder / "config.yaml"))))
     given = dict(_fixed(configuration.to_plain(settings)))
     for key in [*given, *own]:
         if own.get(key) != given.get(key):

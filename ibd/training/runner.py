@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration
+from ibd import registry
 from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError
 from ibd.io import build_data, find_checkpoint, find_run, load_model, load_run
@@ -49,7 +50,12 @@ class Run:
     interrupted: bool = False
 
 
-def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrides: str, resume: Any = None) -> Run:
+def fit(
+    config: str | Path | DictConfig | dict[str, Any] | None = None,
+    *overrides: str,
+    resume: Any = None,
+    trust: bool = False,
+) -> Run:
     """Train a model from a config and return its run.
 
     Args:
@@ -57,6 +63,7 @@ def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrid
         overrides: ``key=value`` changes, such as ``"model.regime=sequential"``.
         resume: a run folder to continue exactly where its last finished epoch left it. Only how long and where it
             trains can be changed then, such as ``"trainer.max_epochs=40"``.
+        trust: let the run that is resumed name classes that are none of ibd's, which could run any code.
 
     Raises:
         ConfigError, DataError, CheckpointError: the user's mistakes, each in one line.
@@ -65,7 +72,8 @@ def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrid
     """
     quieten()
     try:
-        return _fit(config, overrides, resume)
+        with registry.trusting(trust):
+            return _fit(config, overrides, resume)
     finally:
         os.environ.pop(RUN_DIR, None)
 
@@ -75,8 +83,9 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
     if config is None:
         if folder is None:
             raise ConfigError("a config file is needed, or resume=RUN")
-        config = folder / "config.yaml"
-    settings = configuration.load_config(config, *overrides)
+        settings = configuration.load_saved_config(folder / "config.yaml", *overrides)
+    else:
+        settings = configuration.load_config(config, *overrides)
     if folder is not None:
         check_unchanged(folder, settings)
     _seed(settings.seed)
@@ -97,7 +106,8 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
-    figures = _complete(trainer, data, folder, logging_settings, interrupted)
+    with registry.trusting(resume is None):  # what is in a new run, the user has named
+        figures = _complete(trainer, data, folder, logging_settings, interrupted)
     return Run(folder, find_checkpoint(folder), figures, interrupted)
 
 
@@ -140,9 +150,9 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
     if not weights:
         backbone = plain["model"].get("backbone", {})
         backbone |= {key: None for key in ("weights", "init_from") if key in backbone}
-    model = configuration.build("models", plain["model"], spec=data.spec, optimizer=plain["optimizer"])
-    if not isinstance(model, InterpretableModule):
-        raise ConfigError(f"model.name: {type(model).__name__} is no InterpretableModule")
+    model: InterpretableModule = configuration.build(
+        "models", plain["model"], spec=data.spec, optimizer=plain["optimizer"]
+    )
     return model
 
 
@@ -215,20 +225,21 @@ def _complete(
     return {name: value for name, value in figures.items() if name.startswith("val/")} | finished
 
 
-def evaluate(run: str | Path | Run, *overrides: str, which: str = "best") -> dict[str, float]:
+def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False) -> dict[str, float]:
     """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
 
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
         overrides: changes to the run's config, such as ``"data.tag_test=absent"``.
         which: "best" or "last".
+        trust: as of ``ibd.load_model``.
 
     Returns:
         The test metrics, by name.
     """
     quieten()
     place: str | Path = run.folder if isinstance(run, Run) else run
-    model, data = load_run(place, *overrides, which=which)
+    model, data = load_run(place, *overrides, which=which, trust=trust)
     trainer = pl.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar()]
     )
