@@ -10,6 +10,11 @@ from torchvision.models.resnet import BasicBlock
 from ibd.backbones.base import Backbone, Norm, Normalization, initialize, norm_layer
 from ibd.errors import ConfigError, check_range
 
+_MOST_CHANNELS = 2**13
+"""More of them make layers of gigabytes."""
+_MOST_LAYERS = 1202
+"""The deepest network of He et al. (2016)."""
+
 
 class SmallCNN(Backbone):
     """Stages of 3x3 convolution, normalisation, ReLU; (B, 3, 64, 64) -> (B, width * 2**(depth - 1), 8, 8).
@@ -38,6 +43,11 @@ class SmallCNN(Backbone):
         super().__init__(normalize)
         check_range("width", width, least=1)
         check_range("depth", depth, least=3)
+        if depth > _MOST_CHANNELS.bit_length() or width * 2 ** (depth - 1) > _MOST_CHANNELS:
+            raise ConfigError(
+                f"width {width}, depth {depth}: the last stage has width * 2**(depth - 1) channels, of which there can "
+                f"be {_MOST_CHANNELS}"
+            )
         channels = 3
         for stage in range(depth):
             before, channels = channels, width * 2**stage
@@ -81,6 +91,10 @@ class CifarResNet(Backbone):
         super().__init__(normalize)
         check_range("width", width, least=1)
         check_range("stem_stride", stem_stride, least=1)
+        if 4 * width > _MOST_CHANNELS:
+            raise ConfigError(f"width: {width} given, at most {_MOST_CHANNELS // 4} is possible")
+        if depth > _MOST_LAYERS:
+            raise ConfigError(f"depth: {depth} given, at most {_MOST_LAYERS} is possible")
         if depth < 8 or (depth - 2) % 6:
             nearest = 6 * max(1, round((depth - 2) / 6)) + 2
             raise ConfigError(f"depth: a CIFAR ResNet has 6n + 2 layers, not {depth}. Did you mean {nearest}?")
