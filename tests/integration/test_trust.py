@@ -142,7 +142,7 @@ def test_what_is_no_model_is_never_called(run, name, trust):
 
 @pytest.mark.parametrize("verb", [["fit", "own.yaml"], ["data", "own.yaml", "data.png"], ["config", "own.yaml"]])
 def test_what_is_no_data_set_is_not_called_from_a_config_of_ones_own_either(run, verb):
-    Path("own.yaml").write_text("model: cbm\ndata: {name: 'subprocess:Popen', args: [touch, owned]}\n")
+    Path("own.yaml").write_text(str(CONFIG | {"data": {"name": "subprocess:Popen", "args": ["touch", "owned"]}}))
     assert "is no dataset: a subclass of ibd.data.base.ImageDataModule is needed" in refused(verb)
 
 
@@ -180,9 +180,9 @@ def test_ones_own_model_is_trained_without_a_word_and_read_with_one(run):
 REFERENCES = {
     "environment": ("name: made", "name: ${oc.env:SECRET}", "refers to something else: '${oc.env:SECRET}'"),
     "hidden": ("name: made", 'name: "\\x24{oc.env:SECRET}"', "refers to something else"),
-    "key": ("seed: 0", "seed: 0\n'${oc.env:SECRET}': 1", "refers to something else"),
-    "base": ("seed: 0", "seed: 0\nbase: ../secret.txt", "is based on another file (base)"),
-    "alias": ("seed: 0", "seed: &a 0\noutput: *a", "repeats some of them by an alias"),
+    "key": ("output: runs", "output: runs\n'${oc.env:SECRET}': 1", "refers to something else"),
+    "base": ("output: runs", "output: runs\nbase: ../secret.txt", "is based on another file (base)"),
+    "alias": ("output: runs", "output: &a runs\nname: *a", "repeats some of them by an alias"),
 }
 
 
