@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ibd import registry
 from ibd.app.streams import speaking
 from ibd.app.terminal import count, edits, newest, options, save_figure, writing
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
@@ -193,8 +194,6 @@ def data(source: str, picture: str, changes: list[str]) -> None:
 
 def list_names(kind: str | None) -> None:
     """List what a config can name."""
-    from ibd import registry
-
     for each in [kind] if kind else registry.REGISTRY:
         print(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
     if kind in (None, "metrics"):
@@ -208,7 +207,8 @@ def demo(folder: str, changes: list[str]) -> None:
     """Train a baseline and a concept bottleneck on the built-in birds, intervene, compare explanations, and report."""
     from ibd.app.demo import run_demo
 
-    run_demo(Path(folder), *changes)
+    with registry.trusting():  # it reads no other runs than those it trains
+        run_demo(Path(folder), *changes)
 
 
 def _parser() -> _Parser:
@@ -286,7 +286,14 @@ def _parser() -> _Parser:
     p = verb("demo", demo)
     p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
     p.add_argument("changes", nargs="*", metavar="key=value", help="changes to both configs")
+    for name in _LOADING:
+        verbs.choices[name].add_argument("--trust", action="store_true", help="let a run name classes of your own")
     return parser
+
+
+_LOADING = ("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export")
+_LOADING += ("config", "data")
+"""The verbs that read a run, or a config that may be that of one."""
 
 
 VERBS: dict[str, Callable[..., int | None]] = {
@@ -310,8 +317,6 @@ VERBS: dict[str, Callable[..., int | None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:  # a config may name a class of the user's own
-        sys.path.insert(0, str(Path.cwd()))
     shown, formatted = warnings.showwarning, warnings.formatwarning
     warnings.showwarning = partial(_show_warning, shown)
     try:
@@ -345,7 +350,8 @@ def _run(given: list[str]) -> int:
     if name is None:
         parser.print_help()
         return 0
-    return VERBS[name](**given_options) or 0
+    with registry.trusting(given_options.pop("trust", False)):
+        return VERBS[name](**given_options) or 0
 
 
 def _show_warning(show: Callable[..., None], *given: Any, **options: Any) -> None:

@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,24 @@ from omegaconf.errors import OmegaConfBaseException
 from ibd.config_check import as_mapping, fill, location
 from ibd.config_schema import Block, Config, Option, block_options, options
 from ibd.config_sources import Sources, first_line, read_sources
-from ibd.registry import REGISTRY, load_class
+from ibd.registry import REGISTRY, load_class, loading, locate, trusted, trusting
 
 _LONGEST = 200
 """Bytes of a run's name, of the 255 that file systems allow."""
 
-__all__ = ["Block", "build", "describe", "load_config", "save_config", "to_plain"]
+__all__ = ["Block", "build", "describe", "load_config", "load_saved_config", "save_config", "to_plain"]
 
 
-def load_config(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str) -> DictConfig:
+def load_config(
+    source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str, trust: bool = False
+) -> DictConfig:
     """Return a complete, checked configuration.
 
     Args:
-        source: a YAML file, or its content as a mapping.
+        source: a YAML file, or its content as a mapping. It is yours: classes that it names are imported. But that of
+            a run (``config.yaml`` beside ``checkpoints/``) may have been written by anybody: see `load_saved_config`.
         overrides: ``key=value``, such as "model.backbone=resnet18", applied in order.
+        trust: read also the config of a run as if it were yours.
 
     Returns:
         The configuration with every option of every block; assignments to it are checked, too.
@@ -42,7 +46,37 @@ def load_config(source: str | Path | Mapping[str, Any] | DictConfig, *overrides:
     Raises:
         ConfigError: one line that names the file or override, the key, what was given and what is allowed.
     """
-    return _load(source, read_sources(source, overrides))
+    with trusting(trust):
+        if _of_a_run(source) and not trusted():
+            return load_saved_config(source, *overrides)
+        return _load(source, read_sources(source, overrides))
+
+
+def load_saved_config(file: Any, *overrides: str) -> DictConfig:
+    """Return the configuration of a run, which somebody else may have written.
+
+    It was saved with all its values: what would read another file or an environment variable is refused, and so is,
+    unless `ibd.registry.trusting`, a class that is none of ours.
+
+    Args:
+        file: ``config.yaml`` of a run.
+        overrides: ``key=value``, applied in order.
+
+    Raises:
+        ConfigError: as of `load_config`, or one of these.
+    """
+    with loading():
+        config = _load(file, read_sources(file, overrides, saved=True))
+        for name in config.logger.get("explainers") or []:
+            locate("explainers", name)
+    return config
+
+
+def _of_a_run(source: Any) -> bool:
+    """Return whether a configuration is a file that a run has left."""
+    if not isinstance(source, str | Path) or Path(source).name != "config.yaml":
+        return False
+    return any((Path(source).parent / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "best"))
 
 
 def _load(source: str | Path | Mapping[str, Any] | DictConfig, sources: Sources) -> DictConfig:
@@ -97,14 +131,30 @@ def build(kind: str, block: DictConfig | Mapping[str, Any] | str, **supplied: An
     Raises:
         ConfigError: the block does not fit the class, or the class finds its arguments wrong.
     """
-    sources, path = Sources(), ({"models": "model", "datasets": "data"}.get(kind, kind.removesuffix("s")),)
-    values = as_mapping(kind, block if isinstance(block, str) else _container(block), sources, path)
-    values = {key: value for key, value in values.items() if key not in supplied}
-    cls = load_class(location(kind, values, sources, path))
-    given = _container(fill(cls.__name__, block_options(kind, cls, supplied), values, sources, path))
+    cls, given = check(kind, block, supplied)
     if kind in REGISTRY and "name" not in inspect.signature(cls).parameters:
         del given["name"]
     return cls(**given, **supplied)
+
+
+def check(
+    kind: str, block: DictConfig | Mapping[str, Any] | str, supplied: Collection[str] = ()
+) -> tuple[type[Any], dict[str, Any]]:
+    """Return the class that a block describes, and the block with all of its options, without calling it.
+
+    Args:
+        kind: as of `build`.
+        block: as of `build`.
+        supplied: arguments that are no options, or that do not count.
+
+    Raises:
+        ConfigError: the block does not fit the class.
+    """
+    sources, path = Sources(), ({"models": "model", "datasets": "data"}.get(kind, kind.removesuffix("s")),)
+    values = as_mapping(kind, block if isinstance(block, str) else _container(block), sources, path)
+    values = {key: value for key, value in values.items() if key not in supplied}
+    cls = load_class(location(kind, values, sources, path), kind)
+    return cls, _container(fill(cls.__name__, block_options(kind, cls, supplied), values, sources, path))
 
 
 def describe(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str) -> str:
@@ -112,9 +162,12 @@ def describe(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: st
 
     What must still be given stands as "???".
     """
-    sources = read_sources(source, overrides)
-    sources.incomplete = True
-    config = to_plain(_load(source, sources))
+    if _of_a_run(source) and not trusted():
+        config = to_plain(load_saved_config(source, *overrides))
+    else:
+        sources = read_sources(source, overrides)
+        sources.incomplete = True
+        config = to_plain(_load(source, sources))
     if config["resume"] is None:
         del config["resume"]
     return "\n".join(_describe(options(Config), config)) + "\n"

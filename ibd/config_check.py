@@ -80,7 +80,7 @@ def location(kind: str, values: Mapping[str, Any], sources: Sources, path: Path)
     try:
         return locate(kind, name)
     except ConfigError as error:
-        raise sources.error(where, str(error)) from None
+        raise type(error)(str(sources.error(where, str(error)))) from None
 
 
 def _fill_blocks(
@@ -105,7 +105,7 @@ def _fill_blocks(
         found[key] = kind, location(kind, block, sources, where), block
     for key, (kind, place, block) in found.items():
         try:
-            cls = load_class(place)
+            cls = load_class(place, kind)
         except ConfigError as error:
             raise sources.error((*path, key, "name"), str(error)) from None
         node[key] = fill(cls.__name__, block_options(kind, cls), block, sources, (*path, key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -80,12 +80,21 @@ class Sources:
         return self.main
 
 
-def read_sources(source: str | Path | Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Sources:
+def read_sources(
+    source: str | Path | Mapping[str, Any] | DictConfig, overrides: Sequence[str], saved: bool = False
+) -> Sources:
     """Read a configuration, what it is based on, and overrides ``key=value``.
+
+    Args:
+        source: a YAML file, or its content as a mapping.
+        overrides: changes.
+        saved: the file was written by `ibd.config.save_config`, whole and resolved: it may read nothing else.
 
     Raises:
         ConfigError: a file is missing or no YAML, or an override is malformed.
     """
+    if saved:
+        check_saved(Path(str(source)))
     if isinstance(source, str | Path):
         main, layers = str(source), read_file(Path(source))
     else:
@@ -111,6 +120,38 @@ def read_file(path: Path, opened: tuple[Path, ...] = (), asked_by: str = "") -> 
     if path.resolve() in opened:
         raise ConfigError(f"{prefix}'{path}' is itself based on this file")
     return _with_bases(str(path), path.parent, read_yaml(path), (*opened, path.resolve()))
+
+
+def check_saved(path: Path) -> None:
+    """Check that a run's config reads nothing but itself: no other file, no environment variable.
+
+    Raises:
+        ConfigError: it would, or repeats parts of itself by aliases, a few of which make gigabytes.
+    """
+    plain = f"{path}: the config of a run is saved with all its values, but this one"
+    try:
+        tokens = list(yaml.scan(path.read_text(encoding="utf-8"), yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        tokens = []  # what reads it next says why
+    if any(isinstance(token, yaml.AliasToken) for token in tokens):
+        raise ConfigError(f"{plain} repeats some of them by an alias (*name)")
+    content = read_yaml(path)
+    if "base" in content:
+        raise ConfigError(f"{plain} is based on another file (base)")
+    for text in _texts(content):
+        if "${" in text:
+            raise ConfigError(f"{plain} refers to something else: {text[:60]!r}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Return every key and text in a value."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[Path, ...]) -> list[Layer]:

@@ -22,6 +22,10 @@ class ConfigError(IbdError):
     """A configuration file, an override or an argument is wrong."""
 
 
+class UntrustedError(ConfigError):
+    """A run or checkpoint names a class that is none of ours, and nobody has said that it is to be trusted."""
+
+
 class DataError(IbdError):
     """The images or their annotations are wrong; the message names the file and, where it has one, the line."""
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ibd import config as configuration
 from ibd import registry
-from ibd.errors import CheckpointError, ConfigError, did_you_mean
+from ibd.errors import CheckpointError, ConfigError, UntrustedError, did_you_mean
+from ibd.io_checks import (
+    check_archive,
+    check_finite,
+    check_hyper_parameters,
+    check_size,
+    check_types,
+    why_unreadable,
+)
 
 MODEL_KEY = "ibd_model"
 """The checkpoint entry that names the Lightning module's class."""
@@ -75,58 +84,83 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, corrupt, or no Lightning checkpoint.
     """
-    import torch
-
     try:
+        check_archive(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint '{path}'") from None
+    except CheckpointError:
+        raise
     except Exception as error:  # unpickling what is no checkpoint raises anything
-        raise CheckpointError(f"'{path}' is not a readable checkpoint: {_why_unreadable(Path(path), error)}") from None
+        raise CheckpointError(f"'{path}' is not a readable checkpoint: {why_unreadable(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"'{path}' is not a checkpoint of a run: it has no 'state_dict'")
+    check_types(path, content)
     return content
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "it may not be read"
-    if path.stat().st_size == 0:
-        return "it is empty"
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            return "it is no file of PyTorch's"
-    if not zipfile.is_zipfile(path):
-        return "it is cut short"
-    if "weights_only" in str(error):
-        return "it holds Python objects, which could run any code, and not only tensors"
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-def load_model(run: str | Path, which: str = "best") -> Any:
+def load_model(run: str | Path, which: str = "best", trust: bool = False) -> Any:
     """Return the trained Lightning module of a run, in evaluation mode, on the CPU.
 
     Args:
         run: a run folder, a folder of runs (its newest is taken), a checkpoint file, or what ``ibd.fit`` returned.
         which: "best" (by the monitored validation metric) or "last".
+        trust: import and call the classes that a checkpoint names also where they are none of ibd's: for those of
+            your own, never for a stranger's, which could run any code.
 
     Returns:
         A ``Baseline``, ``ConceptBottleneck``, ...: its ``predict`` is the entrance to using it.
 
     Raises:
-        CheckpointError: it is missing, corrupt, not one of ours, or does not fit the installed version.
+        CheckpointError: it is missing, corrupt, not one of ours, not to be trusted, does not fit the installed version,
+            or holds weights that are not numbers.
     """
     path = find_checkpoint(getattr(run, "folder", run), which)
     content = read_checkpoint(path)
     if MODEL_KEY not in content:
         raise CheckpointError(f"'{path}' was not written by ibd: it does not say which model it holds")
     try:
-        module = registry.resolve("models", content[MODEL_KEY])(**content["hyper_parameters"])
-        module.load_state_dict(content["state_dict"])
+        with registry.trusting(trust), registry.loading():
+            module = _rebuild(path, content)
+    except (UntrustedError, CheckpointError) as error:
+        raise CheckpointError(f"'{path}': {error}") from None
     except Exception as error:  # whatever a constructor makes of values that it did not write
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"'{path}' does not fit this version of ibd ({reason})") from error
     return module.eval()
+
+
+def _rebuild(path: Path, content: dict[str, Any]) -> Any:
+    """Return the module of a checkpoint.
+
+    Raises:
+        UntrustedError: it names a class that is none of ours.
+        CheckpointError: it is not what a training writes.
+        Exception: whatever the constructor finds wrong.
+    """
+    name, values = content[MODEL_KEY], content.get("hyper_parameters", {})
+    cls = registry.resolve("models", name)
+    if not registry.trusted():
+        check_hyper_parameters(name, values)
+        check_size(cls, values, path.stat().st_size, len(content["state_dict"]))
+    module = cls(**values)
+    undefined = {key for key, value in module.state_dict().items() if bool(value.isnan().any())}  # until it is finished
+    module.load_state_dict(content["state_dict"])
+    check_finite(module, undefined)
+    return module
+
+
+def load_run_data(run: str | Path, *overrides: str) -> Any:
+    """Return the data module that a run was trained on; see `load_run`.
+
+    Raises:
+        CheckpointError: the run has no config.
+        ConfigError: its config is wrong, or not to be trusted.
+    """
+    file = find_run(run) / "config.yaml"
+    if not file.exists():
+        raise CheckpointError(f"'{run}' has no config.yaml beside it, which says what data it was trained on")
+    return build_data(configuration.load_saved_config(file, *overrides).data)
 
 
 def build_data(block: Any) -> Any:
@@ -139,13 +173,14 @@ def load_data(file: str | Path, *overrides: str) -> Any:
     return build_data(configuration.load_config(file, *overrides).data)
 
 
-def load_run(run: str | Path, *overrides: str, which: str = "best") -> tuple[Any, Any]:
+def load_run(run: str | Path, *overrides: str, which: str = "best", trust: bool = False) -> tuple[Any, Any]:
     """Return the trained model of a run, and the data module that it was trained on.
 
     Args:
         run: a run folder, or a checkpoint in one.
         overrides: ``key=value`` changes to the data of the run's config, such as ``"data.root=/elsewhere"``.
         which: "best" or "last".
+        trust: as of `load_model`, for the class of the data too.
 
     Raises:
         CheckpointError: the run has no config, or its data now has other classes or concepts.
@@ -154,11 +189,9 @@ def load_run(run: str | Path, *overrides: str, which: str = "best") -> tuple[Any
     for text in overrides:
         if "=" in text and not text.startswith(("data.", "data=")):
             raise ConfigError(f"override '{text}': a trained run takes changes to its data alone, as data.root=FOLDER")
-    model = load_model(run, which)
-    file = find_run(run) / "config.yaml"
-    if not file.exists():
-        raise CheckpointError(f"'{run}' has no config.yaml beside it, which says what data it was trained on")
-    data = load_data(file, *overrides)
+    with registry.trusting(trust):
+        model = load_model(run, which)
+        data = load_run_data(run, *overrides)
     if data.spec.class_names != model.spec.class_names or data.spec.concept_names != model.spec.concept_names:
         raise CheckpointError(f"'{run}' was trained on other classes or concepts than the data now has")
     if data.spec.image_size != model.spec.image_size:

@@ -9,9 +9,13 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
-from ibd.errors import ConfigError, did_you_mean
+from ibd.errors import ConfigError, UntrustedError, did_you_mean
 
 _TORCHVISION = """
     resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d wide_resnet50_2
@@ -80,6 +84,15 @@ REGISTRY: dict[str, dict[str, str]] = {
 }
 """kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""
 
+BASES: dict[str, str] = {
+    "models": "ibd.models.lightning:InterpretableModule",
+    "backbones": "torch.nn:Module",
+    "datasets": "ibd.data.base:ImageDataModule",
+    "explainers": "ibd.explain.base:Explainer",
+    "metrics": "torchmetrics:Metric",
+}
+"""kind -> what a class of the user's own must be a subclass of."""
+
 SETTINGS: dict[str, str] = {
     "optimizer": "ibd.models.optimizer:OptimizerSettings",
     "trainer": "pytorch_lightning:Trainer",
@@ -99,6 +112,35 @@ SETTINGS: dict[str, str] = {
 """The blocks of a configuration that have one class each."""
 
 
+_trusting: ContextVar[bool] = ContextVar("trusting", default=False)
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+
+
+@contextmanager
+def trusting(trust: bool = True) -> Iterator[None]:
+    """Let what is loaded meanwhile name classes that are none of ours, if `trust`: the user's word, ``--trust``."""
+    token = _trusting.set(trust or _trusting.get())
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Say that names come from a run or checkpoint meanwhile: but for `trusting`, only registered ones are found."""
+    token = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+def trusted() -> bool:
+    """Return whether the user has said that what is loaded may name any class."""
+    return _trusting.get()
+
+
 def names(kind: str) -> list[str]:
     """Return the registered names of a kind: "models", "backbones", "datasets", "explainers" or "metrics"."""
     if kind not in REGISTRY:
@@ -115,6 +157,7 @@ def locate(kind: str, name: str) -> str:
 
     Raises:
         ConfigError: nothing goes by that name, or its module does not exist.
+        UntrustedError: a run or checkpoint that is not trusted names a class that is none of ours.
     """
     known = names(kind)
     if name in known:
@@ -123,6 +166,13 @@ def locate(kind: str, name: str) -> str:
     if not colon:
         own = " A class of your own is written package.module:Class." if "." in name else ""
         raise ConfigError(f"unknown {kind.removesuffix('s')} '{name}'.{did_you_mean(name, known)}{own}")
+    if _loading.get() and not _trusting.get():
+        raise UntrustedError(
+            f"'{name}' is none of ibd's own classes and could run any code; if you trust whoever made it, add --trust "
+            "(in Python: trust=True)"
+        )
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:  # only now: it could hide any package of the same name
+        sys.path.insert(0, str(Path.cwd()))
     if not _exists(module):
         raise ConfigError(f"'{name}': there is no module '{module}'; is its folder on PYTHONPATH?")
     return name
@@ -132,9 +182,9 @@ def resolve(kind: str, name: str) -> type[Any]:
     """Import and return the class that goes by `name`; see `locate`.
 
     Raises:
-        ConfigError: nothing goes by that name, or its module has no such class.
+        ConfigError: nothing goes by that name, or its module has no such class, or one of another kind.
     """
-    return load_class(locate(kind, name))
+    return load_class(locate(kind, name), kind)
 
 
 def name_of(kind: str, cls: type[Any]) -> str:
@@ -143,12 +193,29 @@ def name_of(kind: str, cls: type[Any]) -> str:
     return next((name for name, known in REGISTRY[kind].items() if known == location), location)
 
 
-def load_class(location: str) -> type[Any]:
+def load_class(location: str, kind: str | None = None) -> type[Any]:
     """Import the class at "module:Class".
 
+    Args:
+        location: as `locate` returns it.
+        kind: what it must be, where it is none of ours: a subclass of that in `BASES`, with nothing abstract left.
+
     Raises:
-        ConfigError: the module does not exist or has no such class. An error inside the module is not caught.
+        ConfigError: the module does not exist or has no such class, or it is of another kind. An error inside the
+            module is not caught.
     """
+    found = _import(location)
+    if kind is None or kind not in BASES or location in REGISTRY[kind].values():
+        return found
+    wrong = f"'{location}' is no {kind.removesuffix('s')}"
+    if not issubclass(found, _import(BASES[kind])):
+        raise ConfigError(f"{wrong}: a subclass of {BASES[kind].replace(':', '.')} is needed")
+    if inspect.isabstract(found):
+        raise ConfigError(f"{wrong}: it lacks {', '.join(sorted(found.__abstractmethods__))}")
+    return found
+
+
+def _import(location: str) -> type[Any]:
     module_name, _, class_name = location.partition(":")
     if not _exists(module_name):
         raise ConfigError(f"'{location}': there is no module '{module_name}'")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+
+from ibd.errors import ConfigError
 
 Resize = Literal["squash", "crop", "pad"]
 Painting = Literal["pooling", "score_sign", "peak", "top", "minimum", "receptive_field"]
@@ -49,10 +51,39 @@ class DataSpec:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> DataSpec:
-        """Rebuild a specification from what `to_dict` returned."""
+        """Rebuild a specification from what `to_dict` returned.
+
+        Raises:
+            ConfigError: it did not return that.
+        """
+        _check_plain(plain)
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
         values["concept_groups"] = {name: tuple(indices) for name, indices in plain.get("concept_groups", {}).items()}
         return cls(**values)
+
+
+_MOST_PIXELS = 2**13
+"""Along a side of an image that a network is fed with."""
+
+
+def _check_plain(plain: dict[str, Any]) -> None:
+    """Check the plain values of a specification: they come from a checkpoint, which anybody may have written."""
+    for key in ("class_names", "concept_names", "exclusive_groups", "part_names"):
+        names = plain.get(key, [])
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"spec.{key}: a list of names is needed")
+    size = plain.get("image_size", [1, 1])
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(_is_index(n - 1, _MOST_PIXELS) for n in size):
+        raise ConfigError(f"spec.image_size: {size} given, a height and a width of 1 to {_MOST_PIXELS} are needed")
+    groups, count = plain.get("concept_groups", {}), len(plain.get("concept_names", []))
+    if not isinstance(groups, dict) or not all(_is_index(n, count) for members in groups.values() for n in members):
+        raise ConfigError(f"spec.concept_groups: lists of numbers of the {count} concepts are needed")
+    if plain.get("resize", "crop") not in get_args(Resize):
+        raise ConfigError(f"spec.resize: {plain['resize']!r} is not one of {', '.join(get_args(Resize))}")
+
+
+def _is_index(value: Any, count: int) -> bool:
+    return isinstance(value, int) and 0 <= value < count
 
 
 def groups_of(concept_names: tuple[str, ...] | list[str]) -> dict[str, tuple[int, ...]]:

@@ -75,7 +75,7 @@ def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     merged: dict[str, Any] = {**({} if file is None else _file(file)), **given}
     known = [*inspect.signature(compare).parameters, *_HERE]
     for key in merged:
-        if key not in known or key == "overrides":
+        if key not in known or key in ("overrides", "trust"):
             raise ConfigError(f"compare: there is no option '{key}'.{did_you_mean(str(key), known)}")
     for key in ("explainers", "metrics", "runs"):
         if isinstance(merged.get(key), str):

@@ -54,7 +54,7 @@ class ExportedNetwork(nn.Module):
         return logits, self.network.class_probabilities(logits), self.network.readable(units), units.maps
 
 
-def export(run: Any, path: str | Path, which: str = "best") -> Exported:
+def export(run: Any, path: str | Path, which: str = "best", trust: bool = False) -> Exported:
     """Write a model as a file that ``torch.export.load`` reads where this package is not installed.
 
     The file holds `ExportedNetwork`, on the CPU; the layers of concept whitening are folded into the convolutions
@@ -65,6 +65,7 @@ def export(run: Any, path: str | Path, which: str = "best") -> Exported:
         run: a run folder, a checkpoint, what ``ibd.fit`` returned, or a model.
         path: of the file, which ends in ``.pt2``; its folder is made.
         which: "best" or "last" checkpoint of a run.
+        trust: as of ``ibd.load_model``.
 
     Raises:
         ConfigError: the file cannot be written, or its name does not end in ``.pt2``.
@@ -74,7 +75,7 @@ def export(run: Any, path: str | Path, which: str = "best") -> Exported:
     path = Path(path)
     if path.suffix != ".pt2":
         raise ConfigError(f"cannot export to '{path}': the name of an exported model ends in .pt2")
-    model = run if isinstance(run, InterpretableModule) else load_model(run, which)
+    model = run if isinstance(run, InterpretableModule) else load_model(run, which, trust)
     with writing(path):
         pass  # its folder, before the work
     content = io.BytesIO()

@@ -20,7 +20,7 @@ from ibd.errors import IbdError
 from ibd.explain.figures import prediction_figure
 from ibd.explain.prototype_figures import global_figure, local_figure
 from ibd.explain.prototypes import local_explanations, sources_of, to_csv
-from ibd.io import find_run, load_data
+from ibd.io import find_run, load_run_data
 from ibd.training.display import first_of_each_class
 
 _PER_PAGE = 10
@@ -41,7 +41,7 @@ def figure_of(run: str, model: Any, prediction: Any, images: Tensor) -> Figure:
         return prediction_figure(prediction, images)
     data = None
     with contextlib.suppress(IbdError):
-        data = load_data(find_run(run) / "config.yaml")
+        data = load_run_data(run)
     return local_figure(model, prediction, images, data)
 
 

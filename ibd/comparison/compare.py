@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ibd import registry
 from ibd.comparison import case_measures, measuring
 from ibd.comparison.answers import Answers, explain_all, with_metric_seconds
 from ibd.comparison.asked import Asked, Case
@@ -52,6 +53,7 @@ def compare(
     overrides: Sequence[str] = (),
     progress: bool = True,
     device: str = "auto",
+    trust: bool = False,
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
@@ -76,6 +78,7 @@ def compare(
         overrides: ``data.key=value`` changes to the data of the runs.
         progress: whether to show bars.
         device: where the models are asked: "auto" is the first CUDA device where there is one, else the CPU.
+        trust: as of ``ibd.load_model``, for all runs.
 
     Returns:
         A report; ``report.save(folder)`` writes it. With `output` it is written there already.
@@ -93,7 +96,7 @@ def compare(
     check_range("compare: seed", seed, least=0)
     if split not in ("train", "val", "test"):
         raise ConfigError(f"compare: split: '{split}' is not one of train, val, test")
-    with locked(output, "a comparison", "compare"):
+    with registry.trusting(trust), locked(output, "a comparison", "compare"):
         report = _compare(
             runs, explainers, metrics, images, split, seed, probe_images, shown, output, overrides, progress, device
         )

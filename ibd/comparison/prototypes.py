@@ -12,7 +12,7 @@ from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, did_you_mean
 from ibd.explain.prototypes import NearestPatch, patch_field, require_prototypes
-from ibd.io import find_run, load_data, load_run
+from ibd.io import load_run, load_run_data
 from ibd.metrics.compactness import ExplanationSize, head_sparsity, prototype_uniqueness
 from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
@@ -46,7 +46,7 @@ def load_with_parts(run: Any, *overrides: str) -> tuple[ProtoPNet, ImageDataModu
     require_prototypes(model)
     asked = any(text.startswith("data.masks=") for text in overrides)
     if not asked and getattr(data, "masks", None) is False:  # ToyBirds draws them; images in files have them or not
-        data = load_data(find_run(place) / "config.yaml", *overrides, "data.masks=true")
+        data = load_run_data(place, *overrides, "data.masks=true")
     return model, data
 
 

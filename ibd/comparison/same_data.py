@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ibd.config import load_config, to_plain
+from ibd.config import load_saved_config, to_plain
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import ConfigError
 from ibd.io import build_data, find_run
@@ -36,7 +36,7 @@ def check_same_data(runs: Sequence[str | Path], split: Split, overrides: Sequenc
     for run in runs:
         file = find_run(run) / "config.yaml"
         if file.exists():
-            block = to_plain(load_config(file, *overrides))["data"]
+            block = to_plain(load_saved_config(file, *overrides))["data"]
             groups.setdefault(json.dumps(block, sort_keys=True), []).append(str(run))
     found = {text: _fingerprint(build_data(json.loads(text)), split) for text in groups}
     alike: dict[tuple[str, ...], list[str]] = {}

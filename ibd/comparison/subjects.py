@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from ibd import registry
 from ibd.comparison.results import ModelInfo
 from ibd.comparison.same_data import check_same_data
+from ibd.config import load_saved_config
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import ConfigError
 from ibd.io import find_checkpoint, find_run, load_run
@@ -116,9 +116,8 @@ def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> Su
 
 
 def _seed(folder: Path) -> int:
-    """Return the seed that a run was trained with; 0 where its config does not say."""
-    content = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    return int(content.get("seed", 0)) if isinstance(content, dict) else 0
+    """Return the seed that a run was trained with."""
+    return int(load_saved_config(folder / "config.yaml").seed)
 
 
 def _backbone(module: Any) -> str:

@@ -32,9 +32,13 @@ def find_resumable(run: Any) -> tuple[Path, Path, dict[str, Any]]:
         raise CheckpointError(f"'{run}' cannot be resumed: there is no config.yaml in '{folder}'")
     path = find_checkpoint(folder, "last")
     content = read_checkpoint(path)
-    for key in (MODEL_KEY, "loops", "optimizer_states"):
-        if key not in content:
-            raise CheckpointError(f"'{path}' cannot be resumed: it was not written by a training of ibd (no '{key}')")
+    best = path.with_name("best.ckpt")
+    for file, held in ((path, content), *([(best, read_checkpoint(best))] if best.exists() else [])):
+        for key in (MODEL_KEY, "epoch", "global_step", "loops", "optimizer_states"):
+            if key not in held:
+                raise CheckpointError(
+                    f"'{file}' cannot be resumed: it was not written by a training of ibd (no '{key}')"
+                )
     return folder, path, content
 
 
@@ -47,7 +51,7 @@ def check_unchanged(folder: Path, settings: DictConfig) -> None:
     """
     if settings.trainer.max_steps not in (None, -1):
         raise UnsupportedError("resume: a training is continued by the epoch: trainer.max_epochs in place of max_steps")
-    own = dict(_fixed(configuration.to_plain(configuration.load_config(folder / "config.yaml"))))
+    own = dict(_fixed(configuration.to_plain(configuration.load_saved_config(folder / "config.yaml"))))
     given = dict(_fixed(configuration.to_plain(settings)))
     for key in [*given, *own]:
         if own.get(key) != given.get(key):
@@ -64,6 +68,8 @@ def check_same_data(path: Path, data: ImageDataModule) -> None:
     Raises:
         CheckpointError: it does not, or they are others.
     """
+    if (best := path.with_name("best.ckpt")).exists():
+        load_model(best)  # which is read when the training has ended: what is wrong with it is said before
     known, now = load_model(path).spec, data.spec
     if any(getattr(known, key) != getattr(now, key) for key in ("class_names", "concept_names", "image_size")):
         raise CheckpointError(f"'{path}' was trained on other classes, concepts or image sizes than the data now has")

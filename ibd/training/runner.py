@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration
+from ibd import registry
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
 from ibd.io import build_data, find_checkpoint, find_run, load_run
@@ -56,7 +57,12 @@ class Run:
     monitor: str = ""
 
 
-def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrides: str, resume: Any = None) -> Run:
+def fit(
+    config: str | Path | DictConfig | dict[str, Any] | None = None,
+    *overrides: str,
+    resume: Any = None,
+    trust: bool = False,
+) -> Run:
     """Train a model from a config and return its run.
 
     Args:
@@ -64,6 +70,7 @@ def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrid
         overrides: ``key=value`` changes, such as ``"model.regime=sequential"``.
         resume: a run folder to continue exactly where its last finished epoch left it. Only how long and where it
             trains can be changed then, such as ``"trainer.max_epochs=40"``.
+        trust: let the run that is resumed name classes that are none of ibd's, which could run any code.
 
     Raises:
         ConfigError, DataError, CheckpointError: the user's mistakes, each in one line.
@@ -72,7 +79,8 @@ def fit(config: str | Path | DictConfig | dict[str, Any] | None = None, *overrid
     """
     quieten()
     try:
-        return _fit(config, overrides, resume)
+        with registry.trusting(trust):
+            return _fit(config, overrides, resume)
     finally:
         os.environ.pop(RUN_DIR, None)
 
@@ -85,8 +93,9 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         if config is None:
             if folder is None:
                 raise ConfigError("a config file is needed, or resume=RUN")
-            config = folder / "config.yaml"
-        settings = configuration.load_config(config, *overrides)
+            settings = configuration.load_saved_config(folder / "config.yaml", *overrides)
+        else:
+            settings = configuration.load_config(config, *overrides)
         if folder is not None:
             check_unchanged(folder, settings)
         _seed(settings.seed)
@@ -132,7 +141,8 @@ def _train(
         raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
-    with telling_of_the_disk(folder):
+    # What is in a new run, the user has named.
+    with telling_of_the_disk(folder), registry.trusting(checkpoint is None):
         end = complete(trainer, data, folder, logging_settings, interrupted)
     return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)
 
@@ -177,9 +187,9 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
     if not weights:
         backbone = plain["model"].get("backbone", {})
         backbone |= {key: None for key in ("weights", "init_from") if key in backbone}
-    model = configuration.build("models", plain["model"], spec=data.spec, optimizer=plain["optimizer"])
-    if not isinstance(model, InterpretableModule):
-        raise ConfigError(f"model.name: {type(model).__name__} is no InterpretableModule")
+    model: InterpretableModule = configuration.build(
+        "models", plain["model"], spec=data.spec, optimizer=plain["optimizer"]
+    )
     return model
 
 
@@ -224,20 +234,21 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
         raise ConfigError(f"output: cannot write to '{folder}': {error.strerror}") from None
 
 
-def evaluate(run: str | Path | Run, *overrides: str, which: str = "best") -> dict[str, float]:
+def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False) -> dict[str, float]:
     """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
 
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
         overrides: changes to the run's config, such as ``"data.tag_test=absent"``.
         which: "best" or "last".
+        trust: as of ``ibd.load_model``.
 
     Returns:
         The test metrics, by name.
     """
     quieten()
     place: str | Path = run.folder if isinstance(run, Run) else run
-    model, data = load_run(place, *overrides, which=which)
+    model, data = load_run(place, *overrides, which=which, trust=trust)
     trainer = pl.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar()]
     )

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
-from ibd.errors import ConfigError, IbdError
+from ibd.errors import CheckpointError, ConfigError, IbdError
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError, advice, build_callbacks
 from ibd.training.lengths import check_length
@@ -104,12 +104,13 @@ def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule
 
     Raises:
         ConfigError: Lightning finds an option of the trainer wrong.
+        CheckpointError: Lightning cannot make use of what the checkpoint says of the training.
     """
     if trainer.precision == "64-true":  # which Lightning does only after it has read the checkpoint's weights
         model.double()
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+        _run(trainer, model, data, checkpoint)
     except SystemExit:  # Lightning's answer to Ctrl-C, after it has shut everything down
         if not trainer.interrupted:
             raise
@@ -145,6 +146,27 @@ def _explain(error: RuntimeError, trainer: pl.Trainer, model: InterpretableModul
             f"another process of this training has ended amid epoch {trainer.current_epoch + 1}, perhaps for want of "
             f"memory; `ibd fit resume={trainer.default_root_dir}` goes on from the last epoch that had ended"
         ) from None
+
+
+def _run(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule, checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+    except Exception as error:  # whatever Lightning, and torch, make of a state that they did not write
+        if checkpoint is None or isinstance(error, IbdError) or not _restoring(error):
+            raise
+        reason = f"{type(error).__name__}: {_first_sentence(error)}"
+        raise CheckpointError(f"'{checkpoint}' cannot be resumed: its training does not fit ({reason})") from error
+
+
+def _restoring(error: Exception) -> bool:
+    """Return whether an error arose while Lightning took over the state of a checkpoint."""
+    trace = error.__traceback__
+    while trace is not None:
+        module, function = str(trace.tb_frame.f_globals.get("__name__")), trace.tb_frame.f_code.co_name
+        if module.endswith(".checkpoint_connector") and "restore" in function:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _leave_processes(trainer: pl.Trainer) -> None:

@@ -130,7 +130,7 @@ def test_a_training_with_all_phases(place):
         if not name.startswith(("metrics", "dead")):
             torch.testing.assert_close(ranks[1][name], value, rtol=0, atol=0, equal_nan=True)
     pair = place / answer.run
-    model, data = load_run(pair)
+    model, data = load_run(pair, trust=True)
     assert float(model.verify_projection(data).max()) <= 1e-5
     one = fitted("pair.yaml", *QUIET)
     assert_same_weights(one, pair, tolerance=1e-5)

@@ -112,7 +112,7 @@ def test_a_resumed_training_with_dropout_and_accumulation(runs, monkeypatch):
     common = (*SMALL, f"output={place}", "optimizer.schedule=constant", "trainer.accumulate_grad_batches=2")
     whole = fitted(place / "dropping.yaml", *common, "name=dropping", "trainer.max_epochs=2")
     part = fitted(place / "dropping.yaml", *common, "name=dropped", "trainer.max_epochs=1")
-    assert ibd("fit", f"resume={part}", "trainer.max_epochs=2").code == 0
+    assert ibd("fit", f"resume={part}", "trainer.max_epochs=2", "--trust").code == 0
     assert_same_weights(part, whole)
 
 

@@ -71,7 +71,7 @@ def assert_same_run(one, two):
 
 def assert_patches(run):
     for which in ("best", "last"):
-        model, data = load_run(run, which=which)
+        model, data = load_run(run, which=which, trust=True)
         assert float(model.verify_projection(data).max()) <= 1e-5
 
 
@@ -99,7 +99,7 @@ def test_stopped_in_every_phase(schedule, tmp_path):
     assert_patches(whole)
     for epochs in (1, 2, 3, 4):
         run = stopped_after(epochs, tmp_path / str(epochs), *config)
-        answer = ibd("fit", f"resume={run}")
+        answer = ibd("fit", f"resume={run}", "--trust")
         assert answer.code == 0, answer.err
         assert_same_run(whole, run)
         assert_patches(run)
@@ -109,7 +109,7 @@ def test_resumed_after_a_projection(tmp_path):
     config = ("own.yaml", *QUIET, "model.warm.epochs=1", "model.joint.epochs=2", "model.push.start=1")
     whole = fitted(*config)
     run = stopped_after(2, tmp_path, *config)
-    assert ibd("fit", f"resume={run}").code == 0
+    assert ibd("fit", f"resume={run}", "--trust").code == 0
     assert_same_run(whole, run)
 
 
@@ -123,7 +123,7 @@ def test_killed_inside_a_phase(at, tmp_path):
     assert answer_of(process).code == -signal.SIGKILL
     run = next((tmp_path / "killed" / "own").iterdir())
     assert len(rows(run)) == at // STEPS
-    answer = ibd("fit", f"resume={run}")
+    answer = ibd("fit", f"resume={run}", "--trust")
     assert answer.code == 0, answer.err
     assert_same_run(whole, run)
 
@@ -141,8 +141,8 @@ def test_interrupted_and_finished(tmp_path):
     assert checkpoint(run)["epoch"] == 2
     assert not checkpoint(run)["ibd_unfinished"]["network.provenance.valid"]
     assert_patches(run)
-    assert ibd("test", run).code == 0
-    assert ibd("fit", f"resume={run}").code == 0
+    assert ibd("test", run, "--trust").code == 0
+    assert ibd("fit", f"resume={run}", "--trust").code == 0
     assert_same_run(whole, run)
 
 
@@ -153,10 +153,10 @@ def test_other_precisions(precision, tmp_path):
     config = ("own.yaml", *QUIET, f"trainer.precision={precision}")
     whole = fitted(*config)
     run = stopped_after(3, tmp_path, *config)
-    assert ibd("fit", f"resume={run}").code == 0
+    assert ibd("fit", f"resume={run}", "--trust").code == 0
     assert_same_run(whole, run)
     assert_patches(run)
-    assert ibd("test", run).code == 0
+    assert ibd("test", run, "--trust").code == 0
 
 
 def test_cut_short(tmp_path):
@@ -175,7 +175,7 @@ def test_cut_short_and_gone_on_with():
     """The projection at the end of a training that was cut short leaves no trace in one that goes on."""
     whole = fitted("own.yaml", *QUIET)
     cut = fitted("own.yaml", *QUIET, "trainer.max_epochs=2", "output=cut")
-    assert ibd("fit", f"resume={cut}", "trainer.max_epochs=5").code == 0
+    assert ibd("fit", f"resume={cut}", "trainer.max_epochs=5", "--trust").code == 0
     assert_same_weights(whole, cut)
 
 

@@ -97,7 +97,7 @@ def test_killed_in_an_epoch(regime, own, tmp_path):
     run = killed(own, tmp_path, *changes, at=2 * STEPS + 2)
     assert [int(row["epoch"]) for row in rows(run)] == [0, 1]
     assert not (run / "finished.json").exists()
-    answer = ibd("fit", f"resume={run}")
+    answer = ibd("fit", f"resume={run}", "--trust")
     assert answer.code == 0, answer.err
     assert [line.split()[1] for line in answer.err.splitlines() if line.startswith("epoch ")] == ["3/4", "4/4"]
     assert_same_run(whole, run)
@@ -110,8 +110,8 @@ def test_killed_while_finishing(own, tmp_path):
     whole = fitted(own, *SMALL, "model.regime=sequential")
     run = killed(own, tmp_path, "model.regime=sequential", at="finish")
     assert len(rows(run)) == EPOCHS
-    assert ibd("predict", run, "x.png").code == 2  # it can be read, but there is no such image
-    assert ibd("fit", f"resume={run}").code == 0
+    assert ibd("predict", run, "x.png", "--trust").code == 2  # it can be read, but there is no such image
+    assert ibd("fit", f"resume={run}", "--trust").code == 0
     assert_same_run(whole, run)
 
 

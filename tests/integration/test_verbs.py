@@ -233,7 +233,7 @@ class Mine(Baseline):
 
 @pytest.mark.slow
 def test_a_model_of_the_users_own_from_the_console_script(tmp_path):
-    """`model.name=module:Class`, found in the folder in which the command is run, and so is its checkpoint's."""
+    """`model.name=module:Class`, found in the folder in which the command is run; its run is read with ``--trust``."""
     (tmp_path / "mine.py").write_text(OWN_MODEL)
     (tmp_path / "mine.yaml").write_text(
         "model: {name: 'mine:Mine', sharpness: 3, backbone: {name: small_cnn, width: 4, depth: 3}}\n"
@@ -245,7 +245,8 @@ def test_a_model_of_the_users_own_from_the_console_script(tmp_path):
     run = tmp_path / answer.run
     assert float(rows(run)[-1]["train/loss"]) > 3
     assert checkpoint(run)["ibd_model"] == "mine:Mine"
-    answer = ibd_process("test", run, cwd=tmp_path, command=script)
+    assert "'mine:Mine' is none of ibd's own" in ibd_process("test", run, cwd=tmp_path, command=script).mistake
+    answer = ibd_process("test", run, "--trust", cwd=tmp_path, command=script)
     assert answer.code == 0, answer.err
     assert "test/accuracy" in answer.out
 

@@ -24,7 +24,7 @@ def room_of(module):
     """Return the room of ``ibd.config_schema`` (config) or ``ibd.models.cbm.network`` (models)."""
     part = (*module.split("."), "")[1]
     room = {"__main__": "cli"}.get(part, part)
-    return "config" if room.startswith("config_") else room
+    return next((whole for whole in ("config", "io") if room.startswith(f"{whole}_")), room)
 
 
 def imports(path, source=None):

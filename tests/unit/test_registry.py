@@ -2,6 +2,7 @@ import sys
 import types
 
 import pytest
+import torch
 
 from ibd import registry
 from ibd.errors import ConfigError
@@ -11,7 +12,7 @@ from ibd.errors import ConfigError
 def own(monkeypatch):
     """A module of the user's own with one class in it."""
     module = types.ModuleType("own_module")
-    module.Net = type("Net", (), {})
+    module.Net = type("Net", (torch.nn.Module,), {})
     module.number = 3
     monkeypatch.setitem(sys.modules, "own_module", module)
     return module
@@ -51,8 +52,8 @@ def test_a_name_far_from_all_gets_the_list():
 
 
 def test_a_class_of_the_users_own(own):
-    assert registry.locate("models", "own_module:Net") == "own_module:Net"
-    assert registry.resolve("models", "own_module:Net") is own.Net
+    assert registry.locate("backbones", "own_module:Net") == "own_module:Net"
+    assert registry.resolve("backbones", "own_module:Net") is own.Net
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,8 @@ def test_a_class_of_the_users_own(own):
         ("json.decoder.nowhere:Net", "there is no module 'json.decoder.nowhere'"),
         (":Net", "':Net': there is no module ''"),
         (".own:Net", "'.own:Net': there is no module '.own'"),
+        ("own_module:Net", "'own_module:Net' is no model: a subclass of ibd.models.lightning.InterpretableModule is"),
+        ("ibd.models.lightning:InterpretableModule", "is no model: it lacks losses"),
         ("own_module.Net", "A class of your own is written package.module:Class."),
     ],
 )
