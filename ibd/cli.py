@@ -291,8 +291,10 @@ def _parser() -> _Parser:
     return parser
 
 
-_LOADING = ("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export")
-_LOADING += ("config", "data")
+_LOADING = (
+    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export"),
+    *("config", "data"),
+)
 """The verbs that read a run, or a config that may be that of one."""
 
 
