@@ -113,7 +113,8 @@ class LayerCut(Cut):
     Raises:
         ConfigError: there is no such layer.
         UnsupportedError: it does not run, or no map was found; the message names those that have maps. Or the score
-            does not depend on it, or it cannot be told which axis holds the channels.
+            does not depend on it, or is made from several of its runs, or it cannot be told which axis holds the
+            channels.
     """
 
     def __init__(
@@ -168,8 +169,14 @@ class LayerCut(Cut):
         reached = [reached_by(column) for column in columns]
         runs = [place for place in watch.places if place.spot.kind == "run"]
         for place in reversed(runs):
-            if all(id(place.leaf) in found for found in reached):
+            if not all(id(place.leaf) in found for found in reached):
+                continue
+            # a run that only feeds a later one is not reached: the later one was cut from it
+            if not any(id(other.leaf) in found for other in runs if other is not place for found in reached):
                 return place.spot, place.node or 0
+            if self.layer is not None:
+                raise _several_runs(self.layer, len(runs))
+            break
         if self.layer is None:
             return self._last_map(watch.flow, watch.end, columns)
         if runs:
@@ -345,6 +352,14 @@ def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = No
     if layer is None:
         return InputCut(call, image, target)
     return LayerCut(call, image, layer, target, replay)
+
+
+def _several_runs(layer: str, runs: int) -> UnsupportedError:
+    return UnsupportedError(
+        f"layer '{layer}' runs {runs} times, and the score is made from several of the runs, of which one map would show "
+        "a part: name a layer that they all come from or lead to, or take a method of pixels such as "
+        "'integrated_gradients' or 'occlusion'"
+    )
 
 
 def _module(model: nn.Module, layer: str | None) -> nn.Module | None:

@@ -62,7 +62,7 @@ class _Walk:
         if self.is_map(node):
             self.maps.append(node)
             self.pooled, self.refused = False, None
-        elif max(shape) * self.flow.images >= _count(shape):
+        elif _is_vector(shape, self.flow.images):
             self.pooled = True
         elif not self.pooled and self._mixed(node) and len(shape) in (3, 4) and self.refused is None:
             self.refused = _tokens(self.flow, node) if len(shape) == 3 else _unknown(self.flow, node)
@@ -85,11 +85,13 @@ def _places(shape: tuple[int, ...]) -> bool:
     return shape[2] * shape[3] > 1 and shape[1:3] != (1, 1)
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    found = 1
-    for size in shape:
-        found *= size
-    return found
+def _is_vector(shape: tuple[int, ...], images: int) -> bool:
+    """Return whether there is one axis of numbers for each image, whose own axis is the first, or of three the second."""
+    if shape[:1] == (images,):
+        shape = shape[1:]
+    elif len(shape) == 3 and shape[1] == images:
+        shape = (shape[0], shape[2])
+    return sum(size > 1 for size in shape) <= 1
 
 
 def _tokens(flow: Flow, node: int) -> UnsupportedError:
