@@ -193,7 +193,7 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
 
 
 def _random_states(device: torch.device) -> list[Tensor]:
-    """Return the states of the generators that a model may draw from: the processor's, and that of the images' device."""
+    """Return the states of the generators a model may draw from: the processor's, and that of the images' device."""
     states = [torch.random.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
@@ -212,6 +212,10 @@ def _check(model: nn.Module) -> None:
     """Refuse what hides its operations."""
     for name, module in model.named_modules():
         kind = type(module).__name__
+        if isinstance(module, nn.CrossMapLRN2d):
+            raise UnsupportedError(
+                f"lrp: there is no rule for 'CrossMapLRN2d' (module '{name}'): take a gradient method"
+            )
         if isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedError(f"lrp: module '{name}' is scripted: its operations cannot be followed")
         if kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:

@@ -291,11 +291,11 @@ def test_tokens_are_refused_in_one_line_that_says_what_works(model, size):
             assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("count", [1, 2, 16, 17, 24])
+@pytest.mark.parametrize("count", [1, 4, 16, 64, 65])
 def test_tokens_are_refused_of_any_number_of_images(count):
-    """Of 16 tokens of 16 numbers, with as many images as either, fewer or more."""
+    """Of 4 tokens of 16 numbers, with as many images as either, as both together, and more."""
     with pytest.raises(UnsupportedError, match="made from tokens"):
-        EigenCAM()(Attention().eval(), images(count, (16, 16)), 1)
+        EigenCAM()(Attention().eval(), images(count, (8, 8)), 1)
 
 
 @pytest.mark.parametrize(
