@@ -187,20 +187,6 @@ class Reader:
                 handle.remove()
 
 
-def read_map(model: nn.Module, image: Tensor, layer: str) -> Tensor:
-    """Return the (B, D, h, w) output of a layer, without gradients.
-
-    Raises:
-        ConfigError: there is no such layer.
-        UnsupportedError: it puts out no map; the message names layers that do.
-    """
-    with torch.no_grad():
-        output = Reader(model, [layer])(image)[layer]
-    if output.dim() != 4:
-        raise no_map(model, image, layer, output)
-    return output
-
-
 def no_map(model: nn.Module, image: Tensor, layer: str | None, output: Tensor) -> UnsupportedError:
     """Return the error for a layer whose output is no (B, D, h, w); it names layers that put out maps."""
     shape = "x".join(str(size) for size in output.shape[1:])

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, DataError, check_range
-from ibd.explain.activations import read_map
 from ibd.explain.base import check_image, undisturbed
+from ibd.explain.layer_layout import read_map
+from ibd.explain.layouts import Layout
 
 _TINY = 1e-12
 
@@ -30,7 +31,13 @@ class NeuronGroups:
 
 
 def neuron_groups(
-    model: nn.Module, image: Tensor, layer: str, groups: int = 6, steps: int = 500, seed: int = 0
+    model: nn.Module,
+    image: Tensor,
+    layer: str,
+    groups: int = 6,
+    steps: int = 500,
+    seed: int = 0,
+    layout: Layout = "auto",
 ) -> NeuronGroups:
     """Return the groups of a layer's channels in some images, all of them together. The model is left as it was.
 
@@ -41,15 +48,16 @@ def neuron_groups(
         groups: G.
         steps: of multiplicative updates.
         seed: of the start.
+        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
 
     Raises:
-        ConfigError: no such layer, or more groups than channels or positions.
+        ConfigError: no such layer or layout, or more groups than channels or positions.
         UnsupportedError: the layer puts out no map.
         DataError: an image that is none, or that activates nothing.
     """
     check_image(image)
     with undisturbed(model):
-        return factorise(read_map(model, image, layer), groups, steps, seed)
+        return factorise(read_map(model, image, layer, layout), groups, steps, seed)
 
 
 def factorise(activations: Tensor, groups: int, steps: int = 500, seed: int = 0) -> NeuronGroups:

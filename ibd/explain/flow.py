@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ibd.explain.layouts import Links
+from ibd.explain.moved_axes import Moved, moved, reach
 
 _MIXERS = (
     *("conv", "linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "einsum", "tensordot"),
@@ -72,6 +73,8 @@ class Flow:
         images: how many.
         nodes: in the order in which they were computed.
         links: which axes of them are the same.
+        moves: node -> the node that it was made from by moving cells, and what was done to its axes.
+        reaches: node -> how many rows and columns each output of the convolution or pooling saw that made it.
         names: node -> name of the outermost module that put it out.
     """
 
@@ -80,6 +83,8 @@ class Flow:
         self.nodes = [Node("image", (), tuple(image.shape), Spot("given", 0), True, 0)]
         self.links = Links()
         self.links.evident(0, 1)
+        self.moves: dict[int, tuple[int, Moved]] = {}
+        self.reaches: dict[int, tuple[int, int]] = {}
         self.names: dict[int, str] = {}
         self._of: dict[int, tuple[weakref.ref[Tensor], int | None]] = {}
         for tensor in constants:
@@ -124,8 +129,20 @@ class Flow:
             spot = Spot("made", number, position)
             node = self._add(tensor, Node(name, tuple(parents), tuple(tensor.shape), spot, pixels, depth))
             self.links.note(name, function, args, kwargs, before, (node, tensor))
+            self._note_places(name, function, args, kwargs, (node, position))
             if tensor._base is not None and writes(function):
                 self._set(tensor._base, node)
+
+    def _note_places(self, name: str, function: Any, args: Any, kwargs: Any, made: tuple[int, int]) -> None:
+        """Note whether a call moved the cells of its first argument, or how far it saw."""
+        node, position = made
+        source = self.of(args[0]) if args and isinstance(args[0], Tensor) else None
+        if source is None or args[0].dim() != 4:
+            return
+        if (found := moved(name, function, args, kwargs, position)) is not None:
+            self.moves[node] = (source, found)
+        elif (seen := reach(name, args, kwargs)) is not None:
+            self.reaches[node] = seen
 
     def _parents(self, given: list[Tensor]) -> list[int]:
         return sorted({node for tensor in given if (node := self.of(tensor)) is not None})

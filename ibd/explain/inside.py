@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
-from ibd.explain.activations import chunked, device_of, images_of, network_of, read_map, visit
+from ibd.explain.activations import chunked, device_of, images_of, network_of, visit
 from ibd.explain.base import check_image, undisturbed
 from ibd.explain.feature_visualization.maximize import maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
 from ibd.explain.feature_visualization.parametrisations import Fourier
 from ibd.explain.feature_visualization.penalties import TotalVariation
+from ibd.explain.layer_layout import puts_last, read_map
+from ibd.explain.layouts import Layout, to_first
 
 
 def first_layer_filters(model: nn.Module, normalisation: Literal["max", "shared"] = "max") -> Tensor:
@@ -63,6 +65,7 @@ def activation_grid(
     cells: int = 8,
     size: int = 40,
     batch_size: int = 64,
+    layout: Layout = "auto",
     **options: Any,
 ) -> ActivationGrid:
     """Return an image's activations at a layer, each place shown by what its direction stands for.
@@ -76,6 +79,7 @@ def activation_grid(
         cells: most cells along a side; a larger map is averaged.
         size: of the made images, in pixels; the layer must run on it.
         batch_size: made at once.
+        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
         options: of `maximize_activation`, in place of those with which small images are easiest to read.
 
     Raises:
@@ -83,7 +87,7 @@ def activation_grid(
         UnsupportedError: the layer puts out no map.
     """
     check_range("cells", cells, least=1)
-    maps = _maps_of_one(model, image, layer)
+    maps, last = _maps_of_one(model, image, layer, layout)
     maps = F.adaptive_avg_pool2d(maps, (min(cells, maps.shape[1]), min(cells, maps.shape[2])))
     height, width = maps.shape[1:]
     vectors = maps.flatten(1).t()
@@ -91,7 +95,7 @@ def activation_grid(
     directions = vectors / magnitude.clamp(min=torch.finfo(vectors.dtype).tiny).unsqueeze(1)
     made = []
     for part in progress(list(chunked(len(vectors), batch_size)), "cells"):
-        objective = Objective.direction(layer, directions[part], cosine_power=2.0)
+        objective = _of_layout(Objective.direction(layer, directions[part], cosine_power=2.0), last)
         made.append(_small(model, objective, size, part.stop - part.start, magnitude, options))
     images = torch.cat(made).view(height, width, 3, size, size)
     return ActivationGrid(images, magnitude.view(height, width).cpu(), layer)
@@ -127,6 +131,7 @@ def semantic_dictionary(
     cell: tuple[int, int],
     top: int = 6,
     size: int = 40,
+    layout: Layout = "auto",
     **options: Any,
 ) -> SemanticDictionary:
     """Return the channels that are strongest at one place of a layer's map, each with what it stands for.
@@ -138,6 +143,7 @@ def semantic_dictionary(
         cell: row and column in that map.
         top: how many channels.
         size: of the made images.
+        layout: as `activation_grid`'s.
         options: of `maximize_activation`.
 
     Raises:
@@ -145,13 +151,13 @@ def semantic_dictionary(
         UnsupportedError: the layer puts out no map.
     """
     check_range("top", top, least=1)
-    maps = _maps_of_one(model, image, layer)
+    maps, last = _maps_of_one(model, image, layer, layout)
     rows, columns = maps.shape[1:]
     if not (0 <= cell[0] < rows and 0 <= cell[1] < columns):
         raise ConfigError(f"no cell {cell[0]}, {cell[1]} in '{layer}' of {rows} x {columns}")
     values = maps[:, cell[0], cell[1]]
     order = values.argsort(descending=True, stable=True)[:top].tolist()
-    objective = Objective.channel(layer, order)
+    objective = _of_layout(Objective.channel(layer, order), last)
     made = _small(model, objective, size, len(order), values[order], options)
     whole = float(values.square().sum())
     share = float(values[order].square().sum()) / whole if whole else 0.0
@@ -205,11 +211,22 @@ def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[Any]) -> dict[
     return {name: zeros[name] / total[name] for name in zeros}
 
 
-def _maps_of_one(model: nn.Module, image: Tensor, layer: str) -> Tensor:
-    """Return the (D, h, w) output of a layer for one image."""
+def _maps_of_one(model: nn.Module, image: Tensor, layer: str, layout: Layout) -> tuple[Tensor, bool]:
+    """Return the (D, h, w) output of a layer for one image, and whether the layer itself has its channels last."""
     single = image if image.dim() == 4 else image.unsqueeze(0)
     check_image(single)
     if len(single) != 1:
         raise DataError(f"{len(single)} images given: one is looked into at a time")
     with undisturbed(model):
-        return read_map(model, single, layer)[0]
+        maps = read_map(model, single, layer, layout)[0]
+        return maps, puts_last(model, single, layer, layout)
+
+
+def _of_layout(objective: Objective, last: bool) -> Objective:
+    """Return an objective of a layer, for which the channels of what it puts out come first."""
+
+    def turned(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda output: value(to_first(output))
+
+    parts = (part if part.value is None else replace(part, value=turned(part.value)) for part in objective.parts)
+    return Objective(tuple(parts)) if last else objective

@@ -19,6 +19,7 @@ from ibd.explain.base import Call
 from ibd.explain.flow import Flow, Spot
 from ibd.explain.hooks import hooked, is_cut, named, reached_by
 from ibd.explain.layouts import Layout, to_first, to_last
+from ibd.explain.moves import EVEN, frames
 from ibd.explain.places import last_map
 from ibd.explain.tape import Watch
 from ibd.explain.targets import Target
@@ -113,7 +114,8 @@ class LayerCut(Cut):
     Raises:
         ConfigError: there is no such layer.
         UnsupportedError: it does not run, or no map was found; the message names those that have maps. Or the score
-            does not depend on it, or it cannot be told which axis holds the channels.
+            does not depend on it, or is made from several of its runs, or it cannot be told which axis holds the
+            channels.
     """
 
     def __init__(
@@ -168,8 +170,16 @@ class LayerCut(Cut):
         reached = [reached_by(column) for column in columns]
         runs = [place for place in watch.places if place.spot.kind == "run"]
         for place in reversed(runs):
-            if all(id(place.leaf) in found for found in reached):
-                return place.spot, place.node or 0
+            if not all(id(place.leaf) in found for found in reached):
+                continue
+            # a run that only feeds a later one is not reached: the later one was cut from it
+            several = any(id(other.leaf) in found for other in runs if other is not place for found in reached)
+            if several and self.layer is not None:
+                raise _several_runs(self.layer, len(runs))
+            node = place.node or 0
+            if not several and (self.layer is not None or frames(watch.flow)[node] in (None, EVEN)):
+                return place.spot, node
+            break
         if self.layer is None:
             return self._last_map(watch.flow, watch.end, columns)
         if runs:
@@ -180,7 +190,8 @@ class LayerCut(Cut):
     def _last_map(self, flow: Flow, end: int, columns: list[Tensor]) -> tuple[Spot, int]:
         """Return the last feature map that all of every score passes."""
         scores = [flow.of(column) for column in columns]
-        found = {last_map(flow, score, end) for score in scores if score is not None}
+        lie = frames(flow)
+        found = {last_map(flow, score, end, lie) for score in scores if score is not None}
         if len(found) != 1 or None in scores:
             raise self._not_every()
         (node,) = found
@@ -345,6 +356,14 @@ def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = No
     if layer is None:
         return InputCut(call, image, target)
     return LayerCut(call, image, layer, target, replay)
+
+
+def _several_runs(layer: str, runs: int) -> UnsupportedError:
+    return UnsupportedError(
+        f"layer '{layer}' runs {runs} times, and the score is made from several of the runs, of which one map would "
+        "show a part: name a layer that they all come from or lead to, or take a method of pixels such as "
+        "'integrated_gradients' or 'occlusion'"
+    )
 
 
 def _module(model: nn.Module, layer: str | None) -> nn.Module | None:

@@ -22,7 +22,7 @@ _FIRST = (
     *("fractional_max_pool", "max_unpool", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle"),
     *("channel_shuffle", "dropout2d", "local_response_norm", "grid_sample"),
 )
-_PERMUTES = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "mH")
+PERMUTES = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "mH")
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "unsafe_view")
 _REDUCES = ("mean", "sum", "amax", "amin", "std", "var", "logsumexp", "norm")
 _APART = (
@@ -73,8 +73,8 @@ class Links:
             self._strong[node].add(1)
             if made[1].dim() in (3, 4):
                 self._strong[made[0]].add(1)
-        elif name in _PERMUTES:
-            self._permuted(node, made[0], _order(function, args, kwargs, tensor.dim()))
+        elif name in PERMUTES:
+            self._permuted(node, made[0], order_of(function, args, kwargs, tensor.dim()))
         elif name in _RESHAPES:
             self._reshaped(node, tuple(tensor.shape), made[0], tuple(made[1].shape))
         elif name in _REDUCES and (axis := _left(function, args, kwargs, tensor.dim())) is not None:
@@ -175,7 +175,7 @@ def to_last(values: Tensor) -> Tensor:
     return values.movedim(-3, -1)
 
 
-def _order(function: Any, args: Any, kwargs: Any, dims: int) -> tuple[int, ...]:
+def order_of(function: Any, args: Any, kwargs: Any, dims: int) -> tuple[int, ...]:
     """Return where each axis of a permutation's result comes from; nothing if that cannot be told."""
     shape = _tried(function, args, kwargs, dims)
     return tuple(size - 2 for size in shape) if len(shape) == dims and set(shape) == set(range(2, dims + 2)) else ()

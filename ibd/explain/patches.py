@@ -15,6 +15,8 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range, did_you_mean
 from ibd.explain.activations import Reader, device_of, images_of, network_of, no_map
 from ibd.explain.base import undisturbed
+from ibd.explain.layer_layout import puts_last
+from ibd.explain.layouts import Layout, to_first
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def maximally_activating_patches(
     layer: str | None = None,
     channels: Sequence[int | str] | None = None,
     k: int = 9,
+    layout: Layout = "auto",
 ) -> Patches:
     """Return the patches that channels respond to most, one of each image, in one pass over the data.
 
@@ -73,6 +76,7 @@ def maximally_activating_patches(
         layer: whose channels; None takes the maps of the units of one of our models.
         channels: numbers, or names of units; None takes all.
         k: patches of each.
+        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
 
     Raises:
         ConfigError: no such layer, channel or unit.
@@ -82,7 +86,7 @@ def maximally_activating_patches(
     check_range("k", k, least=1)
     best, chosen, size, seen, shape = None, None, None, 0, (0, 0)
     with undisturbed(model), torch.no_grad():
-        maps_of = _maps_of(model, layer)
+        maps_of = _maps_of(model, layer, layout)
         for batch in progress(data_loader, "searching patches"):
             images = images_of(batch)
             if size is not None and tuple(images.shape[2:]) != size:
@@ -102,20 +106,22 @@ def maximally_activating_patches(
     return _patches(best, _names(model, layer, chosen), size, shape, field)
 
 
-def _maps_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tensor]:
+def _maps_of(model: nn.Module, layer: str | None, layout: Layout) -> Callable[[Tensor], Tensor]:
     """Return images -> (B, D, h, w)."""
     if layer is None:
         encode = getattr(network_of(model), "encode", None)
         if encode is None:
             raise UnsupportedError(f"{type(model).__name__} has no units: name a layer")
         return lambda image: encode(image).maps
-    reader = Reader(model, [layer])
+    reader, last = Reader(model, [layer]), list[bool]()
 
     def read(image: Tensor) -> Tensor:
         output = reader(image)[layer]
         if output.dim() != 4:
             raise no_map(model, image, layer, output)
-        return output
+        if not last:
+            last.append(puts_last(model, image, layer, layout))
+        return to_first(output) if last[0] else output
 
     return read
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ibd.errors import UnsupportedError
 from ibd.explain.flow import Flow
+from ibd.explain.moves import EVEN, Frame, is_vector
 
 PIXEL_METHODS = "a method of pixels such as 'integrated_gradients' or 'occlusion'"
 """What explains any model, for messages."""
 
 
-def last_map(flow: Flow, score: int | None, end: int) -> int:
+def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None]) -> int:
     """Return the last feature map that all of a score passes.
 
-    It has more than one position, and is made of the pixels by more than a normalisation. Where the model puts out a
+    It has more than one position, each where the image has it (see `ibd.explain.moves`), and is made of the pixels by
+    more than a normalisation. Where the model puts out a
     map, and only the target makes a number of it (a mean over pixels), it is the last one before the operation that
     mixes features to that: a map of the output would only repeat the output.
 
@@ -20,12 +24,13 @@ def last_map(flow: Flow, score: int | None, end: int) -> int:
         flow: of the pass.
         score: its node; None for a constant.
         end: nodes from here on are the target's, and not the model's.
+        lie: where the cells of each node lie, see `ibd.explain.moves.frames`.
 
     Raises:
         UnsupportedError: there is none, or what is last are tokens; the message says what works.
     """
     passed = [node for node in flow.passed(score or 0) if 0 < node < end]
-    last = _Walk(flow)
+    last = _Walk(flow, lie)
     for node in passed:
         last.step(node)
     if last.refused is not None:
@@ -35,6 +40,8 @@ def last_map(flow: Flow, score: int | None, end: int) -> int:
     if not found:
         several = any(last.is_map(node) for node in flow.needed(score or 0) if node < end)
         why = "no one feature map has all of the score" if several else "no feature map is pooled or flattened"
+        if not several and any(last.moved(node) for node in passed):
+            why = "no feature map has its cells where the image has them (they are cropped, padded, flipped or rolled)"
         raise UnsupportedError(f"{why} in this model: name a layer, or take {PIXEL_METHODS}")
     return found[-1]
 
@@ -48,8 +55,9 @@ class _Walk:
         refused: what to say of positions that were passed after the last map, and are none of it.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, lie: Sequence[Frame | None]) -> None:
         self.flow, self.picture = flow, (flow.nodes[0].shape[2], flow.nodes[0].shape[3])
+        self.lie = lie
         self.maps: list[int] = []
         self.pooled = False
         self.refused: UnsupportedError | None = None
@@ -59,18 +67,24 @@ class _Walk:
         shape, pixels = self.flow.nodes[node].shape, self.flow.nodes[node].pixels
         if pixels or not shape:
             return
+        if len(shape) == 4 and self.moved(node):
+            return
         if self.is_map(node):
             self.maps.append(node)
             self.pooled, self.refused = False, None
-        elif max(shape) * self.flow.images >= _count(shape):
+        elif is_vector(shape, self.flow.images):
             self.pooled = True
         elif not self.pooled and self._mixed(node) and len(shape) in (3, 4) and self.refused is None:
             self.refused = _tokens(self.flow, node) if len(shape) == 3 else _unknown(self.flow, node)
 
+    def moved(self, node: int) -> bool:
+        """Return whether the cells of a node are not where the image has them."""
+        return self.lie[node] not in (None, EVEN)
+
     def is_map(self, node: int) -> bool:
-        """Return whether a node is a map of several positions of which the channels are known."""
+        """Return whether a node is a map of several positions, where the image has them, with known channels."""
         shape, pixels = self.flow.nodes[node].shape, self.flow.nodes[node].pixels
-        if pixels or len(shape) != 4 or shape[0] != self.flow.images or not _places(shape):
+        if pixels or len(shape) != 4 or shape[0] != self.flow.images or not _places(shape) or self.moved(node):
             return False
         return self.flow.links.channels(node, shape, self.picture) is not None
 
@@ -83,13 +97,6 @@ class _Walk:
 def _places(shape: tuple[int, ...]) -> bool:
     """Return whether a 4-dimensional tensor has more than one position, wherever its channels are."""
     return shape[2] * shape[3] > 1 and shape[1:3] != (1, 1)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    found = 1
-    for size in shape:
-        found *= size
-    return found
 
 
 def _tokens(flow: Flow, node: int) -> UnsupportedError:

@@ -104,6 +104,8 @@ class Cams:
     ) -> dict[str, Explanation]:
         """Return name -> explanation; the cost of each is that of all so far. See `Explainer.__call__`."""
         check_image(image)
+        for explainer in self.explainers.values():
+            explainer.check_scale(image)
         started = time.perf_counter()
         found = {}
         with undisturbed(model):

@@ -48,8 +48,9 @@ class LRP(Explainer):
 
     Autocast is left off: relevance is a long chain of quotients.
 
-    By a layer, what is explained is the relevance of the layer's output (the last, where it runs several times): the
-    channels' sums over the positions are the explanation's ``units``, beside the map of their sum.
+    By a layer, what is explained is the relevance of the layer's output (the last, where one run feeds the next; where
+    several runs make the score, it is refused): the channels' sums over the positions are the explanation's ``units``,
+    beside the map of their sum.
 
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
     score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. Of a model that draws random
@@ -106,12 +107,12 @@ class LRP(Explainer):
             )
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
-        before = _random_state(image.device)
+        before = _random_states(image.device)
         with torch.autocast(image.device.type, enabled=False):
             with mode, _kept(call.model, self.layer, mode) as outputs:
                 scores = call.target.scores(call.output(mode.begin(image)))
             surrogate = mode.find(scores)
-            if not torch.equal(before, _random_state(image.device)):
+            if not all(map(torch.equal, before, _random_states(image.device))):
                 warnings.warn(
                     "lrp: the model draws random numbers in evaluation mode: value and map are those of one draw",
                     stacklevel=3,
@@ -122,8 +123,12 @@ class LRP(Explainer):
             return self._passed_down(call, image, mode, surrogate, scores, outputs)
 
     def _has_last(self, call: Call, image: Tensor) -> bool:
-        """Return whether the layer puts out its channels last; told by a pass of its own."""
-        return LayerCut(Call(call.model, call.target, call.layout), image, self.layer).channels_last
+        """Return whether the layer puts out its channels last; told by a pass of its own, which is counted.
+
+        Raises:
+            UnsupportedError: it runs several times, and the score is made from several of the runs.
+        """
+        return LayerCut(call, image, self.layer).channels_last
 
     def _passed_down(
         self,
@@ -160,7 +165,7 @@ class LRP(Explainer):
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
-        if heat.dim() == 5 and self._has_last(call, image):
+        if (heat.dim() == 5 or len(outputs) > 1) and self._has_last(call, image):
             heat = to_first(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
@@ -187,8 +192,10 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
         handle.remove()
 
 
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
+def _random_states(device: torch.device) -> list[Tensor]:
+    """Return the states of the generators a model may draw from: the processor's, and that of the images' device."""
+    states = [torch.random.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def _named(
@@ -205,6 +212,10 @@ def _check(model: nn.Module) -> None:
     """Refuse what hides its operations."""
     for name, module in model.named_modules():
         kind = type(module).__name__
+        if isinstance(module, nn.CrossMapLRN2d):
+            raise UnsupportedError(
+                f"lrp: there is no rule for 'CrossMapLRN2d' (module '{name}'): take a gradient method"
+            )
         if isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedError(f"lrp: module '{name}' is scripted: its operations cannot be followed")
         if kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
-from ibd.explain.activations import Reader, find_layer, images_of, layer_names, read_map, spatial_layers, visit
+from ibd.explain.activations import Reader, find_layer, images_of, layer_names, spatial_layers, visit
+from ibd.explain.layer_layout import read_map
 from ibd.types import Batch
 from tests.model_makers import make_network, make_whitening
 

@@ -219,3 +219,9 @@ def test_upsampling_is_bilinear(shape):
     maps = torch.randn(2, 3, *shape)
     expected = F.interpolate(maps, (33, 38), mode="bilinear", align_corners=False)
     torch.testing.assert_close(upsample(maps, (33, 38)), expected)
+
+
+def test_several_at_once_say_what_each_would_of_images_that_are_not_from_0_to_1():
+    for call in (ScoreCAM(), Cams(["gradcam", "scorecam"])):
+        with pytest.warns(UserWarning, match="'scorecam': the images range from -1"):
+            call(TwoLayers().eval(), 2 * images(1) - 1.001, 1)

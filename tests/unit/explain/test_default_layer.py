@@ -291,6 +291,13 @@ def test_tokens_are_refused_in_one_line_that_says_what_works(model, size):
             assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("count", [1, 4, 16, 64, 65])
+def test_tokens_are_refused_of_any_number_of_images(count):
+    """Of 4 tokens of 16 numbers, with as many images as either, as both together, and more."""
+    with pytest.raises(UnsupportedError, match="made from tokens"):
+        EigenCAM()(Attention().eval(), images(count, (8, 8)), 1)
+
+
 @pytest.mark.parametrize(
     ("build", "layer"),
     [

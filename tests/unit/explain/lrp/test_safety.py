@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ibd.errors import UnsupportedError
 from ibd.explain.lrp import LRP
+from ibd.explain.lrp.explainer import _random_states
 from ibd.explain.targets import Target
 
 
@@ -214,3 +215,32 @@ def test_the_range_of_pixels_is_that_of_the_models_own_normalisation():
     torch.testing.assert_close(ours.map, plain.map)
     other = LRP("epsilon_gamma_box")(Net().double().eval(), (given - 0.5) / 0.25, 1)
     assert not torch.allclose(ours.map, other.map)
+
+
+def test_a_normalisation_across_maps_that_is_a_function_of_its_own_is_refused_by_name():
+    model = Net()
+    model.odd = nn.CrossMapLRN2d(3)
+    with pytest.raises(UnsupportedError, match=r"no rule for 'CrossMapLRN2d' \(module 'odd'\)") as caught:
+        LRP()(model.eval(), image(), 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_pass_through_the_model_is_counted():
+    """Two: of relevance, and the one that tells the layout of a layer."""
+    model, passes = Net().eval(), []
+    handle = model.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    for layer in (None, "stem"):
+        passes.clear()
+        found = LRP(layer=layer)(model, image(), 1)
+        assert found.cost.forwards == sum(passes)
+    handle.remove()
+    assert len(passes) == 2
+
+
+def test_numbers_drawn_by_the_processor_count_wherever_the_images_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1))
+    before = _random_states(torch.device("cuda"))
+    torch.rand(1)
+    assert not torch.equal(before[0], _random_states(torch.device("cuda"))[0])
+    assert len(before) == 2
+    assert len(_random_states(torch.device("cpu"))) == 1

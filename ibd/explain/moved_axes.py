@@ -1,0 +1,95 @@
+"""What a function does to the cells of a map: where each came from, found by moving numbers of rows and columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
+
+from ibd.explain.layouts import PERMUTES, order_of
+
+Moved = dict[int, tuple[int, tuple[int, ...]]]
+"""Axis before -> axis after, and which index of the axis before each one after holds, -1 for padding. An axis that is
+missing was lost, or moved differently at different places."""
+_MOVERS = (
+    *("pad", "flip", "fliplr", "flipud", "roll", "rot90", "narrow", "getitem", "index_select", "gather", "select"),
+    *("take_along_dim", "chunk", "split", "tensor_split", "unbind", "hsplit", "vsplit", "dsplit"),
+)
+
+
+def moved(name: str, function: Any, args: Any, kwargs: Any, position: int) -> Moved | None:
+    """Return what a call did to the axes of its first argument, of four; None for one that moves no cells.
+
+    Args:
+        name: of the function.
+        function: itself.
+        args: given to it.
+        kwargs: given to it.
+        position: which of several results.
+    """
+    before = args[0]
+    if name in PERMUTES:
+        order = order_of(function, args, kwargs, before.dim())
+        return {axis: (order.index(axis), tuple(range(before.shape[axis]))) for axis in range(1, 4)} if order else None
+    if name not in _MOVERS:
+        return None
+    found: Moved = {}
+    for axis in range(1, 4):
+        size = before.shape[axis]
+        numbers = torch.arange(1.0, size + 1, device=before.device)
+        numbers = numbers.view([-1 if each == axis else 1 for each in range(4)]).expand(before.shape)
+        after = _done(name, function, (numbers, *args[1:]), kwargs, position)
+        if (there := None if after is None else _along(after, axis, size)) is not None:
+            found[axis] = there
+    return found
+
+
+@torch.no_grad()
+def _done(name: str, function: Any, args: Any, kwargs: Any, position: int) -> Tensor | None:
+    """Return what a call makes of other values; a padding of any kind as one with zeros."""
+    try:
+        if name == "pad":
+            return F.pad(args[0], args[1] if len(args) > 1 else kwargs["pad"])
+        made = [each for each in tree_leaves(function(*args, **kwargs)) if isinstance(each, Tensor)]
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
+        return None
+    return made[position] if position < len(made) else None
+
+
+def _along(after: Tensor, axis: int, size: int) -> tuple[int, tuple[int, ...]] | None:
+    """Return along which axis numbers from 1 lie, and which; None if they lie along none, or not alone."""
+    if not after.numel():
+        return None
+    known = after > 0
+    for each in sorted(range(after.dim()), key=lambda other: abs(other - axis)):  # where it was, if it is of size 1
+        rest = [other for other in range(after.dim()) if other != each]
+        line = after.amax(rest, keepdim=True) if rest else after
+        if size > 1 and line.numel() != 1 and len(set(line[line > 0].tolist())) == 1 and after.max() != after.min():
+            continue  # along another
+        if bool((after == line)[known].all()):
+            return each, tuple(int(value) - 1 if value > 0 else -1 for value in line.flatten().tolist())
+    return None
+
+
+def reach(name: str, args: Any, kwargs: Any) -> tuple[int, int] | None:
+    """Return how many rows and columns a cell of a convolution or pooling sees; None for another function."""
+    if name.startswith("conv") and "transpose" not in name:
+        weight = args[1] if len(args) > 1 else kwargs.get("weight")
+        sizes = tuple(weight.shape[2:]) if isinstance(weight, Tensor) else ()
+        apart = args[5] if len(args) > 5 else kwargs.get("dilation", 1)
+    elif name.startswith(("max_pool", "avg_pool", "lp_pool")):
+        sizes, apart = args[1] if len(args) > 1 else kwargs.get("kernel_size", ()), 1
+    else:
+        return None
+    rows, columns = _pair(sizes)
+    steps = _pair(apart)
+    return (rows - 1) * steps[0] + 1, (columns - 1) * steps[1] + 1
+
+
+def _pair(sizes: Any) -> tuple[int, int]:
+    if isinstance(sizes, int):
+        return sizes, sizes
+    return (int(sizes[0]), int(sizes[-1])) if len(sizes) else (1, 1)
