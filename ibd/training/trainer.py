@@ -76,10 +76,6 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
         value = options.get(key, 1)
         if value == 0 or not least <= value < math.inf:
             raise ConfigError(f"trainer.{key}: {value} given, {'more than 0' if least < 1 else 'at least 1'} is needed")
-    if (options.get("min_epochs") or 0) > options.get("max_epochs", math.inf) > 0:
-        raise ConfigError(
-            f"trainer.min_epochs: {options['min_epochs']} given, but trainer.max_epochs is {options['max_epochs']}"
-        )
     if "spawn" in str(options.get("strategy")) or "fork" in str(options.get("strategy")):
         raise ConfigError(f"trainer.strategy: '{options['strategy']}' counts images twice on the CPU; 'ddp' does not")
     bar = options.get("enable_progress_bar", True)

@@ -167,6 +167,6 @@ def test_axes_of_what_has_none(runs):
     message = ibd("axes", runs["baseline"]).mistake
     assert message.startswith("a Baseline has no axes that stand for concepts (its units are channels)")
     message = ibd("axes", runs["whole"], "--baseline", runs["whole"]).mistake
-    assert "(a ConceptWhitening) has no batch normalisation of 32 channels at" in message
+    assert message.startswith("the baseline is a ConceptWhitening: a run of model.name=baseline is needed")
     message = ibd("fit", runs["place"] / "baseline.yaml", *SMALL, f"model.backbone.init_from={runs['whole']}").mistake
     assert message.endswith("it was trained with concept whitening")

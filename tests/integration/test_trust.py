@@ -230,7 +230,7 @@ HOSTILE = {
     "backbone": (_set(*HP, "backbone", 3), "a block with options is needed"),
     "literal": (_set(*HP, "bottleneck", "soft"), "model.bottleneck: Invalid value 'soft'"),
     "type": (_set(*HP, "head_epochs", "x"), "model.head_epochs: Value 'x' of type 'str'"),
-    "width": (_set(*BACKBONE, "width", 10**8), "of which there can be 8192"),
+    "width": (_set(*BACKBONE, "width", 10**8), "10^9 are the most"),
     "hidden": (lambda c: c["hyper_parameters"].update(head="mlp", hidden_units=10**9), "of a larger network than"),
     "file": (_set(*BACKBONE, "init_from", "/etc"), "it asks for other weights than its own, by backbone.init_from"),
     "names": (_set(*SPEC, "class_names", [1, 2]), "spec.class_names: a list of names is needed"),
