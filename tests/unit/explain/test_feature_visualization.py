@@ -246,7 +246,7 @@ def test_operations_in_place(steps):
     [
         (Objective.channel("33", 0), {}, ConfigError, "no layer '33' in Sequential. "),
         (Objective.channel("3", 8), {}, ConfigError, "no channel 8 in '3': there are 8, counted from 0"),
-        (Objective.channel("3", [1, 2]), {}, ConfigError, "2 channels for 1 images"),
+        (Objective.channel("3", [1, 2]), {"batch": 3}, ConfigError, "2 channels for 3 images"),
         (Objective.neuron("3", 1, (9, 0)), {}, ConfigError, "no position 9, 0 in '3' of 4 x 4"),
         (
             Objective.direction("3", torch.ones(3)),
