@@ -144,4 +144,4 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
     methods = {method.name: method for method in choose_methods(options["explainers"], oracle=True)}
     assert methods["smoothgrad 50"].explainer.n == 50
     if where == "file":
-        assert set(options) == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress"}
+        assert set(options) == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress", "trust"}
