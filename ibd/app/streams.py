@@ -22,7 +22,7 @@ def speaking() -> Iterator[None]:
     """
     codecs.register_error(_HANDLER, _in_other_words)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace", "surrogateescape"):
             stream.reconfigure(errors=_HANDLER)
     try:
         yield
