@@ -73,9 +73,9 @@ def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     given = options(rest)
     file = given.pop("config", None)
     merged: dict[str, Any] = {**({} if file is None else _file(file)), **given}
-    known = [*inspect.signature(compare).parameters, *_HERE]
+    known = [*(set(inspect.signature(compare).parameters) - {"overrides", "trust"}), *_HERE]
     for key in merged:
-        if key not in known or key in ("overrides", "trust"):
+        if key not in known:
             raise ConfigError(f"compare: there is no option '{key}'.{did_you_mean(str(key), known)}")
     for key in ("explainers", "metrics", "runs"):
         if isinstance(merged.get(key), str):

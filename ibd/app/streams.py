@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PLAIN = {"█": "#", "░": "-", "−": "-", "×": "x", "±": "+-", "…": "..", "→": "->", "↑": "^", "↓": "v"}  # noqa: RUF001
-_HANDLER = "ibd-plain"
+_HANDLERS = {"strict": "ibd-plain", "backslashreplace": "ibd-plain", "surrogateescape": "ibd-bytes"}
+"""What a stream does about characters that it has not -> what it does here. That of the C locale keeps the bytes of the
+names of files."""
 
 
 @contextmanager
@@ -20,10 +22,11 @@ def speaking() -> Iterator[None]:
     Raises:
         OSError: the screen or the file that standard output goes to does not take it.
     """
-    codecs.register_error(_HANDLER, _in_other_words)
+    codecs.register_error("ibd-plain", _in_other_words)
+    codecs.register_error("ibd-bytes", _with_bytes)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace", "surrogateescape"):
-            stream.reconfigure(errors=_HANDLER)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in _HANDLERS:
+            stream.reconfigure(errors=_HANDLERS[stream.errors])
     try:
         yield
         sys.stdout.flush()
@@ -37,7 +40,20 @@ def _in_other_words(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(each, each.encode("ascii", "backslashreplace").decode()) for each in text), error.end
+    return "".join(map(_plain, text)), error.end
+
+
+def _with_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return the same, but the byte itself for what stands for a byte that was no text (PEP 383)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    parts = [bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else _plain(c).encode() for c in text]
+    return b"".join(parts), error.end
+
+
+def _plain(character: str) -> str:
+    return _PLAIN.get(character, character.encode("ascii", "backslashreplace").decode())
 
 
 def _flush_or_drop() -> None:

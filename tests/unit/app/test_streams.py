@@ -33,8 +33,11 @@ def test_what_an_encoding_has_not_is_said_in_other_words(monkeypatch, encoding, 
     assert printed(monkeypatch, text, encoding) == expected
 
 
-def test_a_stream_that_keeps_the_bytes_of_a_name_is_left_alone(monkeypatch):
-    assert printed(monkeypatch, "b\udcff.png", "utf-8", "surrogateescape") == b"b\xff.png\n"
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("utf-8", "█ 鳥 b".encode() + b"\xff.png\n"), ("ascii", b"# \\u9ce5 b\xff.png\n")]
+)
+def test_a_stream_that_keeps_the_bytes_of_a_name_goes_on_doing_so(monkeypatch, encoding, expected):
+    assert printed(monkeypatch, "█ 鳥 b\udcff.png", encoding, "surrogateescape") == expected
 
 
 def test_a_full_disk_behind_standard_output(monkeypatch, capsys):
