@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ibd.comparison.cells import Arrays, Cells
 from ibd.comparison.methods import Method
-from ibd.comparison.probes.explaining import explained
+from ibd.comparison.probes.explaining import centred_target
 from ibd.comparison.questions import Questions
 from ibd.comparison.results import CostInfo
 from ibd.comparison.subjects import Subject
@@ -83,7 +83,7 @@ def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explana
     """Return an explainer's answer about the centred logits of classes, (B,)."""
     assert method.explainer is not None
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
-    return method.explainer(module, images.to(device), explained(classes))
+    return method.explainer(module, images.to(device), centred_target(classes))
 
 
 def with_metric_seconds(cost: CostInfo, seconds: dict[str, float]) -> CostInfo:

@@ -35,7 +35,7 @@ def unrectified(explain: Explain) -> Explain:
     return found
 
 
-def explained(classes: Tensor) -> Target:
+def centred_target(classes: Tensor) -> Target:
     """Return what a comparison explains, and measures, of the classes (B,): their logit less the mean of all logits."""
     return Target.cls(classes.tolist(), "centred_logit")
 
@@ -51,7 +51,7 @@ def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor,
     parts = []
     device = next((each.device for each in model.parameters()), images.device)
     for some in torch.split(torch.arange(len(images), device=images.device), batch_size):
-        found = explain(model, images[some].to(device), explained(classes[some.to(classes.device)])).map
+        found = explain(model, images[some].to(device), centred_target(classes[some.to(classes.device)])).map
         if found is None:
             raise UnsupportedError(f"'{getattr(explain, 'name', explain)}' gives no map, so none can be compared")
         parts.append(found.detach().float().to(images.device))

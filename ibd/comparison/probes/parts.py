@@ -26,7 +26,7 @@ from ibd.metrics.functional.checks import beyond_rounding
 from ibd.metrics.functional.subsets import shapley
 
 DECIDING = 0.1
-"""A part decides if it is worth more than this share of the most valuable one; maps are cut there as well."""
+"""A part decides if it is worth more than this share of the most valuable one that can be seen."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -177,8 +177,3 @@ def deciding_mask(values: Tensor, masks: Tensor, share: float = DECIDING) -> Ten
     highest = worth.amax(1, keepdim=True)
     decides = (worth > share * highest) & (highest > 0)
     return (masks & decides.view(*decides.shape, 1, 1)).any(1)
-
-
-def union_of(masks: Tensor) -> Tensor:
-    """Return the (B, H, W) bool pixels of any part of (B, P, H, W) masks."""
-    return masks.bool().any(1)
