@@ -2,6 +2,8 @@ import sys
 
 import pytest
 
+_not_of_tests = set()  # names looked at before: thousands of modules after each of thousands of tests cost a minute
+
 
 @pytest.fixture(autouse=True)
 def _no_modules_left(tmp_path_factory):
@@ -10,6 +12,8 @@ def _no_modules_left(tmp_path_factory):
     yield
     sys.path[:] = path
     base = str(tmp_path_factory.getbasetemp())
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(base):
+    for name in sys.modules.keys() - _not_of_tests:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(base):
             del sys.modules[name]
+        else:
+            _not_of_tests.add(name)

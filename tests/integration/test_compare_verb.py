@@ -168,8 +168,8 @@ def test_data_without_masks_and_scenes(tmp_path):
     assert answer.code == 0, answer.err
     asked = [
         "explainers=intrinsic,gradcam",
-        "images=4",
-        "probe_images=2",
+        "images=2",
+        "probe_images=1",
         "progress=false",
         "--out",
         tmp_path / "report",

@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     backbone = MODEL.index("  backbone:")
     (place / "baseline.yaml").write_text("name: baseline\nmodel:\n  name: baseline\n" + MODEL[backbone:])
     small = (*SMALL, f"output={place}")
-    whole = fitted(place / "whitened.yaml", *small, "logger.figures_every=1")
+    whole = fitted(place / "whitened.yaml", *small)
     part = fitted(place / "whitened.yaml", *small, "name=part", "optimizer.schedule=constant", "trainer.max_epochs=1")
     constant = fitted(place / "whitened.yaml", *small, "name=constant", "optimizer.schedule=constant")
     baseline = fitted(place / "baseline.yaml", *small, "name=baseline")
@@ -41,8 +41,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_shows_its_axes(runs):
-    run = runs["whole"]
+def test_a_run_shows_its_axes(tmp_path):
+    (tmp_path / "whitened.yaml").write_text(MODEL)
+    run = fitted(tmp_path / "whitened.yaml", *SMALL, f"output={tmp_path}", "logger.figures_every=1")
     assert "val/axis_purity" in rows(run)[0]
     assert "train/axis_activation" in rows(run)[0]
     for name in ("axes_auc_val", "axes_top_images_val", "validation_epoch_000"):
@@ -130,18 +131,16 @@ def test_axes(runs):
         assert (out / f"{name}.png").is_file(), name
 
 
-def test_predict_and_intervene(runs):
-    image = runs["place"] / "bird.png"
-    assert ibd("data", "toybirds", image).code == 0
-    answer = ibd("predict", runs["whole"], image, "--figure", runs["place"] / "figure.png", "--top", 3)
+def test_predict_and_intervene(runs, bird):
+    answer = ibd("predict", runs["whole"], bird, "--figure", runs["place"] / "figure.png", "--top", 3)
     assert answer.code == 0, answer.err
     assert "axis" in answer.out
     assert "they do not add up" in answer.out
-    answer = ibd("intervene", runs["whole"], image, "wing::red_oval=0", "eye::ring=x2", "axis 7=1.5")
+    answer = ibd("intervene", runs["whole"], bird, "wing::red_oval=0", "eye::ring=x2", "axis 7=1.5")
     assert answer.code == 0, answer.err
     row = next(line for line in answer.out.split("\nafter")[1].splitlines() if "wing::red_oval " in line)
     assert "0.00*" in row
-    answer = ibd("intervene", runs["whole"], image, "wing::red_oval=twice")
+    answer = ibd("intervene", runs["whole"], bird, "wing::red_oval=twice")
     assert answer.mistake.startswith("'wing::red_oval=twice': a number is needed")
 
 

@@ -9,13 +9,12 @@ from tests.command import SMALL, TINY, fitted, ibd
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, bird):
     """A run whose validation figures ask other methods, too; and an image."""
     place = tmp_path_factory.mktemp("explain")
     asked = ("logger.figures_every=1", "logger.explainers=[intrinsic,gradcam,lrp]")
     made = fitted(TINY, *SMALL, f"output={place}", "trainer.max_epochs=1", *asked)
-    assert ibd("data", "toybirds", place / "bird.png").code == 0
-    return made, place / "bird.png"
+    return made, bird
 
 
 def test_explanations_of_fixed_images_during_training(run):

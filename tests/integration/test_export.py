@@ -45,12 +45,28 @@ for file in sys.argv[1:]:
 """
 
 
+QUICK = ("cbm", "concept_whitening")
+"""What is exported in the quick tests: every model takes seconds."""
+
+
+def names(*every):
+    """Return the names as parameters, those that are not quick among them slow."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in every]
+
+
 @pytest.fixture(scope="module")
-def read(tmp_path_factory):
-    """Name -> the model, images in batches of several sizes, and what another process made of them: outputs, names."""
+def read(request, tmp_path_factory):
+    """Name -> the model, images in batches of several sizes, and what another process made of them: outputs, names.
+
+    Only of what the tests that were chosen ask for.
+    """
     folder = tmp_path_factory.mktemp("exported")
     made, files = {}, []
+    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    asked = {*QUICK, *(item.callspec.params.get("name") for item in here)}
     for name, make in {**MAKERS, **MORE}.items():
+        if name not in asked:
+            continue
         module, file = make(), folder / "new" / f"{name.replace(' ', '_')}.pt2"
         module.save(folder / "model.ckpt")
         answer = ibd("export", folder / "model.ckpt", file)
@@ -67,7 +83,7 @@ def read(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("name", [*registry.names("models"), *MORE])
+@pytest.mark.parametrize("name", names(*registry.names("models"), *MORE))
 def test_the_file_gives_the_same_without_the_package(name, read):
     module, images, _, outputs, _ = read[name]
     for image, output in zip(images, outputs, strict=True):
@@ -79,7 +95,7 @@ def test_the_file_gives_the_same_without_the_package(name, read):
             torch.testing.assert_close(value, same, rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("name", registry.names("models"))
+@pytest.mark.parametrize("name", names(*registry.names("models")))
 def test_the_file_has_the_names(name, read):
     module, _, _, _, names = read[name]
     network = module.network

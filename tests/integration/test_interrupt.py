@@ -69,7 +69,7 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
     assert "Traceback" not in answer.err
 
 
-@pytest.mark.parametrize("which", [1, 2], ids=["last", "best"])
+@pytest.mark.parametrize("which", [pytest.param(1, marks=pytest.mark.slow, id="last"), pytest.param(2, id="best")])
 def test_ctrl_c_while_the_model_is_finished(which, bird):
     """Both checkpoints are whole, and the run can be completed."""
     calls = []

@@ -171,6 +171,7 @@ def test_cut_short(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_cut_short_and_gone_on_with():
     """The projection at the end of a training that was cut short leaves no trace in one that goes on."""
     whole = fitted("own.yaml", *QUIET)

@@ -174,7 +174,8 @@ def test_the_number_of_loader_processes_changes_nothing(tmp_path):
     assert_same_run(*(fitted(*config, f"data.num_workers={n}", f"output=workers{n}") for n in (0, 2)))
 
 
-@pytest.mark.parametrize("after", [1, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 2, 3])
 def test_the_phases_of_pipnet_go_on(after, tmp_path):
     """Stopped between phases and within one; its views are drawn as they would have been."""
     file = tmp_path / "pipnet.yaml"
@@ -194,6 +195,7 @@ def test_the_phases_of_pipnet_go_on(after, tmp_path):
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_resumed_with_other_loader_processes(tmp_path):
     config = (*CONFIG, "data.augment=flip", "trainer.max_epochs=3")
     whole = fitted(*config)

@@ -1,5 +1,6 @@
 """The command of the full comparison: what it trains, takes up again, shares out, and writes."""
 
+import functools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,12 @@ birds:
 """
 
 
+@functools.cache
+def small_report():
+    """Of a made comparison: its views are computed once for all tests, which only read it."""
+    return Report(make_comparison(images=12, shown=0))
+
+
 @pytest.fixture
 def called(monkeypatch, tmp_path):
     """What was trained and compared, by functions that only write it down."""
@@ -41,7 +48,7 @@ def called(monkeypatch, tmp_path):
 
     def compare(runs, **options):
         calls.compared.append((list(runs), options))
-        return Report(make_comparison(images=6, shown=0))
+        return small_report()
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(comparison, "fit", fit)
@@ -72,7 +79,7 @@ def test_it_trains_what_is_not_there_and_compares_all(called, tmp_path):
     assert options["explainers"][1] == {"name": "smoothgrad", "n": 2}
     assert set(options) == {"images", "overrides", "explainers", "output"}
     text = (tmp_path / "out/birds/tables.md").read_text()
-    assert text.startswith("## birds\n\n4 trainings, 6 images.")
+    assert text.startswith("## birds\n\n4 trainings, 12 images.")
     assert "| concept bottleneck | 2 | 75.0 ± 0.0 |" in text
 
 
@@ -166,8 +173,8 @@ def test_the_file_of_the_project(monkeypatch):
 
 
 def test_a_table_holds_the_figures_of_the_report():
-    report = Report(make_comparison(images=12, shown=0))
-    tables = [view.table for view in family_views(report.comparison)]
+    report = small_report()
+    tables = [view.table for view in report.views]
     lines = metric_table(tables, "part_spearman").splitlines()
     assert lines[0] == "**Part Spearman** (`part_spearman`, higher is better)"
     assert lines[2] == "| | concept bottleneck | prototype network |"
@@ -200,7 +207,7 @@ def test_a_single_training_has_no_deviation():
 
 
 def test_the_verdicts_stand_below_the_tables():
-    report = Report(make_comparison(images=6, shown=0))
+    report = small_report()
     text = findings(report, ["deletion"], {})
     assert all(verdict.headline in text for view in report.views for verdict in view.views)
 

@@ -30,6 +30,7 @@ LONG = [
     for part in ("wing", "tail_feathers", "beak", "underparts_of_the_whole_bird", "eye")
     for value in ("red", "iridescent_blue", "green", "brown_with_grey_stripes", "white", "yellow")
 ]
+SLOW = pytest.mark.slow
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -98,7 +99,7 @@ def written(figure):
     return list(drawn.values())
 
 
-@pytest.mark.parametrize("count", [1, 3, 26, 30])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=SLOW), pytest.param(26, marks=SLOW), 30])
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off_or_overlaps(name, count):
     figure = FIGURES[name](LONG[-count:])

@@ -31,12 +31,18 @@ from tests.model_state import check_untouched, snapshot
 BLIND = ("occlusion", "rise", "lime", "kernel_shap")
 """Those that see nothing but scores: two models are as good as all."""
 
+FEW = ("intrinsic", "smoothgrad", "cam", "gradcam", "eigencam", "lrp")
+"""Those that are asked of every model; of the others, what sees gradients alike is quick on some."""
+
 
 def cases(models):
     """Return all pairs of a row and a model; those that add little are slow."""
     pairs = itertools.product(EXPLAINERS, models)
     little = {
-        pair: pair[0] in REPEATED or (pair[0] in BLIND and pair[1] not in ("cbm", "functional")) for pair in pairs
+        pair: pair[0] in REPEATED
+        or (pair[0] in BLIND and pair[1] not in ("cbm", "functional"))
+        or (pair[0] not in FEW and pair[1] in ("baseline", "pipnet"))
+        for pair in pairs
     }
     return [pytest.param(*pair, marks=[pytest.mark.slow] if slow else []) for pair, slow in little.items()]
 

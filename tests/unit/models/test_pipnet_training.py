@@ -161,7 +161,7 @@ def test_what_is_logged():
 def test_learns_and_is_the_same_when_loaded(tmp_path):
     """Six classes at 32 px: far above chance, with zeros in the last layer."""
     pl.seed_everything(0, verbose=False)
-    data = ToyBirds("tiny", batch_size=32)
+    data = ToyBirds("tiny", batch_size=16, train_size=320, val_size=33, test_size=96)
     made = PIPNet(
         data.spec,
         {"name": "small_cnn", "width": 8, "depth": 3},
