@@ -22,7 +22,7 @@ from ibd.comparison.cells import Cells
 from ibd.comparison.methods import ORACLE, OTHER, UNITS, Method, choose_methods
 from ibd.comparison.nulls import NULLS, null_maps, other_image
 from ibd.comparison.paintings import add_paintings
-from ibd.comparison.plan import Plan, make_plan
+from ibd.comparison.plan import Plan, expanded, make_plan
 from ibd.comparison.questions import Questions, choose_questions
 from ibd.comparison.report import Report
 from ibd.comparison.results import Comparison, CostInfo, Skipped
@@ -120,11 +120,14 @@ def _compare(
     device: str,
 ) -> Report:
     """Measure, and return the report, which is not written yet."""
+    methods = choose_methods(explainers, oracle=True)
+    expanded(metrics)  # a mistake in what is asked for is found before a model is read
     subjects = load_subjects(runs, split, overrides, device)
     data = subjects[0].data
     questions = choose_questions(data, split, images, seed)
     plan = make_plan(metrics, questions, bool(data.spec.concept_names))
-    methods = choose_methods(explainers, oracle=bool(questions.scenes))
+    if not questions.scenes:
+        methods = [method for method in methods if method.name != ORACLE]
     cells = Cells(None if output is None else Path(output) / "cells")
     found = Comparison(
         settings=describe(data, questions, seed, probe_images),

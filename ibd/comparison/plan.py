@@ -86,9 +86,7 @@ def make_plan(named: Sequence[str] | None, questions: Questions, concepts: bool)
         ConfigError: an unknown name, none, or a metric that was asked for by name and needs what the data has not.
     """
     missing = _missing(questions, concepts)
-    asked = _expanded(named)
-    if not asked:
-        raise ConfigError(f"metrics: at least one is needed.{did_you_mean('', [*GROUPS, *CATALOGUE])}")
+    asked = expanded(named)
     kept, skipped = [], []
     for name in CATALOGUE:
         if name not in asked:
@@ -120,12 +118,18 @@ def _missing(questions: Questions, concepts: bool) -> dict[Need, str]:
     return missing
 
 
-def _expanded(named: Sequence[str] | None) -> dict[str, bool]:
-    """Return metric -> whether it, or its group, was asked for by name."""
+def expanded(named: Sequence[str] | None) -> dict[str, bool]:
+    """Return metric -> whether it, or its group, was asked for by name.
+
+    Raises:
+        ConfigError: an unknown name, one that comes twice, or none.
+    """
     if named is None or list(named) == ["all"]:
         left_out = LEFT_OUT if named is None else ()
         return {name: False for group, members in GROUPS.items() if group not in left_out for name in members}
     check_once("metrics", named)
+    if not named:
+        raise ConfigError(f"metrics: at least one is needed.{did_you_mean('', [*GROUPS, *CATALOGUE])}")
     found: dict[str, bool] = {}
     for name in named:
         if name in GROUPS:

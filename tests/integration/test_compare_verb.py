@@ -248,6 +248,14 @@ def test_mistakes(arguments, message, trained, other):
     assert message in ibd("compare", *given).mistake
 
 
+@pytest.mark.parametrize("case", ["explainer", "explainer's option", "metric"])
+def test_what_is_misspelt_is_found_before_a_model_is_read(case, trained, monkeypatch):
+    """Of many runs the reading takes minutes."""
+    monkeypatch.setattr("ibd.comparison.subjects.load_run", None)
+    arguments, message = MISTAKES[case]
+    assert message in ibd("compare", trained, *arguments[1:]).mistake
+
+
 def test_runs_of_other_data_are_found_before_a_model_is_read(trained, other, monkeypatch):
     """As `ibd compare runs/toybirds-*/*` does; all were read first, and no option was named."""
     monkeypatch.setattr("ibd.comparison.subjects.load_run", None)
