@@ -1,6 +1,10 @@
+import signal
 import sys
 
 import pytest
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and so would be all processes of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _not_of_tests = set()  # names looked at before: thousands of modules after each of thousands of tests cost a minute
 

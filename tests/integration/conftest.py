@@ -16,7 +16,12 @@ def _alone(monkeypatch, tmp_path):
 def trained(tmp_path_factory):
     """A concept bottleneck that has learnt something, as configs/toybirds/tiny.yaml trains it."""
     return fitted(
-        TINY, *QUIET, f"output={tmp_path_factory.mktemp('runs')}", "data.test_size=60", "trainer.max_epochs=5"
+        TINY,
+        *QUIET,
+        f"output={tmp_path_factory.mktemp('runs')}",
+        "data.test_size=60",
+        "trainer.max_epochs=5",
+        "logger.figures_every=5",
     )
 
 
@@ -30,7 +35,7 @@ def baseline(tmp_path_factory):
         "data: {name: toybirds, preset: tiny, train_size: 64, val_size: 33, test_size: 33, batch_size: 32}\n"
         "trainer: {max_epochs: 1}\n"
     )
-    return fitted(config, *QUIET, f"output={tmp_path_factory.mktemp('runs')}")
+    return fitted(config, *QUIET, f"output={tmp_path_factory.mktemp('runs')}", "logger.figures_every=0")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 
 from ibd.app.compare import read_options
 from ibd.comparison.compare import compare
-from ibd.comparison.plan import _expanded
+from ibd.comparison.plan import expanded
 from ibd.errors import ConfigError
 
 
@@ -56,4 +56,4 @@ def test_a_seed_below_zero():
 
 def test_a_metric_that_is_given_twice():
     with pytest.raises(ConfigError, match="metrics: 'parts' is given twice"):
-        _expanded(["parts", "parts"])
+        expanded(["parts", "parts"])

@@ -34,11 +34,9 @@ def test_the_verdict_says_from_where_to_where_the_others_score():
     assert "Painted" not in second.views[0].standing
 
 
-def test_paintings_are_in_the_page_and_in_the_summary(tmp_path):
+def test_paintings_are_in_the_page_and_in_the_summary():
     report = painted()
-    report.save(tmp_path)
-    page = (tmp_path / "index.html").read_text()
-    assert page.count("<summary>The own map, painted in other ways</summary>") == 1
+    assert report.html().count("<summary>The own map, painted in other ways</summary>") == 1
     families = report.summary()["families"]
     assert families["cbm"]["paintings"]["peak"]["part_spearman"]["mean"] == 0.25
     assert families["protopnet"]["paintings"] == {}

@@ -41,7 +41,7 @@ def cases(models):
     little = {
         pair: pair[0] in REPEATED
         or (pair[0] in BLIND and pair[1] not in ("cbm", "functional"))
-        or (pair[0] not in FEW and pair[1] in ("baseline", "pipnet"))
+        or (pair[0] not in FEW and pair[1] in ("baseline", "pipnet", "protopnet"))
         for pair in pairs
     }
     return [pytest.param(*pair, marks=[pytest.mark.slow] if slow else []) for pair, slow in little.items()]
