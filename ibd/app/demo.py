@@ -24,6 +24,23 @@ IMAGES = 40
 CONFIGS = Path(__file__).parents[2] / "configs" / "toybirds"
 
 
+class _Stages:
+    """The wall time of each stage, in seconds."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, name: str) -> None:
+        """A stage has ended; the next begins."""
+        now = time.monotonic()
+        self.seconds[name], self.last = now - self.last, now
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        return f"{sum(self.seconds.values()):.0f} s ({each})"
+
+
 def run_demo(folder: Path, *overrides: str) -> None:
     """Train a baseline and a joint concept bottleneck for 10 epochs, correct a concept, compare explanations.
 
@@ -36,7 +53,7 @@ def run_demo(folder: Path, *overrides: str) -> None:
     """
     if not CONFIGS.is_dir():
         raise ConfigError("the demo reads configs/toybirds, which is not installed: run it in a clone of the project")
-    started = time.monotonic()
+    stages = _Stages()
     quick = ["logger.mode=disabled", "logger.figures_every=0", "trainer.max_epochs=10"]
     options = [f"output={folder / 'runs'}", *quick, *overrides]
     data = load_data(CONFIGS / "cbm.yaml", *options)
@@ -52,17 +69,21 @@ def run_demo(folder: Path, *overrides: str) -> None:
         scores = evaluate(run)
         concepts = f", concept AUROC {scores['test/concept_auroc']:.4f}" if "test/concept_auroc" in scores else ""
         _say(f"   {title:<20} test accuracy {100 * scores['test/accuracy']:.1f} %{concepts}   ({run.folder})")
+    stages.end("training")
     _say("\n2. Look at a prediction, and intervene")
     _intervene(cbm, folder)
+    stages.end("intervening")
     _say("\n3. How much does correcting concepts help?")
     curve = intervention_curve(cbm)
     curve.save_csv(folder / "intervention_curve.csv")
     save_figure(curve.figure(), folder / "intervention_curve.png")
     _say(str(curve))
+    stages.end("curve")
     _say("\n4. Does the model's own explanation say what drives it, and does a post-hoc method say it better?")
     report = compare([cbm, baseline], EXPLAINERS, images=IMAGES, probe_images=4, shown=12, output=folder / "report")
     _say(verdict_of(report))
-    _say(f"\nPictures and report, after {time.monotonic() - started:.0f} s:")
+    stages.end("comparing")
+    _say(f"\nPictures and report, after {stages}:")
     for name in ("data.png", "prediction.png", "intervention_curve.png", "report/index.html"):
         _say(f"   {folder / name}")
 

@@ -259,6 +259,9 @@ def test_demo(tmp_path):
     for picture in ("data.png", "prediction.png", "intervention_curve.png"):
         assert f"shown/{picture}" in answer.out
         assert is_picture(tmp_path / "shown" / picture)
+    found = re.search(r"after (\d+) s \(training (\d+), intervening (\d+), curve (\d+), comparing (\d+)\):", answer.out)
+    whole, *stages = map(int, found.groups())
+    assert abs(sum(stages) - whole) <= 3  # each is rounded
     command = re.search(r"the same by hand: ibd (.+)", answer.out)
     if command:
         assert ibd(*command[1].split()).code == 0
