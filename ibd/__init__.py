@@ -6,7 +6,31 @@ Everything is imported when first used, so that ``import ibd`` costs millisecond
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
+    from ibd import data as data, explain as explain, metrics as metrics
+    from ibd.app.export import export as export
+    from ibd.comparison.axes import evaluate_axes as evaluate_axes
+    from ibd.comparison.compare import compare as compare
+    from ibd.comparison.intervention import intervention_curve as intervention_curve
+    from ibd.comparison.prototypes import evaluate_prototypes as evaluate_prototypes
+    from ibd.config import load_config as load_config
+    from ibd.errors import IbdError as IbdError
+    from ibd.io import load_model as load_model
+    from ibd.models.baseline.lightning import Baseline as Baseline
+    from ibd.models.cbm.lightning import ConceptBottleneck as ConceptBottleneck
+    from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
+    from ibd.models.pipnet.lightning import PIPNet as PIPNet
+    from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
+    from ibd.registry import (
+        list_backbones as list_backbones,
+        list_datasets as list_datasets,
+        list_explainers as list_explainers,
+        list_metrics as list_metrics,
+        list_models as list_models,
+    )
+    from ibd.training.runner import fit as fit
 
 __version__ = "0.1.0"
 
@@ -25,24 +49,27 @@ _PUBLIC = {
     "evaluate_prototypes": "ibd.comparison.prototypes",
     "evaluate_axes": "ibd.comparison.axes",
     "IbdError": "ibd.errors",
+    "list_models": "ibd.registry",
+    "list_backbones": "ibd.registry",
+    "list_datasets": "ibd.registry",
+    "list_explainers": "ibd.registry",
+    "list_metrics": "ibd.registry",
 }
 _ROOMS = ("data", "explain", "metrics")
-_KINDS = ("models", "backbones", "datasets", "explainers", "metrics")
 
-__all__ = ["__version__", *sorted(_PUBLIC), *(f"list_{kind}" for kind in _KINDS)]
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
+if not TYPE_CHECKING:  # which would take any name for right
 
-def __getattr__(name: str) -> Any:
-    """Import a public name, or a room, when it is first asked for (PEP 562)."""
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"ibd.{name}")
-    if name.startswith("list_") and name.removeprefix("list_") in _KINDS:
-        from ibd import registry
+    def __getattr__(name: str) -> Any:
+        """Import a public name, or a room, when it is first asked for (PEP 562)."""
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(_PUBLIC[name]), name)
+        if name in _ROOMS:
+            return importlib.import_module(f"ibd.{name}")
+        from ibd.errors import did_you_mean
 
-        return lambda: registry.names(name.removeprefix("list_"))
-    raise AttributeError(f"module 'ibd' has no attribute '{name}'")
+        raise AttributeError(f"module 'ibd' has no attribute '{name}'.{did_you_mean(name, [*__all__, *_ROOMS])}")
 
 
 def __dir__() -> list[str]:

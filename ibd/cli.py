@@ -163,8 +163,7 @@ def compare(runs: list[str], out: str | None) -> None:
 
 def export(run: str, file: str, which: str) -> None:
     """Write the model of a run as one file that PyTorch alone can run, checked: RUN OUT.pt2."""
-    from ibd.app.export import NAMES, OUTPUTS
-    from ibd.app.export import export as write
+    from ibd.app.export import NAMES, OUTPUTS, export as write
 
     written = write(newest(run), file, which)
     print(f"written: {written.path} ({written.path.stat().st_size / 1e6:.1f} MB; the names are its extra file {NAMES})")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ibd import config as configuration
-from ibd import registry
+from ibd import config as configuration, registry
 from ibd.errors import CheckpointError, ConfigError, UntrustedError, did_you_mean
 from ibd.io_checks import (
     check_archive,
@@ -18,17 +17,28 @@ from ibd.io_checks import (
     check_types,
     why_unreadable,
 )
+from ibd.types import RunLike
+
+if TYPE_CHECKING:  # what is read here is defined to the right, and found by its name alone
+    from ibd.data.base import ImageDataModule
+    from ibd.models.lightning import InterpretableModule
 
 MODEL_KEY = "ibd_model"
 """The checkpoint entry that names the Lightning module's class."""
 
 
-def find_run(run: str | Path) -> Path:
+def path_of(run: RunLike) -> str | Path:
+    """Return where a run lies."""
+    return run if isinstance(run, str | Path) else run.folder
+
+
+def find_run(run: RunLike) -> Path:
     """Return the run folder that `run` means: itself, or the newest run below it.
 
     Raises:
         CheckpointError: there is no such folder, or no run in it.
     """
+    run = path_of(run)
     if not str(run):
         raise CheckpointError("no run is named: the name is empty (is a variable of the shell not set?)")
     path = Path(run)
@@ -58,7 +68,7 @@ def _meant_in(folder: Path) -> list[str]:
     return [str(p) for p in found if p.suffix == ".ckpt" or any(p.glob("checkpoints")) or any(p.glob("*/checkpoints"))]
 
 
-def find_checkpoint(run: str | Path, which: str = "best") -> Path:
+def find_checkpoint(run: RunLike, which: str = "best") -> Path:
     """Return the checkpoint file that `run` means.
 
     Args:
@@ -68,7 +78,7 @@ def find_checkpoint(run: str | Path, which: str = "best") -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(run)
+    path = Path(path_of(run))
     if path.is_file():
         return path
     folder = find_run(path) / "checkpoints"
@@ -99,7 +109,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_model(run: str | Path, which: str = "best", trust: bool = False) -> Any:
+def load_model(run: RunLike, which: str = "best", trust: bool = False) -> InterpretableModule:
     """Return the trained Lightning module of a run, in evaluation mode, on the CPU.
 
     Args:
@@ -115,7 +125,7 @@ def load_model(run: str | Path, which: str = "best", trust: bool = False) -> Any
         CheckpointError: it is missing, corrupt, not one of ours, not to be trusted, does not fit the installed version,
             or holds weights that are not numbers.
     """
-    path = find_checkpoint(getattr(run, "folder", run), which)
+    path = find_checkpoint(run, which)
     content = read_checkpoint(path)
     if MODEL_KEY not in content:
         raise CheckpointError(f"'{path}' was not written by ibd: it does not say which model it holds")
@@ -130,7 +140,7 @@ def load_model(run: str | Path, which: str = "best", trust: bool = False) -> Any
     return module.eval()
 
 
-def _rebuild(path: Path, content: dict[str, Any]) -> Any:
+def _rebuild(path: Path, content: dict[str, Any]) -> InterpretableModule:
     """Return the module of a checkpoint.
 
     Raises:
@@ -143,14 +153,14 @@ def _rebuild(path: Path, content: dict[str, Any]) -> Any:
     if not registry.trusted():
         check_hyper_parameters(name, values)
         check_size(cls, values, path.stat().st_size, len(content["state_dict"]))
-    module = cls(**values)
+    module: InterpretableModule = cls(**values)
     undefined = {key for key, value in module.state_dict().items() if bool(value.isnan().any())}  # until it is finished
     module.load_state_dict(content["state_dict"])
     check_finite(module, undefined)
     return module
 
 
-def load_run_data(run: str | Path, *overrides: str) -> Any:
+def load_run_data(run: RunLike, *overrides: str) -> ImageDataModule:
     """Return the data module that a run was trained on; see `load_run`.
 
     Raises:
@@ -163,17 +173,20 @@ def load_run_data(run: str | Path, *overrides: str) -> Any:
     return build_data(configuration.load_saved_config(file, *overrides).data)
 
 
-def build_data(block: Any) -> Any:
+def build_data(block: Any) -> ImageDataModule:
     """Return the data module of a config's ``data:`` block; mistakes in the data are found here."""
-    return configuration.build("datasets", block)
+    data: ImageDataModule = configuration.build("datasets", block)
+    return data
 
 
-def load_data(file: str | Path, *overrides: str) -> Any:
+def load_data(file: str | Path, *overrides: str) -> ImageDataModule:
     """Return the data module of a config file."""
     return build_data(configuration.load_config(file, *overrides).data)
 
 
-def load_run(run: str | Path, *overrides: str, which: str = "best", trust: bool = False) -> tuple[Any, Any]:
+def load_run(
+    run: RunLike, *overrides: str, which: str = "best", trust: bool = False
+) -> tuple[InterpretableModule, ImageDataModule]:
     """Return the trained model of a run, and the data module that it was trained on.
 
     Args:

@@ -148,6 +148,31 @@ def names(kind: str) -> list[str]:
     return list(REGISTRY[kind])
 
 
+def list_models() -> list[str]:
+    """Return the names that ``model.name`` may be."""
+    return names("models")
+
+
+def list_backbones() -> list[str]:
+    """Return the names that ``model.backbone.name`` may be."""
+    return names("backbones")
+
+
+def list_datasets() -> list[str]:
+    """Return the names that ``data.name`` may be."""
+    return names("datasets")
+
+
+def list_explainers() -> list[str]:
+    """Return the names that ``ibd.compare`` and ``ibd explain`` take."""
+    return names("explainers")
+
+
+def list_metrics() -> list[str]:
+    """Return the names of the torchmetrics classes of ``ibd.metrics``."""
+    return names("metrics")
+
+
 def locate(kind: str, name: str) -> str:
     """Return "module:Class" for a name, without importing it.
 

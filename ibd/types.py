@@ -8,12 +8,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError
+
+
+class HasFolder(Protocol):
+    """What ``ibd.fit`` returns, to those who only read the run."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+
+
+RunLike = str | Path | HasFolder
+"""A run folder, a checkpoint file, or what ``ibd.fit`` returned."""
 
 Resize = Literal["squash", "crop", "pad"]
 Painting = Literal["pooling", "score_sign", "peak", "top", "minimum", "receptive_field"]

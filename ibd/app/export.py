@@ -17,6 +17,7 @@ from ibd.errors import ConfigError, UnsupportedError
 from ibd.io import load_model
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.models.lightning import InterpretableModule
+from ibd.types import RunLike
 
 NAMES = "ibd.json"
 """What the file with the names is called inside of the exported one."""
@@ -54,7 +55,7 @@ class ExportedNetwork(nn.Module):
         return logits, self.network.class_probabilities(logits), self.network.readable(units), units.maps
 
 
-def export(run: Any, path: str | Path, which: str = "best", trust: bool = False) -> Exported:
+def export(run: RunLike | InterpretableModule, path: str | Path, which: str = "best", trust: bool = False) -> Exported:
     """Write a model as a file that ``torch.export.load`` reads where this package is not installed.
 
     The file holds `ExportedNetwork`, on the CPU; the layers of concept whitening are folded into the convolutions

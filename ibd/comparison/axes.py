@@ -19,13 +19,18 @@ from ibd.io import load_model, load_run
 from ibd.metrics.axes import auc_matrix
 from ibd.models.base import evaluating
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.lightning import InterpretableModule
+from ibd.types import RunLike
 
 _log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
 def evaluate_axes(
-    model: Any, data: ImageDataModule | None = None, split: Split = "test", baseline: Any = None
+    model: RunLike | InterpretableModule,
+    data: ImageDataModule | None = None,
+    split: Split = "test",
+    baseline: RunLike | InterpretableModule | None = None,
 ) -> AxisReport:
     """Return how well axes stand for their concepts, how independent they are, and what rests on them.
 
@@ -54,7 +59,7 @@ def evaluate_axes(
     """
     _check_split(split)
     if not isinstance(model, nn.Module):
-        model, found = load_run(getattr(model, "folder", model))
+        model, found = load_run(model)
         data = found if data is None else data
     require_axes(model)
     if data is None:

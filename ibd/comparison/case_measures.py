@@ -15,8 +15,7 @@ from ibd.comparison.asked import Case
 from ibd.comparison.cells import Arrays, Cells
 from ibd.comparison.honesty import honesty, linear_head
 from ibd.comparison.plan import Plan
-from ibd.comparison.probes.parts import oracle_maps as paint
-from ibd.comparison.probes.parts import part_values, subset_tables
+from ibd.comparison.probes.parts import oracle_maps as paint, part_values, subset_tables
 from ibd.comparison.probes.scenes import cell_values, object_values
 from ibd.comparison.questions import Questions, choose_questions
 from ibd.comparison.results import Comparison, Curve, Floats, Honesty, Skipped

@@ -33,6 +33,7 @@ from ibd.comparison.tagged_images import add_shortcut
 from ibd.data.base import Split
 from ibd.errors import ConfigError, UnsupportedError, check_range
 from ibd.lock import locked
+from ibd.types import RunLike
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ Truth = tuple[Tensor, Tensor]
 
 
 def compare(
-    runs: Sequence[Any],
+    runs: Sequence[RunLike],
     explainers: Sequence[str | Mapping[str, Any]] | None = None,
     metrics: Sequence[str] | None = None,
     images: int = 64,

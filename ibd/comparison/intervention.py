@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from matplotlib.figure import Figure
@@ -24,6 +24,8 @@ from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.cbm.groups import complete
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.lightning import InterpretableModule
+from ibd.types import RunLike
 
 Policy = Literal["random", "uncertainty", "expected_change", "learned"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -105,7 +107,7 @@ class InterventionCurve:
 
 
 def intervention_curve(
-    model: Any,
+    model: RunLike | InterpretableModule,
     data: ImageDataModule | None = None,
     policies: Sequence[str] = POLICIES,
     trials: int = 5,
@@ -141,7 +143,7 @@ def intervention_curve(
     check_once("policies", policies)
     check_range("trials", trials, least=1)
     if not isinstance(model, torch.nn.Module):
-        model, own = load_run(getattr(model, "folder", model))
+        model, own = load_run(model)
         data = own if data is None else data
     if not isinstance(model, ConceptBottleneck):
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")

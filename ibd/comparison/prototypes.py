@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,12 +18,13 @@ from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_cen
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
 from ibd.metrics.purity import PrototypePurity
 from ibd.models.base import evaluating
+from ibd.models.lightning import InterpretableModule
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.protopnet.provenance import PRECISIONS
 from ibd.models.protopnet.push import projection_distances
 from ibd.models.protopnet.scan import find_nearest
-from ibd.types import Batch, Units
+from ibd.types import Batch, RunLike, Units
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 """What the published protocol of stability scales its noise with, whatever the network divides by."""
 
 
-def load_with_parts(run: Any, *overrides: str) -> tuple[ProtoPNet, ImageDataModule]:
+def load_with_parts(run: RunLike, *overrides: str) -> tuple[ProtoPNet, ImageDataModule]:
     """Return the model of a run and its data, with part masks where the data makes them on demand.
 
     Args:
@@ -41,18 +42,21 @@ def load_with_parts(run: Any, *overrides: str) -> tuple[ProtoPNet, ImageDataModu
     Raises:
         UnsupportedError: the model has no prototypes.
     """
-    place = getattr(run, "folder", run)
-    model, data = load_run(place, *overrides)
+    model, data = load_run(run, *overrides)
     require_prototypes(model)
     asked = any(text.startswith("data.masks=") for text in overrides)
     if not asked and getattr(data, "masks", None) is False:  # ToyBirds draws them; images in files have them or not
-        data = load_run_data(place, *overrides, "data.masks=true")
-    return model, data
+        data = load_run_data(run, *overrides, "data.masks=true")
+    return cast(ProtoPNet, model), data
 
 
 @torch.no_grad()
 def evaluate_prototypes(
-    model: Any, data: ImageDataModule | None = None, split: Split = "test", top: int = 10, seed: int = 0
+    model: RunLike | InterpretableModule,
+    data: ImageDataModule | None = None,
+    split: Split = "test",
+    top: int = 10,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Return figures on the prototypes of a network; those that need part masks only where the data has them.
 
@@ -85,7 +89,8 @@ def evaluate_prototypes(
     require_prototypes(model)
     if data is None:
         raise ConfigError("evaluate_prototypes needs the data beside the model (or a run in place of both)")
-    network: PrototypeNetwork = model.network
+    module = cast(ProtoPNet, model)
+    network = module.network
     active = network.mask & (network.factor != 0)
     figures = {
         "prototypes": float(len(active)),
@@ -99,7 +104,7 @@ def evaluate_prototypes(
     except CheckpointError as error:
         _log.warning("max_projection_distance is left out: %s", error)
     with evaluating(model):
-        return figures | _read(model, data, split, active, top, seed)
+        return figures | _read(module, data, split, active, top, seed)
 
 
 def _read(

@@ -6,7 +6,113 @@ Everything is imported when first used, as by ``import ibd``.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ibd.errors import did_you_mean
+
+if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
+    from ibd.explain.activations import layer_names as layer_names
+    from ibd.explain.attribution import LayerAttribution as LayerAttribution, layer_attribution as layer_attribution
+    from ibd.explain.axis_charts import (
+        auc_figure as auc_figure,
+        correlation_figure as correlation_figure,
+        importance_figure as importance_figure,
+        purity_figure as purity_figure,
+        trajectory_figure as trajectory_figure,
+    )
+    from ibd.explain.axis_figures import axis_maps_figure as axis_maps_figure, top_images_figure as top_images_figure
+    from ibd.explain.base import Cost as Cost, Explainer as Explainer, Explanation as Explanation
+    from ibd.explain.boxes import percentile_box as percentile_box, relative_box as relative_box
+    from ibd.explain.cam import (
+        CAM as CAM,
+        AblationCAM as AblationCAM,
+        CamExplainer as CamExplainer,
+        Cams as Cams,
+        EigenCAM as EigenCAM,
+        GradCAM as GradCAM,
+        GradCAMPlusPlus as GradCAMPlusPlus,
+        HiResCAM as HiResCAM,
+        LayerCAM as LayerCAM,
+        ScoreCAM as ScoreCAM,
+        XGradCAM as XGradCAM,
+    )
+    from ibd.explain.explanation_figures import explanations_figure as explanations_figure
+    from ibd.explain.factorisation import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
+    from ibd.explain.feature_visualization import (
+        L2 as L2,
+        Blur as Blur,
+        Colours as Colours,
+        Decoder as Decoder,
+        Fourier as Fourier,
+        GaussianExpert as GaussianExpert,
+        HighFrequency as HighFrequency,
+        Nearness as Nearness,
+        Objective as Objective,
+        Parametrisation as Parametrisation,
+        Penalty as Penalty,
+        Pixels as Pixels,
+        TotalVariation as TotalVariation,
+        Transforms as Transforms,
+        Visualization as Visualization,
+        maximize_activation as maximize_activation,
+        visualization_sheet as visualization_sheet,
+    )
+    from ibd.explain.figures import prediction_figure as prediction_figure
+    from ibd.explain.gradients import (
+        GradientExplainer as GradientExplainer,
+        GradientTimesInput as GradientTimesInput,
+        IntegratedGradients as IntegratedGradients,
+        Saliency as Saliency,
+        Sensitivity as Sensitivity,
+    )
+    from ibd.explain.inside import (
+        ActivationGrid as ActivationGrid,
+        SemanticDictionary as SemanticDictionary,
+        activation_grid as activation_grid,
+        first_layer_filters as first_layer_filters,
+        semantic_dictionary as semantic_dictionary,
+        sparsity_by_depth as sparsity_by_depth,
+    )
+    from ibd.explain.inside_figures import (
+        activation_grid_figure as activation_grid_figure,
+        attribution_figure as attribution_figure,
+        dictionary_figure as dictionary_figure,
+        filters_figure as filters_figure,
+        groups_figure as groups_figure,
+        patches_figure as patches_figure,
+        sparsity_figure as sparsity_figure,
+    )
+    from ibd.explain.intrinsic import Intrinsic as Intrinsic
+    from ibd.explain.lrp import (
+        LRP as LRP,
+        AlphaBeta as AlphaBeta,
+        Choice as Choice,
+        Composite as Composite,
+        Epsilon as Epsilon,
+        Flat as Flat,
+        Gamma as Gamma,
+        Operation as Operation,
+        Rule as Rule,
+        WSquare as WSquare,
+        ZBox as ZBox,
+        ZPlus as ZPlus,
+        composite as composite,
+    )
+    from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
+    from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
+    from ibd.explain.prototype_figures import global_figure as global_figure, local_figure as local_figure
+    from ibd.explain.prototypes import (
+        local_explanation as local_explanation,
+        local_explanations as local_explanations,
+        to_csv as to_csv,
+    )
+    from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
+    from ibd.explain.render import colour_map as colour_map, grid_figure as grid_figure, overlay as overlay
+    from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
+    from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
+    from ibd.explain.targets import Target as Target
 
 _PUBLIC = {
     "base": ("Cost", "Explainer", "Explanation"),
@@ -57,12 +163,22 @@ _PLACES = {name: module for module, found in _PUBLIC.items() for name in found}
 __all__ = sorted(_PLACES)
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'ibd.explain' has no attribute '{name}'")
-    found = globals()[name] = getattr(importlib.import_module(f"ibd.explain.{_PLACES[name]}"), name)
-    return found
+if not TYPE_CHECKING:  # which would take any name for right
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for (PEP 562)."""
+        if name not in _PLACES:
+            raise AttributeError(f"module 'ibd.explain' has no attribute '{name}'.{did_you_mean(name, __all__)}")
+        found = globals()[name] = getattr(importlib.import_module(f"ibd.explain.{_PLACES[name]}"), name)
+        return found
+
+    class _Package(ModuleType):
+        """A package that says what is meant where it is called."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise TypeError("ibd.explain holds the explainers: `ibd.explain.GradCAM()(model, images)` asks one of them")
+
+    sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import html
 import re
 import time
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from ibd.drawing import shorten
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.checkpointing import kept
 from ibd.explain.layouts import Layout
-from ibd.explain.render import upsample
+from ibd.explain.render import pictures, upsample
 from ibd.explain.targets import Target
 
 _MISMATCH = re.compile("expected scalar type|type .* should be the same|same dtype|tensors to be on the same device")
@@ -42,7 +44,7 @@ class Cost:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Where a model looked, or on which units a score rests.
 
@@ -73,6 +75,23 @@ class Explanation:
     cost: Cost = field(default_factory=Cost)
     extra: dict[str, Tensor] = field(default_factory=dict)
     layer: str | None = None
+
+    def __repr__(self) -> str:
+        """Return in a line what was explained, what of, and what it took."""
+        said = [f"{len(self.value)} image{'' if len(self.value) == 1 else 's'}", shorten(str(self.target), 60)]
+        said += [] if self.map is None else [f"map {tuple(self.map.shape)}"]
+        said += [] if self.units is None else [f"{self.units.shape[-1]} units"]
+        said += [] if self.layer is None else [f"by {self.layer}"]
+        passes = f"{self.cost.forwards:g} forwards, {self.cost.backwards:g} backwards, {self.cost.seconds:.3g} s"
+        return " ".join(f"Explanation({self.method}: {'; '.join(said)}; {passes})".split())
+
+    def _repr_html_(self) -> str:
+        """Return the maps of up to eight images as a picture, for a notebook."""
+        said = f"<code>{html.escape(repr(self))}</code>"
+        if self.map is None:
+            return said
+        maps = self.map if self.map.dim() == 3 else self.map[:, 0]
+        return f"{said}<br>{pictures(maps[:8].detach().cpu())}"
 
     def to(self, *args: Any, **kwargs: Any) -> Explanation:
         """Return the explanation with every tensor moved, as ``Tensor.to`` does (Lightning calls this)."""
@@ -127,9 +146,11 @@ class Explainer(abc.ABC):
         name: registered name.
         kind: of its explanations.
         layout: which axis of a layer's output holds the channels; "auto" finds out.
+        given: its options, as they were written.
     """
 
     name: str
+    given: str
     kind: Kind = "posthoc"
     layout: Layout = "auto"
 
@@ -140,7 +161,13 @@ class Explainer(abc.ABC):
                 f"{cls.__name__}: takes options alone, a layer by its name; the model is given with the images: "
                 f"{cls.__name__}(...)(model, image, target)"
             )
-        return super().__new__(cls)
+        made = super().__new__(cls)
+        made.given = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        return made
+
+    def __repr__(self) -> str:
+        """Return the call that made it."""
+        return f"{type(self).__name__}({self.given})"
 
     def __call__(self, model: nn.Module, image: Tensor, target: Target | int | str | None = None) -> Explanation:
         """Return an explanation of each image.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -116,6 +119,17 @@ def colour_map(values: Tensor, scale: Scale = "diverging", normalisation: Normal
     """
     values = values.detach().float().cpu()
     return _painted(_divided(values, strongest(values, normalisation)), scale)
+
+
+def pictures(maps: Tensor, height: int = 96) -> str:
+    """Return (B, H, W) maps side by side as elements of HTML, each in its own scale: red speaks for, blue against."""
+    found = []
+    for number, picture in enumerate(colour_map(maps)):
+        file = io.BytesIO()
+        Image.fromarray((255 * picture).round().astype(np.uint8)).save(file, format="png")
+        coded = base64.b64encode(file.getvalue()).decode()
+        found.append(f'<img src="data:image/png;base64,{coded}" height="{height}" alt="map of image {number}"> ')
+    return "".join(found)
 
 
 def _painted(part: Tensor, scale: Scale) -> NDArray[np.float32]:

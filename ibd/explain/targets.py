@@ -43,6 +43,16 @@ class Term:
     function: Callable[[Any], Tensor] | None = None
     names: int | None = field(default=None, compare=False)
 
+    def __str__(self) -> str:
+        """Return what it asks for, in words: ``log_odds of class 3``."""
+        places = self.index if isinstance(self.index, tuple) else (self.index,)
+        listed = ", ".join(map(str, places[:4])) + (", ..." if len(places) > 4 else "")
+        fixed = {"predicted": "the predicted class", "function": "a function of the output"}
+        fixed["side"] = "the absence of the class" if places[0] else "the class"
+        what = fixed.get(self.kind, f"{self.kind} {listed}")
+        what = what if self.scalar == "logit" else f"{self.scalar} of {what}"
+        return what if abs(self.weight) == 1 else f"{abs(self.weight):g} * {what}"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -114,6 +124,13 @@ class Target:
         if self.many or other.many:
             raise ConfigError("targets of several scores cannot be added")
         return Target(((*self.sums[0], *other.sums[0]),))
+
+    def __str__(self) -> str:
+        """Return what is asked, in words: ``class 3 - class 7``; several scores are told apart by semicolons."""
+        if self.pattern is not None:
+            return f"units {self.pattern}"
+        said = ["".join(f" {'-' if term.weight < 0 else '+'} {term}" for term in terms) for terms in self.sums]
+        return "; ".join(text.removeprefix(" + ").strip() for text in said)
 
     def __mul__(self, factor: float) -> Target:
         """Return every score times a number."""

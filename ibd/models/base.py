@@ -16,7 +16,10 @@ from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.painting import Pooling, paint
 from ibd.types import Output, Painting, Units
 
-Values = Mapping[str | int, float | str | Tensor]
+Value = float | str | Tensor
+Values = Mapping[str, Value] | Mapping[int, Value] | Mapping[str | int, Value]
+"""Unit -> value, by names, by numbers, or by both: a mapping of the one is none of the other to a type checker."""
+Factors = Mapping[str, float] | Mapping[int, float] | Mapping[str | int, float]
 
 
 class InterpretableNetwork(nn.Module, abc.ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
 
 import torch
@@ -184,7 +185,19 @@ class Prediction:
         said = ["abstains" if none else text for text, none in zip(said, self.abstains.tolist(), strict=True)]
         return "\n".join(f"{name}: {text}" for name, text in zip(self.titles, said, strict=True))
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        """Return in a line how many images there are, and what the first of them are taken for."""
+        few = self[:3]
+        top = few.probabilities.max(1).values.tolist()
+        said = [f"{label} {100 * share:.1f} %" for label, share in zip(few.classes, top, strict=True)]
+        said = ["abstains" if none else text for text, none in zip(said, few.abstains.tolist(), strict=True)]
+        more = ["..."] if len(self) > len(few) else []
+        count = f"{len(self)} image{'' if len(self) == 1 else 's'}"
+        return " ".join(f"Prediction({count}: {', '.join([*said, *more])})".split())
+
+    def _repr_html_(self) -> str:
+        """Return what `print` writes, for a notebook."""
+        return f'<pre style="line-height: 1.25">{html.escape(str(self))}</pre>'
 
 
 def _signed(value: Tensor) -> str:

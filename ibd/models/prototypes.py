@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions
+from ibd.models.base import Factors, InterpretableNetwork, Values, full_precision, linear_contributions
 from ibd.models.painting import Pooling
 from ibd.types import Units
 
@@ -102,7 +102,7 @@ class LinearPrototypes(InterpretableNetwork):
         """Return the weight to a class."""
         return f"x {float(self.weight().detach()[class_index, unit]):+.2f}"
 
-    def reweight(self, factors: Mapping[str | int, float]) -> None:
+    def reweight(self, factors: Factors) -> None:
         """Multiply what prototypes count by factors, for good: saved with the model. 0 switches off, 1 restores.
 
         Raises:

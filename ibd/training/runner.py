@@ -15,8 +15,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from ibd import config as configuration
-from ibd import registry
+from ibd import config as configuration, registry
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
 from ibd.io import build_data, find_checkpoint, find_run, load_run
@@ -31,12 +30,13 @@ from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.trainer import build_trainer, quieten, train
+from ibd.types import RunLike
 
 RUN_DIR = "IBD_RUN_DIR"
 """Environment variable through which the processes of one training agree on the run folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished (or interrupted) training.
 
@@ -56,11 +56,18 @@ class Run:
     epoch: int = 0
     monitor: str = ""
 
+    def __repr__(self) -> str:
+        """Return in a line where it lies, and how good its best epoch is."""
+        figure = self.metrics.get(self.monitor)
+        said = [f"'{self.folder}'", *([f"epoch {self.epoch}"] if self.epoch else [])]
+        said += [] if figure is None else [f"{self.monitor} {figure:.4g}"]
+        return f"Run({', '.join([*said, *(['interrupted'] if self.interrupted else [])])})"
+
 
 def fit(
     config: str | Path | DictConfig | dict[str, Any] | None = None,
     *overrides: str,
-    resume: Any = None,
+    resume: RunLike | None = None,
     trust: bool = False,
 ) -> Run:
     """Train a model from a config and return its run.

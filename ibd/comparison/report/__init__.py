@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,23 @@ class Report:
     def views(self) -> list[FamilyView]:
         """What there is to show of each family of models."""
         return family_views(self.comparison)
+
+    def __repr__(self) -> str:
+        """Return in a line what was compared."""
+        found = self.comparison
+        counts = {
+            "models": len(found.models),
+            "rows": len(found.explainers),
+            "metrics": len(found.metrics),
+            "images": len(found.image_ids),
+        }
+        return f"Report({', '.join(f'{count} {name}' for name, count in counts.items())})"
+
+    def _repr_html_(self) -> str:
+        """Return the verdicts, for a notebook."""
+        verdicts = [verdict for family in self.views for verdict in family.views]
+        said = [f"<p><b>{escape(each.headline)}</b><br>{escape(each.standing)}</p>" for each in verdicts]
+        return f"<code>{escape(repr(self))}</code>{''.join(said)}"
 
     def summary(self) -> dict[str, Any]:
         """Return means, intervals, verdicts and costs as plain values, None for what is unknown."""

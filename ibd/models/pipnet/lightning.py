@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -15,7 +14,7 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.distributed import progress
 from ibd.errors import ConfigError, check_range
-from ibd.models.base import evaluating
+from ibd.models.base import Factors, evaluating
 from ibd.models.phases import PhasedModule
 from ibd.models.pipnet.losses import align_loss, class_loss, tanh_loss
 from ibd.models.pipnet.network import PIPNetwork
@@ -165,7 +164,7 @@ class PIPNet(PhasedModule):
         used = (network.weight() > 0).any(0)
         return {"prototypes/present": float(ever.sum()), "prototypes/used": float(used.sum())}
 
-    def reweight(self, factors: Mapping[str | int, float]) -> None:
+    def reweight(self, factors: Factors) -> None:
         """Multiply what prototypes count, for good: ``{"prototype 17": 0}`` switches one off, 1 restores it."""
         self.network.reweight(factors)
 

@@ -16,7 +16,7 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.data.coverage import listed, missing_classes
 from ibd.errors import CheckpointError, ConfigError, DataError, check_range
-from ibd.models.base import evaluating
+from ibd.models.base import Factors, evaluating
 from ibd.models.inputs import checked
 from ibd.models.phases import PhasedModule
 from ibd.models.protopnet.add_on import AddOn
@@ -300,7 +300,7 @@ class ProtoPNet(PhasedModule):
             "prototypes.json": json.dumps([source.to_dict() for source in self.sources()], indent=1, allow_nan=False)
         }
 
-    def reweight(self, factors: Mapping[str | int, float]) -> None:
+    def reweight(self, factors: Factors) -> None:
         """Multiply what prototypes count, for good: ``{"prototype 17": 0}`` switches one off, 1 restores it."""
         self.network.reweight(factors)
 

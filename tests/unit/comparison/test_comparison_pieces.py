@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison import cells as kept
-from ibd.comparison import map_measures, measuring
+from ibd.comparison import cells as kept, map_measures, measuring
 from ibd.comparison.answers import Answers
 from ibd.comparison.asked import Asked, Case
 from ibd.comparison.cells import Cells

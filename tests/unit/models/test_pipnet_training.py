@@ -4,8 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ibd import config as configuration
-from ibd import registry
+from ibd import config as configuration, registry
 from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.errors import ConfigError
 from ibd.io import load_model

@@ -90,7 +90,6 @@ def test_few_images_are_tables_and_many_are_lines():
     assert len(lines) == 5
     top = prediction.probabilities.max(1).values
     assert lines[3] == f"image 3: {prediction.classes[3]} {100 * top[3]:.1f} %"
-    assert repr(prediction) == str(prediction)
 
 
 def test_values_are_readable():

@@ -8,8 +8,7 @@ import torch
 from ibd.comparison.honesty import bottleneck_against_pixels, part_locality
 from ibd.comparison.honesty.consistency import log_odds_change
 from ibd.comparison.honesty.locality import locality_of, units_of_parts
-from ibd.comparison.honesty.redrawing import drawn as draw
-from ibd.comparison.honesty.redrawing import other_surroundings, other_variants, redrawn, seen_parts
+from ibd.comparison.honesty.redrawing import drawn as draw, other_surroundings, other_variants, redrawn, seen_parts
 from ibd.data.toybirds import PARTS, VARIANTS, Distractor, ToyBirds
 from ibd.data.toybirds.parts import FIRST_PART
 from ibd.errors import ConfigError, UnsupportedError

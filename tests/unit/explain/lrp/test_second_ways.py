@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from ibd.backbones.small import CifarResNet
 from ibd.errors import UnsupportedError
-from ibd.explain.lrp import LRP
-from ibd.explain.lrp import operations as ops
+from ibd.explain.lrp import LRP, operations as ops
 
 COMPOSITES = ["epsilon", "epsilon_plus", "epsilon_gamma_box"]
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from ibd.errors import ConfigError
-from ibd.metrics.functional import part_scores as scores
-from ibd.metrics.functional import subsets
+from ibd.metrics.functional import part_scores as scores, subsets
 from ibd.metrics.functional.ranks import average_ranks
 from tests.reference import explanations as reference
 
