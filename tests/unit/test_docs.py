@@ -145,3 +145,18 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
     assert methods["smoothgrad 50"].explainer.n == 50
     if where == "file":
         assert set(options) == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress", "trust"}
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "ibd").rglob("README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_links_to_is_there(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_read_in_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1500
