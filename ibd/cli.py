@@ -5,25 +5,19 @@ Exit codes: 0; 2 for the user's mistake, with one line on stderr; 1 for ours; 13
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ibd import registry
+from ibd.app.arguments import in_order, parser
 from ibd.app.streams import speaking
-from ibd.app.terminal import count, edits, newest, options, save_figure, writing
+from ibd.app.terminal import edits, newest, options, save_figure, writing
+from ibd.config_files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with our one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (see `{self.prog} --help`)")
 
 
 def fit(arguments: list[str]) -> int:
@@ -38,7 +32,7 @@ def fit(arguments: list[str]) -> int:
     if len(files) > 1:
         raise ConfigError(f"one config file at a time, not {len(files)}: {', '.join(files)}")
     if not files and not resume:
-        raise ConfigError("which config? For example: ibd fit configs/toybirds/cbm.yaml")
+        raise ConfigError("which config? For example: ibd fit toybirds/tiny (`ibd list configs` names all)")
     if files:
         load_config(files[0], *overrides)  # tells of most mistakes before Lightning is imported
     from pytorch_lightning.utilities import rank_zero_only
@@ -182,7 +176,7 @@ def data(source: str, picture: str, changes: list[str]) -> None:
     """Draw what the data is: images of SOURCE (a config file, or the name of a data set) with what is known of them."""
     from ibd.io import build_data, load_data
 
-    if source.endswith((".yaml", ".yml")) or Path(source).exists():
+    if source.endswith((".yaml", ".yml")) or find_config(Path(source)).exists():
         module = load_data(source, *changes)
     else:
         module = build_data({"name": source, **options(changes)})
@@ -191,8 +185,20 @@ def data(source: str, picture: str, changes: list[str]) -> None:
     print(f"picture: {picture}")
 
 
+def init(folder: str, config: str | None) -> None:
+    """Look at a folder of your images, and write a config for it and a table of concepts to fill in."""
+    from ibd.app.init import begin
+
+    for line in begin(Path(folder), None if config is None else Path(config)):
+        print(line)
+
+
 def list_names(kind: str | None) -> None:
-    """List what a config can name."""
+    """List what a config can name, and the configs that come with ibd."""
+    if kind in (None, "configs"):
+        print("configs:\n  " + "\n  ".join(shipped_names()))
+    if kind == "configs":
+        return
     for each in [kind] if kind else registry.REGISTRY:
         print(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
     if kind in (None, "metrics"):
@@ -210,93 +216,6 @@ def demo(folder: str, changes: list[str]) -> None:
         run_demo(Path(folder), *changes)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="ibd", description="Interpretable-by-design image models.", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-
-    def verb(name: str, function: Callable[..., int | None]) -> _Parser:
-        text = (function.__doc__ or "").strip()
-        return verbs.add_parser(name, help=text.splitlines()[0], description=text, allow_abbrev=False)
-
-    p = verb("fit", fit)
-    p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
-    p = verb("test", test)
-    p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
-    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
-    p = verb("predict", predict)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("images", nargs="+", metavar="IMAGE")
-    p.add_argument("--figure", metavar="PNG", help="also draw it")
-    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
-    p = verb("intervene", intervene)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("image", metavar="IMAGE")
-    p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_colour::red=1, or wing_colour=red")
-    p.add_argument("--figure", metavar="PNG", help="also draw it")
-    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
-    p = verb("curve", curve)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
-    p.add_argument("--policies", default="random,uncertainty,expected_change,learned", help="by commas")
-    p.add_argument("--trials", type=int, default=5, help="random orders to average over")
-    p.add_argument("--split", choices=["val", "test"], default="test")
-    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
-    p = verb("prototypes", prototypes)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
-    p.add_argument("--images", type=count, default=4, help="images to draw what their prediction rests on")
-    p.add_argument("--top", type=count, default=5, help="prototypes of each image; 0 for all")
-    p.add_argument("--pages", type=count, default=3, help="pictures of ten prototypes each; 0 for all")
-    p.add_argument("--split", choices=["train", "val", "test"], default="test")
-    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/prototypes")
-    p = verb("axes", axes)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
-    p.add_argument("--baseline", metavar="RUN", help="the same network without whitening, to compare with")
-    p.add_argument("--images", type=count, default=4, help="images to draw maps of")
-    p.add_argument("--top", type=count, default=8, help="images that activate each axis most; 0 for none")
-    p.add_argument("--pages", type=count, default=3, help="pictures of ten axes each; 0 for all")
-    p.add_argument("--split", choices=["train", "val", "test"], default="test")
-    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/axes")
-    p = verb("explain", explain)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("image", metavar="IMAGE")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
-    p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
-    p = verb("compare", compare)
-    p.add_argument(
-        "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
-    )
-    p.add_argument("--out", metavar="FOLDER", help="where to write, and to go on from; default comparison")
-    p = verb("export", export)
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("file", metavar="OUT.pt2")
-    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
-    p = verb("config", config)
-    p.add_argument("file", metavar="CONFIG")
-    p.add_argument("changes", nargs="*", metavar="key=value")
-    p = verb("data", data)
-    p.add_argument("source", metavar="SOURCE", help="a config file, or the name of a data set with built-in defaults")
-    p.add_argument("picture", metavar="PNG")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="options of the data set, such as preset=hans")
-    p = verb("list", list_names)
-    p.add_argument("kind", nargs="?", choices=["models", "backbones", "datasets", "explainers", "metrics"])
-    p = verb("demo", demo)
-    p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to both configs")
-    for name in _LOADING:
-        verbs.choices[name].add_argument("--trust", action="store_true", help="let a run name classes of your own")
-    return parser
-
-
-_LOADING = (
-    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export"),
-    *("config", "data"),
-)
-"""The verbs that read a run, or a config that may be that of one."""
-
-
 VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
     "test": test,
@@ -308,6 +227,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "explain": explain,
     "compare": compare,
     "export": export,
+    "init": init,
     "config": config,
     "data": data,
     "list": list_names,
@@ -345,11 +265,11 @@ def _run(given: list[str]) -> int:
         raise ConfigError(f"unknown verb '{given[0]}'.{did_you_mean(given[0], VERBS)}")
     if "" in given:
         raise ConfigError("an argument is empty: is a variable of the shell not set?")
-    parser = _parser()
-    given_options = vars(parser.parse_args(given))
+    reader = parser(VERBS)
+    given_options = vars(reader.parse_args(in_order(reader, given)))
     name = given_options.pop("verb")
     if name is None:
-        parser.print_help()
+        reader.print_help()
         return 0
     with registry.trusting(given_options.pop("trust", False)):
         return VERBS[name](**given_options) or 0

@@ -14,6 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ibd.config_files import find_config, shipped_names
 from ibd.errors import ConfigError, did_you_mean
 
 
@@ -96,7 +97,7 @@ def read_sources(
     if saved:
         check_saved(Path(str(source)))
     if isinstance(source, str | Path):
-        main, layers = str(source), read_file(Path(source))
+        main, layers = str(source), read_file(find_config(Path(source)))
     else:
         main, layers = "config", _with_bases("config", Path(), _plain(OmegaConf.create(dict(source))), ())
     return Sources(main, [*layers, *map(parse_override, overrides)])
@@ -116,6 +117,7 @@ def read_file(path: Path, opened: tuple[Path, ...] = (), asked_by: str = "") -> 
     if not path.is_file():
         siblings = {sibling.stem: sibling.name for sibling in sorted(path.parent.glob("*.y*ml"))}
         near = [siblings[stem] for stem in difflib.get_close_matches(path.stem, siblings)] or siblings.values()
+        near = near or difflib.get_close_matches(str(path.with_suffix("")), shipped_names())
         raise ConfigError(f"{prefix}no config file '{path}'.{did_you_mean(path.name, near)}")
     if path.resolve() in opened:
         raise ConfigError(f"{prefix}'{path}' is itself based on this file")
@@ -162,7 +164,8 @@ def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[
         raise ConfigError(f"{label}: base: Value '{bases}' is neither a path nor a list of paths")
     layers = []
     for base in bases:
-        layers += read_file(Path(os.path.normpath(folder / Path(base).expanduser())), opened, label)
+        asked = Path(os.path.normpath(folder / Path(base).expanduser()))
+        layers += read_file(asked if asked.exists() else find_config(Path(base)), opened, label)
     return [*layers, Layer(label, values)]
 
 

@@ -11,6 +11,7 @@ from ibd.app.compare import summary as verdict_of
 from ibd.app.terminal import save_figure
 from ibd.comparison.compare import compare
 from ibd.comparison.intervention import intervention_curve
+from ibd.config_files import shipped
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
 from ibd.explain.figures import prediction_figure
@@ -21,7 +22,6 @@ from ibd.training.runner import Run, evaluate, fit
 EXPLAINERS = ("intrinsic", "gradcam", "lrp", "smoothgrad")
 IMAGES = 40
 """Compared at the end: enough for intervals that say something, in about a minute."""
-CONFIGS = Path(__file__).parents[2] / "configs" / "toybirds"
 
 
 class _Stages:
@@ -51,20 +51,19 @@ def run_demo(folder: Path, *overrides: str) -> None:
     Raises:
         ConfigError: nothing can be written there, or a change is wrong.
     """
-    if not CONFIGS.is_dir():
-        raise ConfigError("the demo reads configs/toybirds, which is not installed: run it in a clone of the project")
+    birds = shipped() / "toybirds"
     stages = _Stages()
     quick = ["logger.mode=disabled", "logger.figures_every=0", "trainer.max_epochs=10"]
     options = [f"output={folder / 'runs'}", *quick, *overrides]
-    data = load_data(CONFIGS / "cbm.yaml", *options)
+    data = load_data(birds / "cbm.yaml", *options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to '{folder}': {error.strerror}") from None
     data.save_overview(folder / "data.png")
     _say(f"1. Train a plain CNN and a concept bottleneck on the built-in birds ({_described(data)})")
-    baseline = fit(CONFIGS / "baseline.yaml", *options)
-    cbm = fit(CONFIGS / "cbm.yaml", *options)
+    baseline = fit(birds / "baseline.yaml", *options)
+    cbm = fit(birds / "cbm.yaml", *options)
     for title, run in (("plain CNN", baseline), ("concept bottleneck", cbm)):
         scores = evaluate(run)
         concepts = f", concept AUROC {scores['test/concept_auroc']:.4f}" if "test/concept_auroc" in scores else ""

@@ -78,7 +78,7 @@ class ConceptFolder(FileDataModule):
             root, image_size, resize, augment, val_fraction, cache, check_images, batch_size, num_workers, seed
         )
         self.images = self.root
-        files = _scan(self.root)
+        files = scan(self.root)
         classes = list(files["train"])
         concept_names, values = self._read_concepts(concepts, files)
         self.masks = None if masks is None else _mask_folders(self.root / masks, files)
@@ -124,7 +124,7 @@ Files = dict[Split, dict[str, list[str]]]
 """Split -> class -> paths of its images, relative to the root."""
 
 
-def _scan(root: Path) -> Files:
+def scan(root: Path) -> Files:
     """Return what lies in the folders of the splits."""
     for folder in _folders(root):
         if folder in ("valid", "validation"):

@@ -1,0 +1,195 @@
+"""What the verbs of the command line take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from ibd import __version__
+from ibd.app.terminal import count
+from ibd.errors import ConfigError
+
+EXAMPLES: dict[str, list[str]] = {
+    "fit": [
+        "ibd fit toybirds/tiny",
+        "ibd fit toybirds/cbm model.regime=sequential trainer.max_epochs=20 seed=1",
+        "ibd fit mine.yaml data.root=DATA trainer.devices=2",
+        "ibd fit resume=runs/toybirds-cbm",
+    ],
+    "test": ["ibd test runs/toybirds-cbm", "ibd test runs/mine data.root=OTHER --which last"],
+    "predict": [
+        "ibd predict runs/toybirds-cbm bird.png",
+        "ibd predict runs/mine a.jpg b.jpg --figure seen.png --top 0",
+    ],
+    "intervene": [
+        "ibd intervene runs/toybirds-cbm bird.png tail=green_spike",
+        "ibd intervene runs/mine image.jpg wing_colour::red=1 has_crest=0 --figure before_and_after.png",
+        'ibd intervene runs/toybirds-protopnet bird.png "prototype 17=0"',
+    ],
+    "curve": ["ibd curve runs/toybirds-cbm", "ibd curve runs/mine --policies random,uncertainty --split val"],
+    "prototypes": ["ibd prototypes runs/toybirds-protopnet --images 8 --pages 0"],
+    "axes": ["ibd axes runs/toybirds-concept_whitening --baseline runs/toybirds-baseline"],
+    "explain": [
+        "ibd explain runs/toybirds-cbm bird.png",
+        "ibd explain runs/toybirds-cbm bird.png target=wing::red_oval explainers=gradcam,lrp",
+        'ibd explain runs/mine image.jpg target="robin - jay" explainers=all --figure why.png',
+    ],
+    "compare": [
+        "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
+        "ibd compare runs/*/* explainers=intrinsic,lrp metrics=parts,pixels images=48 --out report",
+    ],
+    "export": ["ibd export runs/toybirds-cbm birds.pt2"],
+    "init": ["ibd init photographs", "ibd init photographs --config configs/mine.yaml"],
+    "config": ["ibd config toybirds/cbm", "ibd config mine.yaml model.regime=independent"],
+    "data": ["ibd data toybirds birds.png preset=hans", "ibd data mine.yaml images.png"],
+    "list": ["ibd list", "ibd list configs"],
+    "demo": ["ibd demo", "ibd demo elsewhere trainer.max_epochs=2"],
+}
+"""Verb -> commands as they are typed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{message} (see `{self.prog} --help`)")
+
+    def options_of(self, verb: str) -> dict[str, argparse.Action]:
+        """Return the options, with their dashes, that a verb knows."""
+        found = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+        parsers: dict[str, argparse.ArgumentParser] = found[0].choices if found else {}
+        return parsers[verb]._option_string_actions if verb in parsers else {}
+
+
+def in_order(reader: Parser, given: Sequence[str]) -> list[str]:
+    """Return the arguments as argparse takes them: the verb, what has no dashes, then the verb's options.
+
+    ``--key=value`` that is none of these is a change, ``key=value``: sweeps of W&B and habits of argparse write it so.
+    """
+    known = reader.options_of(given[0]) if given else {}
+    plain: list[str] = []
+    options: list[str] = []
+    words = iter(given)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in known:
+            options.append(word)
+            if not equals and known[name].nargs is None:  # its value is the next word
+                options += [value for value in [next(words, None)] if value is not None]
+        else:
+            plain.append(word[2:] if equals and word.startswith("--") else word)
+    return plain + options
+
+
+def parser(functions: Mapping[str, Callable[..., Any]]) -> Parser:
+    """Return what reads the command line.
+
+    Args:
+        functions: verb -> what it calls, whose first line is the verb's help.
+    """
+    whole = Parser(
+        prog="ibd",
+        description="Interpretable-by-design image models.",
+        epilog="`ibd VERB --help` has examples.",
+        allow_abbrev=False,
+    )
+    whole.add_argument("--version", action="version", version=f"ibd {__version__}")
+    verbs = whole.add_subparsers(dest="verb", metavar="VERB")
+
+    def verb(name: str) -> Parser:
+        text = (functions[name].__doc__ or "").strip()
+        return verbs.add_parser(
+            name,
+            help=text.splitlines()[0],
+            description=text,
+            epilog="examples:\n" + "\n".join(f"  {each}" for each in EXAMPLES[name]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    p = verb("fit")
+    p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
+    p = verb("test")
+    p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
+    p = verb("predict")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("images", nargs="+", metavar="IMAGE")
+    p.add_argument("--figure", metavar="PNG", help="also draw it")
+    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
+    p = verb("intervene")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("image", metavar="IMAGE")
+    p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_colour::red=1, or wing_colour=red")
+    p.add_argument("--figure", metavar="PNG", help="also draw it")
+    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
+    p = verb("curve")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--policies", default="random,uncertainty,expected_change,learned", help="by commas")
+    p.add_argument("--trials", type=int, default=5, help="random orders to average over")
+    p.add_argument("--split", choices=["val", "test"], default="test")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    p = verb("prototypes")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--images", type=count, default=4, help="images to draw what their prediction rests on")
+    p.add_argument("--top", type=count, default=5, help="prototypes of each image; 0 for all")
+    p.add_argument("--pages", type=count, default=3, help="pictures of ten prototypes each; 0 for all")
+    p.add_argument("--split", choices=["train", "val", "test"], default="test")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/prototypes")
+    p = verb("axes")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's config, such as data.root=...")
+    p.add_argument("--baseline", metavar="RUN", help="the same network without whitening, to compare with")
+    p.add_argument("--images", type=count, default=4, help="images to draw maps of")
+    p.add_argument("--top", type=count, default=8, help="images that activate each axis most; 0 for none")
+    p.add_argument("--pages", type=count, default=3, help="pictures of ten axes each; 0 for all")
+    p.add_argument("--split", choices=["train", "val", "test"], default="test")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/axes")
+    p = verb("explain")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("image", metavar="IMAGE")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
+    p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
+    p = verb("compare")
+    p.add_argument(
+        "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
+    )
+    p.add_argument("--out", metavar="FOLDER", help="where to write, and to go on from; default comparison")
+    p = verb("export")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("file", metavar="OUT.pt2")
+    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
+    p = verb("init")
+    p.add_argument("folder", metavar="DATA", help="train/CLASS/*.jpg, and val/ and test/ where there are")
+    p.add_argument("--config", metavar="YAML", help="the config to write; default NAME.yaml here, after the folder")
+    p = verb("config")
+    p.add_argument("file", metavar="CONFIG")
+    p.add_argument("changes", nargs="*", metavar="key=value")
+    p = verb("data")
+    p.add_argument("source", metavar="SOURCE", help="a config file, or the name of a data set with built-in defaults")
+    p.add_argument("picture", metavar="PNG")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="options of the data set, such as preset=hans")
+    p = verb("list")
+    p.add_argument("kind", nargs="?", choices=["configs", "models", "backbones", "datasets", "explainers", "metrics"])
+    p = verb("demo")
+    p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="changes to both configs")
+    for name in _LOADING:
+        verbs.choices[name].add_argument("--trust", action="store_true", help="let a run name classes of your own")
+    return whole
+
+
+_LOADING = (
+    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export"),
+    *("config", "data"),
+)
+"""The verbs that read a run, or a config that may be that of one."""
