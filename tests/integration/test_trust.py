@@ -166,7 +166,7 @@ def test_a_module_in_the_current_folder_hides_none_that_is_needed(run):
 
 @pytest.mark.slow
 def test_ones_own_model_is_trained_without_a_word_and_read_with_one(run):
-    changes = ["model.name=mine:Mine", "trainer.max_epochs=1", "output=runs", "optimizer.schedule=constant", *QUIET]
+    changes = ["model.name=mine:Mine", "trainer.max_epochs=1", "output=runs", *QUIET]
     Path("own.yaml").write_text(str(CONFIG))
     folder = fitted("own.yaml", *changes)
     assert "--trust" in ibd("test", folder).mistake
