@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ibd.errors import DataError
+
 _LONG = 8
 """More names than this are cut short in a message."""
 
@@ -32,6 +34,29 @@ def silent_concepts(concepts: Tensor, names: Sequence[str]) -> SilentConcepts:
     positive, negative = (concepts > 0.5).any(0), (concepts < 0.5).any(0)
     flags = (~(positive | negative), negative & ~positive, positive & ~negative)
     return SilentConcepts(*([name for name, each in zip(names, flag.tolist(), strict=True) if each] for flag in flags))
+
+
+def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = False) -> str:
+    """Return in words which concepts teach nothing, and why; nothing where all teach something.
+
+    Args:
+        concepts: (N, K), as of `silent_concepts`, of the training images.
+        names: the K concepts.
+        unknown_differs: a concept that is present in some images and unknown in the others teaches what they show, as
+            for a model that learns from examples alone.
+
+    Raises:
+        DataError: none teaches anything.
+    """
+    silent = silent_concepts(concepts, names)
+    if unknown_differs:
+        everywhere = {name for name, each in zip(names, (concepts > 0.5).all(0).tolist(), strict=True) if each}
+        silent = silent._replace(present=[name for name in silent.present if name in everywhere])
+    told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
+    said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
+    if sum(map(len, silent)) == len(names):
+        raise DataError(f"the concepts of the training images teach nothing: {said}")
+    return f"concepts from which nothing is learned, by the training images: {said}" if said else ""
 
 
 def missing_classes(labels: Tensor, names: Sequence[str]) -> list[str]:

@@ -39,8 +39,9 @@ def test_nothing_to_learn(fit, tmp_path, rows, said):
     assert not (tmp_path / "runs").exists()
 
 
-def test_some_teach_nothing(fit, caplog):
-    assert fit(cat=(0, "", 1), dog=(0, "", 1), owl=(1, "", 1)).code == 0
+@pytest.mark.parametrize("model", ["cbm", "concept_whitening"])
+def test_some_teach_nothing(fit, caplog, model):
+    assert fit(f"model.name={model}", cat=(0, "", 1), dog=(0, "", 1), owl=(1, "", 1)).code == 0
     assert "nothing is learned, by the training images: never known: 'wings'; never absent: 'fur'" in caplog.text
 
 

@@ -14,8 +14,8 @@ from torchmetrics import MetricCollection
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.data.coverage import listed, silent_concepts
-from ibd.errors import ConfigError, DataError, check_range
+from ibd.data.coverage import silent_concepts, untaught
+from ibd.errors import ConfigError, check_range
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
@@ -129,13 +129,8 @@ class ConceptBottleneck(InterpretableModule):
             DataError: none of them is present in some training images and absent from others.
         """
         names = self.spec.concept_names
-        silent = silent_concepts(data.dataset("train").concepts, names)
-        told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
-        said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
-        if sum(map(len, silent)) == len(names):
-            raise DataError(f"the concepts of the training images teach nothing: {said}")
-        if said:
-            _log.warning("concepts from which nothing is learned, by the training images: %s", said)
+        if said := untaught(data.dataset("train").concepts, names):
+            _log.warning(said)
         if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
             _log.warning("no concept differs between the validation images: val/concept_auroc is no number")
 
