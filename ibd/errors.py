@@ -7,6 +7,7 @@ import errno
 import math
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class IbdError(Exception):
@@ -65,6 +66,18 @@ def check_once(key: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{key}: '{name}' is given twice")
+
+
+def no_file(path: str | Path) -> str | None:
+    """Return in words what stands where a file is to be read; None for a file, and where there is nothing.
+
+    To be asked before a file is opened that somebody names: opening a pipe waits for whoever writes to it, and a device
+    such as /dev/zero has no end.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return "a folder"
+    return "a pipe or a device" if place.exists() and not place.is_file() else None
 
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}

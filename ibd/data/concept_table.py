@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ibd.errors import ConfigError, DataError, did_you_mean
+from ibd.errors import ConfigError, DataError, did_you_mean, no_file
 
 _NO_IMAGE = "there is no image '{}'."
 _DIGITS = frozenset("01")
@@ -79,8 +79,8 @@ def read_concept_table(path: Path, classes: Iterable[str], images: Iterable[str]
     Raises:
         DataError: the file is malformed, or a row names another class or image; the message names the line.
     """
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or a device'}, a file is needed")
+    if (kind := no_file(path)) is not None:
+        raise DataError(f"{path}: is {kind}, a file is needed")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
