@@ -57,6 +57,28 @@ def check_range(key: str, value: float, least: float | None = None, above: float
         raise ConfigError(f"{key}: {value} given, more than {above} is needed")
 
 
+MOST_WEIGHTS = 10**9
+"""More than this in a layer is a slip of the hand, and would be drawn at random for hours, if the memory held it."""
+
+
+def check_weights(key: str, value: int, weights: int) -> None:
+    """Check a size of a network, before anything is made of it.
+
+    Args:
+        key: the place of the size, as the user writes it.
+        value: the size.
+        weights: how many it makes, at least.
+
+    Raises:
+        ConfigError: more than memory is likely to hold.
+    """
+    if weights > MOST_WEIGHTS:
+        raise ConfigError(
+            f"{key}: {value} given, which makes 10^{math.log10(weights):.0f} weights or more, for which memory is not "
+            "enough; 10^9 are the most"
+        )
+
+
 def check_once(key: str, names: Sequence[str]) -> None:
     """Check that no name is in a list twice.
 
@@ -103,6 +125,15 @@ def disk_trouble(error: BaseException | None) -> str | None:
             reason = "PyTorch could not write it: is the disk full?"
         error = error.__cause__ or error.__context__
     return reason
+
+
+_NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""What PyTorch says where it gets no memory, on a processor or an accelerator."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:

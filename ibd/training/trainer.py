@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
-from ibd.errors import CheckpointError, ConfigError, IbdError
+from ibd.errors import CheckpointError, ConfigError, IbdError, lacks_memory
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError, advice, build_callbacks
 from ibd.training.lengths import check_length
@@ -134,6 +134,12 @@ def _explain(error: RuntimeError, trainer: pl.Trainer, model: InterpretableModul
         raise NanLossError(
             f"a gradient is no longer finite at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
             f"({_first_sentence(error)} trainer.detect_anomaly has shown its forward pass above). {advice(model)}"
+        ) from None
+    if lacks_memory(error):
+        batch = getattr(trainer.datamodule, "batch_size", 1)  # type: ignore[attr-defined]
+        raise IbdError(
+            f"memory is not enough at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
+            f"({_first_sentence(error)[:200]}): data.batch_size is {batch}, a smaller one or smaller images would do"
         ) from None
     if trainer.world_size > 1 and any(part in str(error) for part in _LOST):
         if not trainer.is_global_zero and os.getppid() != 1:

@@ -15,7 +15,7 @@ from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.data.coverage import silent_concepts, untaught
-from ibd.errors import ConfigError, check_range
+from ibd.errors import ConfigError, check_range, check_weights
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
@@ -78,6 +78,7 @@ class ConceptBottleneck(InterpretableModule):
             )
         check_range("model.concept_weight", concept_weight, least=0)
         check_range("model.hidden_units", hidden_units, least=1)
+        check_weights("model.hidden_units", hidden_units, hidden_units * len(spec.concept_names + spec.class_names))
         check_range("model.head_epochs", head_epochs, least=1)
         check_range("model.head_weight_decay", head_weight_decay, least=0)
         check_range("model.head_lr", head_lr, above=0)
