@@ -16,6 +16,7 @@ from ibd.errors import ConfigError
 from ibd.explain.figures import prediction_figure
 from ibd.io import load_data, load_run
 from ibd.models.prediction import Prediction
+from ibd.printing import shown
 from ibd.training.runner import Run, evaluate, fit
 
 EXPLAINERS = ("intrinsic", "gradcam", "lrp", "smoothgrad")
@@ -102,4 +103,4 @@ def _described(data: ImageDataModule) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  # the demo talks to a person
+    print(shown(text, keep="\n"), flush=True)  # noqa: T201  # the demo talks to a person

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ibd.errors import DataError
+from ibd.printing import shown
 
 _LONG = 8
 """More names than this are cut short in a message."""
@@ -68,4 +69,4 @@ def missing_classes(labels: Tensor, names: Sequence[str]) -> list[str]:
 def listed(names: Sequence[str]) -> str:
     """Return names for a message, cut short where there are many."""
     more = f", ... ({len(names)} in all)" if len(names) > _LONG else ""
-    return ", ".join(f"'{name}'" for name in names[:_LONG]) + more
+    return ", ".join(f"'{shown(name)}'" for name in names[:_LONG]) + more
