@@ -45,6 +45,7 @@ def fit(arguments: list[str]) -> int:
     from pytorch_lightning.utilities import rank_zero_only
 
     from ibd.training.display import headline
+    from ibd.training.hints import command
     from ibd.training.runner import fit as run_fit
 
     run = run_fit(files[0] if files else None, *overrides, resume=newest(resume[0]) if resume else None)
@@ -54,9 +55,9 @@ def fit(arguments: list[str]) -> int:
     figures = "  ".join(f"{name} {value:.4f}" for name, value in headline(run.metrics, run.monitor).items())
     _say(f"{run.checkpoint.stem} epoch {run.epoch}: {figures}")
     if run.interrupted:
-        _say(f"usable as it is, with the epochs that had ended; to go on: ibd fit resume={run.folder}")
+        _say(f"usable as it is, with the epochs that had ended; to go on: {command('fit', run.folder)}")
     else:
-        _say(f"next: ibd test {run.folder}")
+        _say(f"next: {command('test', run.folder)}")
     return 130 if run.interrupted else 0
 
 

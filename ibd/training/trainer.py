@@ -20,6 +20,7 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError, IbdError, lacks_memory
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError, advice, build_callbacks
+from ibd.training.hints import command
 from ibd.training.lengths import check_length
 from ibd.training.settings import CheckpointSettings, EarlyStoppingSettings, LoggerSettings
 
@@ -146,7 +147,7 @@ def _explain(error: RuntimeError, trainer: pl.Trainer, model: InterpretableModul
             raise SystemExit(1) from None  # the first process tells, unless it is the one that is gone
         raise IbdError(
             f"another process of this training has ended amid epoch {trainer.current_epoch + 1}, perhaps for want of "
-            f"memory; `ibd fit resume={trainer.default_root_dir}` goes on from the last epoch that had ended"
+            f"memory; `{command('fit', trainer.default_root_dir)}` goes on from the last epoch that had ended"
         ) from None
 
 
