@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import heapq
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 
@@ -136,6 +137,21 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
+_MANY = 2000
+"""Names that are compared in no time; half a million, such as the paths of all images, would take half a minute."""
+
+
+def _alike(given: str, names: Collection[str]) -> Collection[str]:
+    """Return the names to compare with: of very many those with the most at both ends in common with what is given."""
+    if len(names) <= _MANY:
+        return names
+
+    def common(name: str) -> int:
+        return sum(len(os.path.commonprefix(pair)) for pair in ((given, name), (given[::-1], name[::-1])))  # noqa: RUF071
+
+    return heapq.nlargest(_MANY, names, key=common)
+
+
 def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'x'?`` for the names nearest to `given`, or, failing that, the allowed names.
 
@@ -149,7 +165,7 @@ def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:
     """
     names = list(allowed)
     lowered = {name.lower(): name for name in names}
-    near = [lowered[key] for key in difflib.get_close_matches(given.lower(), lowered, n=limit, cutoff=0.6)]
+    near = [lowered[key] for key in difflib.get_close_matches(given.lower(), _alike(given.lower(), lowered), limit)]
     if not near:  # a value without its group, or half a name: `red` for `wing_colour::red`
         near = [name for name in names if given and given.lower() in name.lower()][:limit]
     if len(near) == 1:
