@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ibd import registry
 from ibd.app.arguments import in_order, parser
@@ -18,6 +18,7 @@ from ibd.app.streams import speaking
 from ibd.app.terminal import edits, newest, options, save_figure, writing
 from ibd.config_files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
+from ibd.printing import shown
 
 
 def fit(arguments: list[str]) -> int:
@@ -38,18 +39,19 @@ def fit(arguments: list[str]) -> int:
     from pytorch_lightning.utilities import rank_zero_only
 
     from ibd.training.display import headline
+    from ibd.training.hints import command
     from ibd.training.runner import fit as run_fit
 
     run = run_fit(files[0] if files else None, *overrides, resume=newest(resume[0]) if resume else None)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return 0
-    print(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}")
+    _say(f"{'interrupted' if run.interrupted else 'done'}: {run.folder}")
     figures = "  ".join(f"{name} {value:.4f}" for name, value in headline(run.metrics, run.monitor).items())
-    print(f"{run.checkpoint.stem} epoch {run.epoch}: {figures}")
+    _say(f"{run.checkpoint.stem} epoch {run.epoch}: {figures}")
     if run.interrupted:
-        print(f"usable as it is, with the epochs that had ended; to go on: ibd fit resume={run.folder}")
+        _say(f"usable as it is, with the epochs that had ended; to go on: {command('fit', run.folder)}")
     else:
-        print(f"next: ibd test {run.folder}")
+        _say(f"next: {command('test', run.folder)}")
     return 130 if run.interrupted else 0
 
 
@@ -58,7 +60,7 @@ def test(run: str, changes: list[str], which: str) -> None:
     from ibd.training.runner import evaluate
 
     for name, value in evaluate(newest(run), *changes, which=which).items():
-        print(f"{name:<28} {value:.4f}")
+        _say(f"{name:<28} {value:.4f}")
 
 
 def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
@@ -68,7 +70,7 @@ def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
     run = newest(run)
     model = load_model(run)
     prediction = model.predict(images)
-    print("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
+    _say("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
     if figure:
         _draw(run, model, prediction, images, figure)
 
@@ -81,7 +83,7 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
     model = load_model(run)
     before = model.predict(image)
     after = before.intervene(wanted)
-    print(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
+    _say(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
     if figure:
         _draw(run, model, before.join(after), [image, image], figure)
 
@@ -90,7 +92,7 @@ def _draw(run: str, model: Any, prediction: Any, images: Sequence[str], path: st
     """Write the figure of a prediction."""
     from ibd.app.pictures import figure_of
 
-    print(f"figure: {save_figure(figure_of(run, model, prediction, model.read_images(images)), Path(path))}")
+    _say(f"figure: {save_figure(figure_of(run, model, prediction, model.read_images(images)), Path(path))}")
 
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:
@@ -109,7 +111,7 @@ def curve(run: str, changes: list[str], policies: str, trials: int, split: str, 
     with writing(table):
         result.save_csv(table)
     save_figure(result.figure(), table.with_suffix(".png"))
-    print(f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}")
+    _say(f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}")
 
 
 def prototypes(run: str, changes: list[str], images: int, top: int, pages: int, split: str, out: str | None) -> None:
@@ -119,7 +121,7 @@ def prototypes(run: str, changes: list[str], images: int, top: int, pages: int, 
 
     chosen = next(name for name in SPLITS if name == split)
     for line in show_prototypes(newest(run), changes, chosen, images, top, pages, Path(out) if out else None):
-        print(line)
+        _say(shown(line))
 
 
 def axes(
@@ -132,7 +134,7 @@ def axes(
     chosen = next(name for name in SPLITS if name == split)
     without = None if baseline is None else newest(baseline)
     for line in show_axes(newest(run), changes, without, chosen, images, top, pages, Path(out) if out else None):
-        print(line)
+        _say(shown(line))
 
 
 def explain(run: str, image: str, changes: list[str], figure: str | None) -> None:
@@ -140,7 +142,7 @@ def explain(run: str, image: str, changes: list[str], figure: str | None) -> Non
     from ibd.app.explain import show_explanations
 
     for line in show_explanations(newest(run), image, changes, figure):
-        print(line)
+        _say(shown(line))
 
 
 def compare(runs: list[str], out: str | None) -> None:
@@ -152,7 +154,7 @@ def compare(runs: list[str], out: str | None) -> None:
 
     changes = [text for text in runs if "=" in text and not Path(text).exists()]
     for line in compare_runs([newest(text) for text in runs if text not in changes], changes, out):
-        print(line)
+        _say(line)
 
 
 def export(run: str, file: str, which: str) -> None:
@@ -160,16 +162,16 @@ def export(run: str, file: str, which: str) -> None:
     from ibd.app.export import NAMES, OUTPUTS, export as write
 
     written = write(newest(run), file, which)
-    print(f"written: {written.path} ({written.path.stat().st_size / 1e6:.1f} MB; the names are its extra file {NAMES})")
-    print(f"         image (B, 3, H, W) in [0, 1] -> {', '.join(OUTPUTS)}")
-    print(f"checked: logits equal to {written.difference:.1g}")
+    _say(f"written: {written.path} ({written.path.stat().st_size / 1e6:.1f} MB; the names are its extra file {NAMES})")
+    _say(f"         image (B, 3, H, W) in [0, 1] -> {', '.join(OUTPUTS)}")
+    _say(f"checked: logits equal to {written.difference:.1g}")
 
 
 def config(file: str, changes: list[str]) -> None:
     """Print a config as it resolves, with a sentence on every option."""
     from ibd.config import describe
 
-    print(describe(file, *changes))
+    _say(describe(file, *changes))
 
 
 def data(source: str, picture: str, changes: list[str]) -> None:
@@ -182,7 +184,7 @@ def data(source: str, picture: str, changes: list[str]) -> None:
         module = build_data({"name": source, **options(changes)})
     with writing(Path(picture)):
         module.save_overview(picture)
-    print(f"picture: {picture}")
+    _say(f"picture: {picture}")
 
 
 def init(folder: str, config: str | None) -> None:
@@ -190,22 +192,22 @@ def init(folder: str, config: str | None) -> None:
     from ibd.app.init import begin
 
     for line in begin(Path(folder), None if config is None else Path(config)):
-        print(line)
+        _say(line)
 
 
 def list_names(kind: str | None) -> None:
     """List what a config can name, and the configs that come with ibd."""
     if kind in (None, "configs"):
-        print("configs:\n  " + "\n  ".join(shipped_names()))
+        _say("configs:\n  " + "\n  ".join(shipped_names()))
     if kind == "configs":
         return
     for each in [kind] if kind else registry.REGISTRY:
-        print(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
+        _say(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
     if kind in (None, "metrics"):
         from ibd.comparison.plan import GROUPS
 
-        print("metrics of ibd compare, by group:")
-        print("\n".join(f"  {group}: {', '.join(members)}" for group, members in GROUPS.items()))
+        _say("metrics of ibd compare, by group:")
+        _say("\n".join(f"  {group}: {', '.join(members)}" for group, members in GROUPS.items()))
 
 
 def demo(folder: str, changes: list[str]) -> None:
@@ -244,17 +246,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with speaking():
             return _run(given)
     except IbdError as error:
-        print(f"ibd: {_one_line(error)}", file=sys.stderr)
+        _say(f"ibd: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"ibd: interrupted{f': {_one_line(stop)}' if str(stop) else ''}", file=sys.stderr)
+        _say(f"ibd: interrupted{f': {_one_line(stop)}' if str(stop) else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `ibd list | head`
         return 0
     except (OSError, RuntimeError) as error:
         if (reason := disk_trouble(error)) is None:
             raise
-        print(f"ibd: cannot read or write {reason}", file=sys.stderr)
+        _say(f"ibd: cannot read or write {reason}", file=sys.stderr)
         return 2
     finally:
         warnings.showwarning, warnings.formatwarning = shown, formatted
@@ -283,11 +285,16 @@ def _show_warning(show: Callable[..., None], *given: Any, **options: Any) -> Non
 
 def _warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
     """Return the text of a warning, without the file and line that gave it, which tell a user nothing."""
-    return f"warning: {str(message).strip()}\n"
+    return shown(f"warning: {str(message).strip()}\n", keep="\n\t")
+
+
+def _say(text: str, file: TextIO | None = None) -> None:
+    """Print lines; what names in them hold that a terminal would obey is shown as a code."""
+    print(shown(text, keep="\n\t"), file=file)
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return shown(" ".join(str(error).split()))
 
 
 if __name__ == "__main__":

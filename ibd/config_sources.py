@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ibd.config_files import find_config, shipped_names
-from ibd.errors import ConfigError, did_you_mean
+from ibd.errors import ConfigError, did_you_mean, no_file
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def read_file(path: Path, opened: tuple[Path, ...] = (), asked_by: str = "") -> 
         asked_by: the last of them, as an error names it.
     """
     prefix = f"{asked_by}: base: " if asked_by else ""
-    if path.is_dir():
-        raise ConfigError(f"{prefix}'{path}' is a folder, a YAML file is needed")
+    if (kind := no_file(path)) is not None:
+        raise ConfigError(f"{prefix}'{path}' is {kind}, a YAML file is needed")
     if not path.is_file():
         siblings = {sibling.stem: sibling.name for sibling in sorted(path.parent.glob("*.y*ml"))}
         near = [siblings[stem] for stem in difflib.get_close_matches(path.stem, siblings)] or siblings.values()
@@ -130,6 +130,7 @@ def check_saved(path: Path) -> None:
     Raises:
         ConfigError: it would, or repeats parts of itself by aliases, a few of which make gigabytes.
     """
+    _refuse_special(path)
     plain = f"{path}: the config of a run is saved with all its values, but this one"
     try:
         tokens = list(yaml.scan(path.read_text(encoding="utf-8"), yaml.SafeLoader))
@@ -175,6 +176,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, is no YAML, or no mapping.
     """
+    _refuse_special(path)
     try:
         content = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
@@ -195,6 +197,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if "resume" in content:
         raise ConfigError(f"{path}: resume: belongs on the command line, as resume=RUN")
     return _plain(content)
+
+
+def _refuse_special(path: Path) -> None:
+    if (kind := no_file(path)) is not None:
+        raise ConfigError(f"'{path}' is {kind}, a YAML file is needed")
 
 
 _TOO_DEEP = "lists or blocks stand in one another by the hundred, which no option needs"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import heapq
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 
 class IbdError(Exception):
@@ -56,6 +58,28 @@ def check_range(key: str, value: float, least: float | None = None, above: float
         raise ConfigError(f"{key}: {value} given, more than {above} is needed")
 
 
+MOST_WEIGHTS = 10**9
+"""More than this in a layer is a slip of the hand, and would be drawn at random for hours, if the memory held it."""
+
+
+def check_weights(key: str, value: int, weights: int) -> None:
+    """Check a size of a network, before anything is made of it.
+
+    Args:
+        key: the place of the size, as the user writes it.
+        value: the size.
+        weights: how many it makes, at least.
+
+    Raises:
+        ConfigError: more than memory is likely to hold.
+    """
+    if weights > MOST_WEIGHTS:
+        raise ConfigError(
+            f"{key}: {value} given, which makes 10^{math.log10(weights):.0f} weights or more, for which memory is not "
+            "enough; 10^9 are the most"
+        )
+
+
 def check_once(key: str, names: Sequence[str]) -> None:
     """Check that no name is in a list twice.
 
@@ -65,6 +89,18 @@ def check_once(key: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{key}: '{name}' is given twice")
+
+
+def no_file(path: str | Path) -> str | None:
+    """Return in words what stands where a file is to be read; None for a file, and where there is nothing.
+
+    To be asked before a file is opened that somebody names: opening a pipe waits for whoever writes to it, and a device
+    such as /dev/zero has no end.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return "a folder"
+    return "a pipe or a device" if place.exists() and not place.is_file() else None
 
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -92,6 +128,30 @@ def disk_trouble(error: BaseException | None) -> str | None:
     return reason
 
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""What PyTorch says where it gets no memory, on a processor or an accelerator."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
+
+
+_MANY = 2000
+"""Names that are compared in no time; half a million, such as the paths of all images, would take half a minute."""
+
+
+def _alike(given: str, names: Collection[str]) -> Collection[str]:
+    """Return the names to compare with: of very many those with the most at both ends in common with what is given."""
+    if len(names) <= _MANY:
+        return names
+
+    def common(name: str) -> int:
+        return sum(len(os.path.commonprefix(pair)) for pair in ((given, name), (given[::-1], name[::-1])))  # noqa: RUF071
+
+    return heapq.nlargest(_MANY, names, key=common)
+
+
 def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'x'?`` for the names nearest to `given`, or, failing that, the allowed names.
 
@@ -105,7 +165,7 @@ def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:
     """
     names = list(allowed)
     lowered = {name.lower(): name for name in names}
-    near = [lowered[key] for key in difflib.get_close_matches(given.lower(), lowered, n=limit, cutoff=0.6)]
+    near = [lowered[key] for key in difflib.get_close_matches(given.lower(), _alike(given.lower(), lowered), limit)]
     if not near:  # a value without its group, or half a name: `red` for `wing_colour::red`
         near = [name for name in names if given and given.lower() in name.lower()][:limit]
     if len(near) == 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ibd import config as configuration, registry
-from ibd.errors import CheckpointError, ConfigError, UntrustedError, did_you_mean
+from ibd.errors import CheckpointError, ConfigError, UntrustedError, did_you_mean, no_file
 from ibd.io_checks import (
     check_archive,
     check_finite,
@@ -44,6 +44,8 @@ def find_run(run: RunLike) -> Path:
     path = Path(run)
     if not path.exists():
         raise CheckpointError(f"no run '{run}'.{did_you_mean(str(path), _meant_in(path.parent))}")
+    if not path.is_dir() and (kind := no_file(path)) is not None:
+        raise CheckpointError(f"'{run}' is {kind}; a run folder or the file of a checkpoint is needed")
     if path.is_file():
         return path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if (path / "config.yaml").exists() or (path / "checkpoints").is_dir():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ibd import config as configuration
-from ibd.errors import CheckpointError
+from ibd.errors import CheckpointError, no_file
 
 _TYPES: dict[str, type] = {
     "ibd_model": str,
@@ -38,6 +38,8 @@ def check_archive(path: Path) -> None:
     Raises:
         CheckpointError: it is another one; compressed, a few bytes could become more than the memory holds.
     """
+    if (kind := no_file(path)) is not None:
+        raise CheckpointError(f"'{path}' is {kind}, the file of a checkpoint is needed")
     with path.open("rb") as file:
         start = file.read(2)
     reason = ""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, no_file
 
 LOCK = "running.lock"
 """The file in a folder that something writes to: process, when that began, computer."""
@@ -70,10 +70,15 @@ def _read(path: Path) -> str:
     """Return what a lock says; an empty one is given the moment that its process needs to write it."""
     for _ in range(10):
         with contextlib.suppress(FileNotFoundError):
-            if text := path.read_text(encoding="utf-8", errors="replace"):
+            if text := _text(path):
                 return text
         time.sleep(0.02)
     return ""
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file; nothing where it is a pipe, which a stranger's run may hold, and which would wait."""
+    return path.read_text(encoding="utf-8", errors="replace") if no_file(path) is None else ""
 
 
 def _clear_away(path: Path, holder: str) -> None:
@@ -81,7 +86,7 @@ def _clear_away(path: Path, holder: str) -> None:
     aside = path.with_suffix(f".{os.getpid()}.old")
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
-        if aside.read_text(encoding="utf-8", errors="replace") != holder:
+        if _text(aside) != holder:
             aside.rename(path)
         else:
             aside.unlink()

@@ -19,6 +19,7 @@ from ibd.config import build
 from ibd.config_sources import read_yaml
 from ibd.errors import ConfigError, did_you_mean
 from ibd.metrics.functional.random_effects import two_level_interval
+from ibd.printing import shown
 from ibd.training.loggers import wandb_mode
 from ibd.training.settings import LoggerSettings
 
@@ -123,7 +124,7 @@ def summary(report: Report) -> str:
     for family in report.views:
         for view in family.views:
             lines += [view.headline, f"  {view.standing}"]
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ibd.errors import ConfigError
 from ibd.explain.figures import prediction_figure
 from ibd.io import load_data, load_run
 from ibd.models.prediction import Prediction
+from ibd.printing import shown
 from ibd.training.runner import Run, evaluate, fit
 
 EXPLAINERS = ("intrinsic", "gradcam", "lrp", "smoothgrad")
@@ -110,7 +112,8 @@ def _intervene(run: Run, folder: Path) -> None:
     named = [name for name, value in edits.items() if value == 1]
     _say(f"   with the true {group} ({', '.join(named) or 'none visible'}):\n\n{after.table(0, 6)}\n")
     if named:
-        _say(f"   the same by hand: ibd intervene {run.folder} {folder / 'bird.png'} {named[0]}=1")
+        words = ["ibd", "intervene", str(run.folder), str(folder / "bird.png"), f"{named[0]}=1"]
+        _say(f"   the same by hand: {shlex.join(words)}")
     figure = prediction_figure(
         before.join(after), image.expand(2, -1, -1, -1), batch.label[[index, index]], truth.expand(2, -1)
     )
@@ -122,4 +125,4 @@ def _described(data: ImageDataModule) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  # the demo talks to a person
+    print(shown(text, keep="\n"), flush=True)  # noqa: T201  # the demo talks to a person

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ibd.printing import shown
 
 _PLAIN = {"█": "#", "░": "-", "−": "-", "×": "x", "±": "+-", "…": "..", "→": "->", "↑": "^", "↓": "v"}  # noqa: RUF001
 _HANDLERS = {"strict": "ibd-plain", "backslashreplace": "ibd-plain", "surrogateescape": "ibd-bytes"}
@@ -27,12 +30,20 @@ def speaking() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in _HANDLERS:
             stream.reconfigure(errors=_HANDLERS[stream.errors])
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_harmless)
     try:
         yield
         sys.stdout.flush()
     except OSError:
         _flush_or_drop()
         raise
+
+
+def _harmless(record: logging.LogRecord) -> bool:
+    """Show the control characters of names in a message as codes."""
+    record.msg, record.args = shown(record.getMessage(), keep="\n\t"), ()
+    return True
 
 
 def _in_other_words(error: UnicodeError) -> tuple[str | bytes, int]:

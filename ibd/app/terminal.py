@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ibd.errors import ConfigError
+from ibd.printing import shown
 
 
 def edits(values: Sequence[str]) -> dict[str | int, Any]:
@@ -50,7 +51,7 @@ def newest(run: str) -> str:
     count = len(runs_in(run))
     if count < 2 or folder == Path(run):
         return run
-    print(f"'{run}' holds {count} runs; the newest is taken: {folder}", file=sys.stderr)  # noqa: T201
+    print(shown(f"'{run}' holds {count} runs; the newest is taken: {folder}"), file=sys.stderr)  # noqa: T201
     return str(folder)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd import io
-from ibd.errors import CheckpointError, ConfigError, did_you_mean
+from ibd.errors import CheckpointError, ConfigError, did_you_mean, no_file
 
 State = dict[str, Tensor]
 
@@ -40,8 +40,11 @@ def read_file(path: str | Path) -> State:
     """
     if Path(path).is_dir():
         raise CheckpointError(f"weights: '{path}' is a folder; the backbone of an earlier run is given as init_from")
+    file = Path(path).expanduser()
+    if (kind := no_file(file)) is not None:
+        raise CheckpointError(f"weights: '{path}' is {kind}, a file is needed")
     try:
-        content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"weights: there is no file '{path}'") from None
     except Exception as error:  # unpickling what is no such file raises anything

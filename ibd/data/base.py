@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ibd.data.overview import save_overview
-from ibd.errors import DataError, check_range
+from ibd.errors import ConfigError, DataError, check_range
 from ibd.types import Batch, DataSpec, Sample, stack_samples
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_MOST_WORKERS = 1024
 
 
 class Key(NamedTuple):
@@ -152,6 +153,8 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
         super().__init__()
         check_range("data.batch_size", batch_size, least=1)
         check_range("data.num_workers", num_workers, least=0)
+        if num_workers > _MOST_WORKERS:
+            raise ConfigError(f"data.num_workers: {num_workers} given, {_MOST_WORKERS} processes are the most")
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     @abc.abstractmethod

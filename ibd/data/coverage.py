@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ibd.errors import DataError
+from ibd.printing import shown
+
 _LONG = 8
 """More names than this are cut short in a message."""
 
@@ -34,6 +37,29 @@ def silent_concepts(concepts: Tensor, names: Sequence[str]) -> SilentConcepts:
     return SilentConcepts(*([name for name, each in zip(names, flag.tolist(), strict=True) if each] for flag in flags))
 
 
+def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = False) -> str:
+    """Return in words which concepts teach nothing, and why; nothing where all teach something.
+
+    Args:
+        concepts: (N, K), as of `silent_concepts`, of the training images.
+        names: the K concepts.
+        unknown_differs: a concept that is present in some images and unknown in the others teaches what they show, as
+            for a model that learns from examples alone.
+
+    Raises:
+        DataError: none teaches anything.
+    """
+    silent = silent_concepts(concepts, names)
+    if unknown_differs:
+        everywhere = {name for name, each in zip(names, (concepts > 0.5).all(0).tolist(), strict=True) if each}
+        silent = silent._replace(present=[name for name in silent.present if name in everywhere])
+    told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
+    said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
+    if sum(map(len, silent)) == len(names):
+        raise DataError(f"the concepts of the training images teach nothing: {said}")
+    return f"concepts from which nothing is learned, by the training images: {said}" if said else ""
+
+
 def missing_classes(labels: Tensor, names: Sequence[str]) -> list[str]:
     """Return the classes of which (N,) `labels` has no image."""
     there = set(labels.tolist())
@@ -43,4 +69,4 @@ def missing_classes(labels: Tensor, names: Sequence[str]) -> list[str]:
 def listed(names: Sequence[str]) -> str:
     """Return names for a message, cut short where there are many."""
     more = f", ... ({len(names)} in all)" if len(names) > _LONG else ""
-    return ", ".join(f"'{name}'" for name in names[:_LONG]) + more
+    return ", ".join(f"'{shown(name)}'" for name in names[:_LONG]) + more

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ibd.errors import DataError
+from ibd.errors import DataError, no_file
 
 Numbers = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -130,6 +130,8 @@ def image_values(present: Bytes, certainty: Bytes, uncertainty: str) -> npt.NDAr
 
 
 def _text(path: Path) -> str:
+    if (kind := no_file(path)) is not None:
+        raise DataError(f"{path}: is {kind}, a file is needed")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

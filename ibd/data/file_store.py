@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ibd.data.images import read_image, read_mask
 from ibd.errors import DataError
+from ibd.printing import shown
 
 _LONG = 2000
 """A loop over more files than this shows its progress."""
@@ -92,7 +93,7 @@ class FileStore:
         shelves = [_Shelf(count, tensor) for tensor in self._read(0)]
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
             read = pool.map(self._read, range(count))
-            for index, tensors in enumerate(progress(read, count, f"Reading {self.folder.name}")):
+            for index, tensors in enumerate(progress(read, count, f"Reading {shown(self.folder.name)}")):
                 for shelf, tensor in zip(shelves, tensors, strict=True):
                     shelf.put(index, tensor)
         return shelves

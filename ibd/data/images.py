@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ibd.errors import DataError
+from ibd.errors import DataError, no_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _EXIF_ORIENTATION = 0x0112
@@ -94,11 +94,10 @@ def refuse_nul(path: str | Path) -> None:
 
 
 def _refuse_special(path: str | Path) -> None:
-    """Raise a `DataError` for a pipe, a socket or a device: reading one can wait for ever, or have no end."""
+    """Raise a `DataError` for a folder, a pipe, a socket or a device."""
     refuse_nul(path)
-    place = Path(path)
-    if place.exists() and not place.is_file() and not place.is_dir():
-        raise DataError(f"{path}: cannot be read: it is a pipe or a device, a file is needed")
+    if (kind := no_file(path)) is not None:
+        raise DataError(f"{path}: cannot be read: it is {kind}, a file is needed")
 
 
 def _tensor(image: Image.Image) -> Tensor:
@@ -134,8 +133,6 @@ def _to_8_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
 def _cause(path: Path, error: Exception) -> str:
     if not path.exists():
         return "there is no such file"
-    if path.is_dir():
-        return "it is a folder"
     if path.stat().st_size == 0:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):

@@ -79,19 +79,29 @@ def build_schedule(
         total_steps: of the whole training; may be infinite for "constant" and "step".
         steps_per_epoch: optimiser steps.
     """
-    if settings.schedule == "constant" or total_steps < 2:
+    if settings.schedule == "constant":
         return None
     if settings.schedule == "step":
         return lr_scheduler.StepLR(optimizer, max(1, steps_per_epoch) * settings.step_epochs, settings.gamma)
     if settings.schedule == "cosine":
-        return lr_scheduler.CosineAnnealingLR(optimizer, int(total_steps))
+        return lr_scheduler.CosineAnnealingLR(optimizer, max(1, int(total_steps)))
+    return _one_cycle(optimizer, settings, total_steps)
+
+
+def _one_cycle(optimizer: torch.optim.Optimizer, settings: OptimizerSettings, steps: float) -> lr_scheduler.OneCycleLR:
+    """Return the schedule of a training of so many steps; a single one has the full rate, and could be resumed."""
     momentum = settings.momentum if settings.name == "sgd" else 0.9
-    return lr_scheduler.OneCycleLR(
+    total_steps = max(2, int(steps))
+    schedule = lr_scheduler.OneCycleLR(
         optimizer,
         settings.lr,
-        total_steps=int(total_steps),
+        total_steps=total_steps,
         pct_start=min(max(settings.warmup * total_steps, 1.5), total_steps - 0.5) / total_steps,  # neither part empty
         cycle_momentum=momentum > 0,
         base_momentum=max(momentum - 0.05, 0.0),
         max_momentum=min(momentum + 0.05, 0.99),
     )
+    if steps < 2:
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr
+    return schedule

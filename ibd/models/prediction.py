@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork, Values
+from ibd.printing import shown
 from ibd.types import Units
 
 
@@ -134,17 +135,18 @@ class Prediction:
         if bool(one.abstains[0]):
             ranking = "abstains"
         part = one.contributions[0, :, best]
-        shown = part.abs().argsort(descending=True)[: top or None].tolist()
+        chosen = part.abs().argsort(descending=True)[: top or None].tolist()
         silent = one._cleared_siblings() & (part.abs() < 0.005)
         edited = one.edited[0].clone()
-        edited[shown] = False
-        shown += (edited & ~silent).nonzero().flatten().tolist()
+        edited[chosen] = False
+        chosen += (edited & ~silent).nonzero().flatten().tolist()
         cleared = int((edited & silent).sum())
         notes = [] if self.network.additive else ["each is the logit lost without that unit alone; they do not add up"]
         if bool(one.edited.any()):
             also = f" (and {cleared} more, set to 0)" if cleared else ""
             notes.append(f"* set by hand, or following from that{also}{self.network.edit_note}")
-        return "\n".join([f"{title}: {ranking}", *one._rows(part, shown, best), *(f"  {note}" for note in notes)])
+        lines = [f"{title}: {ranking}", *one._rows(part, chosen, best), *(f"  {note}" for note in notes)]
+        return "\n".join(map(shown, lines))
 
     def _cleared_siblings(self) -> Tensor:
         """Return which units of the only image are 0 because another one of their group was set to 1, (U,) bool."""
@@ -155,22 +157,22 @@ class Prediction:
                 cleared[group] = edited[group] & (values[group].abs() < 0.005)
         return cleared
 
-    def _rows(self, part: Tensor, shown: list[int], best: int) -> list[str]:
+    def _rows(self, part: Tensor, chosen: list[int], best: int) -> list[str]:
         """Return the lines on the units of the only image, from their (U,) contributions to class `best`."""
         network, values, edited = self.network, self.unit_values[0], self.edited[0]
-        others = f"{len(part) - len(shown)} others"
-        width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in shown)))
+        others = f"{len(part) - len(chosen)} others"
+        width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
         wide = max(6, len(network.value_title))
         title = f"{'adds to' if network.additive else 'holds up'} the logit of {network.class_names[best]}"
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
-        for i in shown:
+        for i in chosen:
             value = f"{float(values[i]):{wide}.2f}{'*' if edited[i] else ' '}"
             bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
-        if len(shown) < len(part) and network.additive:
-            sums.append((others, part.sum() - part[shown].sum()))
+        if len(chosen) < len(part) and network.additive:
+            sums.append((others, part.sum() - part[chosen].sum()))
         if network.additive:
             sums += [("bias", network.bias().detach()[best])] if network.has_bias else []
             sums += [("= logit", self.logits[0, best])]
@@ -183,7 +185,7 @@ class Prediction:
         top = self.probabilities.max(1).values.tolist()
         said = [f"{label} {100 * share:.1f} %" for label, share in zip(self.classes, top, strict=True)]
         said = ["abstains" if none else text for text, none in zip(said, self.abstains.tolist(), strict=True)]
-        return "\n".join(f"{name}: {text}" for name, text in zip(self.titles, said, strict=True))
+        return "\n".join(shown(f"{name}: {text}") for name, text in zip(self.titles, said, strict=True))
 
     def __repr__(self) -> str:
         """Return in a line how many images there are, and what the first of them are taken for."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ibd.errors import CheckpointError, IbdError, disk_trouble
 from ibd.io import find_checkpoint, read_checkpoint
+from ibd.training.hints import command
 
 
 @contextmanager
@@ -43,4 +44,5 @@ def _kept(folder: Path) -> str:
         epochs = int(read_checkpoint(find_checkpoint(folder, "last"))["epoch"]) + 1
     except (CheckpointError, KeyError):
         return "it keeps no model: no epoch had been written"
-    return f"it keeps its first {epochs} epochs (checkpoints/last.ckpt): `ibd fit resume={folder}` goes on from there"
+    goes_on = f"`{command('fit', folder)}` goes on from there"
+    return f"it keeps its first {epochs} epochs (checkpoints/last.ckpt): {goes_on}"

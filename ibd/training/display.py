@@ -22,6 +22,7 @@ from ibd.explain.figures import prediction_figure
 from ibd.explain.targets import Target
 from ibd.models.lightning import InterpretableModule
 from ibd.models.prediction import Prediction
+from ibd.printing import shown
 from ibd.types import Batch, stack_samples
 
 
@@ -106,7 +107,7 @@ def summary(model: InterpretableModule, data: ImageDataModule) -> str:
 
 def tell(line: str) -> None:
     """Write a line for the person who trains, above the progress bar where there is one."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(shown(line), file=sys.stderr)
 
 
 _FEW = 50

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ibd.data.base import ImageDataModule
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, lacks_memory
 from ibd.models.lightning import InterpretableModule
 
 _DOUBLINGS = 7
@@ -24,7 +24,8 @@ def dry_pass(model: InterpretableModule, data: ImageDataModule) -> None:
     The model, torch's random numbers and the data are left as they are.
 
     Raises:
-        ConfigError: the images are smaller than the backbone allows, or batch normalisation gets one image alone.
+        ConfigError: the images are smaller than the backbone allows, or memory does not hold them, or batch
+            normalisation gets one image alone.
         RuntimeError, ValueError: the network fails whatever the size; the error is its own.
     """
     network, (height, width) = model.network, model.spec.image_size
@@ -32,6 +33,11 @@ def dry_pass(model: InterpretableModule, data: ImageDataModule) -> None:
     failure = _failure(network, batch, height, width)
     if failure is None:
         return
+    if lacks_memory(failure):
+        raise ConfigError(
+            f"data.image_size: {height} x {width} given, for which memory is not enough: not even for {batch} of them, "
+            f"in this network of {sum(p.numel() for p in network.parameters()):.1e} weights"
+        ) from failure
     if batch == 1 and _failure(network, 2, height, width) is None:
         raise ConfigError(
             "data.batch_size: 1 given, at least 2 is needed: batch normalisation has one value in a channel here, and "
@@ -50,11 +56,11 @@ def dry_pass(model: InterpretableModule, data: ImageDataModule) -> None:
 def _failure(network: nn.Module, batch: int, height: int, width: int) -> Exception | None:
     """Return the error with which a network refuses images of a size; None where it takes them."""
     weight = next(network.parameters())
-    image = torch.zeros(batch, 3, height, width, device=weight.device, dtype=weight.dtype)
     with _silence(), torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
+            image = torch.zeros(batch, 3, height, width, device=weight.device, dtype=weight.dtype)
             copy.deepcopy(network).train()(image)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             return error
     return None
 

@@ -11,6 +11,7 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError
 from ibd.io import find_checkpoint, load_model, read_checkpoint
 from ibd.training.finishing import finish
+from ibd.training.hints import command
 from ibd.training.keeping import KeepRun
 from ibd.training.loggers import TableLogger, upload_model
 from ibd.training.reporting import report
@@ -59,7 +60,7 @@ def complete(
             raise KeyboardInterrupt(str(error)) from None
         raise
     except KeyboardInterrupt:
-        kept = f"'{folder}' keeps its checkpoints; `ibd fit resume={folder}` completes it"
+        kept = f"'{folder}' keeps its checkpoints; `{command('fit', folder)}` completes it"
         raise KeyboardInterrupt(kept) from None
     best = read_checkpoint(find_checkpoint(folder))
     figures: dict[str, float] = {}

@@ -50,7 +50,7 @@ class TableLogger(Logger):
 
     def resume(self, step: int) -> None:
         """Take over the rows of an earlier process up to `step` optimiser steps."""
-        if self.path.exists():
+        if self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             kept = [row for row in rows if int(row["step"]) < step]
@@ -139,7 +139,9 @@ def _wandb_logger(
     from pytorch_lightning.loggers import WandbLogger
 
     remembered = folder / "wandb_id.txt"
-    run_id = remembered.read_text(encoding="utf-8").strip() if resume_step is not None and remembered.exists() else None
+    run_id = (
+        remembered.read_text(encoding="utf-8").strip() if resume_step is not None and remembered.is_file() else None
+    )
     logger = WandbLogger(
         name=f"{folder.parent.name}/{folder.name}",
         project=settings.project,

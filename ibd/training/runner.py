@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration, registry
 from ibd.data.base import ImageDataModule
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, lacks_memory
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
@@ -194,10 +195,24 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
     if not weights:
         backbone = plain["model"].get("backbone", {})
         backbone |= {key: None for key in ("weights", "init_from") if key in backbone}
-    model: InterpretableModule = configuration.build(
-        "models", plain["model"], spec=data.spec, optimizer=plain["optimizer"]
-    )
+    try:
+        model: InterpretableModule = configuration.build(
+            "models", plain["model"], spec=data.spec, optimizer=plain["optimizer"]
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        key, value = _largest("model", plain["model"])
+        raise ConfigError(f"memory is not enough for the model; its largest option is {key}, {value} given") from error
     return model
+
+
+def _largest(key: str, value: Any) -> tuple[str, float]:
+    """Return the largest number in a block, and its place."""
+    if isinstance(value, dict):
+        found = [_largest(f"{key}.{name}", each) for name, each in value.items()]
+        return max(found, key=lambda each: each[1], default=(key, -math.inf))
+    return key, value if isinstance(value, int | float) else -math.inf
 
 
 def new_folder(config: DictConfig, claim: bool = True) -> Path:

@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 
 from ibd import config as configuration
 from ibd.data.base import ImageDataModule
-from ibd.errors import CheckpointError, ConfigError, IbdError
+from ibd.errors import CheckpointError, ConfigError, IbdError, lacks_memory
 from ibd.models.lightning import InterpretableModule
 from ibd.training.callbacks import NanLossError, advice, build_callbacks
+from ibd.training.hints import command
 from ibd.training.lengths import check_length
 from ibd.training.settings import CheckpointSettings, EarlyStoppingSettings, LoggerSettings
 
@@ -135,12 +136,18 @@ def _explain(error: RuntimeError, trainer: pl.Trainer, model: InterpretableModul
             f"a gradient is no longer finite at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
             f"({_first_sentence(error)} trainer.detect_anomaly has shown its forward pass above). {advice(model)}"
         ) from None
+    if lacks_memory(error):
+        batch = getattr(trainer.datamodule, "batch_size", 1)  # type: ignore[attr-defined]
+        raise IbdError(
+            f"memory is not enough at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
+            f"({_first_sentence(error)[:200]}): data.batch_size is {batch}, a smaller one or smaller images would do"
+        ) from None
     if trainer.world_size > 1 and any(part in str(error) for part in _LOST):
         if not trainer.is_global_zero and os.getppid() != 1:
             raise SystemExit(1) from None  # the first process tells, unless it is the one that is gone
         raise IbdError(
             f"another process of this training has ended amid epoch {trainer.current_epoch + 1}, perhaps for want of "
-            f"memory; `ibd fit resume={trainer.default_root_dir}` goes on from the last epoch that had ended"
+            f"memory; `{command('fit', trainer.default_root_dir)}` goes on from the last epoch that had ended"
         ) from None
 
 

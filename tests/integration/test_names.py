@@ -5,9 +5,9 @@ import csv
 import pytest
 
 from tests.command import QUIET, ibd
-from tests.data_makers import make_concept_folder
+from tests.data_makers import make_concept_folder, write_rows
 
-CLASSES = ("$a_", "$b^{", "נשר\\" + "x" * 150)
+CLASSES = ("$a_", "$b^{\x1b[31m\u202e", "נשר\\" + "x" * 150)
 """Two dollars in one text were read as mathematics, which killed the training at its first figure."""
 
 
@@ -36,4 +36,47 @@ def test_from_training_to_the_report(model, tmp_path):
     ):
         found = ibd(*command)
         assert found.code == 0, (command, found.err)
+        assert harmless(found), command
     assert "$a_" in (tmp_path / "comparison" / "index.html").read_text("utf-8")
+
+
+OBEYED = ("\x1b[31mcat\x9b2J", "dog\r\u202eowl", "fox\ndone: runs")
+"""Names that would colour a terminal, overwrite its line, turn it round, say something as if we did."""
+
+
+def harmless(answer):
+    return not [c for c in answer.out + answer.err if (not c.isprintable() and c != "\n") or c == "\u202e"]
+
+
+def test_what_is_printed_of_names_is_harmless(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = make_concept_folder(tmp_path / "data", train=4, val=2, test=1, classes=OBEYED)
+    rows = [
+        ["class", "tail\u202e::on", "tail\u202e::off"],
+        *([name, i % 2, 1 - i % 2] for i, name in enumerate(OBEYED)),
+    ]
+    write_rows(root / "concepts.csv", rows)
+    (tmp_path / "own.yaml").write_text(
+        "model: {name: cbm, backbone: {name: small_cnn, width: 4, depth: 3}}\n"
+        "data: {name: folder, root: data, image_size: 32, batch_size: 4}\n"
+        "logger: {figures_every: 0}\n"
+    )
+    answer = ibd("fit", "own.yaml", *QUIET, "trainer.max_epochs=1")
+    assert answer.code == 0, answer.err
+    assert harmless(answer)
+    image = next((root / "test" / OBEYED[2]).iterdir())
+    answer = ibd("predict", answer.run, image, "--top", "0")
+    assert "tail\\u202e::on" in answer.out
+    assert "/fox\\ndone: runs/000.png: " in answer.out
+    assert harmless(answer)
+    for command in (
+        ["intervene", "runs/own", image, "tail=1"],
+        ["intervene", "runs/own", image, "tail\u202e::on=1"],
+        ["explain", "runs/own", image, "explainers=saliency"],
+        ["explain", "runs/own", image, "target=\x1b[31mcat", "explainers=saliency"],
+        ["predict", "runs/own", "no\x1b[31m.png"],
+        ["fit", "no\x1b[31m.yaml"],
+        ["fit", "own.yaml", "model.\x1b[31m=1"],
+        ["data", "own.yaml", "d\x1b.png"],
+    ):
+        assert harmless(ibd(*command)), command

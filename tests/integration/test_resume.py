@@ -235,6 +235,14 @@ def test_a_finished_run_goes_on_for_longer(schedule, tmp_path):
         assert_same_run(longer, run)
 
 
+@pytest.mark.slow
+def test_a_training_of_a_single_step_goes_on(tmp_path):
+    run = fitted(TINY, *SMALL, f"output={tmp_path}", "trainer.max_epochs=1", "data.batch_size=64")
+    assert checkpoint(run)["global_step"] == 1
+    fitted(f"resume={run}", "trainer.max_epochs=3")
+    assert checkpoint(run)["global_step"] == 3
+
+
 def test_early_stopping_is_remembered(tmp_path):
     """A run that had stopped stays so, unless it is given more patience."""
     config = (*CONFIG, "trainer.max_epochs=9", "optimizer.schedule=constant", "early_stopping.monitor=lr",

@@ -39,8 +39,9 @@ def test_nothing_to_learn(fit, tmp_path, rows, said):
     assert not (tmp_path / "runs").exists()
 
 
-def test_some_teach_nothing(fit, caplog):
-    assert fit(cat=(0, "", 1), dog=(0, "", 1), owl=(1, "", 1)).code == 0
+@pytest.mark.parametrize("model", ["cbm", "concept_whitening"])
+def test_some_teach_nothing(fit, caplog, model):
+    assert fit(f"model.name={model}", cat=(0, "", 1), dog=(0, "", 1), owl=(1, "", 1)).code == 0
     assert "nothing is learned, by the training images: never known: 'wings'; never absent: 'fur'" in caplog.text
 
 
@@ -71,6 +72,17 @@ def test_none_differs_in_validation(fit, tmp_path, caplog):
         (["model.backbone.weights=IMAGENET1K_V1"], "model.backbone.weights: SmallCNN has no published weights"),
         (["model.backbone.depth=2"], "model.backbone.depth: 2 given, at least 3 is needed"),
         (["model.backbone.depth=50", "model.backbone.width=100000000"], "model.backbone.depth: 50 given with width"),
+        (
+            ["model.head=mlp", "model.hidden_units=1000000000000"],
+            "model.hidden_units: 1000000000000 given, which makes 10^13 weights or more, for which memory is",
+        ),
+        (["model.name=pipnet", "model.prototypes=1000000000000"], "model.prototypes: 1000000000000 given, which makes"),
+        (
+            ["model.name=protopnet", "model.per_class=1000000000000"],
+            "model.per_class: 1000000000000 given, which makes",
+        ),
+        (["data.image_size=1000000"], "data.image_size: 1000000 x 1000000 given, for which memory is not enough"),
+        (["data.num_workers=1000000000"], "data.num_workers: 1000000000 given, 1024 processes are the most"),
         (['data.root="a\\0b"'], "a path cannot hold the character NUL"),
     ],
 )

@@ -12,7 +12,7 @@ from ibd.config import load_config, save_config
 from ibd.errors import CheckpointError
 from ibd.io import build_data, load_model
 from ibd.training.runner import build_model
-from tests.command import QUIET, fitted, ibd
+from tests.command import QUIET, ibd
 
 CONFIG = {
     "name": "made",
@@ -166,9 +166,12 @@ def test_a_module_in_the_current_folder_hides_none_that_is_needed(run):
 
 @pytest.mark.slow
 def test_ones_own_model_is_trained_without_a_word_and_read_with_one(run):
-    changes = ["model.name=mine:Mine", "trainer.max_epochs=1", "output=runs", "optimizer.schedule=constant", *QUIET]
+    changes = ["model.name=mine:Mine", "trainer.max_epochs=1", "output=runs", *QUIET]
     Path("own.yaml").write_text(str(CONFIG))
-    folder = fitted("own.yaml", *changes)
+    answer = ibd("fit", "own.yaml", *changes)
+    folder = answer.run
+    told = next(line for line in answer.out.splitlines() if line.startswith("next: ibd "))
+    assert ibd(*told.split()[2:]).code == 0
     assert "--trust" in ibd("test", folder).mistake
     assert "--trust" in ibd("fit", f"resume={folder}", "trainer.max_epochs=2").mistake
     assert ibd("test", folder, "--trust").code == 0

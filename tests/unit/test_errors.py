@@ -1,10 +1,11 @@
 """What an error of the disk is called, whoever raises it."""
 
+import difflib
 import errno
 
 import pytest
 
-from ibd.errors import CheckpointError, ConfigError, check_once, disk_trouble
+from ibd.errors import CheckpointError, ConfigError, check_once, did_you_mean, disk_trouble
 from ibd.training.disk import telling_of_the_disk
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -60,3 +61,14 @@ def test_a_name_that_is_given_twice():
     check_once("policies", ["a", "b"])
     with pytest.raises(ConfigError, match="policies: 'a' is given twice"):
         check_once("policies", ["a", "b", "a"])
+
+
+def test_near_names_among_very_many(monkeypatch):
+    """As of the paths of all images: the few that are compared hold the right one, whichever half is misspelt."""
+    names = [f"train/{c}/{i:06d}.png" for c in ("cat", "dog") for i in range(2_000)]
+    compared, whole = [], difflib.get_close_matches
+    monkeypatch.setattr(difflib, "get_close_matches", lambda g, n, k: compared.append(len(n)) or whole(g, n, k))
+    assert "'train/dog/001234.png'" in did_you_mean("trian/dog/001234.png", names)
+    assert "'train/dog/001234.png'" in did_you_mean("train/dog/001234.pgn", names)
+    assert "'train/dog/001234.png'" in did_you_mean("train/dog/O01234.png", names)
+    assert max(compared) <= 2000

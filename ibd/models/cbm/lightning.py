@@ -14,8 +14,8 @@ from torchmetrics import MetricCollection
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.data.coverage import listed, silent_concepts
-from ibd.errors import ConfigError, DataError, check_range
+from ibd.data.coverage import silent_concepts, untaught
+from ibd.errors import ConfigError, check_range, check_weights
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
@@ -78,6 +78,7 @@ class ConceptBottleneck(InterpretableModule):
             )
         check_range("model.concept_weight", concept_weight, least=0)
         check_range("model.hidden_units", hidden_units, least=1)
+        check_weights("model.hidden_units", hidden_units, hidden_units * len(spec.concept_names + spec.class_names))
         check_range("model.head_epochs", head_epochs, least=1)
         check_range("model.head_weight_decay", head_weight_decay, least=0)
         check_range("model.head_lr", head_lr, above=0)
@@ -129,13 +130,8 @@ class ConceptBottleneck(InterpretableModule):
             DataError: none of them is present in some training images and absent from others.
         """
         names = self.spec.concept_names
-        silent = silent_concepts(data.dataset("train").concepts, names)
-        told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
-        said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
-        if sum(map(len, silent)) == len(names):
-            raise DataError(f"the concepts of the training images teach nothing: {said}")
-        if said:
-            _log.warning("concepts from which nothing is learned, by the training images: %s", said)
+        if said := untaught(data.dataset("train").concepts, names):
+            _log.warning(said)
         if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
             _log.warning("no concept differs between the validation images: val/concept_auroc is no number")
 

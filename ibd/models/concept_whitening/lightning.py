@@ -14,8 +14,9 @@ from torchmetrics import MetricCollection
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.data.coverage import untaught
 from ibd.distributed import progress
-from ibd.errors import ConfigError, DataError, did_you_mean
+from ibd.errors import ConfigError, did_you_mean
 from ibd.metrics.concepts import ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.concept_whitening.activation import Activation
@@ -124,7 +125,7 @@ class ConceptWhitening(InterpretableModule):
         """Find the concept examples, and look at those that are no training images.
 
         Raises:
-            DataError: a folder or an image is missing or damaged, or no concept has an example.
+            DataError: a folder or an image is missing or damaged, or no concept teaches anything.
         """
         if self.alignment.every:
             dataset, _ = self._find_examples(data)
@@ -137,13 +138,10 @@ class ConceptWhitening(InterpretableModule):
         if self.concept_folder:
             return ConceptImages(self.concept_folder, names, self.spec), list(range(len(names)))
         dataset, columns = data.dataset("train"), list(self.annotated.values())
-        shown = (dataset.concepts[:, columns] > 0.5).any(0).tolist()
-        if not any(shown):
-            raise DataError("no training image shows any of the concepts: no axis can be turned towards one")
-        missing = [name for name, some in zip(names, shown, strict=True) if not some]
-        if missing and not self._told:
+        said = untaught(dataset.concepts[:, columns], names, unknown_differs=True)
+        if said and not self._told:
             self._told = True
-            _log.warning("no training image shows %s: the axis is left as it is, and means nothing", ", ".join(missing))
+            _log.warning("%s: their axes mean nothing", said)
         return dataset, columns
 
     def setup(self, stage: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.errors import ConfigError, check_range
+from ibd.errors import ConfigError, check_range, check_weights
 from ibd.models.pipnet.losses import log_odds
 from ibd.models.prototypes import LinearPrototypes
 from ibd.types import DataSpec, Units
@@ -44,6 +44,7 @@ class PIPNetwork(LinearPrototypes):
         check_range("model.threshold", threshold, least=0)
         check_range("model.finer", finer, least=0)
         count = prototypes or backbone.out_channels
+        check_weights("model.prototypes", count, count * len(spec.class_names))
         super().__init__(backbone, count, spec.class_names)
         keep_resolution(backbone, finer)
         self.threshold = threshold

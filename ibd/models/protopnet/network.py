@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
-from ibd.errors import ConfigError, check_range
+from ibd.errors import ConfigError, check_range, check_weights
 from ibd.models.protopnet.add_on import AddOn, build_add_on
 from ibd.models.protopnet.distance import all_distances, nearest_patches, patches_of
 from ibd.models.protopnet.provenance import Provenance
@@ -83,6 +83,9 @@ class PrototypeNetwork(LinearPrototypes):
                 f"{backbone.out_channels} channels"
             )
         count = per_class * len(spec.class_names)
+        check_weights("model.dimension", dimension, dimension * backbone.out_channels)
+        check_weights("model.extent", extent, dimension * extent**2)
+        check_weights("model.per_class", per_class, count * (dimension * extent**2 + len(spec.class_names)))
         groups = {name: list(range(c * per_class, (c + 1) * per_class)) for c, name in enumerate(spec.class_names)}
         super().__init__(backbone, count, spec.class_names, groups)
         self.per_class, self.dimension, self.extent, self.top_k = per_class, dimension, extent, top_k

@@ -54,6 +54,21 @@ def test_constant():
     assert set(rates(steps=math.inf, schedule="constant")) == {0.2}
 
 
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant"])
+def test_a_single_step_goes_on_for_longer(schedule):
+    """What the optimiser of a training of one step has kept is all that the schedule of a longer one needs."""
+    settings = OptimizerSettings(lr=0.2, schedule=schedule)
+    short, longer = (build_optimizer(module(), settings) for _ in range(2))
+    build_schedule(short, settings, 1, 1)
+    plan = build_schedule(longer, settings, 4, 1)
+    longer.load_state_dict(short.state_dict())
+    if plan is not None:
+        longer.step()
+        plan.step()
+    start = {"onecycle": 0.2 / 25}.get(schedule, 0.2)
+    assert longer.param_groups[0].get("initial_lr", 0.2) == pytest.approx(start)
+
+
 def test_cosine_goes_to_zero():
     expected = [0.1 * (1 + math.cos(math.pi * t / 100)) for t in range(100)]
     assert rates(schedule="cosine") == pytest.approx(expected)

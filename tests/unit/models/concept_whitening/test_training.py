@@ -211,13 +211,20 @@ def test_passes_come_every_so_many_steps(monkeypatch):
 def test_concepts_without_examples(caplog):
     data = ColourData((32, 16, 8))
     data.splits["train"][2][:, 5] = 0
+    data.splits["train"][2][:, 4] = 1
+    data.splits["train"][2][::2, 3] = torch.nan  # known of half of the images, and present there: examples enough
+    data.splits["train"][2][1::2, 3] = 1
     module = make_module(alignment={"every": 1, "images": 4})
     with caplog.at_level(logging.WARNING):
         fit(module, data)
-    assert "no training image shows flies: the axis is left as it is, and means nothing" in caplog.text
+    names = data.spec.concept_names
+    assert (
+        f"concepts from which nothing is learned, by the training images: never present: '{names[5]}'; "
+        f"never absent: '{names[4]}': their axes mean nothing" in caplog.text
+    )
     assert not module.network.whitened["stage3.norm"].pull[5].any()
     data.splits["train"][2][:] = torch.nan
-    with pytest.raises(DataError, match="no training image shows any of the concepts"):
+    with pytest.raises(DataError, match="the concepts of the training images teach nothing: never known"):
         fit(make_module(), data)
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     loader = data.train_dataloader()

@@ -1,0 +1,36 @@
+"""Memory that is not enough is one line, wherever PyTorch finds it."""
+
+import pytest
+import torch
+
+from ibd.errors import lacks_memory
+from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.cbm.network import ConceptBottleneckNetwork
+from tests.command import SMALL, TINY, ibd
+
+
+def no_memory(*given, **options):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee the manual")
+
+
+@pytest.mark.parametrize("sizes", [(10**12, 100), (10**18, 100)])
+def test_what_torch_says(sizes):
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(sizes)
+    assert lacks_memory(caught.value)
+    assert not lacks_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_where_the_model_is_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(ConceptBottleneckNetwork, "__init__", no_memory)
+    answer = ibd("fit", TINY, *SMALL, "model.hidden_units=3000", f"output={tmp_path / 'runs'}")
+    assert answer.mistake == "memory is not enough for the model; its largest option is model.hidden_units, 3000 given"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_amid_the_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(ConceptBottleneck, "training_step", no_memory)
+    assert ibd("fit", TINY, *SMALL, f"output={tmp_path}", "data.batch_size=32").late_mistake == (
+        "memory is not enough at epoch 1, step 1 (CUDA out of memory. Tried to allocate 9 GiB.): data.batch_size is "
+        "32, a smaller one or smaller images would do"
+    )
