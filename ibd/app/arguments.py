@@ -106,7 +106,7 @@ def parser(functions: Mapping[str, Callable[..., Any]]) -> Parser:
         text = (functions[name].__doc__ or "").strip()
         return verbs.add_parser(
             name,
-            help=text.splitlines()[0],
+            help=text.partition("\n")[0],
             description=text,
             epilog="examples:\n" + "\n".join(f"  {each}" for each in EXAMPLES[name]),
             formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -234,7 +234,7 @@ HOSTILE = {
     "literal": (_set(*HP, "bottleneck", "soft"), "model.bottleneck: Invalid value 'soft'"),
     "type": (_set(*HP, "head_epochs", "x"), "model.head_epochs: Value 'x' of type 'str'"),
     "width": (_set(*BACKBONE, "width", 10**8), "10^9 are the most"),
-    "hidden": (lambda c: c["hyper_parameters"].update(head="mlp", hidden_units=10**9), "of a larger network than"),
+    "hidden": (lambda c: c["hyper_parameters"].update(head="mlp", hidden_units=10**7), "of a larger network than"),
     "file": (_set(*BACKBONE, "init_from", "/etc"), "it asks for other weights than its own, by backbone.init_from"),
     "names": (_set(*SPEC, "class_names", [1, 2]), "spec.class_names: a list of names is needed"),
     "pixels": (_set(*SPEC, "image_size", [10**9, 1]), "spec.image_size: [1000000000, 1] given"),
