@@ -265,6 +265,20 @@ def test_runs_of_other_data_are_found_before_a_model_is_read(trained, other, mon
     assert said.endswith("or put the same images before all by a change to the data, such as data.seed=0")
 
 
+@pytest.mark.slow
+def test_what_a_killed_comparison_left_is_cleared_away(baseline, tmp_path):
+    """Of a process that is no more, amid a piece; and a file of options that is none is a line."""
+    cells = tmp_path / "report" / "cells"
+    cells.mkdir(parents=True)
+    (cells / "piece.4194999.tmp").write_bytes(b"half a piece")
+    asked = ["explainers=saliency", "metrics=properties", "data.test_size=6", "images=2", "progress=false"]
+    answer = ibd("compare", baseline, *asked, "--out", tmp_path / "report")
+    assert answer.code == 0, answer.err
+    assert not list(cells.glob("*.tmp"))
+    (tmp_path / "options.yaml").write_bytes(bytes(range(128, 256)))
+    assert "options.yaml: no text in UTF-8" in ibd("compare", baseline, f"config={tmp_path / 'options.yaml'}").mistake
+
+
 def test_more_images_than_there_are(baseline, tmp_path):
     asked = ["explainers=saliency", "metrics=properties", "data.test_size=6", "progress=false", "--out", tmp_path / "r"]
     answer = ibd("compare", baseline, "images=1000000000", *asked)

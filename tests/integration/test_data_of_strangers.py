@@ -1,6 +1,7 @@
 """Data as strangers bring it, from the files to the trained run, through the command line."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ibd.errors import DataError
 from ibd.io import load_model
 from tests.command import QUIET, ROOT, checkpoint, ibd, rows
-from tests.data_makers import make_cub
+from tests.data_makers import make_concept_folder, make_cub
 
 pytestmark = pytest.mark.slow
 FAST = (*QUIET, "trainer.max_epochs=1", "data.min_classes=1", "data.image_size=32", "data.batch_size=4")
@@ -59,3 +60,30 @@ def test_a_pipe_to_predict(tmp_path):
     assert ibd("predict", run, tmp_path / "pipe.png").mistake.endswith("it is a pipe or a device, a file is needed")
     with pytest.raises(DataError, match="is a pipe or a device"):
         load_model(run).predict(tmp_path / "pipe.png")
+
+
+def test_validation_that_says_little(tmp_path):
+    """Few images, and none of one class: said at the start; what is a mean over classes is over those with images."""
+    root = make_concept_folder(tmp_path / "data", train=6, val=3, test=3)
+    shutil.rmtree(root / "val" / "owl")
+    shutil.rmtree(root / "test" / "owl")
+    shutil.rmtree(root / "test" / "dog")
+    few = ("data.image_size=32", "model.backbone=small_cnn", "model.backbone.weights=null", "trainer.max_epochs=1")
+    answer = ibd("fit", ROOT / "configs/folder/cbm.yaml", *QUIET, *few, *SMALL[1:], f"data.root={root}")
+    assert answer.code == 0, answer.err
+    assert "only 6 validation images: each is 16.7 % of the accuracy" in answer.err
+    assert "no validation image is of class 'owl': no validation figure says anything about that" in answer.err
+    said = dict(line.split() for line in ibd("test", answer.run).out.splitlines())
+    assert said["test/balanced_accuracy"] == said["test/accuracy"]  # one class is there
+
+
+def test_a_table_of_fifty_megabytes(tmp_path):
+    """Concepts of half a million images, none of which is there: a line, soon."""
+    root = make_concept_folder(tmp_path / "data")
+    row = ",0,1" * 20
+    with (root / "concepts.csv").open("w") as file:
+        file.write("image," + ",".join(f"g{i}::v" for i in range(40)) + "\n")
+        file.writelines(f"train/cat/{number:09d}.jpg{row}\n" for number in range(500_000))
+    message = ibd("data", "folder", tmp_path / "x.png", f"root={root}", "image_size=32").mistake
+    assert "concepts.csv" in message
+    assert len(message) < 500
