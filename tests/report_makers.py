@@ -1,9 +1,12 @@
 """A comparison as it could have been measured: made up, but with every kind of thing that a report has to show."""
 
+import functools
+
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ibd.comparison.report import Report
 from ibd.comparison.results import (
     Comparison,
     CostInfo,
@@ -42,6 +45,12 @@ METRICS = {
     "pointing_game": (0.06, 1.0, 0.4), "roc_auc": (0.5, 0.97, 0.08), "local_lipschitz": (9.0, 1.0, 1.5),
     "sparseness": (0.42, 0.8, 0.05), "complexity": (8.1, 6.2, 0.2), "own_metric": (0.0, 1.0, 0.1),
 }  # fmt: skip
+
+
+@functools.cache
+def small_report():
+    """Of a made comparison, with its views: for tests that only read it."""
+    return Report(make_comparison(images=12, shown=0))
 
 
 def make_comparison(images=48, shown=8, seed=0):

@@ -25,11 +25,10 @@ EXPLAINERS = ["intrinsic", "gradcam", {"name": "gradient_input", "label": "gxi"}
 
 
 @pytest.fixture(scope="module")
-def report(trained, baseline, tmp_path_factory):
+def report(trained, baseline):
     """Of a concept bottleneck and a plain network, by most of what is measured by default."""
-    folder = tmp_path_factory.mktemp("compare") / "report"
     asked = [group for group in GROUPS if group not in ("road", "robustness", "dissection")]
-    return package.compare([trained, baseline], EXPLAINERS, asked, output=folder, **SMALL_ASKED), folder
+    return package.compare([trained, baseline], EXPLAINERS, asked, **SMALL_ASKED)
 
 
 def means(report, metric):
@@ -40,8 +39,10 @@ def means(report, metric):
     }
 
 
-def test_what_is_written(report):
-    made, folder = report
+@pytest.mark.slow
+def test_what_is_written(report, tmp_path):
+    made, folder = report, tmp_path / "report"
+    made.save(folder)
     assert (folder / "index.html").stat().st_size > 100_000
     assert list((folder / "figures").glob("*.png"))
     summary = json.loads((folder / "summary.json").read_text())
@@ -60,7 +61,7 @@ def test_what_is_written(report):
 
 
 def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
-    made, _ = report
+    made = report
     spearman, sign, mass = (means(made, name) for name in ("part_spearman", "part_sign", "mass_accuracy"))
     for model in ("cbm", "baseline"):
         assert spearman[model, "oracle"] == pytest.approx(1)
@@ -78,7 +79,7 @@ def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
 
 def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
     """And boxes are not hit by what knows nothing; every explainer has a verdict on both cascades."""
-    made, _ = report
+    made = report
     for metric in GROUPS["localization"][:-1]:
         found = means(made, metric)
         for model in ("cbm", "baseline"):
@@ -92,7 +93,7 @@ def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
 
 
 def test_own_units_and_honesty(report):
-    made, _ = report
+    made = report
     assert means(made, "unit_completeness")["cbm", "intrinsic"] < 1e-4
     assert set(made.comparison.heads) == {"cbm", "baseline"}
     figures = made.comparison.honesty["cbm"].figures
@@ -104,7 +105,7 @@ def test_own_units_and_honesty(report):
 
 
 def test_agreement_is_that_of_the_maps(report):
-    made, _ = report
+    made = report
     names = made.comparison.agreement_names["baseline"]
     matrix = made.comparison.agreement["baseline", "agreement_spearman"]
     assert names[0] == "intrinsic"
@@ -148,7 +149,7 @@ def test_killed_and_started_again(report, trained, baseline, tmp_path, monkeypat
 
 
 def test_one_model_does_not_depend_on_the_others(report, baseline):
-    made, _ = report
+    made = report
     alone = package.compare([baseline], ["gradcam"], ["localization", "pixels"], **SMALL_ASKED)
     for (model, method, metric), values in alone.comparison.scores.items():
         if method in ("gradcam", "noise", "oracle"):

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import ibd
-from ibd.comparison.report import Report
 from ibd.explain import LRP, GradCAM, Intrinsic, SmoothGrad, Target
 from ibd.training.runner import Run
 from tests.model_makers import SPEC, make_module
-from tests.report_makers import make_comparison
+from tests.report_makers import small_report
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,7 +101,7 @@ def test_everything_says_in_a_line_what_it_is():
     assert repr(prediction[0]).startswith("Prediction(1 image: ")
     run = Run(Path("runs/x"), Path("runs/x/best.ckpt"), {"val/accuracy": 0.75}, epoch=4, monitor="val/accuracy")
     assert repr(run) == "Run('runs/x', epoch 4, val/accuracy 0.75)"
-    assert repr(Report(make_comparison(images=6, shown=0))) == "Report(4 models, 13 rows, 15 metrics, 6 images)"
+    assert repr(small_report()) == "Report(4 models, 13 rows, 15 metrics, 12 images)"
     for each in (found, prediction, run):
         assert "\n" not in repr(each)
 
@@ -132,6 +131,6 @@ def test_notebooks_show_pictures_and_tables():
     page = module.predict(images)._repr_html_()
     assert SPEC.class_names[0] in page
     assert "<pre" in page
-    report = Report(make_comparison(images=6, shown=0))
+    report = small_report()
     assert "<b>" in report._repr_html_()
     assert "<i>" not in report._repr_html_()  # which is part of a name

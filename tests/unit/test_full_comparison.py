@@ -1,6 +1,5 @@
 """The command of the full comparison: what it trains, takes up again, shares out, and writes."""
 
-import functools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +9,9 @@ import pytest
 from benchmarks import comparison
 from benchmarks.comparison_settings import read_studies
 from benchmarks.comparison_tables import accuracies, findings, metric_table
-from ibd.comparison.report import Report
 from ibd.comparison.report.page import family_views
 from ibd.errors import ConfigError
-from tests.report_makers import make_comparison
+from tests.report_makers import make_comparison, small_report
 
 FILE = Path(comparison.__file__).with_suffix(".yaml")
 ROOT = FILE.parents[1]
@@ -27,12 +25,6 @@ birds:
   explainers: [gradcam, {name: smoothgrad, n: 2}]
   tables: [part_spearman, road]
 """
-
-
-@functools.cache
-def small_report():
-    """Of a made comparison: its views are computed once for all tests, which only read it."""
-    return Report(make_comparison(images=12, shown=0))
 
 
 @pytest.fixture
