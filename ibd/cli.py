@@ -214,6 +214,8 @@ def demo(folder: str, changes: list[str]) -> None:
     """Train a baseline and a concept bottleneck on the built-in birds, intervene, compare explanations, and report."""
     from ibd.app.demo import run_demo
 
+    if "=" in folder:  # no folder is named, the first change stands in its place
+        folder, changes = "demo", [folder, *changes]
     with registry.trusting():  # it reads no other runs than those it trains
         run_demo(Path(folder), *changes)
 

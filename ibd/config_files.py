@@ -38,10 +38,17 @@ def find_config(path: Path) -> Path:
     Returns:
         An existing file where there is one, else `path`.
     """
-    if path.exists() or path.is_absolute() or ".." in path.parts:
-        return path
+    return path if path.exists() and not path.is_dir() else shipped_config(path) or path
+
+
+def shipped_config(path: Path) -> Path | None:
+    """Return the file of the package's that a relative path names; None where it names none."""
+    if path.is_absolute() or ".." in path.parts:
+        return None
     below = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    if not below.parts:
+        return None
     for name in (below, below.with_name(f"{below.name}.yaml")):
-        if below.parts and (found := shipped() / name).is_file():
+        if (found := shipped() / name).is_file():
             return found
-    return path
+    return None

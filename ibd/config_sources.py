@@ -14,7 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ibd.config_files import find_config, shipped_names
+from ibd.config_files import find_config, shipped_config, shipped_names
 from ibd.errors import ConfigError, did_you_mean, no_file
 
 
@@ -166,7 +166,7 @@ def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[
     layers = []
     for base in bases:
         asked = Path(os.path.normpath(folder / Path(base).expanduser()))
-        layers += read_file(asked if asked.exists() else find_config(Path(base)), opened, label)
+        layers += read_file(asked if asked.exists() else shipped_config(Path(base)) or asked, opened, label)
     return [*layers, Layer(label, values)]
 
 

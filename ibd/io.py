@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,17 @@ MODEL_KEY = "ibd_model"
 
 
 def path_of(run: RunLike) -> str | Path:
-    """Return where a run lies."""
-    return run if isinstance(run, str | Path) else run.folder
+    """Return where a run lies.
+
+    Raises:
+        CheckpointError: this is neither a path nor a run.
+    """
+    place = getattr(run, "folder", run)
+    if not isinstance(place, str | os.PathLike):
+        raise CheckpointError(
+            f"a {type(run).__name__} is no run: a run folder, a checkpoint or what ibd.fit returned is"
+        )
+    return place if isinstance(place, str) else Path(place)
 
 
 def find_run(run: RunLike) -> Path:
@@ -80,10 +90,10 @@ def find_checkpoint(run: RunLike, which: str = "best") -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(path_of(run))
+    path = Path(place := path_of(run))
     if path.is_file():
         return path
-    folder = find_run(path) / "checkpoints"
+    folder = find_run(place) / "checkpoints"
     for name in (which, "best", "last"):
         if (folder / f"{name}.ckpt").is_file():
             return folder / f"{name}.ckpt"

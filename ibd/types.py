@@ -6,6 +6,7 @@ Shapes: B images, C classes, K concepts, P parts, U units, H x W the image, h x 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ class HasFolder(Protocol):
         """The run folder."""
 
 
-RunLike = str | Path | HasFolder
+RunLike = str | os.PathLike[str] | HasFolder
 """A run folder, a checkpoint file, or what ``ibd.fit`` returned."""
 
 Resize = Literal["squash", "crop", "pad"]

@@ -67,23 +67,30 @@ class Parser(argparse.ArgumentParser):
         return parsers[verb]._option_string_actions if verb in parsers else {}
 
 
+_CHANGING = frozenset({"fit", "test", "curve", "prototypes", "axes", "explain", "compare", "config", "data", "demo"})
+"""The verbs that take changes."""
+
+
 def in_order(reader: Parser, given: Sequence[str]) -> list[str]:
     """Return the arguments as argparse takes them: the verb, what has no dashes, then the verb's options.
 
     ``--key=value`` that is none of these is a change, ``key=value``: sweeps of W&B and habits of argparse write it so.
     """
-    known = reader.options_of(given[0]) if given else {}
+    verb = given[0] if given else ""
+    known = reader.options_of(verb)
     plain: list[str] = []
     options: list[str] = []
     words = iter(given)
     for word in words:
+        if word == "--":  # what follows are no options
+            return [*plain, *options, word, *words]
         name, equals, _ = word.partition("=")
         if name in known:
             options.append(word)
             if not equals and known[name].nargs is None:  # its value is the next word
                 options += [value for value in [next(words, None)] if value is not None]
         else:
-            plain.append(word[2:] if equals and word.startswith("--") else word)
+            plain.append(word[2:] if equals and word.startswith("--") and verb in _CHANGING else word)
     return plain + options
 
 

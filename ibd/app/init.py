@@ -12,7 +12,8 @@ from PIL import Image
 from ibd.app.terminal import writing
 from ibd.data.files import require_folder
 from ibd.data.folder import Files, scan
-from ibd.errors import ConfigError, DataError
+from ibd.errors import ConfigError, DataError, no_file
+from ibd.printing import shown
 
 _EXAMPLE = ("colour::red", "colour::blue", "has_stripes")
 _LOOKED_AT = 100
@@ -60,10 +61,12 @@ def _sizes(root: Path, files: Files) -> list[tuple[int, int]]:
     paths = [root / path for names in files["train"].values() for path in names]
     found = []
     for path in paths[:: max(1, len(paths) // _LOOKED_AT)]:
+        if (kind := no_file(path)) is not None:
+            raise DataError(f"{path}: it is {kind}, an image is needed")
         try:
             with Image.open(path) as image:
                 found.append(image.size)
-        except (OSError, ValueError):
+        except (OSError, ValueError, Image.DecompressionBombError):
             raise DataError(f"{path}: cannot be read as an image") from None
     return found
 
@@ -89,7 +92,7 @@ def _config(root: Path, files: Files, shortest: int) -> str:
         "# Written by `ibd init`. `ibd config THIS_FILE` prints every option with a sentence on it.",
         "# A concept bottleneck; for a model without concepts: base: folder/baseline or folder/protopnet",
         "base: folder/cbm",
-        f"name: {_quoted(root.resolve().name)}",
+        f"name: {_quoted(_printable(root.resolve().name))}",
         "",
         "data:",
         f"  root: {_quoted(str(root.resolve()))}",
@@ -119,12 +122,18 @@ def _notes(files: Files) -> list[str]:
     """Return what there is to know of the images, a line each."""
     counts = {name: len(images) for name, images in files["train"].items()}
     few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    found = [" ".join(f"training images of a class: {counts[few]} ({few}) to {counts[many]} ({many})".split())]
+    found = [shown(f"training images of a class: {counts[few]} ({few}) to {counts[many]} ({many})")]
     found += [] if "val" in files else ["no val/: a tenth of each training class is set aside"]
     return found + ([] if "test" in files else ["no test/: `ibd test` needs one"])
 
 
+def _printable(name: str) -> str:
+    """Return what of a folder's name can be that of a run."""
+    return "".join(letter for letter in name if letter.isprintable()).strip() or "own-images"
+
+
 def _quoted(text: str) -> str:
-    """Return a text as YAML takes it, whatever is in it."""
+    """Return a text as YAML takes it, whatever is in it; a ``${`` of a name is no interpolation."""
+    text = text.replace("${", "\\${")
     written: str = yaml.safe_dump(text, allow_unicode=True, default_style='"', width=10**6)
     return written.strip()

@@ -146,11 +146,11 @@ class Explainer(abc.ABC):
         name: registered name.
         kind: of its explanations.
         layout: which axis of a layer's output holds the channels; "auto" finds out.
-        given: its options, as they were written.
+        given: its options as they were written: without and with names.
     """
 
     name: str
-    given: str
+    given: tuple[tuple[Any, ...], dict[str, Any]]
     kind: Kind = "posthoc"
     layout: Layout = "auto"
 
@@ -162,12 +162,14 @@ class Explainer(abc.ABC):
                 f"{cls.__name__}(...)(model, image, target)"
             )
         made = super().__new__(cls)
-        made.given = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        object.__setattr__(made, "given", (args, kwargs))  # also of a frozen dataclass
         return made
 
     def __repr__(self) -> str:
         """Return the call that made it."""
-        return f"{type(self).__name__}({self.given})"
+        args, options = self.given
+        said = [*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())]
+        return f"{type(self).__name__}({', '.join(said)})"
 
     def __call__(self, model: nn.Module, image: Tensor, target: Target | int | str | None = None) -> Explanation:
         """Return an explanation of each image.

@@ -124,7 +124,7 @@ def colour_map(values: Tensor, scale: Scale = "diverging", normalisation: Normal
 def pictures(maps: Tensor, height: int = 96) -> str:
     """Return (B, H, W) maps side by side as elements of HTML, each in its own scale: red speaks for, blue against."""
     found = []
-    for number, picture in enumerate(colour_map(maps)):
+    for number, picture in enumerate(colour_map(maps.float().nan_to_num(0.0, 0.0, 0.0))):
         file = io.BytesIO()
         Image.fromarray((255 * picture).round().astype(np.uint8)).save(file, format="png")
         coded = base64.b64encode(file.getvalue()).decode()

@@ -157,7 +157,9 @@ def test_one_process_dies(rank, place):
     run = next((place / "two" / "pair").iterdir())
     told = answer.late_mistake if rank else answer.err.splitlines()[-1].removeprefix("ibd: ")
     assert told.startswith("another process of this training has ended amid epoch 2, perhaps for want of memory; ")
-    assert told.endswith(f"`ibd fit resume={run.relative_to(place)}` goes on from the last epoch that had ended")
+    assert told.endswith(
+        f"`ibd fit resume={run.relative_to(place)} --trust` goes on from the last epoch that had ended"
+    )
     assert "Traceback" not in answer.err
     assert answer.code == (2 if rank else -signal.SIGKILL)
     assert checkpoint(run)["epoch"] == 0

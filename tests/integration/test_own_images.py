@@ -7,6 +7,9 @@ import sys
 import pytest
 
 from ibd import __version__
+from ibd.app.arguments import in_order, parser
+from ibd.cli import VERBS
+from ibd.config import load_config
 from ibd.config_files import find_config, shipped, shipped_names
 from tests.command import QUIET, ROOT, SMALL, ibd, rows
 from tests.data_makers import make_concept_folder
@@ -71,6 +74,36 @@ def test_what_there_is_is_listed():
     assert "toybirds/tiny" in ibd("fit", "toybirds/tinny").mistake
     assert ibd("--version").out == f"ibd {__version__}\n"
     assert "  ibd fit toybirds/tiny\n" in ibd("fit", "--help").out
+
+
+def test_init_of_a_folder_of_traps(tmp_path):
+    root = make_concept_folder(tmp_path / "${oc.env:HOME} \x1b[31m", train=2)
+    assert ibd("init", root, "--config", "x.yaml").code == 0
+    assert load_config(tmp_path / "x.yaml").data.root == str(root)
+    os.mkfifo(root / "train" / "cat" / "0.png")
+    assert "is a pipe or a device, an image is needed" in ibd("init", root, "--config", "y.yaml").mistake
+
+
+def test_a_base_is_looked_for_beside_its_file_and_in_the_package_alone(tmp_path):
+    (tmp_path / "there.yaml").write_text("base: toybirds/tiny\n")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "mine.yaml").write_text("base: there.yaml\n")
+    message = ibd("config", "deep/mine.yaml").mistake
+    assert message.startswith("deep/mine.yaml: base: no config file 'deep/there.yaml'.")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["test", "RUN", "--which=last", "data.x=1"], ["test", "RUN", "data.x=1", "--which=last"]),
+        (["test", "RUN", "--which", "last", "--data.x=1"], ["test", "RUN", "data.x=1", "--which", "last"]),
+        (["predict", "R", "--x=y.png"], ["predict", "R", "--x=y.png"]),
+        (["predict", "R", "--top", "3", "--", "-a.png"], ["predict", "R", "--top", "3", "--", "-a.png"]),
+        ([], []),
+    ],
+)
+def test_the_order_of_the_arguments(given, expected):
+    assert in_order(parser(VERBS), given) == expected
 
 
 def test_changes_may_be_written_as_options():
