@@ -287,6 +287,7 @@ def test_more_images_than_there_are(baseline, tmp_path):
     assert "images:  1000000000 asked for, the test split has 6" in answer.out.splitlines()
 
 
+@pytest.mark.slow
 def test_the_same_images_for_runs_of_several_seeds(trained, other, tmp_path):
     asked = ["explainers=intrinsic", "metrics=parts", "images=3", "progress=false", "--out", tmp_path / "r"]
     answer = ibd("compare", trained, other, "data.seed=5", "data.test_size=33", *asked)

@@ -103,6 +103,7 @@ class Dropping(SmallCNN):
 """
 
 
+@pytest.mark.slow
 def test_a_resumed_training_with_dropout_and_accumulation(runs, monkeypatch):
     """The passes draw nothing from the random state of the training, and none comes twice."""
     place = runs["place"]

@@ -159,6 +159,7 @@ def test_other_precisions(precision, tmp_path):
     assert ibd("test", run, "--trust").code == 0
 
 
+@pytest.mark.slow
 def test_cut_short(tmp_path):
     """With fewer epochs than the phases have it ends in warm, with a projection; more there cannot be."""
     run = fitted("own.yaml", *QUIET, "trainer.max_epochs=1")

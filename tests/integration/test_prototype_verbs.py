@@ -62,6 +62,7 @@ def test_sources_lie_beside_each_finished_checkpoint(run):
     assert not list((run / "checkpoints").glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_predict_and_intervene_draw_the_sources(run, bird):
     answer = ibd("predict", run, bird, "--figure", "one.png", "--top", 3)
     assert answer.code == 0, answer.err

@@ -135,6 +135,7 @@ def stopped_after(epochs, tmp_path, *config):
     return next((tmp_path / "stopped").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_resumed_run_may_have_moved(tmp_path):
     """Which was best is remembered, though the folder has another name now."""
     config = (*CONFIG, "checkpoint.monitor=lr", "checkpoint.mode=max")
@@ -243,6 +244,7 @@ def test_a_training_of_a_single_step_goes_on(tmp_path):
     assert checkpoint(run)["global_step"] == 3
 
 
+@pytest.mark.slow
 def test_early_stopping_is_remembered(tmp_path):
     """A run that had stopped stays so, unless it is given more patience."""
     config = (*CONFIG, "trainer.max_epochs=9", "optimizer.schedule=constant", "early_stopping.monitor=lr",

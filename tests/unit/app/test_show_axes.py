@@ -62,6 +62,7 @@ def test_without_a_baseline_or_layers_before(stand_in, tmp_path):
     assert "(0 rows)" in answer.out
 
 
+@pytest.mark.slow
 def test_pages(stand_in, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "_PER_PAGE", 2)
     answer = ibd("axes", "RUN", "--out", tmp_path, "--images", 0, "--top", 1, "--pages", 2)

@@ -12,6 +12,7 @@ from tests.report_makers import make_comparison
 def painted():
     """A comparison whose first family scores 0.5 as it is painted, and 0.25 and 0.75 otherwise, in every image."""
     comparison = make_comparison(images=12, shown=0)
+    comparison.curves.clear()
     for model in ("cbm", "cbm 2"):
         for painting, score in (("pooling", 0.5), ("peak", 0.25), ("minimum", 0.75)):
             comparison.paintings[model, painting, "part_spearman"] = np.full(12, score)

@@ -89,6 +89,7 @@ class Counting(Explainer):
         return self.answer(call, image.sum(1, keepdim=True), call.scores(image).detach())
 
 
+@pytest.mark.slow
 def test_memory_does_not_depend_on_n():
     network, image, most = model(), images(2, (29, 31)), {}
     for n in (2, 9):

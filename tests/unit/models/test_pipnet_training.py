@@ -157,6 +157,7 @@ def test_what_is_logged():
     assert made.monitor == ("val/accuracy", "max")
 
 
+@pytest.mark.slow
 def test_learns_and_is_the_same_when_loaded(tmp_path):
     """Six classes at 32 px: far above chance, with zeros in the last layer."""
     pl.seed_everything(0, verbose=False)

@@ -111,6 +111,7 @@ def test_statistics_of_the_batch_are_refused():
     assert training.stem[1].training
 
 
+@pytest.mark.slow
 def test_compiled_and_scripted_modules_are_refused():
     net = Net().eval()
     with pytest.raises(UnsupportedError, match="the model is compiled"):
