@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,13 +79,10 @@ def _span(values: list[int]) -> str:
 
 def _table(classes: list[str]) -> str:
     """Return a ``concepts.csv`` with the classes, and nothing known of them."""
-    rows = [",".join(("class", *_EXAMPLE)), *(_cell(name) + "," * len(_EXAMPLE) for name in classes)]
-    return "\n".join(rows) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Return a cell of a table as CSV writes it."""
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
+    file = io.StringIO()
+    rows = ([name, *[""] * len(_EXAMPLE)] for name in classes)
+    csv.writer(file, lineterminator="\n").writerows([["class", *_EXAMPLE], *rows])
+    return file.getvalue()
 
 
 def _config(root: Path, files: Files, shortest: int) -> str:
@@ -102,15 +101,8 @@ def _config(root: Path, files: Files, shortest: int) -> str:
     if shortest < 64:
         small = max(16, shortest // 8 * 8)
         lines += [f"  image_size: {small}  {size}", "  augment: shift  # or none, flip"]
-        lines += [
-            "",
-            "model:",
-            "  backbone:",
-            "    name: small_cnn  # from scratch",
-            "    depth: 3",
-            "    weights: null",
-        ]
-        lines += ["", "optimizer:", "  lr: 0.003"]
+        lines += ["", "model:", "  backbone:", "    name: small_cnn  # from scratch", "    depth: 3"]
+        lines += ["    weights: null", "", "optimizer:", "  lr: 0.003"]
     else:
         large = 224 if shortest >= 160 else shortest // 32 * 32
         lines += [f"  image_size: {large}  {size}", "  augment: crop  # or none, flip, shift, crop_colour"]
