@@ -242,8 +242,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    shown, formatted = warnings.showwarning, warnings.formatwarning
-    warnings.showwarning = partial(_show_warning, shown)
+    show, formatted = warnings.showwarning, warnings.formatwarning
+    warnings.showwarning = partial(_show_warning, show)
     try:
         with speaking():
             return _run(given)
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"ibd: cannot read or write {reason}", file=sys.stderr)
         return 2
     finally:
-        warnings.showwarning, warnings.formatwarning = shown, formatted
+        warnings.showwarning, warnings.formatwarning = show, formatted
 
 
 def _run(given: list[str]) -> int:

@@ -91,7 +91,9 @@ class Explanation:
         if self.map is None:
             return said
         maps = self.map if self.map.dim() == 3 else self.map[:, 0]
-        return f"{said}<br>{pictures(maps[:8].detach().cpu())}"
+        several = "" if self.map.dim() == 3 else f"; the first of {self.map.shape[1]} scores"
+        note = f"red speaks for, blue against; each map has a scale of its own{several}"
+        return f"{said}<br>{pictures(maps[:8].detach().cpu())}<br><small>{note}</small>"
 
     def to(self, *args: Any, **kwargs: Any) -> Explanation:
         """Return the explanation with every tensor moved, as ``Tensor.to`` does (Lightning calls this)."""

@@ -128,6 +128,9 @@ def test_notebooks_show_pictures_and_tables():
     shown = LRP()(module, images)._repr_html_()
     assert shown.count('<img src="data:image/png;base64,') == 2
     assert shown.startswith("<code>Explanation(lrp: 2 images; ")
+    several = LRP()(module, images, Target.classes([0, 1]))._repr_html_()
+    assert several.count("<img") == 2
+    assert "each map has a scale of its own; the first of 2 scores" in several
     page = module.predict(images)._repr_html_()
     assert SPEC.class_names[0] in page
     assert "<pre" in page
