@@ -115,7 +115,7 @@ def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule
         if not _is_lightnings(error):
             raise
         raise ConfigError(f"trainer: {_first_sentence(error)}") from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         _explain(error, trainer, model)
         raise
     finally:
@@ -129,7 +129,7 @@ _LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out waiting
 """What the errors of collectives say where another process is no more."""
 
 
-def _explain(error: RuntimeError, trainer: pl.Trainer, model: InterpretableModule) -> None:
+def _explain(error: RuntimeError | MemoryError, trainer: pl.Trainer, model: InterpretableModule) -> None:
     """Raise in one line what torch has found while training, where that is known."""
     if "returned nan values in its" in str(error):  # what trainer.detect_anomaly stops at
         raise NanLossError(

@@ -4,7 +4,7 @@ import pytest
 
 from ibd.app.terminal import newest
 from ibd.errors import CheckpointError
-from ibd.io import find_run
+from ibd.io import find_run, load_model
 from tests.command import ibd
 
 
@@ -65,3 +65,7 @@ def test_an_empty_value_is_a_mistake(here, arguments):
 def test_an_empty_name_from_python():
     with pytest.raises(CheckpointError, match="the name is empty"):
         find_run("")
+    with pytest.raises(CheckpointError, match="the name is empty"):
+        load_model("")
+    with pytest.raises(CheckpointError, match="a NoneType is no run"):
+        load_model(None)

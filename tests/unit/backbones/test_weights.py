@@ -142,6 +142,8 @@ def test_mistakes_in_the_configuration(config, message):
 def test_no_such_file(tmp_path, config):
     path = str(tmp_path / "w.pth")
     assert message_of(CheckpointError, {**config, "weights": path}) == f"weights: there is no file '{path}'"
+    stranger = "~nobody-of-that-name/w.pt"
+    assert message_of(CheckpointError, {**config, "weights": stranger}) == f"weights: there is no file '{stranger}'"
 
 
 def test_a_run_given_as_weights(run):

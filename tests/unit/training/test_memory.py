@@ -28,9 +28,20 @@ def test_where_the_model_is_made(monkeypatch, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_amid_the_training(monkeypatch, tmp_path):
-    monkeypatch.setattr(ConceptBottleneck, "training_step", no_memory)
+def no_memory_for_python(*given, **options):
+    raise MemoryError("no more of it")
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (no_memory, "CUDA out of memory. Tried to allocate 9 GiB."),
+        pytest.param(no_memory_for_python, "no more of it", marks=pytest.mark.slow),
+    ],
+)
+def test_amid_the_training(step, reason, monkeypatch, tmp_path):
+    monkeypatch.setattr(ConceptBottleneck, "training_step", step)
     assert ibd("fit", TINY, *SMALL, f"output={tmp_path}", "data.batch_size=32").late_mistake == (
-        "memory is not enough at epoch 1, step 1 (CUDA out of memory. Tried to allocate 9 GiB.): data.batch_size is "
-        "32, a smaller one or smaller images would do"
+        f"memory is not enough at epoch 1, step 1 ({reason}): data.batch_size is 32, a smaller one or smaller images "
+        "would do"
     )
