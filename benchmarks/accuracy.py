@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ibd.comparison.axes import evaluate_axes
-from ibd.comparison.intervention import intervention_curve
-from ibd.comparison.prototypes import evaluate_prototypes
 from ibd.config import load_config
+from ibd.models.cbm.intervention import intervention_curve
+from ibd.models.concept_whitening.evaluation import evaluate_axes
+from ibd.models.protopnet.evaluation import evaluate_prototypes
 from ibd.training.runner import evaluate, fit
 
 MODELS: dict[str, tuple[str, list[str]]] = {

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from ibd import registry
 from ibd.comparison.compare import compare
-from ibd.config_sources import first_line
+from ibd.config.sources import first_line
 from ibd.errors import ConfigError, did_you_mean
 from ibd.metrics.catalogue import CATALOGUE
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from benchmarks.parts import CUB_GROUPS, make_spec
 from benchmarks.timing import Row, side_by_side
 from ibd.backbones import build_backbone
-from ibd.comparison import policies
-from ibd.comparison.intervention import POLICIES, cached_bottleneck
-from ibd.comparison.policies import Bottleneck
+from ibd.models.cbm import policies
 from ibd.models.cbm.finish import ReadSplit
+from ibd.models.cbm.intervention import POLICIES, cached_bottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.cbm.policies import Bottleneck
 from ibd.types import Units
 
 SAMPLE = {"random": 20, "uncertainty": 20, "expected_change": 1, "learned": 1}

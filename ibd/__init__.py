@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
     from ibd import data as data, explain as explain, metrics as metrics
     from ibd.app.export import export as export
-    from ibd.comparison.axes import evaluate_axes as evaluate_axes
     from ibd.comparison.compare import compare as compare
-    from ibd.comparison.intervention import intervention_curve as intervention_curve
-    from ibd.comparison.prototypes import evaluate_prototypes as evaluate_prototypes
     from ibd.config import load_config as load_config
     from ibd.errors import IbdError as IbdError
     from ibd.io import load_model as load_model
     from ibd.models.baseline.lightning import Baseline as Baseline
+    from ibd.models.cbm.intervention import intervention_curve as intervention_curve
     from ibd.models.cbm.lightning import ConceptBottleneck as ConceptBottleneck
+    from ibd.models.concept_whitening.evaluation import evaluate_axes as evaluate_axes
     from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
+    from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
     from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
     from ibd.registry import (
         list_backbones as list_backbones,
@@ -40,14 +40,14 @@ _PUBLIC = {
     "load_config": "ibd.config",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
-    "intervention_curve": "ibd.comparison.intervention",
+    "intervention_curve": "ibd.models.cbm.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
     "ConceptWhitening": "ibd.models.concept_whitening.lightning",
-    "evaluate_prototypes": "ibd.comparison.prototypes",
-    "evaluate_axes": "ibd.comparison.axes",
+    "evaluate_prototypes": "ibd.models.protopnet.evaluation",
+    "evaluate_axes": "ibd.models.concept_whitening.evaluation",
     "IbdError": "ibd.errors",
     "list_models": "ibd.registry",
     "list_backbones": "ibd.registry",

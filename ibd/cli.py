@@ -16,7 +16,7 @@ from ibd import registry
 from ibd.app.arguments import in_order, parser
 from ibd.app.streams import speaking
 from ibd.app.terminal import edits, newest, options, save_figure, writing
-from ibd.config_files import find_config, shipped_names
+from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
 from ibd.printing import shown
 
@@ -97,8 +97,8 @@ def _draw(run: str, model: Any, prediction: Any, images: Sequence[str], path: st
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:
     """Accuracy as concept groups are corrected, by policy: a table, a figure and a CSV."""
-    from ibd.comparison.intervention import intervention_curve
     from ibd.io import find_run, load_run
+    from ibd.models.cbm.intervention import intervention_curve
 
     chosen = [p for p in policies.split(",") if p]
     if not chosen:

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 
 from ibd.app.terminal import save_figure, writing
-from ibd.comparison.axes import evaluate_axes, top_images
-from ibd.comparison.axis_reading import annotated, concept_columns
-from ibd.comparison.axis_report import AxisReport, save_top_images
 from ibd.data.base import ImageDataModule, Split
-from ibd.explain.axes import TopImage, require_axes
-from ibd.explain.axis_charts import (
+from ibd.io import find_run, load_run
+from ibd.models.concept_whitening.charts import (
     auc_figure,
     correlation_figure,
     importance_figure,
     purity_figure,
     trajectory_figure,
 )
-from ibd.explain.axis_figures import axis_maps_figure, top_images_figure
-from ibd.io import find_run, load_run
+from ibd.models.concept_whitening.evaluation import evaluate_axes, top_images
+from ibd.models.concept_whitening.figures import axis_maps_figure, top_images_figure
+from ibd.models.concept_whitening.reading import annotated, concept_columns
+from ibd.models.concept_whitening.report import AxisReport, save_top_images
+from ibd.models.concept_whitening.top_images import TopImage, require_axes
 from ibd.training.display import first_of_each_class
 from ibd.types import stack_samples
 

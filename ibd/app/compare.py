@@ -16,7 +16,7 @@ from ibd.app.terminal import options
 from ibd.comparison.compare import compare
 from ibd.comparison.report import Report
 from ibd.config import build
-from ibd.config_sources import read_yaml
+from ibd.config.sources import read_yaml
 from ibd.errors import ConfigError, did_you_mean
 from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.printing import shown

@@ -11,12 +11,12 @@ from torchvision.utils import save_image
 from ibd.app.compare import summary as verdict_of
 from ibd.app.terminal import save_figure
 from ibd.comparison.compare import compare
-from ibd.comparison.intervention import intervention_curve
-from ibd.config_files import shipped
+from ibd.config.files import shipped
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
 from ibd.explain.figures import prediction_figure
 from ibd.io import load_data, load_run
+from ibd.models.cbm.intervention import intervention_curve
 from ibd.models.prediction import Prediction
 from ibd.printing import shown
 from ibd.training.runner import Run, evaluate, fit

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ibd.app.terminal import save_figure, writing
-from ibd.comparison.prototypes import evaluate_prototypes, load_with_parts, nearest_patches
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import IbdError
 from ibd.explain.figures import prediction_figure
-from ibd.explain.prototype_figures import global_figure, local_figure
-from ibd.explain.prototypes import local_explanations, sources_of, to_csv
 from ibd.io import find_run, load_run_data
+from ibd.models.protopnet.evaluation import evaluate_prototypes, load_with_parts, nearest_patches
+from ibd.models.protopnet.explanations import local_explanations, sources_of, to_csv
+from ibd.models.protopnet.figures import global_figure, local_figure
 from ibd.training.display import first_of_each_class
 
 _PER_PAGE = 10

@@ -31,7 +31,7 @@ def edits(values: Sequence[str]) -> dict[str | int, Any]:
 
 def options(changes: Sequence[str]) -> dict[str, Any]:
     """Turn ``key=value`` strings into the options of a block."""
-    from ibd.config_sources import Sources, parse_override
+    from ibd.config.sources import Sources, parse_override
 
     for text in changes:
         if "=" not in text:

@@ -14,7 +14,7 @@ from ibd.comparison.answers import Answers
 from ibd.comparison.asked import Case
 from ibd.comparison.methods import Method
 from ibd.comparison.results import Comparison, ShownImage
-from ibd.explain.prototypes import find_places, local_explanation, sources_of
+from ibd.models.protopnet.explanations import find_places, local_explanation, sources_of
 
 _UNITS = 12
 """Units that are shown of a model without a linear head, and prototypes with their patches."""

@@ -15,14 +15,6 @@ from ibd.errors import did_you_mean
 if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
     from ibd.explain.activations import layer_names as layer_names
     from ibd.explain.attribution import LayerAttribution as LayerAttribution, layer_attribution as layer_attribution
-    from ibd.explain.axis_charts import (
-        auc_figure as auc_figure,
-        correlation_figure as correlation_figure,
-        importance_figure as importance_figure,
-        purity_figure as purity_figure,
-        trajectory_figure as trajectory_figure,
-    )
-    from ibd.explain.axis_figures import axis_maps_figure as axis_maps_figure, top_images_figure as top_images_figure
     from ibd.explain.base import Cost as Cost, Explainer as Explainer, Explanation as Explanation
     from ibd.explain.boxes import percentile_box as percentile_box, relative_box as relative_box
     from ibd.explain.cam import (
@@ -102,12 +94,6 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     )
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
-    from ibd.explain.prototype_figures import global_figure as global_figure, local_figure as local_figure
-    from ibd.explain.prototypes import (
-        local_explanation as local_explanation,
-        local_explanations as local_explanations,
-        to_csv as to_csv,
-    )
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import colour_map as colour_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
@@ -148,13 +134,9 @@ _PUBLIC = {
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),
         *("patches_figure", "sparsity_figure"),
     ),
-    "prototypes": ("local_explanation", "local_explanations", "to_csv"),
     "boxes": ("percentile_box", "relative_box"),
     "explanation_figures": ("explanations_figure",),
     "figures": ("prediction_figure",),
-    "prototype_figures": ("global_figure", "local_figure"),
-    "axis_figures": ("axis_maps_figure", "top_images_figure"),
-    "axis_charts": ("auc_figure", "correlation_figure", "importance_figure", "purity_figure", "trajectory_figure"),
     "render": ("colour_map", "grid_figure", "overlay"),
 }
 """Module -> its public names."""

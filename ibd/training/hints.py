@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ibd.config_sources import read_yaml
+from ibd.config.sources import read_yaml
 from ibd.errors import ConfigError
 
 

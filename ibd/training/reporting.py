@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ibd.comparison.axes import evaluate_axes, top_images
-from ibd.comparison.intervention import InterventionCurve, Policy, intervention_curve
 from ibd.data.base import ImageDataModule
-from ibd.explain.axis_charts import auc_figure
-from ibd.explain.axis_figures import top_images_figure
+from ibd.models.cbm.intervention import InterventionCurve, Policy, intervention_curve
 from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.concept_whitening.charts import auc_figure
+from ibd.models.concept_whitening.evaluation import evaluate_axes, top_images
+from ibd.models.concept_whitening.figures import top_images_figure
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.lightning import InterpretableModule
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ibd.config_sources import read_sources
+from ibd.config.sources import read_sources
 from ibd.io import load_model
 from tests.command import ROOT, checkpoint, ibd, ibd_process, rows
 from tests.data_makers import make_concept_folder, make_cub

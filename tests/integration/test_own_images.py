@@ -10,7 +10,7 @@ from ibd import __version__
 from ibd.app.arguments import in_order, parser
 from ibd.cli import VERBS
 from ibd.config import load_config
-from ibd.config_files import find_config, shipped, shipped_names
+from ibd.config.files import find_config, shipped, shipped_names
 from tests.command import QUIET, ROOT, SMALL, ibd, rows
 from tests.data_makers import make_concept_folder
 

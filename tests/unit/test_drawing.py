@@ -10,11 +10,11 @@ from matplotlib import rc_context
 
 from ibd.data.overview import save_overview
 from ibd.drawing import PlainFigure, shorten
-from ibd.explain.axis_charts import purity_figure, trajectory_figure
 from ibd.explain.base import Explanation
 from ibd.explain.explanation_figures import explanations_figure
 from ibd.explain.figures import prediction_figure
 from ibd.explain.targets import Target
+from ibd.models.concept_whitening.charts import purity_figure, trajectory_figure
 from ibd.models.prediction import Prediction
 from ibd.types import DataSpec, groups_of
 from tests.model_makers import TensorData, make_network

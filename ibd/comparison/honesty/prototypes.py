@@ -18,12 +18,12 @@ from ibd.comparison.honesty.locality import locality_of
 from ibd.comparison.honesty.maps import enlarged
 from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
 from ibd.comparison.honesty.redrawing import RedrawnBatch, chunks, redrawn, require_scenes
-from ibd.comparison.prototypes import PartFigures
 from ibd.data.base import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.checks import ratio
 from ibd.models.base import evaluating
+from ibd.models.protopnet.evaluation import PartFigures
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.prototypes import LinearPrototypes
 from ibd.types import Units
@@ -188,7 +188,7 @@ def prototype_parts(
         progress: show how far it is.
 
     Returns:
-        What `ibd.comparison.prototypes.evaluate_prototypes` calls so, over these images.
+        What `ibd.models.protopnet.evaluation.evaluate_prototypes` calls so, over these images.
 
     Raises:
         UnsupportedError: the model has no such prototypes, or the images have no masks.

@@ -11,8 +11,8 @@ from PIL import Image
 
 from ibd import cli
 from ibd.app import axes as app
-from ibd.comparison import axes as comparison
-from ibd.comparison.axes import evaluate_axes
+from ibd.models.concept_whitening import evaluation
+from ibd.models.concept_whitening.evaluation import evaluate_axes
 from tests.axis_makers import LAYERS, AxisModule, make_axis_baseline
 from tests.command import ibd
 from tests.model_makers import CONCEPTS, TensorData, make_module
@@ -27,7 +27,7 @@ def stand_in(monkeypatch):
     data = TensorData()
     monkeypatch.setattr(cli, "newest", lambda run: run)
     monkeypatch.setattr(app, "load_run", lambda run, *changes: (models[run], data))
-    monkeypatch.setattr(comparison, "load_model", {"BASE": make_axis_baseline(), "CBM": models["CBM"]}.__getitem__)
+    monkeypatch.setattr(evaluation, "load_model", {"BASE": make_axis_baseline(), "CBM": models["CBM"]}.__getitem__)
     return models, data
 
 

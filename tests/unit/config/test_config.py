@@ -4,7 +4,7 @@ import pytest
 from config_stand_ins import CBM, Colour, ConceptBottleneck, ResNet, Settings, message, write
 
 from ibd.config import build, describe, load_config, save_config, to_plain
-from ibd.config_schema import first_sentence
+from ibd.config.schema import first_sentence
 
 
 def test_all_defaults_are_filled_in():

@@ -10,11 +10,11 @@ from ibd.comparison.honesty import dissect, input_dependence, misalignment, prot
 from ibd.comparison.honesty.maps import enlarged
 from ibd.comparison.honesty.prototypes import Misalignment
 from ibd.comparison.honesty.redrawing import other_variants
-from ibd.comparison.prototypes import evaluate_prototypes
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.metrics.functional.dissection import quantile_thresholds
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.protopnet.evaluation import evaluate_prototypes
 from tests.honesty_makers import Drawn, KnowingChannels, KnowingPrototypes, place
 from tests.model_makers import SMALL, TensorData, make_module, make_pipnet, make_prototypes, make_whitening
 

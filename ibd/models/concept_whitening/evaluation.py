@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.axis_reading import AxisReading, annotated, batches, concept_columns
-from ibd.comparison.axis_report import AxisReport
-from ibd.comparison.baseline_channels import BaselineChannels
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.errors import ConfigError, DataError, did_you_mean
-from ibd.explain.axes import TopImage, require_axes
 from ibd.io import load_model, load_run
 from ibd.metrics.axes import auc_matrix
 from ibd.models.base import evaluating
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.concept_whitening.baseline_channels import BaselineChannels
+from ibd.models.concept_whitening.reading import AxisReading, annotated, batches, concept_columns
+from ibd.models.concept_whitening.report import AxisReport
+from ibd.models.concept_whitening.top_images import TopImage, require_axes
 from ibd.models.lightning import InterpretableModule
 from ibd.types import RunLike
 

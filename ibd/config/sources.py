@@ -14,7 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ibd.config_files import find_config, shipped_config, shipped_names
+from ibd.config.files import find_config, shipped_config, shipped_names
 from ibd.errors import ConfigError, did_you_mean, no_file
 
 

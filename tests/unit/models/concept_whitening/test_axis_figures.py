@@ -10,18 +10,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from ibd.explain import (
+from ibd.explain.figures import GREEN, GREY, ORANGE
+from ibd.explain.render import overlay
+from ibd.models.concept_whitening.charts import (
     auc_figure,
-    axis_maps_figure,
     correlation_figure,
     importance_figure,
     purity_figure,
-    top_images_figure,
     trajectory_figure,
 )
-from ibd.explain.axes import TopImage
-from ibd.explain.figures import GREEN, GREY, ORANGE
-from ibd.explain.render import overlay
+from ibd.models.concept_whitening.figures import axis_maps_figure, top_images_figure
+from ibd.models.concept_whitening.top_images import TopImage
 from tests.axis_makers import AxisModule
 from tests.model_makers import CONCEPTS, SPEC, TensorData
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ibd.drawing import PlainFigure, shorten
-from ibd.explain.axes import TopImage
 from ibd.explain.figures import GREEN, GREY, ORANGE, Predicted, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
+from ibd.models.concept_whitening.top_images import TopImage
 
 _NOTE = "#495057"
 
@@ -23,7 +23,7 @@ def top_images_figure(images: Sequence[TopImage], dataset: Any) -> Figure:
     """Return the images that activate axes most, a row for each axis, the most activating first.
 
     Args:
-        images: of one split or more axes; see `ibd.comparison.axes.top_images`.
+        images: of one split or more axes; see `ibd.models.concept_whitening.evaluation.top_images`.
         dataset: of that split: ``dataset[index].image`` is (3, H, W) in [0, 1].
     """
     rows: dict[int, list[TopImage]] = {}

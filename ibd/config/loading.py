@@ -1,7 +1,7 @@
 """Configurations: YAML files and ``key=value`` overrides, checked against the constructors they are given to.
 
 The signature of a class is the schema of its block: its annotations are what is allowed, its defaults are filled in,
-its docstring is the help. See `ibd.config_schema.Config` for the top level.
+its docstring is the help. See `ibd.config.schema.Config` for the top level.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ibd.config_check import as_mapping, fill, location
-from ibd.config_schema import Block, Config, Option, block_options, options
-from ibd.config_sources import Sources, first_line, read_sources
+from ibd.config.schema import Config, Option, block_options, options
+from ibd.config.sources import Sources, first_line, read_sources
+from ibd.config.validation import as_mapping, fill, location
 from ibd.registry import REGISTRY, load_class, loading, locate, trusted, trusting
 
 _LONGEST = 200
 """Bytes of a run's name, of the 255 that file systems allow."""
-
-__all__ = ["Block", "build", "describe", "load_config", "load_saved_config", "save_config", "to_plain"]
 
 
 def load_config(

@@ -11,7 +11,6 @@ from torch import Tensor
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, did_you_mean
-from ibd.explain.prototypes import NearestPatch, patch_field, require_prototypes
 from ibd.io import load_run, load_run_data
 from ibd.metrics.compactness import ExplanationSize, head_sparsity, prototype_uniqueness
 from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
@@ -19,6 +18,7 @@ from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeCo
 from ibd.metrics.purity import PrototypePurity
 from ibd.models.base import evaluating
 from ibd.models.lightning import InterpretableModule
+from ibd.models.protopnet.explanations import NearestPatch, patch_field, require_prototypes
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.protopnet.provenance import PRECISIONS

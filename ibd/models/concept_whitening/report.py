@@ -1,4 +1,4 @@
-"""What `ibd.comparison.axes` found, and how it is written down."""
+"""What `ibd.models.concept_whitening.evaluation` found, and how it is written down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ibd.explain.axes import TopImage
+from ibd.models.concept_whitening.top_images import TopImage
 
 _HEADS = {
     "auc": "AUC of its axis",

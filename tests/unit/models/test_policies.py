@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from ibd.comparison import policies
-from ibd.comparison.intervention import cached_bottleneck
+from ibd.models.cbm import policies
 from ibd.models.cbm.finish import ReadSplit
+from ibd.models.cbm.intervention import cached_bottleneck
 from ibd.types import DataSpec, groups_of
 from tests.model_makers import make_network, random_concepts
 from tests.reference import intervention as reference

@@ -5,9 +5,9 @@ import csv
 import pytest
 import torch
 
-from ibd.comparison.intervention import POLICIES, InterventionCurve, intervention_curve
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.cbm.intervention import POLICIES, InterventionCurve, intervention_curve
 from tests.model_makers import SMALL, SPEC, TensorData, make_module
 from tests.reference import intervention as reference
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ibd.config_schema import OMITTED, Option, block_options
-from ibd.config_sources import Sources, first_line
+from ibd.config.schema import OMITTED, Option, block_options
+from ibd.config.sources import Sources, first_line
 from ibd.errors import ConfigError, did_you_mean
 from ibd.registry import REGISTRY, SETTINGS, load_class, locate, names
 

@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ibd.comparison import policies as _orders
-from ibd.comparison.policies import Bottleneck
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.drawing import PlainFigure
 from ibd.errors import ConfigError, UnsupportedError, check_once, check_range, did_you_mean
 from ibd.io import load_run
 from ibd.models.base import evaluating
+from ibd.models.cbm import policies as _orders
 from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.cbm.groups import complete
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.cbm.policies import Bottleneck
 from ibd.models.lightning import InterpretableModule
 from ibd.types import RunLike
 

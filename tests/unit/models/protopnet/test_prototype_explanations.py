@@ -12,8 +12,7 @@ from matplotlib.patches import Rectangle
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.boxes import as_box, percentile_boxes, relative_boxes
 from ibd.explain.figures import GREEN, ORANGE
-from ibd.explain.prototype_figures import field_note, global_figure, local_figure
-from ibd.explain.prototypes import (
+from ibd.models.protopnet.explanations import (
     NearestPatch,
     find_places,
     local_explanation,
@@ -23,6 +22,7 @@ from ibd.explain.prototypes import (
     sources_of,
     to_csv,
 )
+from ibd.models.protopnet.figures import field_note, global_figure, local_figure
 from tests.model_makers import LARGE, TensorData, make_module, make_prototypes
 
 IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(9))

@@ -23,7 +23,8 @@ from ibd.errors import DataError
 from ibd.explain.boxes import placed
 from ibd.explain.figures import GREEN, GREY, ORANGE, heading
 from ibd.explain.pixels import pixels_of
-from ibd.explain.prototypes import (
+from ibd.explain.render import overlay
+from ibd.models.protopnet.explanations import (
     NearestPatch,
     Place,
     PrototypeRow,
@@ -33,7 +34,6 @@ from ibd.explain.prototypes import (
     patch_field,
     sources_of,
 )
-from ibd.explain.render import overlay
 
 YELLOW = "#ffd43b"
 
@@ -121,7 +121,7 @@ def global_figure(
     Args:
         model: a prototype network's module.
         data: of the training.
-        nearest: patches by prototype, split and rank; see `ibd.comparison.prototypes.nearest_patches`.
+        nearest: patches by prototype, split and rank; see `ibd.models.protopnet.evaluation.nearest_patches`.
         prototypes: which to show, a row for each.
         columns: so many patches of each split.
 

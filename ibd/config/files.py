@@ -13,7 +13,7 @@ def shipped() -> Path:
     Raises:
         ConfigError: there is none.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "toybirds").is_dir():
             return folder

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ibd.comparison.axis_report import AxisReport
-from ibd.comparison.baseline_channels import BaselineChannels
 from ibd.data.base import ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.metrics.axes import ConceptImportance, auc_matrix
 from ibd.metrics.whitening import AxisCorrelation, ConceptSeparation
 from ibd.models.base import spatial_mean
+from ibd.models.concept_whitening.baseline_channels import BaselineChannels
+from ibd.models.concept_whitening.report import AxisReport
 from ibd.types import Batch, DataSpec
 
 _log = logging.getLogger(__name__)

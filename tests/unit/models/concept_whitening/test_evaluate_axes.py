@@ -9,10 +9,10 @@ import math
 import pytest
 import torch
 
-from ibd.comparison.axes import evaluate_axes, top_images
-from ibd.comparison.axis_report import save_top_images
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.metrics import auc_matrix, axis_correlation
+from ibd.models.concept_whitening.evaluation import evaluate_axes, top_images
+from ibd.models.concept_whitening.report import save_top_images
 from tests.axis_makers import LAYERS, AxisModule, make_axis_baseline
 from tests.model_makers import CONCEPTS, SPEC, TensorData, make_module
 from tests.reference import axes as reference

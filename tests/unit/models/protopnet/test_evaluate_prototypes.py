@@ -6,14 +6,14 @@ import logging
 import pytest
 import torch
 
-from ibd.comparison.prototypes import evaluate_prototypes, nearest_patches
 from ibd.data.toybirds import ToyBirds
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.explain.prototypes import patch_field
 from ibd.metrics.compactness import explanation_size
 from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
 from ibd.metrics.purity import PrototypePurity
+from ibd.models.protopnet.evaluation import evaluate_prototypes, nearest_patches
+from ibd.models.protopnet.explanations import patch_field
 from tests.model_makers import LARGE, TensorData, make_module, make_prototypes
 
 PARTS = ("consistency", "stability", "purity", "pointing", "energy_pointing")

@@ -1,0 +1,10 @@
+"""Configurations: YAML files and ``key=value`` overrides, checked against the constructors they are given to.
+
+The signature of a class is the schema of its block: its annotations are what is allowed, its defaults are filled in,
+its docstring is the help. See `ibd.config.schema.Config` for the top level.
+"""
+
+from ibd.config.loading import build, check, describe, load_config, load_saved_config, save_config, to_plain
+from ibd.config.schema import Block
+
+__all__ = ["Block", "build", "check", "describe", "load_config", "load_saved_config", "save_config", "to_plain"]
