@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ibd.backbones import build_backbone
-from ibd.data.base import ImageDataModule, ImageDataset, Split
+from ibd.data.base import ImageDataModule, Split
+from ibd.data.dataset import ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.lightning import InterpretableModule
 from ibd.models.optimizer import OptimizerSettings, build_optimizer

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from ibd.backbones.base import Backbone
-from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.data.base import ImageDataModule
+from ibd.data.dataset import ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.concept_whitening.lightning import ConceptWhitening

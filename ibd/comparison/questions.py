@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ibd.comparison.probes.scenes import Drawings, draw_scenes
-from ibd.data.base import ImageDataModule, ImageDataset, Split
+from ibd.data.base import ImageDataModule, Split
+from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError
 
 

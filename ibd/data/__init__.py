@@ -1,7 +1,8 @@
 """Sources of images: `ToyBirds` (built in), `ConceptFolder` (your own), `CUB` (CUB-200-2011)."""
 
-from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.data.base import ImageDataModule
 from ibd.data.cub import CUB
+from ibd.data.dataset import ImageDataset
 from ibd.data.folder import ConceptFolder
 from ibd.data.images import read_image
 from ibd.data.toybirds.datamodule import ToyBirds

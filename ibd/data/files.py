@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ibd.data.base import ImageDataModule, ImageDataset, Split
+from ibd.data.base import ImageDataModule, Split
+from ibd.data.dataset import ImageDataset
 from ibd.data.file_store import FileStore, MaskFolders, progress
 from ibd.data.images import check_image, refuse_nul
 from ibd.data.transforms import Augment, Fit, eval_transform, keeps_fit, train_transform

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.axes import Axes
 
+from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
 from ibd.types import DataSpec
-
-if TYPE_CHECKING:
-    from ibd.data.base import ImageDataset
 
 
 def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, classes: int = 8, columns: int = 5) -> None:

@@ -112,7 +112,7 @@ def test_same_numbers_as_one_process(regime, place):
 
 def test_one_process_or_two_see_the_same_images_at_every_step():
     """What makes the above possible, for sizes that two processes do not divide, too."""
-    from ibd.data.base import EvalSampler, TrainSampler
+    from ibd.data.sampling import EvalSampler, TrainSampler
 
     for size in (80, 72, 66, 65):
         alone = [key.index for key in TrainSampler(size, seed=3, epoch=lambda: 2)]

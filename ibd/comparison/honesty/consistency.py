@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ibd.comparison.honesty.locality import units_of_parts
 from ibd.comparison.honesty.reading import RedrawnReading, network_of, placed_as, read_redrawn
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import holding
 from ibd.errors import UnsupportedError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ibd.comparison.honesty.maps import enlarged
 from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
 from ibd.comparison.honesty.redrawing import chunks
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.dissection import (
     Detectors,

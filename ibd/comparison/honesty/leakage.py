@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.honesty.reading import Reading, network_of, placed_as, read
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.honesty import leakage_gap
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage

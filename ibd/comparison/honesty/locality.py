@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.honesty.reading import RedrawnReading, network_of, read_redrawn
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import part_of
 from ibd.errors import ConfigError, UnsupportedError

@@ -18,7 +18,7 @@ from ibd.comparison.honesty.locality import locality_of
 from ibd.comparison.honesty.maps import enlarged
 from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
 from ibd.comparison.honesty.redrawing import RedrawnBatch, chunks, redrawn, require_scenes
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.checks import ratio

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.honesty.redrawing import chunks, redrawn, require_scenes
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.types import Batch, Units, stack_samples

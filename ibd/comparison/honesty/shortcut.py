@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ibd.comparison.honesty.reading import check_indices, encoded
 from ibd.comparison.honesty.redrawing import chunks, drawn, require_scenes
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import FIRST_DISTRACTOR, TAG
 from ibd.data.toybirds.scene import Scene, Tag, TagKind
 from ibd.errors import ConfigError, UnsupportedError

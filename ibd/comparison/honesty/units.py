@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
 from ibd.comparison.honesty.redrawing import chunks
-from ibd.data.base import ImageDataset
+from ibd.data.dataset import ImageDataset
 from ibd.metrics.compactness import explanation_size
 from ibd.metrics.functional.checks import double, ratio
 from ibd.metrics.functional.honesty import unit_completeness

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ibd.data.base import ImageDataset, Split
+from ibd.data.base import Split
+from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.classes import ToyClasses
 from ibd.data.toybirds.masks import Mask, part_masks
 from ibd.data.toybirds.parts import PARTS

@@ -15,8 +15,8 @@ from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.composites import Composite
 from ibd.explain.lrp.functions import Elementwise, LinearRule
 from ibd.explain.lrp.ledger import Ledger
-from ibd.explain.lrp.nodes import Node, Pending, place_in, replace_tensors
-from ibd.explain.lrp.rules import Given, pixel_range
+from ibd.explain.lrp.nodes import Node, Pending, pixel_range, place_in, replace_tensors
+from ibd.explain.lrp.rules import Given
 
 _UNSEEN = "a tensor comes from where torch functions cannot be followed, such as a custom autograd.Function,"
 _REWRITTEN = "a tensor was changed in place through another view of its memory,"

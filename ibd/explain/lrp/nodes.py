@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ibd.explain.lrp.functions import Shared
@@ -74,6 +75,34 @@ class Node:
     untouched: bool = False
     shared: Shared | None = None
     version: int = 0
+
+
+def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest that pixels can be at the first operation; see `ZBox`.
+
+    (1, C, H, W) each, or (B, C, H, W) where it is an image's own range that counts: never that of its neighbours in the
+    batch.
+
+    Args:
+        node: of its input: the image, of which it knows what 0 and 1 became.
+        rule: may have numbers that were given.
+    """
+    assert node.surrogate is not None
+    assert node.box is not None
+    x = node.surrogate.detach()
+    dims = tuple(range(2, x.dim())) if x.dim() > 2 else (1,)
+    least, most = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
+    low, high = torch.minimum(*node.box), torch.maximum(*node.box)
+    if node.untouched:  # the model does not normalise: it is given normalised images, for all one knows
+        low, high = least.expand_as(x), most.expand_as(x)
+    given = getattr(rule, "low", None), getattr(rule, "high", None)
+    low, high = (
+        edge if number is None else x.new_tensor(number).view(-1, *[1] * (x.dim() - 2)).expand_as(edge)
+        for number, edge in zip(given, (low, high), strict=True)
+    )
+    if bool((low <= least).all()) and bool((most <= high).all()):
+        return low, high
+    return torch.minimum(low, least).expand_as(x), torch.maximum(high, most).expand_as(x)
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from ibd.data.base import ImageDataset, Key
+from ibd.data.dataset import ImageDataset, Key
 from ibd.data.images import IMAGE_SUFFIXES, check_image, read_image
 from ibd.data.transforms import eval_transform
 from ibd.distributed import progress

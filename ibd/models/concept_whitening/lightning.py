@@ -13,8 +13,9 @@ from torchmetrics import MetricCollection
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
-from ibd.data.base import ImageDataModule, ImageDataset
+from ibd.data.base import ImageDataModule
 from ibd.data.coverage import untaught
+from ibd.data.dataset import ImageDataset
 from ibd.distributed import progress
 from ibd.errors import ConfigError, did_you_mean
 from ibd.metrics.concepts import ConceptAUROC

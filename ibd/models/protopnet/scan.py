@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ibd.backbones import prefers_channels_last
-from ibd.data.base import ImageDataModule, ImageDataset, Split
+from ibd.data.base import ImageDataModule, Split
+from ibd.data.dataset import ImageDataset
 from ibd.distributed import progress, world_size
 from ibd.models.protopnet.distance import nearest_patches, patches_of
 from ibd.models.protopnet.network import PrototypeNetwork

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.data.base import Key
 from ibd.data.cub import CUB
 from ibd.data.cub_attributes import PUBLISHED, class_majority, image_values, read_labels
+from ibd.data.dataset import Key
 from ibd.errors import ConfigError, DataError
 from ibd.types import groups_of
 from tests.data_makers import CUB_ATTRIBUTES, make_cub

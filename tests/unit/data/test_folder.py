@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ibd.data.base import Key
+from ibd.data.dataset import Key
 from ibd.data.folder import ConceptFolder
 from ibd.data.images import read_image
 from ibd.errors import ConfigError, DataError

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.data.base import Key
+from ibd.data.dataset import Key
 from ibd.data.toybirds import PARTS, ToyBirds, contact_sheet, part_masks, render
 from ibd.errors import ConfigError
 
