@@ -1,11 +1,14 @@
 """A network that has axes, made of a small CNN: the concepts' own channels are what batch normalisation returns."""
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from ibd.backbones.small import SmallCNN
 from ibd.models.base import InterpretableNetwork
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.concept_whitening.lightning import ConceptWhitening
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.prediction import Prediction
 from ibd.types import Units
 from tests.model_makers import SPEC
@@ -13,7 +16,7 @@ from tests.model_makers import SPEC
 LAYERS = ("stage2.norm", "stage3.norm")
 
 
-class AxisNetwork(InterpretableNetwork):
+class AxisNetwork(ConceptWhiteningNetwork):
     """Stages of convolution, normalisation and ReLU; the units are what the last normalisation returns."""
 
     unit_kind = "axis"
@@ -24,7 +27,7 @@ class AxisNetwork(InterpretableNetwork):
         backbone = SmallCNN(width=width, depth=3)
         axes = backbone.out_channels
         names = [*concept_names, *(f"axis {i}" for i in range(len(concept_names), axes))]
-        super().__init__(backbone, names, class_names)
+        InterpretableNetwork.__init__(self, backbone, names, class_names)  # nothing of what it stands in for
         self.concept_names, self.layer_names = list(concept_names), list(layers)
         self.head = nn.Linear(axes, len(class_names))
         self.decoded = 0
@@ -75,11 +78,11 @@ class AxisNetwork(InterpretableNetwork):
         return units.scores
 
 
-class AxisModule(nn.Module):
+class AxisModule(ConceptWhitening):
     """What a Lightning module around it has."""
 
     def __init__(self, spec=SPEC, concept_names=None, seed=0, **options):
-        super().__init__()
+        pl.LightningModule.__init__(self)
         torch.manual_seed(seed)
         names = spec.concept_names if concept_names is None else concept_names
         self.spec, self.network = spec, AxisNetwork(names, spec.class_names, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from ibd.models.concept_whitening.charts import (
 )
 from ibd.models.concept_whitening.evaluation import evaluate_axes, top_images
 from ibd.models.concept_whitening.figures import axis_maps_figure, top_images_figure
+from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.concept_whitening.reading import annotated, concept_columns
 from ibd.models.concept_whitening.report import AxisReport, save_top_images
 from ibd.models.concept_whitening.top_images import TopImage, require_axes
@@ -58,8 +58,8 @@ def show_axes(
         UnsupportedError: the model has no axes that stand for concepts.
         ConfigError: there is no such split, the baseline is of another kind, or a file cannot be written.
     """
-    model, data = load_run(run, *changes)
-    require_axes(model)
+    loaded, data = load_run(run, *changes)
+    model = require_axes(loaded)
     folder = out or find_run(run) / "figures" / "axes"
     report = evaluate_axes(model, data, split, baseline)
     for name, value in sorted(report.figures.items()):
@@ -110,7 +110,9 @@ def _draw_top(
         yield save_figure(top_images_figure(rows, dataset), folder / name)
 
 
-def _draw_maps(model: Any, data: ImageDataModule, split: Split, count: int, folder: Path) -> Iterator[Path]:
+def _draw_maps(
+    model: ConceptWhitening, data: ImageDataModule, split: Split, count: int, folder: Path
+) -> Iterator[Path]:
     """Draw where axes are seen in some images, four to a picture; yield the files."""
     dataset = data.dataset(split)
     chosen = first_of_each_class(dataset.labels, count)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -18,9 +17,12 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.errors import IbdError
 from ibd.explain.figures import prediction_figure
 from ibd.io import find_run, load_run_data
+from ibd.models.lightning import InterpretableModule
+from ibd.models.prediction import Prediction
 from ibd.models.protopnet.evaluation import evaluate_prototypes, load_with_parts, nearest_patches
 from ibd.models.protopnet.explanations import local_explanations, sources_of, to_csv
 from ibd.models.protopnet.figures import global_figure, local_figure
+from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.training.display import first_of_each_class
 
 _PER_PAGE = 10
@@ -28,7 +30,7 @@ _NEAREST = 3
 _MOST_COLUMNS = 8
 
 
-def figure_of(run: str, model: Any, prediction: Any, images: Tensor) -> Figure:
+def figure_of(run: str, model: InterpretableModule, prediction: Prediction, images: Tensor) -> Figure:
     """Return the figure of a prediction that fits its model: with source images, for prototypes.
 
     Args:
@@ -37,7 +39,7 @@ def figure_of(run: str, model: Any, prediction: Any, images: Tensor) -> Figure:
         prediction: of the images.
         images: (B, 3, H, W) in [0, 1].
     """
-    if not hasattr(model.network, "provenance"):  # prototypes that are no patches have maps alone to show
+    if not isinstance(model, ProtoPNet):
         return prediction_figure(prediction, images)
     data = None
     with contextlib.suppress(IbdError):
@@ -85,7 +87,7 @@ def show_prototypes(
     yield f"table:   {table} ({count} rows)"
 
 
-def _draw_global(model: Any, data: ImageDataModule, split: Split, pages: int, folder: Path) -> Iterator[Path]:
+def _draw_global(model: ProtoPNet, data: ImageDataModule, split: Split, pages: int, folder: Path) -> Iterator[Path]:
     """Draw what the kept prototypes are and respond to; yield the files."""
     kept = model.network.mask.nonzero().flatten().tolist()
     shown = kept[: pages * _PER_PAGE or None]
@@ -97,7 +99,9 @@ def _draw_global(model: Any, data: ImageDataModule, split: Split, pages: int, fo
         yield save_figure(global_figure(model, data, nearest, part, _NEAREST), folder / name)
 
 
-def _draw_local(model: Any, data: ImageDataModule, split: Split, count: int, top: int, folder: Path) -> Iterator[Path]:
+def _draw_local(
+    model: ProtoPNet, data: ImageDataModule, split: Split, count: int, top: int, folder: Path
+) -> Iterator[Path]:
     """Draw what the predictions of some images rest on; yield the files."""
     dataset = data.dataset(split)
     for index in first_of_each_class(dataset.labels, count):

@@ -14,7 +14,10 @@ from ibd.comparison.answers import Answers
 from ibd.comparison.asked import Case
 from ibd.comparison.methods import Method
 from ibd.comparison.results import Comparison, ShownImage
+from ibd.explain.boxes import Box
+from ibd.models.prediction import Prediction
 from ibd.models.protopnet.explanations import find_places, local_explanation, sources_of
+from ibd.models.protopnet.lightning import ProtoPNet
 
 _UNITS = 12
 """Units that are shown of a model without a linear head, and prototypes with their patches."""
@@ -57,7 +60,7 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]
     prediction = module.predict(images)
     contributions = prediction.contributions[torch.arange(count), :, classes]
     values = prediction.unit_values
-    patches = _patches(case, prediction, images, classes) if hasattr(module.network, "provenance") else {}
+    patches = _patches(case, module, prediction, classes) if isinstance(module, ProtoPNet) else {}
     found = []
     for i in range(count):
         order = contributions[i].abs().argsort(descending=True, stable=True).tolist()
@@ -76,13 +79,13 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]
 
 
 def _patches(
-    case: Case, prediction: Any, images: Tensor, classes: Tensor
+    case: Case, module: ProtoPNet, prediction: Prediction, classes: Tensor
 ) -> dict[tuple[int, int], dict[str, npt.NDArray[np.float32]]]:
     """Return (image, prototype) -> its training patch and the image's own, of the prototypes that count most."""
-    module = case.subject.module
+    images = case.questions.images
     sources, train = sources_of(module), case.subject.trained_on.dataset("train")
-    names = [case.subject.module.network.class_names[c] for c in classes.tolist()]
-    titles = [str(i) for i in range(len(images))]
+    names = [module.network.class_names[c] for c in classes.tolist()]
+    titles = [str(i) for i in range(len(classes))]
     rows = local_explanation(module, prediction, classes=names, top=4, names=titles)
     wanted = sorted({row.prototype for row in rows if row.prototype in sources})
     places = {}
@@ -98,6 +101,6 @@ def _patches(
     }
 
 
-def _cut(image: Tensor, box: Any) -> npt.NDArray[np.float32]:
+def _cut(image: Tensor, box: Box) -> npt.NDArray[np.float32]:
     top, left, bottom, right = box
     return image[:, top:bottom, left:right].permute(1, 2, 0).numpy().astype(np.float32)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError
+from ibd.models.baseline.lightning import Baseline
+from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.types import DataSpec
 
 
@@ -15,18 +15,18 @@ class BaselineChannels:
     """A baseline's outputs of the batch normalisation that is whitened in another network.
 
     Args:
-        module: the baseline, with a ``network`` and its ``backbone``.
-        model: the module that has axes.
+        module: the baseline.
+        model: that has axes there.
         spec: of the data that both are to read.
 
     Raises:
         ConfigError: the baseline has no such layer, or was trained on other classes or at another size.
     """
 
-    def __init__(self, module: Any, model: Any, spec: DataSpec) -> None:
+    def __init__(self, module: Baseline, model: ConceptWhitening, spec: DataSpec) -> None:
         self.module, self.layer = module, _layer(module, model)
         self.device = next(module.parameters()).device
-        own = getattr(module, "spec", spec)
+        own = module.spec
         if own.class_names != spec.class_names:
             raise ConfigError(
                 f"the baseline (a {type(module).__name__}) was trained on other classes than the data has"
@@ -47,13 +47,12 @@ class BaselineChannels:
         return logits, torch.cat(found)
 
 
-def _layer(module: Any, model: Any) -> nn.Module:
+def _layer(module: Baseline, model: ConceptWhitening) -> nn.Module:
     """Return the baseline's layer in place of the last whitened one."""
     name, axes = model.network.layer_names[-1], len(model.network.unit_names)
     kind = type(module).__name__
-    backbone = getattr(getattr(module, "network", None), "backbone", None)
     try:
-        layer = nn.Module() if backbone is None else backbone.get_submodule(name)
+        layer = module.network.backbone.get_submodule(name)
     except AttributeError:
         layer = nn.Module()
     if not isinstance(layer, nn.BatchNorm2d) or layer.num_features != axes:

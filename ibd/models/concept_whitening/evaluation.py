@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,8 @@ from ibd.metrics.axes import auc_matrix
 from ibd.models.base import evaluating
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.concept_whitening.baseline_channels import BaselineChannels
+from ibd.models.concept_whitening.lightning import ConceptWhitening
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.reading import AxisReading, annotated, batches, concept_columns
 from ibd.models.concept_whitening.report import AxisReport
 from ibd.models.concept_whitening.top_images import TopImage, require_axes
@@ -61,27 +62,20 @@ def evaluate_axes(
     if not isinstance(model, nn.Module):
         model, found = load_run(model)
         data = found if data is None else data
-    require_axes(model)
+    module = require_axes(model)
     if data is None:
         raise ConfigError("evaluate_axes needs the data beside the model (or a run in place of both)")
-    if baseline is not None and not isinstance(baseline, nn.Module):
-        baseline = load_model(baseline)
-        if not isinstance(baseline, Baseline):
-            raise ConfigError(
-                f"the baseline is a {type(baseline).__name__}: a run of model.name=baseline is needed, with the same "
-                "backbone as the whitened network"
-            )
-    channels = None if baseline is None else BaselineChannels(baseline, model, data.spec)
-    columns = concept_columns(model.network, data.spec)
-    missing = _why_unannotated(model.network, data, split, columns)
-    with evaluating(model), nullcontext() if channels is None else evaluating(channels.module):
-        reading = AxisReading(model, channels)
+    channels = None if baseline is None else BaselineChannels(_baseline(baseline), module, data.spec)
+    columns = concept_columns(module.network, data.spec)
+    missing = _why_unannotated(module.network, data, split, columns)
+    with evaluating(module), nullcontext() if channels is None else evaluating(channels.module):
+        reading = AxisReading(module, channels)
         for batch in batches(data, split, "measuring axes"):
             reading.update(batch, columns)
         chosen_on: Split = "train" if split == "val" else "val"
         chosen = None
         if channels is not None and not missing:
-            chosen = _channel_auc(channels, model.network, data, chosen_on, columns)
+            chosen = _channel_auc(channels, module.network, data, chosen_on, columns)
     if not len(reading.index):
         raise DataError(f"there are no {split} images")
     report = reading.report(split, chosen, chosen_on)
@@ -94,7 +88,7 @@ def evaluate_axes(
 
 
 def top_images(
-    model: Any,
+    model: InterpretableModule,
     data: ImageDataModule,
     split: Split = "test",
     k: int = 8,
@@ -116,13 +110,13 @@ def top_images(
         ConfigError: an unknown split, an axis that there is not, or a report on another split.
     """
     _check_split(split)
-    require_axes(model)
+    module = require_axes(model)
     if report is not None and report.split != split:
         raise ConfigError(f"top_images: the report is on the {report.split} images, not on the {split} images")
-    network, dataset = model.network, data.dataset(split)
+    network, dataset = module.network, data.dataset(split)
     columns = concept_columns(network, data.spec)
     chosen = list(range(len(columns))) if axes is None else [network.unit_index(axis) for axis in axes]
-    scores, index = _scores(model, data, split) if report is None else (report.scores, report.index)
+    scores, index = _scores(module, data, split) if report is None else (report.scores, report.index)
     order = scores[:, chosen].sort(dim=0, descending=True, stable=True).indices[:k].t()
     truth = annotated(dataset.concepts, columns)
     return [
@@ -142,12 +136,22 @@ def top_images(
     ]
 
 
+def _baseline(baseline: RunLike | InterpretableModule) -> Baseline:
+    found = baseline if isinstance(baseline, nn.Module) else load_model(baseline)
+    if not isinstance(found, Baseline):
+        raise ConfigError(
+            f"the baseline is a {type(found).__name__}: a run of model.name=baseline is needed, with the same "
+            "backbone as the whitened network"
+        )
+    return found
+
+
 def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise ConfigError(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
 
 
-def _why_unannotated(network: Any, data: ImageDataModule, split: Split, columns: list[int]) -> str:
+def _why_unannotated(network: ConceptWhiteningNetwork, data: ImageDataModule, split: Split, columns: list[int]) -> str:
     """Return why no concept of an axis is annotated, "" if one is; say which are not, if some are."""
     absent = [name for name, column in zip(network.concept_names, columns, strict=True) if column < 0]
     if not data.spec.concept_names:
@@ -162,7 +166,7 @@ def _why_unannotated(network: Any, data: ImageDataModule, split: Split, columns:
 
 
 @torch.no_grad()
-def _scores(model: Any, data: ImageDataModule, split: Split) -> tuple[Tensor, Tensor]:
+def _scores(model: ConceptWhitening, data: ImageDataModule, split: Split) -> tuple[Tensor, Tensor]:
     """Return (N, U) activations and (N,) positions of the images of a split."""
     device = next(model.parameters()).device
     scores, index = [torch.zeros(0, len(model.network.unit_names))], [torch.zeros(0, dtype=torch.int64)]
@@ -174,7 +178,11 @@ def _scores(model: Any, data: ImageDataModule, split: Split) -> tuple[Tensor, Te
 
 
 def _channel_auc(
-    channels: BaselineChannels, network: Any, data: ImageDataModule, split: Split, columns: list[int]
+    channels: BaselineChannels,
+    network: ConceptWhiteningNetwork,
+    data: ImageDataModule,
+    split: Split,
+    columns: list[int],
 ) -> Tensor:
     """Return the (K, U) AUC of every channel of the baseline for every concept."""
     scores, concepts = [], []

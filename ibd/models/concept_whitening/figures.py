@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
-from ibd.explain.figures import GREEN, GREY, ORANGE, Predicted, heading
+from ibd.errors import UnsupportedError
+from ibd.explain.figures import GREEN, GREY, ORANGE, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.top_images import TopImage
+from ibd.models.prediction import Prediction
 
 _NOTE = "#495057"
 
 
-def top_images_figure(images: Sequence[TopImage], dataset: Any) -> Figure:
+def top_images_figure(images: Sequence[TopImage], dataset: ImageDataset) -> Figure:
     """Return the images that activate axes most, a row for each axis, the most activating first.
 
     Args:
@@ -54,7 +57,7 @@ def top_images_figure(images: Sequence[TopImage], dataset: Any) -> Figure:
 
 
 def axis_maps_figure(
-    prediction: Predicted,
+    prediction: Prediction,
     images: Tensor,
     label: Tensor | None = None,
     concepts: Tensor | None = None,
@@ -65,13 +68,20 @@ def axis_maps_figure(
     The maps of one image share a scale: whitening gives all axes the same variance.
 
     Args:
-        prediction: what ``model.predict`` returned for B images; its network has ``concept_names``.
+        prediction: what the ``predict`` of a whitened model returned for B images.
         images: (B, 3, H, W) in [0, 1].
         label: (B,) true classes, where known.
         concepts: (B, K) annotations of the concepts of the axes, NaN where unknown.
         top: axes of each image, by their activation.
+
+    Raises:
+        UnsupportedError: it is a prediction of another kind of model.
     """
     network, units = prediction.network, prediction.units
+    if not isinstance(network, ConceptWhiteningNetwork):
+        raise UnsupportedError(
+            f"{network.unit_plural} are no axes that stand for concepts; a ConceptWhitening has them"
+        )
     count = len(network.concept_names)
     top = min(top, count)
     note = "The concept axes of the highest activation. Red: above its mean; blue: below; one scale for an image."

@@ -16,13 +16,15 @@ from ibd.metrics.axes import ConceptImportance, auc_matrix
 from ibd.metrics.whitening import AxisCorrelation, ConceptSeparation
 from ibd.models.base import spatial_mean
 from ibd.models.concept_whitening.baseline_channels import BaselineChannels
+from ibd.models.concept_whitening.lightning import ConceptWhitening
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.report import AxisReport
 from ibd.types import Batch, DataSpec
 
 _log = logging.getLogger(__name__)
 
 
-def concept_columns(network: Any, spec: DataSpec) -> list[int]:
+def concept_columns(network: ConceptWhiteningNetwork, spec: DataSpec) -> list[int]:
     """Return for each concept that has an axis where the data has it, -1 where it has not."""
     places = {name: place for place, name in enumerate(spec.concept_names)}
     return [places.get(name, -1) for name in network.concept_names]
@@ -45,11 +47,11 @@ class AxisReading:
     """Everything that is gathered from the images of a split.
 
     Args:
-        model: a module whose network has axes.
+        model: whose axes are read.
         channels: of a baseline to read beside it.
     """
 
-    def __init__(self, model: Any, channels: BaselineChannels | None) -> None:
+    def __init__(self, model: ConceptWhitening, channels: BaselineChannels | None) -> None:
         self.network, self.channels = model.network, channels
         self.device = next(model.parameters()).device
         self.place = torch.device("cpu") if self.device.type == "mps" else self.device  # which has no float64
@@ -81,8 +83,8 @@ class AxisReading:
         self.right["axes"] += int((logits.argmax(1) == label).sum())
         self.importance.update(logits.to(self.place), without.to(self.place), label.to(self.place))
         if self.channels is not None:
-            logits, maps = self.channels.read(image)
-            self._add("channels", maps, network.pool(maps.to(self.device)), concepts)
+            logits, channels = self.channels.read(image)
+            self._add("channels", channels, network.pool(channels.to(self.device)), concepts)
             self.right["channels"] += int((logits.argmax(1).cpu() == label.cpu()).sum())
 
     def _add(self, kind: str, maps: Tensor, scores: Tensor, concepts: Tensor) -> None:

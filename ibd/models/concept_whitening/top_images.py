@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from torch import nn
 
 from ibd.errors import UnsupportedError
+from ibd.models.concept_whitening.lightning import ConceptWhitening
+from ibd.models.lightning import InterpretableModule
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,16 @@ class TopImage:
     annotated: float
 
 
-def require_axes(model: Any) -> None:
-    """Check that a model's units are axes of which the first are named for concepts.
+def require_axes(model: nn.Module) -> ConceptWhitening:
+    """Return a model, whose units are axes of which the first are named for concepts.
 
     Raises:
         UnsupportedError: they are not.
     """
-    network = getattr(model, "network", None)
-    kind = getattr(network, "unit_kind", "unit")
-    kinds = getattr(network, "unit_plural", "other")
-    if kind != "axis" or not hasattr(network, "concept_names"):
+    if not isinstance(model, ConceptWhitening):
+        kinds = model.network.unit_plural if isinstance(model, InterpretableModule) else "other"
         raise UnsupportedError(
             f"a {type(model).__name__} has no axes that stand for concepts (its units are {kinds}); a ConceptWhitening "
             "has"
         )
+    return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -43,11 +42,11 @@ def load_with_parts(run: RunLike, *overrides: str) -> tuple[ProtoPNet, ImageData
         UnsupportedError: the model has no prototypes.
     """
     model, data = load_run(run, *overrides)
-    require_prototypes(model)
+    found = require_prototypes(model)
     asked = any(text.startswith("data.masks=") for text in overrides)
     if not asked and getattr(data, "masks", None) is False:  # ToyBirds draws them; images in files have them or not
         data = load_run_data(run, *overrides, "data.masks=true")
-    return cast(ProtoPNet, model), data
+    return found, data
 
 
 @torch.no_grad()
@@ -86,10 +85,9 @@ def evaluate_prototypes(
     if not isinstance(model, torch.nn.Module):
         model, found = load_with_parts(model)
         data = found if data is None else data
-    require_prototypes(model)
+    module = require_prototypes(model)
     if data is None:
         raise ConfigError("evaluate_prototypes needs the data beside the model (or a run in place of both)")
-    module = cast(ProtoPNet, model)
     network = module.network
     active = network.mask & (network.factor != 0)
     figures = {

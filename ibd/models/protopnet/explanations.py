@@ -1,7 +1,6 @@
 """Explanations of prototype networks as data: which prototypes carried a class, by how much, and where.
 
-Works on any model with ``predict`` and a ``network`` with a linear head on prototypes (``ibd.models.protopnet`` has
-both); nothing is drawn here.
+Nothing is drawn here.
 """
 
 from __future__ import annotations
@@ -10,15 +9,22 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ibd.backbones.receptive_field import ReceptiveField
+from ibd.data.base import Split
+from ibd.data.dataset import ImageDataset
 from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.boxes import Box, as_box, percentile_boxes, relative_boxes
+from ibd.models.inputs import Images
+from ibd.models.lightning import InterpretableModule
+from ibd.models.prediction import Prediction
+from ibd.models.protopnet.lightning import ProtoPNet
+from ibd.models.protopnet.provenance import Source
 from ibd.types import Batch
 
 
@@ -49,7 +55,7 @@ class PrototypeRow:
     contribution: float
     box: Box
     peak: tuple[int, int]
-    source: Any = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class NearestPatch:
 
     prototype: int
     owner: str
-    split: str
+    split: Split
     rank: int
     distance: float
     similarity: float
@@ -83,22 +89,22 @@ class NearestPatch:
     class_name: str
 
 
-def require_prototypes(model: Any) -> None:
-    """Check that a model rests on prototypes that are training patches.
+def require_prototypes(model: nn.Module) -> ProtoPNet:
+    """Return a model, whose prototypes are training patches.
 
     Raises:
-        UnsupportedError: it does not.
+        UnsupportedError: it has none that are.
     """
-    network = getattr(model, "network", None)
-    if not hasattr(network, "provenance"):
-        kinds = getattr(network, "unit_plural", "other")
+    if not isinstance(model, ProtoPNet):
+        kinds = model.network.unit_plural if isinstance(model, InterpretableModule) else "other"
         raise UnsupportedError(
             f"a {type(model).__name__} has no prototypes that are training patches (its units are {kinds}); a "
             "ProtoPNet has"
         )
+    return model
 
 
-def sources_of(model: Any) -> dict[int, Any]:
+def sources_of(model: ProtoPNet) -> dict[int, Source]:
     """Return prototype -> the training patch that it is; empty where the prototypes are no patches (yet, or now)."""
     try:
         return {source.prototype: source for source in model.sources()}
@@ -107,8 +113,8 @@ def sources_of(model: Any) -> dict[int, Any]:
 
 
 def local_explanation(
-    model: Any,
-    images: Any,
+    model: ProtoPNet,
+    images: Images | Prediction,
     classes: Sequence[str] | None = None,
     top: int = 0,
     share: float = 0.5,
@@ -132,7 +138,7 @@ def local_explanation(
     """
     require_prototypes(model)
     with torch.no_grad():
-        prediction = images if hasattr(images, "units") else model.predict(images)
+        prediction = images if isinstance(images, Prediction) else model.predict(images)
         network, maps = model.network, prediction.units.maps
         label = _labels(prediction, classes)
         weight = network.weight()[label]  # (B, P)
@@ -168,11 +174,11 @@ def local_explanation(
 
 
 def local_explanations(
-    model: Any,
+    model: ProtoPNet,
     batches: Iterable[Batch],
     top: int = 10,
     share: float = 0.5,
-    dataset: Any = None,
+    dataset: ImageDataset | None = None,
     percentile: float | None = None,
 ) -> Iterator[list[PrototypeRow]]:
     """Yield `local_explanation` of the predicted classes, batch by batch: memory does not grow with the images.
@@ -238,7 +244,7 @@ class Place(NamedTuple):
 
 @torch.no_grad()
 def find_places(
-    model: Any,
+    model: ProtoPNet,
     images: Tensor,
     prototypes: Sequence[int],
     share: float = 0.5,
@@ -268,7 +274,7 @@ def find_places(
 
 
 def _places(
-    model: Any, maps: Tensor, share: float, percentile: float | None
+    model: ProtoPNet, maps: Tensor, share: float, percentile: float | None
 ) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
     """Return box, peak and its centre of each of (N, h, w) maps."""
     size, field = model.spec.image_size, patch_field(model)
@@ -279,17 +285,16 @@ def _places(
     return relative_boxes(maps, size, share, field, torch.tensor(centers).view(-1, 2)), peaks, centers
 
 
-def patch_field(model: Any) -> ReceptiveField | None:
+def patch_field(model: ProtoPNet) -> ReceptiveField | None:
     """Return what each patch that is compared with prototypes sees of the image; None where that cannot be told.
 
     Args:
         model: a prototype network's module.
     """
-    found: ReceptiveField | None = model.network.receptive_field(model.spec.image_size)
-    return found
+    return model.network.receptive_field(model.spec.image_size)
 
 
-def patch_center(model: Any, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:
+def patch_center(model: ProtoPNet, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:
     """Return the (y, x) in pixels of the middle of a patch, in the image also where its receptive field is at the edge.
 
     Args:
@@ -303,11 +308,10 @@ def patch_center(model: Any, peak: tuple[int, int], grid: Sequence[int]) -> tupl
     return min(max(y, 0.5), size[0] - 0.5), min(max(x, 0.5), size[1] - 0.5)
 
 
-def _labels(prediction: Any, classes: Sequence[str] | None) -> Tensor:
+def _labels(prediction: Prediction, classes: Sequence[str] | None) -> Tensor:
     """Return the (B,) classes to explain."""
     if classes is None:
-        labels: Tensor = prediction.labels
-        return labels
+        return prediction.labels
     known = prediction.network.class_names
     if len(classes) != len(prediction):
         raise ConfigError(f"{len(classes)} classes given for {len(prediction)} images: one for each is needed")

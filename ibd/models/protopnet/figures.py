@@ -18,12 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from ibd.data.base import ImageDataModule, Split
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import DataError
 from ibd.explain.boxes import placed
 from ibd.explain.figures import GREEN, GREY, ORANGE, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
+from ibd.models.prediction import Prediction
 from ibd.models.protopnet.explanations import (
     NearestPatch,
     Place,
@@ -34,11 +36,13 @@ from ibd.models.protopnet.explanations import (
     patch_field,
     sources_of,
 )
+from ibd.models.protopnet.lightning import ProtoPNet
+from ibd.models.protopnet.provenance import Source
 
 YELLOW = "#ffd43b"
 
 
-def field_note(model: Any) -> str:
+def field_note(model: ProtoPNet) -> str:
     """Return how much of the image a patch depends on, with a warning where that is all of it.
 
     An upsampled map places a patch where its receptive field is centred; it does not say that the rest of the field
@@ -61,7 +65,12 @@ def field_note(model: Any) -> str:
 
 
 def local_figure(
-    model: Any, prediction: Any, images: Tensor, data: Any = None, top: int = 4, label: Tensor | None = None
+    model: ProtoPNet,
+    prediction: Prediction,
+    images: Tensor,
+    data: ImageDataModule | None = None,
+    top: int = 4,
+    label: Tensor | None = None,
 ) -> Figure:
     """Return what the predicted class of each image rests on: where its prototypes were seen, and what they are.
 
@@ -111,7 +120,11 @@ def local_figure(
 
 
 def global_figure(
-    model: Any, data: Any, nearest: Iterable[NearestPatch], prototypes: Sequence[int], columns: int = 3
+    model: ProtoPNet,
+    data: ImageDataModule,
+    nearest: Iterable[NearestPatch],
+    prototypes: Sequence[int],
+    columns: int = 3,
 ) -> Figure:
     """Return what prototypes are and what they respond to: source, nearest training and nearest test patches.
 
@@ -170,10 +183,10 @@ def global_figure(
 
 
 def _by_split(
-    nearest: Iterable[NearestPatch], prototypes: Sequence[int], sources: Mapping[int, Any], columns: int
-) -> dict[tuple[str, int], list[NearestPatch]]:
+    nearest: Iterable[NearestPatch], prototypes: Sequence[int], sources: Mapping[int, Source], columns: int
+) -> dict[tuple[Split, int], list[NearestPatch]]:
     """Return (split, prototype) -> its first patches by rank, but for the source itself."""
-    found: dict[tuple[str, int], list[NearestPatch]] = {}
+    found: dict[tuple[Split, int], list[NearestPatch]] = {}
     for patch in sorted(nearest, key=lambda patch: patch.rank):
         source = sources.get(patch.prototype)
         itself = source is not None and patch.split == "train" and patch.index == source.index
@@ -183,7 +196,7 @@ def _by_split(
     return dict(sorted(found.items(), key=lambda item: ("train", "val", "test").index(item[0][0])))
 
 
-def _pictures(data: Any, sources: Mapping[int, Any]) -> dict[int, Tensor]:
+def _pictures(data: ImageDataModule | None, sources: Mapping[int, Source]) -> dict[int, Tensor]:
     """Return prototype -> the image of its source, where the data still has it under that name."""
     if data is None or not sources:
         return {}
@@ -205,7 +218,7 @@ def _sum(row: PrototypeRow, star: str) -> str:
 
 def _source(axis: Axes, row: PrototypeRow, pictures: Mapping[int, Tensor], places: Mapping[int, Place]) -> None:
     """Draw the training image that a prototype is a patch of, or say that there is none."""
-    if row.prototype in pictures:
+    if row.source is not None and row.prototype in pictures:
         _show(axis, pictures[row.prototype], f"looks like\n{shorten(row.source.sample, 26)}")
         _frame(axis, places[row.prototype])
         return
@@ -214,7 +227,7 @@ def _source(axis: Axes, row: PrototypeRow, pictures: Mapping[int, Tensor], place
     axis.text(0.5, 0.5, f"no picture{name}", ha="center", va="center", fontsize=8, color=GREY, transform=axis.transAxes)
 
 
-def _panel(axis: Axes, prediction: Any, index: int, shown: Sequence[PrototypeRow]) -> None:
+def _panel(axis: Axes, prediction: Prediction, index: int, shown: Sequence[PrototypeRow]) -> None:
     """Write how the shown contributions add up to the logit, and what else the image could be."""
     label, logit = int(prediction.labels[index]), prediction.logits[index]
     part = sum(row.contribution for row in shown)
@@ -231,7 +244,7 @@ def _panel(axis: Axes, prediction: Any, index: int, shown: Sequence[PrototypeRow
     axis.text(0.0, 0.5, "\n".join(lines), family="monospace", fontsize=8, va="center", transform=axis.transAxes)
 
 
-def _caption(model: Any, edited: bool, top: int) -> str:
+def _caption(model: ProtoPNet, edited: bool, top: int) -> str:
     parts = ["Similarity x weight = contribution to the logit: green for the class, orange against it"]
     parts += ["cross: the most similar patch; red: how similar, between the map's least and most"]
     parts += ["* similarity multiplied by hand"] if edited else []
@@ -249,7 +262,7 @@ def _show(axis: Axes, image: Any, title: str) -> None:
     axis.set_axis_off()
 
 
-def _heated(image: Tensor, heat: Tensor, model: Any) -> Any:
+def _heated(image: Tensor, heat: Tensor, model: ProtoPNet) -> Any:
     """Return the image with a similarity map on it, from its least similar place (grey) to its most similar (red)."""
     heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()

@@ -216,9 +216,11 @@ def test_mistakes(model, data, baseline):
     with pytest.raises(ConfigError, match="needs the data"):
         evaluate_axes(model)
     text = r"no batch normalisation of 16 channels at 'stage3.norm': its backbone must be that of the whitened network$"
-    for other in (make_axis_baseline(width=2), make_axis_baseline(norm="group"), torch.nn.Linear(2, 2)):
+    for other in (make_axis_baseline(width=2), make_axis_baseline(norm="group")):
         with pytest.raises(ConfigError, match=text):
             evaluate_axes(model, data, baseline=other)
+    with pytest.raises(ConfigError, match="the baseline is a Linear: a run of model.name=baseline is needed"):
+        evaluate_axes(model, data, baseline=torch.nn.Linear(2, 2))
     deeper = AxisModule()
     deeper.network.layer_names = ["stage4.norm"]
     with pytest.raises(ConfigError, match=r"no batch normalisation of 16 channels at 'stage4\.norm'"):
