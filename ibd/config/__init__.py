@@ -4,7 +4,10 @@ The signature of a class is the schema of its block: its annotations are what is
 its docstring is the help. See `ibd.config.schema.Config` for the top level.
 """
 
-from ibd.config.loading import build, check, describe, load_config, load_saved_config, save_config, to_plain
+from ibd.config.building import build, check
+from ibd.config.describing import describe
+from ibd.config.loading import load_config, load_saved_config
+from ibd.config.plain import save_config, to_plain
 from ibd.config.schema import Block
 
 __all__ = ["Block", "build", "check", "describe", "load_config", "load_saved_config", "save_config", "to_plain"]

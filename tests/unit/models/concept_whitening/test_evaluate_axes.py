@@ -219,7 +219,7 @@ def test_mistakes(model, data, baseline):
     for other in (make_axis_baseline(width=2), make_axis_baseline(norm="group")):
         with pytest.raises(ConfigError, match=text):
             evaluate_axes(model, data, baseline=other)
-    with pytest.raises(ConfigError, match="the baseline is a Linear: a run of model.name=baseline is needed"):
+    with pytest.raises(ConfigError, match=r"the baseline is a Linear: a run of model\.name=baseline is needed"):
         evaluate_axes(model, data, baseline=torch.nn.Linear(2, 2))
     deeper = AxisModule()
     deeper.network.layer_names = ["stage4.norm"]
