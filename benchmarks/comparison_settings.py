@@ -15,9 +15,9 @@ from yaml import YAMLError
 
 from ibd import registry
 from ibd.comparison.compare import compare
+from ibd.comparison.groups import METRICS
 from ibd.config.sources import first_line
 from ibd.errors import ConfigError, did_you_mean
-from ibd.metrics.catalogue import CATALOGUE
 
 _OURS = ("runs", "output", "overrides", "explainers")
 """Options of `ibd.compare` that the command fills in."""
@@ -120,8 +120,8 @@ def _check(name: str, study: Study) -> None:
         if not Path(f"{study.configs}{model}.yaml").exists():
             raise ConfigError(f"{name}.models: there is no file '{study.configs}{model}.yaml'")
     for metric in study.tables:
-        if metric not in CATALOGUE:
-            raise ConfigError(f"{name}.tables: unknown metric '{metric}'.{did_you_mean(metric, CATALOGUE)}")
+        if metric not in METRICS:
+            raise ConfigError(f"{name}.tables: unknown metric '{metric}'.{did_you_mean(metric, METRICS)}")
     for each in study.explainers or []:
         registry.resolve("explainers", each if isinstance(each, str) else str(each.get("name")))
     known = [key for key in (*inspect.signature(compare).parameters, "data") if key not in _OURS]

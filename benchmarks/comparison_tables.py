@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibd.app.compare import summary
+from ibd.comparison.groups import METRICS
 from ibd.comparison.report import Report
 from ibd.comparison.report.names import explainer_title, family_title
 from ibd.comparison.report.numbers import number, span
 from ibd.comparison.report.tables import Cell, Table, metric_title
-from ibd.metrics.catalogue import CATALOGUE
 
 _DIRECTION = {True: "higher is better", False: "lower is better", None: "neither is better"}
 
@@ -45,7 +45,7 @@ def accuracies(trained: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def metric_table(tables: Sequence[Table], metric: str) -> str:
     """Return the scores of all explainers, nulls and oracle by one metric, a column for each family."""
-    entry = CATALOGUE[metric]
+    entry = METRICS[metric]
     title = f"**{metric_title(metric)}** (`{metric}`, {_DIRECTION[entry.higher_is_better]})"
     rows = [row for table in tables for row in (*table.rows, *table.references) if metric in row.cells]
     if not rows:

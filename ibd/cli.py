@@ -204,10 +204,10 @@ def list_names(kind: str | None) -> None:
     for each in [kind] if kind else registry.REGISTRY:
         _say(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
     if kind in (None, "metrics"):
-        from ibd.comparison.plan import GROUPS
+        from ibd.comparison.groups import GROUPS
 
         _say("metrics of ibd compare, by group:")
-        _say("\n".join(f"  {group}: {', '.join(members)}" for group, members in GROUPS.items()))
+        _say("\n".join(f"  {group.name}: {', '.join(group.names)}" for group in GROUPS.values()))
 
 
 def demo(folder: str, changes: list[str]) -> None:

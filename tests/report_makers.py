@@ -131,7 +131,7 @@ def _measure(comparison, model, rng, images):
     comparison.agreement[model.name, "spearman"] = raw
     comparison.agreement_names[model.name] = order
     ablation = {
-        f"unit_ablation: {line}": Curve(
+        line: Curve(
             np.arange(8.0),
             0.97 - fall * np.arange(8) + 0.1 * rng.normal(size=(images, 8)),
             "units silenced",
@@ -145,7 +145,8 @@ def _measure(comparison, model, rng, images):
         figures |= {"locality": 0.57, "intervention_consistency": 0.71, "own <figure>": 3.0}
         matrix = 0.35 * np.eye(5) + rng.uniform(0.05, 0.45, (5, 5))
     columns = [f"{part}::shape" for part in PARTS]
-    comparison.honesty[model.name] = Honesty(figures, matrix, PARTS, columns, ablation)
+    comparison.honesty[model.name] = Honesty(figures, matrix, PARTS, columns)
+    comparison.own_curves[model.name, "unit_ablation"] = ablation
 
 
 def _head(rng, classes):

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ibd.comparison.cells import Arrays, Cells
+from ibd.comparison.cells import Cells
 from ibd.comparison.methods import Method
 from ibd.comparison.probes.explaining import centred_target
 from ibd.comparison.questions import Questions
-from ibd.comparison.results import CostInfo
+from ibd.comparison.results import CostInfo, Floats
 from ibd.comparison.subjects import Subject
-from ibd.errors import UnsupportedError
 from ibd.explain.base import Explanation
 
 CHUNK = 16
 """Images that are explained at once; what was explained is kept chunk by chunk."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Explanations of a few images, as they are kept: maps, or None; explained scores; units, or None; the cost."""
+
+    maps: npt.NDArray[np.float32] | None
+    value: Floats
+    units: Floats | None
+    cost: CostInfo
 
 
 @dataclass(frozen=True)
@@ -45,38 +57,37 @@ def explain_all(subject: Subject, method: Method, questions: Questions, classes:
     Raises:
         UnsupportedError: the explainer cannot explain this model.
     """
-    parts: list[Arrays] = []
+    parts: list[Explained] = []
     for start in range(0, len(questions), CHUNK):
         rows = slice(start, start + CHUNK)
         key = {"kind": "answers", "model": subject.fingerprint, **method.key}
         key |= {"images": questions.ids[rows], "data": questions.fingerprint, "classes": classes[rows].tolist()}
-        parts.append(cells.get(key, lambda rows=rows: _explain(subject, method, questions, classes, rows)))  # type: ignore[misc]
-    for part in parts:
-        if "unsupported" in part:
-            raise UnsupportedError(str(part["unsupported"]))
-    maps = torch.from_numpy(np.concatenate([part["maps"] for part in parts])) if "maps" in parts[0] else None
-    units = torch.from_numpy(np.concatenate([part["units"] for part in parts])) if "units" in parts[0] else None
-    value = torch.from_numpy(np.concatenate([part["value"] for part in parts]))
-    total = np.stack([part["cost"] for part in parts]).sum(0) / len(questions)
-    forwards, backwards, heads, seconds = (float(each) for each in total)
-    return Answers(maps, value, units, CostInfo(forwards, backwards, heads, seconds))
+        explain = partial(_explain, subject, method, questions.images[rows], classes[rows])
+        parts.append(cells.get(key, Explained, explain))
+    costs = [(each.cost.forwards, each.cost.backwards, each.cost.heads, each.cost.seconds) for each in parts]
+    return Answers(
+        _joined([each.maps for each in parts]),
+        torch.from_numpy(np.concatenate([each.value for each in parts])),
+        _joined([each.units for each in parts]),
+        CostInfo(*(sum(each) / len(questions) for each in zip(*costs, strict=True))),
+    )
 
 
-def _explain(subject: Subject, method: Method, questions: Questions, classes: Tensor, rows: slice) -> Arrays:
-    try:
-        found = ask(subject.module, method, questions.images[rows], classes[rows])
-    except UnsupportedError as error:
-        return {"unsupported": np.array(str(error))}
-    cost = found.cost
-    arrays: Arrays = {
-        "value": found.value.double().cpu().numpy(),
-        "cost": np.array([cost.forwards, cost.backwards, cost.heads, cost.seconds]),
-    }
-    if found.map is not None:
-        arrays["maps"] = found.map.float().cpu().numpy()
-    if found.units is not None and found.kind == "intrinsic":
-        arrays["units"] = found.units.double().cpu().numpy()
-    return arrays
+def _joined(parts: Sequence[npt.NDArray[Any] | None]) -> Tensor | None:
+    """Return the arrays one after the other; None where the first is not there."""
+    there = [each for each in parts if each is not None]
+    return torch.from_numpy(np.concatenate(there)) if len(there) == len(parts) else None
+
+
+def _explain(subject: Subject, method: Method, images: Tensor, classes: Tensor) -> Explained:
+    found = ask(subject.module, method, images, classes)
+    own = found.units is not None and found.kind == "intrinsic"
+    return Explained(
+        maps=None if found.map is None else found.map.float().cpu().numpy(),
+        value=found.value.double().cpu().numpy(),
+        units=found.units.double().cpu().numpy() if own and found.units is not None else None,
+        cost=CostInfo(found.cost.forwards, found.cost.backwards, found.cost.heads, found.cost.seconds),
+    )
 
 
 def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explanation:

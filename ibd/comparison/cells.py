@@ -8,18 +8,16 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ibd.errors import ConfigError
-
-Arrays = dict[str, npt.NDArray[Any]]
+from ibd.comparison.stored import Arrays, Record, joined, split
+from ibd.errors import ConfigError, UnsupportedError
 
 
 class Cells:
-    """Arrays by key, each piece a file that is written whole or not at all.
+    """Records by key, each piece a file that is written whole or not at all.
 
     A key holds everything that the piece depends on; a piece of other weights, images, options or code is another.
     What a process that was killed had half written is removed: only one at a time uses a folder (`ibd.lock`).
@@ -48,23 +46,54 @@ class Cells:
         """Where drawn pictures are kept, which all models are shown; None where nothing is kept."""
         return None if self._folder is None else self._folder / "pictures" / code_fingerprint()
 
-    def get(self, key: dict[str, Any], compute: Callable[[], Arrays]) -> Arrays:
-        """Return the arrays of a key: from disk, or computed and kept."""
+    def get(self, key: dict[str, Any], kind: type[Record], compute: Callable[[], Record]) -> Record:
+        """Return the record of a key: from disk, or computed and kept.
+
+        Args:
+            key: all that it depends on, as plain values.
+            kind: of record.
+            compute: makes it.
+
+        Raises:
+            UnsupportedError: computing it does; that is kept, too.
+        """
         if self._folder is None:
             self.computed += 1
             return compute()
         path, text = _place(self._folder, key)
         kept = _read(path, text)
-        if kept is not None:
+        if kept is None:
+            kept = _computed(compute)
+            self.computed += 1
+            _write(path, text, kept)
+        else:
             self.found += 1
-            return kept
-        arrays = compute()
-        self.computed += 1
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **{"__key__": np.array(text), **arrays})  # type: ignore[arg-type]
-        partial.replace(path)
-        return arrays
+        if "refused" in kept.plain:
+            raise UnsupportedError(kept.plain["refused"])
+        return joined(kind, kept.plain["record"], kept.arrays)
+
+
+class _Piece(NamedTuple):
+    """What a file holds: a record, taken apart, or why there is none."""
+
+    plain: dict[str, Any]
+    arrays: Arrays
+
+
+def _computed(compute: Callable[[], Any]) -> _Piece:
+    arrays: Arrays = {}
+    try:
+        return _Piece({"record": split(compute(), arrays)}, arrays)
+    except UnsupportedError as error:
+        return _Piece({"refused": str(error)}, {})
+
+
+def _write(path: Path, text: str, piece: _Piece) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    beside = {"__key__": np.array(text), "__plain__": np.array(json.dumps(piece.plain))}
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **beside, **piece.arrays)  # type: ignore[arg-type]
+    partial.replace(path)
 
 
 def _place(folder: Path, key: dict[str, Any]) -> tuple[Path, str]:
@@ -84,12 +113,13 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path, text: str) -> Arrays | None:
+def _read(path: Path, text: str) -> _Piece | None:
     """Return what a file holds; None where there is none, or none that can be read."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["__key__"]) != text:
                 return None
-            return {name: file[name] for name in file.files if name != "__key__"}
+            arrays = {name: file[name] for name in file.files if not name.startswith("__")}
+            return _Piece(json.loads(str(file["__plain__"])), arrays)
     except Exception:  # a damaged archive raises whatever its format finds wrong
         return None

@@ -12,15 +12,14 @@ from torch import Tensor
 from ibd.comparison import measuring
 from ibd.comparison.answers import CHUNK, Answers
 from ibd.comparison.asked import Asked, Case
+from ibd.comparison.groups import GROUPS
+from ibd.comparison.groups.record import Group
 from ibd.comparison.methods import Method
-from ibd.comparison.plan import GROUPS, Plan
+from ibd.comparison.plan import Plan
 from ibd.comparison.results import Comparison, ExplainerInfo, Skipped
 from ibd.errors import UnsupportedError
 from ibd.explain.intrinsic import Intrinsic, repaint
 from ibd.types import Painting
-
-MEASURED = ("parts", "objects", "localization", "pixels")
-"""Groups of metrics that are measured of every painting."""
 
 
 def add_paintings(
@@ -31,7 +30,7 @@ def add_paintings(
     The contributions are those of the first such row; nothing but where they are painted is computed anew.
     """
     own = [method for method in methods if isinstance(method.explainer, Intrinsic) and method.name in answers]
-    groups = [group for group in plan.groups() if group in MEASURED]
+    groups = [group for group in map(GROUPS.__getitem__, plan.groups()) if group.by_painting]
     if not own or not groups:
         return
     done = {method.explainer.painting: method.name for method in own if isinstance(method.explainer, Intrinsic)}
@@ -42,30 +41,28 @@ def add_paintings(
             _add(found, case, answers[own[0].name], painting, groups, plan)
 
 
-def _copy(found: Comparison, model: str, name: str, painting: Painting, groups: Sequence[str]) -> None:
+def _copy(found: Comparison, model: str, name: str, painting: Painting, groups: Sequence[Group]) -> None:
     """Take the scores of a row that is there already."""
-    for metric in (metric for group in groups for metric in GROUPS[group]):
+    for metric in (name for group in groups for name in group.names):
         if (model, name, metric) in found.scores:
             found.paintings[model, painting, metric] = found.scores[model, name, metric]
 
 
 def _add(
-    found: Comparison, case: Case, account: Answers, painting: Painting, groups: Sequence[str], plan: Plan
+    found: Comparison, case: Case, account: Answers, painting: Painting, groups: Sequence[Group], plan: Plan
 ) -> None:
     """Paint what the units contribute to all images, and measure that."""
     model, name = case.subject.info.name, f"intrinsic {painting}"
     method = Method(ExplainerInfo(name, "intrinsic"), Intrinsic(painting), {"painting": painting})
     try:
         asked = Asked(case, method, replace(account, maps=_maps(case, account, painting), units=None))
+        for group in groups:
+            if group.why_not(asked) is None:
+                for metric, values in measuring.measured(group, asked).scores.items():
+                    if metric in plan.metrics:
+                        found.paintings[model, painting, metric] = values
     except UnsupportedError as error:
         found.skipped.append(Skipped(model, name, None, str(error)))
-        return
-    for group in groups:
-        if measuring.why_not(group, asked) is None:
-            arrays = measuring.kept(group, asked)
-            for metric in GROUPS[group]:
-                if metric in arrays and metric in plan.metrics:
-                    found.paintings[model, painting, metric] = arrays[metric]
 
 
 def _maps(case: Case, account: Answers, painting: Painting) -> Tensor:

@@ -104,15 +104,12 @@ class Honesty:
             None where it does not apply.
         rows: the P parts.
         columns: the G groups.
-        curves: name -> curve over images. Names of the form "chart: line" are drawn in one chart, such as
-            "unit_ablation: relevant first" and "unit_ablation: random order".
     """
 
     figures: dict[str, float]
     matrix: Floats | None = None
     rows: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
-    curves: dict[str, Curve] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,12 +194,13 @@ class Comparison:
         part_names: of the data; empty without masks.
         models: that were compared.
         explainers: rows of the tables, nulls and oracle included.
-        metrics: names, in the order of the tables; what they mean is in ``ibd.metrics.catalogue``.
+        metrics: names, in the order of the tables; what they mean is in ``ibd.comparison.groups``.
         image_ids: (N,) of the compared images.
         labels: (N,) their classes.
         scores: (model, explainer, metric) -> (N,) values, NaN where undefined; (1,) of a metric that has one figure
             for all images together.
         curves: (model, explainer, name) -> curve.
+        own_curves: (model, chart) -> line -> curve, of what belongs to a model and not to an explainer.
         paintings: (model, painting, metric) -> (N,) values of the model's own map, painted in other ways.
         agreement: (model, measure) -> (E, E) mean agreement of the explainers that have maps, in the order of
             `agreement_names`.
@@ -226,6 +224,7 @@ class Comparison:
     labels: npt.NDArray[np.int64]
     scores: dict[Key, Floats] = field(default_factory=dict)
     curves: dict[Key, Curve] = field(default_factory=dict)
+    own_curves: dict[tuple[str, str], dict[str, Curve]] = field(default_factory=dict)
     paintings: dict[Key, Floats] = field(default_factory=dict)
     agreement: dict[tuple[str, str], Floats] = field(default_factory=dict)
     agreement_names: dict[str, list[str]] = field(default_factory=dict)

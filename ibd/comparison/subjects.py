@@ -71,8 +71,23 @@ def load_subjects(
     return [replace(each, info=info, asked=asked) for each, info in zip(subjects, named, strict=True)]
 
 
-def accuracy(module: Any, data: ImageDataModule, split: Split) -> tuple[float, int, float]:
-    """Return the share of a split's images that are classified rightly, their number, and the largest class's share."""
+@dataclass(frozen=True)
+class Accuracy:
+    """How many images of a split are classified rightly.
+
+    Attributes:
+        share: of them, 0 to 1.
+        images: of the split.
+        majority: share of the most frequent class.
+    """
+
+    share: float
+    images: int
+    majority: float
+
+
+def accuracy(module: Any, data: ImageDataModule, split: Split) -> Accuracy:
+    """Return how many of a split's images are classified rightly."""
     right, counts = 0, torch.zeros(len(data.spec.class_names), dtype=torch.int64)
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
     with evaluating(module), torch.inference_mode():
@@ -82,7 +97,7 @@ def accuracy(module: Any, data: ImageDataModule, split: Split) -> tuple[float, i
             right += int((logits.argmax(1).cpu() == batch.label[kept]).sum())
             counts += batch.label[kept].bincount(minlength=len(counts))
     total = int(counts.sum())
-    return (right / total if total else float("nan")), total, float(counts.max()) / max(1, total)
+    return Accuracy(right / total if total else float("nan"), total, float(counts.max()) / max(1, total))
 
 
 def _device(name: str) -> torch.device:

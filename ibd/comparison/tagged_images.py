@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ibd.comparison.answers import CHUNK, ask
 from ibd.comparison.asked import Case
-from ibd.comparison.cells import Arrays
 from ibd.comparison.honesty import shortcut_figures, tagged
 from ibd.comparison.methods import Method
 from ibd.comparison.nulls import null_maps
 from ibd.comparison.results import Comparison
 from ibd.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Name -> figure; see `ibd.comparison.honesty.shortcut_figures`."""
+
+    figures: dict[str, float]
 
 
 def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> None:
@@ -31,7 +36,7 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
         return
     classes = case.predictor.predicted(images).cpu()
 
-    def compute() -> Arrays:
+    def compute() -> Shortcut:
         maps = {"noise": null_maps("noise", images, questions.ids, case.seed)}
         for method in (each for each in methods if each.explainer is not None):
             try:
@@ -45,8 +50,8 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
             if len(known) == len(parts):
                 maps[method.name] = torch.cat(known).cpu()
         figures, _ = shortcut_figures(subject.module, subject.data, indices, maps, split=questions.split)
-        return {"figures": np.array(json.dumps(figures))}
+        return Shortcut(figures)
 
     key = {"kind": "shortcut", "model": subject.fingerprint, "data": questions.fingerprint, "seed": case.seed}
-    arrays = case.cells.get(key | {"methods": [each.key for each in methods]}, compute)
-    found.shortcut[subject.info.name] = json.loads(str(arrays["figures"]))
+    kept = case.cells.get(key | {"methods": [each.key for each in methods]}, Shortcut, compute)
+    found.shortcut[subject.info.name] = kept.figures

@@ -2,14 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import pytest
 
 import ibd as package
-from ibd.comparison import measuring
-from ibd.comparison.plan import GROUPS
+from ibd.comparison.groups import GROUPS
 from ibd.types import Painting
 from tests.command import QUIET, ROOT, SMALL, TINY, fitted, ibd
 from tests.data_makers import make_concept_folder
@@ -80,7 +80,7 @@ def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
 def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
     """And boxes are not hit by what knows nothing; every explainer has a verdict on both cascades."""
     made = report
-    for metric in GROUPS["localization"][:-1]:
+    for metric in GROUPS["localization"].names[:-1]:
         found = means(made, metric)
         for model in ("cbm", "baseline"):
             others = [value for (name, row), value in found.items() if name == model and row != "oracle"]
@@ -121,7 +121,7 @@ def test_killed_and_started_again(report, trained, baseline, tmp_path, monkeypat
     computed = []
     asked = {**SMALL_ASKED, "metrics": ["properties", "localization", "units"]}
     whole = package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "whole", **asked)
-    count = dict(measuring.MEASURES)["properties"]
+    count = GROUPS["properties"].measure
 
     def killed(case):
         if len(computed) == 3:
@@ -129,14 +129,15 @@ def test_killed_and_started_again(report, trained, baseline, tmp_path, monkeypat
         computed.append(case.method.name)
         return count(case)
 
-    monkeypatch.setitem(measuring.MEASURES, "properties", killed)
+    monkeypatch.setitem(GROUPS, "properties", replace(GROUPS["properties"], measure=killed))
     with pytest.raises(KeyboardInterrupt):
         package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "killed", **asked)
     assert not list((tmp_path / "killed" / "cells").glob("*.tmp"))
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cells").iterdir()}
     assert len(before) > 6
     found = []
-    monkeypatch.setitem(measuring.MEASURES, "properties", lambda case: (found.append(case.method.name), count(case))[1])
+    again = replace(GROUPS["properties"], measure=lambda case: (found.append(case.method.name), count(case))[1])
+    monkeypatch.setitem(GROUPS, "properties", again)
     again = package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "killed", **asked)
     assert len(found) == len(again.comparison.explainers) * 2 - 2 - 3  # one has no map, of two models; three were there
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cells").iterdir()}

@@ -11,13 +11,13 @@ import torch
 from ibd import explain, registry
 from ibd.app.compare import read_options
 from ibd.comparison.compare import compare
+from ibd.comparison.groups import GROUPS, METRICS
+from ibd.comparison.groups.record import Metric
 from ibd.comparison.honesty.sentences import READING
 from ibd.comparison.methods import DEFAULT, choose_methods
 from ibd.comparison.nulls import NULLS
-from ibd.comparison.plan import GROUPS, LEFT_OUT
 from ibd.data import ToyBirds
 from ibd.errors import ConfigError
-from ibd.metrics.catalogue import CATALOGUE, Entry
 from ibd.models.cbm.lightning import ConceptBottleneck
 
 ROOT = Path(__file__).parents[2]
@@ -67,18 +67,17 @@ def test_every_public_name_of_explain_is_there():
 
 
 def metric_table() -> str:
-    """Return the table of metrics that docs/comparison.md must hold: a row for every line of the catalogue."""
-    groups = {name: group for group, members in GROUPS.items() for name in members}
+    """Return the table of metrics that docs/comparison.md must hold: a row for every metric."""
     head = ["| name | column | group | definition | range | better | source | needs |", "|" + "---|" * 8]
-    return "\n".join([*head, *(metric_row(each, groups[each.name]) for each in CATALOGUE.values())])
+    return "\n".join([*head, *(metric_row(each, group.name) for group in GROUPS.values() for each in group.metrics)])
 
 
-def metric_row(entry: Entry, group: str) -> str:
-    ends = f"{entry.low:g} to {entry.high:g}" + (
+def metric_row(entry: Metric, group: str) -> str:
+    ends = "{:g} to {:g}".format(*entry.range) + (
         f", chance {entry.chance:g}" if isinstance(entry.chance, float) else ""
     )
     better = {True: "higher", False: "lower", None: "-"}[entry.higher_is_better]
-    needs = ", ".join(f"`{need}`" for need in sorted(entry.needs))
+    needs = ", ".join(f"`{need}`" for need in sorted(entry.needs.split()))
     cells = [f"`{entry.name}`", entry.title, f"`{group}`", entry.definition, ends, better, entry.source, needs]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -89,7 +88,7 @@ def honesty_table() -> str:
     return "\n".join(["| figure | how to read it |", "|---|---|", *rows])
 
 
-def test_the_table_of_metrics_is_the_catalogue():
+def test_the_table_of_metrics_is_what_can_be_measured():
     assert metric_table() in COMPARISON, f"docs/comparison.md must hold\n{metric_table()}"
 
 
@@ -105,7 +104,7 @@ def test_the_options_of_compare_are_in_their_table():
     expected = {name: value.replace("'", '"') for name, value in defaults.items()}
     assert options == expected
     assert "By default " + ", ".join(f"`{name}`" for name in DEFAULT) in COMPARISON
-    assert all(f"group `{name}`" in COMPARISON for name in LEFT_OUT)
+    assert all(f"group `{name}`" in COMPARISON for name, group in GROUPS.items() if not group.by_default)
 
 
 def test_every_null_is_in_its_table():
@@ -122,8 +121,9 @@ def test_the_example_of_a_metric_runs():
     maps[0, 0, :2], maps[0, 1, :2] = 3.0, 1.0
     maps[1] = 1.0
     torch.testing.assert_close(names["top_share"](maps), torch.tensor([0.75, 0.1, torch.nan]).double(), equal_nan=True)
-    entry = eval(line.strip().rstrip(","), dict(vars(importlib.import_module("ibd.metrics.catalogue"))))
-    assert (entry.name, entry.higher_is_better, entry.needs) == ("top_share", True, {"map"})
+    record = vars(importlib.import_module("ibd.comparison.groups.record"))
+    entry = eval(line.strip(), {**record, "top_share": names["top_share"]})
+    assert (entry.name, entry.higher_is_better, entry.needs) == ("top_share", True, "map")
 
 
 def compile_block(text):
@@ -140,7 +140,7 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
     assert options["images"] == 32
     assert data == ["data.seed=0"] * (where == "file") + ["data.root=elsewhere"]
     assert len(options["runs"]) >= 2
-    assert set(options["metrics"]) <= {*GROUPS, *CATALOGUE}
+    assert set(options["metrics"]) <= {*GROUPS, *METRICS}
     methods = {method.name: method for method in choose_methods(options["explainers"], oracle=True)}
     assert methods["smoothgrad 50"].explainer.n == 50
     if where == "file":

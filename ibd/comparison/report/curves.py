@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ibd.comparison.groups import CURVES
 from ibd.comparison.report import names
 from ibd.comparison.report.charts import Line, Style, line_chart, styles, with_legend
 from ibd.comparison.report.svg import inline
@@ -15,6 +16,7 @@ from ibd.comparison.report.tables import Table
 from ibd.comparison.results import Comparison, Curve, Sanity
 from ibd.metrics.functional.random_effects import two_level_intervals
 
+_CASCADE = "Sanity: what is left of the map while the model is made random"
 _FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "null": 3}
 
 
@@ -77,25 +79,28 @@ def _explainers_chart(comparison: Comparison, table: Table, name: str, curves: d
     order = sorted(curves, key=lambda each: _FRONT[kinds[each]])
     lines = [pooled_line(curves[each], names.explainer_title(each), style[each]) for each in order]
     first = next(iter(curves.values()))[0]
-    title = names.CURVES.get(name, names.capital(names.plain(name)))
+    title = _title(name)
     return [_chart(table, name, title, lines, line_chart(lines, first.x_label, first.y_label))]
+
+
+def _title(name: str) -> str:
+    return CURVES[name].title if name in CURVES else names.capital(names.plain(name))
 
 
 def _own_charts(comparison: Comparison, table: Table) -> list[Chart]:
     """Return the charts of curves that belong to models and not to an explainer."""
     charts: dict[str, dict[str, list[Curve]]] = {}
-    for model in table.models:
-        honesty = comparison.honesty.get(model.name)
-        for name, curve in (honesty.curves if honesty else {}).items():
-            chart, _, line = name.partition(": ")
-            charts.setdefault(chart, {}).setdefault(line or names.capital(names.plain(chart)), []).append(curve)
+    members = [model.name for model in table.models]
+    for (model, chart), own in comparison.own_curves.items():
+        for line, curve in own.items() if model in members else ():
+            charts.setdefault(chart, {}).setdefault(line, []).append(curve)
     found = []
     for name, some in charts.items():
         style = styles([(label, "intrinsic" if i == 0 else "posthoc") for i, label in enumerate(some)])
         style = {label: replace(each, css=f"ibd-own-{i}") for i, (label, each) in enumerate(style.items())}
         lines = [pooled_line(curves, label, style[label]) for label, curves in some.items()]
         first = next(iter(some.values()))[0]
-        title = names.CURVES.get(name, names.capital(names.plain(name)))
+        title = _title(name)
         drawn = _chart(table, f"own_{name}", title, lines, line_chart(lines, first.x_label, first.y_label))
         found.append(replace(drawn, legend=tuple((line.label, line.style) for line in lines)))
     return found
@@ -120,7 +125,7 @@ def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
     figure = line_chart(lines, "made random, one after the other", "similarity (Spearman)", stages, level)
     note = "Dotted line: as similar as the maps of two independent random networks, at most."
     note += " Bands reach over all seeds." if len(table.models) > 1 else ""
-    return [replace(_chart(table, "cascade", names.CURVES["cascade"], lines, figure), note=note)]
+    return [replace(_chart(table, "cascade", _CASCADE, lines, figure), note=note)]
 
 
 def _cascade_line(some: list[Sanity], label: str, style: Style) -> Line:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ibd.comparison.groups import METRICS
 from ibd.comparison.report.matrices import Matrix
 from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.page import FamilyView
 from ibd.comparison.report.tables import Row, reference_of, score_intervals
 from ibd.comparison.report.verdict import main_metrics
 from ibd.comparison.results import Comparison
-from ibd.metrics.catalogue import CATALOGUE
 
 _HEAD = ("image", "label", "model", "family", "seed", "explainer", "kind", "metric", "value")
 
@@ -123,14 +123,14 @@ def _sanity(comparison: Comparison, model: str, explainer: str) -> dict[str, Any
 
 
 def _metric(name: str) -> dict[str, Any]:
-    entry = CATALOGUE.get(name)
+    entry = METRICS.get(name)
     if entry is None:
         return {"title": name, "higher_is_better": None}
     return {
         "title": entry.title,
         "definition": entry.definition,
-        "low": entry.low,
-        "high": entry.high,
+        "low": entry.range[0],
+        "high": entry.range[1],
         "higher_is_better": entry.higher_is_better,
         "source": entry.source,
     }

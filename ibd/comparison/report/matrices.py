@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ibd.comparison.groups.agreement import MAIN_AGREEMENT
 from ibd.comparison.report import names
 from ibd.comparison.report.numbers import number
-from ibd.comparison.report.tables import Table
+from ibd.comparison.report.tables import Table, metric_title
 from ibd.comparison.results import Comparison, Floats
 from ibd.metrics.functional.ranks import kendall_tau
 
@@ -45,15 +46,14 @@ class Matrix:
 
 def agreement_matrix(comparison: Comparison, table: Table) -> Matrix | None:
     """Return the mean agreement of explainers, over the models of a family; None where none was measured."""
-    measures = dict.fromkeys(key[1] for key in comparison.agreement if "spearman" in key[1].lower())
-    measures.update(dict.fromkeys(key[1] for key in comparison.agreement))
-    for measure in measures:
+    measured = dict.fromkeys(key[1] for key in comparison.agreement)
+    for measure in sorted(measured, key=lambda each: each != MAIN_AGREEMENT):
         found = [m.name for m in table.models if (m.name, measure) in comparison.agreement]
         order = comparison.agreement_names.get(found[0], []) if found else []
         values = [comparison.agreement[name, measure] for name in found if comparison.agreement_names[name] == order]
         if values:
             titles = [names.explainer_title(each) for each in order]
-            words = "Spearman's correlation over pixels" if "spearman" in measure.lower() else names.plain(measure)
+            words = "Spearman's correlation over pixels" if measure == MAIN_AGREEMENT else metric_title(measure)
             note = f"Mean {words} of each pair of maps; 1 is the same order of pixels, 0 none in common."
             return Matrix("agreement", "Agreement of explainers", note, titles, titles, _mean(values), -1.0, 1.0)
     return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 FAMILIES = {
     "baseline": "baseline network",
     "cbm": "concept bottleneck",
@@ -44,20 +42,6 @@ EXPLAINERS = {
 
 KINDS = {"intrinsic": "intrinsic", "posthoc": "post-hoc", "null": "null", "oracle": "oracle"}
 
-QUESTIONS = {
-    "curves": "Faithfulness",
-    "part_scores": "Parts",
-    "subsets": "Parts",
-    "localization": "Localisation",
-    "robustness": "Robustness",
-    "properties": "Properties",
-    "dissection": "Units",
-    "honesty": "Units",
-    "information": "Units",
-    "agreement": "Agreement",
-}
-"""Module of a metric's function -> the question it answers."""
-
 ORDER = ("Faithfulness", "Parts", "Localisation", "Robustness", "Properties", "Units", "Agreement", "Other")
 ASKED = {
     "Faithfulness": "Does the prediction change where the map says it should?",
@@ -72,31 +56,6 @@ ASKED = {
     "Other": "Other measures",
 }
 
-FINDS = {
-    "part_spearman": ("finds the parts that drive it", "part importance"),
-    "deletion": ("finds the pixels that the prediction needs", "the deletion area"),
-    "insertion": ("finds the pixels that suffice for the prediction", "the insertion area"),
-    "abpc": ("tells important regions from unimportant ones", "the area between the AOPC curves"),
-}
-"""Metric -> what an explanation that scores well does, and what the score is called within a sentence."""
-
-
-class Variants(NamedTuple):
-    """Several ways to score the same.
-
-    Attributes:
-        metrics: that measure it, the main one first.
-        what: differs between them, in words.
-    """
-
-    metrics: tuple[str, ...]
-    what: str
-
-
-_PARTS = Variants(("part_spearman", "part_spearman_mean", "part_spearman_sum"), "how a part is scored")
-VARIANTS = dict.fromkeys(_PARTS.metrics, _PARTS)
-"""Metric -> its variants, itself among them: better or worse is said only where all that were measured agree."""
-
 PAINTINGS = {
     "pooling": (
         "As pooled",
@@ -109,18 +68,6 @@ PAINTINGS = {
     "receptive_field": ("Receptive field", "As pooled, but each cell evenly over all pixels that it sees."),
 }
 """Painting of a model's own map -> its title, and what it does with each unit's contribution."""
-
-CURVES = {
-    "deletion": "Deletion: the highest pixels are removed first",
-    "insertion": "Insertion: the highest pixels are put in first",
-    "aopc": "AOPC: regions are removed, the most relevant first",
-    "aopc_morf": "AOPC: the most relevant regions are removed first",
-    "aopc_lerf": "AOPC: the least relevant regions are removed first",
-    "selectivity": "Selectivity: regions are removed until none is left",
-    "part_removal": "Part removal: parts are removed and the image drawn anew",
-    "unit_ablation": "Unit ablation: units are silenced",
-    "cascade": "Sanity: what is left of the map while the model is made random",
-}
 
 CHECKS = {
     "cascade_top_down": ("Cascade, top down", "The map must fade while the model is made random, the head first."),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ibd.comparison.groups import VARIANTS
 from ibd.comparison.report.differences import LEVEL, Difference
-from ibd.comparison.report.names import VARIANTS
 from ibd.comparison.results import Comparison, ModelInfo
 from ibd.metrics.functional.bootstrap import Interval
 from ibd.metrics.functional.student import at_least

@@ -6,25 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ibd.comparison.groups import METRICS
 from ibd.comparison.report import names
 from ibd.comparison.report.numbers import digits_for, number, span
 from ibd.comparison.report.tables import Table, metric_title, score_intervals
 from ibd.comparison.results import Comparison
 from ibd.metrics.functional.bootstrap import Interval
-
-SHOWN = (
-    "part_spearman",
-    "part_spearman_mean",
-    "part_spearman_sum",
-    "object_spearman",
-    "cell_spearman",
-    "part_removal",
-    "mass_accuracy",
-    "roc_auc",
-    "deletion",
-    "insertion",
-)
-"""Metrics that are shown, as far as they were measured."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,8 @@ class PaintingTable:
 def painting_table(comparison: Comparison, table: Table) -> PaintingTable | None:
     """Return the paintings of a family; None where none were measured."""
     models = [model.name for model in table.models]
-    keys = dict.fromkeys((p, metric) for m, p, metric in comparison.paintings if m in models and metric in SHOWN)
+    shown = [metric.name for metric in METRICS.values() if metric.by_painting]
+    keys = dict.fromkeys((p, metric) for m, p, metric in comparison.paintings if m in models and metric in shown)
     values = []
     for painting, metric in keys:
         found = [comparison.paintings.get((model, painting, metric)) for model in models]
@@ -72,7 +60,7 @@ def painting_table(comparison: Comparison, table: Table) -> PaintingTable | None
     if not values:
         return None
     means = score_intervals(dict(zip(keys, values, strict=True)))
-    metrics = {metric: metric_title(metric) for metric in SHOWN if any(key[1] == metric for key in means)}
+    metrics = {metric: metric_title(metric) for metric in shown if any(key[1] == metric for key in means)}
     digits = {name: digits_for(each.mean for key, each in means.items() if key[1] == name) for name in metrics}
     rows = []
     for painting, (title, does) in names.PAINTINGS.items():

@@ -9,13 +9,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ibd.comparison import groups
+from ibd.comparison.groups import METRICS
 from ibd.comparison.report import names
 from ibd.comparison.report.differences import many_intervals
 from ibd.comparison.report.marks import OVER_NOISE, best_and_tied
 from ibd.comparison.report.numbers import digits_for
 from ibd.comparison.report.outcomes import at_chance
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
-from ibd.metrics.catalogue import CATALOGUE
 from ibd.metrics.functional.bootstrap import Interval, normalised_score
 
 Scored = TypeVar("Scored", bound=tuple[str, ...])
@@ -32,7 +33,7 @@ class Column:
         name: of the metric.
         title: of the column.
         question: the group that it stands in.
-        definition: in a sentence; empty for a metric that the catalogue does not know.
+        definition: in a sentence; empty for a metric that `ibd.comparison.groups` does not know.
         source: paper.
         range: in words.
         higher_is_better: None where neither is.
@@ -141,10 +142,11 @@ def score_intervals(values: Mapping[Scored, Tensor]) -> dict[Scored, Interval]:
 
 
 def _within(interval: Interval, metric: str) -> Interval:
-    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
-    if entry is None:
+    known = METRICS.get(metric)
+    if known is None:
         return interval
-    return replace(interval, low=max(interval.low, entry.low), high=min(interval.high, entry.high))
+    low, high = known.range
+    return replace(interval, low=max(interval.low, low), high=min(interval.high, high))
 
 
 def make_table(comparison: Comparison, family: str) -> Table:
@@ -177,32 +179,25 @@ def make_table(comparison: Comparison, family: str) -> Table:
 
 def higher_is_better(metric: str) -> bool | None:
     """Return the direction of a metric; None where there is none, or it is unknown."""
-    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
-    return entry.higher_is_better if entry else None
+    return METRICS[metric].higher_is_better if metric in METRICS else None
 
 
 def question_of(metric: str) -> str:
     """Return the question that a metric answers, one of `names.ORDER`."""
-    entry = CATALOGUE.get(metric) or CATALOGUE.get(_main_of(metric))
-    return names.QUESTIONS.get(entry.function.split(":")[0].rpartition(".")[2], "Other") if entry else "Other"
-
-
-def _main_of(metric: str) -> str:
-    """Return the metric that one is a variant of, or itself."""
-    return names.VARIANTS[metric].metrics[0] if metric in names.VARIANTS else metric
+    return groups.question_of(metric) if metric in METRICS else "Other"
 
 
 def metric_title(metric: str) -> str:
     """Return the title of a metric's column."""
-    return CATALOGUE[metric].title if metric in CATALOGUE else names.capital(names.plain(metric))
+    return METRICS[metric].title if metric in METRICS else names.capital(names.plain(metric))
 
 
 def _column(metric: str, means: dict[tuple[str, str], Interval]) -> Column:
     digits = digits_for(each.mean for key, each in means.items() if key[1] == metric)
-    entry = CATALOGUE.get(metric)
+    entry = METRICS.get(metric)
     if entry is None:
-        return Column(metric, metric_title(metric), "Other", "", "", "", higher_is_better(metric), digits)
-    low, high = (f"{end:g}".replace("-", "−").replace("inf", "∞") for end in (entry.low, entry.high))  # noqa: RUF001
+        return Column(metric, metric_title(metric), "Other", "", "", "", None, digits)
+    low, high = (f"{end:g}".replace("-", "−").replace("inf", "∞") for end in entry.range)  # noqa: RUF001
     spread = f"{low} to {high}" + (f", {entry.chance:g} by chance" if isinstance(entry.chance, float) else "")
     return Column(
         metric,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from ibd.comparison.groups import MAIN
 from ibd.comparison.report import names
 from ibd.comparison.report.differences import differences
 from ibd.comparison.report.marks import OVER_NOISE
@@ -30,7 +31,7 @@ def main_metrics(comparison: Comparison) -> list[str]:
     intrinsic = [each.name for each in comparison.explainers if each.kind == "intrinsic"]
     measured = {key[2] for key in comparison.scores if key[1] in intrinsic} & set(comparison.metrics)
     wanted = comparison.settings.get("main_metric")
-    for choice in ([wanted], ["part_spearman"], ["deletion", "insertion"], ["abpc"]):
+    for choice in ([wanted], *MAIN):
         if found := [metric for metric in choice if metric in measured]:
             return found
     return [metric for metric in comparison.metrics if metric in measured and higher_is_better(metric) is not None][:1]

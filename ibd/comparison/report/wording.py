@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ibd.comparison.groups import METRICS, VARIANTS
+from ibd.comparison.groups.record import Finding
 from ibd.comparison.report import names
 from ibd.comparison.report.differences import LEAST_IMAGES
-from ibd.comparison.report.names import VARIANTS, explainer_title
+from ibd.comparison.report.names import explainer_title
 from ibd.comparison.report.numbers import digits_for, listed, number, percent, span
 from ibd.comparison.report.outcomes import Outcome, Verdict, at_chance
 from ibd.comparison.report.tables import REAL, Table, metric_title, reference_of
@@ -54,10 +56,11 @@ def sentences(verdict: Verdict) -> tuple[str, str]:
     return names.capital(f"{owner} {does} {text}"), names.capital(text)
 
 
-def _finds(metric: str) -> tuple[str, str]:
+def _finds(metric: str) -> Finding:
     """Return what an explanation that scores well under a metric does, and what the score is called."""
     title = metric_title(metric)
-    return names.FINDS.get(metric, (f"scores in {title}", title))
+    known = METRICS.get(metric)
+    return known.finding if known and known.finding else Finding(f"scores in {title}", title)
 
 
 def _chance(comparison: Comparison, table: Table) -> str:

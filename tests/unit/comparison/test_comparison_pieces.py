@@ -1,7 +1,7 @@
 """What a comparison is made of: kept pieces, chosen images, names, plans."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType, SimpleNamespace
 
@@ -9,18 +9,47 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison import cells as kept, map_measures, measuring
+from ibd.comparison import cells as kept, measuring
 from ibd.comparison.answers import Answers
 from ibd.comparison.asked import Asked, Case
 from ibd.comparison.cells import Cells
+from ibd.comparison.groups import GROUPS, METRICS, values as group_values
+from ibd.comparison.groups.localization import measure as localization
+from ibd.comparison.groups.parts import importance_of_parts
+from ibd.comparison.groups.properties import measure as properties
+from ibd.comparison.groups.record import Measured, Points
 from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, Method, choose_methods
 from ibd.comparison.nulls import NULLS
-from ibd.comparison.plan import GROUPS, LEFT_OUT, make_plan
+from ibd.comparison.plan import make_plan
 from ibd.comparison.questions import Questions, balanced, choose_questions
-from ibd.comparison.results import ExplainerInfo, ModelInfo
+from ibd.comparison.results import ExplainerInfo, Floats, ModelInfo
 from ibd.comparison.subjects import _named
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.metrics.catalogue import CATALOGUE
+
+
+@dataclass(frozen=True)
+class Inner:
+    values: np.ndarray
+    text: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record of every kind of value there is."""
+
+    inner: Inner
+    by_name: dict[str, Floats]
+    listed: list[Inner]
+    curve: Points
+    absent: Floats | None
+    figures: dict[str, float]
+    passed: dict[str, bool | None]
+
+
+def record():
+    inner = Inner(np.arange(3), "array 0")
+    figures, passed = {"a": float("nan"), "b": 0.1}, {"a": None, "b": True}
+    return Kept(inner, {"b": np.eye(2)}, [inner], Points(np.arange(2.0), np.eye(2)), None, figures, passed)
 
 
 class Counted:
@@ -29,19 +58,20 @@ class Counted:
 
     def __call__(self):
         self.times += 1
-        return {"values": np.arange(3.0), "text": np.array("what was said")}
+        return record()
 
 
 def test_a_piece_is_computed_once(tmp_path):
     compute = Counted()
     for _ in range(2):
-        found = Cells(tmp_path).get({"model": "a", "images": [1, 2]}, compute)
-        np.testing.assert_array_equal(found["values"], [0, 1, 2])
-        assert str(found["text"]) == "what was said"
+        found = Cells(tmp_path).get({"model": "a", "images": [1, 2]}, Kept, compute)
+        assert repr(found) == repr(record())
+        assert found.inner.values.dtype == np.int64
+        assert isinstance(found.curve, Points)
     assert compute.times == 1
-    Cells(tmp_path).get({"model": "b", "images": [1, 2]}, compute)
+    Cells(tmp_path).get({"model": "b", "images": [1, 2]}, Kept, compute)
     assert compute.times == 2
-    Cells(None).get({"model": "a", "images": [1, 2]}, compute)
+    Cells(None).get({"model": "a", "images": [1, 2]}, Kept, compute)
     assert compute.times == 3
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -49,20 +79,20 @@ def test_a_piece_is_computed_once(tmp_path):
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", None])
 def test_a_damaged_piece_is_computed_again(tmp_path, damage):
     compute = Counted()
-    Cells(tmp_path).get({"model": "a"}, compute)
+    Cells(tmp_path).get({"model": "a"}, Kept, compute)
     path = next(tmp_path.glob("*.npz"))
     path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
-    Cells(tmp_path).get({"model": "a"}, compute)
+    Cells(tmp_path).get({"model": "a"}, Kept, compute)
     assert compute.times == 2
-    Cells(tmp_path).get({"model": "a"}, compute)
+    Cells(tmp_path).get({"model": "a"}, Kept, compute)
     assert compute.times == 2
 
 
 def test_pieces_of_other_code_are_computed_again(tmp_path, monkeypatch):
     compute = Counted()
-    Cells(tmp_path).get({"model": "a"}, compute)
+    Cells(tmp_path).get({"model": "a"}, Kept, compute)
     monkeypatch.setattr(kept, "code_fingerprint", lambda: "changed")
-    Cells(tmp_path).get({"model": "a"}, compute)
+    Cells(tmp_path).get({"model": "a"}, Kept, compute)
     assert compute.times == 2
 
 
@@ -71,7 +101,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError):
-        Cells(tmp_path).get({"model": "a"}, fail)
+        Cells(tmp_path).get({"model": "a"}, Kept, fail)
     assert not list(tmp_path.iterdir())
 
 
@@ -132,9 +162,8 @@ def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
 
     def measured(maps, others):
         case = SimpleNamespace(truth=truth, questions=SimpleNamespace(masks=truth.unsqueeze(1)))
-        return map_measures.localization(
-            SimpleNamespace(case=case, maps=maps, validation=others, method=SimpleNamespace(name="x"))
-        )
+        asked = SimpleNamespace(case=case, maps=maps, validation=others, method=SimpleNamespace(name="x"))
+        return localization(asked).scores
 
     assert measured(high, (low, truth))["box_accuracy"].tolist() == [0, 0]  # lowest of several: 0.1
     assert measured(high, (high, truth))["box_accuracy"].tolist() == [1, 1]
@@ -152,11 +181,14 @@ def test_maps_of_many_images_are_measured_a_few_at_a_time(monkeypatch):
     case = SimpleNamespace(truth=masks.any(1), questions=SimpleNamespace(masks=masks))
     answers = SimpleNamespace(value=torch.full((5,), torch.nan))
     asked = SimpleNamespace(case=case, maps=maps, validation=None, answers=answers, method=SimpleNamespace(name="x"))
-    measures = (map_measures.localization, map_measures.properties)
-    whole = [each(asked) for each in measures] + [{"parts": map_measures.importance_of_parts(asked).numpy()}]
-    monkeypatch.setattr(map_measures, "FEW", 2)
-    pieces = [each(asked) for each in measures] + [{"parts": map_measures.importance_of_parts(asked).numpy()}]
-    for one, other in zip(whole, pieces, strict=True):
+
+    def found():
+        scores = [measure(asked).scores for measure in (localization, properties)]
+        return [*scores, {"parts": importance_of_parts(asked).numpy()}]
+
+    whole = found()
+    monkeypatch.setattr(group_values, "_FEW", 2)
+    for one, other in zip(whole, found(), strict=True):
         for name, values in one.items():
             np.testing.assert_array_equal(values, other[name])
 
@@ -166,10 +198,8 @@ def test_the_mass_of_a_pixel_that_parts_share_counts_for_each():
     maps[0, 0], maps[0, 1, 0] = 1.0, 2.0
     masks[0, 0, 0], masks[0, 1, :, 0] = True, True  # they share the first pixel
     case = SimpleNamespace(questions=SimpleNamespace(masks=masks), truth=masks.any(1))
-    found = map_measures.localization(
-        SimpleNamespace(case=case, maps=maps, validation=None, method=SimpleNamespace(name="x"))
-    )
-    assert found["curve:energy"].tolist() == [[0.5, 0.75, 0.0]]
+    found = localization(SimpleNamespace(case=case, maps=maps, validation=None, method=SimpleNamespace(name="x")))
+    assert found.curves["energy"].values.tolist() == [[0.5, 0.75, 0.0]]
 
 
 def asked_of(tmp_path, **changes):
@@ -186,23 +216,27 @@ def asked_of(tmp_path, **changes):
     return Asked(case, method, answers, **changes)
 
 
-def test_a_piece_depends_on_validation_and_units(tmp_path, monkeypatch):
+def test_a_piece_depends_on_validation_and_units(tmp_path):
     computed = []
-    monkeypatch.setitem(measuring.MEASURES, "localization", lambda asked: (computed.append(1), {})[1])
+    group = replace(GROUPS["localization"], measure=lambda asked: (computed.append(1), Measured())[1])
     maps = torch.zeros(1, 4, 4)
     for changes in ({}, {"validation": (maps, maps > 0)}, {"validation": (maps + 1, maps > 0)}, {"units": maps[0]}):
         for _ in range(2):
-            measuring.kept("localization", asked_of(tmp_path, **changes))
+            measuring.measured(group, asked_of(tmp_path, **changes))
     assert len(computed) == 4
 
 
-def test_what_an_explainer_cannot_do_ends_no_comparison(tmp_path, monkeypatch):
+def test_that_an_explainer_cannot_do_something_is_found_once(tmp_path):
+    asked_for = []
+
     def refuses(asked):
+        asked_for.append(asked)
         raise UnsupportedError("no graph")
 
-    monkeypatch.setitem(measuring.MEASURES, "sanity", refuses)
     for _ in range(2):
-        assert str(measuring.kept("sanity", asked_of(tmp_path))["unsupported"]) == "no graph"
+        with pytest.raises(UnsupportedError, match="no graph"):
+            measuring.measured(replace(GROUPS["sanity"], measure=refuses), asked_of(tmp_path))
+    assert len(asked_for) == 1
 
 
 def test_masks_and_code_elsewhere_are_part_of_a_key(tmp_path, monkeypatch):
@@ -257,14 +291,14 @@ def test_scores_of_the_first_images_are_filled_up():
 
 
 def test_every_metric_is_in_one_group():
-    listed = [name for members in GROUPS.values() for name in members]
-    assert sorted(listed) == sorted(CATALOGUE)
+    listed = [name for group in GROUPS.values() for name in group.names]
+    assert len(listed) == len(set(listed)) == len(METRICS)
 
 
 def test_what_the_data_does_not_allow_is_skipped_or_refused():
     whole = make_plan(None, questions(), concepts=True)
     assert not whole.skipped
-    assert set(whole.groups()) == set(GROUPS) - set(LEFT_OUT)
+    assert set(whole.groups()) == {name for name, group in GROUPS.items() if group.by_default}
     assert set(make_plan(["all"], questions(), concepts=True).groups()) == set(GROUPS)
     bare = make_plan(None, questions(masks=False, scenes=False), concepts=False)
     assert {each.metric for each in bare.skipped} >= {"mass_accuracy", "part_spearman", "ctl", "dissection"}

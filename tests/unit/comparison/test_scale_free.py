@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison import measuring
-from ibd.comparison.model_measures import as_sanity
-from ibd.comparison.plan import GROUPS
+from ibd.comparison.groups import GROUPS, METRICS
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.pixels import CELLS, PixelProbe
 from ibd.comparison.probes.robustness import matched, noisy, translated
 from ibd.explain.gradients import GradientTimesInput
 from ibd.explain.targets import Target
-from ibd.metrics.catalogue import CATALOGUE
 from ibd.metrics.functional.agreement import map_spearman, ssim, top_k_iou
 from ibd.metrics.functional.dissection import dissection_counts, quantile_thresholds
 from tests.unit.comparison.probes.makers import Convolutions
@@ -22,7 +19,7 @@ from tests.unit.comparison.probes.makers import Convolutions
 COUNT, SIZE, PARTS = 6, 16, 3
 SCALES = (1e-30, 1e-6, 3.0, 1e6, 1e30)
 """Squares of the first and the last are 0 and infinite in float32, which maps come in."""
-MAPS = [each for each in CATALOGUE.values() if "map" in each.needs or each.name in GROUPS["parts"]]
+MAPS = [each for each in METRICS.values() if "map" in each.needs.split() or each.name in GROUPS["parts"].names]
 
 
 class Scaled:
@@ -76,11 +73,12 @@ def measured(case, scale):
     )
     arrays = {}
     for group in ("parts", "objects", "pixels", "road", "localization", "robustness", "properties"):
-        arrays |= measuring.MEASURES[group](asked)
-    sane = as_sanity(measuring.MEASURES["sanity"](asked))
+        results = GROUPS[group].measure(asked)
+        arrays |= results.scores | {f"curve {name}": curve.values for name, curve in results.curves.items()}
+    sane = GROUPS["sanity"].measure(asked).sanity
     arrays |= {f"agreement_{n}": f(found.map, others) for n, f in
                (("spearman", map_spearman), ("top", top_k_iou), ("ssim", ssim))}  # fmt: skip
-    arrays["energy_share"] = arrays["curve:energy"]
+    arrays["energy_share"] = arrays["curve energy"]
     arrays["randomisation"] = np.array([*sane.values.values(), sane.band])
     return arrays
 
@@ -99,7 +97,7 @@ def test_a_multiple_of_a_map_scores_the_same(scores, entry):
 
 
 def test_only_sums_are_about_their_unit():
-    assert [each.name for each in CATALOGUE.values() if not each.scale_free] == ["conservation", "unit_completeness"]
+    assert [each.name for each in METRICS.values() if not each.scale_free] == ["conservation", "unit_completeness"]
 
 
 def test_units_are_cut_where_their_own_values_say():

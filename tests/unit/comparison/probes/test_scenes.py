@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison import case_measures, map_measures
+from ibd.comparison import cases
 from ibd.comparison.cells import Cells
+from ibd.comparison.groups.localization import measure as localization
+from ibd.comparison.groups.objects import measure as objects_of
+from ibd.comparison.groups.parts import measure as parts_of
 from ibd.comparison.methods import ORACLE
 from ibd.comparison.nulls import null_maps
 from ibd.comparison.plan import Plan
@@ -137,7 +140,7 @@ def case():
     generator = torch.Generator().manual_seed(0)
     model = Linear(torch.randn(3, SIZE, SIZE, generator=generator) / SIZE)
     subject = SimpleNamespace(module=model, fingerprint="m", info=SimpleNamespace(name="m"))
-    return case_measures.make_case(subject, questions, Cells(None), Plan(["object_spearman"], []), 1, 0)
+    return cases.make_case(subject, questions, Cells(None), Plan(["object_spearman"], []), 1, 0)
 
 
 def asked(case, name, maps):
@@ -146,23 +149,23 @@ def asked(case, name, maps):
 
 def test_the_oracle_is_first_and_noise_is_at_chance(case):
     """Exact attribution of a linear network to pixels comes close; the oracle says what is true."""
-    oracle = map_measures.objects(asked(case, ORACLE, case_measures.oracle_maps(case)))
+    oracle = objects_of(asked(case, ORACLE, cases.oracle_maps(case))).scores
     for values in oracle.values():
         np.testing.assert_allclose(values, 1.0, atol=1e-12)
     noise = [null_maps("noise", case.questions.images, case.questions.ids, seed) for seed in range(8)]
-    found = [map_measures.objects(asked(case, "noise", maps)) for maps in noise]
+    found = [objects_of(asked(case, "noise", maps)).scores for maps in noise]
     for name, within in (("object_spearman", 0.08), ("cell_spearman", 0.04)):
         values = np.concatenate([each[name] for each in found])
         assert abs(np.nanmean(values)) < 4 * np.nanstd(values) / np.sqrt(len(values)) < 4 * within
     weights = case.predictor.network.weights.detach() * (1 - 2 * case.classes.view(-1, 1, 1, 1))
     behind = case.questions.drawings.behind.permute(0, 3, 1, 2) / 255
-    exact = map_measures.objects(asked(case, "exact", (weights * (case.questions.images - behind)).sum(1)))
+    exact = objects_of(asked(case, "exact", (weights * (case.questions.images - behind)).sum(1))).scores
     assert np.nanmean(exact["cell_spearman"]) > 0.95
     assert np.nanmean(exact["object_spearman"]) > 0.5
 
 
 def test_the_oracle_lies_where_the_deciding_parts_are_exactly(case):
-    found = map_measures.localization(oracle := asked(case, ORACLE, case_measures.oracle_maps(case)))
+    found = localization(oracle := asked(case, ORACLE, cases.oracle_maps(case))).scores
     decided = case.truth.flatten(1).any(1).numpy()
     assert decided.sum() > 8
     for name in ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size"):
@@ -172,15 +175,15 @@ def test_the_oracle_lies_where_the_deciding_parts_are_exactly(case):
 
 def test_parts_by_ring_mean_and_sum(case):
     case.kept = torch.ones_like(case.kept)
-    oracle = map_measures.parts(asked(case, ORACLE, case_measures.oracle_maps(case)))
+    oracle = parts_of(asked(case, ORACLE, cases.oracle_maps(case))).scores
     for name in ("part_spearman", "part_spearman_mean", "part_spearman_sum"):
         np.testing.assert_allclose(oracle[name], 1.0, atol=1e-12)
     units = SimpleNamespace(units=torch.randn(16, 7), maps=None)
     case.unit_parts = torch.eye(7, 5, dtype=torch.bool)
-    own = map_measures.parts(SimpleNamespace(case=case, method=SimpleNamespace(name="intrinsic_units"), answers=units))
+    own = parts_of(SimpleNamespace(case=case, method=SimpleNamespace(name="intrinsic_units"), answers=units)).scores
     np.testing.assert_array_equal(own["part_spearman"], own["part_spearman_mean"])
     np.testing.assert_array_equal(own["part_spearman"], own["part_spearman_sum"])
-    even = map_measures.parts(asked(case, "constant", torch.ones(16, SIZE, SIZE)))
+    even = parts_of(asked(case, "constant", torch.ones(16, SIZE, SIZE))).scores
     assert (even["part_spearman"] == 0).all()
     assert (even["part_spearman_mean"] == 0).all()
     assert even["part_spearman_sum"].std() > 0  # it says how large the parts are
@@ -192,9 +195,9 @@ def test_scenes_are_drawn_once_and_values_kept(case, tmp_path, monkeypatch):
     monkeypatch.setattr(scenes, "take_apart", lambda *given: drawn.append(given) or take_apart(*given))
     for name in ("m", "n", "m"):
         subject = SimpleNamespace(module=case.subject.module, fingerprint=name, info=case.subject.info)
-        made = case_measures.make_case(subject, questions, cells, plan, 1, 0)
+        made = cases.make_case(subject, questions, cells, plan, 1, 0)
         torch.testing.assert_close(made.cell_values, case.cell_values[:2], atol=1e-5, rtol=1e-4, equal_nan=True)
     assert len(drawn) == 2  # for both models
     assert cells.found == 3  # classes, subsets, objects of the first
-    less = case_measures.make_case(subject, questions, cells, Plan(["part_spearman"], []), 1, 0)
+    less = cases.make_case(subject, questions, cells, Plan(["part_spearman"], []), 1, 0)
     assert less.object_values is None

@@ -1,0 +1,98 @@
+"""A model with its predictions, and those of what its images are without: what is asked once, for all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ibd.comparison.asked import Case
+from ibd.comparison.cells import Cells
+from ibd.comparison.plan import Plan
+from ibd.comparison.probes.parts import oracle_maps as paint, part_values, subset_tables
+from ibd.comparison.probes.scenes import cell_values, object_values
+from ibd.comparison.questions import Questions, choose_questions
+from ibd.comparison.results import Floats
+from ibd.comparison.subjects import Subject
+
+_VALIDATION = 32
+"""Validation images on which the threshold of an IoU is chosen."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The (N,) classes that a model predicts."""
+
+    classes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """What a model says of every subset of the parts: (N, 2^P) centred logits, and whether the prediction is kept."""
+
+    centred: Floats
+    kept: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Finer:
+    """What each object of a scene is worth, (N, O), and what each cell's foreground is, (N, R)."""
+
+    objects: Floats
+    cells: Floats
+
+
+def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, probe_images: int, seed: int) -> Case:
+    """Return a model with its predictions, and those of what its images are without, where they are needed."""
+    case = Case(
+        subject=subject,
+        questions=questions,
+        classes=torch.zeros(0, dtype=torch.int64),
+        parts=None,
+        kept=None,
+        cells=cells,
+        probe_images=min(probe_images, len(questions)),
+        seed=seed,
+    )
+    case.classes = torch.from_numpy(cells.get(_key(case, "predicted"), Predicted, lambda: _predicted(case)).classes)
+    if questions.scenes:
+        subsets = cells.get(_key(case, "subsets"), Subsets, lambda: _subsets(case))
+        case.parts, case.kept = torch.from_numpy(subsets.centred), torch.from_numpy(subsets.kept)
+    if questions.scenes and "objects" in plan.groups():
+        finer = cells.get(_key(case, "objects"), Finer, lambda: _finer(case))
+        case.object_values, case.cell_values = torch.from_numpy(finer.objects), torch.from_numpy(finer.cells)
+    if plan.validated:
+        chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
+        case.validation = make_case(subject, chosen, cells, Plan([], []), 1, seed)
+    return case
+
+
+def _key(case: Case, kind: str) -> dict[str, str]:
+    return {"kind": kind, "model": case.subject.fingerprint, "data": case.questions.fingerprint}
+
+
+def _predicted(case: Case) -> Predicted:
+    return Predicted(case.predictor.predicted(case.questions.images).cpu().numpy())
+
+
+def _subsets(case: Case) -> Subsets:
+    size = case.questions.images.shape[-1]
+    scenes, device = case.questions.scenes, case.predictor.device
+    table = subset_tables([case.predictor], scenes, [case.classes], size, device, case.cells.pictures)[0]
+    return Subsets(table.centred.cpu().numpy(), table.kept.cpu().numpy() > 0)
+
+
+def _finer(case: Case) -> Finer:
+    drawings = case.questions.drawings
+    objects = object_values(case.predictor, drawings, case.classes)
+    return Finer(objects.numpy(), cell_values(case.predictor, drawings, case.classes).numpy())
+
+
+def oracle_maps(case: Case) -> Tensor:
+    """Return maps of the truth: of each pixel of a part what the part is worth, (N, H, W)."""
+    assert case.parts is not None
+    assert case.questions.masks is not None
+    return paint(part_values(case.parts), case.questions.masks)

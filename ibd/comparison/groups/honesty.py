@@ -1,0 +1,111 @@
+"""What a model's own account of itself is worth, beside its maps. It is measured of the model alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ibd.comparison.asked import Case
+from ibd.comparison.groups.dissection import DISSECTION
+from ibd.comparison.groups.record import SIGNED, UNIT, Group, Metric
+from ibd.comparison.honesty import honesty, linear_head
+from ibd.comparison.results import Comparison, Honesty, Skipped
+from ibd.metrics.functional.honesty import concept_locality, intervention_consistency, leakage_gap
+from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was found, and what was left out."""
+
+    honesty: Honesty
+    skipped: list[Skipped]
+
+
+def add_honesty(found: Comparison, case: Case) -> None:
+    """Add what the model's own account of itself is worth, and its linear head."""
+    name, questions, subject = case.subject.info.name, case.questions, case.subject
+    head = linear_head(subject.module, case.scores)
+    if head is not None:
+        found.heads[name] = head
+    if not {*HONESTY.names, *DISSECTION.names} & set(found.metrics):
+        return
+
+    def compute() -> Account:
+        return Account(
+            *honesty(
+                subject.module,
+                subject.data,
+                questions.index.tolist(),
+                name="model",
+                split=questions.split,
+                seed=case.seed,
+            )
+        )
+
+    key = {"kind": "honesty", "model": subject.fingerprint, "data": questions.fingerprint, "seed": case.seed}
+    key["split"] = subject.asked  # leakage is measured on more images than the questions
+    account = case.cells.get(key, Account, compute)
+    found.skipped += [replace(each, model=name) for each in account.skipped]
+    found.honesty[name] = account.honesty
+
+
+HONESTY = Group(
+    "honesty",
+    "Units",
+    (
+        Metric(
+            "concept_locality",
+            "Locality",
+            "How much more a part moves its own concepts than any others.",
+            UNIT,
+            True,
+            "Raman et al. 2025",
+            "units scene model",
+            concept_locality,
+            0.5,
+            per_sample=False,
+        ),
+        Metric(
+            "intervention_consistency",
+            "Intervention",
+            "Likeness of predictions by a change in bottleneck or image.",
+            UNIT,
+            True,
+            "this project",
+            "units scene model",
+            intervention_consistency,
+        ),
+        Metric(
+            "leakage_gap",
+            "Leakage gap",
+            "Accuracy lost by rounding the concepts.",
+            SIGNED,
+            False,
+            "Havasi et al. 2022",
+            "units model",
+            leakage_gap,
+        ),
+        Metric(
+            "ctl",
+            "CTL",
+            "Information on the class that predicted concepts add to the true ones.",
+            UNIT,
+            False,
+            "Parisini et al. 2025",
+            "units concepts model",
+            concept_task_leakage,
+            per_sample=False,
+        ),
+        Metric(
+            "icl",
+            "ICL",
+            "Information on each other that predicted concepts add to the true ones.",
+            UNIT,
+            False,
+            "Parisini et al. 2025",
+            "units concepts model",
+            interconcept_leakage,
+            per_sample=False,
+        ),
+    ),
+)

@@ -1,0 +1,194 @@
+"""What a group of metrics is: what each of them means, what it needs, and how all of them are measured together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from ibd.comparison.asked import Asked
+from ibd.comparison.results import Floats, Sanity
+
+Need = Literal["map", "units", "unit_maps", "masks", "concepts", "scene", "model", "explainer"]
+"""What a metric reads: an explanation's map, its contributions of units, or the units' maps; the images' masks or
+concepts; scenes that can be drawn anew; the model, to be asked again; the explainer, to explain again."""
+
+Question = Literal["Faithfulness", "Parts", "Localisation", "Robustness", "Properties", "Units", "Agreement"]
+"""What a metric answers: the heading of its column."""
+
+Chance = float | Literal["mask_share", "mask_share_iou", "one_part"] | None
+INFINITE = float("inf")
+UNIT, SIGNED, ANY, POSITIVE = (0.0, 1.0), (-1.0, 1.0), (-INFINITE, INFINITE), (0.0, INFINITE)
+"""Ranges that many metrics have."""
+
+
+class Finding(NamedTuple):
+    """How a verdict speaks of a metric."""
+
+    does: str
+    """What an explanation that scores well does, such as "finds the parts that drive it"."""
+    score: str
+    """What the score is called within a sentence."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of explanations.
+
+    Attributes:
+        name: what `metrics=` of a configuration calls it.
+        title: of its column.
+        definition: in a sentence.
+        range: its ends; infinite where there is none.
+        higher_is_better: None where neither is.
+        source: paper.
+        needs: what must be there, as `Need`s with blanks between; otherwise it is skipped, and the report says why.
+        function: that computes it from what was measured.
+        chance: what an explanation by chance scores, where theory knows it: a number, the share of the pixels that lie
+            in the mask, or what follows from it; see `chance_level`.
+        per_sample: whether there is a value for each image; otherwise there is one of all images together.
+        scale_free: whether an explanation times a positive number scores the same, so that explainers with other units
+            can be compared; otherwise the score is about the very unit.
+        question: that it answers, where it is not that of its group.
+        validated: whether it has a threshold, which is chosen on the validation split.
+        by_painting: whether the report shows it for every painting of a model's own map.
+        finding: how a verdict speaks of it; by default by its title.
+    """
+
+    name: str
+    title: str
+    definition: str
+    range: tuple[float, float]
+    higher_is_better: bool | None
+    source: str
+    needs: str
+    function: Callable[..., Any]
+    chance: Chance = None
+    per_sample: bool = True
+    scale_free: bool = True
+    question: Question | None = None
+    validated: bool = False
+    by_painting: bool = False
+    finding: Finding | None = None
+
+    @property
+    def arrow(self) -> str:
+        """The direction as a sign for a column's head; empty where there is none."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+    def chance_level(self, share: float | None = None) -> float | None:
+        """Return what chance scores; None where it is not known.
+
+        Args:
+            share: of the pixels that lie in the mask, or 1 / P for a choice among P parts; needed where chance
+                depends on it.
+        """
+        if self.chance is None or isinstance(self.chance, float):
+            return self.chance
+        if share is None:
+            return None
+        return share / (2 - share) if self.chance == "mask_share_iou" else share
+
+
+@dataclass(frozen=True)
+class CurveOf:
+    """A curve that a group measures beside its scores.
+
+    Attributes:
+        name: of the curve.
+        title: of its chart.
+        x_label: of the axis.
+        y_label: of the axis.
+        line: where it belongs to the model alone, and not to its explainers: its name among the lines of one chart.
+        chart: of that chart, which several curves share.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    line: str = ""
+    chart: str = ""
+
+
+class Points(NamedTuple):
+    """The points of a curve of every image."""
+
+    x: Floats
+    """(n,)."""
+    values: Floats
+    """(N, n), NaN where undefined."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What measuring a group gives for one model and one row of the tables.
+
+    Attributes:
+        scores: metric -> (n,) values of the first n images, NaN where undefined.
+        curves: name of a `CurveOf` of the group -> its points.
+        sanity: of the group that checks it.
+        seconds: that it took.
+    """
+
+    scores: dict[str, Floats] = field(default_factory=dict)
+    curves: dict[str, Points] = field(default_factory=dict)
+    sanity: Sanity | None = None
+    seconds: float = 0.0
+
+
+class Variants(NamedTuple):
+    """Several ways to score the same: better or worse is said only where all that were measured agree."""
+
+    metrics: tuple[str, ...]
+    """That measure it, the main one first."""
+    what: str
+    """Differs between them, in words."""
+
+
+def needs_a_map(asked: Asked) -> str | None:
+    """Return why a row is left out that has no map: that goes without saying; None where it has one."""
+    return "" if asked.answers.maps is None else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Metrics that are measured together.
+
+    Attributes:
+        name: stands for all of its metrics in `metrics=` of a configuration.
+        question: that its metrics answer.
+        metrics: in the order of the tables.
+        measure: of one row of the tables, for one model; None where it is measured of all rows together, or of the
+            model alone.
+        why_not: why a row cannot be measured, None where it can, "" where that goes without saying.
+        curves: that are measured beside the scores.
+        variants: metrics that are ways to score the same.
+        main: metrics that a verdict may rest on: the first choice of which something was measured.
+        by_default: whether it is measured unless it is named.
+    """
+
+    name: str
+    question: Question
+    metrics: tuple[Metric, ...]
+    measure: Callable[[Asked], Measured] | None = None
+    why_not: Callable[[Asked], str | None] = needs_a_map
+    curves: tuple[CurveOf, ...] = ()
+    variants: Variants | None = None
+    main: tuple[tuple[str, ...], ...] = ()
+    by_default: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """Of its metrics."""
+        return [metric.name for metric in self.metrics]
+
+    @property
+    def by_painting(self) -> bool:
+        """Whether it is measured of every painting of a model's own map."""
+        return any(metric.by_painting for metric in self.metrics)
+
+    @property
+    def validated(self) -> bool:
+        """Whether a threshold of it is chosen on the validation split."""
+        return any(metric.validated for metric in self.metrics)

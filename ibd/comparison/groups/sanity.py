@@ -1,0 +1,48 @@
+"""Sanity: whether a map changes when the model forgets, the class is another, or the image."""
+
+from __future__ import annotations
+
+from ibd.comparison.asked import Asked
+from ibd.comparison.groups.again import explainer_of, why_not_again
+from ibd.comparison.groups.record import SIGNED, Group, Measured, Metric
+from ibd.comparison.probes.sanity import sanity
+from ibd.metrics.functional.honesty import randomisation_verdict
+
+
+def measure(asked: Asked) -> Measured:
+    """Return whether an explanation depends on what the model learned, on the class and on the image."""
+    case, count = asked.case, asked.case.probe_images
+    questions = case.questions.first(count)
+    found = sanity(
+        explainer_of(asked),
+        case.subject.module,
+        questions.images,
+        case.classes[:count],
+        ids=questions.ids,
+        maps=asked.maps[:count],
+        class_count=len(case.subject.module.network.class_names),
+        most=case.stages,
+        seed=case.seed,
+    )
+    return Measured(sanity=found)
+
+
+SANITY = Group(
+    "sanity",
+    "Units",
+    (
+        Metric(
+            "randomisation",
+            "Randomisation",
+            "Likeness to the map of the randomised model: pass or fail.",
+            SIGNED,
+            False,
+            "Adebayo et al. 2018",
+            "map model explainer",
+            randomisation_verdict,
+            per_sample=False,
+        ),
+    ),
+    measure,
+    why_not_again,
+)

@@ -1,0 +1,82 @@
+"""A model's own units: whether predictions fall where the units go that the model says they rest on."""
+
+from __future__ import annotations
+
+from ibd.comparison.asked import Asked
+from ibd.comparison.groups.record import ANY, POSITIVE, CurveOf, Group, Measured, Metric
+from ibd.comparison.groups.values import points, scores
+from ibd.comparison.methods import UNITS as UNITS_ROW
+from ibd.comparison.probes.units import activations, completeness, encoded, interpretable, unit_tables
+from ibd.metrics.functional.curves import ablation_gain
+from ibd.metrics.functional.honesty import unit_completeness
+
+
+def measure(asked: Asked) -> Measured:
+    """Return how much sooner a prediction falls where relevant units go. A unit is set to its mean over the images."""
+    assert asked.answers.units is not None
+    case = asked.case
+    network, encodings = interpretable(case.predictor), encoded(case.predictor, case.questions.images)
+    means = activations(network, encodings).mean(0)
+    ids = case.questions.ids
+    found = unit_tables(case.predictor, encodings, asked.answers.units, case.classes, ids, value=means, seed=case.seed)
+    ordered, random = found.ordered.centred, found.random.centred
+    return Measured(
+        scores(
+            {
+                "unit_ablation": ablation_gain(ordered, random, found.fractions),
+                "unit_completeness": completeness(network, encodings, case.classes),
+            }
+        ),
+        {
+            "unit_ablation": points(found.fractions, ordered),
+            "unit_ablation_random": points(found.fractions, random),
+            "unit_ablation_reversed": points(found.fractions, found.reversed.centred),
+        },
+    )
+
+
+def _why_not(asked: Asked) -> str | None:
+    return None if asked.answers.units is not None and asked.method.name != UNITS_ROW else ""
+
+
+def _curve(name: str, line: str) -> CurveOf:
+    title = "Unit ablation: units are silenced"
+    return CurveOf(name, title, "share of units ablated", "centred logit", line, "unit_ablation")
+
+
+UNITS = Group(
+    "units",
+    "Units",
+    (
+        Metric(
+            "unit_ablation",
+            "Unit ablation",
+            "How much sooner predictions fall by ablating relevant units than any.",
+            ANY,
+            True,
+            "ablation of units",
+            "units model",
+            ablation_gain,
+            0.0,
+            question="Faithfulness",
+        ),
+        Metric(
+            "unit_completeness",
+            "Completeness",
+            "How far bias and contributions are from the explained value.",
+            POSITIVE,
+            False,
+            "Sundararajan et al. 2017",
+            "units model",
+            unit_completeness,
+            scale_free=False,
+        ),
+    ),
+    measure,
+    _why_not,
+    (
+        _curve("unit_ablation", "relevant first"),
+        _curve("unit_ablation_random", "random order"),
+        _curve("unit_ablation_reversed", "relevant last"),
+    ),
+)

@@ -1,0 +1,178 @@
+"""All that is measured of one model: its accuracy, what every method says of it, and what that is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ibd.comparison import measuring
+from ibd.comparison.answers import Answers, explain_all, with_metric_seconds
+from ibd.comparison.asked import Asked, Case
+from ibd.comparison.cases import make_case, oracle_maps
+from ibd.comparison.cells import Cells
+from ibd.comparison.groups import GROUPS
+from ibd.comparison.groups.agreement import add_agreement
+from ibd.comparison.groups.honesty import add_honesty
+from ibd.comparison.methods import ORACLE, OTHER, UNITS, Method
+from ibd.comparison.nulls import NULLS, null_maps, other_image
+from ibd.comparison.paintings import add_paintings
+from ibd.comparison.plan import Plan
+from ibd.comparison.questions import Questions
+from ibd.comparison.results import Comparison, CostInfo, Skipped
+from ibd.comparison.showing import shown_images
+from ibd.comparison.subjects import Accuracy, Subject, accuracy
+from ibd.comparison.tagged_images import add_shortcut
+from ibd.errors import UnsupportedError
+
+Truth = tuple[Tensor, Tensor]
+"""(N, H, W) maps and truth masks."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is the same for all models.
+
+    Attributes:
+        questions: the images.
+        methods: the rows of the tables.
+        plan: what is measured.
+        cells: where finished pieces are kept.
+        probe_images: how many images are explained again and again.
+        seed: of all random numbers.
+        shown: how many images the report may draw.
+    """
+
+    questions: Questions
+    methods: Sequence[Method]
+    plan: Plan
+    cells: Cells
+    probe_images: int
+    seed: int
+    shown: int
+
+    @property
+    def pieces(self) -> int:
+        """How many steps of a progress bar a model is."""
+        return 2 + len(self.methods) * (1 + len(self.plan.groups()))
+
+
+class OneModel:
+    """The measurement of one model.
+
+    Args:
+        work: what is the same for all models.
+        subject: the model.
+        found: where the results go.
+        bar: of progress.
+    """
+
+    def __init__(self, work: Work, subject: Subject, found: Comparison, bar: Any) -> None:
+        self.work, self.subject, self.found, self.bar = work, subject, found, bar
+        self.name = subject.info.name
+        self.answers: dict[str, Answers] = {}
+
+    def measure(self) -> None:
+        """Measure all methods, and the model's own account of itself."""
+        work, found = self.work, self.found
+        self.bar.set_postfix_str(self.name)
+        self._add_accuracy()
+        case = make_case(self.subject, work.questions, work.cells, work.plan, work.probe_images, work.seed)
+        self.bar.update()
+        for method in work.methods:
+            self._measure_method(case, method)
+        add_agreement(found, case, work.methods, self.answers)
+        add_paintings(found, case, work.methods, self.answers, work.plan)
+        self.bar.update()
+        add_honesty(found, case)
+        add_shortcut(found, case, work.methods)
+        found.shown[:] = shown_images(found, case, work.methods, self.answers, work.shown)
+
+    def _add_accuracy(self) -> None:
+        subject, questions = self.subject, self.work.questions
+        key = {"kind": "accuracy", "model": subject.fingerprint, "data": questions.fingerprint, "split": subject.asked}
+        right = self.work.cells.get(key, Accuracy, lambda: accuracy(subject.module, subject.data, questions.split))
+        info = replace(subject.info, accuracy=right.share, images=right.images, majority=right.majority)
+        self.found.models.append(info)
+
+    def _measure_method(self, case: Case, method: Method) -> None:
+        """Ask a method, and run the groups of metrics that apply."""
+        end = self.bar.n + 1 + len(self.work.plan.groups())
+        self.bar.set_postfix_str(f"{self.name}, {method.name}")
+        try:
+            self.answers[method.name] = self._answer(case, method, self.answers)
+        except UnsupportedError as error:
+            self.found.skipped.append(Skipped(self.name, method.name, None, str(error)))
+        else:
+            asked = Asked(case, method, self.answers[method.name], self._validation(case, method))
+            self.bar.update()
+            self.found.costs[self.name, method.name] = self._measure_groups(asked)
+        self.bar.update(end - self.bar.n)
+
+    def _measure_groups(self, asked: Asked) -> CostInfo:
+        """Run the groups of metrics that apply; return the cost with the seconds that each took."""
+        seconds: dict[str, float] = {}
+        for group in map(GROUPS.__getitem__, self.work.plan.groups()):
+            if group.measure is None:
+                continue
+            why = group.why_not(asked)
+            if why is None:
+                self.bar.set_postfix_str(f"{self.name}, {asked.method.name}, {group.name}")
+                try:
+                    results = measuring.measured(group, asked)
+                except UnsupportedError as error:
+                    why = str(error)
+                else:
+                    seconds[group.name] = results.seconds
+                    measuring.add(self.found, asked, group, results, self.work.plan)
+                    self.bar.update()
+            if why:
+                self.found.skipped.append(Skipped(self.name, asked.method.name, group.name, why))
+        return with_metric_seconds(asked.answers.cost, seconds)
+
+    def _answer(self, case: Case, method: Method, answers: Mapping[str, Answers]) -> Answers:
+        """Return a method's maps of all images, or what the model's own units contribute."""
+        questions, count = case.questions, len(case.questions)
+        free, nothing = CostInfo(0, 0, 0, 0), torch.full((count,), torch.nan, dtype=torch.float64)
+        if method.explainer is not None:
+            return explain_all(case.subject, method, questions, case.classes, case.cells)
+        if method.name == UNITS:
+            return self._own_units(case, answers)
+        if method.name == ORACLE:
+            return Answers(oracle_maps(case), nothing, None, free)
+        if method.name in NULLS:
+            return Answers(null_maps(method.name, questions.images, questions.ids, case.seed), nothing, None, free)
+        first = next((each for each in answers.values() if each.maps is not None), None)
+        if first is None or first.maps is None:
+            raise UnsupportedError("there is no map of another image")
+        if len(set(questions.labels.tolist())) < 2:
+            raise UnsupportedError("there is no image of another class")
+        return Answers(other_image(first.maps, questions.labels), nothing, None, free)
+
+    def _own_units(self, case: Case, answers: Mapping[str, Answers]) -> Answers:
+        own = next(method.name for method in self.work.methods if method.info.kind == "intrinsic")
+        if case.unit_parts is None or case.questions.masks is None:
+            kind = case.subject.info.unit_kind
+            raise UnsupportedError(f"the {kind}s of this model are not named after the parts of the images")
+        if own not in answers or answers[own].units is None:
+            raise UnsupportedError("the model's own contributions are not there")
+        return Answers(None, answers[own].value, answers[own].units, answers[own].cost)
+
+    def _validation(self, case: Case, method: Method) -> Truth | None:
+        """Return maps and truth masks of validation images, by which thresholds are chosen; None without any."""
+        other, answers = case.validation, self.answers
+        if other is None or other.truth is None or answers[method.name].maps is None:
+            return None
+        first = next(m for m in self.work.methods if m.name in answers and answers[m.name].maps is not None)
+        wanted = [first, method] if method.name == OTHER else [method]
+        found: dict[str, Answers] = {}
+        try:
+            for each in wanted:
+                found[each.name] = self._answer(other, each, found)
+        except UnsupportedError:
+            return None
+        maps = found[method.name].maps
+        return None if maps is None else (maps, other.truth)

@@ -1,0 +1,63 @@
+"""The records of metrics say what their functions say of themselves."""
+
+import math
+import re
+import sys
+from typing import get_args
+
+import pytest
+import torch
+
+from ibd.comparison import groups
+from ibd.comparison.groups.record import Need, Question
+from ibd.errors import ConfigError
+from ibd.metrics.functional.localization import localize
+
+ENTRIES = list(groups.METRICS.values())
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_metric_is_computed_somewhere_and_is_told_in_full(entry):
+    module, name, text = sys.modules[entry.function.__module__], entry.function.__name__, entry.function.__doc__
+    low, high = entry.range
+    assert low < high
+    assert set(entry.needs.split()) <= set(get_args(Need))
+    assert entry.needs
+    assert groups.question_of(entry.name) in get_args(Question)
+    assert entry.definition.endswith(".")
+    assert "\n" not in entry.definition
+    assert entry.source
+    directions = re.findall(r"([+-]) (?:a )?(?:higher|lower|more)", text)
+    if entry.higher_is_better is not None and name != "randomisation_verdict":
+        assert ("+" if entry.higher_is_better else "-") in directions, text
+    years = re.findall(r"\d{4}", entry.source)
+    assert all(year in text + module.__doc__ for year in years)
+    if entry.chance is not None and not isinstance(entry.chance, float):
+        assert entry.chance_level() is None
+        assert 0 < entry.chance_level(0.1) <= 0.1
+    elif entry.chance is not None:
+        assert low <= entry.chance_level() <= high
+
+
+def test_names_are_found_and_near_ones_suggested():
+    assert groups.metric("mass_accuracy").arrow == "↑"
+    with pytest.raises(ConfigError, match=r"unknown metric 'mass_acuracy'\. Did you mean one of: 'mass_accuracy'"):
+        groups.metric("mass_acuracy")
+
+
+def test_everything_that_refers_to_a_metric_names_one_of_its_group():
+    for group in groups.GROUPS.values():
+        assert {name for choice in group.main for name in choice} <= set(group.names)
+        assert set(group.variants.metrics if group.variants else ()) <= set(group.names)
+        assert len({curve.name for curve in group.curves}) == len(group.curves)
+    assert groups.group_of("unit_ablation").name == "units"
+    assert groups.question_of("unit_ablation") == "Faithfulness"
+    assert groups.question_of("unit_completeness") == "Units"
+
+
+def test_chance_of_localisation_is_what_a_constant_map_scores():
+    mask = torch.zeros(1, 10, 12, dtype=torch.bool)
+    mask[:, 2:5, 3:7] = True
+    for name, value in localize(torch.ones(1, 10, 12), mask, box_thresholds=()).items():
+        if name != "iou_curve":
+            assert math.isclose(float(value), groups.metric(name).chance_level(0.1), rel_tol=1e-9), name
