@@ -24,7 +24,7 @@ from ibd.metrics.functional.part_scores import (
 from ibd.metrics.functional.subsets import removal_auc, removal_curve, set_scores
 
 _HESSE = "Hesse et al. 2023, size fixed"
-_FINDING = Finding("finds the parts that drive it", "part importance")
+_FINDING = Finding("ranks the parts by importance", "part importance")
 
 
 def measure(asked: Asked) -> Measured:

@@ -26,7 +26,7 @@ class Finding(NamedTuple):
     """How a verdict speaks of a metric."""
 
     does: str
-    """What an explanation that scores well does, such as "finds the parts that drive it"."""
+    """What an explanation that scores well does, such as "ranks the parts by importance"."""
     score: str
     """What the score is called within a sentence."""
 

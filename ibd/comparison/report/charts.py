@@ -150,8 +150,8 @@ def difference_chart(rows: Sequence[tuple[str, float, float, float, str]], x_lab
         rows: (label, mean, low, high, outcome), from the top.
         x_label: of the axis.
     """
-    colours = {"better": PALETTE[2], "worse": PALETTE[1], "not told apart": GREY}
-    markers = {"better": "^", "worse": "v", "not told apart": "o"}
+    colours = {"better": PALETTE[2], "worse": PALETTE[1], "no clear difference": GREY}
+    markers = {"better": "^", "worse": "v", "no clear difference": "o"}
     with rc_context(STYLE):
         height = 0.27 * len(rows) + 0.62
         figure = PlainFigure(figsize=(4.3, height))

@@ -1,4 +1,4 @@
-"""Which explainers of a table are the best under a metric, and which are not told apart from the best."""
+"""Which explainers of a table are the best under a metric, and which are not clearly different from the best."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def best_and_tied(
     """Return (best, tied with the best) of the explainers that are compared, where there is something to mark.
 
     Nothing is marked under a metric whose best is no better than noise, and nothing is the best of explainers of which
-    none is told apart from it. The best was picked as the best of all: it is corrected for all pairs of explainers.
+    none differs clearly from it. The best was picked as the best of all: it is corrected for all pairs of explainers.
 
     Args:
         values: (M, N) scores.

@@ -12,7 +12,7 @@ from ibd.comparison.results import Comparison, ModelInfo
 from ibd.metrics.functional.bootstrap import Interval
 from ibd.metrics.functional.student import at_least
 
-Outcome = Literal["better", "worse", "not told apart", "depends", "unknown"]
+Outcome = Literal["better", "worse", "no clear difference", "depends", "unknown"]
 Reason = Literal["", "chance", "images", "noise", "small", "many"]
 """Why no more is said: a network at chance; too few images; neither, or not the better one, is better than noise; a
 difference that is too small to matter; one that the number of comparisons explains."""
@@ -90,7 +90,7 @@ def outcome_of(difference: Difference, higher: bool | None, chance: bool) -> tup
     if difference.apart:
         return "better" if (difference.interval.mean > 0) == higher else "worse", ""
     reason: Reason = "small" if difference.p < LEVEL else "many" if difference.interval.excludes_zero else ""
-    return "not told apart", reason
+    return "no clear difference", reason
 
 
 def beside_noise(verdict: Verdict, above: bool | None) -> Verdict:
@@ -101,7 +101,7 @@ def beside_noise(verdict: Verdict, above: bool | None) -> Verdict:
         above: whether the intrinsic explanation is better than noise; None where that is not asked.
     """
     winner = {"better": above, "worse": verdict.other_above_noise}.get(verdict.outcome)
-    return replace(verdict, outcome="not told apart", reason="noise") if winner is False else verdict
+    return replace(verdict, outcome="no clear difference", reason="noise") if winner is False else verdict
 
 
 def settled(found: list[Verdict]) -> list[Verdict]:

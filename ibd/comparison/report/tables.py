@@ -67,8 +67,8 @@ class Cell:
     Attributes:
         interval: its mean over models and images.
         normalised: 0 for noise, 1 for the oracle; NaN without them.
-        best: whether no other explainer's mean is better, and some other one is told apart from it; see `marks`.
-        tied: whether it is not told apart from the best.
+        best: whether no other explainer's mean is better, and some other one differs clearly from it; see `marks`.
+        tied: whether it shows no clear difference from the best.
     """
 
     interval: Interval

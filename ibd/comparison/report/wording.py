@@ -14,7 +14,7 @@ from ibd.comparison.results import Comparison
 
 _DIGITS = 5
 _WORDS: dict[Outcome, str] = {"better": "better than", "worse": "less well than"}
-_TOLD: dict[Outcome, str] = {"better": "better", "worse": "worse", "not told apart": "not told apart"}
+_TOLD: dict[Outcome, str] = {"better": "better", "worse": "worse", "no clear difference": "no clear difference"}
 _NOTHING = "Explanations of a network at chance mean nothing"
 
 
@@ -31,7 +31,7 @@ def headline(comparison: Comparison, table: Table, found: list[Verdict], metric:
     noise = next((v for v in found if v.metric == metric and v.other == reference_of(comparison, "null")), None)
     parts = [*_beside_noise(noise), *(part for way in ("better", "worse") if (part := _ahead(against, way)))]
     rest = [*_unsettled(noise, against, metric), *_too_few(against)]
-    text = _sentence(owner, does, parts, listed(_titles(against, "not told apart")), rest)
+    text = _sentence(owner, does, parts, listed(_titles(against, "no clear difference")), rest)
     return names.capital(f"in one training, {text}" if len(table.models) == 1 else text)
 
 
@@ -47,11 +47,14 @@ def sentences(verdict: Verdict) -> tuple[str, str]:
         ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
         text = f"better or worse than {who} depends on {VARIANTS[verdict.metric].what}: {ways}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
-    if verdict.outcome == "not told apart":
+    if verdict.outcome == "no clear difference":
         digits = digits_for([verdict.interval.low, verdict.interval.high])
         ends = span(verdict.interval.low, verdict.interval.high, digits)
         text = f"{who}: {score} differs by {number(verdict.interval.mean, digits)} {ends}{_because(verdict)}."
-        return f"In how well {owner} {does}, it is not told apart from {text}", f"Not told apart from {text}"
+        return (
+            f"In how well {owner} {does}, it shows no clear difference from {text}",
+            f"No clear difference from {text}",
+        )
     text = f"{_WORDS[verdict.outcome]} {who}: {score} {_by(verdict)}."
     return names.capital(f"{owner} {does} {text}"), names.capital(text)
 
@@ -84,20 +87,20 @@ def _chance(comparison: Comparison, table: Table) -> str:
 def _beside_noise(noise: Verdict | None) -> list[str]:
     """Return what to say first where an own map is not better than noise."""
     words: dict[Outcome, str] = {
-        "not told apart": "no better than noise, as far as can be told",
+        "no clear difference": "no better than noise, as far as can be told",
         "worse": "less well than noise",
     }
     return [words[noise.outcome]] if noise and noise.outcome in words else []
 
 
 def _ahead(against: list[Verdict], outcome: str) -> str:
-    """Return "better than A, and than B, which is not told apart from noise"; empty where that is said of none."""
+    """Return "better than A, and than B, which shows no clear difference from noise"; empty where nothing is ahead."""
     some = [each for each in against if each.outcome == outcome]
     good = [explainer_title(each.other) for each in some if each.other_above_noise is not False]
     poor = [explainer_title(each.other) for each in some if each.other_above_noise is False]
     said = [listed(good)] if good else []
     if poor:
-        said.append(f"{listed(poor)}, which {'is' if len(poor) == 1 else 'are'} not told apart from noise")
+        said.append(f"{listed(poor)}, which {'shows' if len(poor) == 1 else 'show'} no clear difference from noise")
     words = "better than" if outcome == "better" else "less well than"
     return f"{words} {', and than '.join(said)}" if said else ""
 
@@ -110,7 +113,7 @@ def _unsettled(noise: Verdict | None, against: list[Verdict], metric: str) -> li
 
 def _too_few(against: list[Verdict]) -> list[str]:
     who = [explainer_title(each.other) for each in against if each.reason == "images"]
-    return [f"too few images have a score to tell it from {listed(who)}"] if who else []
+    return [f"too few images have a score for a comparison with {listed(who)}"] if who else []
 
 
 def _titles(against: list[Verdict], outcome: Outcome) -> list[str]:
@@ -120,11 +123,11 @@ def _titles(against: list[Verdict], outcome: Outcome) -> list[str]:
 def _sentence(owner: str, does: str, parts: list[str], same: str, rest: list[str]) -> str:
     """Return the parts of a headline as a sentence, without its capital letter."""
     if parts:
-        told = [f"{owner} {does} {'; '.join(parts)}", *([f"it is not told apart from {same}"] if same else [])]
+        told = [f"{owner} {does} {'; '.join(parts)}", *([f"it shows no clear difference from {same}"] if same else [])]
     elif same:
-        told = [f"in how well {owner} {does}, it is not told apart from {same}"]
+        told = [f"in how well {owner} {does}, it shows no clear difference from {same}"]
     elif rest:
-        told = [f"of how well {owner} {does}, nothing holds in every way"]
+        told = [f"how well {owner} {does} is not settled"]
     else:
         return f"whether {owner} {does} better or worse than another cannot be told."
     return f"{'; '.join([*told, *rest])}."
@@ -137,7 +140,7 @@ def _because(verdict: Verdict) -> str:
         "": "",
         "chance": ": a network is at chance",
         "images": f": {images} with a score, at least {LEAST_IMAGES} are needed",
-        "noise": "; the one that scores better is itself not told apart from noise",
+        "noise": "; the better of the two shows no clear difference from noise",
         "small": "; that is too small to matter",
         "many": f"; among {verdict.compared} comparisons that much happens by chance",
     }[verdict.reason]

@@ -190,7 +190,7 @@ def test_the_verdicts_are_paired_differences(comparison, summary):
             [wanted.mean, wanted.low, wanted.high], abs=1e-9
         )
         assert verdict["p"] >= two_level((a - b).unsqueeze(0)).p_values()[0]  # corrected
-        assert (verdict["outcome"] == "not told apart") == (verdict["p"] >= 0.05)
+        assert (verdict["outcome"] == "no clear difference") == (verdict["p"] >= 0.05)
     assert found["protopnet", "deletion", "oracle"]["outcome"] == "worse"
     assert found["cbm", "own_metric", "lrp"]["outcome"] == "unknown"
 

@@ -13,7 +13,7 @@ from tests.score_makers import KINDS, made
 
 NAN = float("nan")
 PARTS = "part_spearman"
-START = "In one training, the concept bottleneck's own map finds the parts that drive it"
+START = "In one training, the concept bottleneck's own map ranks the parts by importance"
 
 
 def first(comparison, metric=PARTS):
@@ -33,7 +33,7 @@ def test_verdicts_in_words():
     comparison = made(parts(intrinsic=0.3, gradcam=0.1, lrp=0.51, noise=0.0, oracle=0.9))
     found = verdicts(comparison, "cbm")
     assert [(v.other, v.outcome) for v in found if v.kind == "posthoc"] == [("gradcam", "better"), ("lrp", "worse")]
-    start = "The concept bottleneck's own map finds the parts that drive it"
+    start = "The concept bottleneck's own map ranks the parts by importance"
     assert found[0].sentence.startswith(f"{start} better than Grad-CAM: part importance 0.")
     assert " higher [0." in found[0].sentence
     assert found[1].sentence.startswith(f"{start} less well than LRP: part importance 0.")
@@ -59,10 +59,10 @@ def test_a_difference_that_the_images_do_not_show_is_not_called_one():
     apart = np.tile([0.1, -0.1], 20) + 0.002
     scores = {("intrinsic", "abpc"): apart, ("gradcam", "abpc"): 0 * apart, ("lrp", "abpc"): np.full(40, NAN)}
     (verdict,) = verdicts(made(scores), "cbm")
-    assert verdict.outcome == "not told apart"
+    assert verdict.outcome == "no clear difference"
     assert verdict.interval.low < 0 < verdict.interval.high
-    assert verdict.short.startswith("Not told apart from Grad-CAM: ")
-    assert first(made(scores), "abpc").endswith("it is not told apart from Grad-CAM.")
+    assert verdict.short.startswith("No clear difference from Grad-CAM: ")
+    assert first(made(scores), "abpc").endswith("it shows no clear difference from Grad-CAM.")
 
 
 def test_an_interval_that_excludes_zero_is_not_printed_as_if_it_ended_there():
@@ -95,23 +95,24 @@ def test_no_better_than_noise_comes_first_and_then_nothing_is_better():
     scores = parts(intrinsic=own, gradcam=own - 0.1 + wave, lrp=own + 1 + wave, noise=np.roll(own, 7))
     comparison = made(scores)
     assert outcomes(comparison) == {
-        "gradcam": ("not told apart", "noise"),  # always worse by 0.1, but both are noise
+        "gradcam": ("no clear difference", "noise"),  # always worse by 0.1, but both are noise
         "lrp": ("worse", ""),
-        "noise": ("not told apart", ""),
+        "noise": ("no clear difference", ""),
     }
     assert first(comparison) == (
-        f"{START} no better than noise, as far as can be told; less well than LRP; it is not told apart from Grad-CAM."
+        f"{START} no better than noise, as far as can be told; less well than LRP; "
+        "it shows no clear difference from Grad-CAM."
     )
-    assert "is itself not told apart from noise" in verdicts(comparison, "cbm")[0].sentence
+    assert "shows no clear difference from noise" in verdicts(comparison, "cbm")[0].sentence
 
 
 def test_worse_than_noise_is_said_and_a_post_hoc_map_of_noise_is_called_so():
     wave = np.tile([0.2, -0.2], 20)
     worse = made(parts(intrinsic=-0.5, gradcam=0.0, noise=0.0))
     assert first(worse).startswith(f"{START} less well than noise")
-    assert outcomes(worse)["gradcam"] == ("not told apart", "noise")  # better than one, but no better than noise
+    assert outcomes(worse)["gradcam"] == ("no clear difference", "noise")  # better than one, but no better than noise
     beaten = made(parts(intrinsic=0.6, gradcam=0.0 + wave, noise=0.0))
-    assert first(beaten) == f"{START} better than Grad-CAM, which is not told apart from noise."
+    assert first(beaten) == f"{START} better than Grad-CAM, which shows no clear difference from noise."
 
 
 def test_a_map_of_noise_may_be_better_where_noise_is_not_what_chance_scores():
@@ -172,7 +173,7 @@ def test_what_is_too_small_to_matter_is_not_better_however_sure():
     scores = {("intrinsic", "abpc"): base + 3e-5, ("gradcam", "abpc"): base, ("lrp", "abpc"): base + 0.1}
     scores |= {("noise", "abpc"): base - 3}
     found = outcomes(made(scores), "abpc")
-    assert found["gradcam"] == ("not told apart", "small")
+    assert found["gradcam"] == ("no clear difference", "small")
     assert found["lrp"] == ("worse", "")
     rows = {row.explainer.name: row.cells["abpc"] for row in make_table(made(scores), "cbm").rows}
     assert rows["lrp"].best
@@ -190,7 +191,7 @@ def test_many_comparisons_are_corrected():
     alone = {key: scores[key] for key in list(scores)[:2]}
     assert outcomes(made(alone, kinds), "abpc")["other 0"] == ("better", "")
     found = verdicts(made(scores, kinds), "cbm")
-    assert {(v.outcome, v.reason) for v in found} == {("not told apart", "many")}
+    assert {(v.outcome, v.reason) for v in found} == {("no clear difference", "many")}
     assert found[0].interval.excludes_zero
     assert "among 8 comparisons that much happens by chance" in found[0].sentence
     assert not any(row.cells["abpc"].best for row in make_table(made(scores, kinds), "cbm").rows)
