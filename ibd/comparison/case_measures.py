@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ibd.comparison.asked import Case
 from ibd.comparison.cells import Arrays, Cells
-from ibd.comparison.honesty import honesty, linear_head
+from ibd.comparison.honesty import honesty
 from ibd.comparison.plan import Plan
 from ibd.comparison.probes.parts import oracle_maps as paint, part_values, subset_tables
 from ibd.comparison.probes.scenes import cell_values, object_values
@@ -104,7 +104,7 @@ def digest(maps: Tensor | None) -> str:
 def add_honesty(found: Comparison, case: Case, plan: Plan) -> None:
     """Add what the model's own account of itself is worth, and its linear head."""
     name, questions = case.subject.info.name, case.questions
-    head = linear_head(case.subject.module, case.scores)
+    head = case.subject.module.network.linear_head(case.passed)
     if head is not None:
         found.heads[name] = head
     if not {"honesty", "dissection"} & set(plan.groups()):

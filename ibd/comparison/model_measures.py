@@ -15,7 +15,7 @@ from ibd.comparison.cells import Arrays
 from ibd.comparison.nulls import NULLS, NullExplainer
 from ibd.comparison.probes.robustness import SHIFTS, changed_maps
 from ibd.comparison.probes.sanity import sanity as check_sanity
-from ibd.comparison.probes.units import activations, completeness, encoded, interpretable, unit_tables
+from ibd.comparison.probes.units import completeness, encoded, interpretable, unit_tables
 from ibd.comparison.results import Sanity
 from ibd.metrics.functional.curves import ablation_gain, abpc, aopc, deletion_auc, insertion_auc, road, selectivity
 from ibd.metrics.functional.robustness import continuity, local_lipschitz, max_sensitivity, translation_equivariance
@@ -106,7 +106,7 @@ def units(asked: Asked) -> Arrays:
     assert asked.answers.units is not None
     case = asked.case
     network, encodings = interpretable(case.predictor), encoded(case.predictor, case.questions.images)
-    means = activations(network, encodings).mean(0)
+    means = network.passed(encodings).mean(0)
     ids = case.questions.ids
     found = unit_tables(case.predictor, encodings, asked.answers.units, case.classes, ids, value=means, seed=case.seed)
     ordered, random = found.ordered.centred, found.random.centred

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.models.linear_head import LinearHead, seen_range
 from ibd.models.painting import Pooling, paint
 from ibd.types import Output, Painting, Units
 
@@ -34,10 +36,13 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         class_names: the C names.
         backbone: turns images into feature maps.
         additive: whether ``logits == bias + contributions.sum(1)`` holds exactly.
-        has_bias: whether the logits have a part that no unit accounts for.
+        has_bias: whether the logits have a part that no unit accounts for, whatever the image, see `bias`.
         pooling: how a unit's map becomes its score.
         proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
             every position has an exact share, be it negative.
+        truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
+            probabilities of these. Such a network edits and decodes by the scores alone, without maps.
+        exclusive_groups: lists of units of which at most one is true in an image.
     """
 
     unit_kind: str
@@ -45,6 +50,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     has_bias: bool = True
     pooling: Pooling = "mean"
     proportional: bool = False
+    truth_values: bool = False
     value_title: str = "value"
     """What the numbers of `readable` are, for the head of a table."""
     detail_title: str = ""
@@ -62,6 +68,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         self.unit_names = list(unit_names)
         self.class_names = list(class_names)
         self.unit_groups = {name: list(indices) for name, indices in (unit_groups or {}).items()}
+        self.exclusive_groups: list[list[int]] = []
         self._fields: dict[tuple[int, int], ReceptiveField | None] = {}
 
     @abc.abstractmethod
@@ -122,11 +129,84 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def bias(self) -> Tensor:
-        """Return the (C,) logits that no unit accounts for."""
+        """Return the (C,) logits that no unit accounts for, whatever the image: zeros unless `has_bias`."""
 
     @abc.abstractmethod
     def readable(self, units: Units) -> Tensor:
         """Return the (B, U) values that a person reads, such as a concept's probability."""
+
+    def passed(self, units: Units) -> Tensor:
+        """Return the (B, U) numbers that the classes are made of: by default the scores.
+
+        They are the values of `linear_head`, and what is replaced where a unit is off.
+        """
+        return units.scores
+
+    def decode_without(self, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
+        """Return the (B, C) logits with some units of each image switched off, without the backbone.
+
+        Args:
+            units: of B images.
+            off: (B, U) bool.
+            value: what `passed` becomes there, (U,) or one for all.
+
+        Raises:
+            UnsupportedError: the units of this network cannot be switched off.
+        """
+        return self.decode(Units(replaced(units.scores, off, value), units.maps, units.state))
+
+    def linear_weight(self) -> Tensor | None:
+        """Return the (C, U) weight W with which ``logits == passed @ W.T + bias``; None where there is none."""
+        return None
+
+    def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
+        """Return the lowest and the highest value that `passed` takes; None where that is not known.
+
+        Args:
+            passed: (N, U) of some images; by default the range of these, and without them 0 to 1.
+        """
+        return seen_range(passed)
+
+    def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
+        """Return what turns `passed` into logits as plain numbers, for sliders; None where that is not linear.
+
+        Args:
+            passed: (N, U) of some images, which may tell how far values go.
+        """
+        weight, bounds = self.linear_weight(), self.value_range(passed)
+        if weight is None or bounds is None:
+            return None
+        return LinearHead.of_tensors(self.unit_names, self.class_names, weight, self.bias(), bounds)
+
+    def rounded(self, units: Units) -> Units:
+        """Return units set to true where their probability is above 0.5, and to false elsewhere.
+
+        Raises:
+            UnsupportedError: the units are not true or false.
+        """
+        if not self.truth_values:
+            raise UnsupportedError(f"{self.unit_plural} cannot be rounded: they are not true or false")
+        truth = (self.readable(units) > 0.5).to(units.scores.dtype)
+        return self.edit(units, dict(enumerate(truth.unbind(1))))
+
+    def unit_scale(self) -> Tensor | None:
+        """Return what changes of `readable` are measured in, (U,), NaN where unknown; None where they have no scale.
+
+        By default that is 1 for truth values.
+        """
+        return torch.ones(len(self.unit_names)) if self.truth_values else None
+
+    def perfect_score(self) -> float | None:
+        """Return the score of a patch that is exactly what a unit looks for; None where units look for no patch."""
+        return None
+
+    def named_units(self) -> Tensor:
+        """Return which units mean something that a person can name, (U,) bool: by default all."""
+        return torch.ones(len(self.unit_names), dtype=torch.bool)
+
+    def for_inference(self) -> InterpretableNetwork:
+        """Return a copy, in evaluation mode, that computes the same, faster where that can be: what is measured."""
+        return copy.deepcopy(self).eval()
 
     def forward(self, image: Tensor) -> Output:
         """Return logits and units of (B, 3, H, W) images in [0, 1]."""
@@ -225,6 +305,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
     """Return activation (B, U) times weight (C, U) as (B, U, C): what each unit adds to each logit."""
     return activation.unsqueeze(2) * weight.t().unsqueeze(0)
+
+
+def replaced(values: Tensor, off: Tensor, value: Tensor | float) -> Tensor:
+    """Return values in which those that are `off` are replaced, by others that may be of any type and device."""
+    return torch.where(off, torch.as_tensor(value, dtype=values.dtype, device=values.device), values)
 
 
 def spatial_mean(maps: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
@@ -49,6 +50,14 @@ class BaselineNetwork(InterpretableNetwork):
     def bias(self) -> Tensor:
         """Return the (C,) bias of the linear layer."""
         return self.head.bias
+
+    def linear_weight(self) -> Tensor:
+        """Return the (C, D) weight of the linear layer."""
+        return self.head.weight
+
+    def named_units(self) -> Tensor:
+        """Return that no channel has a meaning, (D,) bool."""
+        return torch.zeros(len(self.unit_names), dtype=torch.bool)
 
     def readable(self, units: Units) -> Tensor:
         """Return the pooled activations, (B, D)."""

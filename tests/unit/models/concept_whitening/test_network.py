@@ -247,8 +247,6 @@ def test_the_table_says_that_contributions_do_not_add_up():
     assert "-0.50 to 1.25" in text
     after = module.predict(IMAGES[:1]).intervene({"wing::red": "x2", "flies": 0})
     assert after.edited[0].nonzero().flatten().tolist() == [0, 5]
-    with pytest.raises(UnsupportedError):
-        module.network.bias()
 
 
 def test_every_gradient_explainer_can_work_in_evaluation_mode():
