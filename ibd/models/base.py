@@ -16,12 +16,8 @@ from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.linear_head import LinearHead, seen_range
 from ibd.models.painting import Pooling, paint
+from ibd.models.values import Scale, Values
 from ibd.types import Output, Painting, Units
-
-Value = float | str | Tensor
-Values = Mapping[str, Value] | Mapping[int, Value] | Mapping[str | int, Value]
-"""Unit -> value, by names, by numbers, or by both: a mapping of the one is none of the other to a type checker."""
-Factors = Mapping[str, float] | Mapping[int, float] | Mapping[str | int, float]
 
 
 class InterpretableNetwork(nn.Module, abc.ABC):
@@ -85,7 +81,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
         Args:
             units: what `encode` returned.
-            values: unit name or index -> value for all images, or a (B,) tensor of one value per image.
+            values: unit name or index -> value for all images, or a (B,) tensor of one value per image; see
+                `resolve_values`.
 
         Raises:
             ConfigError: an unknown unit, or a value that the unit cannot take.
@@ -257,8 +254,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """What a reader of an edited prediction must know of the values it shows; appended to a note."""
         return ""
 
-    def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
-        """Return index -> value; ``{"group": "member"}`` is short for ``{"group::member": 1}``.
+    def resolve_values(self, values: Values) -> dict[int, float | Tensor | Scale]:
+        """Return index -> value; a string is a group's member: ``{"group": "member"}`` is ``{"group::member": 1}``.
 
         Raises:
             ConfigError: an unknown unit or group member, a value that is no number, a unit given twice, or no mapping.
@@ -267,7 +264,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             raise ConfigError(
                 f"values by {self.unit_kind} are needed, such as {{{self.unit_names[0]!r}: 1}}, not {values!r:.60}"
             )
-        resolved: dict[int, float | Tensor] = {}
+        resolved: dict[int, float | Tensor | Scale] = {}
         for key, value in values.items():
             if isinstance(value, str):
                 if key not in self.unit_groups or key in self.unit_names:
@@ -278,19 +275,31 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             if index in resolved:
                 raise ConfigError(f"{self.unit_kind} '{self.unit_names[index]}' is given twice")
             try:
-                resolved[index] = value if isinstance(value, Tensor) else float(value)
+                resolved[index] = value if isinstance(value, Tensor | Scale) else float(value)
             except (TypeError, ValueError):
                 raise ConfigError(
                     f"{self.unit_kind} '{self.unit_names[index]}' is set to {value!r}, no number"
                 ) from None
         return resolved
 
-    def column(self, value: float | Tensor, scores: Tensor) -> Tensor:
-        """Return a value of `edit` as one for each image, (B,), like the (B, U) `scores`.
+    def changed(self, value: float | Tensor | Scale, current: Tensor) -> Tensor:
+        """Return what a unit becomes that is set to a value, or scaled, like what it is now, (B, ...).
 
         Raises:
-            ConfigError: a tensor of another shape, or a value that is not finite.
+            ConfigError: as for `column`.
         """
+        given = value.factor if isinstance(value, Scale) else value
+        column = self.column(given, current).view(-1, *[1] * (current.dim() - 1))
+        return current * column if isinstance(value, Scale) else column.expand_as(current)
+
+    def column(self, value: float | Tensor | Scale, scores: Tensor) -> Tensor:
+        """Return a value of `edit` as one for each image, (B,), of the type of scores, (B, ...).
+
+        Raises:
+            ConfigError: a tensor of another shape, a value that is not finite, or a factor.
+        """
+        if isinstance(value, Scale):
+            raise ConfigError(f"{self._article} {self.unit_kind} cannot be scaled by a factor: a number is needed")
         column = torch.as_tensor(value, dtype=scores.dtype, device=scores.device)
         if column.numel() != 1 and column.shape != scores.shape[:1]:
             raise ConfigError(

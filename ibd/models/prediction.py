@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError
-from ibd.models.base import InterpretableNetwork, Values
+from ibd.models.base import InterpretableNetwork
+from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Units
 

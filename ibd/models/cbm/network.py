@@ -13,13 +13,13 @@ from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.base import (
     InterpretableNetwork,
-    Values,
     full_precision,
     linear_contributions,
     replaced,
     spatial_mean,
 )
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
+from ibd.models.values import Values
 from ibd.types import DataSpec, Units
 
 Bottleneck = Literal["probabilities", "logits", "hard"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,14 @@ from torch import Tensor, nn
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError
-from ibd.models.base import InterpretableNetwork, Values, full_precision, replaced, spatial_mean
+from ibd.models.base import InterpretableNetwork, full_precision, replaced, spatial_mean
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.placement import choose_layers, replace_layers, without_whitening
 from ibd.models.concept_whitening.split import Halves, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
+from ibd.models.values import Values
 from ibd.types import Units, groups_of
 
 _MOST_VALUES = 2**24
@@ -128,23 +128,15 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         """Set an axis to a value at every position, or scale its map; the mean over the data is 0.
 
         ``{"wing::red": 0}`` removes the axis, ``{"wing::red": 2.5}`` makes it 2.5 (standard deviations) everywhere,
-        ``{"wing::red": "x0.5"}`` halves what is there.
+        ``{"wing::red": Scale(0.5)}`` halves what is there.
 
         Raises:
-            ConfigError: an unknown axis, or a value that is neither a finite number nor ``x`` and one.
+            ConfigError: an unknown axis, or a value or factor that is no finite number.
         """
-        scaled = {self.unit_index(key) for key, value in values.items() if _factor(value) is not None}
         maps = units.state[0].clone()
         for index, value in self.resolve_values(values).items():
-            column = self.column(value, units.scores).to(maps.dtype).view(-1, 1, 1)
-            maps[:, index] = maps[:, index] * column if index in scaled else column.expand_as(maps[:, index])
+            maps[:, index] = self.changed(value, maps[:, index])
         return Units(self.pool(maps), maps, (maps, *units.state[1:]))
-
-    def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
-        """Return index -> value or factor; see `edit`."""
-        factors = {key: _factor(value) for key, value in values.items()}
-        numbers = {key: value if factors[key] is None else factors[key] for key, value in values.items()}
-        return super().resolve_values(cast(Values, numbers))
 
     def contributions(self, units: Units) -> Tensor:
         """Return the logits lost when an axis alone is removed (set to 0, its mean), (B, D, C).
@@ -220,13 +212,3 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
             for handle in handles:
                 handle.remove()
         return found
-
-
-def _factor(value: object) -> float | None:
-    """Return the factor that ``x0.5`` stands for; None for anything else."""
-    if not isinstance(value, str) or not value.startswith("x"):
-        return None
-    try:
-        return float(value[1:])
-    except ValueError:
-        return None

@@ -11,6 +11,7 @@ from ibd.backbones.base import Backbone
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.whitening import Whitening
+from ibd.models.values import Scale
 from tests.model_makers import settle
 
 CONCEPTS = ["wing::red", "wing::blue"]
@@ -105,7 +106,7 @@ def test_all_that_is_made_of_the_axes_is_the_same():
     with torch.no_grad():
         expected, found = network.encode(image), folded.encode(image)
         close(folded.contributions(found), network.contributions(expected))
-        for values in ({"wing::red": 2.5}, {"wing::blue": "x0.5", 3: 0}):
+        for values in ({"wing::red": 2.5}, {"wing::blue": Scale(0.5), 3: 0}):
             close(folded.decode(folded.edit(found, values)), network.decode(network.edit(expected, values)))
         maps = network.depth_maps(image)
         for name, value in folded.depth_maps(image).items():
