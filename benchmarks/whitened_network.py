@@ -11,7 +11,6 @@ from ibd.models.base import InterpretableNetwork
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.concept_whitening.alignment import Alignment, align
 from ibd.models.concept_whitening.examples import draw
-from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 
@@ -66,7 +65,7 @@ def inference_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
     image = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
     plain = BaselineNetwork(build_backbone({"name": name}), CLASSES)
     whitened = ConceptWhiteningNetwork(build_backbone({"name": name}), CLASSES, CONCEPTS)
-    networks = {"plain": plain, "whitened": whitened, "folded": fold(whitened)}
+    networks = {"plain": plain, "whitened": whitened, "folded": whitened.for_inference()}
     found = side_by_side({key: _pass(network, image) for key, network in networks.items()}, rounds, warm_up=2)
     shapes = f"{name}, {batch} x 3 x {size} x {size}"
     return [

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from ibd import registry
 from ibd.app.arguments import in_order, parser
 from ibd.app.streams import speaking
-from ibd.app.terminal import edits, newest, options, save_figure, writing
+from ibd.app.terminal import edits, newest, options, read_values, save_figure, writing
 from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
 from ibd.printing import shown
@@ -82,7 +82,7 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
     wanted, run = edits(values), newest(run)
     model = load_model(run)
     before = model.predict(image)
-    after = before.intervene(wanted)
+    after = before.intervene(read_values(wanted, model.network))
     _say(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
     if figure:
         _draw(run, model, before.join(after), [image, image], figure)

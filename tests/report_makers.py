@@ -12,7 +12,6 @@ from ibd.comparison.results import (
     CostInfo,
     Curve,
     ExplainerInfo,
-    Head,
     Honesty,
     ModelInfo,
     Sanity,
@@ -20,6 +19,7 @@ from ibd.comparison.results import (
     Skipped,
 )
 from ibd.data.toybirds import ToyBirds
+from ibd.models.linear_head import LinearHead
 
 NASTY = '<b>Wren</b> & "Sons" </script><script>alert(1)</script> $x$'
 PARTS = ["beak", "eye", "foot", "tail", "wing"]
@@ -151,7 +151,7 @@ def _measure(comparison, model, rng, images):
 
 def _head(rng, classes):
     names = [f"{part}::{value}" for part in PARTS for value in ("red", "blue_oval", "<u>green</u>")]
-    return Head(names, classes, rng.normal(size=(15, len(classes))), rng.normal(size=len(classes)), 0.0, 1.0)
+    return LinearHead(names, classes, rng.normal(size=(15, len(classes))), rng.normal(size=len(classes)), 0.0, 1.0)
 
 
 def _shown(dataset, index, classes, heads, rng):

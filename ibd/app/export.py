@@ -129,7 +129,7 @@ def _program(model: InterpretableModule) -> torch.export.ExportedProgram:
     Raises:
         UnsupportedError: there is none.
     """
-    network = model.for_inference().cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
+    network = model.network.for_inference().cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
     batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
     try:
         program = torch.export.export(

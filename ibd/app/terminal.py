@@ -7,26 +7,47 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ibd.errors import ConfigError
 from ibd.printing import shown
 
+if TYPE_CHECKING:
+    from ibd.models.base import InterpretableNetwork
+    from ibd.models.values import Value
 
-def edits(values: Sequence[str]) -> dict[str | int, Any]:
-    """Turn ``name=value`` strings into edits; a value that is no number names a group's member."""
-    found: dict[str | int, Any] = {}
+
+def edits(values: Sequence[str]) -> dict[str, str]:
+    """Take ``name=value`` strings apart."""
+    found: dict[str, str] = {}
     for text in values:
         name, equals, value = text.rpartition("=")
         if not equals or not name or not value:
             raise ConfigError(f"'{text}': name=value is needed, such as wing_colour::red=1")
         if name in found:
             raise ConfigError(f"'{name}' is given twice")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            found[name] = value
+        found[name] = value
     return found
+
+
+def read_values(edits: dict[str, str], network: InterpretableNetwork) -> dict[str, Value]:
+    """Return what words of the command line set units to: a number, ``x0.5`` for a factor, or the member of a group."""
+    return {name: text if _is_group(name, network) else _read_value(text) for name, text in edits.items()}
+
+
+def _is_group(name: str, network: InterpretableNetwork) -> bool:
+    return name in network.unit_groups and name not in network.unit_names
+
+
+def _read_value(text: str) -> Value:
+    from ibd.models.values import Scale
+
+    scaled = text.startswith("x")
+    try:
+        number = float(text[scaled:])
+    except ValueError:
+        return text
+    return Scale(number) if scaled else number
 
 
 def options(changes: Sequence[str]) -> dict[str, Any]:

@@ -85,10 +85,11 @@ class Case:
         return first, second
 
     @cached_property
-    def scores(self) -> Tensor:
-        """(N, U) values of the units."""
+    def passed(self) -> Tensor:
+        """(N, U) what the model makes its logits of."""
+        module = self.subject.module
         with torch.inference_mode():
-            return torch.as_tensor(self.subject.module.predict(self.questions.images).units.scores).cpu()
+            return torch.as_tensor(module.network.passed(module.predict(self.questions.images).units)).cpu()
 
     @cached_property
     def unit_parts(self) -> Tensor | None:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ibd.models.linear_head import LinearHead
+
 Kind = Literal["intrinsic", "posthoc", "null", "oracle"]
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str]
@@ -154,7 +156,8 @@ class ShownImage:
         predicted: model -> name of the explained class.
         units: model -> what its prediction rests on: list of dicts with "name", "value", "contribution", and for
             prototypes "source" (H', W', 3) the training patch, "patch" that of this image; the largest first. All
-            units of a model with a linear head, so that its sliders begin at its prediction.
+            units of a model with a linear head, with the values that it reads, so that its sliders begin at its
+            prediction.
     """
 
     position: int
@@ -164,23 +167,6 @@ class ShownImage:
     maps: dict[str, dict[str, npt.NDArray[np.float32]]]
     predicted: dict[str, str]
     units: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Head:
-    """A linear head, for sliders: logits = values @ weights + bias, values in [low, high].
-
-    Probabilities are the softmax of the logits; where `squared`, those of PIP-Net: ``1 + o^2`` of the logits o above 0,
-    normalised.
-    """
-
-    names: list[str]
-    classes: list[str]
-    weights: Floats
-    bias: Floats
-    low: float
-    high: float
-    squared: bool = False
 
 
 @dataclass
@@ -233,5 +219,5 @@ class Comparison:
     costs: dict[tuple[str, str], CostInfo] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[ShownImage] = field(default_factory=list)
-    heads: dict[str, Head] = field(default_factory=dict)
+    heads: dict[str, LinearHead] = field(default_factory=dict)
     shortcut: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -59,7 +59,8 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]
     images, classes = case.questions.images[:count], case.classes[:count]
     prediction = module.predict(images)
     contributions = prediction.contributions[torch.arange(count), :, classes]
-    values = prediction.unit_values
+    network = module.network
+    values = network.passed(prediction.units) if with_all else prediction.unit_values  # what sliders compute with
     patches = _patches(case, module, prediction, classes) if isinstance(module, ProtoPNet) else {}
     found = []
     for i in range(count):
@@ -67,7 +68,7 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]
         found.append(
             [
                 {
-                    "name": module.network.unit_names[u],
+                    "name": network.unit_names[u],
                     "value": float(values[i, u]),
                     "contribution": float(contributions[i, u]),
                     **patches.get((i, u), {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,13 +14,10 @@ from torch import Tensor, nn
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.models.linear_head import LinearHead, seen_range
 from ibd.models.painting import Pooling, paint
+from ibd.models.values import Scale, Values
 from ibd.types import Output, Painting, Units
-
-Value = float | str | Tensor
-Values = Mapping[str, Value] | Mapping[int, Value] | Mapping[str | int, Value]
-"""Unit -> value, by names, by numbers, or by both: a mapping of the one is none of the other to a type checker."""
-Factors = Mapping[str, float] | Mapping[int, float] | Mapping[str | int, float]
 
 
 class InterpretableNetwork(nn.Module, abc.ABC):
@@ -34,10 +32,13 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         class_names: the C names.
         backbone: turns images into feature maps.
         additive: whether ``logits == bias + contributions.sum(1)`` holds exactly.
-        has_bias: whether the logits have a part that no unit accounts for.
+        has_bias: whether the logits have a part that no unit accounts for, whatever the image, see `bias`.
         pooling: how a unit's map becomes its score.
         proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
             every position has an exact share, be it negative.
+        truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
+            probabilities of these. Such a network edits and decodes by the scores alone, without maps.
+        exclusive_groups: lists of units of which at most one is true in an image.
     """
 
     unit_kind: str
@@ -45,6 +46,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     has_bias: bool = True
     pooling: Pooling = "mean"
     proportional: bool = False
+    truth_values: bool = False
     value_title: str = "value"
     """What the numbers of `readable` are, for the head of a table."""
     detail_title: str = ""
@@ -62,6 +64,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         self.unit_names = list(unit_names)
         self.class_names = list(class_names)
         self.unit_groups = {name: list(indices) for name, indices in (unit_groups or {}).items()}
+        self.exclusive_groups: list[list[int]] = []
         self._fields: dict[tuple[int, int], ReceptiveField | None] = {}
 
     @abc.abstractmethod
@@ -78,7 +81,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
         Args:
             units: what `encode` returned.
-            values: unit name or index -> value for all images, or a (B,) tensor of one value per image.
+            values: unit name or index -> value for all images, or a (B,) tensor of one value per image; see
+                `resolve_values`.
 
         Raises:
             ConfigError: an unknown unit, or a value that the unit cannot take.
@@ -122,11 +126,84 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def bias(self) -> Tensor:
-        """Return the (C,) logits that no unit accounts for."""
+        """Return the (C,) logits that no unit accounts for, whatever the image: zeros unless `has_bias`."""
 
     @abc.abstractmethod
     def readable(self, units: Units) -> Tensor:
         """Return the (B, U) values that a person reads, such as a concept's probability."""
+
+    def passed(self, units: Units) -> Tensor:
+        """Return the (B, U) numbers that the classes are made of: by default the scores.
+
+        They are the values of `linear_head`, and what is replaced where a unit is off.
+        """
+        return units.scores
+
+    def decode_without(self, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
+        """Return the (B, C) logits with some units of each image switched off, without the backbone.
+
+        Args:
+            units: of B images.
+            off: (B, U) bool.
+            value: what `passed` becomes there, (U,) or one for all.
+
+        Raises:
+            UnsupportedError: the units of this network cannot be switched off.
+        """
+        return self.decode(Units(replaced(units.scores, off, value), units.maps, units.state))
+
+    def linear_weight(self) -> Tensor | None:
+        """Return the (C, U) weight W with which ``logits == passed @ W.T + bias``; None where there is none."""
+        return None
+
+    def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
+        """Return the lowest and the highest value that `passed` takes; None where that is not known.
+
+        Args:
+            passed: (N, U) of some images; by default the range of these, and without them 0 to 1.
+        """
+        return seen_range(passed)
+
+    def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
+        """Return what turns `passed` into logits as plain numbers, for sliders; None where that is not linear.
+
+        Args:
+            passed: (N, U) of some images, which may tell how far values go.
+        """
+        weight, bounds = self.linear_weight(), self.value_range(passed)
+        if weight is None or bounds is None:
+            return None
+        return LinearHead.of_tensors(self.unit_names, self.class_names, weight, self.bias(), bounds)
+
+    def rounded(self, units: Units) -> Units:
+        """Return units set to true where their probability is above 0.5, and to false elsewhere.
+
+        Raises:
+            UnsupportedError: the units are not true or false.
+        """
+        if not self.truth_values:
+            raise UnsupportedError(f"{self.unit_plural} cannot be rounded: they are not true or false")
+        truth = (self.readable(units) > 0.5).to(units.scores.dtype)
+        return self.edit(units, dict(enumerate(truth.unbind(1))))
+
+    def unit_scale(self) -> Tensor | None:
+        """Return what changes of `readable` are measured in, (U,), NaN where unknown; None where they have no scale.
+
+        By default that is 1 for truth values.
+        """
+        return torch.ones(len(self.unit_names)) if self.truth_values else None
+
+    def perfect_score(self) -> float | None:
+        """Return the score of a patch that is exactly what a unit looks for; None where units look for no patch."""
+        return None
+
+    def named_units(self) -> Tensor:
+        """Return which units mean something that a person can name, (U,) bool: by default all."""
+        return torch.ones(len(self.unit_names), dtype=torch.bool)
+
+    def for_inference(self) -> InterpretableNetwork:
+        """Return a copy, in evaluation mode, that computes the same, faster where that can be: what is measured."""
+        return copy.deepcopy(self).eval()
 
     def forward(self, image: Tensor) -> Output:
         """Return logits and units of (B, 3, H, W) images in [0, 1]."""
@@ -177,8 +254,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """What a reader of an edited prediction must know of the values it shows; appended to a note."""
         return ""
 
-    def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
-        """Return index -> value; ``{"group": "member"}`` is short for ``{"group::member": 1}``.
+    def resolve_values(self, values: Values) -> dict[int, float | Tensor | Scale]:
+        """Return index -> value; a string is a group's member: ``{"group": "member"}`` is ``{"group::member": 1}``.
 
         Raises:
             ConfigError: an unknown unit or group member, a value that is no number, a unit given twice, or no mapping.
@@ -187,7 +264,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             raise ConfigError(
                 f"values by {self.unit_kind} are needed, such as {{{self.unit_names[0]!r}: 1}}, not {values!r:.60}"
             )
-        resolved: dict[int, float | Tensor] = {}
+        resolved: dict[int, float | Tensor | Scale] = {}
         for key, value in values.items():
             if isinstance(value, str):
                 if key not in self.unit_groups or key in self.unit_names:
@@ -198,19 +275,31 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             if index in resolved:
                 raise ConfigError(f"{self.unit_kind} '{self.unit_names[index]}' is given twice")
             try:
-                resolved[index] = value if isinstance(value, Tensor) else float(value)
+                resolved[index] = value if isinstance(value, Tensor | Scale) else float(value)
             except (TypeError, ValueError):
                 raise ConfigError(
                     f"{self.unit_kind} '{self.unit_names[index]}' is set to {value!r}, no number"
                 ) from None
         return resolved
 
-    def column(self, value: float | Tensor, scores: Tensor) -> Tensor:
-        """Return a value of `edit` as one for each image, (B,), like the (B, U) `scores`.
+    def changed(self, value: float | Tensor | Scale, current: Tensor) -> Tensor:
+        """Return what a unit becomes that is set to a value, or scaled, like what it is now, (B, ...).
 
         Raises:
-            ConfigError: a tensor of another shape, or a value that is not finite.
+            ConfigError: as for `column`.
         """
+        given = value.factor if isinstance(value, Scale) else value
+        column = self.column(given, current).view(-1, *[1] * (current.dim() - 1))
+        return current * column if isinstance(value, Scale) else column.expand_as(current)
+
+    def column(self, value: float | Tensor | Scale, scores: Tensor) -> Tensor:
+        """Return a value of `edit` as one for each image, (B,), of the type of scores, (B, ...).
+
+        Raises:
+            ConfigError: a tensor of another shape, a value that is not finite, or a factor.
+        """
+        if isinstance(value, Scale):
+            raise ConfigError(f"{self._article} {self.unit_kind} cannot be scaled by a factor: a number is needed")
         column = torch.as_tensor(value, dtype=scores.dtype, device=scores.device)
         if column.numel() != 1 and column.shape != scores.shape[:1]:
             raise ConfigError(
@@ -225,6 +314,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
     """Return activation (B, U) times weight (C, U) as (B, U, C): what each unit adds to each logit."""
     return activation.unsqueeze(2) * weight.t().unsqueeze(0)
+
+
+def replaced(values: Tensor, off: Tensor, value: Tensor | float) -> Tensor:
+    """Return values in which those that are `off` are replaced, by others that may be of any type and device."""
+    return torch.where(off, torch.as_tensor(value, dtype=values.dtype, device=values.device), values)
 
 
 def spatial_mean(maps: Tensor) -> Tensor:

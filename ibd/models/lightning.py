@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,10 +110,6 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
             Figures to log.
         """
         return {}
-
-    def for_inference(self) -> InterpretableNetwork:
-        """Return a copy of the network, in evaluation mode, that computes the same, faster where that can be."""
-        return copy.deepcopy(self.network).eval()
 
     def check_data(self, data: ImageDataModule) -> None:
         """Look at what the training will need, before anything is written; runs in the first process alone.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError
-from ibd.models.base import InterpretableNetwork, Values
+from ibd.models.base import InterpretableNetwork
+from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Units
 
@@ -152,7 +153,7 @@ class Prediction:
         """Return which units of the only image are 0 because another one of their group was set to 1, (U,) bool."""
         values, edited = self.unit_values[0], self.edited[0]
         cleared = torch.zeros_like(edited)
-        for group in getattr(self.network, "exclusive_groups", ()):
+        for group in self.network.exclusive_groups:
             if bool((edited[group] & (values[group] > 0.5)).any()):
                 cleared[group] = edited[group] & (values[group].abs() < 0.005)
         return cleared

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.models.base import Factors, InterpretableNetwork, Values, full_precision, linear_contributions
+from ibd.models.base import InterpretableNetwork, full_precision, linear_contributions
 from ibd.models.painting import Pooling
+from ibd.models.values import Factors, Values
 from ibd.types import Units
 
 
@@ -93,6 +94,18 @@ class LinearPrototypes(InterpretableNetwork):
     def contributions(self, units: Units) -> Tensor:
         """Return score times weight, (B, P, C); with the bias they add up to the logits exactly."""
         return linear_contributions(units.scores.to(self.weight().dtype), self.weight())
+
+    def linear_weight(self) -> Tensor:
+        """Return the (C, P) last layer as it counts."""
+        return self.weight()
+
+    def perfect_score(self) -> float:
+        """Return the score of a prototype that is there as much as can be: all of a position."""
+        return 1.0
+
+    def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
+        """Return the scores of a prototype that is not there at all, and as much as can be."""
+        return 0.0, self.perfect_score()
 
     def readable(self, units: Units) -> Tensor:
         """Return the scores, (B, P)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ibd.comparison.asked import Case
 from ibd.comparison.groups.dissection import DISSECTION
 from ibd.comparison.groups.record import SIGNED, UNIT, Group, Metric
-from ibd.comparison.honesty import honesty, linear_head
+from ibd.comparison.honesty import honesty
 from ibd.comparison.results import Comparison, Honesty, Skipped
 from ibd.metrics.functional.honesty import concept_locality, intervention_consistency, leakage_gap
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
@@ -24,7 +24,7 @@ class Account:
 def add_honesty(found: Comparison, case: Case) -> None:
     """Add what the model's own account of itself is worth, and its linear head."""
     name, questions, subject = case.subject.info.name, case.questions, case.subject
-    head = linear_head(subject.module, case.scores)
+    head = subject.module.network.linear_head(case.passed)
     if head is not None:
         found.heads[name] = head
     if not {*HONESTY.names, *DISSECTION.names} & set(found.metrics):

@@ -6,7 +6,7 @@ from ibd.comparison.asked import Asked
 from ibd.comparison.groups.record import ANY, POSITIVE, CurveOf, Group, Measured, Metric
 from ibd.comparison.groups.values import points, scores
 from ibd.comparison.methods import UNITS as UNITS_ROW
-from ibd.comparison.probes.units import activations, completeness, encoded, interpretable, unit_tables
+from ibd.comparison.probes.units import completeness, encoded, interpretable, unit_tables
 from ibd.metrics.functional.curves import ablation_gain
 from ibd.metrics.functional.honesty import unit_completeness
 
@@ -16,7 +16,7 @@ def measure(asked: Asked) -> Measured:
     assert asked.answers.units is not None
     case = asked.case
     network, encodings = interpretable(case.predictor), encoded(case.predictor, case.questions.images)
-    means = activations(network, encodings).mean(0)
+    means = network.passed(encodings).mean(0)
     ids = case.questions.ids
     found = unit_tables(case.predictor, encodings, asked.answers.units, case.classes, ids, value=means, seed=case.seed)
     ordered, random = found.ordered.centred, found.random.centred

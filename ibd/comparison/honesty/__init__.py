@@ -6,7 +6,6 @@ is undefined is NaN, never 0. `honesty` measures all that applies.
 
 from ibd.comparison.honesty.consistency import Consistency, bottleneck_against_pixels
 from ibd.comparison.honesty.dissection import Dissection, dissect
-from ibd.comparison.honesty.heads import linear_head
 from ibd.comparison.honesty.leakage import Leakage, concept_leakage
 from ibd.comparison.honesty.locality import Locality, part_locality
 from ibd.comparison.honesty.measure import honesty, shortcut_figures
@@ -30,7 +29,6 @@ __all__ = [
     "honesty",
     "how_to_read",
     "input_dependence",
-    "linear_head",
     "misalignment",
     "part_locality",
     "prototype_parts",

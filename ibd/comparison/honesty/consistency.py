@@ -18,7 +18,6 @@ from ibd.metrics.functional.checks import beyond_rounding
 from ibd.metrics.functional.honesty import intervention_consistency, same_prediction
 from ibd.metrics.functional.ranks import spearman
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.types import Units
 
 
@@ -74,7 +73,7 @@ def bottleneck_against_pixels(
     The bottleneck is edited and decoded: the backbone does not run again for it.
 
     Args:
-        model: a concept bottleneck, or its module.
+        model: a network whose units are true or false, as of a concept bottleneck, or its module.
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
@@ -83,17 +82,17 @@ def bottleneck_against_pixels(
         reading: from `read_redrawn` on the same images, which saves the passes.
 
     Raises:
-        UnsupportedError: the model is no concept bottleneck, has no concepts of parts, or what stands for true and
-            false in it is unknown; or the images cannot be drawn anew.
+        UnsupportedError: the units of the model have no truth values, none is named for a part, or what stands for true
+            and false in it is unknown; or the images cannot be drawn anew.
     """
     network = network_of(model)
-    if not isinstance(network, ConceptBottleneckNetwork):
+    if not network.truth_values:
         raise UnsupportedError(
             f"needs units that can be set to true and false, as concepts can; {network.unit_plural} cannot"
         )
     groups = units_of_parts(network.unit_names)
     if not groups:
-        raise UnsupportedError("no concept is named for a part of the images")
+        raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
     found = reading or read_redrawn(model, dataset, indices, batch_size, progress, seed)
     columns: dict[str, list[Tensor]] = {}
     with evaluating(model), torch.inference_mode():
@@ -108,7 +107,7 @@ def bottleneck_against_pixels(
 
 
 def _decoded(
-    network: ConceptBottleneckNetwork, scores: Tensor, part: str, members: Sequence[int], variants: Sequence[str]
+    network: InterpretableNetwork, scores: Tensor, part: str, members: Sequence[int], variants: Sequence[str]
 ) -> Tensor:
     """Return the (N, C) logits with the concepts of a part set to one variant for each image."""
     held = [{*holding("variants", part, v), *holding("factored", part, v)} for v in variants]

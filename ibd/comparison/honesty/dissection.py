@@ -23,7 +23,7 @@ from ibd.metrics.functional.dissection import (
     quantile_thresholds,
     weighted_iou,
 )
-from ibd.models.base import evaluating
+from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.types import Batch, DataSpec
 
 FORM_UNITS, FORM_IMAGES, FORM_LENGTH, FORM_BEAM = 5, 64, 3, 5
@@ -119,12 +119,12 @@ def dissect(
         for place in range(0, len(indices), batch_size):
             batch = load_batch(dataset, indices[place : place + batch_size], masks=True)
             names, masks = concept_masks(batch, dataset, spec)
-            counts.append(_counts(model, whole[place : place + batch_size], thresholds, masks))
+            counts.append(_counts(network, whole[place : place + batch_size], thresholds, masks))
         shared, units, area = (torch.stack(each).sum(0) for each in zip(*counts, strict=True))
         iou = dissection_iou(shared, units, area)
         top = detectors(iou).iou.nan_to_num(-1).argsort(descending=True, stable=True)[:form_units].tolist()
         some = list(indices[:FORM_IMAGES])
-        searched = model, dataset, spec, some, whole[:FORM_IMAGES], thresholds, top
+        searched = network, dataset, spec, some, whole[:FORM_IMAGES], thresholds, top
         forms, single = _forms(*searched, FORM_LENGTH), _forms(*searched, 1)
     own = torch.tensor([names.index(name) if name in names else -1 for name in network.unit_names])
     return Dissection(
@@ -160,14 +160,16 @@ def concept_masks(batch: Batch, dataset: ImageDataset, spec: DataSpec) -> tuple[
     return [*names, *spec.concept_names], torch.cat([masks, masks[:, parts] & holds], 1)
 
 
-def _counts(model: nn.Module, maps: Tensor, thresholds: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _counts(
+    network: InterpretableNetwork, maps: Tensor, thresholds: Tensor, masks: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the sums over images of `dissection_counts`, some units at a time."""
     size = masks.shape[2:]
     step = max(1, _MOST_VALUES // (len(maps) * size[0] * size[1]))
     shared, units, area = [], [], masks[:, 0].new_zeros(0)
     for unit in range(0, maps.shape[1], step):
         part = slice(unit, unit + step)
-        large = enlarged(model, maps[:, part], size)
+        large = enlarged(network, maps[:, part], size)
         both, own, area = dissection_counts(large, thresholds[part], masks)
         shared.append(both.sum(0))
         units.append(own.sum(0))
@@ -175,7 +177,7 @@ def _counts(model: nn.Module, maps: Tensor, thresholds: Tensor, masks: Tensor) -
 
 
 def _forms(
-    model: nn.Module,
+    network: InterpretableNetwork,
     dataset: ImageDataset,
     spec: DataSpec,
     indices: Sequence[int],
@@ -190,7 +192,7 @@ def _forms(
     _, masks = concept_masks(load_batch(dataset, indices, masks=True), dataset, spec)
     found = {}
     for unit in units:
-        where = enlarged(model, maps[:, unit], masks.shape[2:]) > thresholds[unit]
+        where = enlarged(network, maps[:, unit], masks.shape[2:]) > thresholds[unit]
         found[unit] = compositional_form(where, masks, length, FORM_BEAM)
     return found
 

@@ -14,7 +14,6 @@ from ibd.errors import UnsupportedError
 from ibd.metrics.functional.honesty import leakage_gap
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
 from ibd.models.base import evaluating
-from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.types import Units
 
 
@@ -62,7 +61,7 @@ def concept_leakage(
     left out of it.
 
     Args:
-        model: a concept bottleneck, or its module.
+        model: a network whose units are true or false, as of a concept bottleneck, or its module.
         dataset: a split.
         indices: which images of it.
         batch_size: images in a pass.
@@ -70,20 +69,25 @@ def concept_leakage(
         reading: from `read` on the same images, which saves the passes.
 
     Raises:
-        UnsupportedError: the model is no concept bottleneck, or what stands for true and false in it is unknown.
+        UnsupportedError: the units of the model have no truth values, or others than the data tells, or what stands for
+            true and false in it is unknown.
     """
     network = network_of(model)
-    if not isinstance(network, ConceptBottleneckNetwork):
+    if not network.truth_values:
         raise UnsupportedError(
             f"only a concept bottleneck can leak: {network.unit_plural} do not pretend to be yes or no"
         )
     found = reading or read(model, dataset, indices, batch_size, progress)
     places = torch.as_tensor(list(indices))
     labels, concepts = dataset.labels[places], dataset.concepts[places]
+    known, count = concepts.shape[1], len(network.unit_names)
+    if known != count:
+        raise UnsupportedError(f"the data annotates {known} concepts, and the model has {count} {network.unit_plural}")
     with evaluating(model), torch.inference_mode():
         scores = placed_as(found.scores, network)
-        passed = network.activation(scores).cpu()
-        hard = network.decode(_rounded(network, scores)).cpu()
+        units = Units(scores, scores.new_zeros(*scores.shape, 1, 1))  # truth values are set without a look at the maps
+        passed = network.passed(units).cpu()
+        hard = network.decode(network.rounded(units)).cpu()
     return Leakage(
         soft=(found.logits.argmax(1) == labels).double(),
         hard=(hard.argmax(1) == labels).double(),
@@ -91,9 +95,3 @@ def concept_leakage(
         task=concept_task_leakage(passed, concepts, labels),
         between=interconcept_leakage(passed, concepts),
     )
-
-
-def _rounded(network: ConceptBottleneckNetwork, scores: Tensor) -> Units:
-    truth = (network.probabilities(scores) > 0.5).to(scores.dtype)
-    rounded = network.truth_logits(scores, truth, torch.ones_like(truth, dtype=torch.bool))
-    return Units(rounded, scores.new_zeros(*scores.shape, 1, 1))

@@ -60,10 +60,11 @@ def part_locality(
     """Return how far the units of each part move when a part is drawn in another variant.
 
     Of concepts the probabilities are looked at; of axes the activations, in units of what lies between the 5th and
-    95th percentile of the training images. Units that are not named for a part are left out.
+    95th percentile of the training images (`InterpretableNetwork.unit_scale`). Units that are not named for a part are
+    left out.
 
     Args:
-        model: a concept bottleneck or a whitened network, or its module.
+        model: a network whose units have a scale, such as concepts and axes, or its module.
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
@@ -72,7 +73,7 @@ def part_locality(
         reading: from `read_redrawn` on the same images, which saves the passes.
 
     Raises:
-        UnsupportedError: the images cannot be drawn anew, no unit is named for a part, or the axes' percentiles are
+        UnsupportedError: the images cannot be drawn anew, no unit is named for a part, or the units' scale is
             unknown.
     """
     network = network_of(model)
@@ -139,14 +140,12 @@ def _others(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tens
 
 
 def _scale(network: InterpretableNetwork) -> Tensor:
-    """Return what each unit's value is divided by, (U,): 1 for probabilities, the spread of an axis."""
-    if network.unit_kind == "concept":
-        return torch.ones(len(network.unit_names))
-    if network.unit_kind != "axis":
-        raise UnsupportedError(f"{network.unit_plural} are not named for parts")
-    spread = (network.high - network.low).detach().cpu()  # type: ignore[operator]
-    if bool(spread.isnan().any()):
+    """Return what each unit's value is divided by, (U,): NaN for one that never moves."""
+    scale = network.unit_scale()
+    if scale is None:
+        raise UnsupportedError(f"{network.unit_plural} have no scale on which their changes can be compared")
+    if bool(scale.isnan().any()):
         raise UnsupportedError(
-            "this checkpoint does not know the range of its axes: its run was killed before it ended"
+            f"this checkpoint does not know the range of its {network.unit_plural}: its run was killed before it ended"
         )
-    return spread.where(spread > 0, torch.nan)
+    return scale.where(scale > 0, torch.nan)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from ibd.comparison.honesty.reading import network_of
 from ibd.explain.boxes import placed
+from ibd.models.base import InterpretableNetwork
 
 
-def enlarged(model: Any, maps: Tensor, size: Sequence[int]) -> Tensor:
+def enlarged(network: InterpretableNetwork, maps: Tensor, size: Sequence[int]) -> Tensor:
     """Return (..., h, w) maps of units at the size of the image, (..., H, W).
 
     Args:
-        model: a module of ours, or its network.
+        network: whose units they are.
         maps: as its units have them.
         size: H and W.
     """
     height, width = (int(side) for side in size)
-    field = network_of(model).receptive_field((height, width))
+    field = network.receptive_field((height, width))
     if field is not None and tuple(field.grid) != tuple(maps.shape[-2:]):
         field = None  # of another layer than the last one
     flat = maps.flatten(0, -3).float()

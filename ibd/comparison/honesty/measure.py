@@ -84,7 +84,7 @@ def honesty(
     dataset, network, found = data.dataset(split), network_of(model), _Measuring(name)
     given = model, dataset, indices, batch_size, progress
     local: Any = None
-    if network.unit_kind in ("concept", "axis"):
+    if network.unit_scale() is not None:
         redrawn: list[RedrawnReading] = []
 
         def once() -> RedrawnReading:
@@ -98,7 +98,7 @@ def honesty(
         found.add("intervention_consistency", lambda: bottleneck_against_pixels(*given, reading=once()))
         many = range(min(LEAKAGE_IMAGES, len(dataset))) if len(indices) < LEAKAGE_IMAGES else indices
         found.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size, progress))
-    if network.unit_kind == "prototype":
+    if network.perfect_score() is not None:
         local = found.add("prototype_alignment", lambda: misalignment(*given, seed=seed))
         found.add("prototype_parts", lambda: prototype_parts(*given))
     account = found.add("units", lambda: unit_account(*given))

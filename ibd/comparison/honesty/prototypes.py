@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.heads import perfect_similarity
 from ibd.comparison.honesty.locality import locality_of
 from ibd.comparison.honesty.maps import enlarged
 from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
@@ -22,10 +21,9 @@ from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.checks import ratio
-from ibd.models.base import evaluating
+from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.models.protopnet.evaluation import PartFigures
 from ibd.models.protopnet.network import PrototypeNetwork
-from ibd.models.prototypes import LinearPrototypes
 from ibd.types import Units
 
 SHOWN = 10
@@ -101,7 +99,7 @@ def misalignment(
     """Return how the prototypes that a prediction rests on change with what they frame, and with what they do not.
 
     Args:
-        model: a network of prototypes, or its module.
+        model: a network whose units look for a patch, as prototypes do, or its module.
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
@@ -113,31 +111,32 @@ def misalignment(
         UnsupportedError: the model has no prototypes, or the images cannot be drawn anew.
     """
     network = network_of(model)
-    if not isinstance(network, LinearPrototypes):
+    perfect = network.perfect_score()
+    if perfect is None:
         raise UnsupportedError(f"only prototypes frame a patch; {network.unit_plural} do not")
     check_indices(indices)
     with evaluating(model), torch.inference_mode():
         parts = [
-            _changes(model, network, batch, min(shown, len(network.unit_names)))
+            _changes(network, batch, min(shown, len(network.unit_names)), perfect)
             for batch in redrawn(require_scenes(dataset), indices, batch_size, seed, progress)
         ]
     return Misalignment(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def _changes(model: nn.Module, network: LinearPrototypes, batch: RedrawnBatch, shown: int) -> tuple[Tensor, ...]:
+def _changes(network: InterpretableNetwork, batch: RedrawnBatch, shown: int, perfect: float) -> tuple[Tensor, ...]:
     """Return the fields of `Misalignment` of a batch."""
-    logits, before = encoded(model, batch.image)
+    logits, before = encoded(network, batch.image)
     count, versions = batch.changed.shape[:2]
-    _, after = encoded(model, batch.changed.flatten(0, 1))
+    _, after = encoded(network, batch.changed.flatten(0, 1))
     row = torch.arange(count, device=logits.device)
     added = network.contributions(before)[row, :, logits.argmax(1)]
     chosen = added.topk(shown, 1).indices  # (B, T)
-    frames = _frames(model, before, chosen, batch)
-    moved_frames = _frames(model, after, chosen.repeat_interleave(versions, 0), batch).view(
+    frames = _frames(network, before, chosen, batch)
+    moved_frames = _frames(network, after, chosen.repeat_interleave(versions, 0), batch).view(
         count, versions, *frames.shape[1:]
     )
     change, rank = _score_changes(before.scores, after.scores.view(count, versions, -1), chosen)
-    change = change / (abs(perfect_similarity(network)) or 1.0)
+    change = change / (abs(perfect) or 1.0)
     both = (frames.unsqueeze(1) & moved_frames).flatten(3).sum(3)
     either = (frames.unsqueeze(1) | moved_frames).flatten(3).sum(3)
     moved = (1 - both.double() / either).transpose(1, 2).cpu()
@@ -149,11 +148,11 @@ def _changes(model: nn.Module, network: LinearPrototypes, batch: RedrawnBatch, s
     return (*values, under, held == 0)
 
 
-def _frames(model: nn.Module, units: Units, chosen: Tensor, batch: RedrawnBatch) -> Tensor:
+def _frames(network: InterpretableNetwork, units: Units, chosen: Tensor, batch: RedrawnBatch) -> Tensor:
     """Return the most similar pixels of the chosen prototypes, (B, T, H, W) bool."""
     row = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
     size = batch.image.shape[-2:]
-    maps = enlarged(model, units.maps[row, chosen], size)
+    maps = enlarged(network, units.maps[row, chosen], size)
     kept = max(1, round(REGION * size[0] * size[1]))
     least = maps.flatten(2).topk(kept, 2).values[..., -1]
     return maps >= least[..., None, None]

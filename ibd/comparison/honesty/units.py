@@ -75,26 +75,18 @@ def unit_account(
     return UnitAccount(error, named, needed, len(network.unit_names))
 
 
-def named_units(network: InterpretableNetwork) -> Tensor:
-    """Return which units mean something that a person can name, (U,) bool."""
-    count = len(network.unit_names)
-    named = {"channel": 0, "axis": len(getattr(network, "concept_names", ()))}.get(network.unit_kind, count)
-    return torch.arange(count) < named
-
-
 def _account(network: InterpretableNetwork, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits, units = encoded(network, image)
     contributions = network.contributions(units)
     predicted = logits.argmax(1)
     row = torch.arange(len(logits), device=logits.device)
     value, added = logits[row, predicted], contributions[row, :, predicted]
-    rest = network.bias() if network.has_bias or network.additive else None
+    rest = network.bias()
     error = torch.full((len(value),), torch.nan, dtype=torch.float64)
-    unaccounted = torch.zeros(len(value), dtype=torch.float64)
-    if rest is not None:
+    if network.has_bias or network.additive:
         error = unit_completeness(rest[predicted], added, value).cpu()
-        unaccounted = (double(rest) - double(rest).mean())[predicted].abs().cpu()
+    unaccounted = (double(rest) - double(rest).mean())[predicted].abs().cpu()
     deciding = double(contributions) - double(contributions).mean(2, keepdim=True)
     size = deciding[row, :, predicted].abs().cpu()
-    share = ratio(size[:, named_units(network)].sum(1), size.sum(1) + unaccounted)
+    share = ratio(size[:, network.named_units()].sum(1), size.sum(1) + unaccounted)
     return error, share, explanation_size(deciding, predicted, SHARE).cpu().double()

@@ -19,8 +19,6 @@ from ibd.explain.activations import network_of
 from ibd.explain.base import check_image
 from ibd.explain.targets import logits_of
 from ibd.models.base import InterpretableNetwork, full_precision
-from ibd.models.concept_whitening.folding import fold
-from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 
 TOLERANCE = 1e-4
 """How far the logits of the faster copy may be from the model's, over the largest of them."""
@@ -177,11 +175,15 @@ def _frozen(model: nn.Module) -> nn.Module:
 
 def _faster(plain: nn.Module, device: torch.device) -> tuple[nn.Module, str]:
     """Return a copy with everything folded that can be, as is fastest in memory, and what was done."""
-    network = _frozen(fold(plain)) if isinstance(plain, ConceptWhiteningNetwork) else _frozen(plain)
-    backbone = network.backbone if isinstance(network, InterpretableNetwork) else network
-    folded = fold_batch_norm(backbone) + isinstance(plain, ConceptWhiteningNetwork)
-    last = prefers_channels_last(backbone, device) if isinstance(network, InterpretableNetwork) else True
+    network, last = _frozen(plain), True
+    backbone = network
+    if isinstance(plain, InterpretableNetwork):
+        network = plain.for_inference().requires_grad_(False)
+        backbone = network.backbone
+        last = prefers_channels_last(backbone, device)
+    fold_batch_norm(backbone)
+    folded = network.state_dict().keys() != plain.state_dict().keys()
     if last:
         backbone.to(memory_format=torch.channels_last)
-    words = ["folded"] * bool(folded) + ["channels last"] * last
+    words = ["folded"] * folded + ["channels last"] * last
     return network, ", ".join(words) or "as it is"

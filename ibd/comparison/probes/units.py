@@ -1,8 +1,8 @@
 """What a model says when its units are switched off, in the order of what they contribute; no pass of the backbone.
 
-What "off" is: a value of 0, or one that is given, such as the mean over the data, for what the head reads: activation
-of a channel, similarity of a prototype, what passes the bottleneck of concepts. An axis of a whitened layer becomes
-constant over the image, at 0, its mean over the data, or at what is given.
+What "off" is says the network (`InterpretableNetwork.decode_without`): a value of 0, or one that is given, such as the
+mean over the data, for what the head reads: activation of a channel, similarity of a prototype, what passes the
+bottleneck of concepts. An axis of a whitened layer becomes constant over the image, at 0 or at what is given.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from ibd.distributed import progress as show_progress
 from ibd.errors import DataError, UnsupportedError, check_range
 from ibd.metrics.functional.honesty import unit_completeness
 from ibd.models.base import InterpretableNetwork
-from ibd.models.cbm.network import ConceptBottleneckNetwork
-from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.types import Output, Units
 
 _MOST_BYTES = 64 * 2**20
@@ -63,35 +61,6 @@ def encoded(predictor: Predictor, images: Tensor) -> Units:
     parts = torch.split(images, predictor.batch_size(images))
     outputs = [cast(Output, predictor.output(part)) for part in parts]
     return Units.cat([output.units for output in outputs])
-
-
-def activations(network: InterpretableNetwork, units: Units) -> Tensor:
-    """Return the (B, U) numbers that are replaced where a unit is off; their mean over images may be given for it."""
-    if isinstance(network, ConceptBottleneckNetwork):
-        return network.activation(units.scores)
-    if isinstance(network, ConceptWhiteningNetwork):
-        return units.state[0].mean((2, 3))
-    return units.scores
-
-
-@torch.no_grad()
-def decode_without(network: InterpretableNetwork, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
-    """Return the (B, C) logits with some units of each image off.
-
-    Args:
-        network: whose units they are.
-        units: of B images.
-        off: (B, U) bool.
-        value: what they become, (U,) or one for all.
-    """
-    fill = torch.as_tensor(value, dtype=units.scores.dtype, device=units.scores.device)
-    if isinstance(network, ConceptBottleneckNetwork):
-        return network.classify(torch.where(off, fill, network.activation(units.scores)))
-    if isinstance(network, ConceptWhiteningNetwork):
-        axes = fill.view(-1, 1, 1) if fill.dim() else fill
-        maps = torch.where(off[:, :, None, None], axes.to(units.state[0].dtype), units.state[0])
-        return network.decode(Units(units.scores, maps, (maps, *units.state[1:])))
-    return network.decode(Units(torch.where(off, fill, units.scores), units.maps, units.state))
 
 
 def unit_tables(
@@ -175,7 +144,8 @@ def _tables(
         chosen = places[row, order] < limit.unsqueeze(1)
         state = tuple(part[row] for part in units.state)
         taken = Units(units.scores[row], units.maps[row[:0]], state)
-        logits.append(decode_without(network, taken, chosen, value))
+        with torch.no_grad():
+            logits.append(network.decode_without(taken, chosen, value))
     found = predictor.values(torch.cat(logits), classes.repeat_interleave(columns))
     return Values(*(_with_ends(part.view(batch, columns), orders) for part in found))
 
@@ -195,8 +165,4 @@ def completeness(network: InterpretableNetwork, units: Units, classes: Tensor) -
     index = classes.to(units.scores.device)
     rows = torch.arange(len(index), device=index.device)
     parts = network.contributions(units)[rows, :, index]
-    try:
-        bias = network.bias()[index]
-    except UnsupportedError:
-        bias = torch.zeros(len(index), device=index.device)
-    return unit_completeness(bias, parts, network.decode(units)[rows, index])
+    return unit_completeness(network.bias()[index], parts, network.decode(units)[rows, index])

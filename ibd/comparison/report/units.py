@@ -9,7 +9,8 @@ import numpy as np
 
 from ibd.comparison.report.numbers import number, signed
 from ibd.comparison.report.pictures import data_uri
-from ibd.comparison.results import Comparison, Head, ModelInfo, ShownImage
+from ibd.comparison.results import Comparison, ModelInfo, ShownImage
+from ibd.models.linear_head import LinearHead
 
 _IMAGES, _UNITS, _PAIRS, _CLASSES = 4, 10, 4, 5
 _WEIGHTS = 60_000
@@ -88,13 +89,13 @@ def make_units(comparison: Comparison, model: ModelInfo) -> UnitsPage | None:
     return UnitsPage(model, panels, _plain(head) if head is not None and live else None)
 
 
-def head_logits(head: Head, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def head_logits(head: LinearHead, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the (C,) logits of (U,) values."""
     found: np.ndarray[Any, Any] = values @ head.weights + head.bias
     return found
 
 
-def head_probabilities(head: Head, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def head_probabilities(head: LinearHead, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the (C,) probabilities of (U,) values, as the page's script computes them."""
     logits = head_logits(head, values)
     odds: np.ndarray[Any, Any] = 1 + np.maximum(logits, 0) ** 2 if head.squared else np.exp(logits - logits.max())
@@ -110,7 +111,7 @@ def _varied(shown: list[ShownImage], model: str) -> list[ShownImage]:
     return [*few, *wrong[: _IMAGES - len(few)]]
 
 
-def _plain(head: Head) -> dict[str, Any]:
+def _plain(head: LinearHead) -> dict[str, Any]:
     return {
         "classes": head.classes,
         "weights": [[float(f"{weight:.6g}") for weight in row] for row in head.weights.tolist()],
@@ -119,7 +120,7 @@ def _plain(head: Head) -> dict[str, Any]:
     }
 
 
-def _panel(image: ShownImage, model: str, head: Head | None) -> Panel:
+def _panel(image: ShownImage, model: str, head: LinearHead | None) -> Panel:
     units = image.units[model]
     predicted = image.predicted.get(model, "")
     values = {unit["name"]: float(unit["value"]) for unit in units}
@@ -137,7 +138,7 @@ def _panel(image: ShownImage, model: str, head: Head | None) -> Panel:
     return Panel(data_uri(image.image), image.label, predicted, bars, len(units) - len(bars), pairs, classes, data)
 
 
-def _probable(head: Head, values: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
+def _probable(head: LinearHead, values: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
     """Return the most probable classes with their probabilities."""
     shares = head_probabilities(head, values)
     return [(head.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:_CLASSES]]

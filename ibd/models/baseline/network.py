@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions, spatial_mean
+from ibd.models.base import InterpretableNetwork, full_precision, linear_contributions, spatial_mean
+from ibd.models.values import Values
 from ibd.types import Units
 
 
@@ -36,10 +38,10 @@ class BaselineNetwork(InterpretableNetwork):
             return self.head(units.scores.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
     def edit(self, units: Units, values: Values) -> Units:
-        """Set channels to an activation: ``{"channel 17": 0}`` switches it off."""
+        """Set channels to an activation, or scale it: ``{"channel 17": 0}`` switches it off."""
         scores = units.scores.clone()
         for index, value in self.resolve_values(values).items():
-            scores[:, index] = self.column(value, scores)
+            scores[:, index] = self.changed(value, scores[:, index])
         return Units(scores, units.maps, units.state)
 
     def contributions(self, units: Units) -> Tensor:
@@ -49,6 +51,14 @@ class BaselineNetwork(InterpretableNetwork):
     def bias(self) -> Tensor:
         """Return the (C,) bias of the linear layer."""
         return self.head.bias
+
+    def linear_weight(self) -> Tensor:
+        """Return the (C, D) weight of the linear layer."""
+        return self.head.weight
+
+    def named_units(self) -> Tensor:
+        """Return that no channel has a meaning, (D,) bool."""
+        return torch.zeros(len(self.unit_names), dtype=torch.bool)
 
     def readable(self, units: Units) -> Tensor:
         """Return the pooled activations, (B, D)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -10,8 +11,15 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.models.base import InterpretableNetwork, Values, full_precision, linear_contributions, spatial_mean
+from ibd.models.base import (
+    InterpretableNetwork,
+    full_precision,
+    linear_contributions,
+    replaced,
+    spatial_mean,
+)
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
+from ibd.models.values import Values
 from ibd.types import DataSpec, Units
 
 Bottleneck = Literal["probabilities", "logits", "hard"]
@@ -35,6 +43,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     """
 
     unit_kind = "concept"
+    truth_values = True
     low: Tensor
     high: Tensor
 
@@ -186,6 +195,31 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     def bias(self) -> Tensor:
         """Return the (C,) logits of an empty bottleneck."""
         return self.classify(self.low.new_zeros(len(self.unit_names)))
+
+    def passed(self, units: Units) -> Tensor:
+        """Return what passes the bottleneck, (B, K)."""
+        return self.activation(units.scores)
+
+    def decode_without(self, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
+        """Return the (B, C) logits with some concepts replaced in the bottleneck."""
+        return self.classify(replaced(self.passed(units), off, value))
+
+    def linear_weight(self) -> Tensor | None:
+        """Return the (C, K) weight of a linear head."""
+        return self.head.weight if isinstance(self.head, nn.Linear) else None
+
+    def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
+        """Return 0 and 1, or of logits the training percentiles, once they are known."""
+        if self.bottleneck != "logits":
+            return 0.0, 1.0
+        low, high = float(self.low.min()), float(self.high.max())
+        return None if math.isnan(low) or math.isnan(high) else (low, high)
+
+    def rounded(self, units: Units) -> Units:
+        """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true."""
+        truth = (self.readable(units) > 0.5).to(units.scores.dtype)
+        scores = self.truth_logits(units.scores, truth, torch.ones_like(truth, dtype=torch.bool))
+        return Units(scores, units.maps, units.state)
 
     def readable(self, units: Units) -> Tensor:
         """Return the concept probabilities, (B, K)."""

@@ -10,43 +10,41 @@ mixes all channels; a grouped convolution, and any other step before the layer, 
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
-from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.placement import replace_module
 from ibd.models.concept_whitening.split import source, trace
 
 
 @torch.no_grad()
-def fold(network: ConceptWhiteningNetwork) -> ConceptWhiteningNetwork:
-    """Return a copy for inference, with a convolution in the place of every whitened layer, or nothing at all.
+def fold(backbone: nn.Module, layer_names: Sequence[str]) -> None:
+    """Put a convolution in the place of every whitened layer, or nothing at all; in place.
 
     The axes and the logits are the same to rounding, and so is all that is made of them: maps, edits, contributions.
-    The copy has no statistics and no rotation any more: it cannot be trained or aligned, and folding it again changes
-    nothing. Under autocast its axes are no longer computed in float32.
+    No statistics and no rotation are left: it cannot be trained or aligned, and folding again changes nothing. Under
+    autocast its axes are no longer computed in float32.
 
     Args:
-        network: left as it is.
-
-    Returns:
-        The copy, in evaluation mode. Its ``layer_names`` are the places in which the axes are read, as before.
+        backbone: a copy, in evaluation mode.
+        layer_names: the places in which the axes are read, whitened or folded before.
     """
-    folded = copy.deepcopy(network).eval()
-    backbone = folded.backbone
-    graph = trace(backbone, folded.layer_names, training=False)
-    for name, layer in folded.whitened.items():
+    graph = trace(backbone, layer_names, training=False)
+    for name in layer_names:
+        layer = backbone.get_submodule(name)
+        if not isinstance(layer, ConceptWhiteningLayer):
+            continue
         convolution = _convolution_before(backbone, graph, name)
         if convolution is None:
             replace_module(backbone, name, _as_convolution(layer))
         else:
             _merge(convolution, layer)
             replace_module(backbone, name, nn.Identity())
-    return folded.eval()
+    backbone.eval()
 
 
 def _convolution_before(backbone: nn.Module, graph: fx.Graph, layer: str) -> nn.Conv2d | None:

@@ -23,7 +23,6 @@ from ibd.models.base import evaluating
 from ibd.models.concept_whitening.activation import Activation
 from ibd.models.concept_whitening.alignment import Alignment, align
 from ibd.models.concept_whitening.examples import ConceptExamples, ConceptImages, folder_concepts
-from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.recalibration import recalibrate
 from ibd.models.concept_whitening.whitening import Whitening
@@ -189,10 +188,6 @@ class ConceptWhitening(InterpretableModule):
         self._aligned = step
         reached = align(self.network, self._examples.read(step // every - 1), self.alignment)
         self.log("train/axis_activation", reached.nanmean(), on_step=False, on_epoch=True, batch_size=1)
-
-    def for_inference(self) -> ConceptWhiteningNetwork:
-        """Return a copy of the network whose whitened layers are folded away."""
-        return fold(self.network)
 
     @torch.no_grad()
     def finish(self, data: ImageDataModule) -> dict[str, float]:

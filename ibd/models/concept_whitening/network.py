@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
-from ibd.errors import ConfigError, UnsupportedError
-from ibd.models.base import InterpretableNetwork, Values, full_precision, spatial_mean
+from ibd.errors import ConfigError
+from ibd.models.base import InterpretableNetwork, full_precision, replaced, spatial_mean
 from ibd.models.concept_whitening.activation import Activation, axis_activation
+from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.placement import choose_layers, replace_layers, without_whitening
 from ibd.models.concept_whitening.split import Halves, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
+from ibd.models.values import Values
 from ibd.types import Units, groups_of
 
 _MOST_VALUES = 2**24
@@ -126,23 +128,15 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         """Set an axis to a value at every position, or scale its map; the mean over the data is 0.
 
         ``{"wing::red": 0}`` removes the axis, ``{"wing::red": 2.5}`` makes it 2.5 (standard deviations) everywhere,
-        ``{"wing::red": "x0.5"}`` halves what is there.
+        ``{"wing::red": Scale(0.5)}`` halves what is there.
 
         Raises:
-            ConfigError: an unknown axis, or a value that is neither a finite number nor ``x`` and one.
+            ConfigError: an unknown axis, or a value or factor that is no finite number.
         """
-        scaled = {self.unit_index(key) for key, value in values.items() if _factor(value) is not None}
         maps = units.state[0].clone()
         for index, value in self.resolve_values(values).items():
-            column = self.column(value, units.scores).to(maps.dtype).view(-1, 1, 1)
-            maps[:, index] = maps[:, index] * column if index in scaled else column.expand_as(maps[:, index])
+            maps[:, index] = self.changed(value, maps[:, index])
         return Units(self.pool(maps), maps, (maps, *units.state[1:]))
-
-    def resolve_values(self, values: Values) -> dict[int, float | Tensor]:
-        """Return index -> value or factor; see `edit`."""
-        factors = {key: _factor(value) for key, value in values.items()}
-        numbers = {key: value if factors[key] is None else factors[key] for key, value in values.items()}
-        return super().resolve_values(cast(Values, numbers))
 
     def contributions(self, units: Units) -> Tensor:
         """Return the logits lost when an axis alone is removed (set to 0, its mean), (B, D, C).
@@ -168,14 +162,31 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         return torch.cat(parts).transpose(0, 1)
 
     def bias(self) -> Tensor:
-        """Refuse: what remains without any axis depends on the image, and on what passes the layer by.
+        """Return zeros, (C,): what remains without any axis depends on the image, and on what passes the layer by."""
+        return self.head.weight.new_zeros(len(self.class_names))
 
-        Raises:
-            UnsupportedError: always.
-        """
-        raise UnsupportedError(
-            "a concept-whitening network has no bias that the axes leave over: it depends on the image"
-        )
+    def passed(self, units: Units) -> Tensor:
+        """Return the mean of each axis over the positions, (B, D)."""
+        return units.state[0].mean((2, 3))
+
+    def decode_without(self, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
+        """Return the (B, C) logits with some axes constant over the image: 0 is their mean over the data."""
+        maps = replaced(units.state[0], off[:, :, None, None], torch.as_tensor(value).view(-1, 1, 1))
+        return self.decode(Units(units.scores, maps, (maps, *units.state[1:])))
+
+    def unit_scale(self) -> Tensor:
+        """Return what lies between the 5th and the 95th percentile of each axis over the training images, (D,)."""
+        return (self.high - self.low).detach().cpu()
+
+    def named_units(self) -> Tensor:
+        """Return which axes stand for a concept, (D,) bool."""
+        return torch.arange(len(self.unit_names)) < len(self.concept_names)
+
+    def for_inference(self) -> ConceptWhiteningNetwork:
+        """Return a copy whose whitened layers are folded away, see `fold`: it cannot be trained or aligned any more."""
+        network = copy.deepcopy(self).eval()
+        fold(network.backbone, network.layer_names)
+        return network
 
     def readable(self, units: Units) -> Tensor:
         """Return the activations, (B, D), in standard deviations of a position over the data."""
@@ -201,13 +212,3 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
             for handle in handles:
                 handle.remove()
         return found
-
-
-def _factor(value: object) -> float | None:
-    """Return the factor that ``x0.5`` stands for; None for anything else."""
-    if not isinstance(value, str) or not value.startswith("x"):
-        return None
-    try:
-        return float(value[1:])
-    except ValueError:
-        return None

@@ -14,12 +14,13 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.distributed import progress
 from ibd.errors import ConfigError, check_range
-from ibd.models.base import Factors, evaluating
+from ibd.models.base import evaluating
 from ibd.models.phases import PhasedModule
 from ibd.models.pipnet.losses import align_loss, class_loss, tanh_loss
 from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.pipnet.phases import Classifier, Joint, Pretrain, Train
 from ibd.models.pipnet.views import two_views
+from ibd.models.values import Factors
 from ibd.types import Batch, DataSpec, Output, stack_samples
 
 

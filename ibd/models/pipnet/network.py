@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, check_range, check_weights
+from ibd.models.linear_head import LinearHead
 from ibd.models.pipnet.losses import log_odds
 from ibd.models.prototypes import LinearPrototypes
 from ibd.types import DataSpec, Units
@@ -54,6 +57,7 @@ class PIPNetwork(LinearPrototypes):
             nn.init.xavier_uniform_(convolution.weight)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
             self.add_on = convolution
+        self.has_bias = bias
         self.head = nn.Linear(count, len(spec.class_names), bias=bias)
         nn.init.normal_(self.head.weight, mean=1.0, std=0.1)
         if bias:
@@ -87,6 +91,11 @@ class PIPNetwork(LinearPrototypes):
     def class_probabilities(self, logits: Tensor) -> Tensor:
         """Return (B, C) probabilities as they were trained: ``1 + o^2``, normalised; uniform without evidence."""
         return log_odds(logits).softmax(1)
+
+    def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
+        """Return the last layer as plain numbers, with the rule of `class_probabilities`."""
+        head = super().linear_head(passed)
+        return head and dataclasses.replace(head, squared=True)
 
     def zeros(self) -> Tensor:
         """Return the share of connections that are exactly 0, in [0, 1]."""

@@ -16,7 +16,7 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.data.coverage import listed, missing_classes
 from ibd.errors import CheckpointError, ConfigError, DataError, check_range
-from ibd.models.base import Factors, evaluating
+from ibd.models.base import evaluating
 from ibd.models.inputs import checked
 from ibd.models.phases import PhasedModule
 from ibd.models.protopnet.add_on import AddOn
@@ -29,6 +29,7 @@ from ibd.models.protopnet.provenance import PRECISIONS, Source
 from ibd.models.protopnet.push import projection_distances, sources
 from ibd.models.protopnet.scan import current_precision
 from ibd.models.protopnet.similarity import Activation, Distance
+from ibd.models.values import Factors
 from ibd.types import Batch, DataSpec, Output
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, check_range, check_weights
+from ibd.models.linear_head import seen_range
 from ibd.models.protopnet.add_on import AddOn, build_add_on
 from ibd.models.protopnet.distance import all_distances, nearest_patches, patches_of
 from ibd.models.protopnet.provenance import Provenance
@@ -165,6 +166,17 @@ class PrototypeNetwork(LinearPrototypes):
         scores = self.score(matches.distance)
         maps = scores.new_empty(*scores.shape, 0, 0) if matches.maps is None else matches.maps
         return Units(scores, maps, (matches.distance[..., 0],))
+
+    def perfect_score(self) -> float:
+        """Return the similarity of a patch that is the prototype itself: the highest there is."""
+        return float(activate(torch.zeros(()), self.activation, self.distance))
+
+    def value_range(self, passed: Tensor | None = None) -> tuple[float, float]:
+        """Return the lowest and the highest similarity; a squared distance has no bound, but that of some images."""
+        low = 0.0
+        if self.activation == "linear":
+            low = seen_range(passed)[0] if self.distance == "l2" else -1.0
+        return low, self.perfect_score()
 
     def detail(self, unit: int, class_index: int) -> str:
         """Return the weight to a class, and where the prototype is from."""

@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from ibd.app.terminal import read_values
+from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.groups import CERTAIN
-from ibd.types import Units
-from tests.model_makers import SPEC, CountingBackbone, make_network
+from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
+from ibd.models.values import Scale
+from ibd.types import DataSpec, Units, groups_of
+from tests.model_makers import SPEC, CountingBackbone, make_network, make_prototypes
 
 SCORES = torch.randn(4, 6, generator=torch.Generator().manual_seed(3))
 
@@ -67,6 +73,56 @@ def test_group_and_member_is_short_for_one():
     network = make_network()
     assert torch.equal(edit(network, {"wing": "green"}), edit(network, {"wing::green": 1}))
     assert torch.equal(edit(network, {np.int64(2): True}), edit(network, {2: 1.0}))
+
+
+class Whole(Backbone):
+    """The image itself, whitened."""
+
+    out_channels = 3
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, image):
+        return self.norm(image)
+
+
+def test_a_string_names_a_member_whatever_it_looks_like():
+    """Also one that could be taken for a factor, or for a number."""
+    names = ("zoom::x2", "zoom::2", "flies")
+    spec = DataSpec(class_names=("ant", "bee"), concept_names=names, concept_groups=groups_of(names))
+    image = torch.rand(2, 3, 8, 8)
+    for network in (ConceptBottleneckNetwork(CountingBackbone(), spec), ConceptWhiteningNetwork(Whole(), "ab", names)):
+        units = network.eval().encode(image)
+        for member in ("x2", "2"):
+            found, wanted = (network.edit(units, each) for each in ({"zoom": member}, {f"zoom::{member}": 1}))
+            torch.testing.assert_close(found.scores, wanted.scores)
+            assert read_values({"zoom": member}, network) == {"zoom": member}
+        with pytest.raises(ConfigError, match="'flies=x2': a number is needed"):
+            network.edit(units, {"flies": "x2"})
+
+
+def test_words_of_the_command_line():
+    told = {"wing": "green", "flies": "0.5", "size::big": "x0.25", "size::loud": "xs", "nothing": "1e-1"}
+    wanted = {"wing": "green", "flies": 0.5, "size::big": Scale(0.25), "size::loud": "xs", "nothing": 0.1}
+    assert read_values(told, make_network()) == wanted
+
+
+@torch.no_grad()
+def test_a_factor_scales_what_is_set_to_a_value_and_nothing_else():
+    image = torch.rand(2, 3, 32, 32)
+    network = BaselineNetwork(CountingBackbone(), SPEC.class_names)
+    units = network.encode(image)
+    factors = torch.tensor([0.5, -1.0])
+    found = network.edit(units, {"channel 1": Scale(factors), 2: Scale(3)})
+    torch.testing.assert_close(
+        found.scores[:, 1:3], units.scores[:, 1:3] * torch.stack([factors, torch.full((2,), 3)], 1)
+    )
+    assert torch.equal(found.scores[:, [0, 3]], units.scores[:, [0, 3]])
+    for kind, other in (("concept", make_network()), ("prototype", make_prototypes().network)):
+        with pytest.raises(ConfigError, match=f"^a {kind} cannot be scaled by a factor: a number is needed$"):
+            other.edit(other.encode(image), {0: Scale(0.5)})
 
 
 def test_a_value_for_each_image():

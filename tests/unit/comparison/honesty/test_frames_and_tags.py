@@ -182,7 +182,7 @@ def test_dissection_of_a_network_whatever_the_batches(birds):
     size = birds.spec.image_size
     masks = torch.stack([images.masks(i) for i in range(6)])
     held = images.concepts[:6].bool()[:, :, None, None] & masks[:, images.concept_parts]
-    on = enlarged(module, maps, size) > quantile_thresholds(maps).view(-1, 1, 1)
+    on = enlarged(module.network, maps, size) > quantile_thresholds(maps).view(-1, 1, 1)
     for unit in (0, 9):
         wanted = [
             float((on[:, unit] & held[:, k]).sum()) / max(1, int((on[:, unit] | held[:, k]).sum())) for k in (0, 9)
@@ -202,7 +202,9 @@ def test_maps_lie_where_the_cells_look(birds):
         assert (field.stride, field.offset) == ((8, 8), (0.5, 0.5))
     one = torch.zeros(1, 1, 4, 4)
     one[0, 0, 2, 1] = 1
-    assert enlarged(module, one, (32, 32))[0, 0].argmax() == 16 * 32 + 8  # not in the middle of the 8 x 8 pixels
+    assert (
+        enlarged(module.network, one, (32, 32))[0, 0].argmax() == 16 * 32 + 8
+    )  # not in the middle of the 8 x 8 pixels
 
 
 def tag_reader(drawn, spec, without):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison.honesty import concept_leakage, linear_head, unit_account
-from ibd.comparison.honesty.units import named_units
+from ibd.comparison.honesty import concept_leakage, unit_account
 from ibd.comparison.report.units import head_probabilities
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
@@ -169,7 +168,7 @@ def test_axes_have_no_completeness_and_some_have_names(data):
     found = unit_account(module, data.dataset("test"), range(5))
     assert found.error.isnan().all()
     assert np.isnan(found.figures()["completeness_error"])
-    assert named_units(module.network).tolist() == [True] * 6 + [False] * (found.units - 6)
+    assert module.network.named_units().tolist() == [True] * 6 + [False] * (found.units - 6)
     with torch.no_grad():
         units = module.network.encode(data.splits["test"][0][:5])
         parts = module.network.contributions(units).double()
@@ -192,8 +191,8 @@ def test_a_linear_head_computes_the_logits(kind):
     network = module.network
     with torch.no_grad():
         logits, units = module(images)
-    values = network.activation(units.scores) if kind in ("cbm", "hard", "logits") else units.scores
-    head = linear_head(module, units.scores)
+    values = network.passed(units)
+    head = network.linear_head(values)
     assert head.names == network.unit_names
     assert head.classes == network.class_names
     np.testing.assert_allclose(values.double().numpy() @ head.weights + head.bias, logits.numpy(), atol=1e-5)
@@ -206,10 +205,11 @@ def test_a_linear_head_computes_the_logits(kind):
 
 
 def test_what_has_no_linear_head():
-    assert linear_head(make_whitening()) is None
-    assert linear_head(make_module(head="mlp")) is None
+    assert make_whitening().network.linear_head() is None
+    assert make_module(head="mlp").network.linear_head() is None
     unfinished = make_module(bottleneck="logits")
     unfinished.network.low.fill_(torch.nan)
-    assert linear_head(unfinished) is None
-    assert linear_head(make_prototypes(activation="log")).high == pytest.approx(9.2103, abs=1e-3)
-    assert (linear_head(make_prototypes()).low, linear_head(make_prototypes(activation="linear")).low) == (0.0, -1.0)
+    assert unfinished.network.linear_head() is None
+    heads = {kind: make_prototypes(activation=kind).network.linear_head() for kind in ("log", "linear", "exponential")}
+    assert heads["log"].high == pytest.approx(9.2103, abs=1e-3)
+    assert (heads["linear"].low, heads["exponential"].low) == (-1.0, 0.0)

@@ -5,9 +5,7 @@ import torch
 
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.units import (
-    activations,
     completeness,
-    decode_without,
     encoded,
     interpretable,
     unit_tables,
@@ -37,7 +35,7 @@ def test_both_ends_and_no_pass_of_the_backbone(name):
     network = interpretable(predictor)
     with torch.no_grad():
         whole = predictor.values(network.decode(units), classes)
-        nothing = predictor.values(decode_without(network, units, torch.ones_like(units.scores).bool()), classes)
+        nothing = predictor.values(network.decode_without(units, torch.ones_like(units.scores).bool()), classes)
     for table in (tables.ordered, tables.reversed, tables.random):
         torch.testing.assert_close(table.centred[:, 0], whole.centred, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(table.centred[:, -1], nothing.centred, rtol=1e-5, atol=1e-6)
@@ -51,7 +49,7 @@ def test_a_linear_head_loses_the_contributions(name):
     network = interpretable(predictor)
     off = torch.rand(units.scores.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     with torch.no_grad():
-        whole, found = network.decode(units), decode_without(network, units, off)
+        whole, found = network.decode(units), network.decode_without(units, off)
         lost = network.contributions(units) * off.unsqueeze(2)
     torch.testing.assert_close(found, whole - lost.sum(1), rtol=1e-4, atol=1e-5)
     rows = torch.arange(len(classes))
@@ -69,7 +67,7 @@ def test_the_order_is_by_absolute_contribution():
             for k in range(count + 1):
                 off = torch.zeros(1, count, dtype=torch.bool)
                 off[0, (order.flip(0) if reverse else order)[:k]] = True
-                wanted = predictor.values(decode_without(network, units[row : row + 1], off), classes[row : row + 1])
+                wanted = predictor.values(network.decode_without(units[row : row + 1], off), classes[row : row + 1])
                 torch.testing.assert_close(table.centred[row, k], wanted.centred[0], rtol=1e-5, atol=1e-6)
 
 
@@ -87,12 +85,12 @@ def test_units_become_what_is_given():
     for name in WITH_UNITS:
         predictor, units, _, _ = prepared(name)
         network = interpretable(predictor)
-        mean = activations(network, units).mean(0)
+        mean = network.passed(units).mean(0)
         off = torch.zeros_like(units.scores).bool()
         off[:, 1] = True
         with torch.no_grad():
-            zero, found = decode_without(network, units, off), decode_without(network, units, off, mean)
-            same = decode_without(network, units, ~off & False, mean)
+            zero, found = network.decode_without(units, off), network.decode_without(units, off, mean)
+            same = network.decode_without(units, ~off & False, mean)
             torch.testing.assert_close(same, network.decode(units))
         if name in ("baseline", "cbm", "protopnet"):
             weight = network.weight()[:, 1] if name == "protopnet" else network.head.weight[:, 1]

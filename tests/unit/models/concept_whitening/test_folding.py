@@ -8,10 +8,10 @@ from torch import nn
 
 from ibd.backbones import build_backbone
 from ibd.backbones.base import Backbone
-from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.whitening import Whitening
+from ibd.models.values import Scale
 from tests.model_makers import settle
 
 CONCEPTS = ["wing::red", "wing::blue"]
@@ -77,7 +77,7 @@ CASES = {
 def test_the_same_axes_and_logits(backbone, size, options, kinds):
     network = whitened(backbone, size, **options)
     before = copy.deepcopy(network.state_dict())
-    folded = fold(network)
+    folded = network.for_inference()
     assert [type(place) for place in places(folded)] == kinds
     assert not any(isinstance(module, ConceptWhiteningLayer) for module in folded.modules())
     check_same(network, folded, torch.rand(3, 3, *size))
@@ -88,12 +88,12 @@ def test_the_same_axes_and_logits(backbone, size, options, kinds):
 
 def test_float64_is_exact_to_rounding():
     network = whitened(SMALL, dtype=torch.float64)
-    check_same(network, fold(network), torch.rand(2, 3, 16, 16, dtype=torch.float64), 1e-12)
+    check_same(network, network.for_inference(), torch.rand(2, 3, 16, 16, dtype=torch.float64), 1e-12)
 
 
 def test_the_memory_layout_stays():
     network = whitened(SMALL).to(memory_format=torch.channels_last)
-    folded = fold(network)
+    folded = network.for_inference()
     weight = folded.backbone.stage3.conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
@@ -102,11 +102,11 @@ def test_the_memory_layout_stays():
 
 def test_all_that_is_made_of_the_axes_is_the_same():
     network = whitened(SMALL, layers=["stage2.norm", "stage3.norm"])
-    folded, image = fold(network), torch.rand(3, 3, 16, 16)
+    folded, image = network.for_inference(), torch.rand(3, 3, 16, 16)
     with torch.no_grad():
         expected, found = network.encode(image), folded.encode(image)
         close(folded.contributions(found), network.contributions(expected))
-        for values in ({"wing::red": 2.5}, {"wing::blue": "x0.5", 3: 0}):
+        for values in ({"wing::red": 2.5}, {"wing::blue": Scale(0.5), 3: 0}):
             close(folded.decode(folded.edit(found, values)), network.decode(network.edit(expected, values)))
         maps = network.depth_maps(image)
         for name, value in folded.depth_maps(image).items():
@@ -119,10 +119,10 @@ def test_all_that_is_made_of_the_axes_is_the_same():
 
 def test_folding_again_changes_nothing():
     network = whitened({"name": "mobilenet_v3_small"}, (32, 32), ["features.1.block.0.1", "features.2.block.0.1"])
-    once = fold(network.train())
+    once = network.train().for_inference()
     assert network.training
     assert not any(module.training for module in once.modules())
-    twice, image = fold(once), torch.rand(2, 3, 32, 32)
+    twice, image = once.for_inference(), torch.rand(2, 3, 32, 32)
     assert [type(place) for place in places(twice)] == [nn.Conv2d, nn.Identity]
     with torch.no_grad():
         assert torch.equal(twice(image).logits, once(image).logits)
@@ -167,7 +167,7 @@ class Doubled(nn.Conv2d):
 @pytest.mark.parametrize("kind", ["between", "read elsewhere", "twice", "second name", "weight", "subclass", "hook"])
 def test_a_convolution_that_others_depend_on_stays_as_it_is(kind):
     network = whitened(Own(kind))
-    folded = fold(network)
+    folded = network.for_inference()
     assert [type(place) for place in places(folded)] == [nn.Conv2d]
     assert torch.equal(folded.backbone.conv.weight, network.backbone.conv.weight)
     check_same(network, folded, torch.rand(2, 3, 16, 16))
@@ -175,7 +175,7 @@ def test_a_convolution_that_others_depend_on_stays_as_it_is(kind):
 
 def test_any_stride_padding_dilation_and_bias_will_do():
     network = whitened(Own(""))
-    folded = fold(network)
+    folded = network.for_inference()
     assert [type(place) for place in places(folded)] == [nn.Identity]
     check_same(network, folded, torch.rand(2, 3, 16, 16))
 
@@ -185,6 +185,6 @@ def test_a_shared_weight_is_left_to_the_other_module():
     backbone.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1))
     backbone.stem[1].weight = backbone.conv.weight
     network = whitened(backbone)
-    folded = fold(network)
+    folded = network.for_inference()
     assert folded.backbone.stem[1].weight is not folded.backbone.conv.weight
     check_same(network, folded, torch.rand(2, 3, 16, 16))

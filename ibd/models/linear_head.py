@@ -1,0 +1,57 @@
+"""A linear head as plain numbers: what turns the units of a network into logits, by hand or with sliders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """What turns U values into C logits: ``logits = values @ weights + bias``.
+
+    Probabilities are the softmax of the logits; where `squared`, those of PIP-Net: ``1 + o^2`` of the logits o above 0,
+    normalised.
+
+    Attributes:
+        names: of the U units.
+        classes: names of the C classes.
+        weights: (U, C) float64.
+        bias: (C,) float64.
+        low: the lowest value that a unit takes.
+        high: the highest.
+        squared: whether probabilities are those of PIP-Net.
+    """
+
+    names: list[str]
+    classes: list[str]
+    weights: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    low: float
+    high: float
+    squared: bool = False
+
+    @classmethod
+    def of_tensors(
+        cls, names: Sequence[str], classes: Sequence[str], weight: Tensor, bias: Tensor, bounds: tuple[float, float]
+    ) -> LinearHead:
+        """Return the head with a (C, U) weight and a (C,) bias, of values within bounds."""
+        return cls(
+            names=list(names),
+            classes=list(classes),
+            weights=weight.detach().cpu().double().t().numpy(),
+            bias=bias.detach().cpu().double().numpy(),
+            low=bounds[0],
+            high=bounds[1],
+        )
+
+
+def seen_range(values: Tensor | None) -> tuple[float, float]:
+    """Return how far values go, 0 included; up to 1 where there are none."""
+    if values is None or not values.numel():
+        return 0.0, 1.0
+    return min(0.0, float(values.min())), max(float(values.max()), 1e-6)

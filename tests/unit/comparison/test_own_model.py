@@ -1,0 +1,185 @@
+"""A user's own model, none of ours: sliders, unit ablation and honesty figures by its own rule, answers by hand.
+
+Its units hold with the probability s, and its head reads ``2 s - 1``: a unit that is off is one of which nothing is
+known. With two classes and weights of w and -w, its logits are ``sum w (2 s - 1)`` and the negative of it.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ibd.backbones.base import Backbone
+from ibd.comparison.honesty import bottleneck_against_pixels, concept_leakage, honesty, part_locality, unit_account
+from ibd.comparison.probes.network import Predictor
+from ibd.comparison.probes.units import encoded, unit_tables
+from ibd.comparison.report.units import head_logits
+from ibd.comparison.showing import shown_images
+from ibd.data.toybirds import PARTS, ToyBirds
+from ibd.errors import UnsupportedError
+from ibd.models.base import InterpretableNetwork, replaced
+from ibd.models.prediction import Prediction
+from ibd.types import Units
+from tests.honesty_makers import Drawn
+from tests.model_makers import TensorData
+
+W = torch.tensor([1.0, 0.5, -0.25])
+
+
+class Pixels(Backbone):
+    """The image itself."""
+
+    out_channels = 3
+
+    def forward(self, image):
+        return image
+
+
+class Own(InterpretableNetwork):
+    """A unit holds as far as its channel is bright."""
+
+    unit_kind = "trait"
+    truth_values = True
+
+    def __init__(self, names, classes, weight):
+        super().__init__(Pixels(), names, classes)
+        self.register_buffer("weight", torch.stack([weight, -weight]))
+        self.register_buffer("shift", torch.tensor([0.5, -0.5]))
+
+    def encode(self, image):
+        return Units(image.mean((2, 3)), image)
+
+    def passed(self, units):
+        return 2 * units.scores - 1
+
+    def decode(self, units):
+        return self.passed(units) @ self.weight.t() + self.shift
+
+    def decode_without(self, units, off, value=0.0):
+        return replaced(self.passed(units), off, value) @ self.weight.t() + self.shift
+
+    def edit(self, units, values):
+        scores = units.scores.clone()
+        for index, value in self.resolve_values(values).items():
+            scores[:, index] = self.column(value, scores)
+        return Units(scores, units.maps, units.state)
+
+    def contributions(self, units):
+        return self.passed(units).unsqueeze(2) * self.weight.t()
+
+    def bias(self):
+        return self.shift
+
+    def readable(self, units):
+        return units.scores
+
+    def linear_weight(self):
+        return self.weight
+
+    def value_range(self, passed=None):
+        return -1.0, 1.0
+
+
+class Knowing(Own):
+    """Knows of each variant of each part whether it is there."""
+
+    def __init__(self, drawn, spec):
+        count = len(spec.concept_names)
+        super().__init__(spec.concept_names, ["a", "b"], torch.linspace(-1, 1, count))
+        self.drawn = drawn
+
+    def encode(self, image):
+        held = [{f"{part}::{variant}" for part, variant in scene.parts.items()} for scene, _ in self.drawn.of(image)]
+        scores = torch.tensor([[float(name in each) for name in self.unit_names] for each in held])
+        return Units(scores, scores[:, :, None, None])
+
+
+@pytest.fixture(scope="module")
+def birds():
+    return ToyBirds("tiny", train_size=4, val_size=4, test_size=6)
+
+
+def of_colours(*colours):
+    """Return 4 x 4 images of one colour each."""
+    return torch.tensor(colours).view(-1, 3, 1, 1).expand(-1, -1, 4, 4).contiguous()
+
+
+def own():
+    return Own(["wing::red", "wing::blue", "flies"], ["a", "b"], W)
+
+
+class Questions(SimpleNamespace):
+    def __len__(self):
+        return len(self.images)
+
+
+def test_sliders_read_what_the_head_reads():
+    network, images = own(), of_colours((1.0, 0.25, 0.5), (0.0, 0.5, 1.0))
+    head = network.linear_head()
+    assert (head.names, head.classes, head.low, head.high) == (network.unit_names, ["a", "b"], -1.0, 1.0)
+    np.testing.assert_allclose(head.weights, torch.stack([W, -W], 1))
+    units = network.encode(images)
+    prediction = Prediction(network, units, network.decode(units), torch.zeros_like(units.scores, dtype=torch.bool))
+    subject = SimpleNamespace(
+        info=SimpleNamespace(name="own"), module=SimpleNamespace(network=network, predict=lambda _: prediction)
+    )
+    questions = Questions(images=images, labels=torch.tensor([0, 1]), masks=None)
+    case = SimpleNamespace(subject=subject, questions=questions, classes=torch.tensor([0, 1]))
+    found = SimpleNamespace(heads={"own": head}, shown=[], class_names=["a", "b"])
+    for row, expected in zip(shown_images(found, case, [], {}, 2), ([0.25 + 1.0, -1.25], [-0.75, 0.75]), strict=True):
+        values = {unit["name"]: unit["value"] for unit in row.units["own"]}
+        np.testing.assert_allclose(head_logits(head, np.array([values[name] for name in head.names])), expected)
+
+
+def test_units_are_switched_off_by_its_own_rule():
+    network, images = own(), of_colours((1.0, 0.25, 0.5), (0.0, 1.0, 1.0))
+    predictor, classes = Predictor(network, images), torch.tensor([0, 0])
+    units = encoded(predictor, images)
+    parts = network.contributions(units)[..., 0]
+    torch.testing.assert_close(parts, torch.tensor([[1.0, -0.25, 0.0], [-1.0, 0.5, -0.25]]))
+    tables = unit_tables(predictor, units, parts, classes, steps=3)
+    logits = [[1.25, 0.25, 0.5, 0.5], [-0.25, 0.75, 0.25, 0.5]]  # the largest goes first, and the bias stays
+    torch.testing.assert_close(tables.ordered.centred, torch.tensor(logits).double())
+    logits = [[1.25, 1.25, 1.5, 0.5], [-0.25, 0.0, -0.5, 0.5]]
+    torch.testing.assert_close(tables.reversed.centred, torch.tensor(logits).double())
+    assert float(network.passed(units).mean()) == pytest.approx((1 - 0.5 + 0 - 1 + 1 + 1) / 6)
+
+
+def test_it_is_as_honest_as_it_is(monkeypatch, birds):
+    drawn = Drawn(monkeypatch)
+    network, images = Knowing(drawn, birds.spec), birds.dataset("test")
+    local = part_locality(network, images, [0, 3])
+    torch.testing.assert_close(local.matrix, torch.eye(5).double())
+    assert local.rows == local.columns == list(PARTS)
+    same = bottleneck_against_pixels(network, images, [0, 3])
+    torch.testing.assert_close(same.similarity, torch.ones(2, 5).double())
+    leakage = concept_leakage(network, images, range(6)).figures()
+    assert leakage["leakage_gap"] == 0
+    found, skipped = honesty(network, birds, [0, 1, 2, 3])
+    assert found.figures["locality"] == pytest.approx(1)
+    assert found.figures["intervention_consistency"] == pytest.approx(1)
+    assert found.figures["completeness_error"] < 1e-5
+    assert not skipped
+
+
+def test_units_beside_a_bias():
+    data = TensorData((2, 2, 4))
+    images = data.splits["test"][0]
+    found = unit_account(own(), data.dataset("test"), range(4))
+    logits = (2 * images.mean((2, 3)) - 1) * W
+    torch.testing.assert_close(found.named, (logits.abs().sum(1) / (logits.abs().sum(1) + 0.5)).double())
+    assert found.error.max() < 1e-6
+
+
+def test_shades_are_rounded():
+    data = TensorData((2, 2, 4))
+    network = Own(data.spec.concept_names, ["a", "b"], torch.tensor([3.0, -1.0, -1.0, 0, 0, 0]))
+    shades = torch.tensor([0.6, 0.9, 0.9, 0, 0, 0])  # 0.6 - 0.8 - 0.8 + 0.5 is below 0, 3 - 1 - 1 + 0.5 above it
+    network.encode = lambda image: Units(shades.expand(len(image), -1), image[:, :1].expand(-1, 6, -1, -1))
+    found = concept_leakage(network, data.dataset("test"), range(4))
+    right = data.splits["test"][1]
+    assert found.soft.tolist() == (right == 1).double().tolist()
+    assert found.hard.tolist() == (right == 0).double().tolist()
+    with pytest.raises(UnsupportedError, match="the data annotates 6 concepts, and the model has 3 traits"):
+        concept_leakage(own(), data.dataset("test"), range(4))
