@@ -59,8 +59,7 @@ def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, 
 
 def _subsets(case: Case) -> Arrays:
     size = case.questions.images.shape[-1]
-    scenes, device = case.questions.scenes, case.predictor.device
-    table = subset_tables([case.predictor], scenes, [case.classes], size, device, case.cells.pictures)[0]
+    table = subset_tables(case.predictor, case.questions.scenes, case.classes, size)
     return {"centred": table.centred.cpu().numpy(), "kept": table.kept.cpu().numpy() > 0}
 
 
