@@ -152,22 +152,24 @@ def _alike(given: str, names: Collection[str]) -> Collection[str]:
     return heapq.nlargest(_MANY, names, key=common)
 
 
-def did_you_mean(given: str, allowed: Iterable[str], limit: int = 3) -> str:
+_SUGGESTED = 3
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the names nearest to `given`, or, failing that, the allowed names.
 
     Args:
         given: what the user wrote.
         allowed: the names that would have been right.
-        limit: the most suggestions to make.
 
     Returns:
         A sentence that begins with a space, so that it can be appended to a message; empty if nothing is allowed.
     """
     names = list(allowed)
-    lowered = {name.lower(): name for name in names}
-    near = [lowered[key] for key in difflib.get_close_matches(given.lower(), _alike(given.lower(), lowered), limit)]
+    lowered, written = {name.lower(): name for name in names}, given.lower()
+    near = [lowered[key] for key in difflib.get_close_matches(written, _alike(written, lowered), _SUGGESTED)]
     if not near:  # a value without its group, or half a name: `red` for `wing_colour::red`
-        near = [name for name in names if given and given.lower() in name.lower()][:limit]
+        near = [name for name in names if given and written in name.lower()][:_SUGGESTED]
     if len(near) == 1:
         return f" Did you mean '{near[0]}'?"
     if near:

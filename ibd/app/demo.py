@@ -11,6 +11,7 @@ from torchvision.utils import save_image
 from ibd.app.compare import summary as verdict_of
 from ibd.app.terminal import save_figure
 from ibd.comparison.compare import compare
+from ibd.comparison.methods import QUICK
 from ibd.config.files import shipped
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
@@ -21,7 +22,6 @@ from ibd.models.prediction import Prediction
 from ibd.printing import shown
 from ibd.training.runner import Run, evaluate, fit
 
-EXPLAINERS = ("intrinsic", "gradcam", "lrp", "smoothgrad")
 IMAGES = 40
 """Compared at the end: enough for intervals that say something, in about a minute."""
 
@@ -81,7 +81,7 @@ def run_demo(folder: Path, *overrides: str) -> None:
     _say(str(curve))
     stages.end("curve")
     _say("\n4. Does the model's own explanation say what drives it, and does a post-hoc method say it better?")
-    report = compare([cbm, baseline], EXPLAINERS, images=IMAGES, probe_images=4, shown=12, output=folder / "report")
+    report = compare([cbm, baseline], QUICK, images=IMAGES, probe_images=4, shown=12, output=folder / "report")
     _say(verdict_of(report))
     stages.end("comparing")
     _say(f"\nPictures and report, after {stages}:")

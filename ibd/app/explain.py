@@ -10,13 +10,12 @@ from torch import Tensor
 
 from ibd import registry
 from ibd.app.terminal import options, save_figure
+from ibd.comparison.methods import DEFAULT
 from ibd.errors import ConfigError, UnsupportedError, check_once, did_you_mean
 from ibd.explain.base import Explainer, Explanation
 from ibd.explain.explanation_figures import cost_table, explanations_figure
 from ibd.explain.targets import Target
 from ibd.io import find_run, load_model
-
-DEFAULT = ("intrinsic", "gradcam", "lrp", "smoothgrad", "integrated_gradients", "occlusion")
 
 
 def show_explanations(run: str, image: str, changes: Sequence[str], out: str | None) -> Iterator[str]:

@@ -80,8 +80,7 @@ def _predicted(case: Case) -> Predicted:
 
 def _subsets(case: Case) -> Subsets:
     size = case.questions.images.shape[-1]
-    scenes, device = case.questions.scenes, case.predictor.device
-    table = subset_tables([case.predictor], scenes, [case.classes], size, device, case.cells.pictures)[0]
+    table = subset_tables(case.predictor, case.questions.scenes, case.classes, size)
     return Subsets(table.centred.cpu().numpy(), table.kept.cpu().numpy() > 0)
 
 

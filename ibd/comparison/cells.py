@@ -35,16 +35,10 @@ class Cells:
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                for pattern in ("*.tmp", "pictures/*/*.tmp.npz"):
-                    for left in self._folder.glob(pattern):
-                        left.unlink(missing_ok=True)
+                for left in self._folder.glob("*.tmp"):
+                    left.unlink(missing_ok=True)
             except OSError as error:
                 raise ConfigError(f"compare: cannot write to '{folder}': {error.strerror or error}") from None
-
-    @property
-    def pictures(self) -> Path | None:
-        """Where drawn pictures are kept, which all models are shown; None where nothing is kept."""
-        return None if self._folder is None else self._folder / "pictures" / code_fingerprint()
 
     def get(self, key: dict[str, Any], kind: type[Record], compute: Callable[[], Record]) -> Record:
         """Return the record of a key: from disk, or computed and kept.

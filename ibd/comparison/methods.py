@@ -25,7 +25,9 @@ DEFAULT = (
     "integrated_gradients",
     "occlusion",
 )
-"""Explainers that are compared if none are named: from every family one, and together done in minutes on a CPU."""
+"""Explainers that are asked if none are named: from every family one, and together done in minutes on a CPU."""
+QUICK = ("intrinsic", "gradcam", "lrp", "smoothgrad")
+"""Of these the usual ones that take seconds, for a first look."""
 UNITS = "intrinsic_units"
 """The row of a model's own units: what those of a part contribute, without a map."""
 ORACLE = "oracle"

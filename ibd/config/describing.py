@@ -54,11 +54,15 @@ def _yaml_line(key: str, value: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.create({key: value})).rstrip("\n")
 
 
-def _commented(indent: str, text: str, comment: str, column: int = 36, width: int = 120) -> Iterator[str]:
+_COLUMN, _WIDTH = 36, 120
+"""Where comments begin, and lines end."""
+
+
+def _commented(indent: str, text: str, comment: str) -> Iterator[str]:
     lines = textwrap.indent(text, indent)
-    beside = f"{lines:<{column}}  # {comment}" if comment else lines
-    if len(beside) <= width and "\n" not in lines:
+    beside = f"{lines:<{_COLUMN}}  # {comment}" if comment else lines
+    if len(beside) <= _WIDTH and "\n" not in lines:
         yield beside
     else:
-        yield from textwrap.wrap(comment, width, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        yield from textwrap.wrap(comment, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
         yield lines

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torchvision import tv_tensors
-from tqdm import tqdm
 
 from ibd.data.images import read_image, read_mask
+from ibd.distributed import progress
 from ibd.errors import DataError
 from ibd.printing import shown
-
-_LONG = 2000
-"""A loop over more files than this shows its progress."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class FileStore:
         shelves = [_Shelf(count, tensor) for tensor in self._read(0)]
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
             read = pool.map(self._read, range(count))
-            for index, tensors in enumerate(progress(read, count, f"Reading {shown(self.folder.name)}")):
+            for index, tensors in enumerate(progress(read, f"reading {shown(self.folder.name)}", count)):
                 for shelf, tensor in zip(shelves, tensors, strict=True):
                     shelf.put(index, tensor)
         return shelves
@@ -118,10 +114,3 @@ class _Shelf:
     def __getitem__(self, index: int) -> Tensor:
         """Return the tensor that was put at `index`."""
         return self._tensors[index]
-
-
-def progress(items: Iterable[Any], total: int, title: str) -> Iterable[Any]:
-    """Return `items` with a progress bar if there are many, on the first process alone."""
-    rank: int = getattr(rank_zero_only, "rank", 0)
-    bar: Iterable[Any] = tqdm(items, title, total, leave=False, disable=None if total > _LONG and rank == 0 else True)
-    return bar

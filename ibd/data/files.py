@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.dataset import ImageDataset
-from ibd.data.file_store import FileStore, MaskFolders, progress
+from ibd.data.file_store import FileStore, MaskFolders
 from ibd.data.images import check_image, refuse_nul
 from ibd.data.transforms import Augment, Fit, eval_transform, keeps_fit, train_transform
+from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, did_you_mean
 from ibd.types import Resize, Sample
 
@@ -136,7 +137,7 @@ class FileDataModule(ImageDataModule, abc.ABC):
         """Look at every image file once, so that a damaged one is found before training starts."""
         if self.check_images:
             paths = [path for table in self.tables.values() for path in table.paths]
-            for path in progress(paths, len(paths), "Checking images"):
+            for path in progress(paths, "checking images"):
                 check_image(self.images / path)
             self.check_images = False
 

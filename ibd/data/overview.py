@@ -11,8 +11,11 @@ from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
 from ibd.types import DataSpec
 
+_COLUMNS = 5
+"""Images of each class."""
 
-def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, classes: int = 8, columns: int = 5) -> None:
+
+def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, classes: int = 8) -> None:
     """Write a PNG with images of some classes and their concepts.
 
     Args:
@@ -20,18 +23,17 @@ def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, class
         spec: what is known of it.
         path: where to.
         classes: how many classes to show.
-        columns: images of each class.
     """
     shown = min(classes, len(spec.class_names))
-    figure = PlainFigure(figsize=(1.5 * columns + 4.5, 1.6 * shown), layout="constrained")
-    axes = figure.subplots(shown, columns + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * columns, 3]})
+    figure = PlainFigure(figsize=(1.5 * _COLUMNS + 4.5, 1.6 * shown), layout="constrained")
+    axes = figure.subplots(shown, _COLUMNS + 1, squeeze=False, gridspec_kw={"width_ratios": [*[1] * _COLUMNS, 3]})
     for label in range(shown):
         members = (dataset.labels == label).nonzero().flatten().tolist()
-        for axis, index in zip(axes[label, :columns], members[:columns], strict=False):
+        for axis, index in zip(axes[label, :_COLUMNS], members[:_COLUMNS], strict=False):
             axis.imshow(dataset[index].image.permute(1, 2, 0).numpy(), interpolation="nearest")
         for axis in axes[label]:
             axis.set_axis_off()
-        _concepts(axes[label, columns], spec, dataset, label)
+        _concepts(axes[label, _COLUMNS], spec, dataset, label)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ibd.errors import ConfigError, DataError, UnsupportedError
 
 Visit = Callable[[str, Tensor], None]
+_LISTED = 12
+"""Names that a message holds."""
 
 
 class _Reached(BaseException):
@@ -47,11 +49,11 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return names[short]
 
 
-def nearest_first(name: str, names: Iterable[str], limit: int = 12) -> str:
+def nearest_first(name: str, names: Iterable[str]) -> str:
     """Return names as a list for a message, those most alike `name` first; "none" if there are none."""
     known = list(names)
     ordered = sorted(known, key=lambda each: -difflib.SequenceMatcher(None, each, name).ratio())
-    return (", ".join(ordered[:limit]) or "none") + (f", ... ({len(known)} in all)" if len(known) > limit else "")
+    return (", ".join(ordered[:_LISTED]) or "none") + (f", ... ({len(known)} in all)" if len(known) > _LISTED else "")
 
 
 def spatial_layers(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int, int]]:

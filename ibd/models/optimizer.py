@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import Any, Literal
 
 import torch
@@ -56,16 +59,35 @@ class OptimizerSettings:
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Return an optimiser of all parameters of `module`."""
-    decayed = [p for p in module.parameters() if settings.decay_all or p.ndim > 1]
-    plain = [p for p in module.parameters() if not (settings.decay_all or p.ndim > 1)]
+    decayed, plain = split_by_decay(module.parameters(), settings)
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}]
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
+    return optimizer_of(groups, settings, settings.lr)
+
+
+def split_by_decay(
+    parameters: Iterable[nn.Parameter], settings: OptimizerSettings
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the parameters with weight decay, and those without: biases and normalisation weights, by default."""
+    known = list(parameters)
+    decays = [settings.decay_all or parameter.ndim > 1 for parameter in known]
+    return list(compress(known, decays)), list(compress(known, map(not_, decays)))
+
+
+def optimizer_of(groups: list[dict[str, Any]], settings: OptimizerSettings, lr: float) -> torch.optim.Optimizer:
+    """Return an optimiser of groups of parameters, each with a weight decay of its own.
+
+    Args:
+        groups: as torch takes them.
+        settings: which optimiser.
+        lr: learning rate to begin with.
+    """
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov)
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr)
+    return kind(groups, lr=lr)
 
 
 def build_schedule(

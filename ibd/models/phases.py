@@ -18,7 +18,7 @@ from torch import nn
 from ibd.distributed import world_size
 from ibd.errors import ConfigError, check_range, did_you_mean
 from ibd.models.lightning import InterpretableModule
-from ibd.models.optimizer import OptimizerSettings
+from ibd.models.optimizer import OptimizerSettings, optimizer_of, split_by_decay
 from ibd.models.prototypes import LinearPrototypes
 from ibd.types import Batch
 
@@ -124,7 +124,7 @@ class PhasedModule(InterpretableModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = factor * self.optimizer_settings.lr * phase.rates.get(group["name"].partition("/")[0], 0.0)
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Leave out what this phase does not train, its momentum and weight decay included."""
         phase, _ = self._phase(self.trainer.current_epoch)
         for group in optimizer.param_groups:
@@ -132,24 +132,18 @@ class PhasedModule(InterpretableModule):
                 for parameter in group["params"]:
                     parameter.grad = None
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return one optimiser over named groups, whose rates are set at every step."""
         settings = self.optimizer_settings
         groups: list[dict[str, Any]] = []
         for name, parameters in self._groups().items():
             trained = [p for p in parameters if p.requires_grad]
-            decays = name in self.decayed
-            decayed = [p for p in trained if decays and (settings.decay_all or p.ndim > 1)]
-            plain = [p for p in trained if not (decays and (settings.decay_all or p.ndim > 1))]
+            decayed, plain = split_by_decay(trained, settings) if name in self.decayed else ([], trained)
             if decayed:
                 groups.append({"params": decayed, "name": f"{name}/decayed", "weight_decay": settings.weight_decay})
             if plain:
                 groups.append({"params": plain, "name": name, "weight_decay": 0.0})
-        if settings.name == "sgd":
-            nesterov = settings.nesterov and settings.momentum > 0
-            return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=nesterov)
-        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-        return kind(groups, lr=0.0)
+        return optimizer_of(groups, settings, lr=0.0)
 
     def log_rates(self) -> None:
         """Log the learning rate of each group."""

@@ -45,11 +45,12 @@ class SeedEpochs(Callback):
 class StopOnNan(Callback):
     """Stop as soon as the loss of any process is not finite, saying where.
 
-    On a GPU the loss is looked at every `every` steps only, since looking waits for the device.
+    On a GPU the loss is looked at every 20 steps only, since looking waits for the device.
     """
 
-    def __init__(self, every: int = 20) -> None:
-        self.every = every
+    every = 20
+
+    def __init__(self) -> None:
         self.last_finite = math.nan
 
     def on_train_batch_end(

@@ -6,11 +6,14 @@ where they are, so that everything else of a network (cuts, names, hooks of othe
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ibd.models.concept_whitening.folding import is_watched
 
 
 @torch.no_grad()
@@ -39,7 +42,7 @@ def fold_batch_norm(module: nn.Module) -> int:
     return folded
 
 
-def _pair(module: nn.Module, node: Any, calls: Counter[Any]) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:
+def _pair(module: nn.Module, node: fx.Node, calls: Counter[fx.node.Target]) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:
     """Return the convolution and the normalisation of a node of the graph, if they can be one."""
     if node.op != "call_module" or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
         return None
@@ -48,7 +51,7 @@ def _pair(module: nn.Module, node: Any, calls: Counter[Any]) -> tuple[nn.Conv2d,
         return None
     norm, convolution = module.get_submodule(str(node.target)), module.get_submodule(str(before.target))
     plain = type(norm) is nn.BatchNorm2d and type(convolution) is nn.Conv2d  # a subclass may do anything else
-    if not plain or norm.running_mean is None or any(map(_is_watched, (norm, convolution))):
+    if not plain or norm.running_mean is None or any(map(is_watched, (norm, convolution))):
         return None
     weights = [f"{before.target}.{name}" for name in ("weight", "bias")]
     once = calls[node.target] == calls[before.target] == 1 and not any(calls[name] for name in weights)
@@ -56,27 +59,11 @@ def _pair(module: nn.Module, node: Any, calls: Counter[Any]) -> tuple[nn.Conv2d,
     return (convolution, norm) if once and alone else None  # type: ignore[return-value]
 
 
-def _is_watched(module: nn.Module) -> bool:
-    """Return whether a module has hooks, which may change what it computes."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def _merge(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Make a convolution compute what the normalisation returns; in float64, rounded once."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (_double(norm.running_var) + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * _double(norm.weight)
-    shift = -_double(norm.running_mean) * scale
-    if norm.bias is not None:
-        shift = shift + _double(norm.bias)
-    if convolution.bias is not None:
-        shift = shift + _double(convolution.bias) * scale
-    weight = _double(convolution.weight) * scale.view(-1, 1, 1, 1)
-    convolution.weight = nn.Parameter(weight.to(convolution.weight), requires_grad=False)
-    convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().double()
+    kept = convolution.weight
+    precise = copy.deepcopy(convolution).cpu().double(), copy.deepcopy(norm).cpu().double()
+    fused = fuse_conv_bn_eval(*precise)
+    assert fused.bias is not None
+    convolution.weight = nn.Parameter(fused.weight.to(kept), requires_grad=False)
+    convolution.bias = nn.Parameter(fused.bias.to(kept), requires_grad=False)

@@ -1,15 +1,11 @@
 """What a model says of every subset of the parts of a drawn scene: the interventional truth that explanations face.
 
-Each image is drawn once for all models, each distinct picture asked once, and the table serves all explainers.
+Each distinct picture is drawn and asked once, and the table serves all explainers.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +16,6 @@ from ibd.comparison.probes.network import Predictor, Values
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.render import render
 from ibd.data.toybirds.scene import Scene
-from ibd.distributed import progress as show_progress
 from ibd.errors import DataError
 from ibd.metrics.functional.checks import beyond_rounding
 from ibd.metrics.functional.subsets import shapley
@@ -31,21 +26,16 @@ DECIDING = 0.1
 Bytes = npt.NDArray[np.uint8]
 
 
-def draw_subsets(scene: Scene, size: int, folder: Path | None = None) -> tuple[Bytes, npt.NDArray[np.int64]]:
+def draw_subsets(scene: Scene, size: int) -> tuple[Bytes, npt.NDArray[np.int64]]:
     """Draw a scene with every subset of its parts, each distinct picture once.
 
     Args:
         scene: whose parts are taken away.
         size: side in pixels.
-        folder: where pictures are kept for the next time; None keeps none.
 
     Returns:
         The (n, size, size, 3) distinct pictures, and (2^P,) which of them shows the subset whose bit p is part p.
     """
-    path = None if folder is None else folder / f"{_key(scene, size)}.npz"
-    if path is not None and path.exists():
-        with np.load(path) as kept:
-            return kept["pictures"], kept["which"]
     known: dict[bytes, int] = {}
     pictures: list[Bytes] = []
     drawn: dict[tuple[str | None, ...], int] = {}
@@ -60,69 +50,44 @@ def draw_subsets(scene: Scene, size: int, folder: Path | None = None) -> tuple[B
                 pictures.append(picture)
             drawn[parts] = known[content]
         which[subset] = drawn[parts]
-    found = np.stack(pictures)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(partial, pictures=found, which=which)
-        partial.replace(path)
-    return found, which
+    return np.stack(pictures), which
 
 
-def _key(scene: Scene, size: int) -> str:
-    content = json.dumps([scene.to_dict(), size], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
-
-
-def subset_tables(
-    predictors: Sequence[Predictor],
-    scenes: Sequence[Scene],
-    classes: Sequence[Tensor],
-    size: int,
-    device: torch.device | str = "cpu",
-    folder: Path | None = None,
-    progress: bool = False,
-) -> list[Values]:
-    """Return for each model what it says of all subsets of the parts of each scene, (B, 2^P); see `draw_subsets`.
+def subset_tables(predictor: Predictor, scenes: Sequence[Scene], classes: Tensor, size: int) -> Values:
+    """Return what a model says of all subsets of the parts of each scene, (B, 2^P); see `draw_subsets`.
 
     Column s of a table is the image with part p if bit p of s is set; the last one is the image as it is.
 
     Args:
-        predictors: the models; pictures are drawn once for all of them.
+        predictor: the model.
         scenes: B of them.
-        classes: for each model the (B,) explained classes.
+        classes: (B,) the explained classes.
         size: side of the images in pixels.
-        device: of the models.
-        folder: where pictures are kept for the next time; None keeps none.
-        progress: show a bar.
 
     Raises:
-        DataError: other than one class for each scene and model.
+        DataError: other than one class for each scene.
     """
-    if len(classes) != len(predictors) or any(len(each) != len(scenes) for each in classes):
-        raise DataError(f"{len(scenes)} scenes and {len(predictors)} models need as many classes, for each model")
-    found: list[list[Values]] = [[] for _ in predictors]
-    for start, images, which in _groups(scenes, size, torch.device(device), folder, progress):
-        for tables, predictor, wanted in zip(found, predictors, classes, strict=True):
-            logits = predictor.logits(images)[which.flatten()]
-            each = wanted[start : start + len(which)].repeat_interleave(which.shape[1])
-            tables.append(predictor.values(logits, each).view(*which.shape))
-    return [Values(*(torch.cat(parts) for parts in zip(*tables, strict=True))) for tables in found]
+    if len(classes) != len(scenes):
+        raise DataError(f"{len(scenes)} scenes need as many classes, {len(classes)} given")
+    tables = []
+    for start, images, which in _groups(scenes, size, predictor.device):
+        logits = predictor.logits(images)[which.flatten()]
+        each = classes[start : start + len(which)].repeat_interleave(which.shape[1])
+        tables.append(predictor.values(logits, each).view(*which.shape))
+    return Values(*(torch.cat(parts) for parts in zip(*tables, strict=True)))
 
 
 _PICTURES = 256
-"""Drawn before the models are asked: several scenes share a batch."""
+"""Drawn before the model is asked: several scenes share a batch."""
 
 
-def _groups(
-    scenes: Sequence[Scene], size: int, device: torch.device, folder: Path | None, progress: bool
-) -> Iterator[tuple[int, Tensor, Tensor]]:
+def _groups(scenes: Sequence[Scene], size: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Give the number of the first scene of a group, its (n, 3, H, W) pictures, and (b, 2^P) which shows what."""
     first, count = 0, 0
     pictures: list[Bytes] = []
     which: list[npt.NDArray[np.int64]] = []
-    for number, scene in enumerate(show_progress(scenes, "removing parts", shown=progress)):
-        drawn, shows = draw_subsets(scene, size, folder)
+    for number, scene in enumerate(scenes):
+        drawn, shows = draw_subsets(scene, size)
         pictures.append(drawn)
         which.append(shows + count)
         count += len(drawn)
@@ -160,20 +125,19 @@ def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
     return (maps + torch.einsum("bp,bphw->bhw", missing / alone.sum((2, 3)).clamp(min=1), alone)).float()
 
 
-def deciding_mask(values: Tensor, masks: Tensor, share: float = DECIDING) -> Tensor:
+def deciding_mask(values: Tensor, masks: Tensor) -> Tensor:
     """Return the visible pixels of the parts that decide for the explained class in this model, (B, H, W) bool.
 
-    A part decides if it is worth more than a share of the most valuable visible one. Empty, so that nothing can be said
-    of where maps lie, where no visible part speaks for the class.
+    A part decides if it is worth more than a share, `DECIDING`, of the most valuable visible one. Empty, so that
+    nothing can be said of where maps lie, where no visible part speaks for the class.
 
     Args:
         values: (B, P), such as `part_values`; NaN counts as 0, and a part that speaks against the class decides nothing
             for it.
         masks: (B, P, H, W) bool, visible pixels.
-        share: of the highest value.
     """
     seen = masks.flatten(2).any(2)
     worth = values.nan_to_num(0.0).to(masks.device).masked_fill(~seen, 0.0).clamp(min=0)
     highest = worth.amax(1, keepdim=True)
-    decides = (worth > share * highest) & (highest > 0)
+    decides = (worth > DECIDING * highest) & (highest > 0)
     return (masks & decides.view(*decides.shape, 1, 1)).any(1)

@@ -66,7 +66,6 @@ class PixelProbe:
         ids: of the images: what is random depends on them alone; their places by default.
         steps: n, each of the same share of the pixels as far as it goes.
         seed: of what is random.
-        progress: show a bar.
 
     Raises:
         ConfigError: no step.
@@ -81,14 +80,13 @@ class PixelProbe:
         ids: Sequence[Id] | None = None,
         steps: int = 16,
         seed: int = 0,
-        progress: bool = False,
     ) -> None:
         check_range("steps", steps, least=1)
         self.ids: list[Id] = list(range(len(images)) if ids is None else ids)
         if len(classes) != len(images) or len(self.ids) != len(images):
             raise DataError(f"{len(images)} images, {len(classes)} classes, {len(self.ids)} ids: as many are needed")
         self.predictor, self.images, self.classes = predictor, images, classes.to(images.device)
-        self.steps, self.seed, self.progress = steps, seed, progress
+        self.steps, self.seed = steps, seed
         self._ends: dict[str, Values] = {}
         self._blurred: Tensor | None = None
 
@@ -189,7 +187,7 @@ class PixelProbe:
             high = place[row] < below[column].view(-1, 1, 1)
             return fill(row, column, high ^ (column >= len(counts)).view(-1, 1, 1))
 
-        logits = self.predictor.made(make, len(rows) * columns, self.images, "removing pixels", self.progress)
+        logits = self.predictor.made(make, len(rows) * columns, self.images)
         table = torch.full((3, len(self.images), columns), torch.nan, dtype=torch.float64, device=logits.device)
         if len(rows) and columns:
             found = self.predictor.values(logits, self.classes[rows].repeat_interleave(columns))

@@ -1,4 +1,4 @@
-"""Explanations of images that changed a little: by noise, in colour, in place.
+"""Explanations of images that changed a little: by noise, in place.
 
 A change counts only where the predicted class stays (matched prediction): only those are explained. The tensors are
 what ``ibd.metrics.functional.robustness`` reads.
@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ibd.comparison.probes.explaining import Explain, maps_of
 from ibd.comparison.probes.network import Predictor
-from ibd.comparison.probes.seeding import Id, generator, seeded_normal
-from ibd.data.toybirds.render import render
-from ibd.data.toybirds.scene import Scene
-from ibd.distributed import progress as show_progress
+from ibd.comparison.probes.seeding import Id, seeded_normal
 from ibd.errors import ConfigError, DataError, check_range
 
 Shift = tuple[int, int]
@@ -62,34 +58,6 @@ def noisy(images: Tensor, ids: Sequence[Id], draws: int = 4, sigma: float = 0.05
     return (images.unsqueeze(1) + sigma * drawn).clamp(0, 1)
 
 
-def jittered(images: Tensor, ids: Sequence[Id], draws: int = 4, strength: float = 0.1, seed: int = 0) -> Tensor:
-    """Return (B, R, 3, H, W): images with other colours, clamped to [0, 1]; each drawn by its image's id alone.
-
-    Brightness is multiplied, contrast and saturation are stretched about their middle, and each channel is multiplied,
-    by factors even in 1 - strength to 1 + strength.
-
-    Args:
-        images: (B, 3, H, W).
-        ids: of the images.
-        draws: R.
-        strength: in [0, 1).
-        seed: another one gives other colours.
-
-    Raises:
-        ConfigError: no draw, or a strength outside of [0, 1).
-    """
-    check_range("draws", draws, least=1)
-    if not 0 <= strength < 1:
-        raise ConfigError(f"strength: {strength} given, a number in [0, 1) is needed")
-    factors = [generator(each, seed, "colour").uniform(1 - strength, 1 + strength, (draws, 6)) for each in ids]
-    f = torch.from_numpy(np.stack(factors)).to(images).unsqueeze(3).unsqueeze(4)  # (B, R, 6, 1, 1)
-    changed = images.unsqueeze(1) * f[:, :, 0:1] * f[:, :, 3:6]
-    middle = changed.mean((2, 3, 4), keepdim=True)
-    changed = middle + (changed - middle) * f[:, :, 1:2]
-    grey = changed.mean(2, keepdim=True)
-    return (grey + (changed - grey) * f[:, :, 2:3]).clamp(0, 1)
-
-
 def translated(images: Tensor, shifts: Sequence[Shift] = SHIFTS) -> Tensor:
     """Return (B, R, 3, H, W): images moved by whole pixels; what comes in is their border, repeated."""
     pad = max((abs(each) for shift in shifts for each in shift), default=0)
@@ -97,14 +65,6 @@ def translated(images: Tensor, shifts: Sequence[Shift] = SHIFTS) -> Tensor:
     padded = F.pad(images, (pad, pad, pad, pad), mode="replicate")
     moved = [padded[..., pad - down : pad - down + height, pad - right : pad - right + width] for down, right in shifts]
     return torch.stack(moved, 1) if moved else images.new_zeros(len(images), 0, *images.shape[1:])
-
-
-def moved_scenes(scenes: Sequence[Scene], size: int, shifts: Sequence[Shift] = SHIFTS) -> Tensor:
-    """Return (B, R, 3, H, W) float32: scenes drawn anew with the bird moved by whole pixels, all else in its place."""
-    moves = [(2 * right / size, 2 * down / size) for down, right in shifts]
-    drawn = [render(scene.move(dx, dy), size)[0] for scene in scenes for dx, dy in moves]
-    pictures = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float().div_(255)
-    return pictures.reshape(len(scenes), len(shifts), *pictures.shape[1:])
 
 
 def matched(predictor: Predictor, images: Tensor, classes: Tensor, changed: Tensor) -> Changed:
@@ -133,7 +93,6 @@ def changed_maps(
     classes: Tensor,
     changed: Changed,
     batch_size: int = 64,
-    progress: bool = False,
 ) -> Tensor:
     """Return the (B, R, H, W) float32 maps of changed images, of the classes of the unchanged; NaN where not valid.
 
@@ -143,7 +102,6 @@ def changed_maps(
         classes: (B,) the explained classes.
         changed: with which to explain; those whose prediction changed are left out.
         batch_size: images explained at a time.
-        progress: show a bar.
     """
     batch, draws = changed.valid.shape
     size = changed.images.shape[3:]
@@ -151,6 +109,6 @@ def changed_maps(
     images, wanted = changed.images.flatten(0, 1), classes.repeat_interleave(draws)
     chosen = changed.valid.flatten().nonzero().squeeze(1)
     parts = torch.split(chosen, batch_size) if len(chosen) else ()
-    for some in show_progress(parts, "explaining changed images", shown=progress):
+    for some in parts:
         found[some] = maps_of(explain, model, images[some], wanted[some.to(wanted.device)], batch_size)
     return found.view(batch, draws, *size)

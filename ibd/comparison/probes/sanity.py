@@ -10,7 +10,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from ibd.comparison.probes.explaining import Explain, maps_of, unrectified
 from ibd.comparison.probes.randomise import random_network, randomise, stages
 from ibd.comparison.probes.seeding import Id, numbers_of
 from ibd.comparison.results import Sanity
-from ibd.distributed import progress as show_progress
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
@@ -119,7 +118,6 @@ def cascade(
     most: int = 8,
     draw: int = 0,
     batch_size: int = 64,
-    progress: bool = False,
 ) -> Cascade:
     """Make a copy of a network random in stages, each on top of the ones before, and explain it after each.
 
@@ -133,7 +131,6 @@ def cascade(
         most: stages at most.
         draw: of the random tensors.
         batch_size: images explained at a time.
-        progress: show a bar.
     """
     parts = stages(model, images, most)
     if direction == "top_down":
@@ -141,7 +138,7 @@ def cascade(
     with torch.inference_mode(False):
         network = copy.deepcopy(network_of(model)).eval()
     found, maps = [], None
-    for _, names in show_progress(parts, f"randomising {direction}", shown=progress):
+    for _, names in parts:
         with torch.inference_mode(False):
             randomise(network, names, draw)
         maps = maps_of(explain, network, images, classes, batch_size)
@@ -163,8 +160,8 @@ def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
     return (classes + step.to(classes.device)) % count
 
 
-def shifted_model(model: nn.Module, shift: float = SHIFT) -> nn.Module:
-    """Return a copy that says of ``image + shift`` what the model says of the image.
+def shifted_model(model: nn.Module) -> nn.Module:
+    """Return a copy that says of ``image + SHIFT`` what the model says of the image.
 
     Ours have their input normalisation's mean moved; any other model gets the shift taken away before it.
     """
@@ -173,20 +170,20 @@ def shifted_model(model: nn.Module, shift: float = SHIFT) -> nn.Module:
         backbone = getattr(network, "backbone", None)
         first = getattr(backbone, "normalize", None)
         if isinstance(first, Normalize):
-            first.mean += shift
+            first.mean += SHIFT
             return network
-        return _Unshifted(network, shift).eval()
+        return _Unshifted(network).eval()
 
 
 class _Unshifted(nn.Module):
     """Takes a constant from the image before a model sees it."""
 
-    def __init__(self, model: nn.Module, shift: float) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.shift = model, shift
+        self.model = model
 
     def forward(self, image: Tensor) -> object:
-        return self.model(image - self.shift)
+        return self.model(image - SHIFT)
 
 
 def sanity(
@@ -201,7 +198,6 @@ def sanity(
     more: int = 2,
     seed: int = 0,
     batch_size: int = 64,
-    progress: bool = False,
 ) -> Sanity:
     """Check an explainer on a model; one that rectifies its maps, by its maps before that (`unrectified`).
 
@@ -231,7 +227,6 @@ def sanity(
         more: random networks beside those of the cascades; with one pair alone the band is that of two networks.
         seed: of the random networks.
         batch_size: images explained at a time.
-        progress: show bars.
     """
     signed = unrectified(explain)
     if maps is None or signed is not explain:
@@ -239,10 +234,9 @@ def sanity(
     explain = signed
     both_signs = bool((maps < 0).any()) and bool((maps > 0).any())
     size, values = Reference(maps), Reference(maps, signed=both_signs)
-    options: dict[str, Any] = {"most": most, "batch_size": batch_size, "progress": progress}
     first = seed * (more + 2)
-    down = cascade(explain, model, images, classes, size, "top_down", draw=first, **options)
-    up = cascade(explain, model, images, classes, size, "bottom_up", draw=first + 1, **options)
+    down = cascade(explain, model, images, classes, size, "top_down", most, first, batch_size)
+    up = cascade(explain, model, images, classes, size, "bottom_up", most, first + 1, batch_size)
     others = (random_network(model, draw) for draw in range(first + 2, first + 2 + more))
     maps_of_random = [maps_of(explain, network, images, classes, batch_size) for network in others]
     random = [Reference(each) for each in (down.last, up.last, *maps_of_random)]

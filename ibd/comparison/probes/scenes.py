@@ -22,7 +22,6 @@ from ibd.comparison.probes.network import Make, Predictor, Values
 from ibd.comparison.probes.pixels import CELLS, regions_of
 from ibd.data.toybirds.masks import take_apart
 from ibd.data.toybirds.scene import Scene
-from ibd.distributed import progress as show_progress
 from ibd.metrics.functional.checks import beyond_rounding
 
 
@@ -51,15 +50,14 @@ def explained(values: Values) -> Tensor:
     return values.centred
 
 
-def draw_scenes(scenes: Sequence[Scene], size: int, progress: bool = False) -> Drawings:
+def draw_scenes(scenes: Sequence[Scene], size: int) -> Drawings:
     """Draw scenes with everything, with nothing, and without each object.
 
     Args:
         scenes: N of them, one at least.
         size: side of the pictures in pixels.
-        progress: show a bar.
     """
-    drawn = [take_apart(scene, size) for scene in show_progress(scenes, "removing objects", shown=progress)]
+    drawn = [take_apart(scene, size) for scene in scenes]
     masks = torch.zeros(len(drawn), max(len(each.masks) for each in drawn), size, size, dtype=torch.bool)
     for some, each in zip(masks, drawn, strict=True):
         some[: len(each.masks)] = torch.from_numpy(each.masks)
@@ -95,16 +93,15 @@ def object_values(predictor: Predictor, drawings: Drawings, classes: Tensor) -> 
     return values
 
 
-def cell_values(predictor: Predictor, drawings: Drawings, classes: Tensor, cells: int = CELLS) -> Tensor:
+def cell_values(predictor: Predictor, drawings: Drawings, classes: Tensor) -> Tensor:
     """Return what each cell's foreground is worth, (N, R) float64; NaN for a cell that shows background alone.
 
     Args:
         predictor: the model.
         drawings: of N scenes.
         classes: (N,) the explained classes.
-        cells: along each side of the image; no more than there are pixels.
     """
-    region, areas = regions_of((drawings.full.shape[1], drawings.full.shape[2]), cells)
+    region, areas = regions_of((drawings.full.shape[1], drawings.full.shape[2]), CELLS)
     cell, scene = _changed_cells(drawings, region, areas.numel())
     count, pairs = len(drawings.full), len(cell)
     every = torch.arange(count)

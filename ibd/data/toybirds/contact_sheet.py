@@ -30,9 +30,7 @@ MASK_COLOURS = {
 }
 
 
-def contact_sheet(
-    path: str | Path, data: ToyBirdsDataset, classes: int = 6, columns: int = 4, size: int | None = None
-) -> Path:
+def contact_sheet(path: str | Path, data: ToyBirdsDataset, classes: int = 6, columns: int = 4) -> Path:
     """Write a PNG with a row of images for each class, each beside its masks, and a row of interventions.
 
     Args:
@@ -40,7 +38,6 @@ def contact_sheet(
         data: the split to show.
         classes: number of classes to show.
         columns: images per class, at most.
-        size: side that each image is drawn at in pixels; that of the data unless given.
 
     Returns:
         The path.
@@ -50,8 +47,7 @@ def contact_sheet(
 
     from ibd.drawing import PlainFigure
 
-    side = data.pictures.size if size is None else size
-    shown = range(min(classes, len(data.classes.names)))
+    side, shown = data.pictures.size, range(min(classes, len(data.classes.names)))
     figure = PlainFigure(figsize=(2.5 * columns, 1.28 * (len(shown) + 1) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(shown) + 1, 2 * columns, squeeze=False)

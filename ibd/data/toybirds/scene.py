@@ -7,7 +7,6 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ibd.data.toybirds import vocabulary
 from ibd.data.toybirds.parts import PARTS, check_parts, check_variant
 from ibd.errors import ConfigError
 
@@ -128,21 +127,6 @@ class Scene:
         check_variant(part, variant)
         return dataclasses.replace(self, parts=self.parts | {part: variant})
 
-    def concept_flip(self, concept: str) -> Scene:
-        """Return the scene in which one concept is the opposite: what setting it in a bottleneck should amount to.
-
-        A concept that does not hold is made to hold (a colour keeps the shape and a shape the colour; on a removed
-        part the other factor takes its first value); of one that holds, the part is removed.
-
-        Args:
-            concept: a name of either vocabulary, as ``wing::red_oval`` or ``wing_colour::red``.
-
-        Raises:
-            ConfigError: there is no such concept.
-        """
-        part, variant = vocabulary.make_hold(concept, self.parts)
-        return self.remove(part) if variant == self.parts[part] else self.replace(part, variant)
-
     def subset_grid(self) -> list[Scene]:
         """Return the 2^P scenes with every subset of the parts; in scene ``s`` part p is kept if bit p of s is set."""
         kept = itertools.product((False, True), repeat=len(PARTS))
@@ -175,11 +159,6 @@ class Scene:
     def set_tag(self, tag: Tag | None) -> Scene:
         """Return the scene with another tag, or with none."""
         return dataclasses.replace(self, tag=tag)
-
-    def move(self, dx: float = 0.0, dy: float = 0.0) -> Scene:
-        """Return the scene with the bird moved, in half image sides (2 / size is one pixel)."""
-        pose = dataclasses.replace(self.pose, x=self.pose.x + dx, y=self.pose.y + dy)
-        return dataclasses.replace(self, pose=pose)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scene as dicts, lists, strings and numbers only."""

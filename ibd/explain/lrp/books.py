@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ibd.errors import UnsupportedError
-from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.composites import Composite
 from ibd.explain.lrp.functions import Elementwise, LinearRule
 from ibd.explain.lrp.ledger import Ledger
-from ibd.explain.lrp.nodes import Node, Pending, pixel_range, place_in, replace_tensors
+from ibd.explain.lrp.nodes import Node, Pending, pixel_range, place_in
 from ibd.explain.lrp.rules import Given
 
 _UNSEEN = "a tensor comes from where torch functions cannot be followed, such as a custom autograd.Function,"
@@ -102,13 +98,6 @@ class Books(TorchFunctionMode):
                 node.surrogate = Elementwise.apply(node.carried, value, value, None, self.ledger)
         assert node.surrogate is not None
         return node.surrogate
-
-    def _again(self, func: Any, args: Any, kwargs: Any, replace: Callable[[Tensor], Tensor] | None = None) -> Any:
-        """Return what an operation makes of surrogates, never in place."""
-        args, kwargs = (replace_tensors(each, replace or self._surrogate) for each in (args, kwargs))
-        func, kwargs = ops.out_of_place(func, kwargs)
-        with torch.enable_grad():
-            return func(*args, **kwargs)
 
     def _elementwise(
         self, surrogate: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None

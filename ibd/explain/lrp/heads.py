@@ -7,7 +7,7 @@ function of its own, and still be explained, and nothing here needs to know the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,9 @@ _CHUNK = 1 << 24
 Carried = list[tuple[Tensor, Tensor]]
 
 
-def nearest_patch(patches: Tensor, value: Any, args: Any, start: float, ledger: Ledger) -> Carried:
+def nearest_patch(
+    patches: Tensor, value: tuple[Tensor, Tensor], args: Sequence[Any], start: float, ledger: Ledger
+) -> Carried:
     """Return the rule of a function (patches, prototypes, k) -> (distance, position): prototype relevance propagation.
 
     The relevance of a similarity goes to the patch it was measured at, and there to its channels c in inverse
@@ -65,6 +67,7 @@ def nearest_patch(patches: Tensor, value: Any, args: Any, start: float, ledger: 
     return [(distance, Carrier.apply(patches, tuple(distance.shape), rule))]
 
 
-HEADS: dict[str, Callable[..., Carried]] = {"nearest_patch": nearest_patch}
+Head = Callable[[Tensor, Any, Sequence[Any], float, Ledger], Carried]
+HEADS: dict[str, Head] = {"nearest_patch": nearest_patch}
 """Name of the rule -> (surrogate of the first argument, what was returned, arguments, start, ledger) -> (tensor of what
 was returned, ones whose gradient is its relevance), of each that carries any."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 Kind = Literal["conv", "linear"]
+Sizes = int | Sequence[int]
+"""One for all dimensions, or one for each."""
+Padding = Sizes | Literal["same", "valid"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ def convolution(
     transposed: bool,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
+    stride: Sizes,
+    padding: Padding,
+    dilation: Sizes,
     groups: int,
-    output_padding: Any = 0,
+    output_padding: Sizes = 0,
 ) -> LinearMap:
     """Return a convolution, or a transposed one, in 1 to 3 dimensions."""
     count = weight.dim() - 2
@@ -139,12 +142,14 @@ def bilinear(function: Callable[[Tensor, Tensor], Tensor], constant: Tensor) -> 
     return LinearMap("linear", constant, None, apply, back)
 
 
-def _tuple(value: Any, count: int) -> tuple[int, ...]:
+def _tuple(value: Sizes, count: int) -> tuple[int, ...]:
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * count if len(values) == 1 else values
 
 
-def _padding(padding: Any, weight: Tensor, dilation: tuple[int, ...], count: int) -> tuple[tuple[int, ...], list[int]]:
+def _padding(
+    padding: Padding, weight: Tensor, dilation: tuple[int, ...], count: int
+) -> tuple[tuple[int, ...], list[int]]:
     """Return the padding of both sides, and what more there is of each side, in the order of ``F.pad``.
 
     "same" of an even kernel pads the far side of an axis by one more.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.functions import Shared
 from ibd.explain.lrp.linear import LinearMap
 from ibd.explain.lrp.rules import Rule
@@ -77,6 +78,56 @@ class Node:
     version: int = 0
 
 
+Keywords = dict[str, Any]
+"""Arguments of a call by their names."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a torch function by the model.
+
+    Attributes:
+        func: the function, as `__torch_function__` gets it.
+        name: its name.
+        args: its arguments.
+        kwargs: those that are given by name.
+        nodes: what is known of those of its tensors that depend on the image, one at least.
+    """
+
+    func: Callable[..., Any]
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Keywords
+    nodes: list[Node]
+
+    @property
+    def input(self) -> Tensor:
+        """The first argument."""
+        found: Tensor = self.args[0] if self.args else self.kwargs["input"]
+        return found
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors among the arguments."""
+        return list(tensors_in([self.args, self.kwargs]))
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers: dropout and its like only in training, or so they are told."""
+        return ops.draws(self.name, self.args, self.kwargs)
+
+    def run(self) -> Any:
+        """Return what the function makes of the arguments as they are."""
+        return self.func(*self.args, **self.kwargs)
+
+    def again(self, replace: Callable[[Tensor], Tensor]) -> Any:
+        """Return what the function makes of other tensors, with a graph and never in place."""
+        args, kwargs = (replace_tensors(each, replace) for each in (self.args, self.kwargs))
+        func, kwargs = ops.out_of_place(self.func, kwargs)
+        with torch.enable_grad():
+            return func(*args, **kwargs)
+
+
 def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     """Return the least and the largest that pixels can be at the first operation; see `ZBox`.
 
@@ -105,7 +156,7 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     return torch.minimum(low, least).expand_as(x), torch.maximum(high, most).expand_as(x)
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: object) -> Iterator[Tensor]:
     """Yield the tensors in nested arguments."""
     if isinstance(values, Tensor):
         yield values

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+
+Function = Callable[..., Any]
 
 CONVOLUTIONS = {f"conv{count}d" for count in (1, 2, 3)}
 TRANSPOSED = {f"conv_transpose{count}d" for count in (1, 2, 3)}
@@ -173,7 +175,7 @@ RESHAPES = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "
 """Leaves the values in their order."""
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """Return the name of a function as `__torch_function__` gets it; of a property, the property's."""
     name = getattr(function, "__name__", str(function))
     if name == "__get__":
@@ -181,7 +183,7 @@ def name_of(function: Any) -> str:
     return str(name)
 
 
-def draws(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+def draws(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
     """Return whether an operation draws random numbers: dropout and its like only in training, or so they are told."""
     bare = name.rstrip("_")
     if bare not in DRAWN | REPLACED:
@@ -191,13 +193,13 @@ def draws(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
     return bool(kwargs.get("training", kwargs.get("train", default)))
 
 
-def in_place(name: str, kwargs: dict[str, Any]) -> bool:
+def in_place(name: str, kwargs: Mapping[str, object]) -> bool:
     """Return whether an operation writes its result over its first argument."""
     inplace_operator = name.startswith("__i") and name not in ("__iter__", "__invert__", "__index__")
     return bool(kwargs.get("inplace")) or inplace_operator or (name.endswith("_") and not name.endswith("__"))
 
 
-def out_of_place(function: Any, kwargs: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+def out_of_place(function: Function, kwargs: dict[str, Any]) -> tuple[Function, dict[str, Any]]:
     """Return the operation that makes a new tensor of what one in place writes."""
     name = name_of(function)
     if kwargs.get("inplace"):

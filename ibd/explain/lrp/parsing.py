@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ibd.explain.lrp import operations as ops
-from ibd.explain.lrp.linear import LinearMap, bilinear, convolution, linear
+from ibd.explain.lrp.linear import LinearMap, Padding, Sizes, bilinear, convolution, linear
+from ibd.explain.lrp.nodes import Call
 
 
-def linear_map(function: Any, name: str, args: Any, kwargs: Any, given: Tensor) -> LinearMap | None:
+def linear_map(call: Call, given: Tensor) -> LinearMap | None:
     """Return the linear map that a call is of one of its arguments; None where it is none that is known.
 
     Args:
-        function: as `__torch_function__` gets it.
-        name: its name.
-        args: its arguments.
-        kwargs: the others.
+        call: of a linear operation.
         given: the one argument that depends on the image.
     """
-    if name in ops.CONVOLUTIONS:
+    args, kwargs = call.args, call.kwargs
+    if call.name in ops.CONVOLUTIONS:
         return _convolution(given, *args, **kwargs)
-    if name in ops.TRANSPOSED:
+    if call.name in ops.TRANSPOSED:
         return _transposed(given, *args, **kwargs)
-    if name == "linear":
+    if call.name == "linear":
         return _linear(given, *args, **kwargs)
-    if name == "addmm":
+    if call.name == "addmm":
         return _addmm(given, *args, **kwargs)
-    return _product(function, name, args, kwargs, given)
+    return _product(call, given)
 
 
 def _convolution(
-    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,  # noqa: A002
-    dilation: Any = 1, groups: int = 1,
+    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Padding = 0,  # noqa: A002
+    dilation: Sizes = 1, groups: int = 1,
 ) -> LinearMap | None:  # fmt: skip
     if input is not given or input.dim() != weight.dim():
         return None
@@ -42,8 +41,8 @@ def _convolution(
 
 
 def _transposed(
-    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,  # noqa: A002
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    given: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes = 0,  # noqa: A002
+    output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
 ) -> LinearMap | None:  # fmt: skip
     if input is not given or input.dim() != weight.dim():
         return None
@@ -66,9 +65,10 @@ def _addmm(
     return linear(alpha * mat2.t(), beta * input, 2) if mat1 is given else None
 
 
-def _product(function: Any, name: str, args: Any, kwargs: Any, given: Tensor) -> LinearMap | None:
+def _product(call: Call, given: Tensor) -> LinearMap | None:
     """Return a product of two tensors, one of them a constant."""
-    if kwargs:
+    name, args = call.name, call.args
+    if call.kwargs:
         return None
     if name == "einsum":
         operands = args[1:] if len(args) > 2 else tuple(args[1])
@@ -80,10 +80,10 @@ def _product(function: Any, name: str, args: Any, kwargs: Any, given: Tensor) ->
     first, second = (args[1], args[0]) if name == "__rmatmul__" else args
     if name in ("matmul", "__matmul__", "mm") and first is given and second.dim() == 2 and first.dim() > 1:
         return linear(second.t(), None, first.dim())
-    return _either(function if name != "__rmatmul__" else torch.matmul, (first, second), given)
+    return _either(call.func if name != "__rmatmul__" else torch.matmul, (first, second), given)
 
 
-def _either(function: Any, operands: Any, given: Tensor) -> LinearMap:
+def _either(function: Callable[[Tensor, Tensor], Tensor], operands: Sequence[Tensor], given: Tensor) -> LinearMap:
     first, second = operands
     if first is given:
         return bilinear(function, second)

@@ -6,7 +6,7 @@ give the (B, M, M) matrix of all pairs, and sort or filter every map once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ibd.errors import ConfigError
 from ibd.metrics.functional.checks import check_maps, double, ratio
-from ibd.metrics.functional.ranks import average_ranks, kendall_tau, spearman, top_k_mask
+from ibd.metrics.functional.ranks import average_ranks, spearman, top_k_mask
 
 WINDOW, SIGMA = 11, 1.5
 """The Gaussian window of SSIM (Wang et al. 2004): pixels a side, and its deviation."""
@@ -127,28 +127,6 @@ def ssim_matrix(maps: Tensor) -> Tensor:
         return (above / below).flatten(1).mean(1)
 
     return _of_pairs(maps.shape[1], similarity)
-
-
-def coherency(scores: Tensor, higher_is_better: Sequence[bool]) -> Tensor:
-    """How alike two metrics rank the explainers: Kendall's tau-b, in [-1, 1], 0 by chance; + higher is more alike.
-
-    Vandersmissen and Oramas 2023. An explainer that a metric does not score (NaN) is left out of its pairs.
-
-    Args:
-        scores: (E, K) of E explainers by K metrics.
-        higher_is_better: (K,); the others count the other way round.
-
-    Returns:
-        (K, K) float64; NaN where fewer than two explainers are left, or a metric does not tell them apart.
-    """
-    values = double(scores) * torch.tensor([1.0 if up else -1.0 for up in higher_is_better], dtype=torch.float64)
-    count = values.shape[1]
-    matrix = values.new_full((count, count), torch.nan)
-    for i in range(count):
-        for j in range(i, count):
-            both = ~(values[:, i].isnan() | values[:, j].isnan())
-            matrix[i, j] = matrix[j, i] = kendall_tau(values[both, i], values[both, j])
-    return matrix
 
 
 def _check_several(maps: Tensor) -> None:

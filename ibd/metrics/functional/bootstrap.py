@@ -1,7 +1,7 @@
 """How sure a mean over images is: seeded bootstrap intervals (Efron 1979), and scores between a null and an oracle.
 
 Values that are undefined (NaN) are left out and counted. The same values in the same order give the same interval to
-the bit; `ibd.metrics.per_sample` puts them in order. What holds for other trainings too is in `random_effects`.
+the bit. What holds for other trainings too is in `random_effects`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError
-from ibd.metrics.functional.checks import check_same, double, ratio
+from ibd.metrics.functional.checks import double, ratio
 
-RESAMPLES = 2000
+LEVEL, RESAMPLES = 0.95, 2000
 _DRAWN = 2**22  # numbers drawn at a time
 
 
@@ -42,43 +42,28 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(values: Tensor, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Return the mean of (N,) values and its percentile bootstrap interval over samples.
+def mean_interval(values: Tensor) -> Interval:
+    """Return the mean of (N,) values and its percentile bootstrap interval of 95 % over samples.
 
     Args:
         values: (N,), NaN where undefined.
-        level: of the interval, in (0, 1).
-        resamples: how many times N values are drawn with replacement.
-        seed: of the draws.
 
     Raises:
-        ConfigError: a level outside (0, 1), no resample, or values of another shape.
+        ConfigError: values of another shape.
     """
-    value = _checked(values, level, resamples)
+    if values.dim() != 1:
+        raise ConfigError(f"values of shape {tuple(values.shape)} given, 1 dimension needed")
+    value = double(values).cpu()
     known = value[~value.isnan()]
     count = len(known)
     counts = (count, len(value) - count)
     mean = float(known.mean()) if count else float("nan")
     if count < 2:
         return Interval(mean, float("nan"), float("nan"), *counts)
-    generator = torch.Generator().manual_seed(seed)
-    chunks = torch.split(torch.arange(resamples), max(1, _DRAWN // count))
+    generator = torch.Generator().manual_seed(0)
+    chunks = torch.split(torch.arange(RESAMPLES), max(1, _DRAWN // count))
     means = [known[torch.randint(count, (len(chunk), count), generator=generator)].mean(1) for chunk in chunks]
-    return Interval(mean, *_ends(torch.cat(means), level), *counts)
-
-
-def paired_interval(a: Tensor, b: Tensor, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Return the mean of a - b over the samples where both are defined, and its interval.
-
-    Args:
-        a: (N,), of the same samples in the same order as `b`.
-        b: (N,).
-        level: see `mean_interval`.
-        resamples: see `mean_interval`.
-        seed: see `mean_interval`.
-    """
-    check_same("values", a, "values", b)
-    return mean_interval(double(a) - double(b), level, resamples, seed)
+    return Interval(mean, *_ends(torch.cat(means)), *counts)
 
 
 def normalised_score(score: Tensor | float, null: Tensor | float, oracle: Tensor | float) -> Tensor:
@@ -96,15 +81,7 @@ def normalised_score(score: Tensor | float, null: Tensor | float, oracle: Tensor
     return ratio(s - low, high - low)
 
 
-def _checked(values: Tensor, level: float, resamples: int) -> Tensor:
-    if values.dim() != 1:
-        raise ConfigError(f"values of shape {tuple(values.shape)} given, 1 dimension needed")
-    if not 0 < level < 1 or resamples < 1:
-        raise ConfigError(f"an interval of level {level} from {resamples} resamples: (0, 1) and at least 1 are needed")
-    return double(values).cpu()
-
-
-def _ends(means: Tensor, level: float) -> tuple[float, float]:
-    tail = (1 - level) / 2
+def _ends(means: Tensor) -> tuple[float, float]:
+    tail = (1 - LEVEL) / 2
     low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high

@@ -139,20 +139,6 @@ def ablation_gain(ordered: Tensor, random: Tensor, fractions: Tensor | Sequence[
     return curve_area(random, fractions) - curve_area(ordered, fractions)
 
 
-def baseline_gap(table: Tensor, prior: float | Tensor) -> Tensor:
-    """How far from knowing nothing the model is when nothing is left: abs(f(baseline) - prior); - lower is better.
-
-    A large gap says that removing pixels brings an image which means something to the model: its curves then measure
-    that too.
-
-    Args:
-        table: (B, n + 1) of deletion: the last step is the baseline.
-        prior: the value without an image, such as the share of the class among the training images; one, or (B,).
-    """
-    values = double(table)
-    return (values[:, -1] - torch.as_tensor(prior, dtype=torch.float64, device=values.device)).abs()
-
-
 def _whole_area(table: Tensor, fractions: Tensor | Sequence[float]) -> Tensor:
     ends = [float(fractions[i]) for i in (0, -1)] if len(fractions) else []
     if ends != [0.0, 1.0]:

@@ -92,15 +92,14 @@ class Detectors:
     unique: int
 
 
-def detectors(iou: Tensor, threshold: float = DETECTS) -> Detectors:
+def detectors(iou: Tensor) -> Detectors:
     """Return which concept each unit detects, and how many different ones (Bau et al. 2017); + more is better.
 
     Args:
-        iou: (U, C) from `dissection_iou`.
-        threshold: a unit is a detector above it.
+        iou: (U, C) from `dissection_iou`; a unit is a detector above `DETECTS`.
     """
     best, concept = iou.nan_to_num(-1.0).max(1)
-    found = concept.where(best > threshold, -1)
+    found = concept.where(best > DETECTS, -1)
     return Detectors(found, best.where(best >= 0, torch.nan), len(torch.unique(found[found >= 0])))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError
-from ibd.metrics.functional.bootstrap import mean_interval
+from ibd.metrics.functional.bootstrap import LEVEL, mean_interval
 from ibd.metrics.functional.checks import check_same, double, ratio
 
 
@@ -142,27 +142,25 @@ class Verdict:
     passed: bool
 
 
-def randomisation_verdict(similarity: Tensor, null: Tensor, level: float = 0.95, seed: int = 0) -> Verdict:
+def randomisation_verdict(similarity: Tensor, null: Tensor) -> Verdict:
     """Return whether an explanation of a randomised model is as unlike the original as unrelated ones are.
 
     Pass or fail, no score: explanations that are mostly noise pass (Binder et al. 2023; Adebayo et al. 2018). It is
     passed if the upper end of the bootstrap interval of the mean similarity lies below the upper end of the central
-    interval of the null.
+    interval of the null, both of 95 %.
 
     Args:
         similarity: (B,) between the explanation of the model and that of the randomised one, such as Spearman's of
             absolute values; NaN is left out.
         null: (N,) the same between two independent random models.
-        level: of both intervals.
-        seed: of the bootstrap.
 
     Raises:
         ConfigError: fewer than two values on one of the sides.
     """
-    interval = mean_interval(similarity, level, seed=seed)
+    interval = mean_interval(similarity)
     known = double(null)
     known = known[~known.isnan()]
     if interval.n < 2 or len(known) < 2:
         raise ConfigError(f"a verdict from {interval.n} images and {len(known)} of the null: 2 are needed of each")
-    band = float(torch.quantile(known, (1 + level) / 2))
+    band = float(torch.quantile(known, (1 + LEVEL) / 2))
     return Verdict(interval.mean, interval.high, band, interval.high < band)

@@ -19,9 +19,7 @@ from ibd.metrics.functional.ranks import average_ranks
 BINS, SHUFFLES = 8, 20
 
 
-def concept_task_leakage(
-    soft: Tensor, concepts: Tensor, labels: Tensor, bins: int = BINS, shuffles: int = SHUFFLES, seed: int = 0
-) -> Tensor:
+def concept_task_leakage(soft: Tensor, concepts: Tensor, labels: Tensor, shuffles: int = SHUFFLES) -> Tensor:
     """How much more each predicted concept tells of the class than the true one: CTL, in [0, 1]; - lower is better.
 
     CTL_i = max(0, I(c^_i; y) / H(y) - I(c_i; y) / H(y)) (Parisini et al. 2025); 0 for predictions that are right and
@@ -31,23 +29,19 @@ def concept_task_leakage(
         soft: (N, K) predicted concepts, probabilities or logits: only their order counts.
         concepts: (N, K), held where above 0.5; NaN, unknown, and 0.5, undecided, are left out on both sides.
         labels: (N,) classes.
-        bins: for the predicted concepts.
         shuffles: random orders of the samples that the bias is taken from; 0 leaves it in.
-        seed: of these.
 
     Returns:
         (K,) float64; NaN where all samples are of one class.
     """
-    predicted, true, y = _codes(soft, concepts, labels, bins)
-    orders = _orders(len(y), shuffles, seed)
+    predicted, true, y = _codes(soft, concepts, labels)
+    orders = _orders(len(y), shuffles)
     gain = _information(predicted, y, orders) - _information(true, y, orders)
     entropy = _entropy(_joint(true, y).sum(1))  # of the labels of the samples where concept i is known
     return ratio(gain, entropy).squeeze(1).clamp(min=0)
 
 
-def interconcept_leakage(
-    soft: Tensor, concepts: Tensor, bins: int = BINS, shuffles: int = SHUFFLES, seed: int = 0
-) -> Tensor:
+def interconcept_leakage(soft: Tensor, concepts: Tensor, shuffles: int = SHUFFLES) -> Tensor:
     """How much more predicted concepts tell of each other than the true ones: ICL, in [0, 1]; - lower is better.
 
     ICL_ij = max(0, I(c^_i; c^_j) / sqrt(H(c^_i) H(c^_j)) - I(c_i; c_j) / sqrt(H(c_i) H(c_j))) (Parisini et al. 2025).
@@ -56,15 +50,13 @@ def interconcept_leakage(
     Args:
         soft: (N, K), as for `concept_task_leakage`.
         concepts: (N, K).
-        bins: for the predicted concepts.
         shuffles: see there.
-        seed: see there.
 
     Returns:
         (K, K) float64, symmetric; NaN on the diagonal, and where a concept does not vary.
     """
-    predicted, true, _ = _codes(soft, concepts, torch.zeros(len(soft), dtype=torch.int64), bins)
-    orders = _orders(len(soft), shuffles, seed)
+    predicted, true, _ = _codes(soft, concepts, torch.zeros(len(soft), dtype=torch.int64))
+    orders = _orders(len(soft), shuffles)
     sides = []
     for codes in (predicted, true):
         joint = _joint(codes, codes)
@@ -75,25 +67,25 @@ def interconcept_leakage(
     return leakage.masked_fill(torch.eye(len(leakage), dtype=torch.bool, device=leakage.device), torch.nan)
 
 
-def _codes(soft: Tensor, concepts: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return one-hot codes (N, K, bins), (N, K, 2) and (N, 1, C), float64; all 0 where unknown."""
+def _codes(soft: Tensor, concepts: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one-hot codes (N, K, `BINS`), (N, K, 2) and (N, 1, C), float64; all 0 where unknown."""
     check_same("predicted concepts", soft, "concepts", concepts)
     unknown = concepts.isnan() | (concepts == 0.5) | soft.isnan()
     ranks = average_ranks(soft.detach().where(~unknown, torch.inf).T).T  # unknown last
     known = (~unknown).sum(0).to(ranks.device)
-    place = ((ranks - 0.5) / known.clamp(min=1) * bins).clamp(0, bins - 1).long()
+    place = ((ranks - 0.5) / known.clamp(min=1) * BINS).clamp(0, BINS - 1).long()
     left = (~unknown).to(ranks.device).unsqueeze(2)
     true = (concepts > 0.5).long().to(ranks.device)
     _, y = torch.unique(labels.to(ranks.device), return_inverse=True)
     return (
-        double(F.one_hot(place, bins) * left),
+        double(F.one_hot(place, BINS) * left),
         double(F.one_hot(true, 2) * left),
         double(F.one_hot(y)).unsqueeze(1),
     )
 
 
-def _orders(count: int, shuffles: int, seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def _orders(count: int, shuffles: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
     return [torch.randperm(count, generator=generator) for _ in range(shuffles)]
 
 

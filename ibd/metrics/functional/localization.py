@@ -195,11 +195,11 @@ def best_threshold(curves: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> 
     return float(thresholds[best]), float(mean[best])
 
 
-def box_hits(maps: Tensor, mask: Tensor, thresholds: Sequence[float] = BOX_THRESHOLDS, level: float = 0.5) -> Tensor:
+def box_hits(maps: Tensor, mask: Tensor, thresholds: Sequence[float] = BOX_THRESHOLDS) -> Tensor:
     """Share of the truth's boxes that are hit at each threshold, in [0, 1]; + higher is better.
 
     The truth has a box around each of its K connected pieces, and the map, cut at a share of its maximum, around each
-    of its K largest ones. A box is hit if one of the map's has an IoU of at least `level` with it; each counts once
+    of its K largest ones. A box is hit if one of the map's has an IoU of at least 0.5 with it; each counts once
     (`matched_boxes`). As both sides have K boxes, this share is precision and recall at once. With one object it is
     BoxAcc, which takes the largest piece (Choi et al. 2020). One box around several pieces would be that of whatever
     lies between them; MaxBoxAccV2, for which one of several boxes is enough, is for several objects of one kind.
@@ -216,7 +216,7 @@ def box_hits(maps: Tensor, mask: Tensor, thresholds: Sequence[float] = BOX_THRES
     spare = torch.arange(most, device=pieces.device) >= pieces.unsqueeze(1)
     found = found.masked_fill(spare.unsqueeze(1).unsqueeze(3).to(found.device), torch.nan)
     both = found.flatten(0, 1), wanted.repeat_interleave(cuts, 0)
-    hits = matched_boxes(*both, level).view(len(maps), cuts)
+    hits = matched_boxes(*both).view(len(maps), cuts)
     known = (maps.detach().amax((1, 2)) > 0).view(-1, 1).to(hits.device)
     return ratio(hits, pieces.double().unsqueeze(1)).where(known, torch.nan)
 
@@ -236,45 +236,24 @@ def _levels(highest: Tensor, thresholds: Sequence[float]) -> Tensor:
     return (high * share).to(highest)
 
 
-def max_box_accuracy(hits: Tensor) -> Tensor:
-    """MaxBoxAcc: the mean over images of the share of boxes hit, at the best threshold; + higher is better, in [0, 1].
-
-    max_t mean_images hits (Choi et al. 2020). The threshold is the best one for these very images, as published; give
-    `best_threshold` the hits of others where that matters.
-
-    Args:
-        hits: (B, T) from `box_hits`; images that are NaN are left out.
-
-    Returns:
-        Scalar float64; NaN without an image.
-    """
-    accuracy = double(hits).nanmean(0)
-    known = ~accuracy.isnan()
-    return accuracy[known].amax() if bool(known.any()) else accuracy.new_full((), torch.nan)
-
-
 def localize(
     maps: Tensor,
     mask: Tensor,
-    thresholds: Sequence[float] = THRESHOLDS,
     box_thresholds: Sequence[float] = BOX_THRESHOLDS,
-    order: Order | None = None,
 ) -> dict[str, Tensor]:
     """Return everything above for one mask, from one sorting of the maps.
 
     Args:
         maps: (B, H, W).
         mask: (B, H, W) bool.
-        thresholds: of `iou_curve`.
         box_thresholds: of `box_hits`; none leaves it out.
-        order: of the maps, where it is already there.
 
     Returns:
         "mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc" and "iou_at_size" (B,), "iou_curve" and
         "box_hits" (B, T).
     """
     check_maps(maps)
-    found = _Found.of(Order.of(maps) if order is None else order, mask)
+    found = _Found.of(maps, mask)
     rank = _rank(found)
     scores = {
         "mass_accuracy": mass_accuracy(maps, mask),
@@ -282,7 +261,7 @@ def localize(
         "pointing_game": _pointing(found),
         "roc_auc": _auc(found),
         "iou_at_size": rank / (2 - rank),
-        "iou_curve": _iou_curve(found, thresholds),
+        "iou_curve": _iou_curve(found, THRESHOLDS),
     }
     if box_thresholds:
         scores["box_hits"] = box_hits(maps, mask, box_thresholds)

@@ -126,21 +126,20 @@ def cell_spearman(importance: Tensor, truth: Tensor) -> Tensor:
     return part_spearman(importance, truth).where(count >= LEAST_CELLS, torch.nan)
 
 
-def sign_agreement(importance: Tensor, truth: Tensor, tolerance: float = 0.0) -> Tensor:
+def sign_agreement(importance: Tensor, truth: Tensor) -> Tensor:
     """Share of parts whose importance has the sign of the truth, in [0, 1]; + higher is better; 0.5 by chance.
 
     An importance of exactly 0 has no sign and counts half.
 
     Args:
         importance: (B, P).
-        truth: (B, P).
-        tolerance: parts whose truth is no larger than this have no sign and are left out.
+        truth: (B, P); parts whose truth is 0 have no sign and are left out.
 
     Returns:
         (B,) float64; NaN where no part has a sign.
     """
     said, true, _ = _common(importance, truth)
-    matters = true.abs() > tolerance
+    matters = true.abs() > 0
     right = (said * true.sign() > 0).double() + (said == 0).double() / 2
     return ratio((right * matters).sum(1), matters.sum(1))
 

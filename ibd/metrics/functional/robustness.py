@@ -2,7 +2,7 @@
 
 Maps are a (B, H, W) and a' (B, R, H, W), un-normalised: a normalisation by the maximum of a batch would let a sample's
 value depend on its neighbours. ``valid`` (B, R) says which changed versions count: those whose prediction is the same.
-A sample without one is NaN; `valid_share` says how many there were.
+A sample without one is NaN.
 """
 
 from __future__ import annotations
@@ -53,14 +53,6 @@ def max_sensitivity(maps: Tensor, changed: Tensor, valid: Tensor | None = None) 
     return _highest(_moved(maps, changed), valid)
 
 
-def mean_sensitivity(maps: Tensor, changed: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The mean change of the explanation relative to it, in [0, inf); - lower is better (avg-sensitivity, Bhatt 2020).
-
-    mean_r ||a - a'_r|| / ||a||. NaN for a map that is 0 everywhere.
-    """
-    return _kept(_moved(maps, changed), valid).nanmean(1)
-
-
 def translation_equivariance(
     maps: Tensor, changed: Tensor, shifts: Sequence[tuple[int, int]], valid: Tensor | None = None
 ) -> Tensor:
@@ -93,11 +85,6 @@ def translation_equivariance(
         behind = changed[:, r, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
         found.append(spearman(before.flatten(1), behind.flatten(1)))
     return _kept(torch.stack(found, 1), valid).nanmean(1) if found else double(maps)[:, 0, 0] * torch.nan
-
-
-def valid_share(valid: Tensor) -> Tensor:
-    """Share of the (B, R) changed versions that count, (B,) in [0, 1]: read it beside the values above."""
-    return double(valid.float()).mean(1)
 
 
 def _moved(maps: Tensor, changed: Tensor) -> Tensor:

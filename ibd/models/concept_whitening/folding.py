@@ -53,7 +53,7 @@ def _convolution_before(backbone: nn.Module, graph: fx.Graph, layer: str) -> nn.
     if name is None:
         return None
     module = backbone.get_submodule(name)
-    if type(module) is not nn.Conv2d or module.groups != 1 or _is_watched(module):  # a subclass may do anything else
+    if type(module) is not nn.Conv2d or module.groups != 1 or is_watched(module):  # a subclass may do anything else
         return None
     names = {each for each, known in backbone.named_modules(remove_duplicate=False) if known is module}
     weights = {f"{each}.{weight}" for each in names for weight in ("weight", "bias")}
@@ -62,7 +62,7 @@ def _convolution_before(backbone: nn.Module, graph: fx.Graph, layer: str) -> nn.
     return module if len(names) == 1 and used == 1 else None
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
     """Return whether a module has hooks, which may change what it computes (``nn.utils.weight_norm``)."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 

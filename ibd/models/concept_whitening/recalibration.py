@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ibd.data.base import ImageDataModule, Split
+from ibd.data.base import ImageDataModule
 from ibd.distributed import progress
 from ibd.models.base import evaluating
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
@@ -14,8 +14,8 @@ from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 
 
 @torch.no_grad()
-def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule, split: Split = "train") -> Tensor:
-    """Set the running mean and covariance of every whitened layer to those over all images of a split.
+def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule) -> Tensor:
+    """Set the running mean and covariance of every whitened layer to those over all training images.
 
     One pass for each layer, the first layer first, because what reaches the second depends on it: a running average
     lags behind the weights, and the more layers, the worse. Everything runs as in evaluation.
@@ -23,7 +23,6 @@ def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule, split: 
     Args:
         network: changed in place.
         data: whose un-augmented images.
-        split: which of them.
 
     Returns:
         (N, D) the scores of the images, on the CPU, read in a last pass with the new statistics.
@@ -34,20 +33,20 @@ def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule, split: 
             sums = _Sums(layer)
             handle = layer.register_forward_pre_hook(sums)
             try:
-                for image in _images(data, split, f"whitening {name}"):
+                for image in _images(data, f"whitening {name}"):
                     network.halves.first(image.to(like.device, like.dtype))
             finally:
                 handle.remove()
             sums.store()
         scores = [
             network.encode(image.to(like.device, like.dtype)).scores.float().cpu()
-            for image in _images(data, split, "reading axes")
+            for image in _images(data, "reading axes")
         ]
     return torch.cat(scores)
 
 
-def _images(data: ImageDataModule, split: Split, title: str) -> tqdm[Tensor]:
-    loader = data.loader(split)
+def _images(data: ImageDataModule, title: str) -> tqdm[Tensor]:
+    loader = data.loader("train")
     images = (batch.image[batch.index >= 0] for batch in loader)
     return progress(images, title, len(loader))
 

@@ -23,10 +23,10 @@ def similar_pairs(prototypes: Tensor, active: Tensor) -> Tensor:
     return cosine[pair & active.unsqueeze(2) & active.unsqueeze(1)]
 
 
-def duplicates(prototypes: Tensor, active: Tensor, above: float = 0.99) -> Tensor:
-    """Return the share of pairs of a class whose cosine is above a bound, in [0, 1]; 0 where there are no pairs."""
+def duplicates(prototypes: Tensor, active: Tensor) -> Tensor:
+    """Return the share of pairs of a class whose cosine is above 0.99, in [0, 1]; 0 where there are no pairs."""
     pairs = similar_pairs(prototypes, active)
-    return (pairs > above).float().mean() if len(pairs) else pairs.new_zeros(())
+    return (pairs > 0.99).float().mean() if len(pairs) else pairs.new_zeros(())
 
 
 def diversity(prototypes: Tensor, active: Tensor) -> Tensor:

@@ -177,9 +177,7 @@ def local_explanations(
     model: ProtoPNet,
     batches: Iterable[Batch],
     top: int = 10,
-    share: float = 0.5,
     dataset: ImageDataset | None = None,
-    percentile: float | None = None,
 ) -> Iterator[list[PrototypeRow]]:
     """Yield `local_explanation` of the predicted classes, batch by batch: memory does not grow with the images.
 
@@ -187,8 +185,6 @@ def local_explanations(
         model: a prototype network's module.
         batches: such as ``data.loader("test")``; padding is left out.
         top: prototypes of each image; 0 returns all.
-        share: of a similarity map's range.
-        percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
         dataset: names the images by its ``sample_id``; without it they are called ``image 17``.
 
     Raises:
@@ -200,7 +196,7 @@ def local_explanations(
         if len(kept):
             index = kept.index.tolist()
             names = [f"image {i}" if dataset is None else str(dataset.sample_id(i)) for i in index]
-            yield local_explanation(model, kept.image, top=top, share=share, names=names, percentile=percentile)
+            yield local_explanation(model, kept.image, top=top, names=names)
 
 
 _NESTED: Mapping[str, tuple[str, ...]] = {

@@ -1,7 +1,5 @@
 """Tables of part subsets: each picture drawn and asked once, Shapley values of an additive model."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -50,14 +48,17 @@ def test_shapley_values_of_an_additive_model_are_its_weights(birds, monkeypatch)
     weights = torch.tensor([0.5, -1.0, 0.0, 2.0, 0.25], dtype=torch.float64)
     predictor = Predictor(Seen(weights), torch.zeros(1, 3, SIZE, SIZE))
     scenes = [birds.scene(0), birds.scene(1).remove("eye", "wing")]
-    (table,) = parts.subset_tables([predictor], scenes, [torch.zeros(2, dtype=torch.int64)], SIZE)
+    table = parts.subset_tables(predictor, scenes, torch.zeros(2, dtype=torch.int64), SIZE)
     values = parts.part_values(table.centred)
     torch.testing.assert_close(values[0], weights, rtol=0, atol=1e-9)
     there = torch.tensor([part not in ("eye", "wing") for part in PARTS])
     torch.testing.assert_close(values[1], weights * there, rtol=0, atol=1e-9)
 
 
-def test_every_picture_is_drawn_and_asked_once_for_all_models(birds, monkeypatch):
+@pytest.mark.parametrize(
+    ("make", "classes"), [(lambda: Linear(torch.randn(3, SIZE, SIZE) / SIZE), [0, 1, 0]), (Convolutions, [2, 1, 0])]
+)
+def test_every_picture_is_drawn_and_asked_once(birds, monkeypatch, make, classes):
     drawn = []
 
     def counting(scene, size):
@@ -66,32 +67,19 @@ def test_every_picture_is_drawn_and_asked_once_for_all_models(birds, monkeypatch
 
     monkeypatch.setattr(parts, "render", counting)
     scenes = [birds.scene(0), birds.scene(1).remove("tail"), birds.scene(2)]
-    like = torch.rand(2, 3, SIZE, SIZE)
-    predictors = [Predictor(Linear(torch.randn(3, SIZE, SIZE) / SIZE), like), Predictor(Convolutions(), like)]
-    before = [each.forwards for each in predictors]
-    classes = [torch.tensor([0, 1, 0]), torch.tensor([2, 1, 0])]
-    tables = parts.subset_tables(predictors, scenes, classes, SIZE)
+    predictor, classes = Predictor(make(), torch.rand(2, 3, SIZE, SIZE)), torch.tensor(classes)
+    before = predictor.forwards
+    table = parts.subset_tables(predictor, scenes, classes, SIZE)
     assert len(drawn) == 32 + 16 + 32
-    asked = [each.forwards - first for each, first in zip(predictors, before, strict=True)]
-    assert asked[0] == asked[1] == sum(len(parts.draw_subsets(scene, SIZE)[0]) for scene in scenes) <= 80
+    asked = predictor.forwards - before
+    assert asked == sum(len(parts.draw_subsets(scene, SIZE)[0]) for scene in scenes) <= 80
     for row, scene in enumerate(scenes):
         pictures = np.stack([render(each, SIZE)[0] for each in scene.subset_grid()])
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-        for table, predictor, wanted in zip(tables, predictors, classes, strict=True):
-            each = predictor.centred(images, wanted[row].expand(32))
-            torch.testing.assert_close(table.centred[row], each, rtol=1e-4, atol=1e-5)
-            total = parts.part_values(table.centred)[row].sum()
-            torch.testing.assert_close(total, table.centred[row, -1] - table.centred[row, 0])
-
-
-def test_pictures_can_be_kept(birds, monkeypatch, tmp_path):
-    first, which = parts.draw_subsets(birds.scene(0), SIZE, tmp_path / "kept")
-    monkeypatch.setattr(parts, "render", None)
-    again, same = parts.draw_subsets(birds.scene(0), SIZE, tmp_path / "kept")
-    assert np.array_equal(first, again)
-    assert np.array_equal(which, same)
-    with pytest.raises(TypeError):
-        parts.draw_subsets(dataclasses.replace(birds.scene(0), cls=99), SIZE, tmp_path / "kept")
+        each = predictor.centred(images, classes[row].expand(32))
+        torch.testing.assert_close(table.centred[row], each, rtol=1e-4, atol=1e-5)
+        total = parts.part_values(table.centred)[row].sum()
+        torch.testing.assert_close(total, table.centred[row, -1] - table.centred[row, 0])
 
 
 def test_the_oracle_says_of_each_part_what_it_is_worth(birds):
@@ -111,7 +99,7 @@ def test_the_oracle_says_of_each_part_what_it_is_worth(birds):
 def test_mistakes(birds):
     predictor = Predictor(Convolutions(), torch.rand(1, 3, SIZE, SIZE))
     with pytest.raises(DataError, match="as many classes"):
-        parts.subset_tables([predictor], [birds.scene(0)], [torch.tensor([0, 1])], SIZE)
+        parts.subset_tables(predictor, [birds.scene(0)], torch.tensor([0, 1]), SIZE)
 
 
 def test_parts_that_decide_are_worth_a_tenth_of_the_best_visible_one():

@@ -6,7 +6,7 @@ import torch
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.pixels import ROAD_NOISE, PixelProbe, regions_of
 from ibd.errors import ConfigError, DataError
-from ibd.metrics.functional.curves import aopc, baseline_gap, curve_area, deletion_auc, insertion_auc
+from ibd.metrics.functional.curves import aopc, curve_area, deletion_auc, insertion_auc
 from tests.unit.comparison.probes.makers import Convolutions, Linear, random_images, random_linear
 
 SIZE, PIXELS = 8, 64
@@ -197,13 +197,6 @@ def test_few_pixels_and_constant_maps():
     one = PixelProbe(Predictor(random_linear(1), image[:, :, :1, :1]), image[:, :, :1, :1], FIRST[:2])
     assert one.pixels(torch.ones(2, 1, 1)).morf.centred.shape == (2, 2)
     assert bool(odds(tables.morf).isfinite().all())
-
-
-def test_how_far_the_baseline_is_from_the_prior():
-    model, probe = linear_probe()
-    gap = baseline_gap(probe.pixels(torch.randn(3, SIZE, SIZE)).morf.probability, 0.25)
-    score = (probe.baseline("blur") * model.weights).flatten(1).sum(1).detach()
-    torch.testing.assert_close(gap, (score.sigmoid() - 0.25).abs(), rtol=0, atol=1e-9)
 
 
 def test_regions_cover_the_image():

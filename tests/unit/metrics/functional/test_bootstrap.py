@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ibd.errors import ConfigError
-from ibd.metrics.functional.bootstrap import mean_interval, normalised_score, paired_interval
+from ibd.metrics.functional.bootstrap import mean_interval, normalised_score
 
 NAN = torch.nan
 
@@ -18,23 +18,21 @@ def values(*shape, seed=0):
 
 def test_the_width_is_that_of_the_standard_error():
     v = values(400) + 3
-    found = mean_interval(v, resamples=4000)
+    found = mean_interval(v)
     error = float(v.std(correction=0)) / 20
     assert found.mean == pytest.approx(float(v.mean()))
     assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.15 * error)
     assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.15 * error)
-    assert mean_interval(v, level=0.5).high < found.high
 
 
 def test_intervals_hold_what_they_say():
-    holds = [mean_interval(values(40, seed=i), resamples=400, seed=i) for i in range(200)]
+    holds = [mean_interval(values(40, seed=i)) for i in range(200)]
     assert 0.88 <= sum(i.low <= 0 <= i.high for i in holds) / 200 <= 0.99
 
 
 def test_the_same_values_give_the_same_interval():
     v = values(57)
     assert mean_interval(v) == mean_interval(v.clone())
-    assert mean_interval(v) != mean_interval(v, seed=1)
     assert mean_interval(v.float()).n == 57
 
 
@@ -48,16 +46,6 @@ def test_undefined_values_are_left_out_and_counted():
     assert math.isnan(mean_interval(torch.tensor([])).mean)
 
 
-def test_paired_differences():
-    base = values(100) * 10
-    a, b = base + 0.5, base + 0.1 * values(100, seed=1)
-    apart = paired_interval(a, b)
-    assert apart.mean == pytest.approx(0.5, abs=0.05)
-    assert apart.excludes_zero
-    assert not paired_interval(base, b).excludes_zero
-    assert paired_interval(torch.tensor([1.0, NAN, 2]), torch.tensor([0.0, 1, NAN])).n == 1
-
-
 def test_scores_between_a_null_and_the_oracle():
     assert normalised_score(0.75, 0.5, 1.0).item() == 0.5
     assert normalised_score(torch.tensor([0.1, 0.4], dtype=torch.float64), 0.4, 0.0).tolist() == pytest.approx(
@@ -69,5 +57,3 @@ def test_scores_between_a_null_and_the_oracle():
 def test_wrong_arguments():
     with pytest.raises(ConfigError, match="dimension"):
         mean_interval(values(3, 2))
-    with pytest.raises(ConfigError, match=r"level 1\.5"):
-        mean_interval(values(3), level=1.5)

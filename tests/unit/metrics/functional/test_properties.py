@@ -71,9 +71,7 @@ def test_robustness_of_a_linear_map():
         assert measure(a, changed, distance * 0).isnan().all()
     relative = 3 * distance / a.flatten(1).norm(dim=1, keepdim=True)
     torch.testing.assert_close(robustness.max_sensitivity(a, changed).float(), relative.amax(1))
-    torch.testing.assert_close(robustness.mean_sensitivity(a, changed, valid)[0].float(), relative[0, :2].mean())
     assert robustness.max_sensitivity(a * 0, changed).isnan().all()
-    assert robustness.valid_share(valid).tolist() == pytest.approx([2 / 3, 0, 2 / 3, 2 / 3])
 
 
 def test_of_two_changes_one_is_the_steepest():
