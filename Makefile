@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-minimum lint types bench clean
+.PHONY: demo test test-slow test-minimum lint types bench docs rooms notebooks dist clean
 
 # The environment is made anew when the dependencies change. VENV=... puts it elsewhere.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -43,5 +43,29 @@ bench: $(VENV)/.installed  ## the figures of the speed table in docs/results.md
 test-minimum: .venv-minimum/.installed
 	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest -q -n 2 --dist worksteal
 
+# What builds pages and packages, in an environment of its own: the code is read and not imported, so PyTorch is not needed.
+DOCS_VENV ?= .venv-docs
+EXTRAS := import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
+$(DOCS_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(PYTHON) -c '$(EXTRAS); print(*extras["docs"], *extras["release"], sep="\n")' > $(DOCS_VENV)/requirements.txt
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--requirement $(DOCS_VENV)/requirements.txt
+	touch $@
+
+docs: $(DOCS_VENV)/.installed  ## the site; see build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
+
+rooms: $(VENV)/.installed  ## the picture of docs/architecture.md, from the code
+	$(BIN)/python -m website.rooms
+
+notebooks: $(VENV)/.installed  ## run the notebooks, and write what they show into docs/notebooks
+	$(BIN)/python -m website.notebooks
+
+dist: $(DOCS_VENV)/.installed  ## the wheel and the source archive, checked, in dist/
+	rm -rf dist
+	$(DOCS_VENV)/bin/python -m build --outdir dist .
+	$(DOCS_VENV)/bin/python -m twine check --strict dist/*
+
 clean:
-	rm -rf .venv .venv-minimum demo
+	rm -rf .venv .venv-minimum .venv-docs demo build dist

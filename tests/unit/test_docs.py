@@ -147,7 +147,7 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
         assert set(options) == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress", "trust"}
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += sorted((ROOT / "ibd").rglob("README.md"))
 
 
