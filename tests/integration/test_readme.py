@@ -41,7 +41,7 @@ def test_every_command_and_block_runs(demo, monkeypatch):
             continue
         assert answer.code == 0, (command, answer.err)
         first = printed.splitlines()[:1]  # of what was printed; the rest depends on the training
-        assert not first or first[0] in answer.out, (command, answer.out)
+        assert not first or first[0] in answer.out + answer.err, (command, answer)
     without_network = torchvision.models.resnet18
     monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: without_network(weights=None))
     assert len(PYTHON) == 2
