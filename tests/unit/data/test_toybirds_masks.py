@@ -64,7 +64,8 @@ def test_a_scene_taken_apart_is_the_scene_drawn_without_each():
         for other, picture, mask in zip(others, found.without, found.masks, strict=True):
             assert np.array_equal(picture, render(other, 48)[0])
             assert np.array_equal(mask, changed(tagged, other, 48))
-        far = tagged.move(dx=20).set_tag(tag if tag and tag.kind == "texture" else None)
+        away = dataclasses.replace(tagged, pose=dataclasses.replace(tagged.pose, x=tagged.pose.x + 20))
+        far = away.set_tag(tag if tag and tag.kind == "texture" else None)
         assert np.array_equal(found.behind, render(dataclasses.replace(far, distractors=()), 48)[0])
 
 
