@@ -207,7 +207,9 @@ def list_names(kind: str | None) -> None:
         from ibd.comparison.groups import GROUPS
 
         _say("metrics of ibd compare, by group:")
-        _say("\n".join(f"  {group.name}: {', '.join(group.names)}" for group in GROUPS.values()))
+        for group in GROUPS.values():
+            _say(f"  {group.name}" + ("" if group.by_default else " (only if it is named, or with `all`)"))
+            _say("\n".join(f"    {metric.name:<26}{metric.described}" for metric in group.metrics))
 
 
 def demo(folder: str, changes: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from website import ROOT, api, places
+from website import ROOT, api, metrics, places
 
 log = logging.getLogger("mkdocs.website")  # `mkdocs build --strict` counts its warnings
 
@@ -37,4 +37,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     source = sources.get(Path(page.file.src_uri).as_posix())
     if source == "README.md":
         page.meta["hide"] = ["navigation"]  # a list of one
+    if metrics.MARK in markdown:
+        markdown = markdown.replace(metrics.MARK, metrics.table())
     return markdown if source is None else places.indented(places.relinked(markdown, source, found))

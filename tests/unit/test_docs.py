@@ -12,7 +12,6 @@ from ibd import explain, registry
 from ibd.app.compare import read_options
 from ibd.comparison.compare import compare
 from ibd.comparison.groups import GROUPS, METRICS
-from ibd.comparison.groups.record import Metric
 from ibd.comparison.honesty.sentences import READING
 from ibd.comparison.methods import DEFAULT, choose_methods
 from ibd.comparison.nulls import NULLS
@@ -66,30 +65,10 @@ def test_every_public_name_of_explain_is_there():
         _ = explain.GradCam
 
 
-def metric_table() -> str:
-    """Return the table of metrics that docs/comparison.md must hold: a row for every metric."""
-    head = ["| name | column | group | definition | range | better | source | needs |", "|" + "---|" * 8]
-    return "\n".join([*head, *(metric_row(each, group.name) for group in GROUPS.values() for each in group.metrics)])
-
-
-def metric_row(entry: Metric, group: str) -> str:
-    ends = "{:g} to {:g}".format(*entry.range) + (
-        f", chance {entry.chance:g}" if isinstance(entry.chance, float) else ""
-    )
-    better = {True: "higher", False: "lower", None: "-"}[entry.higher_is_better]
-    needs = ", ".join(f"`{need}`" for need in sorted(entry.needs.split()))
-    cells = [f"`{entry.name}`", entry.title, f"`{group}`", entry.definition, ends, better, entry.source, needs]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def honesty_table() -> str:
     """Return the table of figures of honesty that docs/comparison.md must hold."""
     rows = [f"| `{name}` | {text} |" for name, text in READING.items()]
     return "\n".join(["| figure | how to read it |", "|---|---|", *rows])
-
-
-def test_the_table_of_metrics_is_what_can_be_measured():
-    assert metric_table() in COMPARISON, f"docs/comparison.md must hold\n{metric_table()}"
 
 
 def test_the_table_of_honesty_is_what_the_figures_mean():

@@ -10,7 +10,8 @@ import ibd
 import ibd.data
 import ibd.explain
 import ibd.metrics
-from website import ROOT, api, notebooks, places, rooms
+from ibd.comparison.groups import METRICS, group_of
+from website import ROOT, api, metrics, notebooks, places, rooms
 
 PLACES = places.pages()
 NAVIGATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
@@ -125,3 +126,14 @@ def test_a_form_for_issues_can_be_read(name):
     assert {"name", "description", "body"} <= form.keys()
     identifiers = [each["id"] for each in form["body"] if each["type"] != "markdown"]
     assert len(identifiers) == len(set(identifiers)) > 0
+
+
+def test_the_table_of_metrics_has_a_row_for_every_record():
+    rows = [row.split(" | ") for row in metrics.table().splitlines()[2:]]
+    assert [row[0].strip("| `") for row in rows] == list(METRICS)
+    for row, metric in zip(rows, METRICS.values(), strict=True):
+        assert row[3] == metric.definition
+        assert row[2] == f"`{group_of(metric.name).name}`"
+        assert row[4] == "{:g} to {:g}".format(*metric.range)
+        assert row[6] == metric.source
+    assert metrics.MARK in (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")

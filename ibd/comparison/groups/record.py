@@ -76,6 +76,13 @@ class Metric:
         """The direction as a sign for a column's head; empty where there is none."""
         return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
+    @property
+    def described(self) -> str:
+        """Definition, range and direction in a line."""
+        better = {True: "higher is better", False: "lower is better", None: "neither is better"}[self.higher_is_better]
+        low, high = self.range
+        return f"{self.definition} {low:g} to {high:g}, {better}"
+
     def chance_level(self, share: float | None = None) -> float | None:
         """Return what chance scores; None where it is not known.
 
