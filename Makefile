@@ -53,8 +53,9 @@ $(DOCS_VENV)/.installed: pyproject.toml constraints.txt
 		--requirement $(DOCS_VENV)/requirements.txt
 	touch $@
 
+# Without --quiet, which would keep warnings from --strict.
 docs: $(DOCS_VENV)/.installed  ## the site; see build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
 
 rooms: $(VENV)/.installed  ## the picture of docs/architecture.md, from the code
 	$(BIN)/python -m website.rooms

@@ -79,7 +79,8 @@ def page_of(name: str, parts: list[Cell], pictures: Path) -> str:
                 continue
             printed, drawn = run_cell(text, f"{name}[{number}]", names)
             written.append(f"```python\n{text}\n```")
-            if printed := printed.replace(folder, "...").strip("\n"):
+            printed = re.sub(r" +$", "", printed.replace(folder, "..."), flags=re.MULTILINE).strip("\n")
+            if printed:
                 written.append(f"```text\n{printed}\n```")
             for index, picture in enumerate(drawn):
                 file = pictures / f"{number}{'abcdef'[index]}.png"
