@@ -51,7 +51,7 @@ def write(path: Path, name: str, text: str) -> None:
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     sections = dict(re.findall(r"^(?=## (\w+)$)(.*?)(?=^## |\Z)", old, re.MULTILINE | re.DOTALL))
     sections[name] = f"{text}\n"
-    ordered = [sections[each] for each in BENCHMARKS if each in sections]
+    ordered = [sections[benchmark] for benchmark in BENCHMARKS if benchmark in sections]
     path.write_text("\n".join([INTRODUCTION, *(each.strip() + "\n" for each in ordered)]), encoding="utf-8")
 
 

@@ -46,7 +46,11 @@ def train(study: Study, model: str, seed: int, folder: Path) -> Trained:
     if done.exists():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     changes = [f"data.root={study.root}"] if study.root else []
-    changes += [each for each in study.overrides if not (model in IN_PHASES and each.startswith("trainer.max_epochs"))]
+    changes += [
+        override
+        for override in study.overrides
+        if not (model in IN_PHASES and override.startswith("trainer.max_epochs"))
+    ]
     if model in ON_BASELINE:
         changes.append(f"model.backbone.init_from={train(study, 'baseline', seed, folder)['run']}")
     changes += [f"seed={seed}", f"output={folder / 'runs'}", "logger.name=csv", "logger.figures_every=0"]

@@ -153,8 +153,11 @@ def sums(scores: Tensor) -> tuple[Tensor, Tensor]:
 def table(repetitions: int = REPETITIONS) -> str:
     """Return coverage (mean width) by scenario and number of trainings, in Markdown."""
     rows = [
-        [each.title, *(_cell(coverage(each, count, repetitions)) if _fits(each, count) else "" for count in TRAININGS)]
-        for each in SCENARIOS
+        [
+            scenario.title,
+            *(_cell(coverage(scenario, count, repetitions)) if _fits(scenario, count) else "" for count in TRAININGS),
+        ]
+        for scenario in SCENARIOS
     ]
     return _markdown(["scores", *map(_counted, TRAININGS)], rows)
 

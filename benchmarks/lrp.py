@@ -35,9 +35,9 @@ def network_rows(rounds: int, name: str, images: int, size: int) -> list[Row]:
     network = models.get_model(name, weights=None).eval().requires_grad_(False)
     image = torch.rand(images, 3, size, size)
     calls: dict[str, Callable[[], object]] = {"plain": lambda: _floor(network, image)}
-    calls |= {each: _ours(network, image, each) for each in BARS}
+    calls |= {bar: _ours(network, image, bar) for bar in BARS}
     if importlib.util.find_spec("zennit") is not None:
-        calls |= {f"zennit {each}": zennit(network, image, each) for each in BARS if each != "epsilon"}
+        calls |= {f"zennit {bar}": zennit(network, image, bar) for bar in BARS if bar != "epsilon"}
     found = side_by_side(calls, rounds)
     shapes = f"{name}, {images} x 3 x {size} x {size}"
     return [

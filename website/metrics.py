@@ -42,7 +42,7 @@ def _records(tree: ast.Module, known: dict[str, Any]) -> tuple[str, list[dict[st
     group = next(call for call in calls if call.func.id == "Group")  # type: ignore[attr-defined]
     metrics = [call for call in ast.walk(group) if isinstance(call, ast.Call) and _called(call) == "Metric"]
     metrics.sort(key=lambda call: call.lineno)
-    found = [dict(zip(_FIELDS, (_value(each, names) for each in call.args), strict=False)) for call in metrics]
+    found = [dict(zip(_FIELDS, (_value(arg, names) for arg in call.args), strict=False)) for call in metrics]
     return str(_value(group.args[0], names)), found
 
 
@@ -65,7 +65,7 @@ def _order(root: Path) -> list[str]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_ALL"
     )
     assert isinstance(listed, ast.Tuple)
-    return [modules[each.id] for each in listed.elts if isinstance(each, ast.Name)]
+    return [modules[elt.id] for elt in listed.elts if isinstance(elt, ast.Name)]
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Tuple):
-        return tuple(_value(each, names) for each in node.elts)
+        return tuple(_value(elt, names) for elt in node.elts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand, names)
     if isinstance(node, ast.Name) and node.id in names:

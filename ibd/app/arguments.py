@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
     def options_of(self, verb: str) -> dict[str, argparse.Action]:
         """Return the options, with their dashes, that a verb knows."""
-        found = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+        found = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         parsers: dict[str, argparse.ArgumentParser] = found[0].choices if found else {}
         return parsers[verb]._option_string_actions if verb in parsers else {}
 
@@ -115,7 +115,7 @@ def parser(functions: Mapping[str, Callable[..., Any]]) -> Parser:
             name,
             help=text.partition("\n")[0],
             description=text,
-            epilog="examples:\n" + "\n".join(f"  {each}" for each in EXAMPLES[name]),
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in EXAMPLES[name]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -64,18 +64,18 @@ def explain_all(subject: Subject, method: Method, questions: Questions, classes:
         key |= {"images": questions.ids[rows], "data": questions.fingerprint, "classes": classes[rows].tolist()}
         explain = partial(_explain, subject, method, questions.images[rows], classes[rows])
         parts.append(cells.get(key, Explained, explain))
-    costs = [(each.cost.forwards, each.cost.backwards, each.cost.heads, each.cost.seconds) for each in parts]
+    costs = [(part.cost.forwards, part.cost.backwards, part.cost.heads, part.cost.seconds) for part in parts]
     return Answers(
-        _joined([each.maps for each in parts]),
-        torch.from_numpy(np.concatenate([each.value for each in parts])),
-        _joined([each.units for each in parts]),
+        _joined([part.maps for part in parts]),
+        torch.from_numpy(np.concatenate([part.value for part in parts])),
+        _joined([part.units for part in parts]),
         CostInfo(*(sum(each) / len(questions) for each in zip(*costs, strict=True))),
     )
 
 
 def _joined(parts: Sequence[npt.NDArray[Any] | None]) -> Tensor | None:
     """Return the arrays one after the other; None where the first is not there."""
-    there = [each for each in parts if each is not None]
+    there = [part for part in parts if part is not None]
     return torch.from_numpy(np.concatenate(there)) if len(there) == len(parts) else None
 
 
@@ -93,7 +93,7 @@ def _explain(subject: Subject, method: Method, images: Tensor, classes: Tensor) 
 def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explanation:
     """Return an explainer's answer about the centred logits of classes, (B,)."""
     assert method.explainer is not None
-    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     return method.explainer(module, images.to(device), centred_target(classes))
 
 

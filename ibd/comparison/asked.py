@@ -81,7 +81,7 @@ class Case:
         some = self.questions.first(self.probe_images)
         classes, images = self.classes[: self.probe_images], some.images
         versions = (noisy(images, some.ids, seed=self.seed), translated(images))
-        first, second = (matched(self.predictor, images, classes, each) for each in versions)
+        first, second = (matched(self.predictor, images, classes, version) for version in versions)
         return first, second
 
     @cached_property

@@ -145,7 +145,7 @@ class OneModel:
             return Answers(oracle_maps(case), nothing, None, free)
         if method.name in NULLS:
             return Answers(null_maps(method.name, questions.images, questions.ids, case.seed), nothing, None, free)
-        first = next((each for each in answers.values() if each.maps is not None), None)
+        first = next((answer for answer in answers.values() if answer.maps is not None), None)
         if first is None or first.maps is None:
             raise UnsupportedError("there is no map of another image")
         if len(set(questions.labels.tolist())) < 2:

@@ -61,12 +61,12 @@ def _runs(runs: Sequence[str]) -> str:
 def _difference(found: Mapping[str, dict[str, str]], texts: Sequence[str]) -> str:
     """Return what differs between groups of runs: first of their data, then of what their configs say of it."""
     words = [found[text] for text in texts]
-    what = next(key for key in words[0] if len({each[key] for each in words}) > 1)
+    what = next(key for key in words[0] if len({word[key] for word in words}) > 1)
     blocks = [_flat(json.loads(text)) for text in texts]
     keys = [key for key in dict.fromkeys(k for block in blocks for k in block) if _differs(key, blocks)]
     options = [f"{key} is {' or '.join(dict.fromkeys(str(each.get(key)) for each in blocks))}" for key in keys]
     shown = ", ".join(options[:_NAMED]) + (", ..." if len(options) > _NAMED else "")
-    return f"They have {' or '.join(dict.fromkeys(each[what] for each in words))} {what}" + (f": {shown}" * bool(shown))
+    return f"They have {' or '.join(dict.fromkeys(word[what] for word in words))} {what}" + (f": {shown}" * bool(shown))
 
 
 def _differs(key: str, blocks: Sequence[Mapping[str, Any]]) -> bool:

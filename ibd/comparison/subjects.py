@@ -63,11 +63,11 @@ def load_subjects(
     place = _device(device)
     asked = ", ".join(check_same_data([getattr(run, "folder", run) for run in runs], split, overrides).values())
     subjects = [_load(getattr(run, "folder", run), overrides, place) for run in runs]
-    twice = [name for name, count in Counter(each.fingerprint for each in subjects).items() if count > 1]
+    twice = [name for name, count in Counter(subject.fingerprint for subject in subjects).items() if count > 1]
     if twice:
-        run = next(each.info.run for each in subjects if each.fingerprint == twice[0])
+        run = next(subject.info.run for subject in subjects if subject.fingerprint == twice[0])
         raise ConfigError(f"compare: '{run}' is given twice")
-    named = _named([each.info for each in subjects])
+    named = _named([subject.info for subject in subjects])
     return [replace(each, info=info, asked=asked) for each, info in zip(subjects, named, strict=True)]
 
 
@@ -89,7 +89,7 @@ class Accuracy:
 def accuracy(module: Any, data: ImageDataModule, split: Split) -> Accuracy:
     """Return how many of a split's images are classified rightly."""
     right, counts = 0, torch.zeros(len(data.spec.class_names), dtype=torch.int64)
-    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     with evaluating(module), torch.inference_mode():
         for batch in data.loader(split):
             kept = batch.index >= 0

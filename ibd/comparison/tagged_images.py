@@ -46,7 +46,7 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
                 ]
             except UnsupportedError:
                 continue
-            known = [each for each in parts if each is not None]
+            known = [part for part in parts if part is not None]
             if len(known) == len(parts):
                 maps[method.name] = torch.cat(known).cpu()
         figures, _ = shortcut_figures(subject.module, subject.data, indices, maps, split=questions.split)

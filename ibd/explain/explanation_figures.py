@@ -46,7 +46,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
 
 def cost_table(explanations: Sequence[Explanation]) -> str:
     """Return what each explanation took, as text: passes of one image through the model and back, and seconds."""
-    width = max(6, *(len(each.method) for each in explanations))
+    width = max(6, *(len(explanation.method) for explanation in explanations))
     lines = [f"{'method':<{width}}  {'forwards':>9}  {'backwards':>9}  {'seconds':>8}"]
     lines += [
         f"{e.method:<{width}}  {e.cost.forwards:>9g}  {e.cost.backwards:>9g}  {e.cost.seconds:>8.3f}"

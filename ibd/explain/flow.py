@@ -122,7 +122,7 @@ class Flow:
             return
         before = [(self.of(tensor), tensor) for tensor in given]
         mixes = name.startswith(_MIXERS)
-        pixels = not mixes and all(self.nodes[each].pixels for each in parents)
+        pixels = not mixes and all(self.nodes[parent].pixels for parent in parents)
         whole = [self.of(tensor) for tensor in given if name in _ARITHMETIC and tensor.shape == made[0].shape]
         depth = max(self.nodes[each].depth for each in whole or parents if each is not None) + mixes
         for position, tensor in enumerate(made):

@@ -260,7 +260,7 @@ class LayerCut(Cut):
                 found: Tensor = torch.vmap(lambda each: tape.play(self._as_there(each), self.scores))(values)
                 self.call.cost.heads += len(values) * values.shape[1]
                 return found
-        return torch.stack([self.at(each) for each in values])
+        return torch.stack([self.at(value) for value in values])
 
     def _replayable(self) -> bool:
         """Return whether the tape gives the scores that the model gave; tried once."""

@@ -39,7 +39,7 @@ def _frame(flow: Flow, node: int, known: list[Frame | None]) -> Frame | None:
     made = flow.nodes[node]
     if is_vector(made.shape, flow.images):
         return None
-    below = {frame for each in made.parents if (frame := known[each]) is not None}
+    below = {frame for parent in made.parents if (frame := known[parent]) is not None}
     if len(below) != 1:
         return LOST if below else None
     (frame,) = below

@@ -208,7 +208,7 @@ def grid_figure(
 def _pictures(images: Sequence[Picture], scale: Scale, normalisation: Normalisation) -> list[NDArray[np.float32]]:
     """Return (H, W, 3) arrays."""
     tensors = [torch.as_tensor(image).detach().float().cpu() for image in images]
-    maps = [each for each in tensors if each.dim() == 2]
+    maps = [tensor for tensor in tensors if tensor.dim() == 2]
     shared = max((float(each.abs().max()) for each in maps), default=0.0)
     found: list[NDArray[np.float32]] = []
     for each in tensors:

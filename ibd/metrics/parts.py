@@ -146,7 +146,7 @@ def add_noise(image: Tensor, std: Sequence[float] | Tensor, index: Tensor, seed:
         (B, 3, H, W) in [0, 1].
     """
     generators = (np.random.default_rng([seed, each % 2**32]) for each in index.tolist())
-    drawn = [torch.from_numpy(each.standard_normal(image.shape[1:], dtype=np.float32)) for each in generators]
+    drawn = [torch.from_numpy(generator.standard_normal(image.shape[1:], dtype=np.float32)) for generator in generators]
     if not drawn:
         return image
     noise = torch.stack(drawn).to(image.device, image.dtype).mul(0.2).clamp(-0.25, 0.25)

@@ -74,7 +74,7 @@ def complete(
     if settings.log_model:
         upload_model(trainer.loggers, find_checkpoint(folder))
     figures = {name: value for name, value in figures.items() if name.startswith("val/")}
-    monitor = next(each.monitor for each in trainer.callbacks if isinstance(each, KeepRun))  # type: ignore[attr-defined]
+    monitor = next(callback.monitor for callback in trainer.callbacks if isinstance(callback, KeepRun))  # type: ignore[attr-defined]
     return End(int(best["epoch"]) + 1, figures | finished, monitor)
 
 

@@ -41,7 +41,7 @@ def measure(asked: Asked) -> Measured:
         localize(given[some], wanted[some]) | {"energy": _energy(asked.maps[some], masks[some])}
         for some in few(len(given))
     ]
-    found = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     names = ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size")
     values = {name: found[name] for name in names}
     if asked.validation is not None:

@@ -49,7 +49,7 @@ def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor,
         UnsupportedError: the explainer gives no map.
     """
     parts = []
-    device = next((each.device for each in model.parameters()), images.device)
+    device = next((parameter.device for parameter in model.parameters()), images.device)
     for some in torch.split(torch.arange(len(images), device=images.device), batch_size):
         found = explain(model, images[some].to(device), centred_target(classes[some.to(classes.device)])).map
         if found is None:

@@ -79,7 +79,7 @@ class Predictor:
         self._sizes: dict[tuple[int, ...], int] = {}
         with torch.inference_mode(False), torch.no_grad():
             plain = _frozen(network_of(model))
-            self.device = next((each.device for each in plain.parameters()), like.device)
+            self.device = next((parameter.device for parameter in plain.parameters()), like.device)
             self.network, self.form, self.difference = self._choose(plain, like.clone().to(self.device))
 
     def _choose(self, plain: nn.Module, like: Tensor) -> tuple[nn.Module, str, float]:

@@ -137,7 +137,7 @@ class PixelProbe:
             ConfigError: fractions that do not increase between 0 and 1, or that no pixel lies between.
         """
         order = self._order(maps)
-        counts = [round(each * order.pixels) for each in fractions]
+        counts = [round(fraction * order.pixels) for fraction in fractions]
         if not counts or sorted(set(counts)) != counts or counts[0] < 1 or counts[-1] >= order.pixels:
             raise ConfigError(f"fractions {list(fractions)} given, increasing ones between 0 and 1 are needed")
         found = self._inner(order.place(), order, counts, self._impute)
@@ -172,7 +172,7 @@ class PixelProbe:
                 for first, middle, last in zip(ends[0], part, ends[1], strict=True)
             )
             defined = order.defined.to(self.images.device).unsqueeze(1)
-            whole.append(Values(*(each.where(defined.to(each.device), torch.nan) for each in columns)))
+            whole.append(Values(*(column.where(defined.to(column.device), torch.nan) for column in columns)))
         return PixelTables(_fractions(counts, order.pixels, self.images.device), *whole)
 
     def _inner(self, place: Tensor, order: Order, counts: Sequence[int], fill: _Fill) -> tuple[Values, Values]:

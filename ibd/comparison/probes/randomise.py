@@ -164,7 +164,7 @@ def stages(model: nn.Module, image: Tensor, most: int = 8) -> list[tuple[str, li
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(network_of(model)).eval()
         tensors = randomisable(network)
-        first_image = image[:1].clone().to(next((each.device for each in network.parameters()), image.device))
+        first_image = image[:1].clone().to(next((parameter.device for parameter in network.parameters()), image.device))
         with _FirstUse(tensors) as use:
             _note_calls(network, use)
             network(first_image)

@@ -114,7 +114,7 @@ def line_chart(
                 gid=line.style.css or None, zorder=2 + depth / 100,
             )  # fmt: skip
         if ticks:
-            axis.set_xticks(range(len(ticks)), [shorten(each, 16) for each in ticks], rotation=30, ha="right")
+            axis.set_xticks(range(len(ticks)), [shorten(tick, 16) for tick in ticks], rotation=30, ha="right")
         _plain(axis, x_label, y_label)
     return figure
 
@@ -189,8 +189,10 @@ def matrix_chart(
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             text = number(float(values[i, j]), 2)
             axis.text(j, i, text, ha="center", va="center", fontsize=6.5, color="white" if dark else INK)
-        axis.set_xticks(range(width), [shorten(each, 20) for each in columns], rotation=60, ha="right", fontsize=7.5)
-        axis.set_yticks(range(height), [shorten(each, 20) for each in rows], fontsize=7.5)
+        axis.set_xticks(
+            range(width), [shorten(column, 20) for column in columns], rotation=60, ha="right", fontsize=7.5
+        )
+        axis.set_yticks(range(height), [shorten(row, 20) for row in rows], fontsize=7.5)
         axis.tick_params(length=0)
         axis.set_title(title, fontsize=9)
         for side in axis.spines.values():

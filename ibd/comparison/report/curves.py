@@ -43,7 +43,7 @@ class Chart:
 
 def family_styles(comparison: Comparison) -> dict[str, Style]:
     """Return the style of every explainer."""
-    return styles([(each.name, each.kind) for each in comparison.explainers])
+    return styles([(explainer.name, explainer.kind) for explainer in comparison.explainers])
 
 
 def family_charts(comparison: Comparison, table: Table) -> list[Chart]:
@@ -65,7 +65,7 @@ def family_charts(comparison: Comparison, table: Table) -> list[Chart]:
 def pooled_line(curves: list[Curve], label: str, style: Style) -> Line:
     """Return the mean of curves over models and images, with its band; those measured elsewhere are left out."""
     first = curves[0]
-    same = [each for each in curves if each.x.shape == first.x.shape and each.values.shape == first.values.shape]
+    same = [curve for curve in curves if curve.x.shape == first.x.shape and curve.values.shape == first.values.shape]
     values = torch.stack([torch.from_numpy(each.values) for each in same])
     found = two_level_intervals(values.permute(2, 0, 1))
     ends = [np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high")]
@@ -75,7 +75,7 @@ def pooled_line(curves: list[Curve], label: str, style: Style) -> Line:
 def _explainers_chart(comparison: Comparison, table: Table, name: str, curves: dict[str, list[Curve]]) -> list[Chart]:
     if not curves:
         return []
-    style, kinds = family_styles(comparison), {each.name: each.kind for each in comparison.explainers}
+    style, kinds = family_styles(comparison), {explainer.name: explainer.kind for explainer in comparison.explainers}
     order = sorted(curves, key=lambda each: _FRONT[kinds[each]])
     lines = [pooled_line(curves[each], names.explainer_title(each), style[each]) for each in order]
     first = next(iter(curves.values()))[0]

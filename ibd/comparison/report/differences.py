@@ -106,5 +106,5 @@ def _small(mean: float, one: Tensor, other: Tensor) -> bool:
 
 def _alike(values: list[Tensor]) -> list[list[int]]:
     """Return the places of values of one shape, for each shape."""
-    shapes = dict.fromkeys(each.shape for each in values)
+    shapes = dict.fromkeys(value.shape for value in values)
     return [[i for i, each in enumerate(values) if each.shape == shape] for shape in shapes]

@@ -56,7 +56,7 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
         "main_metrics": main_metrics(comparison),
         "scores": _model_scores(comparison),
         "families": {view.table.family: _family(view) for view in views},
-        "verdicts": [_verdict(each) for view in views for each in view.verdicts],
+        "verdicts": [_verdict(verdict) for view in views for verdict in view.verdicts],
         "sanity": {
             model: {e: _sanity(comparison, model, e) for m, e in comparison.sanity if m == model}
             for model in dict.fromkeys(key[0] for key in comparison.sanity)

@@ -64,13 +64,15 @@ def make_grids(comparison: Comparison, model: ModelInfo, metric: str) -> GridPag
     shown = [each for each in comparison.shown if each.maps.get(model.name)]
     own = intrinsic_of(comparison, model.family)
     explainers = [
-        each.name
-        for each in comparison.explainers
-        if each.kind in _KINDS and any(each.name in image.maps[model.name] for image in shown)
+        explainer.name
+        for explainer in comparison.explainers
+        if explainer.kind in _KINDS and any(explainer.name in image.maps[model.name] for image in shown)
     ]
     if not shown or not explainers:
         return None
-    digits = digits_for([_score(comparison, model, each, image, metric) for each in explainers for image in shown])
+    digits = digits_for(
+        [_score(comparison, model, explainer, image, metric) for explainer in explainers for image in shown]
+    )
     made: dict[int, GridRow] = {}
     grids = []
     for title, note, some in _chosen(comparison, model, own, shown, metric):
@@ -78,7 +80,7 @@ def make_grids(comparison: Comparison, model: ModelInfo, metric: str) -> GridPag
             if image.position not in made:
                 made[image.position] = _row(comparison, model, image, explainers, metric, digits)
         grids.append(Grid(title, note, [made[image.position] for image in some]))
-    titles = [names.explainer_title(each) for each in explainers]
+    titles = [names.explainer_title(explainer) for explainer in explainers]
     return GridPage(model, titles, metric_title(metric), any(each.masks is not None for each in shown), grids)
 
 
@@ -88,7 +90,7 @@ def disagreement(image: ShownImage, model: str, own: str, others: list[str]) -> 
     if own not in maps:
         return float("nan")
     mine = torch.from_numpy(maps[own]).flatten()
-    rho = [float(spearman(mine, torch.from_numpy(maps[each]).flatten())) for each in others if each in maps]
+    rho = [float(spearman(mine, torch.from_numpy(maps[other]).flatten())) for other in others if other in maps]
     rho = [each for each in rho if each == each]
     return 1 - sum(rho) / len(rho) if rho else float("nan")
 
@@ -105,7 +107,7 @@ def _chosen(
         (image for image in shown if np.isfinite(scores[image.position])),
         key=lambda image: -sign * scores[image.position],
     )
-    others = [each.name for each in comparison.explainers if each.kind == "posthoc"]
+    others = [explainer.name for explainer in comparison.explainers if explainer.kind == "posthoc"]
     apart = {image.position: disagreement(image, model.name, own, others) for image in shown}
     torn = sorted(
         (image for image in shown if np.isfinite(apart[image.position])), key=lambda image: -apart[image.position]
@@ -131,10 +133,10 @@ def _row(
     maps = image.maps[model.name]
     cells = [
         GridCell(
-            data_uri(map_picture(image.image, maps[each])) if each in maps else "",
-            number(_score(comparison, model, each, image, metric), digits),
+            data_uri(map_picture(image.image, maps[explainer])) if explainer in maps else "",
+            number(_score(comparison, model, explainer, image, metric), digits),
         )
-        for each in explainers
+        for explainer in explainers
     ]
     predicted = image.predicted.get(model.name, "")
     truth = data_uri(outlined(image.image, image.masks)) if image.masks is not None else ""

@@ -68,10 +68,10 @@ def at_chance(comparison: Comparison, models: Sequence[ModelInfo]) -> list[Model
     if classes < 2:
         return []
     return [
-        each
-        for each in models
-        if each.images > 0
-        and at_least(round(each.accuracy * each.images), each.images, max(1 / classes, each.majority)) >= LEVEL
+        model
+        for model in models
+        if model.images > 0
+        and at_least(round(model.accuracy * model.images), model.images, max(1 / classes, model.majority)) >= LEVEL
     ]
 
 

@@ -41,7 +41,7 @@ class SanityRow:
     @property
     def passed(self) -> tuple[int, int]:
         """How many checks all models passed, of how many apply."""
-        asked = [each for each in self.cells.values() if each.asked]
+        asked = [cell for cell in self.cells.values() if cell.asked]
         return sum(each.outcome == "pass" for each in asked), len(asked)
 
 

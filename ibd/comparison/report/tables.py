@@ -161,12 +161,12 @@ def make_table(comparison: Comparison, family: str) -> Table:
     means = score_intervals(values)
     columns = [_column(metric, means) for metric in comparison.metrics if any(key[1] == metric for key in means)]
     real = [each.name for each in comparison.explainers if each.kind in REAL]
-    higher = {each.name: each.higher_is_better for each in columns if each.higher_is_better is not None}
+    higher = {column.name: column.higher_is_better for column in columns if column.higher_is_better is not None}
     noise = reference_of(comparison, "null")
-    asked = {each.name: noise for each in columns if noise and each.question in OVER_NOISE}
+    asked = {column.name: noise for column in columns if noise and column.question in OVER_NOISE}
     marks = {} if at_chance(comparison, models) else best_and_tied(values, means, real, higher, asked)
     rows = [_row(comparison, explainer, means, marks) for explainer in comparison.explainers]
-    grouped = {q: [each for each in columns if each.question == q] for q in names.ORDER}
+    grouped = {q: [column for column in columns if column.question == q] for q in names.ORDER}
     return Table(
         family,
         names.family_title(family),
@@ -235,5 +235,5 @@ def _mean(means: dict[tuple[str, str], Interval], comparison: Comparison, kind: 
 
 def reference_of(comparison: Comparison, kind: str) -> str | None:
     """Return the name of the null that stands for chance (noise, or else the first), or of the oracle."""
-    named = [each.name for each in comparison.explainers if each.kind == kind]
+    named = [explainer.name for explainer in comparison.explainers if explainer.kind == kind]
     return "noise" if "noise" in named else next(iter(named), None)

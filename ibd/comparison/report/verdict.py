@@ -28,7 +28,7 @@ from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 
 def main_metrics(comparison: Comparison) -> list[str]:
     """Return what the verdict rests on: part importance where images can be drawn anew, else deletion and insertion."""
-    intrinsic = [each.name for each in comparison.explainers if each.kind == "intrinsic"]
+    intrinsic = [explainer.name for explainer in comparison.explainers if explainer.kind == "intrinsic"]
     measured = {key[2] for key in comparison.scores if key[1] in intrinsic} & set(comparison.metrics)
     wanted = comparison.settings.get("main_metric")
     for choice in ([wanted], *MAIN):
@@ -82,9 +82,9 @@ class _Scores:
         mine = self._values.get((one, metric))
         there = {key: each.shape for key, each in self._values.items()}
         return [
-            (metric, each)
-            for each in self._comparison.explainers
-            if each.name != one and mine is not None and there.get((each.name, metric)) == mine.shape
+            (metric, explainer)
+            for explainer in self._comparison.explainers
+            if explainer.name != one and mine is not None and there.get((explainer.name, metric)) == mine.shape
         ]
 
     def above_noise(self, own: str) -> dict[tuple[str, str], bool]:
@@ -122,7 +122,14 @@ def intrinsic_of(comparison: Comparison, family: str) -> str | None:
     """Return the first intrinsic explainer that was measured on a family; None where there is none."""
     models = {model.name for model in comparison.models if model.family == family}
     there = {key[1] for key in comparison.scores if key[0] in models}
-    return next((each.name for each in comparison.explainers if each.kind == "intrinsic" and each.name in there), None)
+    return next(
+        (
+            explainer.name
+            for explainer in comparison.explainers
+            if explainer.kind == "intrinsic" and explainer.name in there
+        ),
+        None,
+    )
 
 
 def standing(comparison: Comparison, table: Table, metric: str) -> str:

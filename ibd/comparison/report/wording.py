@@ -71,8 +71,8 @@ def _chance(comparison: Comparison, table: Table) -> str:
     models = at_chance(comparison, table.models)
     if not models:
         return ""
-    classes, shares = len(comparison.class_names), listed(percent(each.accuracy) for each in models)
-    most = max(each.majority for each in models)
+    classes, shares = len(comparison.class_names), listed(percent(model.accuracy) for model in models)
+    most = max(model.majority for model in models)
     likely = f"chance with {classes} classes"
     if most > 1.5 / classes:
         likely = f"naming the most frequent class every time, which is right for {percent(most)}"

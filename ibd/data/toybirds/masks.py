@@ -68,7 +68,7 @@ def take_apart(scene: Scene, size: int, distractors: bool = True) -> TakenApart:
 
 def _take_away(picture: Picture, strokes: Sequence[Stroke], number: int, behind: Array, scene: Scene) -> None:
     """Paint into a picture, in place, what it shows without the strokes of a number."""
-    boxes = [each[1:5] for each in strokes if each.number == number]
+    boxes = [stroke[1:5] for stroke in strokes if stroke.number == number]
     if not boxes:
         return
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)

@@ -86,7 +86,7 @@ class Cams:
     """
 
     def __init__(self, names: Sequence[str | CamExplainer], layer: str | None = None, layout: Layout = "auto") -> None:
-        made = [each if isinstance(each, Explainer) else resolve("explainers", each)(layer=layer) for each in names]
+        made = [name if isinstance(name, Explainer) else resolve("explainers", name)(layer=layer) for name in names]
         for each in made:
             if not isinstance(each, CamExplainer):
                 raise ConfigError(f"cams: '{each.name}' is not of the CAM family")

@@ -155,7 +155,7 @@ def _growing(penalties: Sequence[Penalty], steps: float) -> Callable[[Tensor, in
 
     def penalty(image: Tensor, step: int) -> Tensor:
         weight = min(1.0, step / steps) if steps else 1.0
-        return weight * sum((each(image).sum() for each in penalties), image.new_zeros(()))
+        return weight * sum((penalty(image).sum() for penalty in penalties), image.new_zeros(()))
 
     return penalty
 
@@ -187,12 +187,12 @@ def as_input(model: nn.Module, image: Tensor) -> Tensor:
 
 
 def _precision(model: nn.Module) -> torch.dtype:
-    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), torch.float32)
 
 
 def _channels(model: nn.Module) -> int:
     """Return how many channels the first convolution takes, in the order in which modules are registered; or 3."""
-    first = (each for each in model.modules() if isinstance(each, nn.Conv2d))
+    first = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     return next((each.in_channels for each in first), 3)
 
 

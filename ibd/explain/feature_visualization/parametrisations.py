@@ -194,7 +194,7 @@ class Decoder(Parametrisation):
         if image is not None:
             raise ConfigError("start: a decoder starts from a random code; of an image the code is not known")
         code = _noise((len(like), *self.code), generator, like, self.spread).requires_grad_()
-        weights = (each.dtype for module in self.modules for each in module.parameters())
+        weights = (parameter.dtype for module in self.modules for parameter in module.parameters())
         kind = next(weights, like.dtype)
 
         def draw() -> Tensor:

@@ -160,7 +160,7 @@ class LRP(Explainer):
         kept, heat = torch.stack(taken, 1), torch.stack(found, 1)
         extra = {"conservation": (heat.flatten(2).sum(2) + kept) / scores.detach(), "bias": kept}
         for name in layers[0] if self.layers else ():
-            extra[f"layer: {name}"] = torch.stack([_share(each[name]) for each in layers], 1)
+            extra[f"layer: {name}"] = torch.stack([_share(layer[name]) for layer in layers], 1)
         single = not call.target.many
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:

@@ -89,7 +89,7 @@ class Surrogate(Books):
     # --- linear operations -------------------------------------------------------------------------------------------
 
     def _linear(self, call: Call) -> object:
-        given = [each for each in call.tensors if self._node(each) is not None]
+        given = [tensor for tensor in call.tensors if self._node(tensor) is not None]
         if len(given) == 2 and call.nodes[0].gate != call.nodes[1].gate:  # attention: how much of each, a constant
             return self._gated(call)
         parsed = linear_map(call, given[0]) if len(given) == 1 else None
@@ -207,9 +207,9 @@ class Surrogate(Books):
 
     def _all_nonnegative(self, call: Call) -> bool:
         """Return whether no argument is a tensor or number below 0, or a constant that nobody looked at."""
-        found = [self._node(each) for each in call.tensors if each.is_floating_point()]
-        numbers = [each for each in call.args if isinstance(each, float)]
-        return all(node is not None and node.nonnegative for node in found) and all(each >= 0 for each in numbers)
+        found = [self._node(tensor) for tensor in call.tensors if tensor.is_floating_point()]
+        numbers = [arg for arg in call.args if isinstance(arg, float)]
+        return all(node is not None and node.nonnegative for node in found) and all(number >= 0 for number in numbers)
 
     def _constant_part(self, call: Call) -> Tensor | None:
         """Return what an operation gives where everything that depends on the image is 0; None for no constants."""
@@ -220,7 +220,7 @@ class Surrogate(Books):
             self._node(each) is not None for each in floats
         ):
             operands = call.args[:2] if call.name not in ("cat", "stack", "concat") else ()
-            if not any(isinstance(each, int | float) for each in operands):
+            if not any(isinstance(operand, int | float) for operand in operands):
                 return None
 
         def nothing(tensor: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ class Surrogate(Books):
         if len(call.nodes) != 2 or gates[0] == gates[1]:
             product = f"a product of two tensors that depend on the image ('{call.name}')"
             return self._unruled(call, f"there is no rule for {product}{self._where()}")
-        gate = [each for each in call.tensors if self._node(each) is not None][gates.index(True)]
+        gate = [tensor for tensor in call.tensors if self._node(tensor) is not None][gates.index(True)]
         again = call.again(lambda t: t.detach() if t is gate else self._surrogate(t))
         result = call.run()
         self._keep(result, Node(again, all(node.nonnegative for node in call.nodes)))

@@ -161,8 +161,8 @@ def tensors_in(values: object) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, list | tuple):
-        for each in values:
-            yield from tensors_in(each)
+        for value in values:
+            yield from tensors_in(value)
     elif isinstance(values, dict):
         yield from tensors_in(list(values.values()))
 
@@ -172,9 +172,9 @@ def replace_tensors(values: Any, replace: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(values, Tensor):
         return replace(values)
     if isinstance(values, list):
-        return [replace_tensors(each, replace) for each in values]
+        return [replace_tensors(value, replace) for value in values]
     if isinstance(values, tuple):
-        parts = [replace_tensors(each, replace) for each in values]
+        parts = [replace_tensors(value, replace) for value in values]
         return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
     if isinstance(values, dict):
         return {key: replace_tensors(each, replace) for key, each in values.items()}

@@ -118,7 +118,7 @@ class ConceptWhiteningLayer(nn.Module):
         Worked out again only when the statistics or the rotation have changed; constants.
         """
         buffers = self.running_mean, self.running_covariance, self.rotation
-        state = [_State(each) for each in buffers]
+        state = [_State(buffer) for buffer in buffers]
         if self._derived is None or self._derived[0] != state:
             with torch.inference_mode(False), torch.no_grad():
                 root = whitening_root(self.running_covariance, self.settings)

@@ -213,7 +213,7 @@ def to_csv(rows: Iterable[PrototypeRow], path: str | Path) -> int:
         rows: also from a generator: ``itertools.chain.from_iterable(local_explanations(...))``.
         path: of the file.
     """
-    head = [column for each in fields(PrototypeRow) for column in _NESTED.get(each.name, (each.name,))]
+    head = [column for field in fields(PrototypeRow) for column in _NESTED.get(field.name, (field.name,))]
     count = 0
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
