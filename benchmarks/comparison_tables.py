@@ -44,7 +44,7 @@ def accuracies(trained: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def metric_table(tables: Sequence[Table], metric: str) -> str:
-    """Return the scores of all explainers, nulls and oracle by one metric, a column for each family."""
+    """Return the scores of all explainers, reference maps and oracle by one metric, a column for each family."""
     entry = METRICS[metric]
     title = f"**{metric_title(metric)}** (`{metric}`, {_DIRECTION[entry.higher_is_better]})"
     rows = [row for table in tables for row in (*table.rows, *table.references) if metric in row.cells]
@@ -59,7 +59,7 @@ def metric_table(tables: Sequence[Table], metric: str) -> str:
 
 
 def _order(tables: Sequence[Table]) -> list[str]:
-    """Return the explainers of all families, then the nulls and the oracle."""
+    """Return the explainers of all families, then the reference maps and the oracle."""
     found = [row.explainer.name for table in tables for row in table.rows]
     found += [row.explainer.name for table in tables for row in table.references]
     return list(dict.fromkeys(found))

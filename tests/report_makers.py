@@ -36,7 +36,7 @@ QUALITY = {
     "other_image": 0.04, "oracle": 0.95,
 }  # fmt: skip
 KINDS = dict.fromkeys(QUALITY, "posthoc") | {"intrinsic": "intrinsic", "oracle": "oracle"}
-KINDS |= dict.fromkeys(["noise", "constant", "centre", "edges", "absolute_image", "other_image"], "null")
+KINDS |= dict.fromkeys(["noise", "constant", "centre", "edges", "absolute_image", "other_image"], "reference")
 # (worst, best, spread) of each metric.
 METRICS = {
     "deletion": (0.0, -5.0, 1.2), "insertion": (-1.0, 4.5, 1.2), "abpc": (0.0, 3.6, 1.0),
@@ -54,7 +54,7 @@ def small_report():
 
 
 def make_comparison(images=48, shown=8, seed=0):
-    """Return a comparison of 2 families x 2 seeds, 6 explainers, 6 nulls and the oracle."""
+    """Return a comparison of 2 families x 2 seeds, 6 explainers, 6 reference maps and the oracle."""
     rng = np.random.default_rng(seed)
     data = ToyBirds("standard", test_size=max(shown, 2), num_classes=6)
     classes = [NASTY, *(f"class {i}" for i in range(1, 6))]
@@ -162,7 +162,7 @@ def _shown(dataset, index, classes, heads, rng):
     maps, predicted, units = {}, {}, {}
     for model in MODELS:
         maps[model.name] = {
-            name: _map(truth, quality, rng) for name, quality in QUALITY.items() if KINDS[name] != "null"
+            name: _map(truth, quality, rng) for name, quality in QUALITY.items() if KINDS[name] != "reference"
         }
         predicted[model.name] = classes[int(dataset.labels[index])]
         if model.name in heads:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 
-KINDS = {"intrinsic": "intrinsic", "gradcam": "posthoc", "lrp": "posthoc", "noise": "null", "oracle": "oracle"}
+KINDS = {"intrinsic": "intrinsic", "gradcam": "posthoc", "lrp": "posthoc", "noise": "reference", "oracle": "oracle"}
 
 
 def made(scores, kinds=KINDS, models=("m",), images=40, accuracy=0.9, classes=("a",), asked=0, majority=0.0, **more):

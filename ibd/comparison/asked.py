@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ibd.comparison.answers import Answers
-from ibd.comparison.cells import Cells
+from ibd.comparison.attributions import Attributions
+from ibd.comparison.cache import Cache
+from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import Method
+from ibd.comparison.models import ComparedModel
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.parts import deciding_mask, part_values
 from ibd.comparison.probes.pixels import PixelProbe
 from ibd.comparison.probes.robustness import Changed, matched, noisy, translated
-from ibd.comparison.questions import Questions
-from ibd.comparison.subjects import Subject
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Case:
     """One model and the images that it is asked about.
 
     Attributes:
-        subject: the model.
-        questions: the images.
+        model: the model.
+        images: that it is asked about.
         classes: (N,) the explained class of each: the predicted one.
         parts: (N, 2^P) centred logits of that class with every subset of the parts drawn, or None.
         kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
@@ -39,12 +39,12 @@ class Case:
         validation: the same model and validation images, where a threshold is to be chosen; None where not.
     """
 
-    subject: Subject
-    questions: Questions
+    model: ComparedModel
+    images: ComparedImages
     classes: Tensor
     parts: Tensor | None
     kept: Tensor | None
-    cells: Cells
+    cache: Cache
     probe_images: int
     seed: int
     stages: int = 4
@@ -55,7 +55,7 @@ class Case:
     @cached_property
     def predictor(self) -> Predictor:
         """The model, made fast for many evaluations."""
-        return Predictor(self.subject.module, self.questions.images[:4])
+        return Predictor(self.model.module, self.images.pixels[:4])
 
     @cached_property
     def truth(self) -> Tensor | None:
@@ -63,23 +63,23 @@ class Case:
 
         Where images can be drawn anew, the parts that decide in this model, whatever defines the class; else all parts.
         """
-        questions = self.questions
-        if self.parts is None or questions.masks is None:
-            return questions.truth
-        return deciding_mask(part_values(self.parts), questions.masks)
+        chosen = self.images
+        if self.parts is None or chosen.masks is None:
+            return chosen.truth
+        return deciding_mask(part_values(self.parts), chosen.masks)
 
     @cached_property
     def pixels(self) -> PixelProbe:
         """What takes pixels of the images away; what all methods share is computed once."""
-        questions = self.questions
-        images = questions.images.to(self.predictor.device)  # pixels are taken away where the model is
-        return PixelProbe(self.predictor, images, self.classes, questions.ids, seed=self.seed)
+        chosen = self.images
+        images = chosen.pixels.to(self.predictor.device)  # pixels are taken away where the model is
+        return PixelProbe(self.predictor, images, self.classes, chosen.ids, seed=self.seed)
 
     @cached_property
     def changed(self) -> tuple[Changed, Changed]:
         """The first images under noise, and moved by whole pixels, with whether the prediction stays."""
-        some = self.questions.first(self.probe_images)
-        classes, images = self.classes[: self.probe_images], some.images
+        some = self.images.first(self.probe_images)
+        classes, images = self.classes[: self.probe_images], some.pixels
         versions = (noisy(images, some.ids, seed=self.seed), translated(images))
         first, second = (matched(self.predictor, images, classes, version) for version in versions)
         return first, second
@@ -87,15 +87,15 @@ class Case:
     @cached_property
     def passed(self) -> Tensor:
         """(N, U) what the model makes its logits of."""
-        module = self.subject.module
+        module = self.model.module
         with torch.inference_mode():
-            return torch.as_tensor(module.network.passed(module.predict(self.questions.images).units)).cpu()
+            return torch.as_tensor(module.network.passed(module.predict(self.images.pixels).units)).cpu()
 
     @cached_property
     def unit_parts(self) -> Tensor | None:
         """(U, P) bool: which of the model's units speak of which part, by their groups' names; None where none do."""
-        network: Any = self.subject.module.network
-        names = self.questions.part_names
+        network: Any = self.model.module.network
+        names = self.images.part_names
         found = torch.zeros(len(network.unit_names), len(names), dtype=torch.bool)
         for group, members in network.unit_groups.items():
             for position, part in enumerate(names):
@@ -111,17 +111,17 @@ class Asked:
     Attributes:
         case: the model and the images.
         method: who was asked.
-        answers: what it said.
+        attributions: what it said.
         validation: the same method's maps and the truth masks of validation images, where thresholds are chosen.
     """
 
     case: Case
     method: Method
-    answers: Answers
+    attributions: Attributions
     validation: tuple[Tensor, Tensor] | None = None
 
     @property
     def maps(self) -> Tensor:
         """(N, H, W)."""
-        assert self.answers.maps is not None
-        return self.answers.maps
+        assert self.attributions.maps is not None
+        return self.attributions.maps

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ibd.comparison.asked import Case
-from ibd.comparison.cells import Cells
+from ibd.comparison.cache import Cache
+from ibd.comparison.images import ComparedImages, choose_images
+from ibd.comparison.models import ComparedModel
 from ibd.comparison.plan import Plan
 from ibd.comparison.probes.parts import oracle_maps as paint, part_values, subset_tables
 from ibd.comparison.probes.scenes import cell_values, object_values
-from ibd.comparison.questions import Questions, choose_questions
 from ibd.comparison.results import Floats
-from ibd.comparison.subjects import Subject
 
 _VALIDATION = 32
 """Validation images on which the threshold of an IoU is chosen."""
@@ -45,47 +45,49 @@ class Finer:
     cells: Floats
 
 
-def make_case(subject: Subject, questions: Questions, cells: Cells, plan: Plan, probe_images: int, seed: int) -> Case:
+def make_case(
+    model: ComparedModel, chosen: ComparedImages, cache: Cache, plan: Plan, probe_images: int, seed: int
+) -> Case:
     """Return a model with its predictions, and those of what its images are without, where they are needed."""
     case = Case(
-        subject=subject,
-        questions=questions,
+        model=model,
+        images=chosen,
         classes=torch.zeros(0, dtype=torch.int64),
         parts=None,
         kept=None,
-        cells=cells,
-        probe_images=min(probe_images, len(questions)),
+        cache=cache,
+        probe_images=min(probe_images, len(chosen)),
         seed=seed,
     )
-    case.classes = torch.from_numpy(cells.get(_key(case, "predicted"), Predicted, lambda: _predicted(case)).classes)
-    if questions.scenes:
-        subsets = cells.get(_key(case, "subsets"), Subsets, lambda: _subsets(case))
+    case.classes = torch.from_numpy(cache.get(_key(case, "predicted"), Predicted, lambda: _predicted(case)).classes)
+    if chosen.scenes:
+        subsets = cache.get(_key(case, "subsets"), Subsets, lambda: _subsets(case))
         case.parts, case.kept = torch.from_numpy(subsets.centred), torch.from_numpy(subsets.kept)
-    if questions.scenes and "objects" in plan.groups():
-        finer = cells.get(_key(case, "objects"), Finer, lambda: _finer(case))
+    if chosen.scenes and "objects" in plan.groups():
+        finer = cache.get(_key(case, "objects"), Finer, lambda: _finer(case))
         case.object_values, case.cell_values = torch.from_numpy(finer.objects), torch.from_numpy(finer.cells)
     if plan.validated:
-        chosen = choose_questions(subject.data, "val", min(_VALIDATION, len(questions)), seed)
-        case.validation = make_case(subject, chosen, cells, Plan([], []), 1, seed)
+        others = choose_images(model.data, "val", min(_VALIDATION, len(chosen)), seed)
+        case.validation = make_case(model, others, cache, Plan([], []), 1, seed)
     return case
 
 
 def _key(case: Case, kind: str) -> dict[str, str]:
-    return {"kind": kind, "model": case.subject.fingerprint, "data": case.questions.fingerprint}
+    return {"kind": kind, "model": case.model.fingerprint, "data": case.images.fingerprint}
 
 
 def _predicted(case: Case) -> Predicted:
-    return Predicted(case.predictor.predicted(case.questions.images).cpu().numpy())
+    return Predicted(case.predictor.predicted(case.images.pixels).cpu().numpy())
 
 
 def _subsets(case: Case) -> Subsets:
-    size = case.questions.images.shape[-1]
-    table = subset_tables(case.predictor, case.questions.scenes, case.classes, size)
+    size = case.images.pixels.shape[-1]
+    table = subset_tables(case.predictor, case.images.scenes, case.classes, size)
     return Subsets(table.centred.cpu().numpy(), table.kept.cpu().numpy() > 0)
 
 
 def _finer(case: Case) -> Finer:
-    drawings = case.questions.drawings
+    drawings = case.images.drawings
     objects = object_values(case.predictor, drawings, case.classes)
     return Finer(objects.numpy(), cell_values(case.predictor, drawings, case.classes).numpy())
 
@@ -93,5 +95,5 @@ def _finer(case: Case) -> Finer:
 def oracle_maps(case: Case) -> Tensor:
     """Return maps of the truth: of each pixel of a part what the part is worth, (N, H, W)."""
     assert case.parts is not None
-    assert case.questions.masks is not None
-    return paint(part_values(case.parts), case.questions.masks)
+    assert case.images.masks is not None
+    return paint(part_values(case.parts), case.images.masks)

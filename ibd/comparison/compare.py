@@ -11,15 +11,15 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ibd import registry
-from ibd.comparison.cells import Cells
+from ibd.comparison.cache import Cache
+from ibd.comparison.images import choose_images
 from ibd.comparison.methods import ORACLE, choose_methods
+from ibd.comparison.models import load_models
 from ibd.comparison.one_model import OneModel, Work
 from ibd.comparison.plan import expanded, make_plan
-from ibd.comparison.questions import choose_questions
 from ibd.comparison.report import Report
 from ibd.comparison.results import Comparison
 from ibd.comparison.settings import describe
-from ibd.comparison.subjects import load_subjects
 from ibd.data.base import SPLITS, Split
 from ibd.errors import ConfigError, check_range
 from ibd.lock import locked
@@ -46,8 +46,8 @@ def compare(
     """Measure what explanations are worth, and return a report.
 
     All models are asked about the same images; what is explained, and measured, is the logit of the class that a model
-    predicts less the mean logit of all classes. Every table has rows of nulls (noise, a centre prior, edges, ...) and,
-    where images can be drawn anew, of an oracle.
+    predicts less the mean logit of all classes. Every table has rows of reference maps (noise, a centre prior, edges,
+    ...) and, where images can be drawn anew, of an oracle.
 
     Args:
         runs: run folders, checkpoints, or what ``ibd.fit`` returned; all on the same data. Several of one family count
@@ -120,28 +120,28 @@ def _compare(asked: _Request) -> Report:
     """Measure, and return the report, which is not written yet."""
     methods = choose_methods(asked.explainers, oracle=True)
     expanded(asked.metrics)  # a mistake in what is asked for is found before a model is read
-    subjects = load_subjects(asked.runs, asked.split, asked.overrides, asked.device)
-    data = subjects[0].data
-    questions = choose_questions(data, asked.split, asked.images, asked.seed)
-    plan = make_plan(asked.metrics, questions, bool(data.spec.concept_names))
-    if not questions.scenes:
+    models = load_models(asked.runs, asked.split, asked.overrides, asked.device)
+    data = models[0].data
+    chosen = choose_images(data, asked.split, asked.images, asked.seed)
+    plan = make_plan(asked.metrics, chosen, bool(data.spec.concept_names))
+    if not chosen.scenes:
         methods = [method for method in methods if method.name != ORACLE]
-    cells = Cells(None if asked.output is None else Path(asked.output) / "cells")
+    cache = Cache(None if asked.output is None else Path(asked.output) / "cache")
     found = Comparison(
-        settings=describe(data, questions, asked.seed, asked.probe_images),
+        settings=describe(data, chosen, asked.seed, asked.probe_images),
         class_names=list(data.spec.class_names),
-        part_names=questions.part_names,
+        part_names=chosen.part_names,
         models=[],
         explainers=[method.info for method in methods],
         metrics=plan.metrics,
-        image_ids=questions.ids,
-        labels=questions.labels.numpy(),
+        image_ids=chosen.ids,
+        labels=chosen.labels.numpy(),
         skipped=list(plan.skipped),
     )
-    work = Work(questions, methods, plan, cells, asked.probe_images, asked.seed, asked.shown)
+    work = Work(chosen, methods, plan, cache, asked.probe_images, asked.seed, asked.shown)
     disable = None if asked.progress else True
-    with tqdm(total=len(subjects) * work.pieces, desc="comparing", disable=disable, dynamic_ncols=True) as bar:
-        for subject in subjects:
-            OneModel(work, subject, found, bar).measure()
-    _log.info("%d pieces computed, %d found", cells.computed, cells.found)
+    with tqdm(total=len(models) * work.pieces, desc="comparing", disable=disable, dynamic_ncols=True) as bar:
+        for model in models:
+            OneModel(work, model, found, bar).measure()
+    _log.info("%d pieces computed, %d found", cache.computed, cache.found)
     return Report(found)

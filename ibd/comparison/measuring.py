@@ -28,7 +28,7 @@ def measured(group: Group, asked: Asked) -> Measured:
         found = group.measure(asked)
         return replace(found, seconds=time.perf_counter() - started)
 
-    return asked.case.cells.get(_key(group, asked), Measured, compute)
+    return asked.case.cache.get(_key(group, asked), Measured, compute)
 
 
 def _key(group: Group, asked: Asked) -> dict[str, Any]:
@@ -36,15 +36,15 @@ def _key(group: Group, asked: Asked) -> dict[str, Any]:
     case = asked.case
     key = {
         "kind": group.name,
-        "model": case.subject.fingerprint,
+        "model": case.model.fingerprint,
         **asked.method.key,
-        "data": case.questions.fingerprint,
-        "images": case.questions.ids,
+        "data": case.images.fingerprint,
+        "images": case.images.ids,
         "classes": case.classes.tolist(),
         "seed": case.seed,
         "probe_images": case.probe_images,
-        "maps": digest(asked.answers.maps) if asked.method.explainer is None else "",
-        "units": digest(asked.answers.units) if asked.method.explainer is None else "",
+        "maps": digest(asked.attributions.maps) if asked.method.explainer is None else "",
+        "units": digest(asked.attributions.units) if asked.method.explainer is None else "",
     }
     if group.validated and asked.validation is not None:
         key["validation"] = [digest(each) for each in asked.validation]
@@ -53,10 +53,10 @@ def _key(group: Group, asked: Asked) -> dict[str, Any]:
 
 def add(found: Comparison, asked: Asked, group: Group, results: Measured, plan: Plan) -> None:
     """Put the results of a group where the report looks for them."""
-    model, method = asked.case.subject.info.name, asked.method.name
+    model, method = asked.case.model.info.name, asked.method.name
     for name, values in results.scores.items():
         if name in plan.metrics:
-            found.scores[model, method, name] = padded(values, len(asked.case.questions))
+            found.scores[model, method, name] = padded(values, len(asked.case.images))
     for curve in group.curves:
         if curve.name not in results.curves:
             continue

@@ -1,4 +1,4 @@
-"""What is compared: explainers by name, the nulls and the oracle, and which of their answers is asked for."""
+"""What is compared: explainers by name, the reference maps and the oracle, and which of their answers is asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ibd import registry
-from ibd.comparison.nulls import NULLS
+from ibd.comparison.reference_maps import REFERENCE_MAPS
 from ibd.comparison.results import ExplainerInfo
 from ibd.errors import ConfigError, did_you_mean
 from ibd.explain.base import Explainer
@@ -41,7 +41,7 @@ class Method:
 
     Attributes:
         info: its name and kind.
-        explainer: None for the nulls, the oracle and the row of units.
+        explainer: None for the reference maps, the oracle and the row of units.
         options: what the explainer was made with.
     """
 
@@ -61,7 +61,7 @@ class Method:
 
 
 def choose_methods(named: Sequence[str | Mapping[str, Any]] | None, oracle: bool) -> list[Method]:
-    """Return the explainers that are compared, then the nulls, then the oracle.
+    """Return the explainers that are compared, then the reference maps, then the oracle.
 
     Args:
         named: registered names, or ``{"name": "smoothgrad", "n": 50}``, with ``"label"`` as the name of the row where
@@ -79,12 +79,12 @@ def choose_methods(named: Sequence[str | Mapping[str, Any]] | None, oracle: bool
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"explainers: '{name}' is given twice; give one of them another `label`")
-        if name in (*NULLS, OTHER, ORACLE, UNITS):
+        if name in (*REFERENCE_MAPS, OTHER, ORACLE, UNITS):
             raise ConfigError(f"explainers: '{name}' is the name of a row that is always there")
     if any(method.info.kind == "intrinsic" for method in found):
         at = 1 + next(i for i, method in enumerate(found) if method.info.kind == "intrinsic")
         found.insert(at, Method(ExplainerInfo(UNITS, "intrinsic")))
-    found += [Method(ExplainerInfo(name, "null")) for name in (*NULLS, OTHER)]
+    found += [Method(ExplainerInfo(name, "reference")) for name in (*REFERENCE_MAPS, OTHER)]
     return found + ([Method(ExplainerInfo(ORACLE, "oracle"))] if oracle else [])
 
 

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from ibd.comparison import measuring
-from ibd.comparison.answers import Answers, explain_all, with_metric_seconds
 from ibd.comparison.asked import Asked, Case
+from ibd.comparison.attributions import Attributions, explain_all, with_metric_seconds
+from ibd.comparison.cache import Cache
 from ibd.comparison.cases import make_case, oracle_maps
-from ibd.comparison.cells import Cells
 from ibd.comparison.groups import GROUPS
 from ibd.comparison.groups.agreement import add_agreement
 from ibd.comparison.groups.honesty import add_honesty
+from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import ORACLE, OTHER, UNITS, Method
-from ibd.comparison.nulls import NULLS, null_maps, other_image
+from ibd.comparison.models import Accuracy, ComparedModel, accuracy
 from ibd.comparison.paintings import add_paintings
 from ibd.comparison.plan import Plan
-from ibd.comparison.questions import Questions
+from ibd.comparison.reference_maps import REFERENCE_MAPS, other_image, reference_maps
 from ibd.comparison.results import Comparison, CostInfo, Skipped
 from ibd.comparison.showing import shown_images
-from ibd.comparison.subjects import Accuracy, Subject, accuracy
 from ibd.comparison.tagged_images import add_shortcut
 from ibd.errors import UnsupportedError
 
@@ -37,7 +37,7 @@ class Work:
     """What is the same for all models.
 
     Attributes:
-        questions: the images.
+        images: that all are asked about.
         methods: the rows of the tables.
         plan: what is measured.
         cells: where finished pieces are kept.
@@ -46,10 +46,10 @@ class Work:
         shown: how many images the report may draw.
     """
 
-    questions: Questions
+    images: ComparedImages
     methods: Sequence[Method]
     plan: Plan
-    cells: Cells
+    cache: Cache
     probe_images: int
     seed: int
     shown: int
@@ -65,37 +65,37 @@ class OneModel:
 
     Args:
         work: what is the same for all models.
-        subject: the model.
+        model: the model.
         found: where the results go.
         bar: of progress.
     """
 
-    def __init__(self, work: Work, subject: Subject, found: Comparison, bar: Any) -> None:
-        self.work, self.subject, self.found, self.bar = work, subject, found, bar
-        self.name = subject.info.name
-        self.answers: dict[str, Answers] = {}
+    def __init__(self, work: Work, model: ComparedModel, found: Comparison, bar: Any) -> None:
+        self.work, self.model, self.found, self.bar = work, model, found, bar
+        self.name = model.info.name
+        self.attributions: dict[str, Attributions] = {}
 
     def measure(self) -> None:
         """Measure all methods, and the model's own account of itself."""
         work, found = self.work, self.found
         self.bar.set_postfix_str(self.name)
         self._add_accuracy()
-        case = make_case(self.subject, work.questions, work.cells, work.plan, work.probe_images, work.seed)
+        case = make_case(self.model, work.images, work.cache, work.plan, work.probe_images, work.seed)
         self.bar.update()
         for method in work.methods:
             self._measure_method(case, method)
-        add_agreement(found, case, work.methods, self.answers)
-        add_paintings(found, case, work.methods, self.answers, work.plan)
+        add_agreement(found, case, work.methods, self.attributions)
+        add_paintings(found, case, work.methods, self.attributions, work.plan)
         self.bar.update()
         add_honesty(found, case)
         add_shortcut(found, case, work.methods)
-        found.shown[:] = shown_images(found, case, work.methods, self.answers, work.shown)
+        found.shown[:] = shown_images(found, case, work.methods, self.attributions, work.shown)
 
     def _add_accuracy(self) -> None:
-        subject, questions = self.subject, self.work.questions
-        key = {"kind": "accuracy", "model": subject.fingerprint, "data": questions.fingerprint, "split": subject.asked}
-        right = self.work.cells.get(key, Accuracy, lambda: accuracy(subject.module, subject.data, questions.split))
-        info = replace(subject.info, accuracy=right.share, images=right.images, majority=right.majority)
+        model, chosen = self.model, self.work.images
+        key = {"kind": "accuracy", "model": model.fingerprint, "data": chosen.fingerprint, "split": model.asked}
+        right = self.work.cache.get(key, Accuracy, lambda: accuracy(model.module, model.data, chosen.split))
+        info = replace(model.info, accuracy=right.share, images=right.images, majority=right.majority)
         self.found.models.append(info)
 
     def _measure_method(self, case: Case, method: Method) -> None:
@@ -103,11 +103,11 @@ class OneModel:
         end = self.bar.n + 1 + len(self.work.plan.groups())
         self.bar.set_postfix_str(f"{self.name}, {method.name}")
         try:
-            self.answers[method.name] = self._answer(case, method, self.answers)
+            self.attributions[method.name] = self._answer(case, method, self.attributions)
         except UnsupportedError as error:
             self.found.skipped.append(Skipped(self.name, method.name, None, str(error)))
         else:
-            asked = Asked(case, method, self.answers[method.name], self._validation(case, method))
+            asked = Asked(case, method, self.attributions[method.name], self._validation(case, method))
             self.bar.update()
             self.found.costs[self.name, method.name] = self._measure_groups(asked)
         self.bar.update(end - self.bar.n)
@@ -131,44 +131,44 @@ class OneModel:
                     self.bar.update()
             if why:
                 self.found.skipped.append(Skipped(self.name, asked.method.name, group.name, why))
-        return with_metric_seconds(asked.answers.cost, seconds)
+        return with_metric_seconds(asked.attributions.cost, seconds)
 
-    def _answer(self, case: Case, method: Method, answers: Mapping[str, Answers]) -> Answers:
+    def _answer(self, case: Case, method: Method, attributions: Mapping[str, Attributions]) -> Attributions:
         """Return a method's maps of all images, or what the model's own units contribute."""
-        questions, count = case.questions, len(case.questions)
+        chosen, count = case.images, len(case.images)
         free, nothing = CostInfo(0, 0, 0, 0), torch.full((count,), torch.nan, dtype=torch.float64)
         if method.explainer is not None:
-            return explain_all(case.subject, method, questions, case.classes, case.cells)
+            return explain_all(case.model, method, chosen, case.classes, case.cache)
         if method.name == UNITS:
-            return self._own_units(case, answers)
+            return self._own_units(case, attributions)
         if method.name == ORACLE:
-            return Answers(oracle_maps(case), nothing, None, free)
-        if method.name in NULLS:
-            return Answers(null_maps(method.name, questions.images, questions.ids, case.seed), nothing, None, free)
-        first = next((answer for answer in answers.values() if answer.maps is not None), None)
+            return Attributions(oracle_maps(case), nothing, None, free)
+        if method.name in REFERENCE_MAPS:
+            return Attributions(reference_maps(method.name, chosen.pixels, chosen.ids, case.seed), nothing, None, free)
+        first = next((answer for answer in attributions.values() if answer.maps is not None), None)
         if first is None or first.maps is None:
             raise UnsupportedError("there is no map of another image")
-        if len(set(questions.labels.tolist())) < 2:
+        if len(set(chosen.labels.tolist())) < 2:
             raise UnsupportedError("there is no image of another class")
-        return Answers(other_image(first.maps, questions.labels), nothing, None, free)
+        return Attributions(other_image(first.maps, chosen.labels), nothing, None, free)
 
-    def _own_units(self, case: Case, answers: Mapping[str, Answers]) -> Answers:
+    def _own_units(self, case: Case, attributions: Mapping[str, Attributions]) -> Attributions:
         own = next(method.name for method in self.work.methods if method.info.kind == "intrinsic")
-        if case.unit_parts is None or case.questions.masks is None:
-            kind = case.subject.info.unit_kind
+        if case.unit_parts is None or case.images.masks is None:
+            kind = case.model.info.unit_kind
             raise UnsupportedError(f"the {kind}s of this model are not named after the parts of the images")
-        if own not in answers or answers[own].units is None:
+        if own not in attributions or attributions[own].units is None:
             raise UnsupportedError("the model's own contributions are not there")
-        return Answers(None, answers[own].value, answers[own].units, answers[own].cost)
+        return Attributions(None, attributions[own].value, attributions[own].units, attributions[own].cost)
 
     def _validation(self, case: Case, method: Method) -> Truth | None:
         """Return maps and truth masks of validation images, by which thresholds are chosen; None without any."""
-        other, answers = case.validation, self.answers
-        if other is None or other.truth is None or answers[method.name].maps is None:
+        other, attributions = case.validation, self.attributions
+        if other is None or other.truth is None or attributions[method.name].maps is None:
             return None
-        first = next(m for m in self.work.methods if m.name in answers and answers[m.name].maps is not None)
+        first = next(m for m in self.work.methods if m.name in attributions and attributions[m.name].maps is not None)
         wanted = [first, method] if method.name == OTHER else [method]
-        found: dict[str, Answers] = {}
+        found: dict[str, Attributions] = {}
         try:
             for each in wanted:
                 found[each.name] = self._answer(other, each, found)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ibd.comparison import measuring
-from ibd.comparison.answers import CHUNK, Answers
 from ibd.comparison.asked import Asked, Case
+from ibd.comparison.attributions import CHUNK, Attributions
 from ibd.comparison.groups import GROUPS
 from ibd.comparison.groups.record import Group
 from ibd.comparison.methods import Method
@@ -23,22 +23,22 @@ from ibd.types import Painting
 
 
 def add_paintings(
-    found: Comparison, case: Case, methods: Sequence[Method], answers: Mapping[str, Answers], plan: Plan
+    found: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions], plan: Plan
 ) -> None:
     """Add the scores of a model's own map by painting, where its own map is among the methods.
 
     The contributions are those of the first such row; nothing but where they are painted is computed anew.
     """
-    own = [method for method in methods if isinstance(method.explainer, Intrinsic) and method.name in answers]
+    own = [method for method in methods if isinstance(method.explainer, Intrinsic) and method.name in attributions]
     groups = [group for group in map(GROUPS.__getitem__, plan.groups()) if group.by_painting]
     if not own or not groups:
         return
     done = {method.explainer.painting: method.name for method in own if isinstance(method.explainer, Intrinsic)}
     for painting in get_args(Painting):
         if painting in done:
-            _copy(found, case.subject.info.name, done[painting], painting, groups)
+            _copy(found, case.model.info.name, done[painting], painting, groups)
         else:
-            _add(found, case, answers[own[0].name], painting, groups, plan)
+            _add(found, case, attributions[own[0].name], painting, groups, plan)
 
 
 def _copy(found: Comparison, model: str, name: str, painting: Painting, groups: Sequence[Group]) -> None:
@@ -49,10 +49,10 @@ def _copy(found: Comparison, model: str, name: str, painting: Painting, groups: 
 
 
 def _add(
-    found: Comparison, case: Case, account: Answers, painting: Painting, groups: Sequence[Group], plan: Plan
+    found: Comparison, case: Case, account: Attributions, painting: Painting, groups: Sequence[Group], plan: Plan
 ) -> None:
     """Paint what the units contribute to all images, and measure that."""
-    model, name = case.subject.info.name, f"intrinsic {painting}"
+    model, name = case.model.info.name, f"intrinsic {painting}"
     method = Method(ExplainerInfo(name, "intrinsic"), Intrinsic(painting), {"painting": painting})
     try:
         asked = Asked(case, method, replace(account, maps=_maps(case, account, painting), units=None))
@@ -65,9 +65,9 @@ def _add(
         found.skipped.append(Skipped(model, name, None, str(error)))
 
 
-def _maps(case: Case, account: Answers, painting: Painting) -> Tensor:
+def _maps(case: Case, account: Attributions, painting: Painting) -> Tensor:
     """Return the (N, H, W) maps of what the units contribute, a few images at a time."""
     assert account.units is not None
-    module, device = case.subject.module, case.predictor.device
-    pairs = zip(torch.split(case.questions.images, CHUNK), torch.split(account.units, CHUNK), strict=True)
+    module, device = case.model.module, case.predictor.device
+    pairs = zip(torch.split(case.images.pixels, CHUNK), torch.split(account.units, CHUNK), strict=True)
     return torch.cat([repaint(module, images.to(device), units, painting).float().cpu() for images, units in pairs])

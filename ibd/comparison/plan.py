@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ibd.comparison.groups import GROUPS, METRICS
 from ibd.comparison.groups.record import Need
-from ibd.comparison.questions import Questions
+from ibd.comparison.images import ComparedImages
 from ibd.comparison.results import Skipped
 from ibd.errors import ConfigError, check_once, did_you_mean
 
@@ -36,18 +36,18 @@ class Plan:
         return [name for name, group in GROUPS.items() if set(group.names) & set(self.metrics)]
 
 
-def make_plan(named: Sequence[str] | None, questions: Questions, concepts: bool) -> Plan:
+def make_plan(named: Sequence[str] | None, chosen: ComparedImages, concepts: bool) -> Plan:
     """Return what is measured.
 
     Args:
         named: metrics, or groups of them; None takes all that the data allows, "all" also the slow ones.
-        questions: the images, which have masks and scenes or do not.
+        chosen: the images, which have masks and scenes or do not.
         concepts: whether the images have concepts.
 
     Raises:
         ConfigError: an unknown name, none, or a metric that was asked for by name and needs what the data has not.
     """
-    missing = _missing(questions, concepts)
+    missing = _missing(chosen, concepts)
     asked = expanded(named)
     kept, skipped = [], []
     for name, metric in METRICS.items():
@@ -60,7 +60,7 @@ def make_plan(named: Sequence[str] | None, questions: Questions, concepts: bool)
             raise ConfigError(f"metrics: '{name}' cannot be measured: {why}")
         else:
             skipped.append(Skipped(None, None, name, why))
-    if questions.split == "val":
+    if chosen.split == "val":
         skipped += [Skipped(None, None, name, _OWN_SPLIT) for name in kept if METRICS[name].validated]
         kept = [name for name in kept if not METRICS[name].validated]
     if not kept:
@@ -68,14 +68,14 @@ def make_plan(named: Sequence[str] | None, questions: Questions, concepts: bool)
     return Plan(kept, skipped)
 
 
-def _missing(questions: Questions, concepts: bool) -> dict[Need, str]:
+def _missing(chosen: ComparedImages, concepts: bool) -> dict[Need, str]:
     """Return what the data has not, and what to say of it."""
     missing: dict[Need, str] = {}
     if not concepts:
         missing["concepts"] = "the data has no concepts"
-    if questions.masks is None:
+    if chosen.masks is None:
         missing["masks"] = "the data has no masks of parts"
-    if not questions.scenes:
+    if not chosen.scenes:
         missing["scene"] = "the images cannot be drawn anew without some of their parts (only ToyBirds can)"
     return missing
 

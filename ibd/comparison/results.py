@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ibd.models.linear_head import LinearHead
 
-Kind = Literal["intrinsic", "posthoc", "null", "oracle"]
+Kind = Literal["intrinsic", "posthoc", "reference", "oracle"]
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str]
 """(model, explainer, metric or curve)."""
@@ -49,7 +49,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ExplainerInfo:
-    """An explainer that was compared: its registered name, or that of a null or of the oracle, and its kind."""
+    """An explainer that was compared: its registered name, or that of a reference map or the oracle, and its kind."""
 
     name: str
     kind: Kind
@@ -179,7 +179,7 @@ class Comparison:
         class_names: of the data.
         part_names: of the data; empty without masks.
         models: that were compared.
-        explainers: rows of the tables, nulls and oracle included.
+        explainers: rows of the tables, reference maps and oracle included.
         metrics: names, in the order of the tables; what they mean is in ``ibd.comparison.groups``.
         image_ids: (N,) of the compared images.
         labels: (N,) their classes.

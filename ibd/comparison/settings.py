@@ -5,25 +5,25 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ibd.comparison.questions import Questions
+from ibd.comparison.images import ComparedImages
 from ibd.data.base import ImageDataModule
 
 EXPLAINED = "the centred logit of the class that the model predicts: its logit less the mean logit of all classes"
 MEASURED = "the same; deletion and insertion, which are published for it, the probability"
 
 
-def describe(data: ImageDataModule, questions: Questions, seed: int, probe_images: int) -> dict[str, Any]:
+def describe(data: ImageDataModule, chosen: ComparedImages, seed: int, probe_images: int) -> dict[str, Any]:
     """Return the settings of a comparison, as plain values."""
     spec = data.spec
     name = type(data).__name__
     preset = getattr(data, "preset", None)
     return {
         "data": f"{name}{f' {preset}' if isinstance(preset, str) else ''}",
-        "data_fingerprint": questions.fingerprint,
-        "split": questions.split,
+        "data_fingerprint": chosen.fingerprint,
+        "split": chosen.split,
         "image_size": list(spec.image_size),
-        "images": len(questions),
-        "probe_images": min(probe_images, len(questions)),
+        "images": len(chosen),
+        "probe_images": min(probe_images, len(chosen)),
         "explained": EXPLAINED,
         "measured": MEASURED,
         "seed": seed,

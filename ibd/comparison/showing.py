@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ibd.comparison.answers import Answers
 from ibd.comparison.asked import Case
+from ibd.comparison.attributions import Attributions
 from ibd.comparison.methods import Method
 from ibd.comparison.results import Comparison, ShownImage
 from ibd.explain.boxes import Box
@@ -24,23 +24,23 @@ _UNITS = 12
 
 
 def shown_images(
-    found: Comparison, case: Case, methods: Sequence[Method], answers: Mapping[str, Answers], count: int
+    found: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions], count: int
 ) -> list[ShownImage]:
     """Return the first images with what this model and its methods say, added to what is there of other models."""
-    questions, model = case.questions, case.subject.info.name
-    count = min(count, len(questions))
+    chosen, model = case.images, case.model.info.name
+    count = min(count, len(chosen))
     units = _units(case, count, with_all=model in found.heads)
     shown = []
     for i in range(count):
         before = found.shown[i] if i < len(found.shown) else None
-        maps = {m.name: each[i].float().numpy() for m in methods if (each := _maps(answers, m)) is not None}
+        maps = {m.name: each[i].float().numpy() for m in methods if (each := _maps(attributions, m)) is not None}
         predicted = found.class_names[int(case.classes[i])]
         shown.append(
             ShownImage(
                 position=i,
-                image=questions.images[i].permute(1, 2, 0).numpy().astype(np.float32),
-                label=found.class_names[int(questions.labels[i])],
-                masks=None if questions.masks is None else questions.masks[i].numpy(),
+                image=chosen.pixels[i].permute(1, 2, 0).numpy().astype(np.float32),
+                label=found.class_names[int(chosen.labels[i])],
+                masks=None if chosen.masks is None else chosen.masks[i].numpy(),
                 maps={**(before.maps if before else {}), model: maps},
                 predicted={**(before.predicted if before else {}), model: predicted},
                 units={**(before.units if before else {}), model: units[i]},
@@ -49,14 +49,14 @@ def shown_images(
     return shown
 
 
-def _maps(answers: Mapping[str, Answers], method: Method) -> Tensor | None:
-    return answers[method.name].maps if method.name in answers else None
+def _maps(attributions: Mapping[str, Attributions], method: Method) -> Tensor | None:
+    return attributions[method.name].maps if method.name in attributions else None
 
 
 def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]:
     """Return for each image what its prediction rests on, the largest contributions first."""
-    module = case.subject.module
-    images, classes = case.questions.images[:count], case.classes[:count]
+    module = case.model.module
+    images, classes = case.images.pixels[:count], case.classes[:count]
     prediction = module.predict(images)
     contributions = prediction.contributions[torch.arange(count), :, classes]
     network = module.network
@@ -83,8 +83,8 @@ def _patches(
     case: Case, module: ProtoPNet, prediction: Prediction, classes: Tensor
 ) -> dict[tuple[int, int], dict[str, npt.NDArray[np.float32]]]:
     """Return (image, prototype) -> its training patch and the image's own, of the prototypes that count most."""
-    images = case.questions.images
-    sources, train = sources_of(module), case.subject.trained_on.dataset("train")
+    images = case.images.pixels
+    sources, train = sources_of(module), case.model.trained_on.dataset("train")
     names = [module.network.class_names[c] for c in classes.tolist()]
     titles = [str(i) for i in range(len(classes))]
     rows = local_explanation(module, prediction, classes=names, top=4, names=titles)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ibd.comparison.answers import CHUNK, ask
 from ibd.comparison.asked import Case
+from ibd.comparison.attributions import CHUNK, ask
 from ibd.comparison.honesty import shortcut_figures, tagged
 from ibd.comparison.methods import Method
-from ibd.comparison.nulls import null_maps
+from ibd.comparison.reference_maps import reference_maps
 from ibd.comparison.results import Comparison
 from ibd.errors import UnsupportedError
 
@@ -28,20 +28,20 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
 
     Nothing where the images have no tags. All images are given the tag of their class, and explained so.
     """
-    questions, subject = case.questions, case.subject
-    indices = questions.index.tolist()
+    chosen, model = case.images, case.model
+    indices = chosen.index.tolist()
     try:
-        images, _ = tagged(subject.data.dataset(questions.split), indices)
+        images, _ = tagged(model.data.dataset(chosen.split), indices)
     except UnsupportedError:
         return
     classes = case.predictor.predicted(images).cpu()
 
     def compute() -> Shortcut:
-        maps = {"noise": null_maps("noise", images, questions.ids, case.seed)}
+        maps = {"noise": reference_maps("noise", images, chosen.ids, case.seed)}
         for method in (each for each in methods if each.explainer is not None):
             try:
                 parts = [
-                    ask(subject.module, method, images[rows], classes[rows]).map
+                    ask(model.module, method, images[rows], classes[rows]).map
                     for rows in torch.split(torch.arange(len(images)), CHUNK)
                 ]
             except UnsupportedError:
@@ -49,9 +49,9 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
             known = [part for part in parts if part is not None]
             if len(known) == len(parts):
                 maps[method.name] = torch.cat(known).cpu()
-        figures, _ = shortcut_figures(subject.module, subject.data, indices, maps, split=questions.split)
+        figures, _ = shortcut_figures(model.module, model.data, indices, maps, split=chosen.split)
         return Shortcut(figures)
 
-    key = {"kind": "shortcut", "model": subject.fingerprint, "data": questions.fingerprint, "seed": case.seed}
-    kept = case.cells.get(key | {"methods": [each.key for each in methods]}, Shortcut, compute)
-    found.shortcut[subject.info.name] = kept.figures
+    key = {"kind": "shortcut", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
+    kept = case.cache.get(key | {"methods": [each.key for each in methods]}, Shortcut, compute)
+    found.shortcut[model.info.name] = kept.figures

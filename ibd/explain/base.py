@@ -24,7 +24,7 @@ from ibd.explain.targets import Target
 
 _MISMATCH = re.compile("expected scalar type|type .* should be the same|same dtype|tensors to be on the same device")
 
-Kind = Literal["intrinsic", "posthoc", "null", "oracle"]
+Kind = Literal["intrinsic", "posthoc", "reference", "oracle"]
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Explanation:
             comes, not normalised; None where the method has none.
         value: (B,) the explained scores, or (B, K).
         target: what was explained, resolved.
-        kind: "intrinsic", "posthoc", "null" or "oracle".
+        kind: "intrinsic", "posthoc", "reference" or "oracle".
         method: name of the explainer.
         units: (B, U) contributions of the units, or (B, K, U), where the method has them.
         unit_names: their names.

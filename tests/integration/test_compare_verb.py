@@ -132,15 +132,15 @@ def test_killed_and_started_again(report, trained, baseline, tmp_path, monkeypat
     monkeypatch.setitem(GROUPS, "properties", replace(GROUPS["properties"], measure=killed))
     with pytest.raises(KeyboardInterrupt):
         package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "killed", **asked)
-    assert not list((tmp_path / "killed" / "cells").glob("*.tmp"))
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cells").iterdir()}
+    assert not list((tmp_path / "killed" / "cache").glob("*.tmp"))
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cache").iterdir()}
     assert len(before) > 6
     found = []
     again = replace(GROUPS["properties"], measure=lambda case: (found.append(case.method.name), count(case))[1])
     monkeypatch.setitem(GROUPS, "properties", again)
     again = package.compare([trained, baseline], EXPLAINERS, output=tmp_path / "killed", **asked)
     assert len(found) == len(again.comparison.explainers) * 2 - 2 - 3  # one has no map, of two models; three were there
-    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cells").iterdir()}
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "cache").iterdir()}
     assert before.items() <= after.items()
     assert whole.comparison.scores.keys() == again.comparison.scores.keys()
     for key, values in whole.comparison.scores.items():
@@ -253,14 +253,14 @@ def test_mistakes(arguments, message, trained, other):
 @pytest.mark.parametrize("case", ["explainer", "explainer's option", "metric"])
 def test_what_is_misspelt_is_found_before_a_model_is_read(case, trained, monkeypatch):
     """Of many runs the reading takes minutes."""
-    monkeypatch.setattr("ibd.comparison.subjects.load_run", None)
+    monkeypatch.setattr("ibd.comparison.models.load_run", None)
     arguments, message = MISTAKES[case]
     assert message in ibd("compare", trained, *arguments[1:]).mistake
 
 
 def test_runs_of_other_data_are_found_before_a_model_is_read(trained, other, monkeypatch):
     """As `ibd compare runs/toybirds-*/*` does; all were read first, and no option was named."""
-    monkeypatch.setattr("ibd.comparison.subjects.load_run", None)
+    monkeypatch.setattr("ibd.comparison.models.load_run", None)
     said = ibd("compare", trained, other, "images=3").mistake
     assert f"'{trained}'; '{other}'. They have 60 or 33 test images: " in said
     assert "data.train_size is " in said
@@ -270,7 +270,7 @@ def test_runs_of_other_data_are_found_before_a_model_is_read(trained, other, mon
 @pytest.mark.slow
 def test_what_a_killed_comparison_left_is_cleared_away(baseline, tmp_path):
     """Of a process that is no more, amid a piece; and a file of options that is none is a line."""
-    cells = tmp_path / "report" / "cells"
+    cells = tmp_path / "report" / "cache"
     cells.mkdir(parents=True)
     (cells / "piece.4194999.tmp").write_bytes(b"half a piece")
     asked = ["explainers=saliency", "metrics=properties", "data.test_size=6", "images=2", "progress=false"]

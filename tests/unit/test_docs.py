@@ -14,7 +14,7 @@ from ibd.comparison.compare import compare
 from ibd.comparison.groups import GROUPS, METRICS
 from ibd.comparison.honesty.sentences import READING
 from ibd.comparison.methods import DEFAULT, choose_methods
-from ibd.comparison.nulls import NULLS
+from ibd.comparison.reference_maps import REFERENCE_MAPS
 from ibd.data import ToyBirds
 from ibd.errors import ConfigError
 from ibd.models.cbm.lightning import ConceptBottleneck
@@ -87,8 +87,8 @@ def test_the_options_of_compare_are_in_their_table():
 
 
 def test_every_null_is_in_its_table():
-    rows = re.findall(r"^\| `(\w+)` \|", COMPARISON.split("**Nulls")[1].split("**Intervals")[0], re.MULTILINE)
-    assert rows == [*NULLS, "other_image", "oracle"]
+    rows = re.findall(r"^\| `(\w+)` \|", COMPARISON.split("**Reference maps")[1].split("**Intervals")[0], re.MULTILINE)
+    assert rows == [*REFERENCE_MAPS, "other_image", "oracle"]
 
 
 def test_the_example_of_a_metric_runs():

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ibd.comparison.answers import Answers
 from ibd.comparison.asked import Case
+from ibd.comparison.attributions import Attributions
 from ibd.comparison.groups.record import SIGNED, UNIT, Group, Metric
 from ibd.comparison.groups.values import scores
 from ibd.comparison.methods import Method
@@ -44,15 +44,19 @@ class Agreement:
     matrices: dict[str, Floats]
 
 
-def add_agreement(found: Comparison, case: Case, methods: Sequence[Method], answers: Mapping[str, Answers]) -> None:
+def add_agreement(
+    found: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions]
+) -> None:
     """Add how alike the maps of a model's rows are, pair by pair, and each with the model's own."""
     if not set(AGREEMENT.names) & set(found.metrics):
         return
-    model = case.subject.info.name
+    model = case.model.info.name
     maps = {
         method.name: there.maps
         for method in methods
-        if (there := answers.get(method.name)) is not None and there.maps is not None and method.info.kind != "oracle"
+        if (there := attributions.get(method.name)) is not None
+        and there.maps is not None
+        and method.info.kind != "oracle"
     }
     if len(maps) < 2:
         return
@@ -80,9 +84,9 @@ def _matrices(case: Case, maps: list[Tensor], names: list[str]) -> Agreement:
                 found[name].append(measure(some))
         return Agreement(scores({name: torch.cat(matrices) for name, matrices in found.items()}))
 
-    key = {"kind": "agreement", "model": case.subject.fingerprint, "data": case.questions.fingerprint}
+    key = {"kind": "agreement", "model": case.model.fingerprint, "data": case.images.fingerprint}
     key |= {"methods": json.dumps(names), "maps": " ".join(digest(each) for each in maps)}
-    return case.cells.get(key, Agreement, compute)
+    return case.cache.get(key, Agreement, compute)
 
 
 def digest(maps: Tensor | None) -> str:

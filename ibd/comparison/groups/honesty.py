@@ -23,8 +23,8 @@ class Account:
 
 def add_honesty(found: Comparison, case: Case) -> None:
     """Add what the model's own account of itself is worth, and its linear head."""
-    name, questions, subject = case.subject.info.name, case.questions, case.subject
-    head = subject.module.network.linear_head(case.passed)
+    name, chosen, model = case.model.info.name, case.images, case.model
+    head = model.module.network.linear_head(case.passed)
     if head is not None:
         found.heads[name] = head
     if not {*HONESTY.names, *DISSECTION.names} & set(found.metrics):
@@ -33,18 +33,18 @@ def add_honesty(found: Comparison, case: Case) -> None:
     def compute() -> Account:
         return Account(
             *honesty(
-                subject.module,
-                subject.data,
-                questions.index.tolist(),
+                model.module,
+                model.data,
+                chosen.index.tolist(),
                 name="model",
-                split=questions.split,
+                split=chosen.split,
                 seed=case.seed,
             )
         )
 
-    key = {"kind": "honesty", "model": subject.fingerprint, "data": questions.fingerprint, "seed": case.seed}
-    key["split"] = subject.asked  # leakage is measured on more images than the questions
-    account = case.cells.get(key, Account, compute)
+    key = {"kind": "honesty", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
+    key["split"] = model.asked  # leakage is measured on more images than the questions
+    account = case.cache.get(key, Account, compute)
     found.skipped += [replace(each, model=name) for each in account.skipped]
     found.honesty[name] = account.honesty
 

@@ -32,7 +32,7 @@ def measure(asked: Asked) -> Measured:
 
     The oracle's map knows what each part is worth, not which decide; here it says what is true.
     """
-    wanted, masks = asked.case.truth, asked.case.questions.masks
+    wanted, masks = asked.case.truth, asked.case.images.masks
     assert wanted is not None
     assert masks is not None
     oracle = asked.method.name == ORACLE

@@ -30,7 +30,7 @@ _FINDING = Finding("ranks the parts by importance", "part importance")
 def measure(asked: Asked) -> Measured:
     """Return how well the parts' importance by an explanation agrees with what redrawing the image shows."""
     case = asked.case
-    masks = case.questions.masks
+    masks = case.images.masks
     assert masks is not None
     assert case.parts is not None
     assert case.kept is not None
@@ -64,11 +64,11 @@ def importance_of_parts(asked: Asked, by: Callable[[Tensor, Tensor], Tensor] = p
         asked: whom, and about which images.
         by: of (n, H, W) maps and (n, P, H, W) masks; units have no map, and are the same by any.
     """
-    masks = asked.case.questions.masks
+    masks = asked.case.images.masks
     assert masks is not None
     if asked.method.name != UNITS:
         return torch.cat([by(asked.maps[some], masks[some]) for some in few(len(masks))])
-    units, members = asked.answers.units, asked.case.unit_parts
+    units, members = asked.attributions.units, asked.case.unit_parts
     assert units is not None
     assert members is not None
     return (units.double() @ members.double()).where(masks.flatten(2).any(2), torch.nan)

@@ -12,7 +12,7 @@ from ibd.metrics.functional.properties import complexity, conservation, negative
 
 def measure(asked: Asked) -> Measured:
     """Return what a map is like."""
-    maps, value = asked.maps, asked.answers.value
+    maps, value = asked.maps, asked.attributions.value
     measures = {"negative_share": negative_share, "sparseness": sparseness, "complexity": complexity}
     some = few(len(maps))
     found = {name: torch.cat([function(maps[part]) for part in some]) for name, function in measures.items()}

@@ -155,7 +155,7 @@ class Variants(NamedTuple):
 
 def needs_a_map(asked: Asked) -> str | None:
     """Return why a row is left out that has no map: that goes without saying; None where it has one."""
-    return "" if asked.answers.maps is None else None
+    return "" if asked.attributions.maps is None else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ibd.metrics.functional.robustness import continuity, local_lipschitz, max_s
 def measure(asked: Asked) -> Measured:
     """Return how much an explanation moves where image and prediction hardly do, and whether it goes with a shift."""
     case, count = asked.case, asked.case.probe_images
-    maps, module, classes = asked.maps[:count], case.subject.module, case.classes[:count]
+    maps, module, classes = asked.maps[:count], case.model.module, case.classes[:count]
     noise, moved = case.changed
     noisy = changed_maps(explainer_of(asked), module, classes, noise)
     shifted = changed_maps(explainer_of(asked), module, classes, moved)

@@ -12,15 +12,15 @@ from ibd.metrics.functional.honesty import randomisation_verdict
 def measure(asked: Asked) -> Measured:
     """Return whether an explanation depends on what the model learned, on the class and on the image."""
     case, count = asked.case, asked.case.probe_images
-    questions = case.questions.first(count)
+    chosen = case.images.first(count)
     found = sanity(
         explainer_of(asked),
-        case.subject.module,
-        questions.images,
+        case.model.module,
+        chosen.pixels,
         case.classes[:count],
-        ids=questions.ids,
+        ids=chosen.ids,
         maps=asked.maps[:count],
-        class_count=len(case.subject.module.network.class_names),
+        class_count=len(case.model.module.network.class_names),
         most=case.stages,
         seed=case.seed,
     )

@@ -13,12 +13,14 @@ from ibd.metrics.functional.honesty import unit_completeness
 
 def measure(asked: Asked) -> Measured:
     """Return how much sooner a prediction falls where relevant units go. A unit is set to its mean over the images."""
-    assert asked.answers.units is not None
+    assert asked.attributions.units is not None
     case = asked.case
-    network, encodings = interpretable(case.predictor), encoded(case.predictor, case.questions.images)
+    network, encodings = interpretable(case.predictor), encoded(case.predictor, case.images.pixels)
     means = network.passed(encodings).mean(0)
-    ids = case.questions.ids
-    found = unit_tables(case.predictor, encodings, asked.answers.units, case.classes, ids, value=means, seed=case.seed)
+    ids = case.images.ids
+    found = unit_tables(
+        case.predictor, encodings, asked.attributions.units, case.classes, ids, value=means, seed=case.seed
+    )
     ordered, random = found.ordered.centred, found.random.centred
     return Measured(
         scores(
@@ -36,7 +38,7 @@ def measure(asked: Asked) -> Measured:
 
 
 def _why_not(asked: Asked) -> str | None:
-    return None if asked.answers.units is not None and asked.method.name != UNITS_ROW else ""
+    return None if asked.attributions.units is not None and asked.method.name != UNITS_ROW else ""
 
 
 def _curve(name: str, line: str) -> CurveOf:

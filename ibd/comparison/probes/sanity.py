@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Normalize
-from ibd.comparison.nulls import partners
 from ibd.comparison.probes.explaining import Explain, maps_of, unrectified
 from ibd.comparison.probes.randomise import random_network, randomise, stages
 from ibd.comparison.probes.seeding import Id, numbers_of
+from ibd.comparison.reference_maps import partners
 from ibd.comparison.results import Sanity
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of

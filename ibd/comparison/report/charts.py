@@ -67,12 +67,12 @@ class Line:
 
 
 def styles(names: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """Return a style for each (name, kind): the intrinsic one in front, nulls grey and dashed, the oracle dotted."""
+    """Return a style for each (name, kind): the intrinsic one in front, references dashed, the oracle dotted."""
     found, used = {}, 1
     for place, (name, kind) in enumerate(names):
         css = f"ibd-line-{place}"
-        if kind == "null":
-            found[name] = Style(GREY, "--", 1.0, "ibd-line-null")
+        if kind == "reference":
+            found[name] = Style(GREY, "--", 1.0, "ibd-line-reference")
         elif kind == "oracle":
             found[name] = Style(INK, ":", 1.6, css)
         elif kind == "intrinsic" and PALETTE[0] not in {each.colour for each in found.values()}:

@@ -17,7 +17,7 @@ from ibd.comparison.results import Comparison, Curve, Sanity
 from ibd.metrics.functional.random_effects import two_level_intervals
 
 _CASCADE = "Sanity: what is left of the map while the model is made random"
-_FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "null": 3}
+_FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "reference": 3}
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
         "interval": {"level": 0.95, "method": "Student's t", "over": "models of a family and images"},
         "models": [vars(model) for model in comparison.models],
         "explainers": [vars(explainer) for explainer in comparison.explainers],
-        "references": {kind: reference_of(comparison, kind) for kind in ("null", "oracle")},
+        "references": {kind: reference_of(comparison, kind) for kind in ("reference", "oracle")},
         "metrics": {metric: _metric(metric) for metric in comparison.metrics},
         "main_metrics": main_metrics(comparison),
         "scores": _model_scores(comparison),

@@ -11,7 +11,7 @@ from ibd.comparison.report.differences import differences
 from ibd.metrics.functional.bootstrap import Interval
 
 OVER_NOISE = ("Faithfulness", "Parts", "Localisation")
-"""Questions that a map which knows nothing answers by chance. A map of noise may well be the most stable one."""
+"""ComparedImages that a map which knows nothing answers by chance. A map of noise may well be the most stable one."""
 
 Key = tuple[str, str]
 """An explainer and a metric."""
@@ -34,7 +34,7 @@ def best_and_tied(
         means: of the same.
         real: names of the explainers that are compared.
         higher: metric -> whether higher is better.
-        noise: metric -> name of the null that stands for noise, where chance is a score to be beaten.
+        noise: metric -> name of the reference map that stands for noise, where chance is a score to be beaten.
     """
     best = {}
     for metric, upwards in higher.items():

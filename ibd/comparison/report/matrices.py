@@ -62,8 +62,8 @@ def agreement_matrix(comparison: Comparison, table: Table) -> Matrix | None:
 def coherency_matrix(table: Table) -> Matrix | None:
     """Return Kendall's tau between the rankings that metrics give the explainers; None with fewer than two metrics.
 
-    Nulls and oracle are left out: that all metrics put noise last would look like agreement. Every ranking is from
-    better to worse. A pair of metrics is compared on the explainers that have both; NaN with fewer than three.
+    Reference maps and oracle are left out: that all metrics put noise last would look like agreement. Every ranking is
+    from better to worse. A pair of metrics is compared on the explainers that have both; NaN with fewer than three.
     """
     columns = [c for some in table.columns.values() for c in some if c.higher_is_better is not None]
     scores = {

@@ -40,7 +40,7 @@ EXPLAINERS = {
     "oracle": "Oracle",
 }
 
-KINDS = {"intrinsic": "intrinsic", "posthoc": "post-hoc", "null": "null", "oracle": "oracle"}
+KINDS = {"intrinsic": "intrinsic", "posthoc": "post-hoc", "reference": "reference", "oracle": "oracle"}
 
 ORDER = ("Faithfulness", "Parts", "Localisation", "Robustness", "Properties", "Units", "Agreement", "Other")
 ASKED = {

@@ -29,8 +29,8 @@ class Verdict:
         other: name of the other one.
         kind: of the other one.
         interval: of intrinsic minus other, paired over models and images, by itself.
-        p: of no difference; corrected (Holm) for all explainers compared under the metric. Nulls and the oracle stand
-            alone.
+        p: of no difference; corrected (Holm) for all explainers compared under the metric. Reference maps and the
+            oracle stand alone.
         compared: how many comparisons `p` is corrected for.
         images: for which both have a score.
         outcome: for the intrinsic explainer. "depends": the ways of scoring a part do not agree; "unknown": it cannot

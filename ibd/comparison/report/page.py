@@ -136,9 +136,9 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
     rows = [row for row in table.rows if row.explainer.kind in REAL]
     references = [row for row in table.references if row.explainer.kind == "oracle"]
     legend = [(row.title, style[row.explainer.name]) for row in (*rows, *references)]
-    nulls = [row for row in table.references if row.explainer.kind == "null"]
-    if nulls:
-        legend.append((f"Nulls ({len(nulls)})", style[nulls[0].explainer.name]))
+    references = [row for row in table.references if row.explainer.kind == "reference"]
+    if references:
+        legend.append((f"Reference maps ({len(references)})", style[references[0].explainer.name]))
     main, paintings = table.models[0], painting_table(comparison, table)
     return FamilyView(
         table=table,

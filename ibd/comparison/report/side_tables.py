@@ -108,7 +108,7 @@ def honesty_rows(comparison: Comparison, table: Table) -> list[HonestyRow]:
 
 
 def cost_rows(comparison: Comparison, table: Table) -> list[CostRow]:
-    """Return what every explainer takes, nulls and oracle included."""
+    """Return what every explainer takes, reference maps and oracle included."""
     rows = []
     for explainer in comparison.explainers:
         keys = [(model.name, explainer.name) for model in table.models]

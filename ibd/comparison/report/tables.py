@@ -96,7 +96,7 @@ class Table:
         models: its members, the seeds.
         columns: by question, in their order.
         rows: explainers that are compared.
-        references: nulls and the oracle.
+        references: reference maps and the oracle.
     """
 
     family: str
@@ -107,7 +107,7 @@ class Table:
     references: list[Row]
 
     def row(self, explainer: str) -> Row | None:
-        """Return the row of an explainer, nulls and oracle included."""
+        """Return the row of an explainer, reference maps and oracle included."""
         return next((row for row in (*self.rows, *self.references) if row.explainer.name == explainer), None)
 
 
@@ -162,7 +162,7 @@ def make_table(comparison: Comparison, family: str) -> Table:
     columns = [_column(metric, means) for metric in comparison.metrics if any(key[1] == metric for key in means)]
     real = [each.name for each in comparison.explainers if each.kind in REAL]
     higher = {column.name: column.higher_is_better for column in columns if column.higher_is_better is not None}
-    noise = reference_of(comparison, "null")
+    noise = reference_of(comparison, "reference")
     asked = {column.name: noise for column in columns if noise and column.question in OVER_NOISE}
     marks = {} if at_chance(comparison, models) else best_and_tied(values, means, real, higher, asked)
     rows = [_row(comparison, explainer, means, marks) for explainer in comparison.explainers]
@@ -221,7 +221,7 @@ def _row(
     for metric in comparison.metrics:
         key = (explainer.name, metric)
         if key in means:
-            ends = [_mean(means, comparison, kind, metric) for kind in ("null", "oracle")]
+            ends = [_mean(means, comparison, kind, metric) for kind in ("reference", "oracle")]
             cells[metric] = Cell(means[key], float(normalised_score(means[key].mean, *ends)), *marks.get(key, ()))
     return Row(explainer, names.explainer_title(explainer.name), cells)
 
@@ -234,6 +234,6 @@ def _mean(means: dict[tuple[str, str], Interval], comparison: Comparison, kind: 
 
 
 def reference_of(comparison: Comparison, kind: str) -> str | None:
-    """Return the name of the null that stands for chance (noise, or else the first), or of the oracle."""
+    """Return the name of the reference map that stands for chance (noise, or else the first), or of the oracle."""
     named = [explainer.name for explainer in comparison.explainers if explainer.kind == kind]
     return "noise" if "noise" in named else next(iter(named), None)

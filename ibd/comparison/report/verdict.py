@@ -38,7 +38,7 @@ def main_metrics(comparison: Comparison) -> list[str]:
 
 
 def verdicts(comparison: Comparison, family: str) -> list[Verdict]:
-    """Return the verdicts of a family under every metric: against every explainer, the nulls, and the oracle.
+    """Return the verdicts of a family under every metric: against every explainer, the reference maps, and the oracle.
 
     A difference is stated where it holds after Holm's correction for all explainers that are compared under the metric,
     and where the better one of the two is better than noise. Of networks at chance, and of too few images, none is.
@@ -78,7 +78,7 @@ class _Scores:
         return self._values[key]
 
     def pairs(self, metric: str, one: str) -> list[tuple[str, ExplainerInfo]]:
-        """Return (metric, other) of the explainers, nulls included, that one can be compared with."""
+        """Return (metric, other) of the explainers, reference maps included, that one can be compared with."""
         mine = self._values.get((one, metric))
         there = {key: each.shape for key, each in self._values.items()}
         return [
@@ -92,7 +92,7 @@ class _Scores:
 
         The own one is compared by itself, the others are corrected for each other.
         """
-        noise = reference_of(self._comparison, "null")
+        noise = reference_of(self._comparison, "reference")
         if noise is None:
             return {}
         asked = [metric for metric in self._comparison.metrics if question_of(metric) in OVER_NOISE]
@@ -143,7 +143,7 @@ def standing(comparison: Comparison, table: Table, metric: str) -> str:
     text = f"{metric_title(metric)} of its own map is {number(cell.interval.mean, digits)}"
     between = span(cell.interval.low, cell.interval.high, digits)
     text += f" {between}" if between else ""
-    for kind, words in (("null", "{} scores"), ("oracle", "the {} scores")):
+    for kind, words in (("reference", "{} scores"), ("oracle", "the {} scores")):
         name = reference_of(comparison, kind)
         reference = table.row(name) if name else None
         if reference and name and metric in reference.cells:

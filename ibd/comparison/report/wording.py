@@ -28,7 +28,7 @@ def headline(comparison: Comparison, table: Table, found: list[Verdict], metric:
         images = max(each.images for each in against)
         some = f"{images} image is" if images == 1 else f"{images} images are"
         return f"{some} too few to tell how well {owner} {does}: at least {LEAST_IMAGES} are needed."
-    noise = next((v for v in found if v.metric == metric and v.other == reference_of(comparison, "null")), None)
+    noise = next((v for v in found if v.metric == metric and v.other == reference_of(comparison, "reference")), None)
     parts = [*_beside_noise(noise), *(part for way in ("better", "worse") if (part := _ahead(against, way)))]
     rest = [*_unsettled(noise, against, metric), *_too_few(against)]
     text = _sentence(owner, does, parts, listed(_titles(against, "no clear difference")), rest)

@@ -18,19 +18,19 @@ import torch
 from torch import Tensor
 
 from ibd.explain.lrp import operations as ops
-from ibd.explain.lrp.books import Books
 from ibd.explain.lrp.functions import Carrier, Relu, Shared, secant
 from ibd.explain.lrp.heads import HEADS, Head
 from ibd.explain.lrp.ledger import divide
 from ibd.explain.lrp.nodes import Call, Keywords, Node, Operation, Pending, place_in, replace_tensors, tensors_in
 from ibd.explain.lrp.norms import batch_norm, normalized, running_instance_norm
 from ibd.explain.lrp.parsing import linear_map
+from ibd.explain.lrp.state import State
 
 Handler = Callable[[Call], object]
 """Runs a call and returns its result."""
 
 
-class Surrogate(Books):
+class Surrogate(State):
     """Follows a model while it runs."""
 
     # --- every operation ---------------------------------------------------------------------------------------------

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison import cells as kept, measuring
-from ibd.comparison.answers import Answers
+from ibd.comparison import cache as kept, measuring
 from ibd.comparison.asked import Asked, Case
-from ibd.comparison.cells import Cells
+from ibd.comparison.attributions import Attributions
+from ibd.comparison.cache import Cache
 from ibd.comparison.groups import GROUPS, METRICS, values as group_values
 from ibd.comparison.groups.localization import measure as localization
 from ibd.comparison.groups.parts import importance_of_parts
 from ibd.comparison.groups.properties import measure as properties
 from ibd.comparison.groups.record import Measured, Points
+from ibd.comparison.images import ComparedImages, balanced, choose_images
 from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, Method, choose_methods
-from ibd.comparison.nulls import NULLS
+from ibd.comparison.models import _named
 from ibd.comparison.plan import make_plan
-from ibd.comparison.questions import Questions, balanced, choose_questions
+from ibd.comparison.reference_maps import REFERENCE_MAPS
 from ibd.comparison.results import ExplainerInfo, Floats, ModelInfo
-from ibd.comparison.subjects import _named
 from ibd.errors import ConfigError, UnsupportedError
 
 
@@ -64,14 +64,14 @@ class Counted:
 def test_a_piece_is_computed_once(tmp_path):
     compute = Counted()
     for _ in range(2):
-        found = Cells(tmp_path).get({"model": "a", "images": [1, 2]}, Kept, compute)
+        found = Cache(tmp_path).get({"model": "a", "images": [1, 2]}, Kept, compute)
         assert repr(found) == repr(record())
         assert found.inner.values.dtype == np.int64
         assert isinstance(found.curve, Points)
     assert compute.times == 1
-    Cells(tmp_path).get({"model": "b", "images": [1, 2]}, Kept, compute)
+    Cache(tmp_path).get({"model": "b", "images": [1, 2]}, Kept, compute)
     assert compute.times == 2
-    Cells(None).get({"model": "a", "images": [1, 2]}, Kept, compute)
+    Cache(None).get({"model": "a", "images": [1, 2]}, Kept, compute)
     assert compute.times == 3
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -79,20 +79,20 @@ def test_a_piece_is_computed_once(tmp_path):
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", None])
 def test_a_damaged_piece_is_computed_again(tmp_path, damage):
     compute = Counted()
-    Cells(tmp_path).get({"model": "a"}, Kept, compute)
+    Cache(tmp_path).get({"model": "a"}, Kept, compute)
     path = next(tmp_path.glob("*.npz"))
     path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
-    Cells(tmp_path).get({"model": "a"}, Kept, compute)
+    Cache(tmp_path).get({"model": "a"}, Kept, compute)
     assert compute.times == 2
-    Cells(tmp_path).get({"model": "a"}, Kept, compute)
+    Cache(tmp_path).get({"model": "a"}, Kept, compute)
     assert compute.times == 2
 
 
 def test_pieces_of_other_code_are_computed_again(tmp_path, monkeypatch):
     compute = Counted()
-    Cells(tmp_path).get({"model": "a"}, Kept, compute)
+    Cache(tmp_path).get({"model": "a"}, Kept, compute)
     monkeypatch.setattr(kept, "code_fingerprint", lambda: "changed")
-    Cells(tmp_path).get({"model": "a"}, Kept, compute)
+    Cache(tmp_path).get({"model": "a"}, Kept, compute)
     assert compute.times == 2
 
 
@@ -101,7 +101,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError):
-        Cells(tmp_path).get({"model": "a"}, Kept, fail)
+        Cache(tmp_path).get({"model": "a"}, Kept, fail)
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_what_a_killed_comparison_had_half_written_is_removed(tmp_path):
     kept, left = tmp_path / "0123.npz", tmp_path / "0123.4711.tmp"
     kept.touch()
     left.touch()
-    Cells(tmp_path)
+    Cache(tmp_path)
     assert list(tmp_path.iterdir()) == [kept]
 
 
@@ -132,11 +132,11 @@ def test_seeds_of_a_family_have_names_of_their_own():
     assert [each.name for each in _named(given)] == ["cbm seed 0", "baseline", "cbm seed 1", "pipnet 1", "pipnet 2"]
 
 
-def questions(masks=True, scenes=True):
+def chosen(masks=True, scenes=True):
     one = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
     image = torch.zeros(1, 3, 4, 4)
     given = (one, one.any(1)) if masks else (None, None)
-    return Questions(
+    return ComparedImages(
         "test", torch.tensor([0]), ["0"], image, torch.tensor([0]), *given, ["a", "b"], [object()] * scenes
     )
 
@@ -144,8 +144,8 @@ def questions(masks=True, scenes=True):
 def test_maps_should_lie_on_what_decides_in_this_model_where_that_is_known():
     masks = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
     masks[0, 0, 0], masks[0, 1, 3] = True, True
-    asked = replace(questions(), masks=masks, truth=masks.any(1))
-    case = partial(Case, None, asked, torch.zeros(1).long(), kept=None, cells=None, probe_images=1, seed=0)
+    asked = replace(chosen(), masks=masks, truth=masks.any(1))
+    case = partial(Case, None, asked, torch.zeros(1).long(), kept=None, cache=None, probe_images=1, seed=0)
     second = torch.tensor([[0.0, -1, 2, 1]], dtype=torch.float64)  # without parts, with the first, the second, both
     assert torch.equal(case(parts=second).truth, masks[:, 1])
     assert torch.equal(case(parts=None).truth, masks.any(1))
@@ -159,7 +159,7 @@ def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
     low, high = truth.float(), 0.3 + 0.7 * truth  # hit at every threshold; only from 0.5 on
 
     def measured(maps, others):
-        case = SimpleNamespace(truth=truth, questions=SimpleNamespace(masks=truth.unsqueeze(1)))
+        case = SimpleNamespace(truth=truth, images=SimpleNamespace(masks=truth.unsqueeze(1)))
         asked = SimpleNamespace(case=case, maps=maps, validation=others, method=SimpleNamespace(name="x"))
         return localization(asked).scores
 
@@ -170,15 +170,17 @@ def test_thresholds_are_not_chosen_on_the_images_that_are_measured():
     assert np.isnan(blank["iou_best"]).all()
     assert np.isnan(blank["box_accuracy"]).all()
     assert "box_accuracy" not in measured(high, None)
-    on_validation = make_plan(["localization"], replace(questions(), split="val"), True)
+    on_validation = make_plan(["localization"], replace(chosen(), split="val"), True)
     assert [each.metric for each in on_validation.skipped] == ["iou_best", "box_accuracy"]
 
 
 def test_maps_of_many_images_are_measured_a_few_at_a_time(monkeypatch):
     maps, masks = torch.randn(5, 8, 8), torch.rand(5, 2, 8, 8) > 0.6
-    case = SimpleNamespace(truth=masks.any(1), questions=SimpleNamespace(masks=masks))
-    answers = SimpleNamespace(value=torch.full((5,), torch.nan))
-    asked = SimpleNamespace(case=case, maps=maps, validation=None, answers=answers, method=SimpleNamespace(name="x"))
+    case = SimpleNamespace(truth=masks.any(1), images=SimpleNamespace(masks=masks))
+    attributions = SimpleNamespace(value=torch.full((5,), torch.nan))
+    asked = SimpleNamespace(
+        case=case, maps=maps, validation=None, attributions=attributions, method=SimpleNamespace(name="x")
+    )
 
     def found():
         scores = [measure(asked).scores for measure in (localization, properties)]
@@ -195,23 +197,23 @@ def test_the_mass_of_a_pixel_that_parts_share_counts_for_each():
     maps, masks = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, 2, dtype=torch.bool)
     maps[0, 0], maps[0, 1, 0] = 1.0, 2.0
     masks[0, 0, 0], masks[0, 1, :, 0] = True, True  # they share the first pixel
-    case = SimpleNamespace(questions=SimpleNamespace(masks=masks), truth=masks.any(1))
+    case = SimpleNamespace(images=SimpleNamespace(masks=masks), truth=masks.any(1))
     found = localization(SimpleNamespace(case=case, maps=maps, validation=None, method=SimpleNamespace(name="x")))
     assert found.curves["energy"].values.tolist() == [[0.5, 0.75, 0.0]]
 
 
 def asked_of(tmp_path, **changes):
     case = SimpleNamespace(
-        subject=SimpleNamespace(fingerprint="m", info=SimpleNamespace(name="m")),
-        questions=questions(),
+        model=SimpleNamespace(fingerprint="m", info=SimpleNamespace(name="m")),
+        images=chosen(),
         classes=torch.tensor([0]),
         seed=0,
         probe_images=1,
-        cells=Cells(tmp_path),
+        cache=Cache(tmp_path),
     )
     method = choose_methods(["gradcam"], oracle=True)[-1]
-    answers = Answers(torch.zeros(1, 4, 4), torch.zeros(1), changes.pop("units", None), None)
-    return Asked(case, method, answers, **changes)
+    attributions = Attributions(torch.zeros(1, 4, 4), torch.zeros(1), changes.pop("units", None), None)
+    return Asked(case, method, attributions, **changes)
 
 
 def test_a_piece_depends_on_validation_and_units(tmp_path):
@@ -260,7 +262,7 @@ def test_masks_and_code_elsewhere_are_part_of_a_key(tmp_path, monkeypatch):
             return "0"
 
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
-    prints = {choose_questions(Data(each), "test", 1, 0).fingerprint for each in (mask, ~mask, None)}
+    prints = {choose_images(Data(each), "test", 1, 0).fingerprint for each in (mask, ~mask, None)}
     assert len(prints) == 3
     module = ModuleType("elsewhere")
     module.__file__ = str(tmp_path / "elsewhere.py")
@@ -294,28 +296,28 @@ def test_every_metric_is_in_one_group():
 
 
 def test_what_the_data_does_not_allow_is_skipped_or_refused():
-    whole = make_plan(None, questions(), concepts=True)
+    whole = make_plan(None, chosen(), concepts=True)
     assert not whole.skipped
     assert set(whole.groups()) == {name for name, group in GROUPS.items() if group.by_default}
-    assert set(make_plan(["all"], questions(), concepts=True).groups()) == set(GROUPS)
-    bare = make_plan(None, questions(masks=False, scenes=False), concepts=False)
+    assert set(make_plan(["all"], chosen(), concepts=True).groups()) == set(GROUPS)
+    bare = make_plan(None, chosen(masks=False, scenes=False), concepts=False)
     assert {each.metric for each in bare.skipped} >= {"mass_accuracy", "part_spearman", "ctl", "dissection"}
     assert not {"localization", "parts", "dissection"} & set(bare.groups())
-    assert make_plan(["pixels", "csdc"], questions(), True).metrics == [
+    assert make_plan(["pixels", "csdc"], chosen(), True).metrics == [
         "deletion", "insertion", "aopc_morf", "aopc_lerf", "abpc", "selectivity", "csdc",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="'part_spearman' cannot be measured: the images cannot be drawn anew"):
-        make_plan(["parts"], questions(scenes=False), True)
+        make_plan(["parts"], chosen(scenes=False), True)
     with pytest.raises(ConfigError, match=r"unknown metric 'deletoin'. Did you mean"):
-        make_plan(["deletoin"], questions(), True)
+        make_plan(["deletoin"], chosen(), True)
     with pytest.raises(ConfigError, match=r"metrics: at least one is needed"):
-        make_plan([], questions(), True)
+        make_plan([], chosen(), True)
 
 
 def test_rows_of_the_tables():
     names = [method.name for method in choose_methods(None, oracle=True)]
-    assert names == ["intrinsic", UNITS, *DEFAULT[1:], *NULLS, OTHER, ORACLE]
+    assert names == ["intrinsic", UNITS, *DEFAULT[1:], *REFERENCE_MAPS, OTHER, ORACLE]
     without = choose_methods(["gradcam", {"name": "lrp", "composite": "epsilon", "label": "lrp-0"}], oracle=False)
-    assert [method.name for method in without] == ["gradcam", "lrp-0", *NULLS, OTHER]
+    assert [method.name for method in without] == ["gradcam", "lrp-0", *REFERENCE_MAPS, OTHER]
     assert without[1].options == {"composite": "epsilon"}
     assert without[1].key != choose_methods(["gradcam", "lrp"], oracle=False)[1].key

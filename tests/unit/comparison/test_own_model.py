@@ -109,9 +109,9 @@ def own():
     return Own(["wing::red", "wing::blue", "flies"], ["a", "b"], W)
 
 
-class Questions(SimpleNamespace):
+class ComparedImages(SimpleNamespace):
     def __len__(self):
-        return len(self.images)
+        return len(self.pixels)
 
 
 def test_sliders_read_what_the_head_reads():
@@ -121,11 +121,11 @@ def test_sliders_read_what_the_head_reads():
     np.testing.assert_allclose(head.weights, torch.stack([W, -W], 1))
     units = network.encode(images)
     prediction = Prediction(network, units, network.decode(units), torch.zeros_like(units.scores, dtype=torch.bool))
-    subject = SimpleNamespace(
+    model = SimpleNamespace(
         info=SimpleNamespace(name="own"), module=SimpleNamespace(network=network, predict=lambda _: prediction)
     )
-    questions = Questions(images=images, labels=torch.tensor([0, 1]), masks=None)
-    case = SimpleNamespace(subject=subject, questions=questions, classes=torch.tensor([0, 1]))
+    chosen = ComparedImages(pixels=images, labels=torch.tensor([0, 1]), masks=None)
+    case = SimpleNamespace(model=model, images=chosen, classes=torch.tensor([0, 1]))
     found = SimpleNamespace(heads={"own": head}, shown=[], class_names=["a", "b"])
     for row, expected in zip(shown_images(found, case, [], {}, 2), ([0.25 + 1.0, -1.25], [-0.75, 0.75]), strict=True):
         values = {unit["name"]: unit["value"] for unit in row.units["own"]}

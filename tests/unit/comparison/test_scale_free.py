@@ -47,14 +47,14 @@ def case():
     table = torch.randn(COUNT, 2**PARTS, generator=g, dtype=torch.float64)
     kept = torch.rand(COUNT, 2**PARTS, generator=g) < 0.6
     kept[:, -1], kept[:, 0] = True, False
-    questions = SimpleNamespace(images=images, masks=masks, ids=list(range(COUNT)))
-    questions.first = lambda count: questions
-    questions.drawings = SimpleNamespace(masks=masks)
+    chosen = SimpleNamespace(pixels=images, masks=masks, ids=list(range(COUNT)))
+    chosen.first = lambda count: chosen
+    chosen.drawings = SimpleNamespace(masks=masks)
     model.network = SimpleNamespace(class_names=["a", "b", "c"])
-    changed = [matched(predictor, images, classes, each) for each in (noisy(images, questions.ids), translated(images))]
+    changed = [matched(predictor, images, classes, each) for each in (noisy(images, chosen.ids), translated(images))]
     return SimpleNamespace(
-        questions=questions, truth=masks[:, :2].any(1), parts=table, kept=kept, predictor=predictor, classes=classes,
-        pixels=PixelProbe(predictor, images, classes), subject=SimpleNamespace(module=model), changed=tuple(changed),
+        images=chosen, truth=masks[:, :2].any(1), parts=table, kept=kept, predictor=predictor, classes=classes,
+        pixels=PixelProbe(predictor, images, classes), model=SimpleNamespace(module=model), changed=tuple(changed),
         probe_images=COUNT, stages=2, seed=0, unit_parts=None,
         object_values=torch.randn(COUNT, PARTS, generator=g, dtype=torch.float64),
         cell_values=torch.randn(COUNT, CELLS * CELLS, generator=g, dtype=torch.float64),
@@ -64,12 +64,16 @@ def case():
 def measured(case, scale):
     """Return name -> values of every metric that reads a map."""
     explainer = Scaled(scale)
-    found = explainer(case.subject.module, case.questions.images, Target.cls(case.classes))
+    found = explainer(case.model.module, case.images.pixels, Target.cls(case.classes))
     others = torch.randn(COUNT, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    answers = SimpleNamespace(maps=found.map, value=found.value, units=None)
+    attributions = SimpleNamespace(maps=found.map, value=found.value, units=None)
     method = SimpleNamespace(name="scaled", explainer=explainer)
     asked = SimpleNamespace(
-        case=case, method=method, answers=answers, maps=found.map, validation=(found.map.flip(0), case.truth.flip(0))
+        case=case,
+        method=method,
+        attributions=attributions,
+        maps=found.map,
+        validation=(found.map.flip(0), case.truth.flip(0)),
     )
     arrays = {}
     for group in ("parts", "objects", "pixels", "road", "localization", "robustness", "properties"):

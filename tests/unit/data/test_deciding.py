@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ibd.comparison.questions import choose_questions
+from ibd.comparison.images import choose_images
 from ibd.data import ToyBirds
 from ibd.data.folder import ConceptFolder
 from ibd.errors import ConfigError
@@ -46,13 +46,13 @@ def test_the_masks_that_decide_the_class(root):
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_they_are_the_truth_of_a_comparison(root, cache):
-    questions = choose_questions(open_folder(root, cache=cache), "test", 6, seed=0)
-    assert sorted(questions.labels.tolist()) == [0, 0, 1, 1, 2, 2]
-    assert torch.equal(questions.truth, expected()[questions.labels])
-    assert torch.equal(questions.masks.any(1), expected()[[1] * 6])  # all parts, whatever decides
-    whole = choose_questions(open_folder(root, deciding=None), "test", 6, seed=0)
+    chosen = choose_images(open_folder(root, cache=cache), "test", 6, seed=0)
+    assert sorted(chosen.labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(chosen.truth, expected()[chosen.labels])
+    assert torch.equal(chosen.masks.any(1), expected()[[1] * 6])  # all parts, whatever decides
+    whole = choose_images(open_folder(root, deciding=None), "test", 6, seed=0)
     assert torch.equal(whole.truth, whole.masks.any(1))
-    assert whole.fingerprint != questions.fingerprint
+    assert whole.fingerprint != chosen.fingerprint
 
 
 def test_without_a_word_nobody_knows(root):
@@ -62,10 +62,10 @@ def test_without_a_word_nobody_knows(root):
 
 def test_the_truth_of_toy_birds_is_that_of_their_classes():
     data = ToyBirds(preset="tiny", train_size=12, val_size=12, test_size=12, structure="single")
-    questions, dataset = choose_questions(data, "test", 4, seed=0), data.dataset("test")
-    for row, index in enumerate(questions.index.tolist()):
-        assert torch.equal(questions.truth[row], dataset.truth(index).disc_mask)
-    assert not torch.equal(questions.truth, questions.masks.any(1))
+    chosen, dataset = choose_images(data, "test", 4, seed=0), data.dataset("test")
+    for row, index in enumerate(chosen.index.tolist()):
+        assert torch.equal(chosen.truth[row], dataset.truth(index).disc_mask)
+    assert not torch.equal(chosen.truth, chosen.masks.any(1))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@
   }
   if (names.size) choose(names.keys().next().value);
 
-  // Tables: a heading sorts the explainers; nulls and oracle stay below.
+  // Tables: a heading sorts the explainers; reference maps and oracle stay below.
   const key = (row, column) => {
     const value = row.cells[column]?.dataset.v;
     return value === undefined || value === "nan" ? NaN : Number(value);

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from ibd.comparison.nulls import NULLS, null_maps
 from ibd.comparison.probes import parts
 from ibd.comparison.probes.network import Predictor
+from ibd.comparison.reference_maps import REFERENCE_MAPS, reference_maps
 from ibd.data.toybirds.datamodule import ToyBirds
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.render import render
@@ -140,7 +140,7 @@ def scenes():
 def test_the_oracle_is_first_and_what_knows_nothing_last_wherever_maps_are_looked_for(scenes):
     images, masks, values = scenes
     truth = parts.deciding_mask(values, masks)
-    rows = {name: null_maps(name, images, list(range(24))) for name in NULLS}
+    rows = {name: reference_maps(name, images, list(range(24))) for name in REFERENCE_MAPS}
     rows["all parts"] = masks.any(1).float()
     scores = {name: localize(maps, truth) for name, maps in (rows | {"oracle": truth.float()}).items()}
     for name in ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size", "iou_curve", "box_hits"):
@@ -148,7 +148,7 @@ def test_the_oracle_is_first_and_what_knows_nothing_last_wherever_maps_are_looke
         assert mean["oracle"] > (0.95 if name == "mass_accuracy" else 1 - 1e-9), name
         assert max(mean[row] for row in rows) < mean["oracle"] - 0.02, name
         if name == "box_hits":
-            assert max(mean[row] for row in NULLS) < 0.15 < mean["all parts"]
+            assert max(mean[row] for row in REFERENCE_MAPS) < 0.15 < mean["all parts"]
     assert components_apart(truth) > 1.5
 
 

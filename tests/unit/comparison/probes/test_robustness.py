@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ibd.comparison.answers import ask
+from ibd.comparison.attributions import ask
 from ibd.comparison.methods import Method
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.robustness import (

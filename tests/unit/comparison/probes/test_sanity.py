@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ibd.comparison.nulls import NullExplainer
 from ibd.comparison.probes.explaining import maps_of, unrectified
 from ibd.comparison.probes.randomise import random_network
 from ibd.comparison.probes.sanity import (
@@ -21,6 +20,7 @@ from ibd.comparison.probes.sanity import (
     sanity,
     shifted_model,
 )
+from ibd.comparison.reference_maps import ReferenceExplainer
 from ibd.errors import UnsupportedError
 from ibd.explain.base import Explanation
 from ibd.explain.cam import GradCAM
@@ -93,7 +93,7 @@ def test_explanations_of_a_trained_model_pass(trained, explainer):
 @pytest.mark.parametrize("name", ["edges", "constant", "centre"])
 def test_what_does_not_ask_the_model_fails(trained, name):
     model, image, labels = trained
-    found = sanity(NullExplainer(name), model, image, labels, most=3)
+    found = sanity(ReferenceExplainer(name), model, image, labels, most=3)
     assert [found.passed[each] for each in ("cascade_top_down", "cascade_bottom_up", "other_target")] == [False] * 3
     assert found.values["cascade_top_down"] == found.values["other_target"] == found.band == 1
     assert found.passed["other_input"] == (name == "edges")
@@ -206,7 +206,7 @@ def test_what_is_rectified_is_undone_on_a_copy():
     assert unrectified(signed) is signed
 
 
-def answers(maps):
+def attributions(maps):
     """Return an explainer that has the next of (M, B, H, W) maps for each further model that it meets."""
     models = []
 
@@ -228,7 +228,7 @@ def test_maps_that_became_constant_have_a_verdict():
     def verdicts(dead):
         some = maps.clone()
         some[dead] = 0
-        found = sanity(answers(some), make("baseline"), image, labels, most=1)
+        found = sanity(attributions(some), make("baseline"), image, labels, most=1)
         return found, [found.passed[name] for name in cascades]
 
     found, passed = verdicts([1, 2, 3, 4])  # all that is random

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from ibd.comparison import cases
-from ibd.comparison.cells import Cells
+from ibd.comparison.cache import Cache
 from ibd.comparison.groups.localization import measure as localization
 from ibd.comparison.groups.objects import measure as objects_of
 from ibd.comparison.groups.parts import measure as parts_of
+from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import ORACLE
-from ibd.comparison.nulls import null_maps
 from ibd.comparison.plan import Plan
 from ibd.comparison.probes import scenes
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.pixels import region_means, regions_of
-from ibd.comparison.questions import Questions
+from ibd.comparison.reference_maps import reference_maps
 from ibd.data.toybirds import Distractor, Pose, Scene, Tag, ToyBirds, render
 from ibd.data.toybirds.masks import take_apart
 from ibd.metrics.functional.checks import beyond_rounding
@@ -136,11 +136,11 @@ def case():
     images = torch.stack([data[i].image for i in range(16)])
     ids = [data.sample_id(i) for i in range(16)]
     masks = torch.stack([data.masks(i) for i in range(16)])
-    questions = Questions("test", torch.arange(16), ids, images, data.labels, masks, masks.any(1), ["a"] * 5, drawn)
+    chosen = ComparedImages("test", torch.arange(16), ids, images, data.labels, masks, masks.any(1), ["a"] * 5, drawn)
     generator = torch.Generator().manual_seed(0)
     model = Linear(torch.randn(3, SIZE, SIZE, generator=generator) / SIZE)
-    subject = SimpleNamespace(module=model, fingerprint="m", info=SimpleNamespace(name="m"))
-    return cases.make_case(subject, questions, Cells(None), Plan(["object_spearman"], []), 1, 0)
+    model = SimpleNamespace(module=model, fingerprint="m", info=SimpleNamespace(name="m"))
+    return cases.make_case(model, chosen, Cache(None), Plan(["object_spearman"], []), 1, 0)
 
 
 def asked(case, name, maps):
@@ -152,14 +152,14 @@ def test_the_oracle_is_first_and_noise_is_at_chance(case):
     oracle = objects_of(asked(case, ORACLE, cases.oracle_maps(case))).scores
     for values in oracle.values():
         np.testing.assert_allclose(values, 1.0, atol=1e-12)
-    noise = [null_maps("noise", case.questions.images, case.questions.ids, seed) for seed in range(8)]
+    noise = [reference_maps("noise", case.images.pixels, case.images.ids, seed) for seed in range(8)]
     found = [objects_of(asked(case, "noise", maps)).scores for maps in noise]
     for name, within in (("object_spearman", 0.08), ("cell_spearman", 0.04)):
         values = np.concatenate([each[name] for each in found])
         assert abs(np.nanmean(values)) < 4 * np.nanstd(values) / np.sqrt(len(values)) < 4 * within
     weights = case.predictor.network.weights.detach() * (1 - 2 * case.classes.view(-1, 1, 1, 1))
-    behind = case.questions.drawings.behind.permute(0, 3, 1, 2) / 255
-    exact = objects_of(asked(case, "exact", (weights * (case.questions.images - behind)).sum(1))).scores
+    behind = case.images.drawings.behind.permute(0, 3, 1, 2) / 255
+    exact = objects_of(asked(case, "exact", (weights * (case.images.pixels - behind)).sum(1))).scores
     assert np.nanmean(exact["cell_spearman"]) > 0.95
     assert np.nanmean(exact["object_spearman"]) > 0.5
 
@@ -180,7 +180,9 @@ def test_parts_by_ring_mean_and_sum(case):
         np.testing.assert_allclose(oracle[name], 1.0, atol=1e-12)
     units = SimpleNamespace(units=torch.randn(16, 7), maps=None)
     case.unit_parts = torch.eye(7, 5, dtype=torch.bool)
-    own = parts_of(SimpleNamespace(case=case, method=SimpleNamespace(name="intrinsic_units"), answers=units)).scores
+    own = parts_of(
+        SimpleNamespace(case=case, method=SimpleNamespace(name="intrinsic_units"), attributions=units)
+    ).scores
     np.testing.assert_array_equal(own["part_spearman"], own["part_spearman_mean"])
     np.testing.assert_array_equal(own["part_spearman"], own["part_spearman_sum"])
     even = parts_of(asked(case, "constant", torch.ones(16, SIZE, SIZE))).scores
@@ -190,14 +192,14 @@ def test_parts_by_ring_mean_and_sum(case):
 
 
 def test_scenes_are_drawn_once_and_values_kept(case, tmp_path, monkeypatch):
-    questions = case.questions.first(2)
-    cells, plan, drawn = Cells(tmp_path), Plan(["cell_spearman"], []), []
+    chosen = case.images.first(2)
+    cells, plan, drawn = Cache(tmp_path), Plan(["cell_spearman"], []), []
     monkeypatch.setattr(scenes, "take_apart", lambda *given: drawn.append(given) or take_apart(*given))
     for name in ("m", "n", "m"):
-        subject = SimpleNamespace(module=case.subject.module, fingerprint=name, info=case.subject.info)
-        made = cases.make_case(subject, questions, cells, plan, 1, 0)
+        model = SimpleNamespace(module=case.model.module, fingerprint=name, info=case.model.info)
+        made = cases.make_case(model, chosen, cells, plan, 1, 0)
         torch.testing.assert_close(made.cell_values, case.cell_values[:2], atol=1e-5, rtol=1e-4, equal_nan=True)
     assert len(drawn) == 2  # for both models
     assert cells.found == 3  # classes, subsets, objects of the first
-    less = cases.make_case(subject, questions, cells, Plan(["part_spearman"], []), 1, 0)
+    less = cases.make_case(model, chosen, cells, Plan(["part_spearman"], []), 1, 0)
     assert less.object_values is None

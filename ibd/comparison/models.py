@@ -23,7 +23,7 @@ from ibd.models.base import evaluating
 
 
 @dataclass(frozen=True)
-class Subject:
+class ComparedModel:
     """A model that is compared.
 
     Attributes:
@@ -43,9 +43,9 @@ class Subject:
     asked: str = ""
 
 
-def load_subjects(
+def load_models(
     runs: Sequence[Any], split: Split, overrides: Sequence[str] = (), device: str = "auto"
-) -> list[Subject]:
+) -> list[ComparedModel]:
     """Return the models of runs, all trained on the same images.
 
     Args:
@@ -62,13 +62,13 @@ def load_subjects(
         raise ConfigError("compare: at least one run is needed")
     place = _device(device)
     asked = ", ".join(check_same_data([getattr(run, "folder", run) for run in runs], split, overrides).values())
-    subjects = [_load(getattr(run, "folder", run), overrides, place) for run in runs]
-    twice = [name for name, count in Counter(subject.fingerprint for subject in subjects).items() if count > 1]
+    models = [_load(getattr(run, "folder", run), overrides, place) for run in runs]
+    twice = [name for name, count in Counter(model.fingerprint for model in models).items() if count > 1]
     if twice:
-        run = next(subject.info.run for subject in subjects if subject.fingerprint == twice[0])
+        run = next(model.info.run for model in models if model.fingerprint == twice[0])
         raise ConfigError(f"compare: '{run}' is given twice")
-    named = _named([subject.info for subject in subjects])
-    return [replace(each, info=info, asked=asked) for each, info in zip(subjects, named, strict=True)]
+    named = _named([model.info for model in models])
+    return [replace(each, info=info, asked=asked) for each, info in zip(models, named, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> Subject:
+def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> ComparedModel:
     module, data = load_run(run, *overrides)
     path = find_checkpoint(run)
     family = registry.name_of("models", type(module))
@@ -127,7 +127,9 @@ def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> Su
         backbone=_backbone(module),
     )
     trained_on = load_run(run)[1] if overrides else data
-    return Subject(info, module.eval().to(device), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    return ComparedModel(
+        info, module.eval().to(device), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    )
 
 
 def _seed(folder: Path) -> int:

@@ -19,14 +19,14 @@ from ibd.errors import DataError
 
 
 @dataclass(frozen=True)
-class Questions:
+class ComparedImages:
     """N images of a split.
 
     Attributes:
         split: which.
         index: (N,) positions in it.
         ids: N names.
-        images: (N, 3, H, W) in [0, 1].
+        pixels: (N, 3, H, W) in [0, 1].
         labels: (N,) classes.
         masks: (N, P, H, W) bool pixels of the annotated parts, or None; those of drawn parts may overlap.
         truth: (N, H, W) bool: what decides the class, where the data knows that, else all parts; None without masks.
@@ -38,7 +38,7 @@ class Questions:
     split: Split
     index: Tensor
     ids: list[str]
-    images: Tensor
+    pixels: Tensor
     labels: Tensor
     masks: Tensor | None
     truth: Tensor | None
@@ -53,17 +53,17 @@ class Questions:
     @cached_property
     def drawings(self) -> Drawings:
         """The scenes with and without each of their objects, drawn when first asked for; there must be scenes."""
-        return draw_scenes(self.scenes, self.images.shape[-1])
+        return draw_scenes(self.scenes, self.pixels.shape[-1])
 
-    def first(self, count: int) -> Questions:
+    def first(self, count: int) -> ComparedImages:
         """Return the first few images; they are as well mixed as all."""
         some = slice(0, count)
         masks, truth = (None if each is None else each[some] for each in (self.masks, self.truth))
-        return Questions(
+        return ComparedImages(
             self.split,
             self.index[some],
             self.ids[some],
-            self.images[some],
+            self.pixels[some],
             self.labels[some],
             masks,
             truth,
@@ -73,7 +73,7 @@ class Questions:
         )
 
 
-def choose_questions(data: ImageDataModule, split: Split, count: int, seed: int) -> Questions:
+def choose_images(data: ImageDataModule, split: Split, count: int, seed: int) -> ComparedImages:
     """Return images of a split, as many of each class as can be, in an order that mixes the classes.
 
     Args:
@@ -101,7 +101,7 @@ def choose_questions(data: ImageDataModule, split: Split, count: int, seed: int)
     ids = [dataset.sample_id(index) for index in chosen]
     names = list(data.spec.part_names) if masks is not None else []
     index = torch.tensor(chosen)
-    return Questions(split, index, ids, images, labels, masks, truth, names, scenes, digest.hexdigest()[:16])
+    return ComparedImages(split, index, ids, images, labels, masks, truth, names, scenes, digest.hexdigest()[:16])
 
 
 def balanced(labels: Tensor, count: int, seed: int) -> list[int]:

@@ -16,7 +16,7 @@ from ibd.comparison.stored import Arrays, Record, joined, split
 from ibd.errors import ConfigError, UnsupportedError
 
 
-class Cells:
+class Cache:
     """Records by key, each piece a file that is written whole or not at all.
 
     A key holds everything that the piece depends on; a piece of other weights, images, options or code is another.

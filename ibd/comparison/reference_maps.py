@@ -17,29 +17,29 @@ from ibd.comparison.probes.seeding import Id, seeded_normal
 from ibd.errors import ConfigError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation
 
-NULLS = ("noise", "constant", "centre", "edges", "intensity")
-"""The nulls that are made of the images alone; `other_image` needs the maps of an explainer."""
+REFERENCE_MAPS = ("noise", "constant", "centre", "edges", "intensity")
+"""The reference maps that are made of the images alone; `other_image` needs the maps of an explainer."""
 _WIDTH = 1 / 4
 """Of the centre prior, over each side."""
 
 
-def null_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) -> Tensor:
-    """Return maps of a null, (B, H, W) float32.
+def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) -> Tensor:
+    """Return reference maps, (B, H, W) float32.
 
     Args:
-        name: one of `NULLS`.
+        name: one of `REFERENCE_MAPS`.
         images: (B, 3, H, W).
         ids: of the images: the noise of an image depends on its id, and not on its batch.
         seed: another one gives other noise.
 
     Raises:
-        ConfigError: no such null, or other than one id for each image.
+        ConfigError: no such reference map, or other than one id for each image.
     """
     if len(ids) != len(images):
         raise ConfigError(f"{len(ids)} ids given for {len(images)} images")
     size = (images.shape[2], images.shape[3])
     if name == "noise":
-        return seeded_normal(size, ids, seed, "null").to(images.device)
+        return seeded_normal(size, ids, seed, "reference").to(images.device)
     if name == "constant":
         return torch.ones(len(images), *size, device=images.device)
     if name == "centre":
@@ -48,7 +48,7 @@ def null_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) -> Te
         return edges(images)
     if name == "intensity":
         return images.abs().mean(1).float()
-    raise ConfigError(f"unknown null '{name}'.{did_you_mean(name, NULLS)}")
+    raise ConfigError(f"unknown null '{name}'.{did_you_mean(name, REFERENCE_MAPS)}")
 
 
 def centre_prior(size: tuple[int, int]) -> Tensor:
@@ -92,20 +92,20 @@ def other_image(maps: Tensor, labels: Tensor) -> Tensor:
     return maps[partners(labels).to(maps.device)]
 
 
-class NullExplainer(Explainer):
-    """A null in the place of an explainer, for what explains changed images and models.
+class ReferenceExplainer(Explainer):
+    """A reference map in the place of an explainer, for what explains changed images and models.
 
     Its noise depends on the pixels of an image: a changed image gets other noise.
 
     Args:
-        name: one of `NULLS`.
+        name: one of `REFERENCE_MAPS`.
         seed: of the noise.
     """
 
-    kind = "null"
+    kind = "reference"
 
     def __init__(self, name: str, seed: int = 0) -> None:
-        null_maps(name, torch.zeros(0, 3, 1, 1), [])
+        reference_maps(name, torch.zeros(0, 3, 1, 1), [])
         self.name, self.seed = name, seed
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
@@ -115,5 +115,5 @@ class NullExplainer(Explainer):
             target = call.target.pin(output)
             scores = target.scores(output)
         ids = [each.cpu().numpy().tobytes().hex() for each in image] if self.name == "noise" else range(len(image))
-        maps = null_maps(self.name, image, list(ids), self.seed).unsqueeze(1)
+        maps = reference_maps(self.name, image, list(ids), self.seed).unsqueeze(1)
         return self.answer(call, maps.expand(-1, scores.shape[1], -1, -1), scores)

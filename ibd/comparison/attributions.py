@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ibd.comparison.cells import Cells
+from ibd.comparison.cache import Cache
+from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import Method
+from ibd.comparison.models import ComparedModel
 from ibd.comparison.probes.explaining import centred_target
-from ibd.comparison.questions import Questions
 from ibd.comparison.results import CostInfo, Floats
-from ibd.comparison.subjects import Subject
 from ibd.explain.base import Explanation
 
 CHUNK = 16
@@ -35,7 +35,7 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Attributions:
     """Explanations of N images.
 
     Attributes:
@@ -51,25 +51,27 @@ class Answers:
     cost: CostInfo
 
 
-def explain_all(subject: Subject, method: Method, questions: Questions, classes: Tensor, cells: Cells) -> Answers:
+def explain_all(
+    model: ComparedModel, method: Method, chosen: ComparedImages, classes: Tensor, cache: Cache
+) -> Attributions:
     """Return a model's explanations by an explainer, of the centred logit of a class of each image.
 
     Raises:
         UnsupportedError: the explainer cannot explain this model.
     """
     parts: list[Explained] = []
-    for start in range(0, len(questions), CHUNK):
+    for start in range(0, len(chosen), CHUNK):
         rows = slice(start, start + CHUNK)
-        key = {"kind": "answers", "model": subject.fingerprint, **method.key}
-        key |= {"images": questions.ids[rows], "data": questions.fingerprint, "classes": classes[rows].tolist()}
-        explain = partial(_explain, subject, method, questions.images[rows], classes[rows])
-        parts.append(cells.get(key, Explained, explain))
+        key = {"kind": "answers", "model": model.fingerprint, **method.key}
+        key |= {"images": chosen.ids[rows], "data": chosen.fingerprint, "classes": classes[rows].tolist()}
+        explain = partial(_explain, model, method, chosen.pixels[rows], classes[rows])
+        parts.append(cache.get(key, Explained, explain))
     costs = [(part.cost.forwards, part.cost.backwards, part.cost.heads, part.cost.seconds) for part in parts]
-    return Answers(
+    return Attributions(
         _joined([part.maps for part in parts]),
         torch.from_numpy(np.concatenate([part.value for part in parts])),
         _joined([part.units for part in parts]),
-        CostInfo(*(sum(each) / len(questions) for each in zip(*costs, strict=True))),
+        CostInfo(*(sum(each) / len(chosen) for each in zip(*costs, strict=True))),
     )
 
 
@@ -79,8 +81,8 @@ def _joined(parts: Sequence[npt.NDArray[Any] | None]) -> Tensor | None:
     return torch.from_numpy(np.concatenate(there)) if len(there) == len(parts) else None
 
 
-def _explain(subject: Subject, method: Method, images: Tensor, classes: Tensor) -> Explained:
-    found = ask(subject.module, method, images, classes)
+def _explain(model: ComparedModel, method: Method, images: Tensor, classes: Tensor) -> Explained:
+    found = ask(model.module, method, images, classes)
     own = found.units is not None and found.kind == "intrinsic"
     return Explained(
         maps=None if found.map is None else found.map.float().cpu().numpy(),

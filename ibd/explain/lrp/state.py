@@ -18,7 +18,7 @@ _UNSEEN = "a tensor comes from where torch functions cannot be followed, such as
 _REWRITTEN = "a tensor was changed in place through another view of its memory,"
 
 
-class Books(TorchFunctionMode):
+class State(TorchFunctionMode):
     """Tensor of the model -> surrogate.
 
     Args:
