@@ -12,9 +12,9 @@ from ibd.comparison.results import (
     CostInfo,
     Curve,
     ExplainerInfo,
-    Honesty,
     ModelInfo,
     Sanity,
+    SelfConsistency,
     ShownImage,
     Skipped,
 )
@@ -145,7 +145,7 @@ def _measure(comparison, model, rng, images):
         figures |= {"locality": 0.57, "intervention_consistency": 0.71, "own <figure>": 3.0}
         matrix = 0.35 * np.eye(5) + rng.uniform(0.05, 0.45, (5, 5))
     columns = [f"{part}::shape" for part in PARTS]
-    comparison.honesty[model.name] = Honesty(figures, matrix, PARTS, columns)
+    comparison.self_consistency[model.name] = SelfConsistency(figures, matrix, PARTS, columns)
     comparison.own_curves[model.name, "unit_ablation"] = ablation
 
 

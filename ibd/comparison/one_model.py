@@ -16,7 +16,7 @@ from ibd.comparison.cache import Cache
 from ibd.comparison.cases import make_case, oracle_maps
 from ibd.comparison.groups import GROUPS
 from ibd.comparison.groups.agreement import add_agreement
-from ibd.comparison.groups.honesty import add_honesty
+from ibd.comparison.groups.self_consistency import add_self_consistency
 from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import ORACLE, OTHER, UNITS, Method
 from ibd.comparison.models import Accuracy, ComparedModel, accuracy
@@ -87,7 +87,7 @@ class OneModel:
         add_agreement(found, case, work.methods, self.attributions)
         add_paintings(found, case, work.methods, self.attributions, work.plan)
         self.bar.update()
-        add_honesty(found, case)
+        add_self_consistency(found, case)
         add_shortcut(found, case, work.methods)
         found.shown[:] = shown_images(found, case, work.methods, self.attributions, work.shown)
 

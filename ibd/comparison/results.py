@@ -97,7 +97,7 @@ class Sanity:
 
 
 @dataclass(frozen=True)
-class Honesty:
+class SelfConsistency:
     """What a model's own account of itself is worth, beside its maps.
 
     Attributes:
@@ -192,7 +192,7 @@ class Comparison:
             `agreement_names`.
         agreement_names: model -> names.
         sanity: (model, explainer) -> result.
-        honesty: model -> result.
+        self_consistency: model -> result.
         costs: (model, explainer) -> cost.
         skipped: what was left out.
         shown: images to draw.
@@ -215,7 +215,7 @@ class Comparison:
     agreement: dict[tuple[str, str], Floats] = field(default_factory=dict)
     agreement_names: dict[str, list[str]] = field(default_factory=dict)
     sanity: dict[tuple[str, str], Sanity] = field(default_factory=dict)
-    honesty: dict[str, Honesty] = field(default_factory=dict)
+    self_consistency: dict[str, SelfConsistency] = field(default_factory=dict)
     costs: dict[tuple[str, str], CostInfo] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[ShownImage] = field(default_factory=list)

@@ -9,16 +9,16 @@ import torch
 
 from ibd.comparison.asked import Case
 from ibd.comparison.attributions import CHUNK, ask
-from ibd.comparison.honesty import shortcut_figures, tagged
 from ibd.comparison.methods import Method
 from ibd.comparison.reference_maps import reference_maps
 from ibd.comparison.results import Comparison
+from ibd.comparison.self_consistency import shortcut_figures, tagged
 from ibd.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Name -> figure; see `ibd.comparison.honesty.shortcut_figures`."""
+    """Name -> figure; see `ibd.comparison.self_consistency.shortcut_figures`."""
 
     figures: dict[str, float]
 

@@ -92,13 +92,13 @@ def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
         assert None not in (checks.passed["cascade_top_down"], checks.passed["cascade_bottom_up"])
 
 
-def test_own_units_and_honesty(report):
+def test_own_units_and_self_consistency(report):
     made = report
     assert means(made, "unit_completeness")["cbm", "intrinsic"] < 1e-4
     assert set(made.comparison.heads) == {"cbm", "baseline"}
-    figures = made.comparison.honesty["cbm"].figures
+    figures = made.comparison.self_consistency["cbm"].figures
     assert 0 < figures["locality"] <= 1
-    assert made.comparison.honesty["cbm"].matrix.shape == (5, 5)
+    assert made.comparison.self_consistency["cbm"].matrix.shape == (5, 5)
     checks = made.comparison.sanity["cbm", "edges"]
     assert checks.passed["cascade_top_down"] is False
     assert checks.passed["other_target"] is False

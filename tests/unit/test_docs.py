@@ -12,9 +12,9 @@ from ibd import explain, registry
 from ibd.app.compare import read_options
 from ibd.comparison.compare import compare
 from ibd.comparison.groups import GROUPS, METRICS
-from ibd.comparison.honesty.sentences import READING
 from ibd.comparison.methods import DEFAULT, choose_methods
 from ibd.comparison.reference_maps import REFERENCE_MAPS
+from ibd.comparison.self_consistency.sentences import READING
 from ibd.data import ToyBirds
 from ibd.errors import ConfigError
 from ibd.models.cbm.lightning import ConceptBottleneck
@@ -65,14 +65,14 @@ def test_every_public_name_of_explain_is_there():
         _ = explain.GradCam
 
 
-def honesty_table() -> str:
-    """Return the table of figures of honesty that docs/comparison.md must hold."""
+def self_consistency_table() -> str:
+    """Return the table of figures of self-consistency that docs/comparison.md must hold."""
     rows = [f"| `{name}` | {text} |" for name, text in READING.items()]
     return "\n".join(["| figure | how to read it |", "|---|---|", *rows])
 
 
-def test_the_table_of_honesty_is_what_the_figures_mean():
-    assert honesty_table() in COMPARISON, f"docs/comparison.md must hold\n{honesty_table()}"
+def test_the_table_of_self_consistency_is_what_the_figures_mean():
+    assert self_consistency_table() in COMPARISON, f"docs/comparison.md must hold\n{self_consistency_table()}"
 
 
 def test_the_options_of_compare_are_in_their_table():

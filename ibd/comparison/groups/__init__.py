@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ibd.comparison.groups.agreement import AGREEMENT
 from ibd.comparison.groups.dissection import DISSECTION
-from ibd.comparison.groups.honesty import HONESTY
 from ibd.comparison.groups.localization import LOCALIZATION
 from ibd.comparison.groups.objects import OBJECTS
 from ibd.comparison.groups.parts import PARTS
@@ -17,6 +16,7 @@ from ibd.comparison.groups.record import CurveOf, Group, Metric, Question, Varia
 from ibd.comparison.groups.road import ROAD
 from ibd.comparison.groups.robustness import ROBUSTNESS
 from ibd.comparison.groups.sanity import SANITY
+from ibd.comparison.groups.self_consistency import SELF_CONSISTENCY
 from ibd.comparison.groups.units import UNITS
 from ibd.errors import ConfigError, did_you_mean
 
@@ -31,7 +31,7 @@ _ALL = (
     ROBUSTNESS,
     SANITY,
     UNITS,
-    HONESTY,
+    SELF_CONSISTENCY,
     DISSECTION,
 )
 GROUPS: dict[str, Group] = {group.name: group for group in _ALL}

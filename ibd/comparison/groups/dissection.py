@@ -1,4 +1,4 @@
-"""Dissection: what the units of a model detect. It is measured of the model alone (`ibd.comparison.honesty`)."""
+"""Dissection: what the units of a model detect. It is measured of the model alone, with its self-consistency."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from ibd.comparison.asked import Asked
 from ibd.comparison.groups.again import explainer_of, why_not_again
 from ibd.comparison.groups.record import SIGNED, Group, Measured, Metric
 from ibd.comparison.probes.sanity import sanity
-from ibd.metrics.functional.honesty import randomisation_verdict
+from ibd.metrics.functional.self_consistency import randomisation_verdict
 
 
 def measure(asked: Asked) -> Measured:

@@ -8,7 +8,7 @@ from ibd.comparison.groups.values import points, scores
 from ibd.comparison.methods import UNITS as UNITS_ROW
 from ibd.comparison.probes.units import completeness, encoded, interpretable, unit_tables
 from ibd.metrics.functional.curves import ablation_gain
-from ibd.metrics.functional.honesty import unit_completeness
+from ibd.metrics.functional.self_consistency import unit_completeness
 
 
 def measure(asked: Asked) -> Measured:

@@ -26,8 +26,8 @@ from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.checks import ratio
-from ibd.metrics.functional.honesty import randomisation_verdict
 from ibd.metrics.functional.ranks import average_ranks
+from ibd.metrics.functional.self_consistency import randomisation_verdict
 
 Direction = Literal["top_down", "bottom_up"]
 SAME = 0.9

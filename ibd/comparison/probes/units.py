@@ -18,7 +18,7 @@ from ibd.comparison.probes.network import Predictor, Values
 from ibd.comparison.probes.seeding import Id, generator
 from ibd.distributed import progress as show_progress
 from ibd.errors import DataError, UnsupportedError, check_range
-from ibd.metrics.functional.honesty import unit_completeness
+from ibd.metrics.functional.self_consistency import unit_completeness
 from ibd.models.base import InterpretableNetwork
 from ibd.types import Output, Units
 

@@ -61,7 +61,7 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
             model: {e: _sanity(comparison, model, e) for m, e in comparison.sanity if m == model}
             for model in dict.fromkeys(key[0] for key in comparison.sanity)
         },
-        "honesty": {model: each.figures for model, each in comparison.honesty.items()},
+        "self_consistency": {model: each.figures for model, each in comparison.self_consistency.items()},
         "costs": _nested({key: vars(each) for key, each in comparison.costs.items()}),
         "shortcut": comparison.shortcut,
         "skipped": [vars(each) for each in comparison.skipped],

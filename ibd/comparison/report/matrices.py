@@ -94,7 +94,9 @@ def coherency_matrix(table: Table) -> Matrix | None:
 
 def locality_matrix(comparison: Comparison, table: Table) -> Matrix | None:
     """Return how far each part moves each group of concepts, over the models of a family; None without concepts."""
-    found = [h for m in table.models if (h := comparison.honesty.get(m.name)) is not None and h.matrix is not None]
+    found = [
+        h for m in table.models if (h := comparison.self_consistency.get(m.name)) is not None and h.matrix is not None
+    ]
     if not found:
         return None
     first = found[0]

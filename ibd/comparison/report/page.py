@@ -22,12 +22,12 @@ from ibd.comparison.report.paintings import PaintingTable, painting_table
 from ibd.comparison.report.pictures import part_colours
 from ibd.comparison.report.side_tables import (
     CostRow,
-    HonestyRow,
     SanityRow,
+    SelfConsistencyRow,
     cost_rows,
-    honesty_rows,
     metric_seconds,
     sanity_rows,
+    self_consistency_rows,
     shortcut_rows,
     skipped_rows,
 )
@@ -72,7 +72,7 @@ class FamilyView:
     locality: Matrix | None
     grids: GridPage | None
     units: UnitsPage | None
-    honesty: list[HonestyRow]
+    self_consistency: list[SelfConsistencyRow]
     sanity: list[SanityRow]
     costs: list[CostRow]
     seconds: list[tuple[str, float]]
@@ -153,7 +153,7 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         locality=locality_matrix(comparison, table),
         grids=make_grids(comparison, main, metrics[0]) if metrics else None,
         units=make_units(comparison, main),
-        honesty=honesty_rows(comparison, table),
+        self_consistency=self_consistency_rows(comparison, table),
         sanity=sanity_rows(comparison, table),
         costs=cost_rows(comparison, table),
         seconds=metric_seconds(comparison, table),

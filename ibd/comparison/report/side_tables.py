@@ -1,4 +1,4 @@
-"""The small tables: sanity, honesty, cost, shortcut, and what was skipped."""
+"""The small tables: sanity, self-consistency, cost, shortcut, and what was skipped."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ibd.comparison.honesty.sentences import how_to_read
 from ibd.comparison.report import names
 from ibd.comparison.report.numbers import digits_for, listed, number
 from ibd.comparison.report.tables import Table, metric_title
 from ibd.comparison.results import Comparison, CostInfo
+from ibd.comparison.self_consistency.sentences import how_to_read
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SanityRow:
 
 
 @dataclass(frozen=True)
-class HonestyRow:
+class SelfConsistencyRow:
     """A figure of a family: its mean, that of every model, and how to read it."""
 
     title: str
@@ -93,9 +93,11 @@ def sanity_rows(comparison: Comparison, table: Table) -> list[SanityRow]:
     return rows
 
 
-def honesty_rows(comparison: Comparison, table: Table) -> list[HonestyRow]:
+def self_consistency_rows(comparison: Comparison, table: Table) -> list[SelfConsistencyRow]:
     """Return the figures of a family's own account of itself."""
-    found = [comparison.honesty[model.name] for model in table.models if model.name in comparison.honesty]
+    found = [
+        comparison.self_consistency[model.name] for model in table.models if model.name in comparison.self_consistency
+    ]
     rows = []
     for name in dict.fromkeys(name for each in found for name in each.figures):
         values = [each.figures.get(name, float("nan")) for each in found]
@@ -103,7 +105,7 @@ def honesty_rows(comparison: Comparison, table: Table) -> list[HonestyRow]:
             digits = digits_for(values)
             title, reading = _figure_title(name), how_to_read(name)
             seeds = listed(number(value, digits) or "unknown" for value in values) if len(values) > 1 else ""
-            rows.append(HonestyRow(title, number(_mean(values), digits), seeds, reading))
+            rows.append(SelfConsistencyRow(title, number(_mean(values), digits), seeds, reading))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""A user's own model, none of ours: sliders, unit ablation and honesty figures by its own rule, answers by hand.
+"""A user's own model, none of ours: sliders, unit ablation and self-consistency by its own rule, answers by hand.
 
 Its units hold with the probability s, and its head reads ``2 s - 1``: a unit that is off is one of which nothing is
 known. With two classes and weights of w and -w, its logits are ``sum w (2 s - 1)`` and the negative of it.
@@ -11,18 +11,24 @@ import pytest
 import torch
 
 from ibd.backbones.base import Backbone
-from ibd.comparison.honesty import bottleneck_against_pixels, concept_leakage, honesty, part_locality, unit_account
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.units import encoded, unit_tables
 from ibd.comparison.report.units import head_logits
+from ibd.comparison.self_consistency import (
+    bottleneck_against_pixels,
+    concept_leakage,
+    part_locality,
+    self_consistency,
+    unit_account,
+)
 from ibd.comparison.showing import shown_images
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import UnsupportedError
 from ibd.models.base import InterpretableNetwork, replaced
 from ibd.models.prediction import Prediction
 from ibd.types import Units
-from tests.honesty_makers import Drawn
 from tests.model_makers import TensorData
+from tests.self_consistency_makers import Drawn
 
 W = torch.tensor([1.0, 0.5, -0.25])
 
@@ -156,7 +162,7 @@ def test_it_is_as_honest_as_it_is(monkeypatch, birds):
     torch.testing.assert_close(same.similarity, torch.ones(2, 5).double())
     leakage = concept_leakage(network, images, range(6)).figures()
     assert leakage["leakage_gap"] == 0
-    found, skipped = honesty(network, birds, [0, 1, 2, 3])
+    found, skipped = self_consistency(network, birds, [0, 1, 2, 3])
     assert found.figures["locality"] == pytest.approx(1)
     assert found.figures["intervention_consistency"] == pytest.approx(1)
     assert found.figures["completeness_error"] < 1e-5

@@ -80,7 +80,18 @@ def summary(folder):
 
 def test_the_page_has_its_sections_in_order(page):
     ids = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
-    wanted = ["verdict", "scores", "curves", "agreement", "images", "units", "honesty", "sanity", "shortcut", "cost"]
+    wanted = [
+        "verdict",
+        "scores",
+        "curves",
+        "agreement",
+        "images",
+        "units",
+        "self_consistency",
+        "sanity",
+        "shortcut",
+        "cost",
+    ]
     assert ids == [*wanted, "reading"]
     assert [attrs["href"] for tag, attrs in page.elements if tag == "a" and attrs["href"][1:] in ids] == [
         f"#{each}" for each in ids
@@ -200,7 +211,7 @@ def test_what_was_skipped_and_what_it_cost_is_in_the_summary_and_the_page(compar
     assert summary["costs"]["cbm"]["occlusion"]["forwards"] == 65
     assert summary["sanity"]["cbm"]["gradcam"]["passed"]["cascade_top_down"] is False
     assert summary["sanity"]["cbm"]["gradcam"]["passed"]["input_shift"] is None
-    assert summary["honesty"]["protopnet 2"]["icl"] is None
+    assert summary["self_consistency"]["protopnet 2"]["icl"] is None
     text = "".join(page.texts)
     assert "Unit ablation, all explainers, cbm and cbm 2:" in text
     assert "needs units <named>" in text

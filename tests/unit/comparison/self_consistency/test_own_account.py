@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ibd.comparison.honesty import READING, concept_leakage, honesty, how_to_read, shortcut_figures
+from ibd.comparison.self_consistency import READING, concept_leakage, how_to_read, self_consistency, shortcut_figures
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import ConfigError
 from ibd.models.baseline.lightning import Baseline
@@ -48,7 +48,7 @@ def axes(spec):
 )  # fmt: skip
 def test_what_applies_to_each_family(birds, make, wanted, skipped, columns):
     module = make(birds)
-    found, left = honesty(module, birds, [5, 1, 6], name="it", form_units=1)
+    found, left = self_consistency(module, birds, [5, 1, 6], name="it", form_units=1)
     assert wanted <= set(found.figures)
     assert [each.metric for each in left] == skipped
     assert all(each.model == "it" and each.why for each in left)
@@ -66,7 +66,7 @@ def test_what_applies_to_each_family(birds, make, wanted, skipped, columns):
 
 @pytest.mark.parametrize("make", [make_module, lambda: Baseline(SPEC, SMALL)], ids=["cbm", "baseline"])
 def test_data_without_scenes_and_masks(make):
-    found, left = honesty(make(), TensorData(), range(10))
+    found, left = self_consistency(make(), TensorData(), range(10))
     reasons = {each.metric: each.why for each in left}
     assert reasons["dissection"] == "the data has no part masks"
     assert "locality" not in found.figures
@@ -79,7 +79,7 @@ def test_data_without_scenes_and_masks(make):
 
 def test_leakage_is_measured_on_more_images():
     module = make_module()
-    few, _ = honesty(module, TensorData((4, 4, 30)), [0, 1])
+    few, _ = self_consistency(module, TensorData((4, 4, 30)), [0, 1])
     expected = concept_leakage(module, TensorData((4, 4, 30)).dataset("test"), range(30)).figures()
     assert {name: few.figures[name] for name in expected} == pytest.approx(expected)
 
@@ -105,4 +105,4 @@ def test_sentences():
 
 def test_no_images(birds):
     with pytest.raises(ConfigError, match="no images given"):
-        honesty(make_module(birds.spec), birds, [])
+        self_consistency(make_module(birds.spec), birds, [])

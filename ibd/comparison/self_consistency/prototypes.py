@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.locality import locality_of
-from ibd.comparison.honesty.maps import enlarged
-from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
-from ibd.comparison.honesty.redrawing import RedrawnBatch, chunks, redrawn, require_scenes
+from ibd.comparison.self_consistency.locality import locality_of
+from ibd.comparison.self_consistency.maps import enlarged
+from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, network_of
+from ibd.comparison.self_consistency.redrawing import RedrawnBatch, chunks, redrawn, require_scenes
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.errors import UnsupportedError

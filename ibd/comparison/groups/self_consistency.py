@@ -7,32 +7,32 @@ from dataclasses import dataclass, replace
 from ibd.comparison.asked import Case
 from ibd.comparison.groups.dissection import DISSECTION
 from ibd.comparison.groups.record import SIGNED, UNIT, Group, Metric
-from ibd.comparison.honesty import honesty
-from ibd.comparison.results import Comparison, Honesty, Skipped
-from ibd.metrics.functional.honesty import concept_locality, intervention_consistency, leakage_gap
+from ibd.comparison.results import Comparison, SelfConsistency, Skipped
+from ibd.comparison.self_consistency import self_consistency
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
+from ibd.metrics.functional.self_consistency import concept_locality, intervention_consistency, leakage_gap
 
 
 @dataclass(frozen=True)
 class Account:
     """What was found, and what was left out."""
 
-    honesty: Honesty
+    self_consistency: SelfConsistency
     skipped: list[Skipped]
 
 
-def add_honesty(found: Comparison, case: Case) -> None:
+def add_self_consistency(found: Comparison, case: Case) -> None:
     """Add what the model's own account of itself is worth, and its linear head."""
     name, chosen, model = case.model.info.name, case.images, case.model
     head = model.module.network.linear_head(case.passed)
     if head is not None:
         found.heads[name] = head
-    if not {*HONESTY.names, *DISSECTION.names} & set(found.metrics):
+    if not {*SELF_CONSISTENCY.names, *DISSECTION.names} & set(found.metrics):
         return
 
     def compute() -> Account:
         return Account(
-            *honesty(
+            *self_consistency(
                 model.module,
                 model.data,
                 chosen.index.tolist(),
@@ -42,15 +42,15 @@ def add_honesty(found: Comparison, case: Case) -> None:
             )
         )
 
-    key = {"kind": "honesty", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
+    key = {"kind": "self_consistency", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
     key["split"] = model.asked  # leakage is measured on more images than the questions
     account = case.cache.get(key, Account, compute)
     found.skipped += [replace(each, model=name) for each in account.skipped]
-    found.honesty[name] = account.honesty
+    found.self_consistency[name] = account.self_consistency
 
 
-HONESTY = Group(
-    "honesty",
+SELF_CONSISTENCY = Group(
+    "self_consistency",
     "Units",
     (
         Metric(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison.honesty import concept_leakage, unit_account
 from ibd.comparison.report.units import head_probabilities
+from ibd.comparison.self_consistency import concept_leakage, unit_account
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.cbm.network import ConceptBottleneckNetwork

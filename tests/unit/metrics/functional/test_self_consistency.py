@@ -1,4 +1,4 @@
-"""Honesty of units, and information that leaks."""
+"""SelfConsistency of units, and information that leaks."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 
 from ibd.errors import ConfigError
 from ibd.metrics import mean_off_diagonal
-from ibd.metrics.functional import honesty, information
+from ibd.metrics.functional import information, self_consistency
 from tests.reference import explanations as reference
 
 NAN = torch.nan
@@ -18,32 +18,32 @@ def test_locality():
     before = torch.zeros(2, 4)
     changed = torch.zeros(2, 2, 4)
     changed[:, 0, 1], changed[:, 0, 2], changed[0, 1, 3] = 0.6, -0.2, 0.5
-    moved = honesty.concept_changes(before, changed, [[0, 1], [2, 3]])
+    moved = self_consistency.concept_changes(before, changed, [[0, 1], [2, 3]])
     torch.testing.assert_close(moved[0], torch.tensor([[0.6, 0.2], [0, 0.5]]).double(), atol=1e-7, rtol=0)
     matrix = moved.mean(0)
-    assert honesty.concept_locality(matrix).tolist() == pytest.approx([0.75, 1.0])
-    assert honesty.concept_locality(torch.ones(3, 4)).tolist() == [0.5] * 3
-    assert honesty.concept_locality(torch.zeros(2, 2)).isnan().all()
-    assert honesty.concept_locality(torch.ones(1, 1)).isnan().all()
+    assert self_consistency.concept_locality(matrix).tolist() == pytest.approx([0.75, 1.0])
+    assert self_consistency.concept_locality(torch.ones(3, 4)).tolist() == [0.5] * 3
+    assert self_consistency.concept_locality(torch.zeros(2, 2)).isnan().all()
+    assert self_consistency.concept_locality(torch.ones(1, 1)).isnan().all()
     with pytest.raises(ConfigError, match="empty"):
-        honesty.concept_changes(before, changed, [[0], []])
+        self_consistency.concept_changes(before, changed, [[0], []])
     with pytest.raises(ConfigError, match="beside"):
-        honesty.concept_changes(before, changed[:, 0], [[0]])
+        self_consistency.concept_changes(before, changed[:, 0], [[0]])
 
 
 def test_interventions_leakage_and_completeness():
     p, q = torch.tensor([[0.7, 0.3], [0.5, 0.5], [1, NAN]]), torch.tensor([[0.2, 0.8], [0.5, 0.5], [1, 0]])
-    assert honesty.intervention_consistency(p, q)[:2].tolist() == pytest.approx([0.5, 1.0])
-    assert honesty.same_prediction(p, q)[:2].tolist() == [0.0, 1.0]
-    assert honesty.same_prediction(p, q)[2].isnan()
+    assert self_consistency.intervention_consistency(p, q)[:2].tolist() == pytest.approx([0.5, 1.0])
+    assert self_consistency.same_prediction(p, q)[:2].tolist() == [0.0, 1.0]
+    assert self_consistency.same_prediction(p, q)[2].isnan()
     labels = torch.tensor([0, 0, 1])
-    gap = honesty.leakage_gap(p.nan_to_num(), q, labels)
+    gap = self_consistency.leakage_gap(p.nan_to_num(), q, labels)
     assert gap.tolist() == [1.0, 0.0, 0.0]
     g = torch.Generator().manual_seed(0)
     parts, bias = torch.randn(5, 40, generator=g), torch.randn(5, generator=g)
     value = bias.double() + parts.double().sum(1)
-    assert float(honesty.unit_completeness(bias, parts, value).max()) < 1e-12
-    assert honesty.unit_completeness(bias, parts, value + 2).tolist() == pytest.approx([2.0] * 5)
+    assert float(self_consistency.unit_completeness(bias, parts, value).max()) < 1e-12
+    assert self_consistency.unit_completeness(bias, parts, value + 2).tolist() == pytest.approx([2.0] * 5)
 
 
 def test_randomisation_passes_or_fails():
@@ -51,12 +51,12 @@ def test_randomisation_passes_or_fails():
     null = torch.randn(200, generator=g) * 0.1
     unlike, alike = torch.randn(50, generator=g) * 0.1, 0.6 + torch.randn(50, generator=g) * 0.1
     alike[0] = NAN
-    assert honesty.randomisation_verdict(unlike, null).passed
-    failed = honesty.randomisation_verdict(alike, null)
+    assert self_consistency.randomisation_verdict(unlike, null).passed
+    failed = self_consistency.randomisation_verdict(alike, null)
     assert not failed.passed
     assert failed.upper > failed.similarity > failed.band == pytest.approx(float(null.double().quantile(0.975)))
     with pytest.raises(ConfigError, match="2 are needed"):
-        honesty.randomisation_verdict(alike, null[:1])
+        self_consistency.randomisation_verdict(alike, null[:1])
 
 
 def data(images=240, seed=0):

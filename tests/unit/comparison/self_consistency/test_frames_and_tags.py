@@ -6,17 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison.honesty import dissect, input_dependence, misalignment, prototype_parts, tag_effects, tagged
-from ibd.comparison.honesty.maps import enlarged
-from ibd.comparison.honesty.prototypes import Misalignment
-from ibd.comparison.honesty.redrawing import other_variants
+from ibd.comparison.self_consistency import (
+    dissect,
+    input_dependence,
+    misalignment,
+    prototype_parts,
+    tag_effects,
+    tagged,
+)
+from ibd.comparison.self_consistency.maps import enlarged
+from ibd.comparison.self_consistency.prototypes import Misalignment
+from ibd.comparison.self_consistency.redrawing import other_variants
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.metrics.functional.dissection import quantile_thresholds
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.protopnet.evaluation import evaluate_prototypes
-from tests.honesty_makers import Drawn, KnowingChannels, KnowingPrototypes, place
 from tests.model_makers import SMALL, TensorData, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.self_consistency_makers import Drawn, KnowingChannels, KnowingPrototypes, place
 
 NAN = torch.nan
 INDICES = [3, 0, 7]

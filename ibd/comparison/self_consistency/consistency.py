@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.locality import units_of_parts
-from ibd.comparison.honesty.reading import RedrawnReading, network_of, placed_as, read_redrawn
+from ibd.comparison.self_consistency.locality import units_of_parts
+from ibd.comparison.self_consistency.reading import RedrawnReading, network_of, placed_as, read_redrawn
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import holding
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.checks import beyond_rounding
-from ibd.metrics.functional.honesty import intervention_consistency, same_prediction
 from ibd.metrics.functional.ranks import spearman
+from ibd.metrics.functional.self_consistency import intervention_consistency, same_prediction
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.types import Units
 

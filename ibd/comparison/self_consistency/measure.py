@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from ibd.comparison.honesty.consistency import bottleneck_against_pixels
-from ibd.comparison.honesty.dissection import FORM_UNITS, dissect
-from ibd.comparison.honesty.leakage import concept_leakage
-from ibd.comparison.honesty.locality import part_locality
-from ibd.comparison.honesty.prototypes import misalignment, prototype_parts
-from ibd.comparison.honesty.reading import RedrawnReading, check_indices, network_of, read_redrawn
-from ibd.comparison.honesty.redrawing import require_scenes
-from ibd.comparison.honesty.shortcut import tag_effects
-from ibd.comparison.honesty.units import unit_account
-from ibd.comparison.results import Honesty, Skipped
+from ibd.comparison.results import SelfConsistency, Skipped
+from ibd.comparison.self_consistency.consistency import bottleneck_against_pixels
+from ibd.comparison.self_consistency.dissection import FORM_UNITS, dissect
+from ibd.comparison.self_consistency.leakage import concept_leakage
+from ibd.comparison.self_consistency.locality import part_locality
+from ibd.comparison.self_consistency.prototypes import misalignment, prototype_parts
+from ibd.comparison.self_consistency.reading import RedrawnReading, check_indices, network_of, read_redrawn
+from ibd.comparison.self_consistency.redrawing import require_scenes
+from ibd.comparison.self_consistency.shortcut import tag_effects
+from ibd.comparison.self_consistency.units import unit_account
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import UnsupportedError
 
@@ -48,7 +48,7 @@ class _Measuring:
         return found
 
 
-def honesty(
+def self_consistency(
     model: Any,
     data: ImageDataModule,
     indices: Sequence[int],
@@ -58,7 +58,7 @@ def honesty(
     progress: bool = False,
     seed: int = 0,
     form_units: int = FORM_UNITS,
-) -> tuple[Honesty, list[Skipped]]:
+) -> tuple[SelfConsistency, list[Skipped]]:
     """Return what applies to a model and its data of: locality, consistency, leakage, units, prototypes, dissection.
 
     How to read each figure is in `READING`.
@@ -108,7 +108,7 @@ def honesty(
     found.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, progress, form_units))
     matrix = None if local is None else (local.matrix() if callable(local.matrix) else local.matrix)
     return (
-        Honesty(
+        SelfConsistency(
             figures=found.figures,
             matrix=None if matrix is None else matrix.numpy(),
             rows=[] if local is None else list(local.rows),

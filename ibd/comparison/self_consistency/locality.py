@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.reading import RedrawnReading, network_of, read_redrawn
+from ibd.comparison.self_consistency.reading import RedrawnReading, network_of, read_redrawn
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import part_of
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.metrics.functional.honesty import concept_changes, concept_locality
+from ibd.metrics.functional.self_consistency import concept_changes, concept_locality
 from ibd.models.base import InterpretableNetwork
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.reading import Reading, network_of, placed_as, read
+from ibd.comparison.self_consistency.reading import Reading, network_of, placed_as, read
 from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
-from ibd.metrics.functional.honesty import leakage_gap
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
+from ibd.metrics.functional.self_consistency import leakage_gap
 from ibd.models.base import evaluating
 from ibd.types import Units
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
-from ibd.comparison.honesty.redrawing import chunks
+from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, network_of
+from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
 from ibd.metrics.compactness import explanation_size
 from ibd.metrics.functional.checks import double, ratio
-from ibd.metrics.functional.honesty import unit_completeness
+from ibd.metrics.functional.self_consistency import unit_completeness
 from ibd.models.base import InterpretableNetwork, evaluating
 
 SHARE = 0.9

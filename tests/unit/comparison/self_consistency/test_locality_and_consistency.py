@@ -5,16 +5,22 @@ import dataclasses
 import pytest
 import torch
 
-from ibd.comparison.honesty import bottleneck_against_pixels, part_locality
-from ibd.comparison.honesty.consistency import log_odds_change
-from ibd.comparison.honesty.locality import locality_of, units_of_parts
-from ibd.comparison.honesty.redrawing import drawn as draw, other_surroundings, other_variants, redrawn, seen_parts
+from ibd.comparison.self_consistency import bottleneck_against_pixels, part_locality
+from ibd.comparison.self_consistency.consistency import log_odds_change
+from ibd.comparison.self_consistency.locality import locality_of, units_of_parts
+from ibd.comparison.self_consistency.redrawing import (
+    drawn as draw,
+    other_surroundings,
+    other_variants,
+    redrawn,
+    seen_parts,
+)
 from ibd.data.toybirds import PARTS, VARIANTS, Distractor, ToyBirds
 from ibd.data.toybirds.parts import FIRST_PART
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.baseline.lightning import Baseline
-from tests.honesty_makers import Drawn, KnowingConcepts, place
 from tests.model_makers import SMALL, TensorData, make_module, make_whitening
+from tests.self_consistency_makers import Drawn, KnowingConcepts, place
 
 NAN = torch.nan
 INDICES = [3, 0, 7]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ibd.comparison.honesty import redrawing
+from ibd.comparison.self_consistency import redrawing
 from ibd.data.toybirds import dataset as toybirds_dataset
 from ibd.data.toybirds.masks import part_masks
 from ibd.data.toybirds.parts import FIRST_PART, PARTS, VARIANTS

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.maps import enlarged
-from ibd.comparison.honesty.reading import check_indices, encoded, load_batch, network_of
-from ibd.comparison.honesty.redrawing import chunks
+from ibd.comparison.self_consistency.maps import enlarged
+from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, network_of
+from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.dissection import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.redrawing import chunks, redrawn, require_scenes
+from ibd.comparison.self_consistency.redrawing import chunks, redrawn, require_scenes
 from ibd.data.dataset import ImageDataset
 from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork, evaluating
@@ -82,7 +82,7 @@ def check_indices(indices: Sequence[int]) -> None:
         ConfigError: there are none.
     """
     if not len(indices):
-        raise ConfigError("honesty: no images given, one at least is needed")
+        raise ConfigError("self_consistency: no images given, one at least is needed")
 
 
 def read(

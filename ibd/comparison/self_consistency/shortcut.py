@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.honesty.reading import check_indices, encoded
-from ibd.comparison.honesty.redrawing import chunks, drawn, require_scenes
+from ibd.comparison.self_consistency.reading import check_indices, encoded
+from ibd.comparison.self_consistency.redrawing import chunks, drawn, require_scenes
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import FIRST_DISTRACTOR, TAG
 from ibd.data.toybirds.scene import Scene, Tag, TagKind
