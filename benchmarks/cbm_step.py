@@ -41,9 +41,9 @@ CASES = {
 
 
 def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> list[Row]:
-    """Compare the Lightning module's ``training_step``, optimiser included, with a plain step.
+    """Compare the Lightning module's ``training_step``, optimizer included, with a plain step.
 
-    Same backbone, memory layout and optimiser. Lightning's own loop and its logging, which a plain Lightning module
+    Same backbone, memory layout and optimizer. Lightning's own loop and its logging, which a plain Lightning module
     has too, are on neither side. The second row adds the end of an epoch, where the metrics are computed.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""What a step of feature visualisation costs, against lucent where it is installed, and against its own passes."""
+"""What a step of feature visualization costs, against lucent where it is installed, and against its own passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure(repetitions: int = 14) -> list[Row]:
     if "lucent" in found:
         rows += [("lucent / ours, one image", found["lucent"], one, ">= 3")]
         rows += [(f"lucent / ours, each of {BATCH} at once", found["lucent"], batch, ">= 4")]
-    return [Row(f"feature visualisation: {w}", shapes, f"{a} / {b}", *a.ratio(b), bar) for w, a, b, bar in rows]
+    return [Row(f"feature visualization: {w}", shapes, f"{a} / {b}", *a.ratio(b), bar) for w, a, b, bar in rows]
 
 
 def candidates(model: ResNet) -> dict[str, Callable[[], object]]:

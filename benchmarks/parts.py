@@ -85,7 +85,7 @@ class PlainNetwork(nn.Module):
 
 
 def plain_step(backbone: dict[str, Any], batch: Batch, classes: int, channels_last: bool) -> Step:
-    """Return a plain training step: forward, cross-entropy, backward, optimiser."""
+    """Return a plain training step: forward, cross-entropy, backward, optimizer."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = PlainNetwork(backbone, classes).to(memory_format=layout).train()
@@ -115,7 +115,7 @@ def cbm_module(backbone: dict[str, Any], spec: DataSpec) -> ConceptBottleneck:
 
 
 def module_step(module: InterpretableModule, batch: Batch) -> Step:
-    """Return the module's own training step, metrics included, and an optimiser step."""
+    """Return the module's own training step, metrics included, and an optimizer step."""
     optimizer = build_optimizer(module.network, OptimizerSettings(lr=1e-4))
 
     def step() -> None:

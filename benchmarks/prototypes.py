@@ -117,7 +117,7 @@ def make_module() -> ProtoPNet:
 
 
 def step_row(rounds: int) -> Row:
-    """Compare the module's joint training step, optimiser and metrics included, with a plain step."""
+    """Compare the module's joint training step, optimizer and metrics included, with a plain step."""
     module = make_module()
     batch = make_batch(module.spec, 16)
     optimizer = build_optimizer(module.network, OptimizerSettings(lr=1e-4))

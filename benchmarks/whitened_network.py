@@ -21,12 +21,12 @@ CONCEPTS = [f"concept {index}" for index in range(sum(CUB_GROUPS))]
 
 
 def measure(repetitions: int = 14, name: str = "resnet18", size: int = 224, batch: int = 16) -> list[Row]:
-    """Compare with the network of batch normalisations alone, memory layout and optimiser the same."""
+    """Compare with the network of batch normalizations alone, memory layout and optimizer the same."""
     return [*training_rows(repetitions, name, size, batch), *inference_rows(repetitions, name, size, batch)]
 
 
 def training_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
-    """Compare the Lightning module's ``training_step``, metrics and optimiser included, with a plain step.
+    """Compare the Lightning module's ``training_step``, metrics and optimizer included, with a plain step.
 
     The second row adds a twentieth of a pass over concept examples, as many as are drawn for 112 concepts of which an
     image of CUB holds a quarter, 4 images of each (``configs/cub/concept_whitening.yaml``).
@@ -58,7 +58,7 @@ def training_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
 
 
 def inference_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
-    """Compare folded, and unfolded, with the baseline network of batch normalisations alone.
+    """Compare folded, and unfolded, with the baseline network of batch normalizations alone.
 
     All in evaluation and inference mode with ``channels_last``; each computes logits, scores and maps of its units.
     """

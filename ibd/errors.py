@@ -168,7 +168,7 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     lowered, written = {name.lower(): name for name in names}, given.lower()
     near = [lowered[key] for key in difflib.get_close_matches(written, _alike(written, lowered), _SUGGESTED)]
-    if not near:  # a value without its group, or half a name: `red` for `wing_colour::red`
+    if not near:  # a value without its group, or half a name: `red` for `wing_color::red`
         near = [name for name in names if given and written in name.lower()][:_SUGGESTED]
     if len(near) == 1:
         return f" Did you mean '{near[0]}'?"

@@ -77,8 +77,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "prototype_consistency": "ibd.metrics.prototypes:PrototypeConsistency",
         "prototype_stability": "ibd.metrics.prototypes:PrototypeStability",
         "prototype_purity": "ibd.metrics.purity:PrototypePurity",
-        "pointing_game": "ibd.metrics.prototypes:PointingGame",
-        "energy_pointing_game": "ibd.metrics.prototypes:EnergyPointingGame",
+        "prototype_pointing_game": "ibd.metrics.prototypes:PointingGame",
+        "prototype_energy_pointing_game": "ibd.metrics.prototypes:EnergyPointingGame",
         "explanation_size": "ibd.metrics.compactness:ExplanationSize",
     },
 }

@@ -1,4 +1,4 @@
-"""A network that has axes, made of a small CNN: the concepts' own channels are what batch normalisation returns."""
+"""A network that has axes, made of a small CNN: the concepts' own channels are what batch normalization returns."""
 
 import pytorch_lightning as pl
 import torch
@@ -17,7 +17,7 @@ LAYERS = ("stage2.norm", "stage3.norm")
 
 
 class AxisNetwork(ConceptWhiteningNetwork):
-    """Stages of convolution, normalisation and ReLU; the units are what the last normalisation returns."""
+    """Stages of convolution, normalization and ReLU; the units are what the last normalization returns."""
 
     unit_kind = "axis"
     additive = False
@@ -99,7 +99,7 @@ class AxisModule(ConceptWhitening):
 
 
 def settle(module):
-    """Give the normalisation layers the statistics of some images, and weights that are not all 1."""
+    """Give the normalization layers the statistics of some images, and weights that are not all 1."""
     module.train()
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):

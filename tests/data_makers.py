@@ -17,11 +17,11 @@ CONCEPTS = {
 """Concept -> its value for each of `CLASSES`: `legs` is exclusive, `sound` is not."""
 
 
-def write_image(path, colour, size, seed=0):
-    """Write a noisy image of one colour; `size` is (height, width)."""
+def write_image(path, color, size, seed=0):
+    """Write a noisy image of one color; `size` is (height, width)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(-20, 21, (*size, 3))
-    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
+    Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(path)
 
 
 def write_rows(path, rows):
@@ -49,8 +49,8 @@ def make_concept_folder(root, train=6, val=0, test=2, size=(24, 32), concepts="c
         for label, name in enumerate(classes):
             for index in range(count):
                 path = f"{split}/{name}/{index:03d}.png"
-                colour = np.roll((200, 80, 40), label)
-                write_image(root / path, colour, size, seed=len(rows))
+                color = np.roll((200, 80, 40), label)
+                write_image(root / path, color, size, seed=len(rows))
                 rows.append([path, *(values[label] for values in CONCEPTS.values())])
                 _write_stripes(root / "masks", path, masks, size)
     if concepts == "class":

@@ -1,4 +1,4 @@
-"""Networks to explain: batch normalisation with statistics that are not the trivial ones, biases of any size."""
+"""Networks to explain: batch normalization with statistics that are not the trivial ones, biases of any size."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def perturb(model, seed=0, biases=True):
-    """Return the model, its normalisations and biases drawn at random; without biases every one of them is 0."""
+    """Return the model, its normalizations and biases drawn at random; without biases every one of them is 0."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor, low, high):

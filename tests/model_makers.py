@@ -79,7 +79,7 @@ def make_whitening(spec=SPEC, seed=0, backbone=None, **options):
 def settle(network, size=(16, 16), batches=3, images=16):
     """Give a whitened network statistics of random images and random rotations, in evaluation mode.
 
-    Its batch normalisations get scales, shifts and statistics of their own as well.
+    Its batch normalizations get scales, shifts and statistics of their own as well.
     """
     network.train()
     for module in network.modules():

@@ -32,11 +32,11 @@ MODELS = [
 # How good each explainer is made, from 0 (noise) to 1 (oracle).
 QUALITY = {
     "intrinsic": 0.36, "gradcam": 0.24, "lrp": 0.55, "smoothgrad": 0.41, "integrated_gradients": 0.37,
-    "occlusion": 0.6, "noise": 0.0, "constant": 0.0, "centre": 0.08, "edges": 0.1, "absolute_image": 0.06,
+    "occlusion": 0.6, "noise": 0.0, "constant": 0.0, "center": 0.08, "edges": 0.1, "absolute_image": 0.06,
     "other_image": 0.04, "oracle": 0.95,
 }  # fmt: skip
 KINDS = dict.fromkeys(QUALITY, "posthoc") | {"intrinsic": "intrinsic", "oracle": "oracle"}
-KINDS |= dict.fromkeys(["noise", "constant", "centre", "edges", "absolute_image", "other_image"], "reference")
+KINDS |= dict.fromkeys(["noise", "constant", "center", "edges", "absolute_image", "other_image"], "reference")
 # (worst, best, spread) of each metric.
 METRICS = {
     "deletion": (0.0, -5.0, 1.2), "insertion": (-1.0, 4.5, 1.2), "abpc": (0.0, 3.6, 1.0),

@@ -44,7 +44,7 @@ WAYS = {
         },
     ),
 }
-"""Way -> its colour, and what happens in each room on it."""
+"""Way -> its color, and what happens in each room on it."""
 
 
 def edges() -> set[tuple[str, str]]:
@@ -61,8 +61,8 @@ def draw() -> Figure:
     axes.set(xlim=(-4.0, 36.8), ylim=(len(rows) + 1.1, -3.9))
     axes.axis("off")
     _draw_imports(axes, rows)
-    for x, (way, (colour, steps)) in zip((len(rows) + 0.6, len(rows) + 10.2), WAYS.items(), strict=True):
-        _draw_way(axes, rows, x, way, colour, steps)
+    for x, (way, (color, steps)) in zip((len(rows) + 0.6, len(rows) + 10.2), WAYS.items(), strict=True):
+        _draw_way(axes, rows, x, way, color, steps)
     return figure
 
 
@@ -89,14 +89,14 @@ def _draw_imports(axes: Any, rows: list[str]) -> None:
     axes.text(-0.5, count + 0.15, note, ha="left", va="center", fontsize=8.5, color=INK)
 
 
-def _draw_way(axes: Any, rows: list[str], x: float, way: str, colour: str, steps: dict[str, str]) -> None:
+def _draw_way(axes: Any, rows: list[str], x: float, way: str, color: str, steps: dict[str, str]) -> None:
     if unknown := steps.keys() - set(rows):
         raise ValueError(f"the way of {way} passes through what is no room: {', '.join(sorted(unknown))}")
     heights = [rows.index(room) for room in steps]
-    axes.text(x, -1, f"the way of {way}", ha="left", va="center", fontsize=10, weight="bold", color=colour)
-    axes.plot([x] * 2, [min(heights), max(heights)], color=colour, linewidth=2, alpha=0.35)
+    axes.text(x, -1, f"the way of {way}", ha="left", va="center", fontsize=10, weight="bold", color=color)
+    axes.plot([x] * 2, [min(heights), max(heights)], color=color, linewidth=2, alpha=0.35)
     for y, text in zip(heights, steps.values(), strict=True):
-        axes.plot([x], [y], marker="o", color=colour, markersize=5)
+        axes.plot([x], [y], marker="o", color=color, markersize=5)
         axes.text(x + 0.35, y, text, ha="left", va="center", fontsize=9, color=INK)
 
 

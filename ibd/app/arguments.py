@@ -24,7 +24,7 @@ EXAMPLES: dict[str, list[str]] = {
     ],
     "intervene": [
         "ibd intervene runs/toybirds-cbm bird.png tail=green_spike",
-        "ibd intervene runs/mine image.jpg wing_colour::red=1 has_crest=0 --figure before_and_after.png",
+        "ibd intervene runs/mine image.jpg wing_color::red=1 has_crest=0 --figure before_and_after.png",
         'ibd intervene runs/toybirds-protopnet bird.png "prototype 17=0"',
     ],
     "curve": ["ibd curve runs/toybirds-cbm", "ibd curve runs/mine --policies random,uncertainty --split val"],
@@ -143,7 +143,7 @@ def parser(functions: Mapping[str, Callable[..., Any]]) -> Parser:
     p = verb("intervene")
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
-    p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_colour::red=1, or wing_colour=red")
+    p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_color::red=1, or wing_color=red")
     p.add_argument("--figure", metavar="PNG", help="also draw it")
     p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
     p = of_a_run("curve")

@@ -17,7 +17,7 @@ from ibd.data.folder import Files, scan
 from ibd.errors import ConfigError, DataError, no_file
 from ibd.printing import shown
 
-_EXAMPLE = ("colour::red", "colour::blue", "has_stripes")
+_EXAMPLE = ("color::red", "color::blue", "has_stripes")
 _LOOKED_AT = 100
 """Images whose size is read."""
 
@@ -105,7 +105,7 @@ def _config(root: Path, files: Files, shortest: int) -> str:
         lines += ["    weights: null", "", "optimizer:", "  lr: 0.003"]
     else:
         large = 224 if shortest >= 160 else shortest // 32 * 32
-        lines += [f"  image_size: {large}  {size}", "  augment: crop  # or none, flip, shift, crop_colour"]
+        lines += [f"  image_size: {large}  {size}", "  augment: crop  # or none, flip, shift, crop_color"]
         lines += ["", "model:", "  backbone:", "    name: resnet18  # with weights of ImageNet, downloaded once"]
     return "\n".join([*lines, "", "trainer:", "  max_epochs: 20", ""])
 

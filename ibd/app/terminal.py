@@ -23,7 +23,7 @@ def edits(values: Sequence[str]) -> dict[str, str]:
     for text in values:
         name, equals, value = text.rpartition("=")
         if not equals or not name or not value:
-            raise ConfigError(f"'{text}': name=value is needed, such as wing_colour::red=1")
+            raise ConfigError(f"'{text}': name=value is needed, such as wing_color::red=1")
         if name in found:
             raise ConfigError(f"'{name}' is given twice")
         found[name] = value

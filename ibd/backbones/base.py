@@ -112,7 +112,7 @@ class Backbone(nn.Module):
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Return batch normalisation, or group normalisation with up to 8 groups."""
+    """Return batch normalization, or group normalization with up to 8 groups."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
@@ -121,7 +121,7 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 
 def initialize(module: nn.Module) -> None:
-    """Draw Kaiming weights (fan out, ReLU) for every convolution; reset every normalisation layer."""
+    """Draw Kaiming weights (fan out, ReLU) for every convolution; reset every normalization layer."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

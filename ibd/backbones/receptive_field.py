@@ -27,11 +27,11 @@ class ReceptiveField:
 
     Attributes:
         size: pixels that a cell sees, before clipping to the image; of the local path where `whole_image`.
-        stride: pixels between neighbouring cells.
-        offset: centre of cell (0, 0), where pixel i spans i .. i + 1; negative for much padding.
+        stride: pixels between neighboring cells.
+        offset: center of cell (0, 0), where pixel i spans i .. i + 1; negative for much padding.
         grid: (h, w) of the feature map.
         image_size: (H, W) of the image.
-        whole_image: whether some layer (squeeze-and-excitation, group normalisation, attention) lets every cell see
+        whole_image: whether some layer (squeeze-and-excitation, group normalization, attention) lets every cell see
             every pixel.
     """
 
@@ -43,14 +43,14 @@ class ReceptiveField:
     whole_image: bool
 
     def center(self, row: int, column: int) -> tuple[float, float]:
-        """Return the (y, x) in pixels that a cell is centred on."""
+        """Return the (y, x) in pixels that a cell is centerd on."""
         return self.offset[0] + row * self.stride[0], self.offset[1] + column * self.stride[1]
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Return (top, left, bottom, right) of what a cell sees, the last two exclusive, clipped to the image."""
         if self.whole_image:
             return 0, 0, *self.image_size
-        low = [round(centre - size / 2) for centre, size in zip(self.center(row, column), self.size, strict=True)]
+        low = [round(center - size / 2) for center, size in zip(self.center(row, column), self.size, strict=True)]
         top, left = (max(0, value) for value in low)
         bottom, right = (min(a + b, c) for a, b, c in zip(low, self.size, self.image_size, strict=True))
         return top, left, bottom, right

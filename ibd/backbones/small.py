@@ -16,7 +16,7 @@ _MOST_WEIGHTS, _MOST_LAYERS = 10**9, 2000
 
 
 class SmallCNN(Backbone):
-    """Stages of 3x3 convolution, normalisation, ReLU; (B, 3, 64, 64) -> (B, width * 2**(depth - 1), 8, 8).
+    """Stages of 3x3 convolution, normalization, ReLU; (B, 3, 64, 64) -> (B, width * 2**(depth - 1), 8, 8).
 
     Each stage doubles the channels; the first three halve the resolution by striding, which trains more than twice as
     fast as the same channels with max-pooling. A cell sees 31 pixels.
@@ -24,7 +24,7 @@ class SmallCNN(Backbone):
     Args:
         width: Channels of the first stage.
         depth: Number of stages, at least 3.
-        norm: Kind of normalisation; "group" makes no difference between training and evaluation.
+        norm: Kind of normalization; "group" makes no difference between training and evaluation.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
         normalize: Statistics of the first layer; "auto" takes those the weights were trained with, else "half".
@@ -67,7 +67,7 @@ class CifarResNet(Backbone):
         depth: Number of weighted layers with the classifier, 6n + 2; 8, 14, 20, 32, 44, 56, 110.
         width: Channels of the first group.
         stem_stride: s, the stride of the first convolution; 2 quarters the cost, so that twice the width is affordable.
-        norm: Kind of normalisation; "group" makes no difference between training and evaluation.
+        norm: Kind of normalization; "group" makes no difference between training and evaluation.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
         normalize: Statistics of the first layer; "auto" takes those the weights were trained with, else "half".

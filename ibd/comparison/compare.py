@@ -46,7 +46,7 @@ def compare(
     """Measure what explanations are worth, and return a report.
 
     All models are asked about the same images; what is explained, and measured, is the logit of the class that a model
-    predicts less the mean logit of all classes. Every table has rows of reference maps (noise, a centre prior, edges,
+    predicts less the mean logit of all classes. Every table has rows of reference maps (noise, a center prior, edges,
     ...) and, where images can be drawn anew, of an oracle.
 
     Args:

@@ -1,6 +1,6 @@
 """Maps that know nothing of the model: what every metric must tell from an explanation.
 
-"noise" is drawn for each image; "constant" says nothing; "centre" is a Gaussian in the middle, where things are
+"noise" is drawn for each image; "constant" says nothing; "center" is a Gaussian in the middle, where things are
 photographed; "edges" is the Sobel gradient of the image, "intensity" its mean absolute value; "other_image" is the
 explanation of an image of another class.
 """
@@ -17,10 +17,10 @@ from ibd.comparison.probes.seeding import Id, seeded_normal
 from ibd.errors import ConfigError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation
 
-REFERENCE_MAPS = ("noise", "constant", "centre", "edges", "intensity")
+REFERENCE_MAPS = ("noise", "constant", "center", "edges", "intensity")
 """The reference maps that are made of the images alone; `other_image` needs the maps of an explainer."""
 _WIDTH = 1 / 4
-"""Of the centre prior, over each side."""
+"""Of the center prior, over each side."""
 
 
 def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) -> Tensor:
@@ -42,8 +42,8 @@ def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) 
         return seeded_normal(size, ids, seed, "reference").to(images.device)
     if name == "constant":
         return torch.ones(len(images), *size, device=images.device)
-    if name == "centre":
-        return centre_prior(size).to(images.device).expand(len(images), *size).clone()
+    if name == "center":
+        return center_prior(size).to(images.device).expand(len(images), *size).clone()
     if name == "edges":
         return edges(images)
     if name == "intensity":
@@ -51,7 +51,7 @@ def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) 
     raise ConfigError(f"unknown null '{name}'.{did_you_mean(name, REFERENCE_MAPS)}")
 
 
-def centre_prior(size: tuple[int, int]) -> Tensor:
+def center_prior(size: tuple[int, int]) -> Tensor:
     """Return a Gaussian in the middle of (H, W), 1 at its top, a quarter of each side wide."""
     rows, columns = ((torch.arange(side) + 0.5) / side - 0.5 for side in size)
     return torch.exp(-(rows.square().unsqueeze(1) + columns.square()) / (2 * _WIDTH**2))
@@ -59,10 +59,10 @@ def centre_prior(size: tuple[int, int]) -> Tensor:
 
 def edges(images: Tensor) -> Tensor:
     """Return the size of the Sobel gradient of the brightness of (B, 3, H, W) images, (B, H, W) float32."""
-    grey = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    gray = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=images.device) / 8
     kernels = torch.stack([across, across.t()]).unsqueeze(1)
-    return F.conv2d(grey, kernels).square().sum(1).sqrt()
+    return F.conv2d(gray, kernels).square().sum(1).sqrt()
 
 
 def partners(labels: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class CUB(FileDataModule):
         image_size: side of the square, or [height, width], that the network is fed with, in pixels.
         resize: how other sizes are brought to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
         augment: random changes in training: "none"; "flip" mirrors; "shift" also shifts by up to an eighth; "crop" cuts
-            out 8 % to 100 % of the area and mirrors; "crop_colour" also changes brightness and saturation.
+            out 8 % to 100 % of the area and mirrors; "crop_color" also changes brightness and saturation.
         masks: "segmentations" to have the bird's mask.
         val_fraction: share of each training class to set aside for validation.
         cache: keep the decoded images in memory (3 bytes a pixel; with the "crop" augmentations 6 GB).
@@ -101,7 +101,7 @@ class CUB(FileDataModule):
         uncertainty: Uncertainty = "unknown",
         image_size: int | list[int] = 299,
         resize: Resize = "crop",
-        augment: Augment = "crop_colour",
+        augment: Augment = "crop_color",
         masks: Literal["segmentations"] | None = None,
         val_fraction: float = 0.2,
         cache: bool = False,

@@ -103,7 +103,7 @@ def class_majority(
     """Return (classes, attributes): what most annotators of a class's images said, 1 on a tie, NaN without a vote.
 
     That the attribute is absent because its part was not visible is no vote. (Koh et al. 2020 take no vote at all for a
-    tie, so that a class whose legs nobody saw has legs of every colour, and a class without images has everything.)
+    tie, so that a class whose legs nobody saw has legs of every color, and a class without images has everything.)
 
     Args:
         present: (N, attributes), 0 or 1.

@@ -35,7 +35,7 @@ class ConceptFolder(FileDataModule):
         image_size: side of the square, or [height, width], that the network is fed with, in pixels.
         resize: how other sizes are brought to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
         augment: random changes in training: "none"; "flip" mirrors; "shift" also shifts by up to an eighth; "crop" cuts
-            out 8 % to 100 % of the area and mirrors; "crop_colour" also changes brightness and saturation.
+            out 8 % to 100 % of the area and mirrors; "crop_color" also changes brightness and saturation.
         concepts: name of the concept file in the root; by default "concepts.csv" if there is one.
         masks: name of a folder in the root that holds ``<part>/<path of the image>.png``, in which the part is what is
             not 0; a missing file means that the part is not visible.

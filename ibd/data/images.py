@@ -21,7 +21,7 @@ _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 def read_image(path: str | Path | Image.Image) -> Tensor:
     """Return an image file, or an image that Pillow has opened, as uint8 RGB.
 
-    The EXIF orientation is applied; grey, palette and CMYK images become RGB; transparent ones are laid on white;
+    The EXIF orientation is applied; gray, palette and CMYK images become RGB; transparent ones are laid on white;
     of an animation it is the first frame. Deeper pixels are scaled, where Pillow would clip them: 16-bit and integer
     ones by 65535; floats by the smallest of 1, 255 and 65535 that holds their maximum.
 

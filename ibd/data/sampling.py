@@ -52,7 +52,7 @@ class EvalSampler(Sampler[Key]):
 
 
 def _mix(*values: int) -> int:
-    """Hash integers to a 63-bit seed (splitmix64), so that neighbouring epochs and images are unrelated."""
+    """Hash integers to a 63-bit seed (splitmix64), so that neighboring epochs and images are unrelated."""
     state = 0
     for value in values:
         state = (state + value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

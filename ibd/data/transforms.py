@@ -1,6 +1,6 @@
 """Bringing images to the network's size, and the training augmentations, by torchvision's v2 transforms.
 
-Images go in as uint8 (3, H, W) and come out as float32 in [0, 1]; normalisation is the network's first layer.
+Images go in as uint8 (3, H, W) and come out as float32 in [0, 1]; normalization is the network's first layer.
 Masks, wrapped as ``tv_tensors.Mask``, follow the image's geometry and come out as bool. Flips and shifts are our own:
 on a small image the dispatch of v2 costs more than the work.
 """
@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional
 from ibd.errors import ConfigError
 from ibd.types import Resize
 
-Augment = Literal["none", "flip", "shift", "crop", "crop_colour"]
+Augment = Literal["none", "flip", "shift", "crop", "crop_color"]
 
 
 class Chain:
@@ -60,7 +60,7 @@ class Fit:
     Args:
         size: (height, width).
         resize: "squash" resizes to the size whatever the aspect ratio; "crop" resizes to cover it and cuts the
-            centre; "pad" pads with black to the aspect ratio, so that nothing is cut or distorted.
+            center; "pad" pads with black to the aspect ratio, so that nothing is cut or distorted.
 
     Raises:
         ConfigError: `resize` is none of these.
@@ -103,7 +103,7 @@ def train_transform(size: tuple[int, int], resize: Resize, augment: Augment, fit
         resize: as for `Fit`; the "crop" recipes cut at random instead.
         augment: "none"; "flip" mirrors half of the images; "shift" also shifts by up to an eighth of the size
             (pad and crop, as usual for CIFAR); "crop" cuts out a random 8 % to 100 % of the area, and mirrors
-            (torchvision's RandomResizedCrop, as usual for ImageNet); "crop_colour" is "crop" with the colour
+            (torchvision's RandomResizedCrop, as usual for ImageNet); "crop_color" is "crop" with the color
             jitter of Koh et al. 2020 (brightness 32/255, saturation 0.5 to 1.5).
         fitted: the images have been through `Fit` already (not for the "crop" recipes).
 
@@ -120,7 +120,7 @@ def train_transform(size: tuple[int, int], resize: Resize, augment: Augment, fit
     crop = v2.RandomResizedCrop(size, antialias=True)
     if augment == "crop":
         return Chain([crop, Flip(), ToFloat()])
-    if augment == "crop_colour":
+    if augment == "crop_color":
         jitter = v2.ColorJitter(brightness=32 / 255, saturation=(0.5, 1.5))
         return Chain([jitter, crop, Flip(), ToFloat()])
     raise ConfigError(f"data.augment: '{augment}' given, one of {', '.join(get_args(Augment))} is needed")
@@ -128,7 +128,7 @@ def train_transform(size: tuple[int, int], resize: Resize, augment: Augment, fit
 
 def keeps_fit(augment: Augment) -> bool:
     """Return whether the training transform begins with `Fit`, so that its result can be kept."""
-    return augment not in ("crop", "crop_colour")
+    return augment not in ("crop", "crop_color")
 
 
 class Flip:

@@ -31,18 +31,18 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         XGradCAM as XGradCAM,
     )
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
-    from ibd.explain.factorisation import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
+    from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
     from ibd.explain.feature_visualization import (
         L2 as L2,
         Blur as Blur,
-        Colours as Colours,
+        Colors as Colors,
         Decoder as Decoder,
         Fourier as Fourier,
         GaussianExpert as GaussianExpert,
         HighFrequency as HighFrequency,
         Nearness as Nearness,
         Objective as Objective,
-        Parametrisation as Parametrisation,
+        Parametrization as Parametrization,
         Penalty as Penalty,
         Pixels as Pixels,
         TotalVariation as TotalVariation,
@@ -95,7 +95,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
-    from ibd.explain.render import colour_map as colour_map, grid_figure as grid_figure, overlay as overlay
+    from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
@@ -120,15 +120,15 @@ _PUBLIC = {
     "surrogates": ("KernelShap", "Lime"),
     "attribution": ("LayerAttribution", "layer_attribution"),
     "feature_visualization": (
-        *("L2", "Blur", "Colours", "Decoder", "Fourier", "GaussianExpert", "HighFrequency", "Nearness", "Objective"),
-        *("Parametrisation", "Penalty", "Pixels", "TotalVariation", "Transforms", "Visualization"),
+        *("L2", "Blur", "Colors", "Decoder", "Fourier", "GaussianExpert", "HighFrequency", "Nearness", "Objective"),
+        *("Parametrization", "Penalty", "Pixels", "TotalVariation", "Transforms", "Visualization"),
         *("maximize_activation", "visualization_sheet"),
     ),
     "inside": (
         *("ActivationGrid", "SemanticDictionary", "activation_grid", "first_layer_filters", "semantic_dictionary"),
         "sparsity_by_depth",
     ),
-    "factorisation": ("NeuronGroups", "neuron_groups"),
+    "factorization": ("NeuronGroups", "neuron_groups"),
     "patches": ("Patches", "maximally_activating_patches"),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),
@@ -137,7 +137,7 @@ _PUBLIC = {
     "boxes": ("percentile_box", "relative_box"),
     "explanation_figures": ("explanations_figure",),
     "figures": ("prediction_figure",),
-    "render": ("colour_map", "grid_figure", "overlay"),
+    "render": ("color_map", "grid_figure", "overlay"),
 }
 """Module -> its public names."""
 _PLACES = {name: module for module, found in _PUBLIC.items() for name in found}

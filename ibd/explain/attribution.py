@@ -25,7 +25,7 @@ _METHODS = (
 
 @dataclass(frozen=True)
 class LayerAttribution:
-    """A score divided among the D channels of a layer and the (h, w) places of its map; signed, not normalised.
+    """A score divided among the D channels of a layer and the (h, w) places of its map; signed, not normalized.
 
     With a target of K scores each tensor has a dimension K after the first.
 

@@ -50,7 +50,7 @@ class Explanation:
 
     Attributes:
         map: (B, H, W) at the size of the images, or (B, K, H, W) of several targets; signed where the method is, as it
-            comes, not normalised; None where the method has none.
+            comes, not normalized; None where the method has none.
         value: (B,) the explained scores, or (B, K).
         target: what was explained, resolved.
         kind: "intrinsic", "posthoc", "reference" or "oracle".

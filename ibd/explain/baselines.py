@@ -47,8 +47,8 @@ def covered_with(image: Tensor, baseline: Baseline) -> Tensor:
 
     Args:
         image: (B, C, H, W).
-        baseline: "mean", the mean colour of each image; "black", 0; "blur", the image out of focus, with a Gaussian of
-            a tenth of its shorter side; a grey value; a value for each channel, (C,); or an image for all, (C, H, W).
+        baseline: "mean", the mean color of each image; "black", 0; "blur", the image out of focus, with a Gaussian of
+            a tenth of its shorter side; a gray value; a value for each channel, (C,); or an image for all, (C, H, W).
 
     Raises:
         ConfigError: none of these, or of another size than the images.
@@ -72,9 +72,9 @@ def covered_with(image: Tensor, baseline: Baseline) -> Tensor:
 def warn_of_scale(
     method: str, image: Tensor, baseline: Baseline, instead: str = ", or give baseline= a value for each channel"
 ) -> None:
-    """Warn, in a line, where a black or grey value is meant for images in [0, 1] and these are others.
+    """Warn, in a line, where a black or gray value is meant for images in [0, 1] and these are others.
 
-    To a network that is given normalised images 0 is the mean colour. A value for each channel, an image, "mean" and
+    To a network that is given normalized images 0 is the mean color. A value for each channel, an image, "mean" and
     "blur" are in the images' own scale and mean what they say.
 
     Args:
@@ -84,17 +84,17 @@ def warn_of_scale(
         instead: what else can be done.
     """
     low, high = float(image.amin()), float(image.amax())
-    if (low >= 0 and high <= 1) or not (baseline == "black" if isinstance(baseline, str) else _is_grey(baseline)):
+    if (low >= 0 and high <= 1) or not (baseline == "black" if isinstance(baseline, str) else _is_gray(baseline)):
         return
     shown = "black" if baseline == "black" else f"{float(baseline):g}"  # type: ignore[arg-type]
     warnings.warn(
-        f"'{method}': the images range from {low:.3g} to {high:.3g}, where {shown} is not the colour that it is from 0 "
-        "to 1: put the normalisation into the model (docs/explainers.md, Normalised images)" + instead,
+        f"'{method}': the images range from {low:.3g} to {high:.3g}, where {shown} is not the color that it is from 0 "
+        "to 1: put the normalization into the model (docs/explainers.md, Normalized images)" + instead,
         stacklevel=4,
     )
 
 
-def _is_grey(baseline: Baseline) -> bool:
+def _is_gray(baseline: Baseline) -> bool:
     return isinstance(baseline, int | float)
 
 

@@ -18,10 +18,10 @@ _CAPTION = "Red speaks for what is explained, blue against it; full strength is 
 
 
 def explanations_figure(images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str]) -> Figure:
-    """Return a labelled picture: for each image the image itself, then the map of each explanation.
+    """Return a labeled picture: for each image the image itself, then the map of each explanation.
 
     Args:
-        images: (B, C, H, W) in [0, 1]; grey where C is not 3.
+        images: (B, C, H, W) in [0, 1]; gray where C is not 3.
         explanations: of these images, of single targets, whose maps are (B, H, W); those without a map are left out.
         titles: B, of the images: what is explained.
     """
@@ -38,7 +38,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
         cells[0].set_title(shorten(titles[row], 32), fontsize=9)
         for cell, explanation in zip(cells[1:], shown, strict=False):
             assert explanation.map is not None
-            cell.imshow(overlay(image, explanation.map[row], normalisation="percentile"), interpolation="nearest")
+            cell.imshow(overlay(image, explanation.map[row], normalization="percentile"), interpolation="nearest")
             cell.set_title(shorten(explanation.method, 24), fontsize=9)
     figure.supxlabel(textwrap.fill(_CAPTION, 28 * columns), fontsize=8, color="#495057")
     return figure

@@ -15,7 +15,7 @@ from ibd.explain.render import overlay
 from ibd.metrics.concepts import decided
 from ibd.types import Units
 
-GREEN, ORANGE, GREY = "#2b8a3e", "#d9480f", "#868e96"
+GREEN, ORANGE, GRAY = "#2b8a3e", "#d9480f", "#868e96"
 
 
 class Predicted(Protocol):
@@ -66,7 +66,7 @@ def prediction_figure(
 
     Args:
         prediction: of B images.
-        image: (B, C, H, W) in [0, 1]; grey where C is not 3.
+        image: (B, C, H, W) in [0, 1]; gray where C is not 3.
         label: (B,) true classes, where known.
         concepts: (B, K) true concepts; a bar is green where the unit agrees with it, orange where it does not.
         top: bars for each image, by the size of the contribution to the predicted class.
@@ -101,7 +101,7 @@ def _parts(name: str, width: int) -> list[str]:
 
 
 def _caption(prediction: Predicted, compared: bool) -> str:
-    """Return what the colours and signs mean."""
+    """Return what the colors and signs mean."""
     kind = prediction.network.unit_kind
     texts = [f"bars: green where the {kind} is as annotated, orange where it is not"] if compared else []
     texts.append(f"maps: red speaks for the {kind}, blue against it")
@@ -134,8 +134,8 @@ def _bars(
     """Draw the contributions of the units in `order`; `truth` is NaN where unknown, 0.5 where undecided."""
     network, edited = prediction.network, prediction.edited[row]
     agrees, told = (values > 0.5) == (truth > 0.5), decided(truth)
-    colours = [GREY if not bool(told[u]) else GREEN if bool(agrees[u]) else ORANGE for u in order]
-    axis.barh(range(len(order)), part[order].tolist(), color=colours)
+    colors = [GRAY if not bool(told[u]) else GREEN if bool(agrees[u]) else ORANGE for u in order]
+    axis.barh(range(len(order)), part[order].tolist(), color=colors)
     names = ["::".join(_parts(network.unit_names[u], 23)) for u in order]
     labels = [f"{n} = {float(values[u]):.2f}{'*' if edited[u] else ''}" for n, u in zip(names, order, strict=True)]
     axis.set_yticks(range(len(order)), labels, fontsize=8)

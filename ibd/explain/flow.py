@@ -19,7 +19,7 @@ _MIXERS = (
     *("conv", "linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "einsum", "tensordot"),
     *("bilinear", "multi_head_attention", "scaled_dot_product", "lstm", "gru", "rnn"),
 )
-"""What names of functions begin with that make features of colours, or of other features."""
+"""What names of functions begin with that make features of colors, or of other features."""
 _SHAPE_ALONE = ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros")
 """Functions of a tensor's shape and type, beside those that end with ``_like``."""
 _ARITHMETIC = ("add", "sub", "mul", "multiply", "div", "true_divide", "truediv", "iadd", "isub", "imul", "itruediv")

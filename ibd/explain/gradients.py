@@ -156,7 +156,7 @@ class IntegratedGradients(GradientExplainer):
             largest.
         steps: nodes of the Gauss-Legendre quadrature.
         baseline: x': a value of every pixel, 0 is black; one for each channel; an image (C, H, W); or "black", "mean",
-            the mean colour of each image, or "blur", see `ibd.explain.baselines.covered_with`.
+            the mean color of each image, or "blur", see `ibd.explain.baselines.covered_with`.
 
     Raises:
         ConfigError: none of these, or fewer than one step.
@@ -172,7 +172,7 @@ class IntegratedGradients(GradientExplainer):
         self.steps, self.baseline = steps, checked_baseline(baseline)
 
     def check_scale(self, image: Tensor) -> None:
-        """Warn where a black or grey baseline is not what it says."""
+        """Warn where a black or gray baseline is not what it says."""
         warn_of_scale(self.name, image, self.baseline)
 
     def values(self, gradient: Tensor, value: Tensor) -> Tensor:

@@ -16,29 +16,29 @@ from ibd.explain.activations import chunked, device_of, images_of, network_of, v
 from ibd.explain.base import check_image, undisturbed
 from ibd.explain.feature_visualization.maximize import maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
-from ibd.explain.feature_visualization.parametrisations import Fourier
+from ibd.explain.feature_visualization.parametrizations import Fourier
 from ibd.explain.feature_visualization.penalties import TotalVariation
 from ibd.explain.layer_layout import puts_last, read_map
 from ibd.explain.layouts import Layout, to_first
 
 
-def first_layer_filters(model: nn.Module, normalisation: Literal["max", "shared"] = "max") -> Tensor:
-    """Return the filters of the first convolution as pictures, (D, 3, k, k) in [0, 1]: a weight of 0 is grey.
+def first_layer_filters(model: nn.Module, normalization: Literal["max", "shared"] = "max") -> Tensor:
+    """Return the filters of the first convolution as pictures, (D, 3, k, k) in [0, 1]: a weight of 0 is gray.
 
     Args:
         model: any with a convolution of three channels.
-        normalisation: full strength is the largest absolute weight of each filter ("max") or of all ("shared").
+        normalization: full strength is the largest absolute weight of each filter ("max") or of all ("shared").
 
     Raises:
-        ConfigError: another normalisation.
+        ConfigError: another normalization.
         UnsupportedError: there is no such convolution.
     """
-    if normalisation not in ("max", "shared"):
-        raise ConfigError(f"normalisation: '{normalisation}' is not one of max, shared")
+    if normalization not in ("max", "shared"):
+        raise ConfigError(f"normalization: '{normalization}' is not one of max, shared")
     for module in network_of(model).modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.groups == 1:
             weight = module.weight.detach().float().cpu()
-            size = weight.abs().amax((1, 2, 3) if normalisation == "max" else (0, 1, 2, 3), keepdim=True)
+            size = weight.abs().amax((1, 2, 3) if normalization == "max" else (0, 1, 2, 3), keepdim=True)
             return 0.5 + 0.5 * weight / size.clamp(min=torch.finfo(weight.dtype).tiny)
     raise UnsupportedError(f"{type(model).__name__} has no convolution of three channels, whose filters could be shown")
 
@@ -174,7 +174,7 @@ def _small(
     scale = 1 / max(float(natural.mean()), torch.finfo(natural.dtype).eps)
     usual: dict[str, Any] = {
         "steps": 128,
-        "parametrisation": Fourier(decay=1.5, spread=0.5),
+        "parametrization": Fourier(decay=1.5, spread=0.5),
         "penalties": [TotalVariation(0.1)],
         "ramp": 1.0,
         "progress": False,

@@ -12,8 +12,8 @@ from torch import Tensor
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import DataError
 from ibd.explain.attribution import LayerAttribution
-from ibd.explain.factorisation import NeuronGroups
-from ibd.explain.figures import GREY
+from ibd.explain.factorization import NeuronGroups
+from ibd.explain.figures import GRAY
 from ibd.explain.inside import ActivationGrid, SemanticDictionary
 from ibd.explain.patches import Patches
 from ibd.explain.pixels import pixels_of
@@ -30,7 +30,7 @@ def filters_figure(filters: Tensor) -> Figure:
         filters: (D, 3, k, k) in [0, 1], from `first_layer_filters`.
     """
     titles = [str(index) for index in range(len(filters))]
-    return grid_figure(list(filters), titles, 8, "Filters of the first convolution; a weight of 0 is grey.")
+    return grid_figure(list(filters), titles, 8, "Filters of the first convolution; a weight of 0 is gray.")
 
 
 def activation_grid_figure(image: Tensor, grid: ActivationGrid) -> Figure:
@@ -139,7 +139,7 @@ def sparsity_figure(sparsity: dict[str, float]) -> Figure:
         raise DataError("no layers to draw the sparsity of")
     figure = PlainFigure(figsize=(6.0, 0.8 + 0.2 * len(sparsity)), layout="constrained", dpi=150)
     axis = figure.subplots()
-    axis.barh(range(len(sparsity)), [100 * share for share in sparsity.values()], color=GREY)
+    axis.barh(range(len(sparsity)), [100 * share for share in sparsity.values()], color=GRAY)
     axis.set_yticks(range(len(sparsity)), [shorten(name, 40) for name in sparsity], fontsize=7)
     axis.set(ylim=(len(sparsity) - 0.5, -0.5), xlim=(0, 100))
     axis.set_xlabel("zeros in what the layer puts out, %", fontsize=8)

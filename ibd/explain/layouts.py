@@ -1,6 +1,6 @@
 """Which axis of a map holds the channels: told by what made it and what takes it, never by sizes alone.
 
-A convolution, a batch normalisation or a pooling has them first; a linear layer or a layer normalisation of one axis
+A convolution, a batch normalization or a pooling has them first; a linear layer or a layer normalization of one axis
 has them last. Whatever leaves the axes in place hands that on, in both directions; permutations and reshapes move it.
 """
 
@@ -87,7 +87,7 @@ class Links:
     ) -> None:
         """Note a call that leaves axes where they are; of a linear layer all but the last."""
         last = made[1].dim() - 1
-        on_last = name == "linear" or (name in ("layer_norm", "rms_norm") and _normalised(args, kwargs) == 1)
+        on_last = name == "linear" or (name in ("layer_norm", "rms_norm") and _normalized(args, kwargs) == 1)
         if on_last and last in (2, 3):
             self._strong[made[0]].add(last)
             self._strong[maps[0][0]].add(last)
@@ -214,8 +214,8 @@ def _slices(args: Any) -> bool:
     )
 
 
-def _normalised(args: Any, kwargs: Any) -> int:
-    """Return over how many axes a layer normalisation goes."""
+def _normalized(args: Any, kwargs: Any) -> int:
+    """Return over how many axes a layer normalization goes."""
     given = args[1] if len(args) > 1 else kwargs.get("normalized_shape", ())
     return 1 if isinstance(given, int) else len(given)
 

@@ -41,7 +41,7 @@ class Patches:
     exact: bool
 
     def pictures(self, dataset: Any, size: int = 48) -> Tensor:
-        """Return the patches, each brought to `size` pixels, (U, k, 3, size, size); grey where there is none.
+        """Return the patches, each brought to `size` pixels, (U, k, 3, size, size); gray where there is none.
 
         Args:
             dataset: the one that the loader read, whose items hold an image (3, H, W) as a batch holds images.

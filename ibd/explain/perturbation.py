@@ -54,7 +54,7 @@ class Occlusion(Explainer):
         self.window, self.stride, self.batch_size = window, stride, batch_size
 
     def check_scale(self, image: Tensor) -> None:
-        """Warn where a black or grey baseline is not what it says."""
+        """Warn where a black or gray baseline is not what it says."""
         warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
@@ -105,10 +105,10 @@ class Rise(Explainer):
         cells: of the coarse grid, along each side of the image.
         keep: probability of a one.
         baseline: what is seen where a mask is 0, see `ibd.explain.baselines.covered_with`; the authors' code
-            multiplies normalised images, which shows the mean.
+            multiplies normalized images, which shows the mean.
         seed: of the masks.
         batch_size: covered images in one pass.
-        centred: whether scores are counted from their mean; False gives the published map.
+        centerd: whether scores are counted from their mean; False gives the published map.
 
     Raises:
         ConfigError: a number out of its range, or an unknown baseline.
@@ -124,17 +124,17 @@ class Rise(Explainer):
         baseline: Baseline = "mean",
         seed: int = 0,
         batch_size: int = 64,
-        centred: bool = True,
+        centerd: bool = True,
     ) -> None:
         for key, value in (("masks", masks), ("cells", cells), ("batch_size", batch_size)):
             check_range(key, value, least=1)
         if not 0 < keep < 1:
             raise ConfigError(f"keep: {keep} given, a probability between 0 and 1 is needed")
         self.masks, self.cells, self.keep, self.baseline = masks, cells, keep, checked_baseline(baseline)
-        self.seed, self.batch_size, self.centred = seed, batch_size, centred
+        self.seed, self.batch_size, self.centerd = seed, batch_size, centerd
 
     def check_scale(self, image: Tensor) -> None:
-        """Warn where a black or grey baseline is not what it says."""
+        """Warn where a black or gray baseline is not what it says."""
         warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
@@ -158,7 +158,7 @@ class Rise(Explainer):
                 maps[some] += einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
                 mean[some] += scores.sum(1) / self.masks
                 seen_often[some] += masks.to(scores.dtype).sum(0)
-            if self.centred:
+            if self.centerd:
                 maps -= mean[:, :, None, None] * seen_often
             return self.answer(call, maps / (self.masks * self.keep), clean)
 

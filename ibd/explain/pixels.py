@@ -16,13 +16,13 @@ _SLACK = 1e-3
 def pixels_of(image: Tensor) -> NDArray[np.float32]:
     """Return a (C, H, W) image in [0, 1] as a (H, W, 3) picture.
 
-    Three channels are red, green and blue; of any other number the picture is grey, the mean of the channels. Values
-    outside of 0 and 1 are cut off, with a warning: an image that was normalised looks like another one.
+    Three channels are red, green and blue; of any other number the picture is gray, the mean of the channels. Values
+    outside of 0 and 1 are cut off, with a warning: an image that was normalized looks like another one.
     """
     shown = image.detach().to(torch.float32).cpu()
     if shown.numel() and not bool(((shown >= -_SLACK) & (shown <= 1 + _SLACK)).all()):
         warnings.warn(
-            "pictures are drawn of images from 0 to 1, and values outside are cut off: undo the normalisation for them",
+            "pictures are drawn of images from 0 to 1, and values outside are cut off: undo the normalization for them",
             stacklevel=3,
         )
     if len(shown) != 3:

@@ -16,7 +16,7 @@ def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None
     """Return the last feature map that all of a score passes.
 
     It has more than one position, each where the image has it (see `ibd.explain.moves`), and is made of the pixels by
-    more than a normalisation. Where the model puts out a
+    more than a normalization. Where the model puts out a
     map, and only the target makes a number of it (a mean over pixels), it is the last one before the operation that
     mixes features to that: a map of the output would only repeat the output.
 

@@ -131,7 +131,7 @@ class _Relus(GradientExplainer):
 
 
 class GuidedBackprop(_Relus):
-    """The gradient, only its positive part at every open ReLU (Springenberg et al. 2015); summed over colours."""
+    """The gradient, only its positive part at every open ReLU (Springenberg et al. 2015); summed over colors."""
 
     name = "guided_backprop"
     way: Way = "guided"
@@ -140,7 +140,7 @@ class GuidedBackprop(_Relus):
 class Deconvnet(_Relus):
     """The positive part of what comes from above at every ReLU, open or not (Zeiler & Fergus 2014).
 
-    Max-pooling goes back through its switches and convolutions are transposed, as in any gradient; summed over colours.
+    Max-pooling goes back through its switches and convolutions are transposed, as in any gradient; summed over colors.
     """
 
     name = "deconvnet"

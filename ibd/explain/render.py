@@ -1,4 +1,4 @@
-"""Turning maps into pictures. Maps are signed and un-normalised; only here are they scaled, and how is said."""
+"""Turning maps into pictures. Maps are signed and un-normalized; only here are they scaled, and how is said."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ibd.errors import ConfigError
 from ibd.explain.pixels import pixels_of
 
 Scale = Literal["diverging", "sequential"]
-Normalisation = Literal["max", "percentile", "shared"]
+Normalization = Literal["max", "percentile", "shared"]
 Picture = Tensor | NDArray[np.float32]
 
 RED = np.array([0.79, 0.08, 0.17], dtype=np.float32)
@@ -57,74 +57,74 @@ def overlay(
     heat: Tensor,
     scale: float | None = None,
     strength: float = 0.75,
-    normalisation: Normalisation = "max",
+    normalization: Normalization = "max",
 ) -> NDArray[np.float32]:
-    """Return a (H, W, 3) picture of a grey image with a signed map on it: red speaks for, blue against.
+    """Return a (H, W, 3) picture of a gray image with a signed map on it: red speaks for, blue against.
 
     Args:
         image: (3, H, W) in [0, 1].
         heat: (H, W), or smaller and then upsampled.
-        scale: the absolute value that is painted with full strength; None leaves it to `normalisation`.
+        scale: the absolute value that is painted with full strength; None leaves it to `normalization`.
         strength: opacity there, 0 to 1.
-        normalisation: see `strongest`.
+        normalization: see `strongest`.
     """
     picture = image.detach().float().cpu()
     heat = heat.detach().float().cpu()
     if heat.shape != picture.shape[1:]:
         heat = upsample(heat[None, None], (picture.shape[1], picture.shape[2]))[0, 0]
-    value = _divided(heat, strongest(heat, normalisation) if scale is None else torch.tensor(scale)).numpy()
-    grey = picture.mean(0).numpy()[..., None] * 0.75 + 0.2
-    colour = np.where(value[..., None] >= 0, RED, BLUE)
+    value = _divided(heat, strongest(heat, normalization) if scale is None else torch.tensor(scale)).numpy()
+    gray = picture.mean(0).numpy()[..., None] * 0.75 + 0.2
+    color = np.where(value[..., None] >= 0, RED, BLUE)
     alpha = strength * np.abs(value)[..., None]
-    mixed: NDArray[np.float32] = ((1 - alpha) * grey + alpha * colour).clip(0, 1).astype(np.float32)
+    mixed: NDArray[np.float32] = ((1 - alpha) * gray + alpha * color).clip(0, 1).astype(np.float32)
     return mixed
 
 
-def strongest(values: Tensor, normalisation: Normalisation = "max") -> Tensor:
+def strongest(values: Tensor, normalization: Normalization = "max") -> Tensor:
     """Return the absolute values that are painted with full strength, (..., 1, 1) for (..., H, W) maps.
 
     Args:
         values: maps.
-        normalisation: "max", the largest of each map; "percentile", its 99th percentile, so that a few pixels
+        normalization: "max", the largest of each map; "percentile", its 99th percentile, so that a few pixels
             do not fade the rest (the largest where that is 0); "shared", the largest of all.
 
     Raises:
         ConfigError: another one.
     """
     size = values.abs()
-    if normalisation == "max":
+    if normalization == "max":
         return size.amax((-2, -1), keepdim=True)
-    if normalisation == "percentile":
+    if normalization == "percentile":
         flat = size.flatten(-2).sort(-1).values
         found = flat[..., math.ceil(0.99 * flat.shape[-1]) - 1, None, None]
         return torch.where(found > 0, found, flat[..., -1, None, None])
-    if normalisation == "shared":
+    if normalization == "shared":
         return size.amax().expand(*values.shape[:-2], 1, 1)
-    raise ConfigError(f"normalisation: '{normalisation}' is not one of max, percentile, shared")
+    raise ConfigError(f"normalization: '{normalization}' is not one of max, percentile, shared")
 
 
-def colour_map(values: Tensor, scale: Scale = "diverging", normalisation: Normalisation = "max") -> NDArray[np.float32]:
+def color_map(values: Tensor, scale: Scale = "diverging", normalization: Normalization = "max") -> NDArray[np.float32]:
     """Return maps as pictures.
 
     Args:
         values: (..., H, W) maps, finite.
         scale: "diverging", 0 is white, red above and blue below it; "sequential", 0 and less is black.
-        normalisation: what is painted with full strength, see `strongest`.
+        normalization: what is painted with full strength, see `strongest`.
 
     Returns:
         (..., H, W, 3) in [0, 1].
 
     Raises:
-        ConfigError: an unknown scale or normalisation.
+        ConfigError: an unknown scale or normalization.
     """
     values = values.detach().float().cpu()
-    return _painted(_divided(values, strongest(values, normalisation)), scale)
+    return _painted(_divided(values, strongest(values, normalization)), scale)
 
 
 def pictures(maps: Tensor, height: int = 96) -> str:
     """Return (B, H, W) maps side by side as elements of HTML, each in its own scale: red speaks for, blue against."""
     found = []
-    for number, picture in enumerate(colour_map(maps.float().nan_to_num(0.0, 0.0, 0.0))):
+    for number, picture in enumerate(color_map(maps.float().nan_to_num(0.0, 0.0, 0.0))):
         file = io.BytesIO()
         Image.fromarray((255 * picture).round().astype(np.uint8)).save(file, format="png")
         coded = base64.b64encode(file.getvalue()).decode()
@@ -133,7 +133,7 @@ def pictures(maps: Tensor, height: int = 96) -> str:
 
 
 def _painted(part: Tensor, scale: Scale) -> NDArray[np.float32]:
-    """Return the (..., H, W, 3) colours of (..., H, W) in [-1, 1]."""
+    """Return the (..., H, W, 3) colors of (..., H, W) in [-1, 1]."""
     numbers = part.numpy()
     if scale == "sequential":
         painted: NDArray[np.float32] = colormaps["inferno"](numbers.clip(0, 1))[..., :3].astype(np.float32)
@@ -145,15 +145,15 @@ def _painted(part: Tensor, scale: Scale) -> NDArray[np.float32]:
     return mixed
 
 
-def normalisation_note(scale: Scale = "diverging", normalisation: Normalisation = "max") -> str:
-    """Return what the colours of `colour_map` mean, for a caption."""
-    colours = "red is positive, blue negative, white 0" if scale == "diverging" else "black is 0 or less"
+def normalization_note(scale: Scale = "diverging", normalization: Normalization = "max") -> str:
+    """Return what the colors of `color_map` mean, for a caption."""
+    colors = "red is positive, blue negative, white 0" if scale == "diverging" else "black is 0 or less"
     full = {
         "max": "each map's largest absolute value",
         "percentile": "the 99th percentile of each map's absolute values",
         "shared": "the largest absolute value of all maps",
-    }[normalisation]
-    return f"maps: {colours}; full strength is {full}"
+    }[normalization]
+    return f"maps: {colors}; full strength is {full}"
 
 
 def grid_figure(
@@ -162,18 +162,18 @@ def grid_figure(
     columns: int | None = None,
     caption: str = "",
     scale: Scale = "diverging",
-    normalisation: Normalisation = "max",
+    normalization: Normalization = "max",
     path: str | Path | None = None,
 ) -> Figure:
-    """Return pictures and maps in a labelled grid.
+    """Return pictures and maps in a labeled grid.
 
     Args:
-        images: (C, H, W) or (H, W, 3) pictures in [0, 1], grey where C is not 3; or (H, W) maps, which are coloured.
+        images: (C, H, W) or (H, W, 3) pictures in [0, 1], gray where C is not 3; or (H, W) maps, which are colored.
         titles: one for each of them, or none.
         columns: pictures in a row; None takes up to 8.
-        caption: a line below; how maps are normalised is appended where there are any.
-        scale: of the maps' colours, see `colour_map`.
-        normalisation: of the maps; "shared" is over those in the figure.
+        caption: a line below; how maps are normalized is appended where there are any.
+        scale: of the maps' colors, see `color_map`.
+        normalization: of the maps; "shared" is over those in the figure.
         path: where to save it as PNG.
 
     Raises:
@@ -185,7 +185,7 @@ def grid_figure(
     rows = math.ceil(len(images) / columns)
     maps = [image for image in images if image.ndim == 2]
     if maps:
-        caption = "     ".join(filter(None, [caption, normalisation_note(scale, normalisation)]))
+        caption = "     ".join(filter(None, [caption, normalization_note(scale, normalization)]))
     lines = max((title.count("\n") + 1 for title in titles), default=0)
     width = max(1.35 * columns, 2.7)
     note = textwrap.fill(caption, int(width * 17)) if caption else ""
@@ -194,7 +194,7 @@ def grid_figure(
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for number, (axis, picture) in enumerate(zip(axes.flat, _pictures(images, scale, normalisation), strict=False)):
+    for number, (axis, picture) in enumerate(zip(axes.flat, _pictures(images, scale, normalization), strict=False)):
         axis.imshow(picture, interpolation="nearest")
         if titles:
             axis.set_title("\n".join(shorten(line, 32) for line in titles[number].split("\n")), fontsize=7)
@@ -205,7 +205,7 @@ def grid_figure(
     return figure
 
 
-def _pictures(images: Sequence[Picture], scale: Scale, normalisation: Normalisation) -> list[NDArray[np.float32]]:
+def _pictures(images: Sequence[Picture], scale: Scale, normalization: Normalization) -> list[NDArray[np.float32]]:
     """Return (H, W, 3) arrays."""
     tensors = [torch.as_tensor(image).detach().float().cpu() for image in images]
     maps = [tensor for tensor in tensors if tensor.dim() == 2]
@@ -213,7 +213,7 @@ def _pictures(images: Sequence[Picture], scale: Scale, normalisation: Normalisat
     found: list[NDArray[np.float32]] = []
     for each in tensors:
         if each.dim() == 2:
-            full = torch.tensor(shared) if normalisation == "shared" else strongest(each, normalisation)
+            full = torch.tensor(shared) if normalization == "shared" else strongest(each, normalization)
             found.append(_painted(_divided(each, full), scale))
         else:
             found.append(pixels_of(each if each.shape[0] == 3 or each.shape[2] != 3 else each.permute(2, 0, 1)))

@@ -52,7 +52,7 @@ class _Surrogate(Explainer):
         self.seed, self.batch_size = seed, batch_size
 
     def check_scale(self, image: Tensor) -> None:
-        """Warn where a black or grey baseline is not what it says."""
+        """Warn where a black or gray baseline is not what it says."""
         warn_of_scale(self.name, image, self.baseline)
 
     def explain(self, call: Call, image: Tensor) -> Explanation:

@@ -120,7 +120,7 @@ class Watch(TorchFunctionMode):
 
     Args:
         image: (B, 3, H, W); only tensors of that many rows are feature maps, and not the image itself, whatever was
-            done to it without a convolution or a matrix product (a normalisation, a smaller size).
+            done to it without a convolution or a matrix product (a normalization, a smaller size).
         automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
         record: keep a tape of what comes after the last cut.
         replace: go on with these values at this spot, and cut nowhere.

@@ -1,7 +1,7 @@
 """Where a prototype looks, and which annotated parts lie there: the geometry under the prototype metrics.
 
 Any annotation of parts will do: P masks an image, or P points, NaN where a part is not to be seen. Positions are (y, x)
-in pixels; the centre of the first pixel is (0, 0).
+in pixels; the center of the first pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _CHUNK = 2**22  # pixels upsampled at a time: 32 MiB
 def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
     """Return where each map, upsampled bicubically to the image (A = -0.75, as OpenCV's), is highest.
 
-    A single high cell of a map of even upsampling is shared by the four pixels around its centre, so ties are the rule.
+    A single high cell of a map of even upsampling is shared by the four pixels around its center, so ties are the rule.
     Pixels within 1e-6 of the map's range count as tied, and the first of them in reading order is taken: what rounding
     does on another device moves no peak.
 
     Args:
         maps: (B, U, h, w).
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centred on; without it they share the image out evenly, as published. See
+        field: which pixels the cells are centerd on; without it they share the image out evenly, as published. See
             `upsampling`.
 
     Returns:
@@ -54,8 +54,8 @@ def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveFi
     return position.view(*maps.shape[:2], 2).to(maps.device)
 
 
-def part_centres(masks: Tensor) -> Tensor:
-    """Return the centre of mass of each part's visible pixels.
+def part_centers(masks: Tensor) -> Tensor:
+    """Return the center of mass of each part's visible pixels.
 
     Args:
         masks: (B, P, H, W) bool.
@@ -70,14 +70,14 @@ def part_centres(masks: Tensor) -> Tensor:
     return torch.stack([y, x], 2) / by_row.sum(2).unsqueeze(2)
 
 
-def part_hits(peaks: Tensor, centres: Tensor, half: float) -> tuple[Tensor, Tensor]:
+def part_hits(peaks: Tensor, centers: Tensor, half: float) -> tuple[Tensor, Tensor]:
     """Return which parts lie in the square around each peak.
 
-    A centre lies in the image, so clipping the square to the image, as the papers do, changes no hit.
+    A center lies in the image, so clipping the square to the image, as the papers do, changes no hit.
 
     Args:
         peaks: (B, U, 2) from `peak_positions`; NaN hits nothing.
-        centres: (B, P, 2) from `part_centres`, or annotated points; NaN where not visible.
+        centers: (B, P, 2) from `part_centers`, or annotated points; NaN where not visible.
         half: half the side of the square in pixels, its border included: `CONSISTENCY_HALF` or `PURITY_HALF` times the
             image's side.
 
@@ -85,8 +85,8 @@ def part_hits(peaks: Tensor, centres: Tensor, half: float) -> tuple[Tensor, Tens
         hits: (B, U, P) bool, false where the part is not visible.
         visible: (B, P) bool.
     """
-    hits = ((peaks.unsqueeze(2) - centres.unsqueeze(1)).abs() <= half).all(3)  # a comparison with NaN is false
-    return hits, ~centres.isnan().any(2)
+    hits = ((peaks.unsqueeze(2) - centers.unsqueeze(1)).abs() <= half).all(3)  # a comparison with NaN is false
+    return hits, ~centers.isnan().any(2)
 
 
 def peaks_inside(peaks: Tensor, masks: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def energy_inside(maps: Tensor, masks: Tensor, field: ReceptiveField | None = No
 
 
 def add_noise(image: Tensor, std: Sequence[float] | Tensor, index: Tensor, seed: int = 0) -> Tensor:
-    """Return the images with the noise of the stability protocol: N(0, 0.2) clamped to +-0.25 in normalised space.
+    """Return the images with the noise of the stability protocol: N(0, 0.2) clamped to +-0.25 in normalized space.
 
     The noise of an image depends on `seed` and its index alone, and not on its batch or its process.
 
@@ -165,14 +165,14 @@ def upsampling(
     """Return the float64 (H, h) and (W, w) that bring an (h, w) map to the image: ``rows @ map @ columns.T``.
 
     Without `field` cells share the image out evenly, as published. That is where they look only if no layer strides off
-    centre: the cells of a convolution of stride 2 and padding 1 are centred on its even pixels, so with 32 pixels a
+    center: the cells of a convolution of stride 2 and padding 1 are centerd on its even pixels, so with 32 pixels a
     cell, as in a ResNet, everything would be drawn 15.5 pixels too far down and right.
 
     Args:
         cells: h and w.
         image_size: (H, W) in pixels.
         mode: "bilinear" or "bicubic".
-        field: says which pixels the cells are centred on.
+        field: says which pixels the cells are centerd on.
     """
     axes = []
     for axis, (count, pixels) in enumerate(zip(cells, image_size, strict=True)):

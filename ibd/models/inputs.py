@@ -95,5 +95,5 @@ def checked(images: Tensor, size: tuple[int, int]) -> Tensor:
         raise DataError(f"images are {images.dtype}: float in [0, 1] is needed (divide uint8 by 255)")
     if len(images) and not bool((images.min() >= 0) & (images.max() <= 1)):
         low, high = float(images.min()), float(images.max())
-        raise DataError(f"image values range from {low:.3g} to {high:.3g}: [0, 1] is needed, not normalised")
+        raise DataError(f"image values range from {low:.3g} to {high:.3g}: [0, 1] is needed, not normalized")
     return images

@@ -1,4 +1,4 @@
-"""What the training of every model shares: steps, metrics, optimiser, prediction."""
+"""What the training of every model shares: steps, metrics, optimizer, prediction."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ UNFINISHED_KEY = "ibd_unfinished"
 
 
 class InterpretableModule(pl.LightningModule, abc.ABC):
-    """A network with its losses, metrics and optimiser.
+    """A network with its losses, metrics and optimizer.
 
-    A subclass builds `network` and `metrics`, and says in `losses` what is minimised.
+    A subclass builds `network` and `metrics`, and says in `losses` what is minimized.
 
     Attributes:
         network: the pure network.
@@ -90,7 +90,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     @abc.abstractmethod
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms to log, among them "loss", which is minimised."""
+        """Return the terms to log, among them "loss", which is minimized."""
 
     def has_learned(self, epoch: int) -> bool:
         """Return whether the model of an epoch, counted from 0, has learned from labels to tell the classes.
@@ -214,7 +214,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         self._log_metrics("test")
 
     def configure_optimizers(self) -> Any:
-        """Build the optimiser and its schedule from the settings.
+        """Build the optimizer and its schedule from the settings.
 
         Raises:
             ConfigError: the schedule needs the length of the training, which has no end.

@@ -15,7 +15,7 @@ class LinearHead:
     """What turns U values into C logits: ``logits = values @ weights + bias``.
 
     Probabilities are the softmax of the logits; where `squared`, those of PIP-Net: ``1 + o^2`` of the logits o above 0,
-    normalised.
+    normalized.
 
     Attributes:
         names: of the U units.

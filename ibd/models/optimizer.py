@@ -1,4 +1,4 @@
-"""The optimiser and its schedule, from plain settings."""
+"""The optimizer and its schedule, from plain settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OptimizerSettings:
         momentum: of "sgd"; "onecycle" moves it by 0.05 around this, down while the rate rises, and the beta of the
             others around 0.9.
         nesterov: Nesterov momentum for "sgd".
-        decay_all: decay biases and normalisation weights too, as older published settings do.
+        decay_all: decay biases and normalization weights too, as older published settings do.
         schedule: "constant"; "cosine" down to zero; "onecycle" up and down over the whole training (Smith 2018);
             "step" multiplies by `gamma` every `step_epochs`.
         warmup: share of the training that "onecycle" rises for.
@@ -58,7 +58,7 @@ class OptimizerSettings:
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Return an optimiser of all parameters of `module`."""
+    """Return an optimizer of all parameters of `module`."""
     decayed, plain = split_by_decay(module.parameters(), settings)
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}]
     if plain:
@@ -69,18 +69,18 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
 def split_by_decay(
     parameters: Iterable[nn.Parameter], settings: OptimizerSettings
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the parameters with weight decay, and those without: biases and normalisation weights, by default."""
+    """Return the parameters with weight decay, and those without: biases and normalization weights, by default."""
     known = list(parameters)
     decays = [settings.decay_all or parameter.ndim > 1 for parameter in known]
     return list(compress(known, decays)), list(compress(known, map(not_, decays)))
 
 
 def optimizer_of(groups: list[dict[str, Any]], settings: OptimizerSettings, lr: float) -> torch.optim.Optimizer:
-    """Return an optimiser of groups of parameters, each with a weight decay of its own.
+    """Return an optimizer of groups of parameters, each with a weight decay of its own.
 
     Args:
         groups: as torch takes them.
-        settings: which optimiser.
+        settings: which optimizer.
         lr: learning rate to begin with.
     """
     if settings.name == "sgd":
@@ -93,13 +93,13 @@ def optimizer_of(groups: list[dict[str, Any]], settings: OptimizerSettings, lr: 
 def build_schedule(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: float, steps_per_epoch: int
 ) -> lr_scheduler.LRScheduler | None:
-    """Return the schedule to call after every optimiser step, or None for a constant rate.
+    """Return the schedule to call after every optimizer step, or None for a constant rate.
 
     Args:
         optimizer: whose rate is scheduled.
         settings: which schedule.
         total_steps: of the whole training; may be infinite for "constant" and "step".
-        steps_per_epoch: optimiser steps.
+        steps_per_epoch: optimizer steps.
     """
     if settings.schedule == "constant":
         return None

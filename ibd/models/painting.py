@@ -33,7 +33,7 @@ def paint(
     - a mean: the part of the map that has the sign of the score. With `signed` the map over its sum instead, exact at
       every position, which may be negative.
     - a maximum, or the mean of the k highest: the positive part of the map, and where the score is not positive the map
-      minus its minimum. The exact account is the highest position alone ("peak"); its neighbours, which see most of the
+      minus its minimum. The exact account is the highest position alone ("peak"); its neighbors, which see most of the
       same pixels, are painted too, and none more than it.
     - a mean of what is positive: the positive part.
     - a mean of maxima of windows: those maxima, as far as they have the sign of the score.

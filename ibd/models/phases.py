@@ -1,6 +1,6 @@
 """Training in phases: for some epochs some groups of parameters learn, each at a rate of its own.
 
-What learns is chosen by what the optimiser steps, never by ``requires_grad``: DDP notes at its start which parameters
+What learns is chosen by what the optimizer steps, never by ``requires_grad``: DDP notes at its start which parameters
 need gradients, and processes whose parameters change sides later drift apart without a word.
 """
 
@@ -110,7 +110,7 @@ class PhasedModule(InterpretableModule):
         """Begin an epoch."""
         phase, _ = self._phase(self.trainer.current_epoch)
         self.train()
-        # Several processes need a gradient for every parameter; the optimiser then leaves out what is fixed.
+        # Several processes need a gradient for every parameter; the optimizer then leaves out what is fixed.
         self.network.fixed_backbone = not phase.rates.get("backbone") and world_size() == 1
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -133,7 +133,7 @@ class PhasedModule(InterpretableModule):
                     parameter.grad = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return one optimiser over named groups, whose rates are set at every step."""
+        """Return one optimizer over named groups, whose rates are set at every step."""
         settings = self.optimizer_settings
         groups: list[dict[str, Any]] = []
         for name, parameters in self._groups().items():

@@ -105,7 +105,7 @@ class Prediction:
 
         Args:
             values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, and a 1 clears the rest
-                of an exclusive group; ``{"wing_colour": "red"}`` is short for ``{"wing_colour::red": 1}``. A value
+                of an exclusive group; ``{"wing_color": "red"}`` is short for ``{"wing_color::red": 1}``. A value
                 may be a (B,) tensor. Interventions add up: a later one keeps what an earlier one set.
 
         Raises:

@@ -25,7 +25,7 @@ def dry_pass(model: InterpretableModule, data: ImageDataModule) -> None:
 
     Raises:
         ConfigError: the images are smaller than the backbone allows, or memory does not hold them, or batch
-            normalisation gets one image alone.
+            normalization gets one image alone.
         RuntimeError, ValueError: the network fails whatever the size; the error is its own.
     """
     network, (height, width) = model.network, model.spec.image_size
@@ -40,7 +40,7 @@ def dry_pass(model: InterpretableModule, data: ImageDataModule) -> None:
         ) from failure
     if batch == 1 and _failure(network, 2, height, width) is None:
         raise ConfigError(
-            "data.batch_size: 1 given, at least 2 is needed: batch normalisation has one value in a channel here, and "
+            "data.batch_size: 1 given, at least 2 is needed: batch normalization has one value in a channel here, and "
             "nothing to compare it with"
         ) from failure
     for factor in (2**power for power in range(1, _DOUBLINGS + 1)):

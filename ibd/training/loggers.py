@@ -49,7 +49,7 @@ class TableLogger(Logger):
         return str(self.path.parent)
 
     def resume(self, step: int) -> None:
-        """Take over the rows of an earlier process up to `step` optimiser steps."""
+        """Take over the rows of an earlier process up to `step` optimizer steps."""
         if self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
@@ -57,7 +57,7 @@ class TableLogger(Logger):
             self.rows = {int(row["step"]): {k: float(v) for k, v in row.items() if v != ""} for row in kept}
 
     def cut(self, step: int) -> None:
-        """Drop what was logged at `step` optimiser steps and later, which no checkpoint goes with."""
+        """Drop what was logged at `step` optimizer steps and later, which no checkpoint goes with."""
         self.rows = {at: row for at, row in self.rows.items() if at < step}
 
     @rank_zero_only
@@ -123,7 +123,7 @@ def build_loggers(
         settings: the ``logger:`` block.
         folder: the run folder, which exists.
         config: the resolved config, for W&B.
-        resume_step: continue the table and the W&B run that are in the folder from this optimiser step.
+        resume_step: continue the table and the W&B run that are in the folder from this optimizer step.
     """
     table = TableLogger(folder / "metrics.csv")
     if resume_step is not None:
@@ -153,7 +153,7 @@ def _wandb_logger(
         id=run_id,
         resume="allow" if run_id else None,
         config=config,
-        settings=wandb.Settings(silent=True),  # it says eight lines, in colours, into files too
+        settings=wandb.Settings(silent=True),  # it says eight lines, in colors, into files too
     )
     logger._wandb_init.pop("anonymous", None)  # W&B warns of this option, also of None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ name: pip
 model:
   name: pipnet
   prototypes: 8
-  colour: 0  # views are drawn in each process, here without difference
+  color: 0  # views are drawn in each process, here without difference
   shift: 0
   backbone: {name: small_cnn, width: 4, depth: 3, norm: group}
   pretrain: {epochs: 2, tanh: 5.0}

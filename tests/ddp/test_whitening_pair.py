@@ -11,7 +11,7 @@ CONFIG = """
 name: pair
 model:
   name: concept_whitening
-  layers: ['*']                # a batch normalisation that is left would see half a batch
+  layers: ['*']                # a batch normalization that is left would see half a batch
   concepts: [wing::red_oval, wing::blue_oval, tail::red_fan, eye::ring]
   activation: ACTIVATION
   alignment: {every: 4, images: 3}

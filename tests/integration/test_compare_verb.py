@@ -87,7 +87,7 @@ def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
             assert len(others) > 5
             assert found[model, "oracle"] > max(others) - 1e-9, metric
             if metric == "box_accuracy":
-                assert max(found[model, row] for row in ("noise", "constant", "centre", "edges")) < 0.3
+                assert max(found[model, row] for row in ("noise", "constant", "center", "edges")) < 0.3
     for checks in made.comparison.sanity.values():
         assert None not in (checks.passed["cascade_top_down"], checks.passed["cascade_bottom_up"])
 

@@ -148,13 +148,13 @@ def test_predict_and_intervene(runs, bird):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["model.layers=[stage4.norm]"], "model.layers: SmallCNN has no batch normalisation 'stage4.norm'"),
+        (["model.layers=[stage4.norm]"], "model.layers: SmallCNN has no batch normalization 'stage4.norm'"),
         (["model.alignment.evry=3"], "Did you mean: 'every'?"),
         (["model.activation=median"], "Invalid value 'median'"),
         (["model.whitening.shrinkage=2"], "model.whitening.shrinkage"),
         (["model.concepts=[wing::purple]"], "the data has no concept 'wing::purple'"),
         (["model.concept_folder=nowhere"], "model.concept_folder: there is no folder 'nowhere'"),
-        (["model.backbone.norm=group"], "has no batch normalisation, whose place concept whitening takes"),
+        (["model.backbone.norm=group"], "has no batch normalization, whose place concept whitening takes"),
         (["model.backbone.width=1", "model.layers=[stage1.norm]"], "has no axes for 4 concepts"),
     ],
 )

@@ -239,6 +239,6 @@ def test_the_last_checkpoint_on_request(tmp_path):
 def test_every_family_of_backbones(backbone, tmp_path):
     spec = dataclasses.replace(SPEC, image_size=(32, 32))
     assert package.export(Baseline(spec, {"name": backbone}), tmp_path / "x.pt2").difference < 1e-4
-    if backbone != "convnext_tiny":  # it has no batch normalisation
+    if backbone != "convnext_tiny":  # it has no batch normalization
         module = make_whitening(spec, backbone={"name": backbone})
         assert package.export(module, tmp_path / "x.pt2").difference < 1e-4

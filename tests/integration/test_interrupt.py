@@ -15,7 +15,7 @@ from ibd.models.cbm.lightning import ConceptBottleneck
 from tests.command import SMALL, TINY, answer_of, checkpoint, fitted, ibd, rows, start, wait_for
 
 STEPS = 2
-"""Optimiser steps of an epoch: 64 images, 32 at a time."""
+"""Optimizer steps of an epoch: 64 images, 32 at a time."""
 CONFIG = ("fit", TINY, *SMALL, "trainer.max_epochs=4")
 
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "config file": (["fit", ROOT / "configs/toybirds/cbn.yaml"], "cbn.yaml'. Did you mean 'cbm.yaml'?"),
     "no key": ([*CONFIG, "5"], "override '5': write key=value"),
     "key": ([*CONFIG, "trainer.max_epoch=1"], "Key 'max_epoch' not in 'Trainer'. Did you mean one of: 'max_epochs'"),
-    "block": ([*CONFIG, "optimiser.lr=1"], "Key 'optimiser' not in 'Config'. Did you mean: 'optimizer'?"),
+    "block": ([*CONFIG, "optimizer.lr=1"], "Key 'optimizer' not in 'Config'. Did you mean: 'optimizer'?"),
     "model": ([*CONFIG, "model.name=cbmm"], "model.name: unknown model 'cbmm'. Did you mean 'cbm'?"),
     "backbone": ([*CONFIG, "model.backbone=resnet-18"], "unknown backbone 'resnet-18'. Did you mean one of: "),
     "type": ([*CONFIG, "trainer.max_epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
@@ -284,7 +284,7 @@ EDITS = {
     "exclusive group": (["beak=cone", "beak::hook=1"], "exclude each other"),
     "twice": (["beak::cone=1", "beak::cone=0"], "'beak::cone' is given twice"),
     "twice, by group": (["beak=cone", "beak::cone=0"], "concept 'beak::cone' is given twice"),
-    "no value": (["beak::cone"], "'beak::cone': name=value is needed, such as wing_colour::red=1"),
+    "no value": (["beak::cone"], "'beak::cone': name=value is needed, such as wing_color::red=1"),
     "empty value": (["beak::cone="], "'beak::cone=': name=value is needed"),
     "none": ([], "the following arguments are required: NAME=VALUE"),
 }
@@ -307,8 +307,8 @@ TENSORS = {
     "channels": (torch.rand(1, 1, 32, 32), "images have shape (1, 1, 32, 32): (B, 3, 32, 32) is needed"),
     "dimensions": (torch.rand(32, 32), "images have shape (32, 32): (B, 3, 32, 32) is needed"),
     "type": (torch.zeros(3, 32, 32, dtype=torch.uint8), "images are torch.uint8: float in [0, 1] is needed"),
-    "range": (torch.full((3, 32, 32), 200.0), "image values range from 200 to 200: [0, 1] is needed, not normalised"),
-    "nan": (torch.full((3, 32, 32), torch.nan), "image values range from nan to nan: [0, 1] is needed, not normalised"),
+    "range": (torch.full((3, 32, 32), 200.0), "image values range from 200 to 200: [0, 1] is needed, not normalized"),
+    "nan": (torch.full((3, 32, 32), torch.nan), "image values range from nan to nan: [0, 1] is needed, not normalized"),
 }  # fmt: skip
 
 

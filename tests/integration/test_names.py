@@ -41,7 +41,7 @@ def test_from_training_to_the_report(model, tmp_path):
 
 
 OBEYED = ("\x1b[31mcat\x9b2J", "dog\r\u202eowl", "fox\ndone: runs")
-"""Names that would colour a terminal, overwrite its line, turn it round, say something as if we did."""
+"""Names that would color a terminal, overwrite its line, turn it round, say something as if we did."""
 
 
 def harmless(answer):

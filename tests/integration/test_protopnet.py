@@ -49,7 +49,7 @@ class Dying(ProtoPNet):
         return super().training_step(batch, batch_idx)
 """
 STEPS = 4
-"""Optimiser steps of an epoch."""
+"""Optimizer steps of an epoch."""
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ def own(tmp_path):
 
 
 def killed(own, tmp_path, *changes, at, by=signal.SIGKILL):
-    """Train in a process that dies at an optimiser step, and return its run folder."""
+    """Train in a process that dies at an optimizer step, and return its run folder."""
     process = start("fit", own, *SMALL, *changes, "output=killed", cwd=tmp_path, DIE_AT=str(at), DIE_BY=str(int(by)))
     answer = answer_of(process)
     assert answer.code == -by, answer.err
@@ -85,7 +85,7 @@ def killed(own, tmp_path, *changes, at, by=signal.SIGKILL):
 
 
 STEPS = 4
-"""Optimiser steps of an epoch: 64 images, 16 at a time."""
+"""Optimizer steps of an epoch: 64 images, 16 at a time."""
 
 
 @pytest.mark.parametrize("regime", ["joint", "sequential"])

@@ -88,7 +88,7 @@ READ_CHECKPOINT = {
     "test": ["test", "run"],
     "last": ["test", "run", "--which", "last"],
     "predict": ["predict", "run", "bird.png"],
-    "intervene": ["intervene", "run", "bird.png", "wing_colour=red"],
+    "intervene": ["intervene", "run", "bird.png", "wing_color=red"],
     "curve": ["curve", "run"],
     "prototypes": ["prototypes", "run"],
     "axes": ["axes", "run"],

@@ -78,10 +78,10 @@ def test_predict(trained, bird):
 def test_predict_reads_images_of_any_size_and_mode(trained, tmp_path):
     write_image(tmp_path / "large.png", (90, 120, 30), (77, 50))
     image = Image.open(tmp_path / "large.png")
-    image.convert("L").save(tmp_path / "grey.png")
+    image.convert("L").save(tmp_path / "gray.png")
     image.convert("RGBA").save(tmp_path / "alpha.png")
     Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16).save(tmp_path / "deep.png")
-    files = ["large.png", "grey.png", "alpha.png", "deep.png"]
+    files = ["large.png", "gray.png", "alpha.png", "deep.png"]
     answer = ibd("predict", trained, *files, "--top", 1)
     assert answer.code == 0
     assert [table.split(":")[0] for table in answer.out.split("\n\n")] == files

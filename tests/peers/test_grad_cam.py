@@ -38,7 +38,7 @@ def small():
 
 
 def raw_theirs(name, model, image, k):
-    """Return what is there before ReLU, resizing and normalisation."""
+    """Return what is there before ReLU, resizing and normalization."""
     method = getattr(theirs, name)(model, [model.layer2])
     chosen = [targets.ClassifierOutputTarget(k)] * len(image)
     kept = []
@@ -50,7 +50,7 @@ def raw_theirs(name, model, image, k):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_same_maps(name, record_property, monkeypatch):
-    # Theirs puts the corners of a mask on the centres of the image's corner pixels; the authors' code does not.
+    # Theirs puts the corners of a mask on the centers of the image's corner pixels; the authors' code does not.
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", lambda size: nn.Upsample(size=size, mode="bilinear"))
     model, image = small(), images(2, (48, 48))
     ours = PAIRS[name]("layer2", relu=False)

@@ -36,7 +36,7 @@ def case(seed=0):
 
 
 def theirs(name, maps, mask=None, image=None, batch_size=64, call=None, **options):
-    options = {"disable_warnings": True, "display_progressbar": False, "normalise": False, "abs": False, **options}
+    options = {"disable_warnings": True, "display_progressbar": False, "normalize": False, "abs": False, **options}
     metric = getattr(quantus, name)(**options)
     image = torch.zeros(len(maps), 1, SIZE, SIZE) if image is None else image
     with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def theirs(name, maps, mask=None, image=None, batch_size=64, call=None, **option
         )
 
 
-def test_same_localisation_of_positive_maps():
+def test_same_localization_of_positive_maps():
     _, maps, mask = case()
     maps = maps.abs() + 0.01
     found = localization.localize(maps, mask[:, 0])
@@ -62,7 +62,7 @@ def test_same_localisation_of_positive_maps():
         ("RelevanceRankAccuracy", "rank_accuracy"),
         ("PointingGame", "pointing_game"),
         ("AUC", "roc_auc"),
-        ("AttributionLocalisation", "mass_accuracy"),
+        ("AttributionLocalization", "mass_accuracy"),
     ):
         np.testing.assert_allclose(theirs(name, maps, mask), found[ours], atol=1e-6, err_msg=name)
     k = int(mask[0].sum())
@@ -123,19 +123,19 @@ def test_counter_example_mass_of_signed_maps_is_no_share():
 def test_counter_example_completeness_of_an_exact_map_is_false():
     image, _, _ = case()
     maps = image[:, 0] * Linear().weight.view(SIZE, SIZE)
-    said = theirs("Completeness", maps, image=image, normalise=True, abs=False)
+    said = theirs("Completeness", maps, image=image, normalize=True, abs=False)
     assert not any(said)
     value = Linear()(image)[:, 0] - Linear()(image * 0)[:, 0]
     assert float(properties.conservation(maps, value).max()) < 1e-5
 
 
-def test_counter_example_a_score_depends_on_the_neighbours():
+def test_counter_example_a_score_depends_on_the_neighbors():
     """Theirs divides by the maximum of the batch, and then adds 1e-7."""
     _, maps, _ = case()
     maps = maps.abs()
     maps[4] *= 1e7
-    together = theirs("Sparseness", maps, normalise=True)[0]
-    alone = theirs("Sparseness", maps[:1], normalise=True)[0]
+    together = theirs("Sparseness", maps, normalize=True)[0]
+    alone = theirs("Sparseness", maps[:1], normalize=True)[0]
     assert abs(together - alone) > 0.1
     assert properties.sparseness(maps)[0].item() == properties.sparseness(maps[:1])[0].item()
 
@@ -144,7 +144,7 @@ def test_counter_example_the_callers_array_is_changed():
     _, maps, _ = case()
     given = maps.abs().double().numpy()
     before = given.copy()
-    metric = quantus.Sparseness(disable_warnings=True, display_progressbar=False, normalise=False, abs=False)
+    metric = quantus.Sparseness(disable_warnings=True, display_progressbar=False, normalize=False, abs=False)
     metric.evaluate_batch(x_batch=given, a_batch=given)
     assert not np.array_equal(given, before)
     properties.sparseness(torch.from_numpy(before))

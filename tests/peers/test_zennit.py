@@ -23,7 +23,7 @@ THEIRS = {
 @pytest.mark.parametrize("composite", THEIRS)
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16_bn"])
 def test_same_maps(name, composite):
-    """To what their absolute stabiliser of 1e-6 makes: measured 7e-5, 1.6e-4 and 2.3e-4."""
+    """To what their absolute stabilizer of 1e-6 makes: measured 7e-5, 1.6e-4 and 2.3e-4."""
     torch.manual_seed(0)
     model = perturb(models.get_model(name, weights=None, num_classes=10)).double()
     image = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def cubic_line(values, pixels):
-    """Bicubic interpolation (Keys 1981, A = -0.75) of one line, pixel centres aligned, its ends repeated."""
+    """Bicubic interpolation (Keys 1981, A = -0.75) of one line, pixel centers aligned, its ends repeated."""
     a, cells = -0.75, len(values)
     result = []
     for pixel in range(pixels):
@@ -24,7 +24,7 @@ def cubic_line(values, pixels):
 
 
 def linear_line(values, pixels):
-    """Linear interpolation of one line, pixel centres aligned, its ends repeated."""
+    """Linear interpolation of one line, pixel centers aligned, its ends repeated."""
     cells = len(values)
     result = []
     for pixel in range(pixels):
@@ -51,14 +51,14 @@ def peak(grid, size):
     return next((y, x) for y in range(size[0]) for x in range(size[1]) if image[y, x] >= bar)
 
 
-def centre(mask):
-    """Centre of mass of a mask; None if it is empty."""
+def center(mask):
+    """Center of mass of a mask; None if it is empty."""
     pixels = [(y, x) for y in range(len(mask)) for x in range(len(mask[0])) if mask[y][x]]
     return tuple(np.mean(pixels, axis=0)) if pixels else None
 
 
 def hit(at, part, half, size):
-    """Is the part's centre in the box around the peak, clipped to the image?"""
+    """Is the part's center in the box around the peak, clipped to the image?"""
     if at is None or part is None:
         return False
     low = [max(a - half, 0) for a in at]

@@ -1,4 +1,4 @@
-"""Localisation: whether a map lies where the truth lies."""
+"""Localization: whether a map lies where the truth lies."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _energy(maps: Tensor, masks: Tensor) -> Tensor:
 
 LOCALIZATION = Group(
     "localization",
-    "Localisation",
+    "Localization",
     (
         Metric(
             "mass_accuracy",

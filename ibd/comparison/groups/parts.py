@@ -13,7 +13,7 @@ from ibd.comparison.groups.values import few, points, scores
 from ibd.comparison.methods import ORACLE, UNITS
 from ibd.comparison.probes.parts import part_values
 from ibd.metrics.functional.part_scores import (
-    normalised_mse,
+    normalized_mse,
     part_importance,
     part_means,
     part_spearman,
@@ -47,7 +47,7 @@ def measure(asked: Asked) -> Measured:
                 "part_spearman_mean": part_spearman(means, truth),
                 "part_spearman_sum": part_spearman(sums, truth),
                 "part_sign": sign_agreement(importance, truth),
-                "part_error": normalised_mse(importance, truth),
+                "part_error": normalized_mse(importance, truth),
                 "part_top": top_part_hit(importance, truth),
                 "part_removal": removal_auc(curve),
                 **set_scores(importance, case.kept, visible),
@@ -137,7 +137,7 @@ PARTS = Group(
             False,
             "this project",
             "scene model",
-            normalised_mse,
+            normalized_mse,
         ),
         Metric(
             "part_top",
@@ -199,7 +199,7 @@ PARTS = Group(
             "part_removal",
             "Part removal: parts are removed and the image drawn anew",
             "parts removed",
-            "centred logit",
+            "centerd logit",
         ),
     ),
     Variants(("part_spearman", "part_spearman_mean", "part_spearman_sum"), "how a part is scored"),

@@ -9,11 +9,11 @@ from ibd.metrics.functional.curves import abpc, aopc, deletion_auc, insertion_au
 
 
 def measure(asked: Asked) -> Measured:
-    """Return deletion and insertion of the probability, pixel by pixel; the others of the centred logit, by regions."""
+    """Return deletion and insertion of the probability, pixel by pixel; the others of the centerd logit, by regions."""
     probe = asked.case.pixels
     single, region = probe.pixels(asked.maps), probe.regions(asked.maps)
     deletion, insertion = single.morf.probability, single.insertion.probability
-    morf, lerf = region.morf.centred, region.lerf.centred
+    morf, lerf = region.morf.centerd, region.lerf.centerd
     return Measured(
         scores(
             {
@@ -113,13 +113,13 @@ PIXELS = Group(
             "aopc_morf",
             "AOPC: the most relevant regions are removed first",
             "share of regions removed, most relevant first",
-            "centred logit",
+            "centerd logit",
         ),
         CurveOf(
             "aopc_lerf",
             "AOPC: the least relevant regions are removed first",
             "share of regions removed, least relevant first",
-            "centred logit",
+            "centerd logit",
         ),
     ),
     main=(("deletion", "insertion"), ("abpc",)),

@@ -13,7 +13,7 @@ Need = Literal["map", "units", "unit_maps", "masks", "concepts", "scene", "model
 """What a metric reads: an explanation's map, its contributions of units, or the units' maps; the images' masks or
 concepts; scenes that can be drawn anew; the model, to be asked again; the explainer, to explain again."""
 
-Question = Literal["Faithfulness", "Parts", "Localisation", "Robustness", "Properties", "Units", "Agreement"]
+Question = Literal["Faithfulness", "Parts", "Localization", "Robustness", "Properties", "Units", "Agreement"]
 """What a metric answers: the heading of its column."""
 
 Chance = float | Literal["mask_share", "mask_share_iou", "one_part"] | None

@@ -1,4 +1,4 @@
-"""Faithfulness by imputing: what is left of the accuracy where pixels are filled in from their neighbours."""
+"""Faithfulness by imputing: what is left of the accuracy where pixels are filled in from their neighbors."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from ibd.comparison.asked import Asked
 from ibd.comparison.groups.again import explainer_of, why_not_again
 from ibd.comparison.groups.record import SIGNED, Group, Measured, Metric
 from ibd.comparison.probes.sanity import sanity
-from ibd.metrics.functional.self_consistency import randomisation_verdict
+from ibd.metrics.functional.self_consistency import randomization_verdict
 
 
 def measure(asked: Asked) -> Measured:
@@ -32,14 +32,14 @@ SANITY = Group(
     "Units",
     (
         Metric(
-            "randomisation",
-            "Randomisation",
-            "Likeness to the map of the randomised model: pass or fail.",
+            "randomization",
+            "Randomization",
+            "Likeness to the map of the randomized model: pass or fail.",
             SIGNED,
             False,
             "Adebayo et al. 2018",
             "map model explainer",
-            randomisation_verdict,
+            randomization_verdict,
             per_sample=False,
         ),
     ),

@@ -21,7 +21,7 @@ def measure(asked: Asked) -> Measured:
     found = unit_tables(
         case.predictor, encodings, asked.attributions.units, case.classes, ids, value=means, seed=case.seed
     )
-    ordered, random = found.ordered.centred, found.random.centred
+    ordered, random = found.ordered.centerd, found.random.centerd
     return Measured(
         scores(
             {
@@ -32,7 +32,7 @@ def measure(asked: Asked) -> Measured:
         {
             "unit_ablation": points(found.fractions, ordered),
             "unit_ablation_random": points(found.fractions, random),
-            "unit_ablation_reversed": points(found.fractions, found.reversed.centred),
+            "unit_ablation_reversed": points(found.fractions, found.reversed.centerd),
         },
     )
 
@@ -43,7 +43,7 @@ def _why_not(asked: Asked) -> str | None:
 
 def _curve(name: str, line: str) -> CurveOf:
     title = "Unit ablation: units are silenced"
-    return CurveOf(name, title, "share of units ablated", "centred logit", line, "unit_ablation")
+    return CurveOf(name, title, "share of units ablated", "centerd logit", line, "unit_ablation")
 
 
 UNITS = Group(

@@ -1,4 +1,4 @@
-"""Folding batch normalisation into the convolutions before it, in place: for a copy that is only evaluated.
+"""Folding batch normalization into the convolutions before it, in place: for a copy that is only evaluated.
 
 In evaluation ``z = s (W * x + b - m) + c`` is a convolution again, with ``s W`` and ``s (b - m) + c``. The modules stay
 where they are, so that everything else of a network (cuts, names, hooks of others) goes on working.
@@ -18,7 +18,7 @@ from ibd.models.concept_whitening.folding import is_watched
 
 @torch.no_grad()
 def fold_batch_norm(module: nn.Module) -> int:
-    """Fold every batch normalisation whose input a convolution computes for it alone.
+    """Fold every batch normalization whose input a convolution computes for it alone.
 
     Args:
         module: a copy, in evaluation mode, which is changed; what torch.fx cannot follow is left as it is.
@@ -43,7 +43,7 @@ def fold_batch_norm(module: nn.Module) -> int:
 
 
 def _pair(module: nn.Module, node: fx.Node, calls: Counter[fx.node.Target]) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:
-    """Return the convolution and the normalisation of a node of the graph, if they can be one."""
+    """Return the convolution and the normalization of a node of the graph, if they can be one."""
     if node.op != "call_module" or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
         return None
     before = node.args[0]
@@ -60,7 +60,7 @@ def _pair(module: nn.Module, node: fx.Node, calls: Counter[fx.node.Target]) -> t
 
 
 def _merge(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Make a convolution compute what the normalisation returns; in float64, rounded once."""
+    """Make a convolution compute what the normalization returns; in float64, rounded once."""
     kept = convolution.weight
     precise = copy.deepcopy(convolution).cpu().double(), copy.deepcopy(norm).cpu().double()
     fused = fuse_conv_bn_eval(*precise)

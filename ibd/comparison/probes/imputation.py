@@ -1,7 +1,7 @@
 """What is put where pixels were taken away, so that an image with a hole looks like one without.
 
 Pull-push (Gortler et al. 1996) fills a hole smoothly from a pyramid of means. Noisy linear imputation (ROAD, Rong et
-al. 2022) makes every missing pixel the weighted mean of its eight neighbours, missing ones too: a linear system, which
+al. 2022) makes every missing pixel the weighted mean of its eight neighbors, missing ones too: a linear system, which
 is solved here by conjugate gradients from the pull-push fill, for all images of a batch at once. Against the exact
 solution the error is at most 0.008 standard deviations of the image, its root mean square 0.0015 (10 to 90 % of the
 pixels missing, single ones or in blobs, 64 and 224 px); that of pull-push alone 0.05 to 0.18 in the root mean square.
@@ -26,7 +26,7 @@ def pull_push(images: Tensor, known: Tensor) -> Tensor:
         known: (B, H, W) bool.
 
     Returns:
-        (B, C, H, W), the known pixels as they are; the mean colour of the whole image where none is known.
+        (B, C, H, W), the known pixels as they are; the mean color of the whole image where none is known.
     """
     mean = images.mean((2, 3), keepdim=True)
     weight = known.unsqueeze(1).to(images.dtype)
@@ -46,7 +46,7 @@ def _filled(value: Tensor, weight: Tensor, otherwise: Tensor) -> Tensor:
 
 
 def linear_imputation(images: Tensor, known: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    """Make every missing pixel the weighted mean of its neighbours: 1/6 beside it, 1/12 across (Rong et al. 2022).
+    """Make every missing pixel the weighted mean of its neighbors: 1/6 beside it, 1/12 across (Rong et al. 2022).
 
     Each image is iterated until it has converged by itself, whatever else is in the batch.
 
@@ -56,19 +56,19 @@ def linear_imputation(images: Tensor, known: Tensor, tolerance: float = TOLERANC
         tolerance: of the residual, relative.
 
     Returns:
-        (B, C, H, W), the known pixels as they are; the mean colour of the whole image where none is known.
+        (B, C, H, W), the known pixels as they are; the mean color of the whole image where none is known.
     """
     missing = ~known.unsqueeze(1)
     start = pull_push(images, known)
     hole = missing.to(images.dtype)
-    degree = _neighbours(torch.ones_like(hole[:1]))
+    degree = _neighbors(torch.ones_like(hole[:1]))
     solvable = (known.flatten(1).any(1) & ~known.flatten(1).all(1)).view(-1, 1, 1, 1)
-    given = _neighbours(images * ~missing) * hole
+    given = _neighbors(images * ~missing) * hole
     limit = tolerance * given.square().mean((2, 3), keepdim=True).sqrt()
     precondition = _Multilevel(hole, degree)
 
     def system(x: Tensor) -> Tensor:
-        return (degree * x - _neighbours(x)) * hole
+        return (degree * x - _neighbors(x)) * hole
 
     x = start * hole
     residual = given - system(x)
@@ -86,8 +86,8 @@ def linear_imputation(images: Tensor, known: Tensor, tolerance: float = TOLERANC
     return torch.where(missing & solvable, x, start)
 
 
-def _neighbours(x: Tensor) -> Tensor:
-    """Return the weighted sum of the eight neighbours inside the image, (B, C, H, W).
+def _neighbors(x: Tensor) -> Tensor:
+    """Return the weighted sum of the eight neighbors inside the image, (B, C, H, W).
 
     The weights and 1/3 for the pixel itself are (1 2 1) down times (1 2 1) across, over 12.
     """
@@ -118,7 +118,7 @@ class _Multilevel:
         hole = _padded(self.hole, side)
         batch, _, height, width = hole.shape
         blocks = hole.view(batch, height // side, side, width // side, side).transpose(2, 3).reshape(-1, 1, side, side)
-        inside = (blocks * _neighbours(blocks)).sum((1, 2, 3)).view(batch, 1, height // side, width // side)
+        inside = (blocks * _neighbors(blocks)).sum((1, 2, 3)).view(batch, 1, height // side, width // side)
         total = F.avg_pool2d(_padded(self.hole * degree, side), side) * side**2
         diagonal = total - inside
         return torch.where(diagonal > 1e-6, 1 / diagonal.clamp(min=1e-6), 0.0)

@@ -99,7 +99,7 @@ class PixelProbe:
         """Return the (B, 3, H, W) images without any pixel of theirs.
 
         "blur" is the image out of focus, by a Gaussian of a tenth of its shorter side. "pull_push" is filled from what
-        is left; where nothing is, it is the mean colour.
+        is left; where nothing is, it is the mean color.
 
         Raises:
             ConfigError: another name.

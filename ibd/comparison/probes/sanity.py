@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Normalize
 from ibd.comparison.probes.explaining import Explain, maps_of, unrectified
-from ibd.comparison.probes.randomise import random_network, randomise, stages
+from ibd.comparison.probes.randomize import random_network, randomize, stages
 from ibd.comparison.probes.seeding import Id, numbers_of
 from ibd.comparison.reference_maps import partners
 from ibd.comparison.results import Sanity
@@ -27,7 +27,7 @@ from ibd.explain.activations import network_of
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.checks import ratio
 from ibd.metrics.functional.ranks import average_ranks
-from ibd.metrics.functional.self_consistency import randomisation_verdict
+from ibd.metrics.functional.self_consistency import randomization_verdict
 
 Direction = Literal["top_down", "bottom_up"]
 SAME = 0.9
@@ -56,7 +56,7 @@ class Reference:
         self.values = self._flat(maps)
         lowest, highest = self.values.aminmax(dim=1)
         self.constant = highest - lowest <= _ROUNDING * torch.maximum(highest.abs(), lowest.abs())
-        self._ranks = self._centred(self.values)
+        self._ranks = self._centerd(self.values)
 
     def similarity(self, maps: Tensor) -> Tensor:
         """Return (B,) float64 in [-1, 1]; NaN where a map holds a NaN.
@@ -89,7 +89,7 @@ class Reference:
         flat = maps.detach().flatten(1)
         return flat if self.signed else flat.abs()
 
-    def _centred(self, values: Tensor) -> Tensor:
+    def _centerd(self, values: Tensor) -> Tensor:
         return average_ranks(values) - (values.shape[1] + 1) / 2
 
 
@@ -140,7 +140,7 @@ def cascade(
     found, maps = [], None
     for _, names in parts:
         with torch.inference_mode(False):
-            randomise(network, names, draw)
+            randomize(network, names, draw)
         maps = maps_of(explain, network, images, classes, batch_size)
         found.append(reference.similarity(maps))
     if maps is None:
@@ -163,7 +163,7 @@ def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
 def shifted_model(model: nn.Module) -> nn.Module:
     """Return a copy that says of ``image + SHIFT`` what the model says of the image.
 
-    Ours have their input normalisation's mean moved; any other model gets the shift taken away before it.
+    Ours have their input normalization's mean moved; any other model gets the shift taken away before it.
     """
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(network_of(model)).eval()
@@ -246,7 +246,7 @@ def sanity(
     for name, found in (("cascade_top_down", down), ("cascade_bottom_up", up)):
         figures[name] = mean_interval(found.similarity[-1]).mean
         try:
-            passed[name] = randomisation_verdict(found.similarity[-1], null).passed
+            passed[name] = randomization_verdict(found.similarity[-1], null).passed
         except ConfigError:  # too few images
             passed[name] = None
     checks = _checks(explain, model, images, classes, ids, values, class_count, batch_size)
@@ -299,7 +299,7 @@ def _checks(
         found["other_target"] = mean_interval(values.similarity(maps_of(explain, model, images, others, batch_size)))
     if len(set(classes.tolist())) > 1:
         found["other_input"] = mean_interval(values.similarity_to(values.select(partners(classes))))
-    with warnings.catch_warnings():  # that 0 means another colour after the shift is what the check is about
+    with warnings.catch_warnings():  # that 0 means another color after the shift is what the check is about
         warnings.filterwarnings("ignore", message=".*images range from")
         moved = maps_of(explain, shifted_model(model), images + SHIFT, classes, batch_size)
     return found | {"input_shift": mean_interval(values.similarity(moved))}

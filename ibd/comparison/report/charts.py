@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ibd.comparison.report.numbers import number
-from ibd.comparison.report.svg import FAINT, GREY, INK, PALETTE, STYLE
+from ibd.comparison.report.svg import FAINT, GRAY, INK, PALETTE, STYLE
 from ibd.comparison.results import Floats
 from ibd.drawing import PlainFigure, shorten
 
@@ -28,23 +28,23 @@ class Style:
     """How an explainer's lines look, in every chart of a family.
 
     Attributes:
-        colour: of the palette, or grey, or ink.
+        color: of the palette, or gray, or ink.
         dash: of matplotlib.
         width: in points.
         css: class of its lines, "" where it has none of its own.
     """
 
-    colour: str
+    color: str
     dash: Any
     width: float
     css: str
 
     @property
     def variable(self) -> str:
-        """The colour as the page calls it."""
-        if self.colour in PALETTE:
-            return f"var(--c{PALETTE.index(self.colour)})"
-        return "var(--grey)" if self.colour == GREY else "currentColor"
+        """The color as the page calls it."""
+        if self.color in PALETTE:
+            return f"var(--c{PALETTE.index(self.color)})"
+        return "var(--gray)" if self.color == GRAY else "currentColor"
 
     @property
     def dasharray(self) -> str:
@@ -72,10 +72,10 @@ def styles(names: Sequence[tuple[str, str]]) -> dict[str, Style]:
     for place, (name, kind) in enumerate(names):
         css = f"ibd-line-{place}"
         if kind == "reference":
-            found[name] = Style(GREY, "--", 1.0, "ibd-line-reference")
+            found[name] = Style(GRAY, "--", 1.0, "ibd-line-reference")
         elif kind == "oracle":
             found[name] = Style(INK, ":", 1.6, css)
-        elif kind == "intrinsic" and PALETTE[0] not in {each.colour for each in found.values()}:
+        elif kind == "intrinsic" and PALETTE[0] not in {each.color for each in found.values()}:
             found[name] = Style(PALETTE[0], "-", 2.6, css)
         else:
             dash = _DASHES[(used - 1) // (len(PALETTE) - 1) % len(_DASHES)]
@@ -94,7 +94,7 @@ def line_chart(
         x_label: of the axis.
         y_label: of the axis.
         ticks: names of the places 0, 1, ... of the x axis, where they have names.
-        level: where to draw a grey line across.
+        level: where to draw a gray line across.
     """
     with rc_context(STYLE):
         figure = PlainFigure(figsize=(4.3, 2.9 if not ticks else 3.5))
@@ -102,15 +102,15 @@ def line_chart(
         left, bottom = (0.22, 0.36) if ticks else (0.15, 0.165)  # names of places are long, and lie aslant
         figure.subplots_adjust(left=left, right=0.975, top=0.965, bottom=bottom)
         if level is not None:
-            axis.axhline(level, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)))
+            axis.axhline(level, color=GRAY, linewidth=1, linestyle=(0, (1, 1.5)))
         for depth, line in enumerate(reversed(lines)):
-            if line.style.colour != GREY:
+            if line.style.color != GRAY:
                 axis.fill_between(
-                    line.x, line.low, line.high, color=line.style.colour, alpha=0.16, linewidth=0,
+                    line.x, line.low, line.high, color=line.style.color, alpha=0.16, linewidth=0,
                     gid=f"{line.style.css} band", zorder=1 + depth / 100,
                 )  # fmt: skip
             axis.plot(
-                line.x, line.y, color=line.style.colour, linestyle=line.style.dash, linewidth=line.style.width,
+                line.x, line.y, color=line.style.color, linestyle=line.style.dash, linewidth=line.style.width,
                 gid=line.style.css or None, zorder=2 + depth / 100,
             )  # fmt: skip
         if ticks:
@@ -131,7 +131,7 @@ def with_legend(figure: Figure, lines: Sequence[Line], title: str) -> Figure:
         top=shape.top * height / (height + _TITLE),
     )
     handles = {
-        line.label: Line2D([], [], color=line.style.colour, linestyle=line.style.dash, linewidth=line.style.width)
+        line.label: Line2D([], [], color=line.style.color, linestyle=line.style.dash, linewidth=line.style.width)
         for line in lines
     }
     place = ((width - 0.02) / (width + _LEGEND), 0.5)
@@ -150,7 +150,7 @@ def difference_chart(rows: Sequence[tuple[str, float, float, float, str]], x_lab
         rows: (label, mean, low, high, outcome), from the top.
         x_label: of the axis.
     """
-    colours = {"better": PALETTE[2], "worse": PALETTE[1], "no clear difference": GREY}
+    colors = {"better": PALETTE[2], "worse": PALETTE[1], "no clear difference": GRAY}
     markers = {"better": "^", "worse": "v", "no clear difference": "o"}
     with rc_context(STYLE):
         height = 0.27 * len(rows) + 0.62
@@ -159,9 +159,9 @@ def difference_chart(rows: Sequence[tuple[str, float, float, float, str]], x_lab
         figure.subplots_adjust(left=0.33, right=0.97, top=1 - 0.06 / height, bottom=0.48 / height)
         axis.axvline(0, color=INK, linewidth=0.9)
         for place, (_, mean, low, high, outcome) in enumerate(rows):
-            colour = colours.get(outcome, GREY)
-            axis.plot([low, high], [place, place], color=colour, linewidth=2.4, solid_capstyle="butt")
-            axis.plot([mean], [place], marker=markers.get(outcome, "o"), color=colour, markersize=6)
+            color = colors.get(outcome, GRAY)
+            axis.plot([low, high], [place, place], color=color, linewidth=2.4, solid_capstyle="butt")
+            axis.plot([mean], [place], marker=markers.get(outcome, "o"), color=color, markersize=6)
         axis.set_yticks(range(len(rows)), [shorten(row[0], 22) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         _plain(axis, x_label, "")
@@ -175,7 +175,7 @@ def matrix_chart(
 ) -> Figure:
     """Return a matrix with its numbers, for a file of its own; NaN is left white."""
     height, width = values.shape
-    colours = colormaps["RdBu_r" if ends[0] < 0 else "Blues"]
+    colors = colormaps["RdBu_r" if ends[0] < 0 else "Blues"]
     with rc_context(STYLE):
         size = 0.5 * width + 1.6, 0.36 * height + 1.6
         figure = PlainFigure(figsize=size)
@@ -183,7 +183,7 @@ def matrix_chart(
         figure.subplots_adjust(
             left=1.45 / size[0], right=1 - 0.15 / size[0], bottom=1.25 / size[1], top=1 - 0.35 / size[1]
         )
-        drawn = axis.imshow(values, cmap=colours, vmin=ends[0], vmax=ends[1], aspect="auto")
+        drawn = axis.imshow(values, cmap=colors, vmin=ends[0], vmax=ends[1], aspect="auto")
         for i, j in np.argwhere(np.isfinite(values)):
             red, green, blue, _ = drawn.to_rgba(values[i, j])
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5

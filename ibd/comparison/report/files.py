@@ -98,7 +98,7 @@ def _family(view: FamilyView) -> dict[str, Any]:
 
 def _row(row: Row) -> dict[str, Any]:
     return {
-        metric: {**vars(cell.interval), "normalised": cell.normalised, "best": cell.best, "tied": cell.tied}
+        metric: {**vars(cell.interval), "normalized": cell.normalized, "best": cell.best, "tied": cell.tied}
         for metric, cell in row.cells.items()
     }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ibd.comparison.report.differences import differences
 from ibd.metrics.functional.bootstrap import Interval
 
-OVER_NOISE = ("Faithfulness", "Parts", "Localisation")
+OVER_NOISE = ("Faithfulness", "Parts", "Localization")
 """ComparedImages that a map which knows nothing answers by chance. A map of noise may well be the most stable one."""
 
 Key = tuple[str, str]

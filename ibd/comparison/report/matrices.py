@@ -32,7 +32,7 @@ class Matrix:
     high: float
 
     def cells(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """Return (row, [(text, strength of its colour from -1 to 1)])."""
+        """Return (row, [(text, strength of its color from -1 to 1)])."""
         return [
             (row, [(number(value, 2), f"{self._strength(value):.2f}") for value in line])
             for row, line in zip(self.rows, self.values, strict=True)

@@ -35,18 +35,18 @@ EXPLAINERS = {
     "kernel_shap": "KernelSHAP",
     "noise": "Noise",
     "constant": "Constant",
-    "centre": "Centre",
+    "center": "Center",
     "edges": "Edges",
     "oracle": "Oracle",
 }
 
 KINDS = {"intrinsic": "intrinsic", "posthoc": "post-hoc", "reference": "reference", "oracle": "oracle"}
 
-ORDER = ("Faithfulness", "Parts", "Localisation", "Robustness", "Properties", "Units", "Agreement", "Other")
+ORDER = ("Faithfulness", "Parts", "Localization", "Robustness", "Properties", "Units", "Agreement", "Other")
 ASKED = {
     "Faithfulness": "Does the prediction change where the map says it should?",
     "Parts": "Are the parts that drive the prediction ranked as they truly count?",
-    "Localisation": "Does the map lie where the truth lies?",
+    "Localization": "Does the map lie where the truth lies?",
     "Robustness": "Does the map stay when the image hardly changes?",
     "Sanity": "Does the map change when the model forgets?",
     "Properties": "What is the map like?",

@@ -19,7 +19,7 @@ from ibd.comparison.report.grids import GridPage, make_grids
 from ibd.comparison.report.matrices import Matrix, agreement_matrix, coherency_matrix, locality_matrix
 from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.paintings import PaintingTable, painting_table
-from ibd.comparison.report.pictures import part_colours
+from ibd.comparison.report.pictures import part_colors
 from ibd.comparison.report.side_tables import (
     CostRow,
     SanityRow,
@@ -120,7 +120,7 @@ def render(comparison: Comparison, views: list[FamilyView]) -> str:
         shortcut=shortcut_rows(comparison),
         comparison_heads=comparison.heads,
         main=main_metrics(comparison),
-        parts=list(zip(comparison.part_names, part_colours(len(comparison.part_names)), strict=True)),
+        parts=list(zip(comparison.part_names, part_colors(len(comparison.part_names)), strict=True)),
         others={k: v for k, v in settings.items() if k not in _HEADER},
         settings=settings,
     )

@@ -32,28 +32,28 @@ def data_uri(picture: Rgb) -> str:
 
 
 def map_picture(image: Rgb, heat: npt.NDArray[np.float32]) -> Rgb:
-    """Return a map on its grey image: red for, blue against, full strength at its 99th percentile.
+    """Return a map on its gray image: red for, blue against, full strength at its 99th percentile.
 
     Args:
         image: (H, W, 3).
         heat: (H, W); what is not finite counts as 0.
     """
     finite = torch.from_numpy(np.nan_to_num(heat.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0))
-    return overlay(torch.from_numpy(image).permute(2, 0, 1), finite, normalisation="percentile")
+    return overlay(torch.from_numpy(image).permute(2, 0, 1), finite, normalization="percentile")
 
 
 def outlined(image: Rgb, masks: npt.NDArray[np.bool_]) -> Rgb:
-    """Return an image with the outline of each of its (P, H, W) parts, in the colours of `part_colours`."""
+    """Return an image with the outline of each of its (P, H, W) parts, in the colors of `part_colors`."""
     times = max(1, round(_SIDE / max(image.shape[:2])))
     large = image.repeat(times, 0).repeat(times, 1) * 0.8 + 0.2
     width = max(1, min(image.shape[0], image.shape[1]) * times // 96)
-    for mask, colour in zip(masks, part_colours(len(masks)), strict=True):
-        large[_edge(mask.repeat(times, 0).repeat(times, 1), width)] = to_rgb(colour)
+    for mask, color in zip(masks, part_colors(len(masks)), strict=True):
+        large[_edge(mask.repeat(times, 0).repeat(times, 1), width)] = to_rgb(color)
     return large
 
 
-def part_colours(parts: int) -> list[str]:
-    """Return a colour for each part."""
+def part_colors(parts: int) -> list[str]:
+    """Return a color for each part."""
     return [PALETTE[i % len(PALETTE)] for i in range(parts)]
 
 

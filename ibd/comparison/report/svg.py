@@ -1,4 +1,4 @@
-"""Charts as SVG within the page: their ink and their colours follow the page's light or dark."""
+"""Charts as SVG within the page: their ink and their colors follow the page's light or dark."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 INK = "#101214"
-"""What charts are drawn with: the page's colour of text in SVG, nearly black in PNG."""
+"""What charts are drawn with: the page's color of text in SVG, nearly black in PNG."""
 FAINT = "#d5d8dc"
-GREY = "#868e96"
+GRAY = "#868e96"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, which colour-blind people tell apart; the page has lighter ones for the dark."""
+"""Okabe and Ito's colors, which color-blind people tell apart; the page has lighter ones for the dark."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -31,8 +31,8 @@ STYLE: dict[Any, Any] = {
 _VARIABLES = {
     INK: "currentColor",
     FAINT: "var(--line)",
-    GREY: "var(--grey)",
-    **{colour: f"var(--c{i})" for i, colour in enumerate(PALETTE)},
+    GRAY: "var(--gray)",
+    **{color: f"var(--c{i})" for i, color in enumerate(PALETTE)},
 }
 _CLASS = "ibd-"
 _numbers = count()
@@ -60,8 +60,8 @@ def inline(figure: Figure, title: str) -> str:
     text = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}\1"', text)
     text = re.sub(r'(?:xlink:)?href="#([^"]*)"', rf'href="#{prefix}\1"', text)
     text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}\1)", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, variable)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{_attribute(title)}" class="chart"', 1)
 

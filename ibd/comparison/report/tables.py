@@ -17,7 +17,7 @@ from ibd.comparison.report.marks import OVER_NOISE, best_and_tied
 from ibd.comparison.report.numbers import digits_for
 from ibd.comparison.report.outcomes import at_chance
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
-from ibd.metrics.functional.bootstrap import Interval, normalised_score
+from ibd.metrics.functional.bootstrap import Interval, normalized_score
 
 Scored = TypeVar("Scored", bound=tuple[str, ...])
 
@@ -66,13 +66,13 @@ class Cell:
 
     Attributes:
         interval: its mean over models and images.
-        normalised: 0 for noise, 1 for the oracle; NaN without them.
+        normalized: 0 for noise, 1 for the oracle; NaN without them.
         best: whether no other explainer's mean is better, and some other one differs clearly from it; see `marks`.
         tied: whether it shows no clear difference from the best.
     """
 
     interval: Interval
-    normalised: float
+    normalized: float
     best: bool = False
     tied: bool = False
 
@@ -222,7 +222,7 @@ def _row(
         key = (explainer.name, metric)
         if key in means:
             ends = [_mean(means, comparison, kind, metric) for kind in ("reference", "oracle")]
-            cells[metric] = Cell(means[key], float(normalised_score(means[key].mean, *ends)), *marks.get(key, ()))
+            cells[metric] = Cell(means[key], float(normalized_score(means[key].mean, *ends)), *marks.get(key, ()))
     return Row(explainer, names.explainer_title(explainer.name), cells)
 
 

@@ -149,7 +149,7 @@ def standing(comparison: Comparison, table: Table, metric: str) -> str:
         if reference and name and metric in reference.cells:
             title = names.explainer_title(name).lower()
             text += f"; {words.format(title)} {number(reference.cells[metric].interval.mean, digits)}"
-    share = cell.normalised
+    share = cell.normalized
     if share == share:
         text += f". On the way from noise to the oracle that is {number(100 * share, 0)} %"
     return text + "."

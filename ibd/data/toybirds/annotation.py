@@ -61,7 +61,7 @@ class Annotator:
 
     @property
     def absent_value(self) -> float:
-        """What a concept of a part that cannot be seen is labelled."""
+        """What a concept of a part that cannot be seen is labeled."""
         return float("nan") if self.absent == "ignore" else 0.0
 
     def __call__(self, scenes: list[Scene], split: Split, seed: int) -> Tensor:

@@ -17,7 +17,7 @@ from ibd.data.toybirds.scene import Scene
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MASK_COLOURS = {
+MASK_COLORS = {
     "background": (0.93, 0.93, 0.93),
     "body": (0.72, 0.66, 0.60),
     "beak": (0.90, 0.62, 0.00),
@@ -58,7 +58,7 @@ def contact_sheet(path: str | Path, data: ToyBirdsDataset, classes: int = 6, col
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    handles = [Patch(color=colour, label=name) for name, colour in MASK_COLOURS.items()]
+    handles = [Patch(color=color, label=name) for name, color in MASK_COLORS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,12 @@ def _intervention_row(row: npt.NDArray[np.object_], scene: Scene, side: int) -> 
 
 
 def _painted(index: Index) -> npt.NDArray[np.float32]:
-    """Return (H, W, 3): every part in its colour."""
+    """Return (H, W, 3): every part in its color."""
     numbers = {"body": BODY, **{part: FIRST_PART + i for i, part in enumerate(PARTS)}, "tag": TAG}
-    picture = np.full((*index.shape, 3), MASK_COLOURS["background"], dtype=np.float32)
-    picture[(index >= FIRST_DISTRACTOR) & (index < TAG)] = MASK_COLOURS["distractor"]
+    picture = np.full((*index.shape, 3), MASK_COLORS["background"], dtype=np.float32)
+    picture[(index >= FIRST_DISTRACTOR) & (index < TAG)] = MASK_COLORS["distractor"]
     for name, number in numbers.items():
-        picture[index == number] = MASK_COLOURS[name]
+        picture[index == number] = MASK_COLORS[name]
     return picture
 
 

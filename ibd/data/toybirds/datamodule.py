@@ -41,13 +41,13 @@ class ToyBirds(ImageDataModule):
         train_size: number of training images.
         val_size: number of validation images.
         test_size: number of test images.
-        concepts: one concept per variant (`wing::red_oval`, 26) or per colour and shape (`wing_colour::red`, 22).
+        concepts: one concept per variant (`wing::red_oval`, 26) or per color and shape (`wing_color::red`, 22).
         absent: what the concepts of a removed or hidden part are: 0 (zero) or unknown (ignore).
         min_visible: a part of which a smaller share than this can be seen, because of occluders, counts as hidden.
         drop_concept_part: a part that gets no concepts, so that the concepts do not determine the class.
         concept_noise: probability that a training image's concept group says another of its values.
         concept_missing: probability that a concept of a training image is unknown.
-        label_noise: probability that a training image is labelled as another class.
+        label_noise: probability that a training image is labeled as another class.
         redraw: probability that a part which does not decide the class is re-drawn for each image (0 ties it to the
             class, so that concepts are correlated; 1 makes it independent); default 0 for random, else 1.
         deciding_parts: the parts that decide the class; by default wing or tail, or tail and wing, or for random all
@@ -56,10 +56,10 @@ class ToyBirds(ImageDataModule):
         class_seed: seed of the definition of the classes, which `seed` leaves alone.
         rotation: birds are turned by up to so many degrees either way.
         scale: size of the smallest bird, from 0 to 1, as large as fits.
-        jitter: how much the shapes and colours of the parts vary, 0 for not at all, 1 as usual.
+        jitter: how much the shapes and colors of the parts vary, 0 for not at all, 1 as usual.
         distractors: largest number of meaningless shapes behind the bird.
         occlusion: probability of shapes in front of the bird.
-        tag: a shortcut that goes with the class: a coloured square, a tinted frame, stripes on the background.
+        tag: a shortcut that goes with the class: a colored square, a tinted frame, stripes on the background.
         tag_rho: probability that the tag is the one of the class, in training and validation.
         tag_test: the tag of the test images: always the one of the class, none, or always another one.
         part_drop: probability that a training image loses parts at random, of those its class can be told without.
@@ -132,10 +132,10 @@ class ToyBirds(ImageDataModule):
             deciding_parts,
             min_distance,
         )
-        unlabelled = check_parts([] if drop_concept_part is None else [drop_concept_part])
+        unlabeled = check_parts([] if drop_concept_part is None else [drop_concept_part])
         self.annotator = Annotator(
             concepts,
-            tuple(p for p in PARTS if p not in unlabelled),
+            tuple(p for p in PARTS if p not in unlabeled),
             absent,
             min_visible,
             concept_noise,

@@ -1,7 +1,7 @@
 """Which pixels are a part's, or a distractor's: all those that change in the picture when it alone is taken away.
 
 Edges are soft, so a pixel may be owned by two: masks overlap. A pixel that shows a part but would look the same without
-it, for what is behind it has its very colour, is not owned. `render` tells by its index map what a pixel shows most of.
+it, for what is behind it has its very color, is not owned. `render` tells by its index map what a pixel shows most of.
 
 Nothing is drawn again: a scene without an object has the same strokes but the object's own, and it looks the same but
 where those lie.

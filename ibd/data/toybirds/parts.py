@@ -18,22 +18,22 @@ BACKGROUND, BODY, FIRST_PART, FIRST_DISTRACTOR, TAG = 0, 1, 2, 20, 100
 FACTORS: dict[str, dict[str, tuple[str, ...]]] = {
     "beak": {"shape": ("cone", "needle", "hook", "flat")},
     "eye": {"shape": ("dark", "ring", "slit")},
-    "foot": {"colour": ("orange", "blue"), "shape": ("webbed", "claw")},
-    "tail": {"colour": ("red", "green", "blue"), "shape": ("fan", "fork", "spike")},
-    "wing": {"colour": ("red", "yellow", "blue"), "shape": ("oval", "pointed")},
+    "foot": {"color": ("orange", "blue"), "shape": ("webbed", "claw")},
+    "tail": {"color": ("red", "green", "blue"), "shape": ("fan", "fork", "spike")},
+    "wing": {"color": ("red", "yellow", "blue"), "shape": ("oval", "pointed")},
 }
 """What a variant of each part is made of; every combination exists."""
 
-COLOURS: dict[str, tuple[float, float, float]] = {
+COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.99, 0.85, 0.85),
     "orange": (0.075, 0.90, 0.97),
     "yellow": (0.14, 0.85, 0.98),
     "green": (0.36, 0.75, 0.65),
     "blue": (0.61, 0.80, 0.85),
 }
-"""Hue, saturation and value of the colours by name."""
+"""Hue, saturation and value of the colors by name."""
 
-BEAK_COLOUR = (0.11, 0.80, 0.95)
+BEAK_COLOR = (0.11, 0.80, 0.95)
 WHITE, BLACK, AMBER = (0.97, 0.97, 0.95), (0.05, 0.05, 0.07), (0.98, 0.80, 0.20)
 
 ANCHORS: dict[str, tuple[float, float]] = {
@@ -94,11 +94,11 @@ SHAPES: dict[str, dict[str, tuple[Shape, ...]]] = {
         ),
     },
     "eye": {
-        "dark": (Shape(Ellipse(0.46, -0.47, 0.115), colour=BLACK), Shape(Ellipse(0.50, -0.51, 0.035), colour=WHITE)),
-        "ring": (Shape(Ellipse(0.46, -0.47, 0.14), colour=WHITE), Shape(Ellipse(0.48, -0.47, 0.06), colour=BLACK)),
+        "dark": (Shape(Ellipse(0.46, -0.47, 0.115), color=BLACK), Shape(Ellipse(0.50, -0.51, 0.035), color=WHITE)),
+        "ring": (Shape(Ellipse(0.46, -0.47, 0.14), color=WHITE), Shape(Ellipse(0.48, -0.47, 0.06), color=BLACK)),
         "slit": (
-            Shape(Ellipse(0.46, -0.47, 0.14), colour=AMBER),
-            Shape(Ellipse(0.47, -0.47, 0.04, 0.12), colour=BLACK),
+            Shape(Ellipse(0.46, -0.47, 0.14), color=AMBER),
+            Shape(Ellipse(0.47, -0.47, 0.04, 0.12), color=BLACK),
         ),
     },
     "foot": {
@@ -162,7 +162,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {part: _combine(list(factors.values())) f
 
 
 def factors_of(part: str, variant: str) -> dict[str, str]:
-    """Return what a variant is made of: ``{"colour": "red", "shape": "oval"}``."""
+    """Return what a variant is made of: ``{"color": "red", "shape": "oval"}``."""
     return dict(zip(FACTORS[part], variant.split("_"), strict=True))
 
 

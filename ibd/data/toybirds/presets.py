@@ -49,13 +49,13 @@ class Settings:
         structure: of the classes.
         rotation: the bird is turned by up to so many degrees either way.
         scale: size of the smallest bird, 1 being as large as fits into the image.
-        jitter: 0 gives every bird the same shapes and colours, 1 shifts, turns, scales and recolours each part.
+        jitter: 0 gives every bird the same shapes and colors, 1 shifts, turns, scales and recolors each part.
         distractors: the largest number of shapes behind the bird.
         occlusion: probability of one or two shapes in front of the bird.
         tag: kind of the shortcut.
         tag_rho: probability in training and validation that the tag is the one of the class.
-        shift: 0 centres the bird, 1 lets it go wherever it is in the image as a whole.
-        light: factors on brightness and on each colour, up to so much either way.
+        shift: 0 centers the bird, 1 lets it go wherever it is in the image as a whole.
+        light: factors on brightness and on each color, up to so much either way.
         backgrounds: the kinds of background.
 
     Raises:

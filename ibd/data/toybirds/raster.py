@@ -1,4 +1,4 @@
-"""An anti-aliased rasteriser of convex polygons and ellipses in float32 numpy, the same on every machine.
+"""An anti-aliased rasterizer of convex polygons and ellipses in float32 numpy, the same on every machine.
 
 Only element-wise arithmetic is used (no BLAS, no transcendental functions on arrays), and the final rounding stays
 away from ties, so that an image has one hash everywhere.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 OUTLINE_SHADE = 0.45
 OUTLINE_WIDTH = 0.012
@@ -116,11 +116,11 @@ class Ellipse:
         return signed
 
     def _along(self, frame: Frame, dx: Array, dy: Array, x: float, y: float, extent: float) -> Array:
-        """Return the (h, w) position along the axis of direction (x, y), from the centre, in units of `extent`."""
+        """Return the (h, w) position along the axis of direction (x, y), from the center, in units of `extent`."""
         unit = 1 / (frame.scale * frame.scale * extent)
         along_x, along_y = (frame.xx * x + frame.xy * y) * unit, (frame.yx * x + frame.yy * y) * unit
-        centre = (self.x * x + self.y * y) / extent
-        return dx * along_x + (dy * along_y - np.float32(centre))
+        center = (self.x * x + self.y * y) / extent
+        return dx * along_x + (dy * along_y - np.float32(center))
 
 
 class Shape:
@@ -128,28 +128,28 @@ class Shape:
 
     Args:
         pieces: polygons and ellipses in object coordinates.
-        shade: factor on the colour that the shape is painted in.
-        colour: a colour of its own instead.
+        shade: factor on the color that the shape is painted in.
+        color: a color of its own instead.
         outline: draw a darker rim inside the edge.
     """
 
     def __init__(
-        self, *pieces: Polygon | Ellipse, shade: float = 1.0, colour: Colour | None = None, outline: bool = False
+        self, *pieces: Polygon | Ellipse, shade: float = 1.0, color: Color | None = None, outline: bool = False
     ) -> None:
-        self.pieces, self.shade, self.colour, self.outline = pieces, shade, colour, outline
+        self.pieces, self.shade, self.color, self.outline = pieces, shade, color, outline
         left, top, right, bottom = zip(*(piece.box for piece in pieces), strict=True)
-        self.centre = (min(left) + max(right)) / 2, (min(top) + max(bottom)) / 2
+        self.center = (min(left) + max(right)) / 2, (min(top) + max(bottom)) / 2
         self.half = (max(right) - min(left)) / 2, (max(bottom) - min(top)) / 2
 
     def bounds(self, frame: Frame, size: int) -> tuple[int, int, int, int]:
         """Return left, top, right, bottom of the pixels that the shape can touch."""
-        (x, y), (w, h) = frame.apply(*self.centre), self.half
+        (x, y), (w, h) = frame.apply(*self.center), self.half
         dx, dy = abs(frame.xx) * w + abs(frame.xy) * h + 1, abs(frame.yx) * w + abs(frame.yy) * h + 1
         return max(int(x - dx), 0), max(int(y - dy), 0), min(int(x + dx) + 1, size), min(int(y + dy) + 1, size)
 
 
 class Stroke(NamedTuple):
-    """A colour that is mixed into the pixels of a box.
+    """A color that is mixed into the pixels of a box.
 
     Attributes:
         number: of what is painted.
@@ -157,8 +157,8 @@ class Stroke(NamedTuple):
         top: see `left`.
         right: see `left`.
         bottom: see `left`.
-        alpha: (bottom - top, right - left) weight of the colour, in [0, 1].
-        colour: red, green and blue.
+        alpha: (bottom - top, right - left) weight of the color, in [0, 1].
+        color: red, green and blue.
     """
 
     number: int
@@ -167,7 +167,7 @@ class Stroke(NamedTuple):
     right: int
     bottom: int
     alpha: Array
-    colour: Sequence[float]
+    color: Sequence[float]
 
     def within(self, left: int, top: int, right: int, bottom: int) -> Stroke | None:
         """Return what of the stroke lies in a box, in coordinates of that box; None if nothing does."""
@@ -179,8 +179,8 @@ class Stroke(NamedTuple):
         return self._replace(left=x - left, top=y - top, right=u - left, bottom=v - top, alpha=alpha)
 
     def apply(self, image: Array) -> None:
-        """Mix the colour into a (3, H, W) image, in place."""
-        blend(image[:, self.top : self.bottom, self.left : self.right], self.alpha, self.colour)
+        """Mix the color into a (3, H, W) image, in place."""
+        blend(image[:, self.top : self.bottom, self.left : self.right], self.alpha, self.color)
 
 
 class Canvas:
@@ -198,13 +198,13 @@ class Canvas:
 
         self.strokes: list[Stroke] = []
 
-    def fill(self, shape: Shape, frame: Frame, colour: Colour, number: int) -> None:
+    def fill(self, shape: Shape, frame: Frame, color: Color, number: int) -> None:
         """Paint `shape`; a pixel that it covers by half or more is numbered `number`."""
         left, top, right, bottom = shape.bounds(frame, self.size)
         if left >= right or top >= bottom:
             return
-        centres = pixel_centres(self.size)
-        dx, dy = centres[left:right] - np.float32(frame.x), (centres[top:bottom] - np.float32(frame.y))[:, None]
+        centers = pixel_centers(self.size)
+        dx, dy = centers[left:right] - np.float32(frame.x), (centers[top:bottom] - np.float32(frame.y))[:, None]
         distance = shape.pieces[0].distance(frame, dx, dy)
         for piece in shape.pieces[1:]:
             np.minimum(distance, piece.distance(frame, dx, dy), out=distance)
@@ -212,7 +212,7 @@ class Canvas:
         if self.image is None:
             return
         box = number, left, top, right, bottom
-        base = shape.colour or (colour[0] * shape.shade, colour[1] * shape.shade, colour[2] * shape.shade)
+        base = shape.color or (color[0] * shape.shade, color[1] * shape.shade, color[2] * shape.shade)
         if shape.outline:
             self.stroke(Stroke(*box, _coverage(distance), [c * OUTLINE_SHADE for c in base]))
             distance += OUTLINE_WIDTH * self.size
@@ -225,14 +225,14 @@ class Canvas:
         self.strokes.append(stroke)
 
 
-def blend(region: Array, alpha: Array | float, colour: Sequence[float]) -> None:
-    """Mix `colour` into `region` (3, h, w), in place, with weight `alpha` (h, w)."""
-    difference = np.array(colour, dtype=np.float32)[:, None, None] - region
+def blend(region: Array, alpha: Array | float, color: Sequence[float]) -> None:
+    """Mix `color` into `region` (3, h, w), in place, with weight `alpha` (h, w)."""
+    difference = np.array(color, dtype=np.float32)[:, None, None] - region
     difference *= alpha
     region += difference
 
 
-def to_uint8(image: Array, gain: Colour = (1.0, 1.0, 1.0)) -> npt.NDArray[np.uint8]:
+def to_uint8(image: Array, gain: Color = (1.0, 1.0, 1.0)) -> npt.NDArray[np.uint8]:
     """Return (3, H, W) in [0, 1], times `gain`, as (H, W, 3) uint8; what would be a tie rounds down everywhere."""
     levels = image * np.array([255 * g for g in gain], dtype=np.float32)[:, None, None]
     levels += np.float32(0.4983)
@@ -242,7 +242,7 @@ def to_uint8(image: Array, gain: Colour = (1.0, 1.0, 1.0)) -> npt.NDArray[np.uin
 
 
 @functools.lru_cache(maxsize=32)
-def pixel_centres(size: int) -> Array:
+def pixel_centers(size: int) -> Array:
     """Return 0.5, 1.5, ... (not to be written to)."""
     return np.arange(size, dtype=np.float32) + np.float32(0.5)
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from ibd.data.toybirds.parts import (
     ANCHORS,
-    BEAK_COLOUR,
+    BEAK_COLOR,
     BODY,
     BODY_SHAPES,
-    COLOURS,
+    COLORS,
     FIRST_DISTRACTOR,
     FIRST_PART,
     PARTS,
@@ -24,13 +24,13 @@ from ibd.data.toybirds.parts import (
 from ibd.data.toybirds.raster import (
     Array,
     Canvas,
-    Colour,
+    Color,
     Ellipse,
     Frame,
     Polygon,
     Shape,
     Stroke,
-    pixel_centres,
+    pixel_centers,
     to_uint8,
 )
 from ibd.data.toybirds.scene import Background, Distractor, Jitter, Layer, Pose, Scene, Tag
@@ -126,12 +126,12 @@ def _part(canvas: Canvas, scene: Scene, part: str, frame: Frame) -> None:
     turn = Frame.make(0, 0, jitter.scale, jitter.rotation)
     back_x, back_y = turn.apply(-x, -y)
     local = turn._replace(x=x + jitter.dx + back_x, y=y + jitter.dy + back_y).then(frame)
-    colour = _jittered(COLOURS[factors["colour"]] if "colour" in factors else BEAK_COLOUR, jitter)
+    color = _jittered(COLORS[factors["color"]] if "color" in factors else BEAK_COLOR, jitter)
     for shape in SHAPES[part][factors["shape"]]:
-        canvas.fill(shape, local, colour, FIRST_PART + PARTS.index(part))
+        canvas.fill(shape, local, color, FIRST_PART + PARTS.index(part))
 
 
-def _jittered(hsv: Colour, jitter: Jitter) -> Colour:
+def _jittered(hsv: Color, jitter: Jitter) -> Color:
     hue, saturation, value = hsv
     return colorsys.hsv_to_rgb((hue + jitter.hue) % 1.0, saturation, min(value * jitter.value, 1.0))
 
@@ -139,9 +139,7 @@ def _jittered(hsv: Colour, jitter: Jitter) -> Colour:
 def _distractors(canvas: Canvas, scene: Scene, layer: Layer) -> None:
     for i, item in enumerate(scene.distractors):
         if item.layer == layer:
-            canvas.fill(
-                DISTRACTORS[item.shape], _distractor_frame(item, canvas.size), item.colour, FIRST_DISTRACTOR + i
-            )
+            canvas.fill(DISTRACTORS[item.shape], _distractor_frame(item, canvas.size), item.color, FIRST_DISTRACTOR + i)
 
 
 def _distractor_frame(item: Distractor, size: int) -> Frame:
@@ -150,7 +148,7 @@ def _distractor_frame(item: Distractor, size: int) -> Frame:
 
 
 def _background(background: Background, size: int) -> Array:
-    """Return (3, size, size): smooth patches of colour under finer grain, from the background's own seed."""
+    """Return (3, size, size): smooth patches of color under finer grain, from the background's own seed."""
     if background.kind == "flat":
         return np.full((3, size, size), 0.5, dtype=np.float32)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([background.seed])))
@@ -179,13 +177,13 @@ def _enlarged(values: Array, size: int) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def _weights(n: int, size: int) -> tuple[npt.NDArray[np.intp], Array]:
-    position = pixel_centres(size) * np.float32((n - 1) / size)
+    position = pixel_centers(size) * np.float32((n - 1) / size)
     low = position.astype(np.intp)
     weight: Array = position - low.astype(np.float32)
     return low, weight * weight * (3 - 2 * weight)
 
 
-def _tag_colour(code: int) -> Colour:
+def _tag_color(code: int) -> Color:
     return colorsys.hsv_to_rgb(code * 0.618034 % 1.0, 0.95, 0.95)
 
 
@@ -195,21 +193,21 @@ def _mark(canvas: Canvas, tag: Tag) -> None:
     if tag.kind == "patch":
         half = PATCH_SIDE * size / 2
         x, y = (half * 1.3 if near else size - half * 1.3 for near in (tag.position % 2 == 0, tag.position < 2))
-        canvas.fill(SQUARE, Frame.make(x, y, half), _tag_colour(tag.code), TAG)
+        canvas.fill(SQUARE, Frame.make(x, y, half), _tag_color(tag.code), TAG)
         return
     inside = np.zeros((size, size), dtype=np.bool_)
     width = max(round(FRAME_WIDTH * size), 1)
     inside[width:-width, width:-width] = True
     weight = np.where(inside, np.float32(0), np.float32(0.7))
-    canvas.stroke(Stroke(TAG, 0, 0, size, size, weight, _tag_colour(tag.code)))
+    canvas.stroke(Stroke(TAG, 0, 0, size, size, weight, _tag_color(tag.code)))
     canvas.index[~inside] = TAG
 
 
 def _texture(canvas: Canvas, tag: Tag) -> None:
     """Paint faint stripes all over the background, in a direction that tells the code."""
     frame = Frame.make(0, 0, 1, 180 * (tag.code * 0.618034 % 1.0))
-    centres = pixel_centres(canvas.size) * np.float32(8 / canvas.size)
-    phase = centres * np.float32(frame.xx) + (centres * np.float32(frame.yx))[:, None]
+    centers = pixel_centers(canvas.size) * np.float32(8 / canvas.size)
+    phase = centers * np.float32(frame.xx) + (centers * np.float32(frame.yx))[:, None]
     stripes: Array = np.abs(phase - np.floor(phase) - np.float32(0.5)) - np.float32(0.25)
     assert canvas.image is not None
     canvas.image += stripes * np.float32(0.5)

@@ -12,14 +12,14 @@ from ibd.data.base import SPLITS, Split
 from ibd.data.toybirds.classes import Bird, ToyClasses
 from ibd.data.toybirds.parts import EXTENT, PARTS, VARIANTS
 from ibd.data.toybirds.presets import Settings
-from ibd.data.toybirds.raster import Colour, Frame
+from ibd.data.toybirds.raster import Color, Frame
 from ibd.data.toybirds.scene import Background, Distractor, DistractorShape, Jitter, Layer, Pose, Scene, Tag, TagKind
 
 T = TypeVar("T")
 TagMode = Literal["rho", "aligned", "absent", "flipped"]
 
 Stream = Literal["scene", "tag", "label", "concepts"]
-PLUMAGES: tuple[Colour, ...] = (
+PLUMAGES: tuple[Color, ...] = (
     (0.62, 0.49, 0.38), (0.45, 0.45, 0.50), (0.78, 0.68, 0.52), (0.36, 0.30, 0.27), (0.80, 0.78, 0.74),
 )  # fmt: skip
 
@@ -118,14 +118,14 @@ def _pose(draws: Draws, settings: Settings) -> Pose:
     fits = 2 / max(max(x) - min(x), max(y) - min(y))
     scale = round(fits * draws.between(settings.scale, 1.0), 4)
     free_x, free_y = (1 - scale * (max(v) - min(v)) / 2 for v in (x, y))
-    centre_x, centre_y = (-scale * (max(v) + min(v)) / 2 for v in (x, y))
+    center_x, center_y = (-scale * (max(v) + min(v)) / 2 for v in (x, y))
     shift = settings.shift
     return Pose(
         rotation,
         flip,
         scale,
-        round(centre_x + draws.within(shift) * free_x, 4),
-        round(centre_y + draws.within(shift) * free_y, 4),
+        round(center_x + draws.within(shift) * free_x, 4),
+        round(center_y + draws.within(shift) * free_y, 4),
     )
 
 
@@ -140,13 +140,13 @@ def _jitter(draws: Draws, amount: float) -> Jitter:
     )
 
 
-def _plumage(draws: Draws, amount: float) -> Colour:
+def _plumage(draws: Draws, amount: float) -> Color:
     base = draws.choice(PLUMAGES)
     red, green, blue = (round(min(channel * (1 + draws.within(0.12 * amount)), 1.0), 4) for channel in base)
     return red, green, blue
 
 
-def _light(draws: Draws, amount: float) -> Colour:
+def _light(draws: Draws, amount: float) -> Color:
     gain = 1 + draws.within(amount)
     red, green, blue = (round(gain * (1 + draws.within(amount / 3)), 4) for _ in range(3))
     return red, green, blue
@@ -168,6 +168,6 @@ def _distractor(draws: Draws, reach: float, size: tuple[float, float], layer: La
         y=draws.within(reach),
         size=draws.between(*size),
         rotation=draws.between(0, 180),
-        colour=(round(red, 4), round(green, 4), round(blue, 4)),
+        color=(round(red, 4), round(green, 4), round(blue, 4)),
         layer=layer,
     )

@@ -18,7 +18,7 @@ TagKind = Literal["patch", "frame", "texture"]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the bird is: degrees, mirrored or not, and size and position in half image sides (0, 0 the centre)."""
+    """Where the bird is: degrees, mirrored or not, and size and position in half image sides (0, 0 the center)."""
 
     rotation: float = 0.0
     flip: bool = False
@@ -56,7 +56,7 @@ class Distractor:
     y: float
     size: float
     rotation: float
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     layer: Layer = "back"
 
 
@@ -65,8 +65,8 @@ class Tag:
     """A mark that is no part of the bird: a shortcut where `code` goes with the class.
 
     Attributes:
-        kind: a coloured square in a corner, a tinted frame, or stripes all over the background.
-        code: which tag; it decides the colour, or the direction of the stripes.
+        kind: a colored square in a corner, a tinted frame, or stripes all over the background.
+        code: which tag; it decides the color, or the direction of the stripes.
         position: the corner of a patch, 0 to 3 (top left, top right, bottom left, bottom right).
     """
 
@@ -87,7 +87,7 @@ class Scene:
         parts: part -> variant, or None where the part is removed.
         pose: of the bird.
         jitter: part -> its deviation.
-        plumage: colour of the body.
+        plumage: color of the body.
         light: factors on red, green and blue.
         background: behind everything.
         distractors: in the order of painting within each layer.
@@ -144,7 +144,7 @@ class Scene:
         return dataclasses.replace(self, distractors=rest)
 
     def set_background(self, background: int | Literal["flat"]) -> Scene:
-        """Return the scene before another background, by its seed, or before plain grey ("flat").
+        """Return the scene before another background, by its seed, or before plain gray ("flat").
 
         Raises:
             ConfigError: a string other than "flat", or a negative seed.
@@ -163,7 +163,7 @@ class Scene:
     def to_dict(self) -> dict[str, Any]:
         """Return the scene as dicts, lists, strings and numbers only."""
         plain: dict[str, Any] = dataclasses.asdict(self)
-        plain["distractors"] = [d | {"colour": list(d["colour"])} for d in plain["distractors"]]
+        plain["distractors"] = [d | {"color": list(d["color"])} for d in plain["distractors"]]
         return plain | {name: list(plain[name]) for name in ("plumage", "light")}
 
     @classmethod
@@ -175,14 +175,14 @@ class Scene:
             parts=dict(plain["parts"]),
             pose=Pose(**plain["pose"]),
             jitter={part: Jitter(**values) for part, values in plain["jitter"].items()},
-            plumage=_colour(plain["plumage"]),
-            light=_colour(plain["light"]),
+            plumage=_color(plain["plumage"]),
+            light=_color(plain["light"]),
             background=Background(**plain["background"]),
-            distractors=tuple(Distractor(**d | {"colour": _colour(d["colour"])}) for d in plain["distractors"]),
+            distractors=tuple(Distractor(**d | {"color": _color(d["color"])}) for d in plain["distractors"]),
             tag=None if plain["tag"] is None else Tag(**plain["tag"]),
         )
 
 
-def _colour(values: list[float]) -> tuple[float, float, float]:
+def _color(values: list[float]) -> tuple[float, float, float]:
     red, green, blue = values
     return red, green, blue

@@ -1,4 +1,4 @@
-"""The words for what can be seen: concepts by variant, ``wing::red_oval``, or by factor, ``wing_colour::red``."""
+"""The words for what can be seen: concepts by variant, ``wing::red_oval``, or by factor, ``wing_color::red``."""
 
 from __future__ import annotations
 

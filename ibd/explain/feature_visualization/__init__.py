@@ -2,7 +2,7 @@
 
 from ibd.explain.feature_visualization.maximize import Visualization, maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
-from ibd.explain.feature_visualization.parametrisations import Colours, Decoder, Fourier, Parametrisation, Pixels
+from ibd.explain.feature_visualization.parametrizations import Colors, Decoder, Fourier, Parametrization, Pixels
 from ibd.explain.feature_visualization.penalties import (
     L2,
     Blur,
@@ -18,14 +18,14 @@ from ibd.explain.feature_visualization.transforms import Transforms
 __all__ = [
     "L2",
     "Blur",
-    "Colours",
+    "Colors",
     "Decoder",
     "Fourier",
     "GaussianExpert",
     "HighFrequency",
     "Nearness",
     "Objective",
-    "Parametrisation",
+    "Parametrization",
     "Penalty",
     "Pixels",
     "TotalVariation",

@@ -1,4 +1,4 @@
-"""Activation maximisation: gradient ascent on an image until it excites what was asked for (Erhan et al. 2009).
+"""Activation maximization: gradient ascent on an image until it excites what was asked for (Erhan et al. 2009).
 
 Defaults are lucid's (Olah et al. 2017): Adam with a step of 0.05 in a decorrelated Fourier space, small random
 movements. The model runs only as far as the objective needs, and no gradient of a parameter is computed.
@@ -20,7 +20,7 @@ from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import Reader, device_of, network_of
 from ibd.explain.base import undisturbed
 from ibd.explain.feature_visualization.objectives import Objective
-from ibd.explain.feature_visualization.parametrisations import Canvas, Colours, Decoder, Fourier, Parametrisation
+from ibd.explain.feature_visualization.parametrizations import Canvas, Colors, Decoder, Fourier, Parametrization
 from ibd.explain.feature_visualization.penalties import Penalty
 from ibd.explain.feature_visualization.redirect import RedirectedRelu
 from ibd.explain.feature_visualization.transforms import Transforms
@@ -53,7 +53,7 @@ def maximize_activation(
     batch: int | None = None,
     steps: int = 256,
     lr: float = 0.05,
-    parametrisation: Parametrisation | None = None,
+    parametrization: Parametrization | None = None,
     transforms: Transforms | None = Transforms(),  # noqa: B008 - frozen
     penalties: Sequence[Penalty] = (),
     ramp: float = 0.0,
@@ -62,20 +62,20 @@ def maximize_activation(
     progress: bool = True,
     channels: int | None = None,
 ) -> Visualization:
-    """Return images that maximise an objective; several at once cost little more than one.
+    """Return images that maximize an objective; several at once cost little more than one.
 
     The model is left exactly as it was; random numbers come from a generator of the call's own. Images of a model in
     half precision are made in float32.
 
     Args:
-        model: ours, or any that takes (B, C, H, W) images in [0, 1]; put the normalisation of another before it.
-        objective: what to maximise.
+        model: ours, or any that takes (B, C, H, W) images in [0, 1]; put the normalization of another before it.
+        objective: what to maximize.
         size: H and W, or one number for both; None takes the model's own, or 128.
         batch: images to make at once; None takes one for each class, unit or channel that the objective lists, else
             as many as there are to start from, else 1.
         steps: of Adam.
         lr: length of a step.
-        parametrisation: what is optimised; None takes `Fourier`, whose colours are those of photographs where there are
+        parametrization: what is optimized; None takes `Fourier`, whose colors are those of photographs where there are
             three channels, and independent elsewhere.
         transforms: random movements before each step, or None.
         penalties: subtracted from the objective; each image -> (B,).
@@ -87,7 +87,7 @@ def maximize_activation(
         channels: C; None takes that of the images to start from, or what the model's first convolution takes, or 3.
 
     Raises:
-        ConfigError: no such layer, channel, class or unit, colours of another number of channels, or a number out of
+        ConfigError: no such layer, channel, class or unit, colors of another number of channels, or a number out of
             its range.
         DataError: images to start from that are not such.
         UnsupportedError: the objective does not depend on the image.
@@ -102,8 +102,8 @@ def maximize_activation(
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         like, image = _shape(model, size, batch, start, channels)
-        colours = Colours.natural() if like.shape[1] == 3 else Colours.independent(like.shape[1])
-        kind = parametrisation or Fourier(colours)
+        colors = Colors.natural() if like.shape[1] == 3 else Colors.independent(like.shape[1])
+        kind = parametrization or Fourier(colors)
         for module in (model, *(kind.modules if isinstance(kind, Decoder) else [])):
             stack.enter_context(undisturbed(module))
         score = _scorer(model, resolved)
@@ -114,7 +114,7 @@ def maximize_activation(
             made = canvas.draw().detach()
             value = score(made)
     settings = {"objective": str(objective), "steps": steps, "lr": lr, "seed": seed, "size": tuple(made.shape[2:])}
-    return Visualization(made, value, trace, {**settings, "parametrisation": type(kind).__name__})
+    return Visualization(made, value, trace, {**settings, "parametrization": type(kind).__name__})
 
 
 def _climb(
@@ -126,17 +126,17 @@ def _climb(
     lr: float,
     progress: bool,
 ) -> Tensor:
-    """Optimise a canvas and return the trace, (steps, B)."""
+    """Optimize a canvas and return the trace, (steps, B)."""
     optimizer = torch.optim.Adam(canvas.parameters, lr=lr)
     trace = []
-    bar = progress_bar(range(steps), "maximising", shown=progress)
+    bar = progress_bar(range(steps), "maximizing", shown=progress)
     for step in bar:
         picture = canvas.draw()
         seen = moved(picture)
         with RedirectedRelu() if step < _REDIRECTED else nullcontext():
             values = score(seen)
             if not values.requires_grad:
-                raise UnsupportedError("the objective does not depend on the image: nothing can be maximised")
+                raise UnsupportedError("the objective does not depend on the image: nothing can be maximized")
             loss = penalty(picture, step) - values.sum()
             if canvas.pull is not None:
                 loss = loss + canvas.pull().sum()

@@ -17,7 +17,7 @@ Penalty = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class L2:
-    """Mean square of the pixels' distance from grey: activation maximisation as Simonyan et al. 2014 do it."""
+    """Mean square of the pixels' distance from gray: activation maximization as Simonyan et al. 2014 do it."""
 
     weight: float = 1.0
 
@@ -28,7 +28,7 @@ class L2:
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """Mean absolute difference of neighbouring pixels, of those beside plus those below each other."""
+    """Mean absolute difference of neighboring pixels, of those beside plus those below each other."""
 
     weight: float = 1.0
 

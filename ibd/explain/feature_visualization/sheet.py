@@ -19,7 +19,7 @@ from ibd.explain.activations import chunked, network_of
 from ibd.explain.base import check_image, undisturbed
 from ibd.explain.feature_visualization.maximize import as_input, maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective, Part
-from ibd.explain.feature_visualization.parametrisations import Colours, Fourier
+from ibd.explain.feature_visualization.parametrizations import Colors, Fourier
 from ibd.explain.feature_visualization.penalties import Nearness, TotalVariation
 from ibd.explain.feature_visualization.transforms import Transforms
 from ibd.explain.names import names_of
@@ -43,13 +43,13 @@ def visualization_sheet(
     the images around the place where it is highest. Classes: an image made from noise. Then for both: one image, the
     same for all, which has least of them, changed as little as needed (`Nearness`); and the image that has most.
 
-    What is maximised is ``log sigmoid((score - m) / s)``, where m is half way from the median of the images' scores to
+    What is maximized is ``log sigmoid((score - m) / s)``, where m is half way from the median of the images' scores to
     the highest one, and s an eighth of this way: it ends where a score is as high as natural ones get. From there on
     total variation takes away what is not needed.
 
     Args:
         model: ours, or any classifier of (B, C, H, W) images in [0, 1].
-        images: (N, C, H, W) of the kind that the model was trained on, some hundred: colours, m and s come from them.
+        images: (N, C, H, W) of the kind that the model was trained on, some hundred: colors, m and s come from them.
         units: numbers, names, or a pattern such as ``wing::*``.
         classes: numbers or names, in place of units.
         steps: see `maximize_activation`.
@@ -124,7 +124,7 @@ def _made(model: nn.Module, objective: Objective, images: Tensor, chosen: dict[s
     usual: dict[str, Any] = {
         "transforms": Transforms(1 / 16, 15.0, (0.8, 1.2)) if start is None else Transforms(1 / 8, 15.0, (0.8, 1.2)),
         "penalties": [TotalVariation(3.0) if start is None else Nearness(start)],
-        "parametrisation": Fourier(Colours.of(images), spread=0.3),
+        "parametrization": Fourier(Colors.of(images), spread=0.3),
         "ramp": 0.5 if start is None else 0.0,
     }
     return maximize_activation(model, objective, **{**usual, **given, **chosen}).image.cpu()

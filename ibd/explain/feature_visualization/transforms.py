@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Transforms:
-    """Jitter, rotation and scale, drawn anew for each image and step, in one resampling. What is outside is grey.
+    """Jitter, rotation and scale, drawn anew for each image and step, in one resampling. What is outside is gray.
 
     Attributes:
         jitter: largest shift along each axis, as a share of the image's side; lucid's is 8 of 128 pixels.
         rotation: largest angle in degrees.
         scale: smallest and largest magnification.
-        padding: pixels of grey around the image, by which the model's input grows.
+        padding: pixels of gray around the image, by which the model's input grows.
     """
 
     jitter: float = 1 / 16

@@ -40,10 +40,10 @@ class LRP(Explainer):
     special, and the model is never touched; see `ibd.explain.lrp.mode`. An operation without a rule is refused by name
     and place as soon as what is explained depends on it.
 
-    The map is the relevance summed over the colour channels, of the image as the first layer sees it: what is done to
-    pixels one by one before (a normalisation) moves no relevance. A pixel that is 0 there has relevance by rules that
+    The map is the relevance summed over the color channels, of the image as the first layer sees it: what is done to
+    pixels one by one before (a normalization) moves no relevance. A pixel that is 0 there has relevance by rules that
     do not multiply by it (zB, flat) only. The range of pixels that zB needs is what the values 0 and 1 become in that
-    normalisation; for a model that is given normalised images, `low` and `high`, or the least and largest value of each
+    normalization; for a model that is given normalized images, `low` and `high`, or the least and largest value of each
     channel of the image. It is always widened to what the image has.
 
     Autocast is left off: relevance is a long chain of quotients.
@@ -63,8 +63,8 @@ class LRP(Explainer):
     Args:
         composite: which rules; see `ibd.explain.lrp.composites.composite`, or an own `Composite`.
         bias: whether biases "absorb" their part of the relevance, or those of linear operations (with the batch
-            normalisation after them) are "ignore"d, so that inputs get all. What shifts a value by itself, such as a
-            normalisation after a sum, keeps its part.
+            normalization after them) are "ignore"d, so that inputs get all. What shifts a value by itself, such as a
+            normalization after a sum, keeps its part.
         epsilon: of the epsilon rule, relative to the outputs' root mean square; 0 is LRP-0.
         gamma: of the gamma rule.
         low: least value of the input of the first layer, for zB: a number, or one for each channel.
@@ -96,11 +96,11 @@ class LRP(Explainer):
 
         Raises:
             UnsupportedError: a target that is a probability or odds, an operation that has no rule, a compiled or
-                scripted module, batch normalisation by the statistics of the batch, or a surrogate that differs from
+                scripted module, batch normalization by the statistics of the batch, or a surrogate that differs from
                 the model.
         """
         _check(call.model)
-        for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit", "centred_logit"}:
+        for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit", "centerd_logit"}:
             raise UnsupportedError(
                 f"lrp: relevance is of logits, and there is no rule for '{scalar}': explain the logit, or why one "
                 "class and not another: Target.cls(3) - Target.cls(7)"

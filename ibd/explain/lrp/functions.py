@@ -90,7 +90,7 @@ class LinearRule(torch.autograd.Function):
 
 
 class Elementwise(torch.autograd.Function):
-    """A value ``slope * x + bias`` at every position, both constants: activations, batch normalisation, a bias."""
+    """A value ``slope * x + bias`` at every position, both constants: activations, batch normalization, a bias."""
 
     @staticmethod
     def forward(  # noqa: D102

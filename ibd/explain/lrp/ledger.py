@@ -80,7 +80,7 @@ class Ledger:
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Return the quotient, 0 where the denominator is 0: no stabiliser, which would change small values."""
+    """Return the quotient, 0 where the denominator is 0: no stabilizer, which would change small values."""
     found = numerator / denominator
     return found if all_finite(found) else found.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 

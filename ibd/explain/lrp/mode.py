@@ -106,7 +106,7 @@ class Surrogate(State):
         return value
 
     def _instance_norm(self, call: Call) -> object:
-        """By running statistics it is a batch normalisation."""
+        """By running statistics it is a batch normalization."""
         running = running_instance_norm(*call.args, **call.kwargs)
         if running is None:
             return self._norm(call)
@@ -135,7 +135,7 @@ class Surrogate(State):
         return value
 
     def _apart(self, waiting: Pending, x: Tensor) -> bool:
-        """Return whether a normalisation is left for itself: scaling the output is less work than scaling the weights.
+        """Return whether a normalization is left for itself: scaling the output is less work than scaling the weights.
 
         Not where biases are ignored: the whole relevance of an output would go to a sum that may be near 0.
         """
@@ -253,7 +253,7 @@ class Surrogate(State):
         return result
 
     def _quotient(self, call: Call) -> object:
-        """Quotients: what divides is a constant, as in a normalisation."""
+        """Quotients: what divides is a constant, as in a normalization."""
         if not isinstance(call.args[0], Tensor) or self._node(call.args[0]) is None:
             return self._unruled(call)
         again = call.again(lambda t: self._surrogate(t) if t is call.args[0] else t.detach())

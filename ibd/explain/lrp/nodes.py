@@ -23,7 +23,7 @@ class Operation:
     Attributes:
         index: how many linear operations came before it.
         kind: "conv", or "linear" for everything else.
-        first: whether its input is the image, or the normalised image.
+        first: whether its input is the image, or the normalized image.
         place: name of the module it happens in, such as ``layer4.1.conv2``.
     """
 
@@ -35,7 +35,7 @@ class Operation:
 
 @dataclass
 class Pending:
-    """A linear operation whose rule waits for a batch normalisation that may be part of it."""
+    """A linear operation whose rule waits for a batch normalization that may be part of it."""
 
     operation: Operation
     map: LinearMap
@@ -131,7 +131,7 @@ class Call:
 def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     """Return the least and the largest that pixels can be at the first operation; see `ZBox`.
 
-    (1, C, H, W) each, or (B, C, H, W) where it is an image's own range that counts: never that of its neighbours in the
+    (1, C, H, W) each, or (B, C, H, W) where it is an image's own range that counts: never that of its neighbors in the
     batch.
 
     Args:
@@ -144,7 +144,7 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     dims = tuple(range(2, x.dim())) if x.dim() > 2 else (1,)
     least, most = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
     low, high = torch.minimum(*node.box), torch.maximum(*node.box)
-    if node.untouched:  # the model does not normalise: it is given normalised images, for all one knows
+    if node.untouched:  # the model does not normalize: it is given normalized images, for all one knows
         low, high = least.expand_as(x), most.expand_as(x)
     given = getattr(rule, "low", None), getattr(rule, "high", None)
     low, high = (

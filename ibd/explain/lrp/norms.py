@@ -1,4 +1,4 @@
-"""Normalisations: batch normalisation in evaluation is affine; others divide by a size that counts as a constant."""
+"""Normalizations: batch normalization in evaluation is affine; others divide by a size that counts as a constant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ibd.errors import UnsupportedError
 
 Found = tuple[Tensor, Tensor | None]
-"""What a normalisation is without its bias, with a graph; the bias, broadcast to it."""
+"""What a normalization is without its bias, with a graph; the bias, broadcast to it."""
 
 
 def batch_norm(
@@ -33,7 +33,7 @@ def batch_norm(
     """
     if training or running_mean is None or running_var is None:
         raise UnsupportedError(
-            f"lrp: batch normalisation by the statistics of the batch{where()}: images would depend on each other"
+            f"lrp: batch normalization by the statistics of the batch{where()}: images would depend on each other"
         )
     scale = torch.rsqrt(running_var + eps)
     if weight is not None:
@@ -52,14 +52,14 @@ def running_instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor] | None:
-    """Return scale and shift, (C,) each, of an instance normalisation by running statistics; None by its own."""
+    """Return scale and shift, (C,) each, of an instance normalization by running statistics; None by its own."""
     if use_input_stats or running_mean is None or running_var is None:
         return None
     return batch_norm(input, running_mean, running_var, weight, bias, eps=eps, where=str)
 
 
 def normalized(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Found | None:
-    """Return ``x`` normalised, its size a constant (as in Ali et al. 2022 for layer normalisation); None if unknown.
+    """Return ``x`` normalized, its size a constant (as in Ali et al. 2022 for layer normalization); None if unknown.
 
     Args:
         name: of the operation.

@@ -4,7 +4,7 @@ A rule says which part of the relevance R_j of an output each input gets. Releva
 ``R_j = y_j g_j`` a rule returns the terms whose sum is ``R_i / x_i``. Written below with ``p_j``, the sum of all
 contributions ``x_i w_ij >= 0``, and ``n_j`` of those below 0; with biases that absorb, ``b+`` belongs to p and ``b-``
 to n; with biases ignored, y is without its bias wherever a sum of one sign divides, and the epsilon rule passes a bias
-on in proportion to the size of the contributions. Divisions by 0 give 0; there is no absolute stabiliser (activations
+on in proportion to the size of the contributions. Divisions by 0 give 0; there is no absolute stabilizer (activations
 of 1e-7 are usual in deep networks). Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon
 et al. 2017 (z+, z^B, w^2), Montavon et al. 2019 (gamma), Andeol et al. 2021 (gamma for any sign), Lapuschkin et al.
 2019 (flat).
@@ -35,7 +35,7 @@ class Given:
         y: its output, with the bias.
         nonnegative: whether x is known to be.
         ignore: whether biases get nothing.
-        image: whether x is the image, or the normalised image.
+        image: whether x is the image, or the normalized image.
         box: the least and the largest x can be, if known and needed.
     """
 
@@ -80,7 +80,7 @@ class Rule(abc.ABC):
 
     @property
     def indifferent(self) -> bool:
-        """Whether it makes no difference if a batch normalisation that follows is one with the operation."""
+        """Whether it makes no difference if a batch normalization that follows is one with the operation."""
         return False
 
     @abc.abstractmethod
@@ -92,7 +92,7 @@ class Rule(abc.ABC):
 class Epsilon(Rule):
     """``R_i = sum_j x_i w_ij R_j / (y_j + e sign(y_j))``, with ``e = epsilon * rms(y)`` of the image.
 
-    With epsilon 0 this is LRP-0: gradient times input. The stabiliser is relative (as in the tutorial of Montavon et
+    With epsilon 0 this is LRP-0: gradient times input. The stabilizer is relative (as in the tutorial of Montavon et
     al. 2019), it takes ``e / |y|`` of a relevance.
 
     An ignored bias gives its part to the inputs, ``b_j |x_i w_ij| / sum_i |x_i w_ij|``, as Bach et al. 2015 pass it on

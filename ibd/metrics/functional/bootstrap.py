@@ -66,7 +66,7 @@ def mean_interval(values: Tensor) -> Interval:
     return Interval(mean, *_ends(torch.cat(means)), *counts)
 
 
-def normalised_score(score: Tensor | float, null: Tensor | float, oracle: Tensor | float) -> Tensor:
+def normalized_score(score: Tensor | float, null: Tensor | float, oracle: Tensor | float) -> Tensor:
     """Return (score - null) / (oracle - null): 0 for chance, 1 for the truth, whichever direction is better.
 
     Args:

@@ -11,7 +11,7 @@ def component_boxes(masks: Tensor, most: int | None = None) -> Tensor:
     """Return the boxes around the connected components of each mask, pixels touching at a corner included.
 
     The largest component comes first; of components of one size the first in reading order. Runs of pixels of a row are
-    the nodes, runs of two rows that touch the edges; all masks are labelled at once.
+    the nodes, runs of two rows that touch the edges; all masks are labeled at once.
 
     Args:
         masks: (M, H, W) bool.

@@ -107,7 +107,7 @@ def weighted_iou(iou: Tensor, weight: Tensor) -> Tensor:
     """WAIoU, semantic coverage: the mean IoU over concepts, weighted, in [0, 1]; + higher is better.
 
     sum_c w_c IoU_c / sum_c w_c (Behzadi-Khormouji and Oramas 2023); w from the concepts' frequency or area. IoU_c is of
-    the binarised response of the units that are looked at together.
+    the binarized response of the units that are looked at together.
 
     Args:
         iou: (..., C), NaN for concepts that count for nothing.

@@ -2,7 +2,7 @@
 
 Both scores compare predicted concepts with the annotated ones, over a data set. Mutual information is that of the
 counts after each predicted concept was cut into `bins` of equal frequency (the paper estimates it from nearest
-neighbours). Counts of few samples overstate it, and more so for many bins than for the two values of an annotation, so
+neighbors). Counts of few samples overstate it, and more so for many bins than for the two values of an annotation, so
 that a concept without leakage would score above 0: what a random order of the samples gives in the mean is subtracted
 from both sides.
 """

@@ -1,6 +1,6 @@
 """Whether a map lies where it should: against a mask of the truth.
 
-Maps are signed and un-normalised, (B, H, W); masks (B, H, W) bool of one size with them. S is the mask, |S| its pixels,
+Maps are signed and un-normalized, (B, H, W); masks (B, H, W) bool of one size with them. S is the mask, |S| its pixels,
 N = H * W. Every function gives (B, ...) float64, NaN where the map holds a NaN or the mask is empty, and everything
 that goes by the order of pixels gives the expected value over a random order of equal ones: a constant map then scores
 what chance does. `localize` computes all of it from one sorting.

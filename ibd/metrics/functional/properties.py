@@ -15,7 +15,7 @@ def conservation(maps: Tensor, value: Tensor) -> Tensor:
     """How far a map is from adding up to what it explains, relative to that; - lower is better, 0 exact.
 
     abs(sum a - v) / abs(v), v = f(x) - f(x_0) (completeness of Sundararajan et al. 2017, conservation of LRP). It is
-    relative, and not a comparison with ``==`` after a normalisation, which no map passes.
+    relative, and not a comparison with ``==`` after a normalization, which no map passes.
 
     Args:
         maps: (B, ...), of the signed values as they come.

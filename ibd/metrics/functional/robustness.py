@@ -1,7 +1,7 @@
 """How an explanation moves with the image, from explanations of it and of R changed versions of it.
 
-Maps are a (B, H, W) and a' (B, R, H, W), un-normalised: a normalisation by the maximum of a batch would let a sample's
-value depend on its neighbours. ``valid`` (B, R) says which changed versions count: those whose prediction is the same.
+Maps are a (B, H, W) and a' (B, R, H, W), un-normalized: a normalization by the maximum of a batch would let a sample's
+value depend on its neighbors. ``valid`` (B, R) says which changed versions count: those whose prediction is the same.
 A sample without one is NaN.
 """
 

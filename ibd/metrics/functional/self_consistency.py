@@ -142,15 +142,15 @@ class Verdict:
     passed: bool
 
 
-def randomisation_verdict(similarity: Tensor, null: Tensor) -> Verdict:
-    """Return whether an explanation of a randomised model is as unlike the original as unrelated ones are.
+def randomization_verdict(similarity: Tensor, null: Tensor) -> Verdict:
+    """Return whether an explanation of a randomized model is as unlike the original as unrelated ones are.
 
     Pass or fail, no score: explanations that are mostly noise pass (Binder et al. 2023; Adebayo et al. 2018). It is
     passed if the upper end of the bootstrap interval of the mean similarity lies below the upper end of the central
     interval of the null, both of 95 %.
 
     Args:
-        similarity: (B,) between the explanation of the model and that of the randomised one, such as Spearman's of
+        similarity: (B,) between the explanation of the model and that of the randomized one, such as Spearman's of
             absolute values; NaN is left out.
         null: (N,) the same between two independent random models.
 

@@ -1,6 +1,6 @@
 """Student's t and the binomial distribution, in float64: what the intervals and tests of a report are made of.
 
-Both rest on the regularised incomplete beta function, which torch does not have: its continued fraction, evaluated by
+Both rest on the regularized incomplete beta function, which torch does not have: its continued fraction, evaluated by
 the modified method of Lentz (Press et al. 2007, Numerical Recipes, section 6.4).
 """
 
@@ -15,7 +15,7 @@ _EPSILON = 1e-15
 
 
 def incomplete_beta(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    """Return the regularised incomplete beta function I_x(a, b), float64 in [0, 1].
+    """Return the regularized incomplete beta function I_x(a, b), float64 in [0, 1].
 
     Args:
         a: above 0.

@@ -82,14 +82,14 @@ class InterventionCurve:
         figure = PlainFigure(figsize=(6.4, 4.2), layout="constrained")
         axis = figure.subplots()
         budgets = range(len(self.group_names) + 1)
-        for colour, (policy, trials) in enumerate(self.accuracy.items()):
+        for color, (policy, trials) in enumerate(self.accuracy.items()):
             mean, sd = 100 * self.mean(policy), 100 * self.deviation(policy)
             label = TITLES[policy] + (f" (mean of {len(trials)} ± 1 sd)" if len(trials) > 1 else "")
-            style, size = ("-", "--", "-.", ":")[colour % 4], 7 - colour  # so that curves that coincide are both seen
-            axis.plot(budgets, mean, marker="o", ls=style, markersize=size, label=label, color=f"C{colour}")
+            style, size = ("-", "--", "-.", ":")[color % 4], 7 - color  # so that curves that coincide are both seen
+            axis.plot(budgets, mean, marker="o", ls=style, markersize=size, label=label, color=f"C{color}")
             if len(trials) > 1:
                 low, high = (mean - sd).clamp(min=0), (mean + sd).clamp(max=100)
-                axis.fill_between(budgets, low, high, alpha=0.25, color=f"C{colour}", linewidth=0)
+                axis.fill_between(budgets, low, high, alpha=0.25, color=f"C{color}", linewidth=0)
         axis.set_xlabel(f"concept groups corrected, of {len(self.group_names)}")
         axis.set_ylabel(f"class accuracy, % ({self.images} {self.split} images)")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

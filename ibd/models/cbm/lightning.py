@@ -144,7 +144,7 @@ class ConceptBottleneck(InterpretableModule):
             self.ratio = imbalance_ratio(data.dataset("train").concepts).to(self.device)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the class loss, the concept loss, and what is minimised.
+        """Return the class loss, the concept loss, and what is minimized.
 
         Outside of "joint" no gradient goes from the class to the concepts: the head learns along on what the concepts
         predict ("sequential") or on the truth ("independent"), so that the accuracy can be watched and an interrupted

@@ -86,7 +86,7 @@ def _count(known: Tensor, together: bool) -> Tensor:
 
 
 def joint_loss(task: Tensor, concept: Tensor, concept_weight: float, count: int, normalize: bool) -> Tensor:
-    """Return ``task + w * concept``, divided by ``1 + w * K`` where normalised (train.py of Koh et al. 2020).
+    """Return ``task + w * concept``, divided by ``1 + w * K`` where normalized (train.py of Koh et al. 2020).
 
     Args:
         task: cross-entropy of the classes.

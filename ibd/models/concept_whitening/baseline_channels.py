@@ -12,7 +12,7 @@ from ibd.types import DataSpec
 
 
 class BaselineChannels:
-    """A baseline's outputs of the batch normalisation that is whitened in another network.
+    """A baseline's outputs of the batch normalization that is whitened in another network.
 
     Args:
         module: the baseline.
@@ -57,7 +57,7 @@ def _layer(module: Baseline, model: ConceptWhitening) -> nn.Module:
         layer = nn.Module()
     if not isinstance(layer, nn.BatchNorm2d) or layer.num_features != axes:
         raise ConfigError(
-            f"the baseline (a {kind}) has no batch normalisation of {axes} channels at '{name}': its backbone must be "
+            f"the baseline (a {kind}) has no batch normalization of {axes} channels at '{name}': its backbone must be "
             "that of the whitened network"
         )
     return layer

@@ -13,11 +13,11 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ibd.drawing import PlainFigure, shorten
-from ibd.explain.figures import GREEN, GREY, ORANGE
+from ibd.explain.figures import GRAY, GREEN, ORANGE
 from ibd.metrics.whitening import mean_off_diagonal
 
 _NOTE = "#495057"
-_GREY_NOTE = "grey: no image known to hold it, or none not to"
+_GRAY_NOTE = "gray: no image known to hold it, or none not to"
 _WIDTH = 30
 """Characters of a name."""
 _CHANNELS = 64
@@ -48,7 +48,7 @@ def auc_figure(auc: Tensor, names: Sequence[str]) -> Figure:
     axis.set_title(f"AUC of an axis: {float(values.diagonal().nanmean()):.3f} for the own concept{others}", fontsize=9)
     figure.colorbar(drawn, ax=axis, shrink=0.6).ax.tick_params(labelsize=8)
     if bool(values.isnan().any()):
-        figure.supxlabel(_GREY_NOTE, fontsize=8, color=_NOTE)
+        figure.supxlabel(_GRAY_NOTE, fontsize=8, color=_NOTE)
     return figure
 
 
@@ -108,10 +108,10 @@ def purity_figure(
     order = own.nan_to_num(-1.0).argsort(descending=True).tolist()
     figure, axes = _rows(len(names), 1)
     axis, places = axes[0], range(len(order))
-    points = [(hindsight, "|", GREY, "best channel in hindsight"), (best, "o", ORANGE, "best channel of the baseline")]
-    for value, marker, colour, title in [*points, (own, "D", GREEN, "the concept's axis")]:
+    points = [(hindsight, "|", GRAY, "best channel in hindsight"), (best, "o", ORANGE, "best channel of the baseline")]
+    for value, marker, color, title in [*points, (own, "D", GREEN, "the concept's axis")]:
         if value is not None:
-            axis.plot(value[order].tolist(), places, marker, color=colour, markersize=6, label=title, alpha=0.9)
+            axis.plot(value[order].tolist(), places, marker, color=color, markersize=6, label=title, alpha=0.9)
     axis.axvline(0.5, color="black", linewidth=0.6, linestyle=":")
     axis.margins(x=0.06)
     axis.set_title("AUC of an axis or channel for the concept", fontsize=9)
@@ -142,21 +142,21 @@ def trajectory_figure(trajectory: Mapping[str, Tensor], names: Sequence[str]) ->
     axis.set_title("AUC of each concept's axis by layer", fontsize=9)
     figure.colorbar(drawn, ax=axis, shrink=0.6).ax.tick_params(labelsize=8)
     if bool(values.isnan().any()):
-        figure.supxlabel(_GREY_NOTE, fontsize=8, color=_NOTE)
+        figure.supxlabel(_GRAY_NOTE, fontsize=8, color=_NOTE)
     return figure
 
 
-def _heat(axis: Axes, values: Tensor, colours: str, low: float, high: float, written: bool) -> Any:
-    """Draw a matrix, its unknown values in grey, with its values in the cells if wanted."""
-    palette = colormaps[colours].with_extremes(bad="#ced4da")
+def _heat(axis: Axes, values: Tensor, colors: str, low: float, high: float, written: bool) -> Any:
+    """Draw a matrix, its unknown values in gray, with its values in the cells if wanted."""
+    palette = colormaps[colors].with_extremes(bad="#ced4da")
     drawn = axis.imshow(values.float().numpy(), cmap=palette, vmin=low, vmax=high, interpolation="nearest")
     if written:
         middle, reach = (low + high) / 2, 0.3 * (high - low)
         for row, line in enumerate(values.tolist()):
             for column, value in enumerate(line):
                 if value == value:
-                    colour = "white" if abs(value - middle) > reach else "black"
-                    axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+                    color = "white" if abs(value - middle) > reach else "black"
+                    axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
     return drawn
 
 

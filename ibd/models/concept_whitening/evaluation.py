@@ -42,7 +42,7 @@ def evaluate_axes(
         model: a ``ConceptWhitening``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
         data: its data; may be left out where `model` is a run.
         split: the images to measure on.
-        baseline: a model, or a run, with the same backbone but batch normalisation where the other is whitened.
+        baseline: a model, or a run, with the same backbone but batch normalization where the other is whitened.
 
     Returns:
         A report whose figures are "accuracy", "correlation", "whiteness_diagonal" and "whiteness_off_diagonal" (see

@@ -12,7 +12,7 @@ from torch import Tensor
 from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import UnsupportedError
-from ibd.explain.figures import GREEN, GREY, ORANGE, heading
+from ibd.explain.figures import GRAY, GREEN, ORANGE, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
@@ -34,7 +34,7 @@ def top_images_figure(images: Sequence[TopImage], dataset: ImageDataset) -> Figu
         rows.setdefault(image.axis, []).append(image)
     order = list(dict.fromkeys(image.axis for image in images))
     columns = max((len(row) for row in rows.values()), default=1)
-    note = "Frame: green where the image holds the concept, orange where it does not, grey where nobody knows. Below: "
+    note = "Frame: green where the image holds the concept, orange where it does not, gray where nobody knows. Below: "
     width = 1.1 * columns + 1.7
     caption = _wrapped(note + "the activation of the axis.", width)
     height = 1.32 * max(1, len(order)) + 0.2 + 0.16 * (1 + caption.count("\n"))
@@ -47,8 +47,8 @@ def top_images_figure(images: Sequence[TopImage], dataset: ImageDataset) -> Figu
         for column, image in enumerate(rows[unit]):
             axis = axes[line, column]
             axis.imshow(pixels_of(dataset[image.index].image), interpolation="nearest")
-            colour = _colour(image.annotated)
-            axis.spines[:].set(visible=True, color=colour, linewidth=3)
+            color = _color(image.annotated)
+            axis.spines[:].set(visible=True, color=color, linewidth=3)
             axis.set_xlabel(f"{image.score:.2f}", fontsize=7, color=_NOTE, labelpad=2)
         label = f"{_lines(rows[unit][0].name, 20)}\n{_share(rows[unit])}"
         axes[line, 0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
@@ -86,7 +86,7 @@ def axis_maps_figure(
     top = min(top, count)
     note = "The concept axes of the highest activation. Red: above its mean; blue: below; one scale for an image."
     if concepts is not None:
-        note += " Title: green where the image holds the concept, orange where it does not, grey where nobody knows."
+        note += " Title: green where the image holds the concept, orange where it does not, gray where nobody knows."
     width = 1.75 * (1 + top) + 0.2
     caption = _wrapped(note, width)
     height = 2.35 * len(images) + 0.3 + 0.16 * (1 + caption.count("\n"))
@@ -106,7 +106,7 @@ def axis_maps_figure(
             axis.imshow(overlay(image, heat, scale=largest), interpolation="nearest")
             truth = math.nan if concepts is None else float(concepts[row, unit])
             name = _lines(network.unit_names[unit], 22)
-            axis.set_title(f"{name}\n{float(scores[row, unit]):.2f}", fontsize=8, color=_colour(truth))
+            axis.set_title(f"{name}\n{float(scores[row, unit]):.2f}", fontsize=8, color=_color(truth))
     figure.supxlabel(caption, fontsize=8, color=_NOTE)
     return figure
 
@@ -119,8 +119,8 @@ def _share(row: Sequence[TopImage]) -> str:
     )
 
 
-def _colour(annotated: float) -> str:
-    return GREY if math.isnan(annotated) else GREEN if annotated > 0.5 else ORANGE
+def _color(annotated: float) -> str:
+    return GRAY if math.isnan(annotated) else GREEN if annotated > 0.5 else ORANGE
 
 
 def _lines(name: str, width: int) -> str:

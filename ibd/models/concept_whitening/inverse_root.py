@@ -38,7 +38,7 @@ def inverse_root(matrix: Tensor, method: Method, iterations: int) -> Root:
         matrix: symmetric and positive definite.
         method: "eigen" is exact; "newton" is the coupled Newton-Schulz iteration (Higham 2008, equation 6.35), which
             unlike the uncoupled one of the published code does not blow rounding errors up; "auto" picks by device.
-        iterations: of "newton". Each multiplies the smallest normalised eigenvalue by 2.25 until it is near 1.
+        iterations: of "newton". Each multiplies the smallest normalized eigenvalue by 2.25 until it is near 1.
     """
     if choose(method, matrix.device) == "eigen":
         values, basis = torch.linalg.eigh(matrix)

@@ -1,4 +1,4 @@
-"""The layer that takes the place of a batch normalisation."""
+"""The layer that takes the place of a batch normalization."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _State:
 
 
 class ConceptWhiteningLayer(nn.Module):
-    """Centre, whiten by ZCA, rotate: (B, D, h, w) -> (B, D, h, w), in float32 or better also under autocast.
+    """Center, whiten by ZCA, rotate: (B, D, h, w) -> (B, D, h, w), in float32 or better also under autocast.
 
     Training takes the statistics of the batch, over all processes; evaluation takes the running mean and covariance,
     from which the whitening matrix is derived (an average of the matrices themselves would not whiten). Both are

@@ -38,7 +38,7 @@ class ConceptWhitening(InterpretableModule):
     Args:
         spec: concepts, classes and image size of the data, as a `DataSpec` or its plain values.
         backbone: feature extractor: its name, and its own options.
-        layers: batch normalisations to replace, by name or pattern such as "layer4.*.bn1"; null takes that of the last
+        layers: batch normalizations to replace, by name or pattern such as "layer4.*.bn1"; null takes that of the last
             block.
         concepts: names of the concepts that get an axis; null takes all of the data, or of `concept_folder`.
         concept_folder: folder with a folder of example images for each concept; null takes the training images by

@@ -31,10 +31,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
     `encode` runs the backbone up to and with that layer; `decode` runs the rest from there.
 
     Args:
-        backbone: feature extractor with batch normalisation; changed in place.
+        backbone: feature extractor with batch normalization; changed in place.
         class_names: the C classes.
         concepts: names of the K concepts, of the first K axes of every whitened layer.
-        layers: batch normalisations to replace, see `choose_layers`.
+        layers: batch normalizations to replace, see `choose_layers`.
         activation: pools an axis's map to its score.
         whitening: settings of the whitening.
 

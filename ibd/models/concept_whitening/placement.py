@@ -1,4 +1,4 @@
-"""Which batch normalisations of a backbone give way to whitening."""
+"""Which batch normalizations of a backbone give way to whitening."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ibd.models.concept_whitening.whitening import Whitening
 
 
 def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str]:
-    """Return the names of the batch normalisations to replace.
+    """Return the names of the batch normalizations to replace.
 
     Args:
-        backbone: with all its batch normalisations in place.
+        backbone: with all its batch normalizations in place.
         wanted: names as in ``backbone.named_modules()``, or patterns such as ``layer4.*.bn1``; None takes that of the
             last block: of a ResNet ``bn1`` of the last residual block, as published, else the last one there is.
 
     Raises:
-        ConfigError: a name or pattern that fits none, or no batch normalisation at all.
+        ConfigError: a name or pattern that fits none, or no batch normalization at all.
     """
     known = [name for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)]
     kind = getattr(backbone, "name", type(backbone).__name__)
     if not known:
         raise ConfigError(
-            f"model.backbone: {kind} has no batch normalisation, whose place concept whitening takes (norm: batch?)"
+            f"model.backbone: {kind} has no batch normalization, whose place concept whitening takes (norm: batch?)"
         )
     if wanted is None:
         blocks = [name for name, module in backbone.named_modules() if isinstance(module, BasicBlock | Bottleneck)]
@@ -41,18 +41,18 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
         found = fnmatch.filter(known, pattern)
         if not found:
             raise ConfigError(
-                f"model.layers: {kind} has no batch normalisation '{pattern}'.{did_you_mean(pattern, known)}"
+                f"model.layers: {kind} has no batch normalization '{pattern}'.{did_you_mean(pattern, known)}"
             )
         chosen += [name for name in found if name not in chosen]
     return chosen
 
 
 def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, settings: Whitening) -> None:
-    """Put whitening in the place of batch normalisations; their scales and shifts are dropped, as published.
+    """Put whitening in the place of batch normalizations; their scales and shifts are dropped, as published.
 
     Args:
         backbone: changed in place.
-        layers: names of batch normalisations.
+        layers: names of batch normalizations.
         concepts: how many axes have a meaning.
         settings: of the whitening.
 

@@ -1,6 +1,6 @@
 """Turning the first K axes towards their concepts, while all axes stay orthonormal.
 
-Shapes: K concepts, D axes; R (D, D) orthogonal, its rows the axes; G (K, D) the gradient of what is minimised with
+Shapes: K concepts, D axes; R (D, D) orthogonal, its rows the axes; G (K, D) the gradient of what is minimized with
 respect to the first K rows.
 """
 
@@ -74,7 +74,7 @@ def _step_(r: Tensor, g: Tensor) -> None:
 def _search(b: Matrix, unit: Matrix, size: float) -> tuple[float, Matrix]:
     """Return a tau at which the Wolfe conditions hold, and ``M(tau)``.
 
-    With ``M(tau) = (I + tau/2 V^T U)^-1`` and ``L = V^T R G^T U``, both (2K, 2K), what is minimised changes by
+    With ``M(tau) = (I + tau/2 V^T U)^-1`` and ``L = V^T R G^T U``, both (2K, 2K), what is minimized changes by
     ``-tau tr(M L)`` along the curve, and its derivative is ``-tr(M M L)``.
 
     Args:
@@ -105,9 +105,9 @@ def _search(b: Matrix, unit: Matrix, size: float) -> tuple[float, Matrix]:
 
 @torch.no_grad()
 def procrustes(rotation: Tensor, gradient: Tensor) -> Tensor:
-    """Return R whose first K rows minimise ``<G, R>`` outright; the other rows turn no more than they have to.
+    """Return R whose first K rows minimize ``<G, R>`` outright; the other rows turn no more than they have to.
 
-    The rows are the polar factor of -G (Schoenemann 1966). What is minimised is linear in R for the activation "mean",
+    The rows are the polar factor of -G (Schoenemann 1966). What is minimized is linear in R for the activation "mean",
     so that this is its optimum; for the others it is where its tangent leads. Axes without a gradient stay as close to
     where they were as the others allow.
 

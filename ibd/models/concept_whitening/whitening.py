@@ -1,4 +1,4 @@
-"""Centre, whiten and rotate in one linear map, forward and backward, statistics included.
+"""Center, whiten and rotate in one linear map, forward and backward, statistics included.
 
 Shapes: B images, D channels in G groups of C, h x w the feature map, m = B h w positions. With x the (m, D) positions,
 mean mu and covariance S (shrunk, see `shrink`), W = S^(-1/2) in blocks of the groups and R the rotation,

@@ -36,7 +36,7 @@ class PIPNet(PhasedModule):
         finer: how many of the last stages of the backbone that halve the resolution keep it.
         sparsity: what every training step with labels takes off all connections, none of which falls below 0
             (published: 1e-3, and as much again in each batch of an evaluation).
-        colour: how much brightness, contrast and saturation differ between the two views.
+        color: how much brightness, contrast and saturation differ between the two views.
         shift: by up to how many pixels each view is shifted; less than a cell of the feature map.
         pretrain: the epochs without labels.
         train: the epochs with labels.
@@ -54,7 +54,7 @@ class PIPNet(PhasedModule):
         bias: bool = False,
         finer: int = 0,
         sparsity: float = 1e-3,
-        colour: float = 0.3,
+        color: float = 0.3,
         shift: int = 2,
         pretrain: Annotated[dict[str, Any] | None, Block("pretrain", filled=True)] = None,
         train: Annotated[dict[str, Any] | None, Block("train", filled=True)] = None,
@@ -63,11 +63,11 @@ class PIPNet(PhasedModule):
         spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
         check_range("model.sparsity", sparsity, least=0)
         check_range("model.shift", shift, least=0)
-        if not 0 <= colour <= 1:
-            raise ConfigError(f"model.colour: {colour} given, from 0 to 1 is needed")
+        if not 0 <= color <= 1:
+            raise ConfigError(f"model.color: {color} given, from 0 to 1 is needed")
         options: dict[str, Any] = {"prototypes": prototypes, "threshold": threshold, "bias": bias, "finer": finer}
         super().__init__(spec, PIPNetwork(build_backbone(backbone), spec, **options), optimizer)
-        self.sparsity, self.colour, self.shift = sparsity, colour, shift
+        self.sparsity, self.color, self.shift = sparsity, color, shift
         self.pretraining, train_phase = Pretrain(**(pretrain or {})), Train(**(train or {}))
         self.classifier, self.joint = Classifier(train_phase), Joint(train_phase)
         groups = self._groups()
@@ -78,7 +78,7 @@ class PIPNet(PhasedModule):
             backbone=backbone,
             **options,
             sparsity=sparsity,
-            colour=colour,
+            color=color,
             shift=shift,
             pretrain=pretrain,
             train=train,
@@ -102,7 +102,7 @@ class PIPNet(PhasedModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of two views of a batch."""
-        return super().training_step(two_views(batch, self.colour, self.shift), batch_idx)
+        return super().training_step(two_views(batch, self.color, self.shift), batch_idx)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then make the connections sparser: here, where only training comes, and never in an evaluation."""
@@ -119,7 +119,7 @@ class PIPNet(PhasedModule):
         return phase.weights(within)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms and what is minimised; outside of training, where there is one view, the class alone.
+        """Return the terms and what is minimized; outside of training, where there is one view, the class alone.
 
         A term of weight 0 stays in the sum: several processes need a gradient for every parameter.
         """

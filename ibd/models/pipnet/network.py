@@ -89,7 +89,7 @@ class PIPNetwork(LinearPrototypes):
         return (logits == self.bias().to(logits.dtype)).all(1)
 
     def class_probabilities(self, logits: Tensor) -> Tensor:
-        """Return (B, C) probabilities as they were trained: ``1 + o^2``, normalised; uniform without evidence."""
+        """Return (B, C) probabilities as they were trained: ``1 + o^2``, normalized; uniform without evidence."""
         return log_odds(logits).softmax(1)
 
     def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:

@@ -1,4 +1,4 @@
-"""Two views of a batch: the same scenes in other colours and a few pixels further.
+"""Two views of a batch: the same scenes in other colors and a few pixels further.
 
 The geometry that both share is the augmentation of the data. What differs between them is what a prototype is to be
 indifferent to. All numbers are drawn from torch's generator on the device of the batch, which is seeded at every epoch.
@@ -12,15 +12,15 @@ from torch import Tensor
 from ibd.types import Batch
 
 _LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue add to the grey value (ITU-R BT.601)."""
+"""What red, green and blue add to the gray value (ITU-R BT.601)."""
 
 
-def two_views(batch: Batch, colour: float, shift: int) -> Batch:
+def two_views(batch: Batch, color: float, shift: int) -> Batch:
     """Return a batch of twice the length: one view of each image, then the other one of each.
 
     Args:
         batch: B images.
-        colour: how much brightness, contrast and saturation vary, as for `vary_colour`.
+        color: how much brightness, contrast and saturation vary, as for `vary_color`.
         shift: by up to how many pixels each view is shifted, as for `shifted`.
     """
     both = Batch(
@@ -31,8 +31,8 @@ def two_views(batch: Batch, colour: float, shift: int) -> Batch:
     )
     count, device = len(both), both.image.device
     offset = torch.randint(-shift, shift + 1, (count, 2), device=device)
-    factor = 1 + colour * (2 * torch.rand(count, 3, device=device, dtype=both.image.dtype) - 1)
-    both.image = vary_colour(shifted(both.image, offset), factor)
+    factor = 1 + color * (2 * torch.rand(count, 3, device=device, dtype=both.image.dtype) - 1)
+    both.image = vary_color(shifted(both.image, offset), factor)
     return both
 
 
@@ -50,10 +50,10 @@ def shifted(image: Tensor, offset: Tensor) -> Tensor:
     return image.gather(3, columns.view(count, 1, 1, width).expand(-1, channels, height, -1))
 
 
-def vary_colour(image: Tensor, factor: Tensor) -> Tensor:
+def vary_color(image: Tensor, factor: Tensor) -> Tensor:
     """Return images with other brightness, contrast and saturation, in [0, 1].
 
-    Brightness multiplies the image; contrast and saturation blend it with its mean grey value and with its own grey
+    Brightness multiplies the image; contrast and saturation blend it with its mean gray value and with its own gray
     picture, as torchvision's ``ColorJitter`` does.
 
     Args:
@@ -62,12 +62,12 @@ def vary_colour(image: Tensor, factor: Tensor) -> Tensor:
     """
     brightness, contrast, saturation = factor.view(len(image), 3, 1, 1, 1).unbind(1)
     image = (image * brightness).clamp(0, 1)
-    mean = _grey(image).mean((2, 3), keepdim=True)
+    mean = _gray(image).mean((2, 3), keepdim=True)
     image = (mean + contrast * (image - mean)).clamp(0, 1)
-    grey = _grey(image)
-    return (grey + saturation * (image - grey)).clamp(0, 1)
+    gray = _gray(image)
+    return (gray + saturation * (image - gray)).clamp(0, 1)
 
 
-def _grey(image: Tensor) -> Tensor:
-    """Return (B, 1, H, W) grey values."""
+def _gray(image: Tensor) -> Tensor:
+    """Return (B, 1, H, W) gray values."""
     return (image * image.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)

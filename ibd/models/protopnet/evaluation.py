@@ -12,7 +12,7 @@ from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, did_you_mean
 from ibd.io import load_run, load_run_data
 from ibd.metrics.compactness import ExplanationSize, head_sparsity, prototype_uniqueness
-from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
+from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centers, part_hits, peak_positions
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
 from ibd.metrics.purity import PrototypePurity
 from ibd.models.base import evaluating
@@ -61,7 +61,7 @@ def evaluate_prototypes(
 
     Maps are upsampled for the prototypes of an image's own class, and for the few images that are among the `top` of a
     prototype so far: time and memory do not grow with classes times images. A cell is taken to look where its receptive
-    field is centred, while the published figures have the cells share the image out evenly (see
+    field is centerd, while the published figures have the cells share the image out evenly (see
     `ibd.metrics.parts.upsampling`).
 
     Args:
@@ -158,21 +158,21 @@ class PartFigures:
         self.energy.update(units.maps, batch.masks, own, self.field)
         if not self.several:
             return
-        centres = part_centres(batch.masks)
-        hits, visible = part_hits(peaks, centres, CONSISTENCY_HALF * self.side)
+        centers = part_centers(batch.masks)
+        hits, visible = part_hits(peaks, centers, CONSISTENCY_HALF * self.side)
         self.consistency.update(hits, visible, own)
         noisy = self.model(add_noise(batch.image, _IMAGENET_STD, batch.index, self.seed)).units.maps
-        noisy_hits, _ = part_hits(self._peaks(noisy, own), centres, CONSISTENCY_HALF * self.side)
+        noisy_hits, _ = part_hits(self._peaks(noisy, own), centers, CONSISTENCY_HALF * self.side)
         self.stability.update(hits, noisy_hits, own, visible)
-        self._update_purity(batch, units, centres)
+        self._update_purity(batch, units, centers)
 
-    def _update_purity(self, batch: Batch, units: Units, centres: Tensor) -> None:
+    def _update_purity(self, batch: Batch, units: Units, centers: Tensor) -> None:
         """Look at the peaks of the images that are among the highest of a prototype, of those seen so far."""
         scores = units.scores.float()
         count = self.highest.shape[1]
         self.highest = torch.cat([self.highest, scores.t()], 1).topk(count, 1).values
         chosen = scores >= self.highest[:, -1]
-        hits, visible = part_hits(self._peaks(units.maps, chosen), centres, PURITY_HALF * self.side)
+        hits, visible = part_hits(self._peaks(units.maps, chosen), centers, PURITY_HALF * self.side)
         self.purity.update(scores.where(chosen, torch.nan), hits, visible, batch.index)
 
     def _peaks(self, maps: Tensor, chosen: Tensor) -> Tensor:

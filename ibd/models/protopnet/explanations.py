@@ -272,7 +272,7 @@ def find_places(
 def _places(
     model: ProtoPNet, maps: Tensor, share: float, percentile: float | None
 ) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
-    """Return box, peak and its centre of each of (N, h, w) maps."""
+    """Return box, peak and its center of each of (N, h, w) maps."""
     size, field = model.spec.image_size, patch_field(model)
     peaks = [divmod(place, maps.shape[2]) for place in maps.flatten(1).argmax(1).tolist()]
     centers = [patch_center(model, peak, maps.shape[1:]) for peak in peaks]

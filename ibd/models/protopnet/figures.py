@@ -22,7 +22,7 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import DataError
 from ibd.explain.boxes import placed
-from ibd.explain.figures import GREEN, GREY, ORANGE, heading
+from ibd.explain.figures import GRAY, GREEN, ORANGE, heading
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.models.prediction import Prediction
@@ -45,7 +45,7 @@ YELLOW = "#ffd43b"
 def field_note(model: ProtoPNet) -> str:
     """Return how much of the image a patch depends on, with a warning where that is all of it.
 
-    An upsampled map places a patch where its receptive field is centred; it does not say that the rest of the field
+    An upsampled map places a patch where its receptive field is centerd; it does not say that the rest of the field
     played no part.
 
     Args:
@@ -167,7 +167,7 @@ def global_figure(
         axis.imshow(_pixels(picture), interpolation="nearest")
         _frame(axis, place)
         axis.set_xlabel(text, fontsize=7, color=ORANGE if other else "#495057", labelpad=2)
-        axis.spines[:].set(visible=True, color=ORANGE if other else GREY, linewidth=3 if other else 0.6)
+        axis.spines[:].set(visible=True, color=ORANGE if other else GRAY, linewidth=3 if other else 0.6)
     for line, j in enumerate(prototypes):
         pruned = "" if bool(network.mask[j]) else "\n(pruned)"
         owner = "\n".join(textwrap.wrap(shorten(network.class_names[int(network.classes[j])], 28), 15))
@@ -224,7 +224,7 @@ def _source(axis: Axes, row: PrototypeRow, pictures: Mapping[int, Tensor], place
         return
     axis.set_axis_off()
     name = "" if row.source is None else f"\n{shorten(row.source.sample, 24)}"
-    axis.text(0.5, 0.5, f"no picture{name}", ha="center", va="center", fontsize=8, color=GREY, transform=axis.transAxes)
+    axis.text(0.5, 0.5, f"no picture{name}", ha="center", va="center", fontsize=8, color=GRAY, transform=axis.transAxes)
 
 
 def _panel(axis: Axes, prediction: Prediction, index: int, shown: Sequence[PrototypeRow]) -> None:
@@ -263,14 +263,14 @@ def _show(axis: Axes, image: Any, title: str) -> None:
 
 
 def _heated(image: Tensor, heat: Tensor, model: ProtoPNet) -> Any:
-    """Return the image with a similarity map on it, from its least similar place (grey) to its most similar (red)."""
+    """Return the image with a similarity map on it, from its least similar place (gray) to its most similar (red)."""
     heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()
     return overlay(image, (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat), scale=1.0)
 
 
 def _frame(axis: Axes, place: Place) -> None:
-    """Draw a box and a cross where the most similar patch is centred, to be seen on any image."""
+    """Draw a box and a cross where the most similar patch is centerd, to be seen on any image."""
     top, left, bottom, right = place.box
     outlined: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=3, foreground="black")]
     rectangle = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=YELLOW, lw=1.6)

@@ -42,7 +42,7 @@ def fit_last_layer(
     tolerance: float = 1e-4,
     max_steps: int = 2000,
 ) -> tuple[Tensor, LastLayerReport]:
-    """Minimise cross-entropy + l1 * |W off the own classes|_1 + ridge / 2 * |W - W0|^2 over W.
+    """Minimize cross-entropy + l1 * |W off the own classes|_1 + ridge / 2 * |W - W0|^2 over W.
 
     The first two terms are those of Chen et al. 2019, section 2.2, who take 20 epochs of Adam through the network; with
     separable similarities they have no minimum, and what their schedule does is to stay near W0, which the third term
@@ -116,7 +116,7 @@ def _soften(weight: Tensor, by: Tensor) -> Tensor:
 
 
 def _objective(logits: Tensor, labels: Tensor, weight: Tensor, start: Tensor, shrink: Tensor, ridge: float) -> Tensor:
-    """Return what is minimised, a scalar."""
+    """Return what is minimized, a scalar."""
     fit = F.cross_entropy(logits, labels)
     return fit + (shrink * weight.abs()).sum() + ridge / 2 * (weight - start).square().sum()
 

@@ -183,7 +183,7 @@ class ProtoPNet(PhasedModule):
     # Losses and metrics
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return cross-entropy, cluster and separation terms, and what is minimised (Chen et al. 2019, section 2.2)."""
+        """Return cross-entropy, cluster and separation terms, and what is minimized (Chen et al. 2019, section 2.2)."""
         network, labels = self.network, batch.label
         active = network.mask.view(-1, network.per_class)
         by_class = class_distances(self._distances(output), active)

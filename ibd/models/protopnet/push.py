@@ -37,7 +37,7 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
     """Set every prototype to the nearest patch of an un-augmented training image of its class.
 
     The same for any batch size and number of processes. The images and the computation are those of inference:
-    normalisation is a layer of the network, and statistics are those of evaluation.
+    normalization is a layer of the network, and statistics are those of evaluation.
 
     Args:
         network: changed in place.

@@ -28,7 +28,7 @@ def test_every_metric_is_computed_somewhere_and_is_told_in_full(entry):
     assert "\n" not in entry.definition
     assert entry.source
     directions = re.findall(r"([+-]) (?:a )?(?:higher|lower|more)", text)
-    if entry.higher_is_better is not None and name != "randomisation_verdict":
+    if entry.higher_is_better is not None and name != "randomization_verdict":
         assert ("+" if entry.higher_is_better else "-") in directions, text
     years = re.findall(r"\d{4}", entry.source)
     assert all(year in text + module.__doc__ for year in years)
@@ -55,7 +55,7 @@ def test_everything_that_refers_to_a_metric_names_one_of_its_group():
     assert groups.question_of("unit_completeness") == "Units"
 
 
-def test_chance_of_localisation_is_what_a_constant_map_scores():
+def test_chance_of_localization_is_what_a_constant_map_scores():
     mask = torch.zeros(1, 10, 12, dtype=torch.bool)
     mask[:, 2:5, 3:7] = True
     for name, value in localize(torch.ones(1, 10, 12), mask, box_thresholds=()).items():

@@ -106,9 +106,9 @@ def birds():
     return ToyBirds("tiny", train_size=4, val_size=4, test_size=6)
 
 
-def of_colours(*colours):
-    """Return 4 x 4 images of one colour each."""
-    return torch.tensor(colours).view(-1, 3, 1, 1).expand(-1, -1, 4, 4).contiguous()
+def of_colors(*colors):
+    """Return 4 x 4 images of one color each."""
+    return torch.tensor(colors).view(-1, 3, 1, 1).expand(-1, -1, 4, 4).contiguous()
 
 
 def own():
@@ -121,7 +121,7 @@ class ComparedImages(SimpleNamespace):
 
 
 def test_sliders_read_what_the_head_reads():
-    network, images = own(), of_colours((1.0, 0.25, 0.5), (0.0, 0.5, 1.0))
+    network, images = own(), of_colors((1.0, 0.25, 0.5), (0.0, 0.5, 1.0))
     head = network.linear_head()
     assert (head.names, head.classes, head.low, head.high) == (network.unit_names, ["a", "b"], -1.0, 1.0)
     np.testing.assert_allclose(head.weights, torch.stack([W, -W], 1))
@@ -139,16 +139,16 @@ def test_sliders_read_what_the_head_reads():
 
 
 def test_units_are_switched_off_by_its_own_rule():
-    network, images = own(), of_colours((1.0, 0.25, 0.5), (0.0, 1.0, 1.0))
+    network, images = own(), of_colors((1.0, 0.25, 0.5), (0.0, 1.0, 1.0))
     predictor, classes = Predictor(network, images), torch.tensor([0, 0])
     units = encoded(predictor, images)
     parts = network.contributions(units)[..., 0]
     torch.testing.assert_close(parts, torch.tensor([[1.0, -0.25, 0.0], [-1.0, 0.5, -0.25]]))
     tables = unit_tables(predictor, units, parts, classes, steps=3)
     logits = [[1.25, 0.25, 0.5, 0.5], [-0.25, 0.75, 0.25, 0.5]]  # the largest goes first, and the bias stays
-    torch.testing.assert_close(tables.ordered.centred, torch.tensor(logits).double())
+    torch.testing.assert_close(tables.ordered.centerd, torch.tensor(logits).double())
     logits = [[1.25, 1.25, 1.5, 0.5], [-0.25, 0.0, -0.5, 0.5]]
-    torch.testing.assert_close(tables.reversed.centred, torch.tensor(logits).double())
+    torch.testing.assert_close(tables.reversed.centerd, torch.tensor(logits).double())
     assert float(network.passed(units).mean()) == pytest.approx((1 - 0.5 + 0 - 1 + 1 + 1) / 6)
 
 

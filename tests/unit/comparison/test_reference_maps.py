@@ -37,10 +37,10 @@ def test_what_they_are():
     assert abs(float(noise.std()) - 1) < 0.03
     assert reference_maps("constant", image, [0, 1]).unique().tolist() == [1.0]
     torch.testing.assert_close(reference_maps("intensity", image, [0, 1]), image.mean(1))
-    centre = reference_maps("centre", image, [0, 1])[0]
+    center = reference_maps("center", image, [0, 1])[0]
     expected = [[math.exp(-8 * (((y + 0.5) / 8 - 0.5) ** 2 + ((x + 0.5) / 10 - 0.5) ** 2)) for x in range(10)]
                 for y in range(8)]  # fmt: skip
-    torch.testing.assert_close(centre, torch.tensor(expected))
+    torch.testing.assert_close(center, torch.tensor(expected))
     ramp = torch.arange(10.0).expand(1, 3, 8, 10)  # rises by 1 a pixel
     torch.testing.assert_close(edges(ramp)[0, :, 1:-1], torch.ones(8, 8))
     torch.testing.assert_close(edges(ramp.transpose(2, 3)), edges(ramp).transpose(1, 2))

@@ -184,7 +184,7 @@ def test_the_seeds_of_a_family_are_pooled_and_put_between_noise_and_oracle(compa
                 [wanted.mean, max(wanted.low, -1 if metric == "part_spearman" else 0), min(wanted.high, 1)], abs=1e-9
             )  # within what the metric can be
             assert (found["n"], found["n_nan"]) == (wanted.n, wanted.n_nan)
-            assert found["normalised"] == pytest.approx((wanted.mean - ends[0]) / (ends[1] - ends[0]))
+            assert found["normalized"] == pytest.approx((wanted.mean - ends[0]) / (ends[1] - ends[0]))
     assert "part_spearman" not in rows["constant"]
 
 
@@ -228,7 +228,7 @@ def test_every_chart_is_a_picture_of_its_own(folder):
     assert all(content.startswith(b"\x89PNG") and len(content) > 5000 for content in files.values())
 
 
-def test_charts_follow_the_colours_of_the_page(folder):
+def test_charts_follow_the_colors_of_the_page(folder):
     html = (folder / "index.html").read_text(encoding="utf-8")
     charts = re.findall(r'<svg role="img".*?</svg>', html, flags=re.DOTALL)
     assert len(charts) == 8

@@ -33,7 +33,7 @@ def test_what_does_not_apply_is_absent_and_never_zero():
     table = make_table(made(scores, KINDS), "cbm")
     cells = {row.explainer.name: set(row.cells) for row in (*table.rows, *table.references)}
     assert cells == {"intrinsic": {"part_spearman"}, "lrp": {"abpc"}}
-    assert np.isnan(table.rows[0].cells["part_spearman"].normalised)  # there is neither noise nor oracle
+    assert np.isnan(table.rows[0].cells["part_spearman"].normalized)  # there is neither noise nor oracle
 
 
 def test_a_model_that_was_not_measured_does_not_count():
@@ -97,10 +97,10 @@ def test_an_outline_runs_along_the_inside_of_its_mask():
     mask = np.zeros((1, 192, 192), dtype=bool)
     mask[0, 50:100, 50:100] = True
     picture = outlined(np.zeros((192, 192, 3), dtype=np.float32), mask)
-    coloured = np.abs(picture - 0.2).sum(2) > 1e-3
+    colored = np.abs(picture - 0.2).sum(2) > 1e-3
     wanted = mask[0].copy()
     wanted[52:98, 52:98] = False
-    assert (coloured == wanted).all()
+    assert (colored == wanted).all()
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def measured(case, scale):
     arrays |= {f"agreement_{n}": f(found.map, others) for n, f in
                (("spearman", map_spearman), ("top", top_k_iou), ("ssim", ssim))}  # fmt: skip
     arrays["energy_share"] = arrays["curve energy"]
-    arrays["randomisation"] = np.array([*sane.values.values(), sane.band])
+    arrays["randomization"] = np.array([*sane.values.values(), sane.band])
     return arrays
 
 

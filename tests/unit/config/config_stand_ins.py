@@ -107,7 +107,7 @@ class Folder(Source):
         self.root = root
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = 1
     BLUE = 2
 
@@ -128,7 +128,7 @@ class Many:
         text: str = "",
         maybe: str | None = "x",
         path: Path | str = "here",
-        colour: Colour = Colour.RED,
+        color: Color = Color.RED,
         anything=None,
         odd: set[int] | None = None,
         unknown: Unknown = None,

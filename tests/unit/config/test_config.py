@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from config_stand_ins import CBM, Colour, ConceptBottleneck, ResNet, Settings, message, write
+from config_stand_ins import CBM, Color, ConceptBottleneck, ResNet, Settings, message, write
 
 from ibd.config import build, describe, load_config, save_config, to_plain
 from ibd.config.schema import first_sentence
@@ -107,8 +107,8 @@ def test_several_bases_nest_and_the_later_wins():
         ("text=", "model.text: null given, 'str' is needed"),
         ("maybe=", None),
         ("path=there", "there"),
-        ("colour=BLUE", Colour.BLUE),
-        ("colour=GREEN", "model.colour: Invalid value 'GREEN', expected one of [RED, BLUE]"),
+        ("color=BLUE", Color.BLUE),
+        ("color=GREEN", "model.color: Invalid value 'GREEN', expected one of [RED, BLUE]"),
         ("anything={a: [1]}", {"a": [1]}),
         ("odd=[1,1]", [1, 1]),
         ("unknown=3", 3),

@@ -109,7 +109,7 @@ def test_own_validation_folder_and_missing_test(tmp_path):
         data.test_dataloader()
 
 
-@pytest.mark.parametrize("augment", ["none", "flip", "shift", "crop", "crop_colour"])
+@pytest.mark.parametrize("augment", ["none", "flip", "shift", "crop", "crop_color"])
 @pytest.mark.parametrize("size", [(24, 32), (16, 16)])
 def test_the_cache_changes_nothing(tmp_path, augment, size):
     root = make_concept_folder(tmp_path, masks=("left", "right"), size=size)
@@ -160,7 +160,7 @@ def test_masks_follow_the_image(tmp_path, augment, resize):
 
 
 def test_a_seeded_sample_leaves_the_generator_as_it_was(root):
-    train = open_folder(root, augment="crop_colour").dataset("train", augment=True)
+    train = open_folder(root, augment="crop_color").dataset("train", augment=True)
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)

@@ -70,19 +70,19 @@ def test_a_scene_taken_apart_is_the_scene_drawn_without_each():
 
 
 def test_a_soft_edge_is_shared_and_what_cannot_be_seen_is_owned_by_none():
-    """A square of 8.8 pixels before flat grey: 10 columns of its mask, of which 0.4 of the outer two are covered."""
+    """A square of 8.8 pixels before flat gray: 10 columns of its mask, of which 0.4 of the outer two are covered."""
     square = Distractor("square", 0.0, 0.0, 8.8 / 64 / 0.9, 0.0, (1.0, 0.0, 0.0), "front")
     away = Scene(0, 0, BIRD, pose=Pose(x=20.0), distractors=(square,)).set_background("flat")
     mask = take_apart(away, 64).masks[5]
     assert mask.any(axis=0).sum() == mask.any(axis=1).sum() == 10
     assert mask.sum() == 100
     assert (render(away, 64)[1] == 20).sum() == 64  # by half or more: the index map does not know the edge
-    beside = dataclasses.replace(square, x=9 / 32, colour=(0.0, 0.0, 1.0))
+    beside = dataclasses.replace(square, x=9 / 32, color=(0.0, 0.0, 1.0))
     two = take_apart(dataclasses.replace(away, distractors=(square, beside)), 64).masks[5:]
     assert (two[0] & two[1]).any()
-    grey = dataclasses.replace(square, colour=(0.5, 0.5, 0.5))
-    assert not take_apart(dataclasses.replace(away, distractors=(grey,)), 64).masks[5].any()
-    hidden = dataclasses.replace(square, size=0.05, colour=(0.0, 1.0, 0.0))
+    gray = dataclasses.replace(square, color=(0.5, 0.5, 0.5))
+    assert not take_apart(dataclasses.replace(away, distractors=(gray,)), 64).masks[5].any()
+    hidden = dataclasses.replace(square, size=0.05, color=(0.0, 1.0, 0.0))
     assert not take_apart(dataclasses.replace(away, distractors=(hidden, square)), 64).masks[5].any()
 
 

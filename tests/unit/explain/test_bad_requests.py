@@ -151,7 +151,7 @@ def is_cam(row):
 
 @pytest.mark.parametrize("row", [row for row in EXPLAINERS if is_cam(row)])
 def test_models_without_a_feature_map(row):
-    """The image itself, normalised or smaller, is none."""
+    """The image itself, normalized or smaller, is none."""
     for network in FLAT:
         with pytest.raises(UnsupportedError, match=r"no feature map is pooled .* take a method of pixels"):
             explainer(row)(network, IMAGE, 1)
@@ -189,7 +189,7 @@ def test_layers(kind, models):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_normalisation_in_training_is_that_of_evaluation(row):
+def test_normalization_in_training_is_that_of_evaluation(row):
     """A batch's own statistics are used nowhere, and nothing is added to the running ones."""
     network, explain = make("baseline"), explainer(row)
     before = snapshot(network)
@@ -221,7 +221,7 @@ def test_numbers_of_numpy_and_torch_are_numbers():
         (lambda: Target.cls([[0], [1]]), r"is needed, not \[\[0\], \[1\]\]"),
         (lambda: Target.classes([]), "target: at least one class is needed"),
         (lambda: Target.units([]), "target: at least one unit is needed"),
-        (lambda: Target.cls(1, "logits"), "target: scalar 'logits' is not one of logit, centred_logit, log_prob, "),
+        (lambda: Target.cls(1, "logits"), "target: scalar 'logits' is not one of logit, centerd_logit, log_prob, "),
         (lambda: Target.predicted("p"), "target: scalar 'p' is not one of logit"),
     ],
 )

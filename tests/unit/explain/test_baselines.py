@@ -16,11 +16,11 @@ from ibd.explain.smoothgrad import SmoothGrad
 from tests.explainer_makers import Functional, explainer, images
 
 IMAGES = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-COLOUR = (0.2, 0.5, 0.9)
+COLOR = (0.2, 0.5, 0.9)
 PICTURE = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def colour(values=COLOUR):
+def color(values=COLOR):
     return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1).expand_as(IMAGES)
 
 
@@ -30,10 +30,10 @@ BASELINES = {
     "0": (0.0, torch.zeros_like(IMAGES)),
     "black": ("black", torch.zeros_like(IMAGES)),
     "mean": ("mean", IMAGES.mean((2, 3), keepdim=True).expand_as(IMAGES)),
-    "tuple": (COLOUR, colour()),
-    "list": (list(COLOUR), colour()),
-    "numpy": (np.array(COLOUR), colour()),
-    "tensor of channels": (torch.tensor(COLOUR, dtype=torch.float64), colour()),
+    "tuple": (COLOR, color()),
+    "list": (list(COLOR), color()),
+    "numpy": (np.array(COLOR), color()),
+    "tensor of channels": (torch.tensor(COLOR, dtype=torch.float64), color()),
     "tensor of a number": (torch.tensor(0.3, dtype=torch.float64), torch.full_like(IMAGES, 0.3)),
     "image": (PICTURE, PICTURE.expand_as(IMAGES)),
 }
@@ -72,9 +72,9 @@ def test_out_of_focus():
 
 def test_by_a_layer_it_is_what_the_layer_puts_out_for_it():
     model, image = Functional().eval(), images(2)
-    found = IntegratedGradients("second", steps=20, baseline=COLOUR)(model, image, 1)
+    found = IntegratedGradients("second", steps=20, baseline=COLOR)(model, image, 1)
     with torch.no_grad():
-        start = model(torch.tensor(COLOUR).view(1, 3, 1, 1).expand_as(image))[:, 1]
+        start = model(torch.tensor(COLOR).view(1, 3, 1, 1).expand_as(image))[:, 1]
     torch.testing.assert_close(found.units.sum(1), found.value - start, rtol=1e-2, atol=1e-4)
 
 
@@ -122,7 +122,7 @@ def test_a_baseline_that_was_checked_stays():
 
 # --- images that are not from 0 to 1 ---------------------------------------------------------------------------------
 
-NORMALISED = (images(2) - 0.5) / 0.25
+NORMALIZED = (images(2) - 0.5) / 0.25
 
 
 def surrogate(row, **options):
@@ -131,7 +131,7 @@ def surrogate(row, **options):
 
 TOLD = {
     "occlusion": lambda: Occlusion(9, 7, baseline="black"),
-    "occlusion, grey": lambda: Occlusion(9, 7, baseline=0.5),
+    "occlusion, gray": lambda: Occlusion(9, 7, baseline=0.5),
     "rise": lambda: Rise(masks=4, cells=3, baseline="black"),
     "integrated_gradients": lambda: IntegratedGradients(steps=2),
     "smoothgrad": lambda: SmoothGrad({"name": "integrated_gradients", "steps": 2}, n=2),
@@ -149,15 +149,15 @@ UNTOLD = {
 
 
 @pytest.mark.parametrize("row", TOLD)
-def test_what_black_is_to_normalised_images_is_said_once(row):
+def test_what_black_is_to_normalized_images_is_said_once(row):
     method = TOLD[row]()
     name = {"smoothgrad": "integrated_gradients"}.get(row, method.name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        method(Functional(), NORMALISED, 1)
+        method(Functional(), NORMALIZED, 1)
     (message,) = [str(each.message) for each in caught if "the images range" in str(each.message)]
     assert message.startswith(f"'{name}': the images range from -2 to 2, where ")
-    assert "put the normalisation into the model" in message
+    assert "put the normalization into the model" in message
     assert "\n" not in message
     assert row == "smoothgrad" or caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -169,7 +169,7 @@ def test_what_black_is_to_normalised_images_is_said_once(row):
 def test_what_means_the_same_on_any_scale_says_nothing(row):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        UNTOLD[row]()(Functional(), NORMALISED, 1)
+        UNTOLD[row]()(Functional(), NORMALIZED, 1)
 
 
 class Normalize(nn.Module):
@@ -184,7 +184,7 @@ class Normalize(nn.Module):
         return (image - self.mean) / self.std
 
 
-def test_a_normalisation_before_the_model_is_another_scale_of_the_same():
+def test_a_normalization_before_the_model_is_another_scale_of_the_same():
     """Black in [0, 1] is what becomes of 0; given as such to the network alone the map is the same."""
     network, image = Functional().double(), images(2).double()
     wrapped = nn.Sequential(Normalize([0.5, 0.4, 0.3], [0.2, 0.25, 0.3]), network).double()

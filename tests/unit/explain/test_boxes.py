@@ -35,10 +35,10 @@ def contains(box, point):
 def test_the_relative_box_has_one_of_two_peaks_and_the_published_one_both():
     """The known error: a percentile has no locality."""
     heat = peaks((1, 1), (6, 6))
-    centres = (12, 12), (52, 52)
+    centers = (12, 12), (52, 52)
     box, published = relative_box(heat, SIZE), percentile_box(heat, SIZE)
-    assert [contains(box, centre) for centre in centres] == [True, False]
-    assert [contains(published, centre) for centre in centres] == [True, True]
+    assert [contains(box, center) for center in centers] == [True, False]
+    assert [contains(published, center) for center in centers] == [True, True]
     assert (box[2] - box[0]) * (box[3] - box[1]) < 16 * 16
     assert (published[2] - published[0]) * (published[3] - published[1]) > 32 * 32
 
@@ -81,8 +81,8 @@ def test_of_equal_peaks_the_first_is_taken():
 
 def test_the_box_is_around_the_place_that_is_given():
     heat = peaks((1, 1), (6, 6))  # the second one is lower
-    maps, centres = heat.expand(3, 8, 8), torch.tensor([[12.0, 12.0], [52.0, 52.0], [30.0, 4.0]])
-    first, second, other = relative_boxes(maps, SIZE, around=centres).tolist()
+    maps, centers = heat.expand(3, 8, 8), torch.tensor([[12.0, 12.0], [52.0, 52.0], [30.0, 4.0]])
+    first, second, other = relative_boxes(maps, SIZE, around=centers).tolist()
     assert tuple(first) == relative_box(heat, SIZE)
     assert contains(second, (52, 52))
     assert not contains(second, (12, 12))
@@ -134,14 +134,14 @@ def test_connected_follows_a_spiral():
 FIELD = ReceptiveField((15, 15), (8, 8), (0.5, 0.5), (8, 8), (64, 64), whole_image=False)  # of strided convolutions
 
 
-def test_a_cell_is_drawn_where_its_receptive_field_is_centred():
+def test_a_cell_is_drawn_where_its_receptive_field_is_centerd():
     """Spread out evenly, the map of a network of strided convolutions lies half a cell too far down and right."""
     maps = peaks((2, 5))[None]
-    for field, centre in ((None, (20, 44)), (FIELD, (16.5, 40.5))):
+    for field, center in ((None, (20, 44)), (FIELD, (16.5, 40.5))):
         top, left, bottom, right = as_box(relative_boxes(maps, SIZE, field=field)[0])
-        assert ((top + bottom) / 2, (left + right) / 2) == pytest.approx(centre, abs=0.51)
+        assert ((top + bottom) / 2, (left + right) / 2) == pytest.approx(center, abs=0.51)
         found = peak_positions(maps[None], SIZE, field)[0, 0] + 0.5
-        assert found.tolist() == pytest.approx(centre, abs=0.51)
+        assert found.tolist() == pytest.approx(center, abs=0.51)
     even = ReceptiveField((8, 8), (8, 8), (4.0, 4.0), (8, 8), (64, 64), whole_image=False)
     heat = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(6))
     torch.testing.assert_close(placed(heat, SIZE, even), placed(heat, SIZE))

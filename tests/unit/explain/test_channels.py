@@ -1,4 +1,4 @@
-"""Images of one channel, of five, and models in half precision: visualisations and figures."""
+"""Images of one channel, of five, and models in half precision: visualizations and figures."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch import nn
 from ibd.errors import ConfigError, DataError
 from ibd.explain.explanation_figures import explanations_figure
 from ibd.explain.feature_visualization import (
-    Colours,
+    Colors,
     Decoder,
     Fourier,
     Objective,
@@ -32,7 +32,7 @@ class Wide(Functional):
 
 
 class Mean(nn.Module):
-    """One logit for each channel: its mean. What maximises it is white there."""
+    """One logit for each channel: its mean. What maximizes it is white there."""
 
     def __init__(self, channels):
         super().__init__()
@@ -44,11 +44,11 @@ class Mean(nn.Module):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
-@pytest.mark.parametrize("parametrisation", [None, "pixels"])
-def test_the_channel_that_is_asked_for_becomes_white(channels, parametrisation):
-    kind = Pixels(Colours.independent(channels)) if parametrisation else None
+@pytest.mark.parametrize("parametrization", [None, "pixels"])
+def test_the_channel_that_is_asked_for_becomes_white(channels, parametrization):
+    kind = Pixels(Colors.independent(channels)) if parametrization else None
     made = maximize_activation(
-        Mean(channels), Objective.cls(channels - 1), 16, steps=60, lr=0.2, parametrisation=kind, transforms=None
+        Mean(channels), Objective.cls(channels - 1), 16, steps=60, lr=0.2, parametrization=kind, transforms=None
     ).image
     assert made.shape == (1, channels, 16, 16)
     assert float(made[:, -1].mean()) > 0.9
@@ -64,17 +64,17 @@ def test_how_many_channels_there_are():
     with pytest.raises(DataError, match="start: images of 4 channels, where 3 are asked for"):
         maximize_activation(flat, Objective.cls(0), start=start, channels=3)
     with pytest.raises(
-        ConfigError, match=r"colours: these are of 3 channels, for images of 5: .*Colours.independent\(5\)"
+        ConfigError, match=r"colors: these are of 3 channels, for images of 5: .*Colors.independent\(5\)"
     ):
-        maximize_activation(Wide(5), Objective.cls(0), 16, steps=2, parametrisation=Fourier())
+        maximize_activation(Wide(5), Objective.cls(0), 16, steps=2, parametrization=Fourier())
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_colours_of_images(channels):
+def test_colors_of_images(channels):
     given = torch.rand(6, channels, 8, 8, generator=torch.Generator().manual_seed(0))
-    colours = Colours.of(given)
+    colors = Colors.of(given)
     logits = torch.randn(2, channels, 4, 4)
-    torch.testing.assert_close(colours.mix(colours.unmix(logits)), logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(colors.mix(colors.unmix(logits)), logits, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -82,13 +82,13 @@ def test_colours_of_images(channels):
 def test_models_in_half_precision(dtype, objective):
     """Green is asked for: the image is green."""
     model = Mean(3).to(dtype)
-    kind = Fourier(Colours.independent())
-    made = maximize_activation(model, objective, 16, steps=60, lr=0.2, parametrisation=kind, transforms=None)
+    kind = Fourier(Colors.independent())
+    made = maximize_activation(model, objective, 16, steps=60, lr=0.2, parametrization=kind, transforms=None)
     assert made.image.dtype == torch.float32
     assert float(made.image[:, 1].mean()) > 0.9
     assert abs(float(made.image[:, ::2].mean()) - 0.5) < 0.1
     decoder = nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 3, 16), nn.Sigmoid())
-    made = maximize_activation(model, objective, 16, steps=2, parametrisation=Decoder(decoder.to(dtype), 4))
+    made = maximize_activation(model, objective, 16, steps=2, parametrization=Decoder(decoder.to(dtype), 4))
     assert made.image.shape == (1, 3, 16, 16)
 
 
@@ -99,7 +99,7 @@ def test_a_sheet_of_classes(channels):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
-def test_a_picture_of_other_channels_is_their_mean_in_grey(channels):
+def test_a_picture_of_other_channels_is_their_mean_in_gray(channels):
     image = torch.rand(channels, 4, 6, generator=torch.Generator().manual_seed(0))
     shown = pixels_of(image)
     assert shown.shape == (4, 6, 3)
@@ -111,7 +111,7 @@ def test_a_picture_of_other_channels_is_their_mean_in_grey(channels):
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), shown)
 
 
-def test_colours_stay_and_what_is_cut_off_is_said():
+def test_colors_stay_and_what_is_cut_off_is_said():
     image = torch.rand(3, 4, 3)
     np.testing.assert_array_equal(pixels_of(image), image.permute(1, 2, 0).numpy())
     with pytest.warns(UserWarning, match="pictures are drawn of images from 0 to 1, and values outside are cut off"):

@@ -168,7 +168,7 @@ class Dropping(Functional):
 
 
 class InPlace(Functional):
-    """Normalises the image that it is given where it lies."""
+    """Normalizes the image that it is given where it lies."""
 
     def forward(self, image):
         image -= 0.5

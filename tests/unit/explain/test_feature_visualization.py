@@ -1,4 +1,4 @@
-"""Activation maximisation: planted patterns come back, every part does what it says, nothing else is touched."""
+"""Activation maximization: planted patterns come back, every part does what it says, nothing else is touched."""
 
 import math
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.feature_visualization import (
     L2,
-    Colours,
+    Colors,
     Fourier,
     Objective,
     Pixels,
@@ -49,7 +49,7 @@ def small_net():
     )  # fmt: skip
 
 
-KINDS = [Pixels(Colours.independent()), Fourier(Colours.independent()), Pixels(), Fourier()]
+KINDS = [Pixels(Colors.independent()), Fourier(Colors.independent()), Pixels(), Fourier()]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
@@ -60,7 +60,7 @@ def test_a_planted_filter_comes_back(kind):
     model.conv.weight.data[0] = blobs
     model.conv.bias.data[0] = -20.0
     made = maximize_activation(
-        model, Objective.channel("relu", 0), parametrisation=kind, **{**PLAIN, "steps": 120, "lr": 0.1}
+        model, Objective.channel("relu", 0), parametrization=kind, **{**PLAIN, "steps": 120, "lr": 0.1}
     )
     assert float(made.trace[0]) == 0
     assert float(F.cosine_similarity((made.image[0] - 0.5).flatten(), blobs.flatten(), dim=0)) > 0.9
@@ -68,12 +68,12 @@ def test_a_planted_filter_comes_back(kind):
 
 @pytest.mark.parametrize("kind", KINDS[:2], ids=lambda kind: type(kind).__name__)
 def test_a_planted_filter_is_the_optimum_with_a_penalty(kind):
-    """The maximum of ``w x - weight |x - grey|^2`` is a multiple of w: no other answer is right."""
+    """The maximum of ``w x - weight |x - gray|^2`` is a multiple of w: no other answer is right."""
     model = Planted()
     made = maximize_activation(
         model,
         Objective.direction("conv", torch.tensor([1.0, 0.0])),
-        parametrisation=kind,
+        parametrization=kind,
         penalties=[L2(8 * model.conv.weight[0].abs().max().item() * 3 * 16 * 16 / 2)],
         size=16,
         steps=150,
@@ -102,7 +102,7 @@ OBJECTIVES = [
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
 @pytest.mark.parametrize("kind", [Pixels(), Fourier()], ids=lambda kind: type(kind).__name__)
 def test_every_objective_rises(objective, kind):
-    made = maximize_activation(small_net(), objective, batch=2, parametrisation=kind, **QUICK)
+    made = maximize_activation(small_net(), objective, batch=2, parametrization=kind, **QUICK)
     assert made.image.shape == (2, 3, 16, 16)
     assert float(made.image.min()) >= 0
     assert float(made.image.max()) <= 1
@@ -136,12 +136,12 @@ def test_images_do_not_depend_on_each_other():
         torch.testing.assert_close(one.image[0], both.image[row], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Pixels(), Fourier(), Fourier(Colours.independent(), 1.5)], ids=str)
+@pytest.mark.parametrize("kind", [Pixels(), Fourier(), Fourier(Colors.independent(), 1.5)], ids=str)
 @pytest.mark.parametrize("size", [(15, 17), (16, 12)])
 def test_it_starts_from_an_image(kind, size):
     image = 0.05 + 0.9 * torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     made = maximize_activation(
-        small_net(), Objective.cls(1), start=image, steps=1, lr=1e-6, parametrisation=kind, progress=False
+        small_net(), Objective.cls(1), start=image, steps=1, lr=1e-6, parametrization=kind, progress=False
     )
     torch.testing.assert_close(made.image[0], image, atol=2e-3, rtol=0)
 

@@ -1,4 +1,4 @@
-"""Figures of predictions: what they say, that nothing is cut off, and that colours mean what the caption says."""
+"""Figures of predictions: what they say, that nothing is cut off, and that colors mean what the caption says."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from ibd.drawing import shorten
-from ibd.explain.figures import GREEN, GREY, ORANGE, prediction_figure
+from ibd.explain.figures import GRAY, GREEN, ORANGE, prediction_figure
 from ibd.explain.render import overlay, upsample
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.prediction import Prediction
@@ -18,7 +18,7 @@ from tests.model_makers import SPEC, CountingBackbone, make_network
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 LONG = tuple(
-    f"has_{part}_colour_and_its_pattern::{value}_with_iridescent_stripes"
+    f"has_{part}_color_and_its_pattern::{value}_with_iridescent_stripes"
     for part in ("wing", "tail")
     for value in "abcd"
 )
@@ -69,7 +69,7 @@ def test_nothing_is_cut_off_or_overlaps(make, count):
         assert not first.get_window_extent().overlaps(second.get_window_extent()), (first, second)
 
 
-def test_bars_are_the_largest_contributions_coloured_by_the_truth():
+def test_bars_are_the_largest_contributions_colored_by_the_truth():
     prediction = predict(make_network())
     truth = (prediction.unit_values > 0.5).float()
     best = int(prediction.labels[0])
@@ -80,7 +80,7 @@ def test_bars_are_the_largest_contributions_coloured_by_the_truth():
     figure = prediction_figure(prediction, IMAGES, concepts=truth, top=4)
     bars = figure.axes[1].patches
     assert [bar.get_width() for bar in bars] == pytest.approx(part[order].tolist())
-    assert [to_hex(bar.get_facecolor()) for bar in bars] == [GREEN, ORANGE, GREY, GREEN]
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == [GREEN, ORANGE, GRAY, GREEN]
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     values = prediction.unit_values[0]
     assert labels == [f"{SPEC.concept_names[u]} = {values[u]:.2f}" for u in order]
@@ -110,7 +110,7 @@ def test_titles_and_caption_say_what_is_known():
 def test_concepts_of_another_number_are_not_compared():
     network = BaselineNetwork(CountingBackbone(64), SPEC.class_names).eval()
     figure = prediction_figure(predict(network), IMAGES, concepts=torch.ones(3, 6))
-    assert {to_hex(bar.get_facecolor()) for bar in figure.axes[1].patches} == {GREY}
+    assert {to_hex(bar.get_facecolor()) for bar in figure.axes[1].patches} == {GRAY}
 
 
 @pytest.mark.parametrize("width", [5, 6, 9])
@@ -128,14 +128,14 @@ def test_overlay_paints_for_red_and_against_blue():
     picture = overlay(image, heat)
     assert picture.shape == (4, 4, 3)
     assert picture.dtype == np.float32
-    red, blue, half, grey = picture[0, 0], picture[1, 1], picture[2, 2], picture[3, 3]
+    red, blue, half, gray = picture[0, 0], picture[1, 1], picture[2, 2], picture[3, 3]
     assert red[0] > red[2] + 0.3
     assert blue[2] > blue[0] + 0.3
-    assert grey[0] == grey[1] == grey[2]
-    np.testing.assert_allclose(half, (red + grey) / 2, atol=1e-6)
+    assert gray[0] == gray[1] == gray[2]
+    np.testing.assert_allclose(half, (red + gray) / 2, atol=1e-6)
     np.testing.assert_allclose(overlay(image, heat, scale=4.0)[0, 0], half, atol=1e-6)
     np.testing.assert_allclose(overlay(image, heat * 100), picture, atol=1e-6)  # the map's own scale
-    assert (overlay(image, torch.zeros(4, 4)) == grey).all()
+    assert (overlay(image, torch.zeros(4, 4)) == gray).all()
     assert overlay(image.requires_grad_(), torch.ones(2, 2)).shape == (4, 4, 3)
 
 

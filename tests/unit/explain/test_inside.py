@@ -6,7 +6,7 @@ from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.attribution import layer_attribution
-from ibd.explain.factorisation import factorise, neuron_groups
+from ibd.explain.factorization import factorize, neuron_groups
 from ibd.explain.inside import activation_grid, first_layer_filters, semantic_dictionary, sparsity_by_depth
 from ibd.explain.inside_figures import (
     activation_grid_figure,
@@ -57,7 +57,7 @@ def test_filters_are_the_weights():
     assert first_layer_filters(make_whitening()).shape[1] == 3
     with pytest.raises(UnsupportedError, match="no convolution of three channels"):
         first_layer_filters(nn.Linear(3, 3))
-    with pytest.raises(ConfigError, match="normalisation: 'min'"):
+    with pytest.raises(ConfigError, match="normalization: 'min'"):
         first_layer_filters(model, "min")
 
 
@@ -106,7 +106,7 @@ def test_groups_are_the_planted_ones():
     maps *= torch.tensor([1.0, 4.0, 2.0]).view(1, 3, 1, 1)
     data = torch.einsum("bghw,gd->bdhw", maps, weights)
     random = torch.get_rng_state()
-    found = factorise(data, 3, steps=3000, seed=2)
+    found = factorize(data, 3, steps=3000, seed=2)
     assert torch.equal(torch.get_rng_state(), random)
     assert found.error < 0.01
     assert bool((found.maps >= 0).all() & (found.weights >= 0).all())
@@ -117,10 +117,10 @@ def test_groups_are_the_planted_ones():
     assert float(cosine.diagonal().min()) > 0.95
     back = torch.einsum("bghw,gd->bdhw", found.maps, found.weights)
     assert float((back - data).norm() / data.norm()) == pytest.approx(found.error, abs=1e-4)
-    errors = [factorise(data, 2, steps=steps).error for steps in (1, 5, 20, 100)]
+    errors = [factorize(data, 2, steps=steps).error for steps in (1, 5, 20, 100)]
     assert errors == sorted(errors, reverse=True)
-    assert torch.equal(factorise(data, 2, 10).maps, factorise(data, 2, 10).maps)
-    assert not torch.equal(factorise(data, 2, 10, seed=1).maps, factorise(data, 2, 10).maps)
+    assert torch.equal(factorize(data, 2, 10).maps, factorize(data, 2, 10).maps)
+    assert not torch.equal(factorize(data, 2, 10, seed=1).maps, factorize(data, 2, 10).maps)
 
 
 def test_groups_of_a_layer():
@@ -129,14 +129,14 @@ def test_groups_of_a_layer():
     assert found.maps.shape == (1, 2, 7, 9)
     assert found.weights.shape == (2, 6)
     with torch.no_grad():
-        torch.testing.assert_close(found.maps, factorise(model[:4](IMAGE), 2).maps)
+        torch.testing.assert_close(found.maps, factorize(model[:4](IMAGE), 2).maps)
     figure = groups_figure(IMAGE, found, top=2)
     assert len(figure.axes) == 3
     assert figure.axes[2].get_title().endswith(", ".join(map(str, found.weights[1].topk(2).indices.tolist())))
     with pytest.raises(ConfigError, match="groups: 7 of 6 channels at 63 positions"):
         neuron_groups(model, IMAGE, "3", groups=7)
     with pytest.raises(DataError, match="nothing is active"):
-        factorise(-torch.ones(1, 3, 2, 2), 1)
+        factorize(-torch.ones(1, 3, 2, 2), 1)
     with pytest.raises(UnsupportedError, match="layer '6' puts out 2 numbers"):
         neuron_groups(model, IMAGE, "6")
 

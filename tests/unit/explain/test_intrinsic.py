@@ -60,7 +60,7 @@ def test_a_prototype_is_painted_at_its_match_and_nowhere_else(weight):
     assert bool((match.sign() == (1 if weight > 0 else -1)).all())
     assert float(match.abs().min()) > 0
     away = heat.clone()
-    away[2:10, 6:14] = 0  # bilinear: as far as the next cells' centres
+    away[2:10, 6:14] = 0  # bilinear: as far as the next cells' centers
     assert float(away.abs().max()) == 0
 
 
@@ -145,7 +145,7 @@ class OneLogit(InterpretableNetwork):
         ("yes", 1),
         ("no", -1),
         (Target.absent(), -1),
-        (Target.cls(0, "centred_logit"), 1),
+        (Target.cls(0, "centerd_logit"), 1),
         (-2.0 * Target.cls("no"), 2),
         (None, None),
     ],

@@ -32,7 +32,7 @@ close = torch.testing.assert_close
 
 
 class First(nn.Module):
-    """A mean over positions, then two layers; `backbone` has a normalisation over the channels, which come first."""
+    """A mean over positions, then two layers; `backbone` has a normalization over the channels, which come first."""
 
     def __init__(self, linear=False):
         super().__init__()
@@ -47,15 +47,15 @@ class First(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over axis 1, written down."""
+    """Layer normalization over axis 1, written down."""
 
     def __init__(self, channels):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.rand(channels)), nn.Parameter(torch.rand(channels))
 
     def forward(self, x):
-        centred = x - x.mean(1, keepdim=True)
-        scaled = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+        centerd = x - x.mean(1, keepdim=True)
+        scaled = centerd / (centerd.square().mean(1, keepdim=True) + 1e-5).sqrt()
         return scaled * self.weight[:, None, None] + self.bias[:, None, None]
 
 
@@ -230,7 +230,7 @@ def test_a_mean_over_positions_says_where_the_channels_are():
 
 
 class Heads(nn.Module):
-    """Normalises values, or queries alone, within their heads, (B, heads, N, size): no picture of heads x N places."""
+    """Normalizes values, or queries alone, within their heads, (B, heads, N, size): no picture of heads x N places."""
 
     def __init__(self, queries):
         super().__init__()

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ibd.errors import UnsupportedError
-from ibd.explain.factorisation import neuron_groups
+from ibd.explain.factorization import neuron_groups
 from ibd.explain.inside import activation_grid, semantic_dictionary
 from ibd.explain.layer_layout import read_map
 from ibd.explain.patches import maximally_activating_patches

@@ -1,4 +1,4 @@
-"""Colours mean what the caption says; grids are labelled, whole, and saved."""
+"""Colors mean what the caption says; grids are labeled, whole, and saved."""
 
 import numpy as np
 import pytest
@@ -7,42 +7,42 @@ from matplotlib import image as files
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ibd.errors import ConfigError
-from ibd.explain.render import BLUE, RED, colour_map, grid_figure, normalisation_note, overlay, strongest
+from ibd.explain.render import BLUE, RED, color_map, grid_figure, normalization_note, overlay, strongest
 
 MAPS = torch.tensor([[[0.0, 1.0], [-2.0, 0.5]], [[0.0, 4.0], [8.0, -4.0]]])
 
 
 def test_a_diverging_map_is_white_at_zero_red_above_blue_below():
-    found = colour_map(MAPS)
+    found = color_map(MAPS)
     assert found.shape == (2, 2, 2, 3)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0, 0, 0], [1, 1, 1])
     np.testing.assert_allclose(found[0, 1, 0], BLUE, atol=1e-6)
     np.testing.assert_allclose(found[1, 1, 0], RED, atol=1e-6)
     np.testing.assert_allclose(found[0, 0, 1], (1 + RED) / 2, atol=1e-6)
-    np.testing.assert_allclose(colour_map(-MAPS)[1, 1, 0], BLUE, atol=1e-6)
-    np.testing.assert_allclose(colour_map(MAPS * 7), found, atol=1e-6)
+    np.testing.assert_allclose(color_map(-MAPS)[1, 1, 0], BLUE, atol=1e-6)
+    np.testing.assert_allclose(color_map(MAPS * 7), found, atol=1e-6)
 
 
-def test_normalisations():
+def test_normalizations():
     assert strongest(MAPS).flatten().tolist() == [2, 8]
     assert strongest(MAPS, "shared").flatten().tolist() == [8, 8]
     many = torch.arange(1000.0).view(1, 20, 50)
     assert strongest(many, "percentile").item() == 989
     assert strongest(many * (many > 995), "percentile").item() == 999  # 99 % of it is 0: its largest
-    np.testing.assert_allclose(colour_map(MAPS, normalisation="shared")[0, 1, 0], 0.75 + 0.25 * BLUE, atol=1e-6)
-    assert (colour_map(many, normalisation="percentile")[0, -1, -10:] == RED).all()
-    assert (colour_map(torch.zeros(2, 3)) == 1).all()
-    with pytest.raises(ConfigError, match="normalisation: 'mean'"):
-        colour_map(MAPS, normalisation="mean")
+    np.testing.assert_allclose(color_map(MAPS, normalization="shared")[0, 1, 0], 0.75 + 0.25 * BLUE, atol=1e-6)
+    assert (color_map(many, normalization="percentile")[0, -1, -10:] == RED).all()
+    assert (color_map(torch.zeros(2, 3)) == 1).all()
+    with pytest.raises(ConfigError, match="normalization: 'mean'"):
+        color_map(MAPS, normalization="mean")
     with pytest.raises(ConfigError, match="scale: 'rainbow'"):
-        colour_map(MAPS, "rainbow")
+        color_map(MAPS, "rainbow")
 
 
 def test_a_sequential_map_grows_lighter_and_shows_nothing_below_zero():
-    light = colour_map(torch.linspace(0, 1, 9).view(1, 9), "sequential")[0].mean(1)
+    light = color_map(torch.linspace(0, 1, 9).view(1, 9), "sequential")[0].mean(1)
     assert (np.diff(light) > 0).all()
-    np.testing.assert_allclose(colour_map(MAPS, "sequential")[0, 1, 0], colour_map(MAPS, "sequential")[0, 0, 0])
+    np.testing.assert_allclose(color_map(MAPS, "sequential")[0, 1, 0], color_map(MAPS, "sequential")[0, 0, 0])
 
 
 def test_overlay_is_painted_with_the_same_strength():
@@ -50,15 +50,15 @@ def test_overlay_is_painted_with_the_same_strength():
     np.testing.assert_allclose(overlay(image, heat), overlay(image, heat, scale=4.0), atol=1e-6)
 
 
-def test_a_grid_is_labelled_says_its_normalisation_and_is_saved(tmp_path):
+def test_a_grid_is_labeled_says_its_normalization_and_is_saved(tmp_path):
     pictures = [torch.rand(3, 8, 8), MAPS[0], np.random.default_rng(0).random((8, 8, 3)), MAPS[1], torch.rand(3, 9, 5)]
     titles = ["a bird", "what it\nrests on", "c", "d", "e"]
     path = tmp_path / "grid.png"
-    figure = grid_figure(pictures, titles, columns=3, caption="five things", normalisation="shared", path=path)
+    figure = grid_figure(pictures, titles, columns=3, caption="five things", normalization="shared", path=path)
     assert [axis.get_title() for axis in figure.axes] == [*titles, ""]
     caption = figure.get_supxlabel().replace("\n", " ")
     assert caption.startswith("five things")
-    assert normalisation_note("diverging", "shared") in " ".join(caption.split())
+    assert normalization_note("diverging", "shared") in " ".join(caption.split())
     np.testing.assert_allclose(figure.axes[1].images[0].get_array()[1, 0], 0.75 + 0.25 * BLUE, atol=1e-6)
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), pictures[0].permute(1, 2, 0))
     assert files.imread(path).shape[2] == 4

@@ -90,7 +90,7 @@ def test_without_captum_there_is_one_line(monkeypatch):
     [
         (lambda: Lime(samples=0), ConfigError, "samples: 0 given"),
         (lambda: KernelShap(20, grid=8)(linear(), IMAGES), ConfigError, "20 samples of 64 regions"),
-        (lambda: Lime(baseline="grey"), ConfigError, "baseline: 'grey'"),
+        (lambda: Lime(baseline="gray"), ConfigError, "baseline: 'gray'"),
         (
             lambda: KernelShap(segments=torch.zeros(3, 3).long())(linear(), IMAGES),
             DataError,

@@ -1,4 +1,4 @@
-"""Parametrisations, movements, penalties and the sheet: each does what it says."""
+"""Parametrizations, movements, penalties and the sheet: each does what it says."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.feature_visualization import (
     L2,
     Blur,
-    Colours,
+    Colors,
     Decoder,
     GaussianExpert,
     HighFrequency,
@@ -48,13 +48,13 @@ FAMILIES = {
 def test_a_decoder_is_all_that_can_come_out():
     torch.manual_seed(1)
     decoder = nn.Sequential(nn.Linear(4, 3 * 16 * 16), nn.Sigmoid(), nn.Unflatten(1, (3, 16, 16)))
-    made = maximize_activation(small_net(), Objective.cls(2), parametrisation=Decoder(decoder, 4), **QUICK)
+    made = maximize_activation(small_net(), Objective.cls(2), parametrization=Decoder(decoder, 4), **QUICK)
     logits = torch.logit(made.image.flatten(1)) - decoder[0].bias
     solved = torch.linalg.lstsq(decoder[0].weight, logits.t()).solution
     torch.testing.assert_close(decoder[0].weight @ solved, logits.t(), atol=1e-3, rtol=1e-3)
     assert float(made.value) > float(made.trace[0])
     assert all(parameter.requires_grad and parameter.grad is None for parameter in decoder.parameters())
-    pulled = maximize_activation(small_net(), Objective.cls(2), parametrisation=Decoder(decoder, 4, pull=50.0), **QUICK)
+    pulled = maximize_activation(small_net(), Objective.cls(2), parametrization=Decoder(decoder, 4, pull=50.0), **QUICK)
     short = torch.linalg.lstsq(decoder[0].weight, (torch.logit(pulled.image.flatten(1)) - decoder[0].bias).t()).solution
     assert float(short.detach().norm()) < float(solved.detach().norm())
 
@@ -136,19 +136,19 @@ def test_movements_are_those_asked_for():
     torch.testing.assert_close(square[..., 4:16], middle, atol=1e-5, rtol=0)  # by pixels, not by shares of the sides
 
 
-def test_colours_of_images():
+def test_colors_of_images():
     generator = torch.Generator().manual_seed(0)
     root = torch.tensor([[0.2, 0.0, 0.0], [0.1, 0.1, 0.0], [0.15, 0.0, 0.05]])
     pixels = 0.5 + torch.einsum("rc,bchw->brhw", root, torch.randn(4, 3, 40, 40, generator=generator))
-    found = Colours.of(pixels)
+    found = Colors.of(pixels)
     product = found.matrix @ found.matrix.t()
     torch.testing.assert_close(
         product / product.trace(), root @ root.t() / (root @ root.t()).trace(), atol=0.02, rtol=0
     )
     planes = torch.randn(1, 3, 4, 5)
     torch.testing.assert_close(found.unmix(found.mix(planes)), planes, atol=1e-3, rtol=1e-3)
-    with pytest.raises(DataError, match="all of one colour"):
-        Colours.of(torch.zeros(2, 3, 4, 4))
+    with pytest.raises(DataError, match="all of one color"):
+        Colors.of(torch.zeros(2, 3, 4, 4))
 
 
 @pytest.mark.parametrize("family", ["cbm", "concept_whitening", "protopnet"])

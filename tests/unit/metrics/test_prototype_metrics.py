@@ -18,7 +18,7 @@ from ibd.metrics import (
     energy_inside,
     explanation_size,
     head_sparsity,
-    part_centres,
+    part_centers,
     part_hits,
     peak_positions,
     peaks_inside,
@@ -203,7 +203,7 @@ def test_a_part_detector_is_pure_and_consistent_and_a_random_one_is_not():
         maps[i, 0].view(-1)[row[2]] = 1
         maps[i, 1].view(-1)[inner[torch.randint(25, (1,), generator=g)]] = 1
     peaks = peak_positions(maps, (side, side))
-    hits, visible = part_hits(peaks, part_centres(masks), 4)
+    hits, visible = part_hits(peaks, part_centers(masks), 4)
     assert hits[:, 0, 2].all()
     consistency, purity, pointing = PrototypeConsistency(2, 4), PrototypePurity(2, 4, top=100), PointingGame(2)
     consistency.update(hits, visible, torch.ones(images, 2))
@@ -236,7 +236,7 @@ def test_peaks_are_those_of_the_loop(size):
 
 def test_of_tied_pixels_the_first_is_taken_with_both_its_coordinates():
     maps = torch.zeros(1, 3, 7, 7)
-    maps[0, 0, 1, 5] = 1  # its centre lies between pixels 47 and 48, 175 and 176
+    maps[0, 0, 1, 5] = 1  # its center lies between pixels 47 and 48, 175 and 176
     maps[0, 1, 1, 5], maps[0, 1, 5, 1] = 1, 1
     maps[0, 2, 3, 5], maps[0, 2, 3, 2] = 1, 1
     y, x = 1 * 32 + 15, 5 * 32 + 15
@@ -252,7 +252,7 @@ def test_a_map_without_a_peak_points_nowhere():
     peaks = peak_positions(maps, (9, 9))
     assert peaks.isnan().all(2).tolist() == [[True, True, True, False]]
     masks = torch.ones(1, 1, 9, 9, dtype=torch.bool)
-    assert part_hits(peaks, part_centres(masks), 9)[0][0, :, 0].tolist() == [False, False, False, True]
+    assert part_hits(peaks, part_centers(masks), 9)[0][0, :, 0].tolist() == [False, False, False, True]
     assert peaks_inside(peaks, masks).isnan().tolist() == [[True, True, True, False]]
 
 
@@ -264,13 +264,13 @@ def test_more_maps_than_fit_into_a_chunk():
     assert found.tolist() == [i % 2 == 1 for i in range(maps.shape[1])]
 
 
-def test_centres_and_hits_are_those_of_the_loop():
+def test_centers_and_hits_are_those_of_the_loop():
     data = case(images=8)
-    centres, size = part_centres(data["masks"]), (12, 10)
+    centers, size = part_centers(data["masks"]), (12, 10)
     for half in (1.0, 2.5, CONSISTENCY_HALF * 12):
-        hits, visible = part_hits(data["peaks"], centres, half)
+        hits, visible = part_hits(data["peaks"], centers, half)
         for i in range(8):
-            expected = [reference.centre(mask) for mask in data["masks"][i].tolist()]
+            expected = [reference.center(mask) for mask in data["masks"][i].tolist()]
             assert visible[i].tolist() == [e is not None for e in expected]
             for u in range(UNITS):
                 at = reference.peak(data["maps"][i, u].tolist(), size)
@@ -280,8 +280,8 @@ def test_centres_and_hits_are_those_of_the_loop():
 
 
 def test_the_border_of_the_square_belongs_to_it():
-    peaks, centres = torch.tensor([[[10.0, 20.0]]]), torch.tensor([[[14.0, 16.0], [14.0, 24.5], [torch.nan] * 2]])
-    hits, visible = part_hits(peaks, centres, 4)
+    peaks, centers = torch.tensor([[[10.0, 20.0]]]), torch.tensor([[[14.0, 16.0], [14.0, 24.5], [torch.nan] * 2]])
+    hits, visible = part_hits(peaks, centers, 4)
     assert hits.tolist() == [[[True, False, False]]]
     assert visible.tolist() == [[True, True, False]]
 
@@ -324,10 +324,10 @@ def test_noise_is_that_of_the_protocol_and_of_the_sample_alone():
     assert torch.equal(noisy[1:2], add_noise(image[:1], std, index[1:2]))
     assert not torch.equal(noisy[0], noisy[1])
     assert not torch.equal(noisy, add_noise(image, std, index, seed=1))
-    normalised = (noisy - 0.5) / torch.tensor(std).view(3, 1, 1)
-    assert normalised.abs().max().item() == pytest.approx(0.25, abs=1e-5)
+    normalized = (noisy - 0.5) / torch.tensor(std).view(3, 1, 1)
+    assert normalized.abs().max().item() == pytest.approx(0.25, abs=1e-5)
     # A normal of 0.2 clamped at 1.25 sigma has this deviation, in every channel.
-    assert normalised.std((0, 2, 3)).tolist() == pytest.approx([0.1626] * 3, rel=0.02)
+    assert normalized.std((0, 2, 3)).tolist() == pytest.approx([0.1626] * 3, rel=0.02)
     assert add_noise(torch.ones(1, 3, 8, 8), std, index[:1]).max() <= 1
     assert add_noise(torch.zeros(1, 3, 8, 8), std, index[:1]).min() >= 0
 

@@ -56,7 +56,7 @@ def test_constant():
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant"])
 def test_a_single_step_goes_on_for_longer(schedule):
-    """What the optimiser of a training of one step has kept is all that the schedule of a longer one needs."""
+    """What the optimizer of a training of one step has kept is all that the schedule of a longer one needs."""
     settings = OptimizerSettings(lr=0.2, schedule=schedule)
     short, longer = (build_optimizer(module(), settings) for _ in range(2))
     build_schedule(short, settings, 1, 1)

@@ -9,7 +9,7 @@ from ibd.errors import ConfigError
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.pipnet.losses import align_loss, class_loss, tanh_loss
 from ibd.models.pipnet.network import PIPNetwork
-from ibd.models.pipnet.views import shifted, two_views, vary_colour
+from ibd.models.pipnet.views import shifted, two_views, vary_color
 from ibd.models.prediction import Prediction
 from ibd.types import Batch
 from tests.model_makers import SPEC, CountingBackbone, make_pipnet, random_concepts
@@ -149,7 +149,7 @@ def test_a_finer_map_of_a_residual_network():
 def test_views_share_geometry_stay_in_range_and_differ():
     torch.manual_seed(0)
     data = batch(6)
-    both = two_views(data, colour=0.3, shift=2)
+    both = two_views(data, color=0.3, shift=2)
     assert both.image.shape == (12, 3, 16, 16)
     assert torch.equal(both.label, data.label.repeat(2))
     assert torch.equal(both.index, data.index.repeat(2))
@@ -158,7 +158,7 @@ def test_views_share_geometry_stay_in_range_and_differ():
     assert torch.equal(data.image, batch(6).image)
     torch.manual_seed(0)
     assert torch.equal(two_views(data, 0.3, 2).image, both.image)
-    same = two_views(data, colour=0, shift=0)
+    same = two_views(data, color=0, shift=0)
     torch.testing.assert_close(same.image, data.image.repeat(2, 1, 1, 1))
 
 
@@ -167,7 +167,7 @@ def test_a_view_is_the_same_scene_a_few_pixels_further():
     data = batch(200)
     data.image[:] = 0.1
     data.image[:, :, 8, 8] = 0.9
-    spots = two_views(data, colour=0.3, shift=2).image.mean(1).flatten(1).argmax(1)
+    spots = two_views(data, color=0.3, shift=2).image.mean(1).flatten(1).argmax(1)
     offset = torch.stack([spots // 16 - 8, spots % 16 - 8], 1)
     assert {tuple(o) for o in offset.tolist()} == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
 
@@ -178,13 +178,13 @@ def test_a_shift_repeats_the_border():
     assert moved.tolist() == [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]
 
 
-def test_colours_are_those_of_torchvision():
+def test_colors_are_those_of_torchvision():
     from torchvision.transforms.v2 import functional
 
     image, factor = batch(3).image, torch.tensor([[0.7, 1.3, 0.6], [1.3, 0.7, 1.4], [1, 1, 1]])
-    for one, varied, (b, c, s) in zip(image, vary_colour(image, factor), factor.tolist(), strict=True):
+    for one, varied, (b, c, s) in zip(image, vary_color(image, factor), factor.tolist(), strict=True):
         expected = functional.adjust_saturation(functional.adjust_contrast(functional.adjust_brightness(one, b), c), s)
-        torch.testing.assert_close(varied, expected, atol=1e-3, rtol=0)  # its grey has rounded weights
+        torch.testing.assert_close(varied, expected, atol=1e-3, rtol=0)  # its gray has rounded weights
 
 
 # Losses

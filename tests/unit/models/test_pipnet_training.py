@@ -206,7 +206,7 @@ def test_registered_and_described(tmp_path):
     ("options", "message"),
     [
         ({"sparsity": -1}, "model.sparsity: -1 given, at least 0"),
-        ({"colour": 1.5}, "model.colour: 1.5 given, from 0 to 1"),
+        ({"color": 1.5}, "model.color: 1.5 given, from 0 to 1"),
         ({"prototypes": 0}, "model.prototypes: 0 given, at least 1"),
         ({"pretrain": {"rates": {"head": 1.0}}}, "there is no group 'head'"),
         ({"pretrain": {"rates": {}}}, "model.pretrain.rates: a rate for at least one of backbone, add_on"),

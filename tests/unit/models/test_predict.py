@@ -20,8 +20,8 @@ IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         (torch.rand(16, 16), "images have shape (16, 16)"),
         (torch.rand(2, 3, 32, 16), "images are 32 x 16 pixels, the model was trained on 16 x 16"),
         (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "images are torch.uint8: float in [0, 1] is needed"),
-        (torch.rand(2, 3, 16, 16) * 255, "[0, 1] is needed, not normalised"),
-        (torch.randn(2, 3, 16, 16), "[0, 1] is needed, not normalised"),
+        (torch.rand(2, 3, 16, 16) * 255, "[0, 1] is needed, not normalized"),
+        (torch.randn(2, 3, 16, 16), "[0, 1] is needed, not normalized"),
         (torch.full((1, 3, 16, 16), torch.nan), "image values range from nan to nan"),
         ([], "no image given"),
         ("missing.png", "missing.png: cannot be read: there is no such file"),
@@ -60,16 +60,16 @@ def test_predict_takes_one_image_or_none_and_any_float():
 @pytest.mark.parametrize("size", [(16, 16), (40, 23)])
 def test_predict_reads_files_of_any_mode_and_size(tmp_path, mode, size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    grey = Image.fromarray(pixels[..., 0])
+    gray = Image.fromarray(pixels[..., 0])
     if mode == "I;16":
-        picture = Image.fromarray(np.asarray(grey, dtype=np.uint16) * 257)
+        picture = Image.fromarray(np.asarray(gray, dtype=np.uint16) * 257)
     else:
-        picture = (grey if mode == "L" else Image.fromarray(pixels)).convert(mode)
+        picture = (gray if mode == "L" else Image.fromarray(pixels)).convert(mode)
     picture.save(tmp_path / "x.png")
     module = make_module(DataSpec(**{**vars(SPEC), "resize": "squash"}))
     found = module.predict(tmp_path / "x.png")
     assert found.names == [str(tmp_path / "x.png")]
-    shown = grey.convert("RGB") if mode in ("L", "I;16") else picture.convert("RGB")
+    shown = gray.convert("RGB") if mode in ("L", "I;16") else picture.convert("RGB")
     expected = eval_transform((16, 16), "squash")(torch.from_numpy(np.array(shown)).permute(2, 0, 1))
     torch.testing.assert_close(found.logits, module.predict(expected).logits)
 

@@ -29,7 +29,7 @@ def random_images(count=3, size=8, seed=1, dtype=torch.float64):
 
 
 class Convolutions(nn.Module):
-    """A small network with batch normalisations of any statistics."""
+    """A small network with batch normalizations of any statistics."""
 
     def __init__(self, width=8, classes=3, seed=0):
         super().__init__()

@@ -60,8 +60,8 @@ def test_what_is_known_stays_and_what_is_smooth_is_continued(fill):
     assert torch.equal(filled.movedim(1, 3)[known], image.movedim(1, 3)[known])
     assert float(filled.min()) >= float(image.min()) - 1e-3
     assert float(filled.max()) <= float(image.max()) + 1e-3
-    grey = torch.full((2, 3, 9, 13), 0.3)
-    torch.testing.assert_close(fill(grey, known), grey)
+    gray = torch.full((2, 3, 9, 13), 0.3)
+    torch.testing.assert_close(fill(gray, known), gray)
 
 
 @pytest.mark.parametrize("fill", [pull_push, linear_imputation])

@@ -25,8 +25,8 @@ def worth(model, probe, baseline):
 
 
 def odds(values):
-    """Return the log-odds of one class of two: twice its centred logit."""
-    return 2 * values.centred
+    """Return the log-odds of one class of two: twice its centerd logit."""
+    return 2 * values.centerd
 
 
 def removed(values, order, counts):
@@ -98,7 +98,7 @@ class Remembering(Linear):
 
 
 def test_what_road_fills_in_is_noisy():
-    """An image of one colour is imputed by that colour: what differs is the noise, on what was removed alone."""
+    """An image of one color is imputed by that color: what differs is the noise, on what was removed alone."""
     size, fraction = 24, 0.25
     model = Remembering(torch.zeros(3, size, size, dtype=torch.float64))
     image = torch.full((2, 3, size, size), 0.5, dtype=torch.float64)
@@ -195,7 +195,7 @@ def test_few_pixels_and_constant_maps():
     tables = probe.pixels(torch.ones(2, 2, 2))
     assert tables.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     one = PixelProbe(Predictor(random_linear(1), image[:, :, :1, :1]), image[:, :, :1, :1], FIRST[:2])
-    assert one.pixels(torch.ones(2, 1, 1)).morf.centred.shape == (2, 2)
+    assert one.pixels(torch.ones(2, 1, 1)).morf.centerd.shape == (2, 2)
     assert bool(odds(tables.morf).isfinite().all())
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ibd.comparison.probes.explaining import maps_of, unrectified
-from ibd.comparison.probes.randomise import random_network
+from ibd.comparison.probes.randomize import random_network
 from ibd.comparison.probes.sanity import (
     SAME,
     SHIFT,
@@ -36,7 +36,7 @@ from tests.model_state import check_untouched, snapshot
 
 
 def squares(count, seed):
-    """Return noisy images with a square somewhere, whose colour is the class."""
+    """Return noisy images with a square somewhere, whose color is the class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (count,), generator=generator)
     image = 0.4 * torch.rand(count, 3, 16, 16, generator=generator)
@@ -50,11 +50,11 @@ def trained():
     torch.manual_seed(0)
     model = Baseline(makers.SPEC, {"name": "small_cnn", "width": 6, "depth": 3}).train()
     image, labels = squares(192, 0)
-    optimiser = torch.optim.Adam(model.parameters(), 0.02)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(model(image).logits, labels).backward()
-        optimiser.step()
+        optimizer.step()
     model.zero_grad()
     image, labels = squares(48, 1)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_explanations_of_a_trained_model_pass(trained, explainer):
     assert found.values["cascade_top_down"] == found.similarity[-1]
 
 
-@pytest.mark.parametrize("name", ["edges", "constant", "centre"])
+@pytest.mark.parametrize("name", ["edges", "constant", "center"])
 def test_what_does_not_ask_the_model_fails(trained, name):
     model, image, labels = trained
     found = sanity(ReferenceExplainer(name), model, image, labels, most=3)

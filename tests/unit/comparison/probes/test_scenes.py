@@ -28,10 +28,10 @@ BIRD = {"beak": "cone", "eye": "ring", "foot": "blue_claw", "tail": "red_fan", "
 AWAY = Scene(0, 0, BIRD, pose=Pose(x=20.0)).set_background("flat")
 
 
-def square(row, column, colour, side=6.0):
+def square(row, column, color, side=6.0):
     """A square in the middle of a cell."""
     x, y = ((2 * place + 1) * CELL / SIZE - 1 for place in (column, row))
-    return Distractor("square", x, y, side / SIZE / 0.9, 0.0, colour)
+    return Distractor("square", x, y, side / SIZE / 0.9, 0.0, color)
 
 
 def scene_of(*distractors):
@@ -39,14 +39,14 @@ def scene_of(*distractors):
 
 
 def red():
-    """The centred logit is the mean of red: half of the log-odds, with two classes."""
+    """The centerd logit is the mean of red: half of the log-odds, with two classes."""
     weights = torch.zeros(3, SIZE, SIZE)
     weights[0] = 2 / SIZE**2
     return Linear(weights)
 
 
 class Both(Linear):
-    """The centred logit is 100 where two cells are bright in green, else 0: neither is enough."""
+    """The centerd logit is 100 where two cells are bright in green, else 0: neither is enough."""
 
     def __init__(self, one, other):
         super().__init__(torch.zeros(1))
@@ -68,11 +68,11 @@ def measured(model, drawn, count=1):
 
 
 def test_an_additive_network_gives_what_is_painted():
-    """Of 6 x 6 pixels, grey of 127 (0.5, rounded down) becomes red of 255 or of 0; nothing else is there."""
+    """Of 6 x 6 pixels, gray of 127 (0.5, rounded down) becomes red of 255 or of 0; nothing else is there."""
     drawn = scenes.draw_scenes([scene_of(square(1, 2, (1.0, 0.5, 0.5)), square(5, 5, (0.0, 0.5, 0.5)))], SIZE)
     objects, cells = measured(red(), drawn)
-    grey = int(render(AWAY, SIZE)[0][0, 0, 0])
-    more, less = (36 * (level - grey) / 255 / SIZE**2 for level in (255, 0))
+    gray = int(render(AWAY, SIZE)[0][0, 0, 0])
+    more, less = (36 * (level - gray) / 255 / SIZE**2 for level in (255, 0))
     assert objects[0, :5].isnan().all()  # the bird is not in the picture
     np.testing.assert_allclose(objects[0, 5:], [more, less], atol=1e-6)
     expected = torch.full((8, 8), torch.nan, dtype=torch.float64)

@@ -120,7 +120,7 @@ def test_factored_concepts_are_set_together(drawn):
 
 
 def _factors(part):
-    return ("colour", "shape") if part in ("foot", "tail", "wing") else ("shape",)
+    return ("color", "shape") if part in ("foot", "tail", "wing") else ("shape",)
 
 
 def test_hidden_parts_count_for_nothing(drawn, birds):
@@ -215,7 +215,7 @@ def test_locality_leaves_out_what_is_not_known():
 
 
 def test_names_of_parts():
-    names = ["axis 3", "wing_colour::red", "beak::cone", "wing_shape::oval", "legs::two"]
+    names = ["axis 3", "wing_color::red", "beak::cone", "wing_shape::oval", "legs::two"]
     assert units_of_parts(names) == {"beak": [2], "wing": [1, 3]}
 
 

@@ -188,7 +188,7 @@ def twin_parameters(twin):
     return [each for part in (*order, twin.right[0], twin.head) for each in (part.weight, part.bias)]
 
 
-def test_a_merged_normalisation_is_a_convolution_with_its_weights():
+def test_a_merged_normalization_is_a_convolution_with_its_weights():
     model = perturb(Modules()).double()
     merged = copy.deepcopy(model)
     for part in (merged.stem, merged.left):

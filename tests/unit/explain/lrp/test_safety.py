@@ -202,8 +202,8 @@ def test_an_input_that_changes_before_its_output_is_used():
         LRP()(Late().eval(), image(), 1)
 
 
-def test_the_range_of_pixels_is_that_of_the_models_own_normalisation():
-    """So that zB of a model that normalises is zB with the limits given, of one that does not."""
+def test_the_range_of_pixels_is_that_of_the_models_own_normalization():
+    """So that zB of a model that normalizes is zB with the limits given, of one that does not."""
 
     class Normalized(Net):
         def forward(self, x):
@@ -218,7 +218,7 @@ def test_the_range_of_pixels_is_that_of_the_models_own_normalisation():
     assert not torch.allclose(ours.map, other.map)
 
 
-def test_a_normalisation_across_maps_that_is_a_function_of_its_own_is_refused_by_name():
+def test_a_normalization_across_maps_that_is_a_function_of_its_own_is_refused_by_name():
     model = Net()
     model.odd = nn.CrossMapLRN2d(3)
     with pytest.raises(UnsupportedError, match=r"no rule for 'CrossMapLRN2d' \(module 'odd'\)") as caught:

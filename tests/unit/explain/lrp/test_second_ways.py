@@ -160,7 +160,7 @@ def test_padding_same_of_an_even_kernel(kernel, dilation, padding, composite):
     assert found.map.shape == (2, 8, 8)
 
 
-def test_instance_normalisation_by_running_statistics_is_batch_normalisation():
+def test_instance_normalization_by_running_statistics_is_batch_normalization():
     torch.manual_seed(0)
     instance = nn.InstanceNorm2d(4, affine=True, track_running_stats=True).double()
     batch = nn.BatchNorm2d(4).double()
@@ -227,7 +227,7 @@ def test_a_bias_is_passed_on_by_the_size_of_contributions():
 
 
 def biased(norm_first=False):
-    """Return a residual network of 20 layers whose batch normalisations shift as much as they scale."""
+    """Return a residual network of 20 layers whose batch normalizations shift as much as they scale."""
     torch.manual_seed(0)
     backbone = CifarResNet(depth=20, width=8)
     for module in backbone.modules():
@@ -249,7 +249,7 @@ def test_twenty_layers_that_ignore_large_biases_are_stable(composite):
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid(), nn.Softplus()])
 def test_shifts_of_a_value_by_itself_are_never_passed_on(activation):
-    """A normalisation after a sum, a sigmoid: there is no contribution to share by but a value that may be near 0."""
+    """A normalization after a sum, a sigmoid: there is no contribution to share by but a value that may be near 0."""
     network = biased(norm_first=True)
     network[2] = activation
     for composite in COMPOSITES:

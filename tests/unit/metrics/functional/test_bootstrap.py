@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ibd.errors import ConfigError
-from ibd.metrics.functional.bootstrap import mean_interval, normalised_score
+from ibd.metrics.functional.bootstrap import mean_interval, normalized_score
 
 NAN = torch.nan
 
@@ -47,11 +47,11 @@ def test_undefined_values_are_left_out_and_counted():
 
 
 def test_scores_between_a_null_and_the_oracle():
-    assert normalised_score(0.75, 0.5, 1.0).item() == 0.5
-    assert normalised_score(torch.tensor([0.1, 0.4], dtype=torch.float64), 0.4, 0.0).tolist() == pytest.approx(
+    assert normalized_score(0.75, 0.5, 1.0).item() == 0.5
+    assert normalized_score(torch.tensor([0.1, 0.4], dtype=torch.float64), 0.4, 0.0).tolist() == pytest.approx(
         [0.75, 0.0]
     )  # lower is better
-    assert normalised_score(0.3, 0.2, 0.2).isnan()
+    assert normalized_score(0.3, 0.2, 0.2).isnan()
 
 
 def test_wrong_arguments():

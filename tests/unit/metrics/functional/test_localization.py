@@ -1,4 +1,4 @@
-"""Localisation against definitions; chance levels, invariances, and what is undefined."""
+"""Localization against definitions; chance levels, invariances, and what is undefined."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_order_is_all_that_rank_scores_see():
     assert torch.equal(loc.rank_accuracy(Order.of(maps), mask), loc.rank_accuracy(maps, mask))
 
 
-def test_a_sample_does_not_depend_on_its_neighbours():
+def test_a_sample_does_not_depend_on_its_neighbors():
     maps, mask = case()
     maps[1] *= 1000  # a maximum over the batch would be this one's
     whole = loc.localize(maps, mask)

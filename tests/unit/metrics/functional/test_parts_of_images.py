@@ -170,13 +170,13 @@ def test_sign_error_and_top():
     assert scores.sign_agreement(torch.tensor([[5.0, 0, 3, 1]]), truth[:1]).tolist() == [0.75]
     assert scores.sign_agreement(truth, truth)[1].isnan()
     for scale, expected in ((3.0, 0.0), (1e30, 0.0), (-3.0, 1.0), (0.0, 1.0)):
-        assert scores.normalised_mse(truth[:1] * scale, truth[:1]).item() == pytest.approx(expected, abs=1e-12)
+        assert scores.normalized_mse(truth[:1] * scale, truth[:1]).item() == pytest.approx(expected, abs=1e-12)
     importance, table, _ = case(4)
     target = table[:, :4].double()
     grid = torch.linspace(0, 3, 3001, dtype=torch.float64).view(-1, 1, 1)
     least = ((grid * importance - target).square().sum(2) / target.square().sum(1)).amin(0)
-    np.testing.assert_allclose(scores.normalised_mse(importance, target), least, atol=1e-6)
-    assert scores.normalised_mse(truth, truth)[1].isnan()
+    np.testing.assert_allclose(scores.normalized_mse(importance, target), least, atol=1e-6)
+    assert scores.normalized_mse(truth, truth)[1].isnan()
     said = torch.tensor([[1.0, 2, 2, 0], [0, 0, 0, 0], [9, 1, NAN, 1]])
     right = torch.tensor([[0.0, 1, 0, 0], [4, 1, 2, 3], [1, 2, 9, 1]])
     assert scores.top_part_hit(said, right).tolist() == [0.5, 0.25, 0.0]

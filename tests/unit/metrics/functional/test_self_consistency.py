@@ -46,17 +46,17 @@ def test_interventions_leakage_and_completeness():
     assert self_consistency.unit_completeness(bias, parts, value + 2).tolist() == pytest.approx([2.0] * 5)
 
 
-def test_randomisation_passes_or_fails():
+def test_randomization_passes_or_fails():
     g = torch.Generator().manual_seed(0)
     null = torch.randn(200, generator=g) * 0.1
     unlike, alike = torch.randn(50, generator=g) * 0.1, 0.6 + torch.randn(50, generator=g) * 0.1
     alike[0] = NAN
-    assert self_consistency.randomisation_verdict(unlike, null).passed
-    failed = self_consistency.randomisation_verdict(alike, null)
+    assert self_consistency.randomization_verdict(unlike, null).passed
+    failed = self_consistency.randomization_verdict(alike, null)
     assert not failed.passed
     assert failed.upper > failed.similarity > failed.band == pytest.approx(float(null.double().quantile(0.975)))
     with pytest.raises(ConfigError, match="2 are needed"):
-        self_consistency.randomisation_verdict(alike, null[:1])
+        self_consistency.randomization_verdict(alike, null[:1])
 
 
 def data(images=240, seed=0):

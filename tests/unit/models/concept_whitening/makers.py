@@ -37,8 +37,8 @@ def make_network(seed=0, backbone=None, **options):
     return settle(ConceptWhiteningNetwork(backbone, SPEC.class_names, SPEC.concept_names, **options), seed)
 
 
-class ColourData(TensorData):
-    """Grey noise; "wing::red", "wing::blue" and "wing::green" are squares of that colour, the class is that, too."""
+class ColorData(TensorData):
+    """Gray noise; "wing::red", "wing::blue" and "wing::green" are squares of that color, the class is that, too."""
 
     def __init__(self, sizes=(96, 48, 48), spec=SPEC, batch_size=16, unknown=0.0):
         super().__init__(sizes, spec, unknown, batch_size)
@@ -53,4 +53,4 @@ class ColourData(TensorData):
         return super().dataset(split)
 
 
-__all__ = ["SMALL", "SPEC", "ColourData", "CountingBackbone", "make_module", "make_network", "settle"]
+__all__ = ["SMALL", "SPEC", "ColorData", "CountingBackbone", "make_module", "make_network", "settle"]

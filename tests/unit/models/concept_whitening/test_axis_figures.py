@@ -1,4 +1,4 @@
-"""Figures of axes: nothing is cut off or overlaps, colours are the truth, numbers are those that were given."""
+"""Figures of axes: nothing is cut off or overlaps, colors are the truth, numbers are those that were given."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from ibd.explain.figures import GREEN, GREY, ORANGE
+from ibd.explain.figures import GRAY, GREEN, ORANGE
 from ibd.explain.render import overlay
 from ibd.models.concept_whitening.charts import (
     auc_figure,
@@ -25,9 +25,9 @@ from tests.axis_makers import AxisModule
 from tests.model_makers import CONCEPTS, SPEC, TensorData
 
 LONG = [
-    f"{part}_colour::{value}"
+    f"{part}_color::{value}"
     for part in ("wing", "tail_feathers", "beak", "underparts_of_the_whole_bird", "eye")
-    for value in ("red", "iridescent_blue", "green", "brown_with_grey_stripes", "white", "yellow")
+    for value in ("red", "iridescent_blue", "green", "brown_with_gray_stripes", "white", "yellow")
 ]
 SLOW = pytest.mark.slow
 GENERATOR = torch.Generator().manual_seed(0)
@@ -127,7 +127,7 @@ def test_the_matrix_is_that_of_the_concepts_axes():
     assert [patch.get_xy() for patch in axis.patches] == [(k - 0.5, k - 0.5) for k in range(4)]
     own, others = auc[[0, 1, 3], [0, 1, 3]].mean(), auc[:, :4][~torch.eye(4, dtype=torch.bool)].nanmean()
     assert axis.get_title() == f"AUC of an axis: {own:.3f} for the own concept\n{others:.3f} for others"
-    assert figure.get_supxlabel().startswith("grey")
+    assert figure.get_supxlabel().startswith("gray")
     assert auc_figure(auc[:2], ["a", "b"]).get_supxlabel() == ""
     assert not auc_figure(matrix(13), LONG[:13]).axes[0].texts
 
@@ -178,7 +178,7 @@ def test_top_images_are_framed_by_the_truth():
     shown = pictures(["wing::red", "flies"], 4)
     figure = top_images_figure(shown[::-1][4:] + shown[4:], data)  # in whatever order
     first = figure.axes[:4]
-    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in first] == [GREEN, ORANGE, GREY, GREEN]
+    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in first] == [GREEN, ORANGE, GRAY, GREEN]
     assert [axis.get_xlabel() for axis in first] == ["3.50", "2.50", "1.50", "0.50"]
     for axis, image in zip(figure.axes, shown, strict=True):
         np.testing.assert_allclose(axis.images[0].get_array(), data[image.index].image.permute(1, 2, 0))
@@ -191,7 +191,7 @@ def test_maps_are_those_of_the_highest_concept_axes_on_one_scale():
     concepts = torch.full((3, 6), torch.nan)
     concepts[:, :3], concepts[:, 3:5] = 1.0, 0.0
     figure = axis_maps_figure(prediction, images, torch.zeros(3).long(), concepts, top=6)
-    colours = {name: [GREEN, GREEN, GREEN, ORANGE, ORANGE, GREY][k] for k, name in enumerate(CONCEPTS)}
+    colors = {name: [GREEN, GREEN, GREEN, ORANGE, ORANGE, GRAY][k] for k, name in enumerate(CONCEPTS)}
     for row in range(3):
         scores = prediction.units.scores[row, :6]
         order = scores.argsort(descending=True).tolist()
@@ -200,7 +200,7 @@ def test_maps_are_those_of_the_highest_concept_axes_on_one_scale():
         for axis, unit in zip(axes[1:], order, strict=True):
             name = CONCEPTS[unit].replace("::", "::\n")
             assert axis.get_title() == f"{name}\n{scores[unit]:.2f}"
-            assert axis.title.get_color() == colours[CONCEPTS[unit]]
+            assert axis.title.get_color() == colors[CONCEPTS[unit]]
             expected = overlay(images[row], prediction.units.maps[row, unit], scale=float(largest))
             np.testing.assert_allclose(axis.images[0].get_array(), expected)
         assert axes[0].get_title().split(" ")[0] == SPEC.class_names[int(prediction.labels[row])]

@@ -25,7 +25,7 @@ COMPARED |= {"axis_purity_best_channel", "axis_purity_best_channel_optimistic"}
 
 @pytest.fixture(scope="module")
 def data():
-    """Images of which some tell of their concepts: the first three by their colours."""
+    """Images of which some tell of their concepts: the first three by their colors."""
     data = TensorData(sizes=(40, 24, 50))
     for images, _, concepts in data.splits.values():
         images[:, :3] *= 0.3 + concepts[:, :3, None, None].nan_to_num(0.5)
@@ -215,7 +215,7 @@ def test_mistakes(model, data, baseline):
         evaluate_axes(model, data, split="tests")
     with pytest.raises(ConfigError, match="needs the data"):
         evaluate_axes(model)
-    text = r"no batch normalisation of 16 channels at 'stage3.norm': its backbone must be that of the whitened network$"
+    text = r"no batch normalization of 16 channels at 'stage3.norm': its backbone must be that of the whitened network$"
     for other in (make_axis_baseline(width=2), make_axis_baseline(norm="group")):
         with pytest.raises(ConfigError, match=text):
             evaluate_axes(model, data, baseline=other)
@@ -223,7 +223,7 @@ def test_mistakes(model, data, baseline):
         evaluate_axes(model, data, baseline=torch.nn.Linear(2, 2))
     deeper = AxisModule()
     deeper.network.layer_names = ["stage4.norm"]
-    with pytest.raises(ConfigError, match=r"no batch normalisation of 16 channels at 'stage4\.norm'"):
+    with pytest.raises(ConfigError, match=r"no batch normalization of 16 channels at 'stage4\.norm'"):
         evaluate_axes(deeper, data, baseline=baseline)
     spec = dataclasses.replace(SPEC, class_names=("ant", "bee", "dog"))
     with pytest.raises(ConfigError, match="trained on other classes"):

@@ -72,11 +72,11 @@ def test_layers_are_found_in_the_order_in_which_they_run():
     [
         (
             {"layers": ["stage9.norm"]},
-            "model.layers: SmallCNN has no batch normalisation 'stage9.norm'. Did you mean one of: 'stage3.norm', "
+            "model.layers: SmallCNN has no batch normalization 'stage9.norm'. Did you mean one of: 'stage3.norm', "
             "'stage2.norm', 'stage1.norm'?",
         ),
         ({"layers": []}, "model.layers: at least one is needed. Known: stage1.norm, stage2.norm, stage3.norm."),
-        ({"backbone": {"name": "small_cnn", "norm": "group"}}, "has no batch normalisation, whose place"),
+        ({"backbone": {"name": "small_cnn", "norm": "group"}}, "has no batch normalization, whose place"),
         (
             {"backbone": {"name": "small_cnn", "width": 1, "depth": 3}},
             "a layer with 4 channels has no axes for 6 concepts",
@@ -152,7 +152,7 @@ def test_code_that_looks_at_its_mode_is_followed_in_both():
 
 @torch.no_grad()
 def test_modules_replaced_in_the_backbone_are_what_runs():
-    """As synchronised batch statistics do it, and folding."""
+    """As synchronized batch statistics do it, and folding."""
     network = make_network(backbone=build_backbone({"name": "cifar_resnet", "depth": 8}))
     network(IMAGES)
     network.backbone.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)

@@ -14,9 +14,9 @@ from ibd.models.concept_whitening.alignment import Alignment, align, turn
 from ibd.models.concept_whitening.examples import ConceptExamples, ConceptImages, draw
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.recalibration import recalibrate
-from tests.unit.models.concept_whitening.makers import SPEC, ColourData, make_module, make_network
+from tests.unit.models.concept_whitening.makers import SPEC, ColorData, make_module, make_network
 
-COLOURS = ["wing::red", "wing::blue", "wing::green"]
+COLORS = ["wing::red", "wing::blue", "wing::green"]
 
 
 def fit(module, data, epochs=1, **options):
@@ -47,7 +47,7 @@ def test_draw():
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_passes_are_the_same_however_they_are_read(workers):
     """In order, from the middle (as a resumed run does), by one process or the shares of two."""
-    dataset = ColourData().dataset("train")
+    dataset = ColorData().dataset("train")
     one = ConceptExamples(dataset, [0, 1, 2], 4, 5, workers)
     passes = [[torch.cat(part) for part in zip(*one.read(number), strict=True)] for number in range(3)]
     assert len(passes[0][0]) == len(passes[0][1]) == 12
@@ -63,7 +63,7 @@ def test_passes_are_the_same_however_they_are_read(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_more_processes_than_examples(workers):
     """The one that has nothing to read does not wait for it."""
-    dataset = ColourData().dataset("train")
+    dataset = ColorData().dataset("train")
     share = ConceptExamples(dataset, [0], 1, 5, workers, 0, 1, 2)
     assert [list(share.read(number)) for number in range(3)] == [[], [], []]
 
@@ -82,7 +82,7 @@ def test_images_of_a_folder_for_each_concept(tmp_path):
     )
     assert images[0].image.shape == (3, 16, 16)
     assert images.sample_id(2).endswith("flies/0.png")
-    fit(module, ColourData((32, 8, 8)), limit_val_batches=0)
+    fit(module, ColorData((32, 8, 8)), limit_val_batches=0)
     assert module.annotated == {0: 5, 1: 0}
     with pytest.raises(DataError, match=r"has no folder 'swims'"):
         ConceptImages(tmp_path, ["swims"], SPEC)
@@ -90,7 +90,7 @@ def test_images_of_a_folder_for_each_concept(tmp_path):
     assert len(ConceptImages(tmp_path, ["flies"], SPEC)) == 1
     (tmp_path / "flies" / "1.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"flies/1.png: cannot be read"):
-        module.check_data(ColourData())
+        module.check_data(ColorData())
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty' holds no image"):
         ConceptImages(tmp_path, ["empty"], SPEC)
@@ -98,7 +98,7 @@ def test_images_of_a_folder_for_each_concept(tmp_path):
 
 def test_a_pass_turns_the_axes_of_every_layer_up_the_activation():
     network = make_network(layers=["stage2.norm", "stage3.norm"], activation="mean")
-    data = ColourData()
+    data = ColorData()
     examples = list(ConceptExamples(data.dataset("train"), list(range(6)), 200, 200).read(0))
     before = {name: layer.rotation.clone() for name, layer in network.whitened.items()}
     image, concepts = examples[0]
@@ -117,7 +117,7 @@ def test_a_pass_turns_the_axes_of_every_layer_up_the_activation():
 
 
 def test_the_pull_does_not_depend_on_the_batches_of_a_pass():
-    data = ColourData(unknown=0.3)
+    data = ColorData(unknown=0.3)
     pulls = []
     for size in (7, 200):
         network = make_network()
@@ -140,7 +140,7 @@ def test_pulls_are_averaged_over_the_passes():
 def test_recalibration_whitens_what_it_has_seen():
     """Mean and covariance over all images, layer after layer, by an obvious calculation in float64."""
     network = make_network(layers=["stage1.norm", "stage3.norm"], whitening={"shrinkage": 0.0, "eps": 0.0})
-    data = ColourData((90, 8, 8))
+    data = ColorData((90, 8, 8))
     for layer in network.whitened.values():
         layer.running_mean.add_(3.0)
     scores = recalibrate(network, data)
@@ -154,10 +154,10 @@ def test_recalibration_whitens_what_it_has_seen():
 
 @pytest.mark.parametrize("rotation", ["cayley", "procrustes"])
 def test_a_training_gives_the_first_axes_their_meaning(rotation):
-    data = ColourData((192, 48, 96))
+    data = ColorData((192, 48, 96))
     module = make_module(
         activation="mean",
-        concepts=COLOURS,
+        concepts=COLORS,
         alignment={"every": 3, "images": 16, "rotation": rotation},
         optimizer={"lr": 0.02},
     )
@@ -169,18 +169,18 @@ def test_a_training_gives_the_first_axes_their_meaning(rotation):
     purity = auroc_per_concept(output.units.scores[:, :3], concepts[:, :3])
     assert float(purity.min()) > 0.9
     others = auroc_per_concept(output.units.scores[:, [1, 2, 0]], concepts[:, :3])
-    assert float(others.max()) < 0.6  # an axis is not high for all colours
+    assert float(others.max()) < 0.6  # an axis is not high for all colors
     assert bool((module.network.low <= module.network.high).all())
 
 
 def test_a_training_too_short_for_a_pass_says_so(caplog):
     with caplog.at_level(logging.WARNING):
-        fit(make_module(alignment={"every": 3}), ColourData((32, 8, 8)))
+        fit(make_module(alignment={"every": 3}), ColorData((32, 8, 8)))
     assert "fewer steps than model.alignment.every (3): no axis was turned" in caplog.text
 
 
 def test_finishing_scores_the_model_that_is_kept():
-    data = ColourData()
+    data = ColorData()
     module = make_module(alignment={"every": 0})
     fit(module, data)
     figures = module.finish(data)
@@ -193,7 +193,7 @@ def test_finishing_scores_the_model_that_is_kept():
 
 def test_axes_stay_where_they_are_without_passes():
     module = make_module(alignment={"every": 0})
-    fit(module, ColourData((32, 8, 8)))
+    fit(module, ColorData((32, 8, 8)))
     assert torch.equal(module.network.whitened["stage3.norm"].rotation, torch.eye(32))
 
 
@@ -204,12 +204,12 @@ def test_passes_come_every_so_many_steps(monkeypatch):
         "ibd.models.concept_whitening.lightning.align",
         lambda network, examples, settings: seen.append(module.trainer.global_step) or torch.zeros(6),
     )
-    fit(module, ColourData((96, 16, 16)), epochs=3, accumulate_grad_batches=2)  # 3 steps of 2 batches an epoch
+    fit(module, ColorData((96, 16, 16)), epochs=3, accumulate_grad_batches=2)  # 3 steps of 2 batches an epoch
     assert seen == [4, 8]
 
 
 def test_concepts_without_examples(caplog):
-    data = ColourData((32, 16, 8))
+    data = ColorData((32, 16, 8))
     data.splits["train"][2][:, 5] = 0
     data.splits["train"][2][:, 4] = 1
     data.splits["train"][2][::2, 3] = torch.nan  # known of half of the images, and present there: examples enough

@@ -14,7 +14,7 @@ GRID = (4, 3)
 
 
 class SquareData(TensorData):
-    """Grey noise with a square of the class's colour somewhere; training images are wrong where they are augmented."""
+    """Gray noise with a square of the class's color somewhere; training images are wrong where they are augmented."""
 
     def __init__(self, sizes=(70, 24, 30), spec=SPEC, batch_size=16, num_workers=0):
         super().__init__(sizes, spec, batch_size=batch_size)

@@ -9,7 +9,7 @@ import torch
 from ibd.data.toybirds import ToyBirds
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.metrics.compactness import explanation_size
-from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centres, part_hits, peak_positions
+from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centers, part_hits, peak_positions
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
 from ibd.metrics.purity import PrototypePurity
 from ibd.models.protopnet.evaluation import evaluate_prototypes, nearest_patches
@@ -42,10 +42,10 @@ def everything(model, data, active, top):
         noisy = model(add_noise(image, (0.229, 0.224, 0.225), index)).units.maps
     size, maps = data.spec.image_size, output.units.maps
     field = patch_field(model)
-    peaks, centres = peak_positions(maps, size, field), part_centres(masks)
-    hits, visible = part_hits(peaks, centres, CONSISTENCY_HALF * size[0])
-    noisy_hits, _ = part_hits(peak_positions(noisy, size, field), centres, CONSISTENCY_HALF * size[0])
-    near, _ = part_hits(peaks, centres, PURITY_HALF * size[0])
+    peaks, centers = peak_positions(maps, size, field), part_centers(masks)
+    hits, visible = part_hits(peaks, centers, CONSISTENCY_HALF * size[0])
+    noisy_hits, _ = part_hits(peak_positions(noisy, size, field), centers, CONSISTENCY_HALF * size[0])
+    near, _ = part_hits(peaks, centers, PURITY_HALF * size[0])
     contributions = model.network.contributions(output.units)
     metrics = {
         "consistency": (PrototypeConsistency(units, parts, active=active), (hits, visible, own)),

@@ -83,7 +83,7 @@ def test_error_6_orthogonality_is_within_a_class():
     assert float(orthogonality_loss(alike_within, active)) == pytest.approx(6)  # 3 x 3 ones less the identity
 
 
-def test_the_sum_that_is_minimised():
+def test_the_sum_that_is_minimized():
     module = make_module(cluster=0.7, separation=0.2, orthogonality=0.3).train()
     images, labels = torch.rand(4, 3, 32, 24), torch.tensor([0, 1, 2, 1])
     output = module(images)

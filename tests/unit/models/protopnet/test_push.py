@@ -83,8 +83,8 @@ def test_error_10_without_augmentation():
     assert {split for split, _ in data.asked} == {"train"}
 
 
-def test_error_9_images_are_normalised_as_in_use():
-    """Normalisation is a layer of the network: there is nothing that a projection could forget."""
+def test_error_9_images_are_normalized_as_in_use():
+    """Normalization is a layer of the network: there is nothing that a projection could forget."""
     network, data = make_network(), SquareData()
     push(network, data)
     image = data.dataset("train")[sources(network)[0].index].image  # as it is stored, in [0, 1]
@@ -229,7 +229,7 @@ def test_memory_does_not_grow_with_the_data():
 
 @pytest.mark.parametrize(("k", "threshold"), [(6, 3), (3, 2), (100, 20)])
 def test_kept_prototypes(k, threshold):
-    """Of a random network many prototypes have neighbours of other classes."""
+    """Of a random network many prototypes have neighbors of other classes."""
     network, data = make_network(per_class=5), SquareData()
     push(network, data)
     expected = reference.kept(

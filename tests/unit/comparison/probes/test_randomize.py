@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ibd.comparison.probes.randomise import random_network, randomisable, randomise, stages
+from ibd.comparison.probes.randomize import random_network, randomizable, randomize, stages
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from tests.explainer_makers import MODELS, images, make
@@ -25,7 +25,7 @@ def test_every_tensor_is_random_after_the_last_stage(name):
     old = {key: value.clone() for key, value in network.state_dict().items()}
     changed = set()
     for _, names in parts:
-        randomise(network, names, draw=3)
+        randomize(network, names, draw=3)
         now = network.state_dict()
         differs = {key for key in old if not torch.equal(old[key].nan_to_num(), now[key].nan_to_num())}
         assert differs == changed | set(names)  # this stage's, and nothing else
@@ -48,7 +48,7 @@ def test_prototypes_rotations_and_heads_are_among_them():
         "concept_whitening": ("head.weight", "backbone.stage3.norm.rotation", "backbone.stage1.norm.running_var"),
     }
     for name, tensors in wanted.items():
-        assert set(tensors) <= set(randomisable(network_of(make(name)))), name
+        assert set(tensors) <= set(randomizable(network_of(make(name)))), name
 
 
 def test_stages_follow_the_pass():
@@ -85,7 +85,7 @@ def test_tensors_are_drawn_by_name_and_draw():
     both = torch.stack([first.one.weight.flatten(), first.two.weight.flatten()]).detach()
     assert abs(float(torch.corrcoef(both)[0, 1])) < 0.1  # published code gives equal layers equal weights
     assert first.tied.weight is first.one.weight
-    assert len(randomisable(model)) == 5
+    assert len(randomizable(model)) == 5
     assert abs(float(first.one.weight.detach().std() / model.one.weight.detach().std()) - 1) < 0.1
 
 

@@ -1,4 +1,4 @@
-"""Groups of channels that are active together, by non-negative matrix factorisation (Olah et al. 2018)."""
+"""Groups of channels that are active together, by non-negative matrix factorization (Olah et al. 2018)."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def neuron_groups(
     """
     check_image(image)
     with undisturbed(model):
-        return factorise(read_map(model, image, layer, layout), groups, steps, seed)
+        return factorize(read_map(model, image, layer, layout), groups, steps, seed)
 
 
-def factorise(activations: Tensor, groups: int, steps: int = 500, seed: int = 0) -> NeuronGroups:
+def factorize(activations: Tensor, groups: int, steps: int = 500, seed: int = 0) -> NeuronGroups:
     """Return the groups of (B, D, h, w) activations.
 
     Lee & Seung (2001): each update multiplies by a ratio and never raises the squared error.

@@ -1,7 +1,7 @@
-"""What is optimised in place of the image, and how the image in [0, 1] comes from it.
+"""What is optimized in place of the image, and how the image in [0, 1] comes from it.
 
 The optimum stays where it is; the way there is another one (Olah et al. 2017): in decorrelated Fourier space all
-frequencies and colours move at the same pace, and noise in the finest ones does not win.
+frequencies and colors move at the same pace, and noise in the finest ones does not win.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Canvas:
     """An image that is being made.
 
     Attributes:
-        parameters: leaves that are optimised.
+        parameters: leaves that are optimized.
         draw: returns the (B, C, H, W) image in [0, 1] they stand for.
         pull: a penalty (B,) on the parameters themselves, if any.
     """
@@ -35,11 +35,11 @@ class Canvas:
 
 
 @dataclass(frozen=True)
-class Colours:
-    """How colours go together: ``logit(pixel) = matrix @ independent + mean``.
+class Colors:
+    """How colors go together: ``logit(pixel) = matrix @ independent + mean``.
 
     Attributes:
-        matrix: (C, C), a square root of the covariance of the C colours, its longest column of length 1.
+        matrix: (C, C), a square root of the covariance of the C colors, its longest column of length 1.
         mean: (C,).
     """
 
@@ -47,31 +47,31 @@ class Colours:
     mean: Tensor
 
     @classmethod
-    def natural(cls) -> Colours:
+    def natural(cls) -> Colors:
         """Return those of photographs (ImageNet, as lucid gives them): mostly light and dark, then blue to orange."""
         root = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
         return cls(root / root.norm(dim=0).max(), torch.zeros(3))
 
     @classmethod
-    def of(cls, images: Tensor) -> Colours:
-        """Return those of images (N, C, H, W) in [0, 1], with their mean colour.
+    def of(cls, images: Tensor) -> Colors:
+        """Return those of images (N, C, H, W) in [0, 1], with their mean color.
 
         Raises:
-            DataError: they are no images, or all of one colour.
+            DataError: they are no images, or all of one color.
         """
         if images.dim() != 4:
-            raise DataError(f"colours are taken from images (N, C, H, W), not {tuple(images.shape)}")
+            raise DataError(f"colors are taken from images (N, C, H, W), not {tuple(images.shape)}")
         pixels = images.detach().double().cpu().transpose(0, 1).flatten(1)
         values, vectors = torch.linalg.eigh(torch.cov(pixels).view(len(pixels), len(pixels)))
         if float(values[-1]) <= 0:
-            raise DataError("colours: these images are all of one colour")
-        floor = values[-1] * 1e-3  # grey images would fix the hue
+            raise DataError("colors: these images are all of one color")
+        floor = values[-1] * 1e-3  # gray images would fix the hue
         root = vectors * values.clamp(min=float(floor)).sqrt()
         mean = torch.logit(pixels.mean(1).clamp(_EDGE, 1 - _EDGE))
         return cls((root / root.norm(dim=0).max()).float(), mean.float())
 
     @classmethod
-    def independent(cls, channels: int = 3) -> Colours:
+    def independent(cls, channels: int = 3) -> Colors:
         """Return each channel on its own."""
         return cls(torch.eye(channels), torch.zeros(channels))
 
@@ -79,12 +79,12 @@ class Colours:
         """Return (B, C, H, W) logits of pixels.
 
         Raises:
-            ConfigError: these are colours of another number of channels.
+            ConfigError: these are colors of another number of channels.
         """
         if planes.shape[1] != len(self.mean):
             raise ConfigError(
-                f"colours: these are of {len(self.mean)} channels, for images of {planes.shape[1]}: take Colours.of"
-                f"(images) or Colours.independent({planes.shape[1]})"
+                f"colors: these are of {len(self.mean)} channels, for images of {planes.shape[1]}: take Colors.of"
+                f"(images) or Colors.independent({planes.shape[1]})"
             )
         matrix = self.matrix.to(planes, copy=True)  # it may have been made in inference mode
         return torch.einsum("rc,bchw->brhw", matrix, planes) + self.mean.to(planes).view(-1, 1, 1)
@@ -95,7 +95,7 @@ class Colours:
         return torch.einsum("cr,brhw->bchw", torch.linalg.inv(self.matrix.double()).to(logits), planes)
 
 
-class Parametrisation(abc.ABC):
+class Parametrization(abc.ABC):
     """How an image is written down."""
 
     @abc.abstractmethod
@@ -110,37 +110,35 @@ class Parametrisation(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Pixels(Parametrisation):
+class Pixels(Parametrization):
     """Logits of pixels.
 
     Attributes:
-        colours: that go together.
+        colors: that go together.
         spread: standard deviation of the noise at the start.
     """
 
-    colours: Colours = field(default_factory=Colours.natural)
+    colors: Colors = field(default_factory=Colors.natural)
     spread: float = 0.1
 
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
         """Return a canvas."""
-        planes = (
-            _noise(like.shape, generator, like, self.spread) if image is None else self.colours.unmix(_logit(image))
-        )
+        planes = _noise(like.shape, generator, like, self.spread) if image is None else self.colors.unmix(_logit(image))
         planes = planes.detach().clone().requires_grad_()
-        return Canvas([planes], lambda: self.colours.mix(planes).sigmoid())
+        return Canvas([planes], lambda: self.colors.mix(planes).sigmoid())
 
 
 @dataclass(frozen=True)
-class Fourier(Parametrisation):
+class Fourier(Parametrization):
     """The spectrum of the logits, each frequency divided by itself to the power of `decay`.
 
     Attributes:
-        colours: that go together.
+        colors: that go together.
         decay: 1 as in natural images; 0 is a white spectrum; more makes smoother images.
         spread: standard deviation of the spectrum at the start.
     """
 
-    colours: Colours = field(default_factory=Colours.natural)
+    colors: Colors = field(default_factory=Colors.natural)
     decay: float = 1.0
     spread: float = 0.01
 
@@ -151,13 +149,13 @@ class Fourier(Parametrisation):
         if image is None:
             spectrum = _noise((batch, channels, height, width // 2 + 1, 2), generator, like, self.spread)
         else:
-            planes = torch.fft.rfft2(4 * self.colours.unmix(_logit(image)), norm="ortho")
+            planes = torch.fft.rfft2(4 * self.colors.unmix(_logit(image)), norm="ortho")
             spectrum = torch.view_as_real(planes / scale)
         spectrum = spectrum.detach().clone().requires_grad_()
 
         def draw() -> Tensor:
             planes = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(height, width), norm="ortho")
-            return self.colours.mix(planes / 4).sigmoid()
+            return self.colors.mix(planes / 4).sigmoid()
 
         return Canvas([spectrum], draw)
 
@@ -169,7 +167,7 @@ class Fourier(Parametrisation):
         return scale
 
 
-class Decoder(Parametrisation):
+class Decoder(Parametrization):
     """A code, which a generator of images decodes: only its images can come out (Nguyen et al. 2016).
 
     Args:

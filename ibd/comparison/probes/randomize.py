@@ -3,11 +3,11 @@
 Every tensor is drawn by itself, from a seed of its name and the draw. It keeps its scale, so that signals neither die
 nor explode: normal numbers of its own mean and standard deviation, with these exceptions:
 
-- variances of normalisation layers are log-normal, of the mean and deviation of their logarithms: always positive;
+- variances of normalization layers are log-normal, of the mean and deviation of their logarithms: always positive;
 - the covariance of a whitened layer keeps its eigenvalues and gets random axes; its rotation is a random rotation;
 - a tensor of equal values gets a deviation of a tenth of their size, or of 0.1 for zeros.
 
-What stays: the statistics of the input normalisation (`Normalize`: the unit of the pixels, nothing learned), where
+What stays: the statistics of the input normalization (`Normalize`: the unit of the pixels, nothing learned), where
 prototypes are from (`Provenance`), masks and counts (not floating point), and what is NaN throughout.
 """
 
@@ -35,7 +35,7 @@ KEPT: tuple[type[nn.Module], ...] = (Normalize, Provenance)
 """Modules whose tensors stay."""
 
 
-def randomisable(network: nn.Module) -> dict[str, Tensor]:
+def randomizable(network: nn.Module) -> dict[str, Tensor]:
     """Return name -> tensor of all that is made random, in the order of the state dict; a shared one by its first name.
 
     Args:
@@ -61,15 +61,15 @@ def _unknown(tensor: Tensor) -> bool:
 
 
 @torch.no_grad()
-def randomise(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
+def randomize(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
     """Make tensors of a network random, in place.
 
     Args:
         network: a copy.
-        names: of `randomisable`.
+        names: of `randomizable`.
         draw: another one gives other numbers.
     """
-    tensors = randomisable(network)
+    tensors = randomizable(network)
     for name in names:
         module, _, leaf = name.rpartition(".")
         tensor = tensors[name]
@@ -79,7 +79,7 @@ def randomise(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
 def random_network(model: nn.Module, draw: int = 0) -> nn.Module:
     """Return a copy of a model's network in which everything is random."""
     network = copy.deepcopy(network_of(model)).eval()
-    randomise(network, randomisable(network), draw)
+    randomize(network, randomizable(network), draw)
     return network
 
 
@@ -87,7 +87,7 @@ class _Normal:
     """Normal numbers from one seed."""
 
     def __init__(self, name: str, draw: int) -> None:
-        self._generator = torch.Generator().manual_seed(numbers_of([f"randomise {draw} {name}"])[0])
+        self._generator = torch.Generator().manual_seed(numbers_of([f"randomize {draw} {name}"])[0])
 
     def __call__(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.randn(tuple(shape), dtype=dtype, generator=self._generator)
@@ -163,7 +163,7 @@ def stages(model: nn.Module, image: Tensor, most: int = 8) -> list[tuple[str, li
     check_range("stages", most, least=1)
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(network_of(model)).eval()
-        tensors = randomisable(network)
+        tensors = randomizable(network)
         first_image = image[:1].clone().to(next((parameter.device for parameter in network.parameters()), image.device))
         with _FirstUse(tensors) as use:
             _note_calls(network, use)
