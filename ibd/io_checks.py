@@ -102,7 +102,7 @@ def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int)
     Args:
         cls: its class.
         values: the arguments of its constructor.
-        size: of the checkpoint, in bytes.
+        size: size of the checkpoint, in bytes.
         saved: how many tensors it holds.
 
     Raises:
@@ -138,7 +138,7 @@ def check_finite(module: nn.Module, undefined: Collection[str]) -> None:
     """Check that all values of a model are numbers.
 
     Args:
-        module: with its weights.
+        module: module with its weights.
         undefined: names in its state of what may be NaN, such as what only a finished training knows.
 
     Raises:

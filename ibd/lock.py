@@ -25,7 +25,7 @@ def locked(folder: str | Path | None, doing: str, key: str) -> Iterator[None]:
     Args:
         folder: made where it is missing; None locks nothing.
         doing: what a process does there, for the line that the second gets.
-        key: of the option that names the folder, for the line where it cannot be written to.
+        key: key of the option that names the folder, for the line where it cannot be written to.
 
     Raises:
         ConfigError: another process holds it, or it cannot be written to.

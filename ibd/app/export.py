@@ -64,7 +64,7 @@ def export(run: RunLike | InterpretableModule, path: str | Path, which: str = "b
 
     Args:
         run: a run folder, a checkpoint, what ``ibd.fit`` returned, or a model.
-        path: of the file, which ends in ``.pt2``; its folder is made.
+        path: path of the file, which ends in ``.pt2``; its folder is made.
         which: "best" or "last" checkpoint of a run.
         trust: as of ``ibd.load_model``.
 

@@ -26,7 +26,7 @@ def begin(root: Path, config: Path | None = None) -> Iterator[str]:
     """Write a config for a folder of images, and ``concepts.csv`` with its classes where there is none.
 
     Args:
-        root: of the images, ``train/CLASS/*``.
+        root: root of the images, ``train/CLASS/*``.
         config: the file to write; None names it after the folder.
 
     Yields:

@@ -36,7 +36,7 @@ def figure_of(run: str, model: InterpretableModule, prediction: Prediction, imag
     Args:
         run: what the model was read from; where its data is not there any more, the sources are left out.
         model: the module.
-        prediction: of the images.
+        prediction: prediction of the images.
         images: (B, 3, H, W) in [0, 1].
     """
     if not isinstance(model, ProtoPNet):
@@ -54,11 +54,11 @@ def show_prototypes(
 
     Args:
         run: RUN of the command line.
-        changes: to its data.
+        changes: changes to its data.
         split: images to measure, and to explain.
         images: how many to draw.
         top: prototypes of each image; 0 for all.
-        pages: of ten prototypes each; 0 for all.
+        pages: pages of ten prototypes each; 0 for all.
         out: folder to write into.
 
     Raises:

@@ -162,7 +162,7 @@ def _step(name: str, args: Sequence[Any], trace: _Trace, dependent: int) -> _Tra
     """Return the trace after the aten operation `name`; one that is not listed works cell by cell.
 
     Args:
-        name: of the operation.
+        name: name of the operation.
         args: its arguments.
         trace: those of its arguments, united.
         dependent: how many of its arguments depend on the image; a product with a constant mixes channels alone.

@@ -125,7 +125,7 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
     Args:
         backbone: changed in place; left alone where the state does not fit.
         state: names -> tensors.
-        source: for messages.
+        source: source for messages.
         take_statistics: whether the ``normalize`` layer follows the state; else the two must agree.
 
     Raises:

@@ -26,13 +26,13 @@ class Case:
 
     Attributes:
         model: the model.
-        images: that it is asked about.
+        images: images that it is asked about.
         classes: (N,) the explained class of each: the predicted one.
         parts: (N, 2^P) centerd logits of that class with every subset of the parts drawn, or None.
         kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
         cells: where finished pieces are kept.
         probe_images: how many images are explained again and again, for robustness and sanity.
-        seed: of all random choices.
+        seed: seed of all random choices.
         stages: in how many a network is made random.
         object_values: (N, O) what each object of a scene is worth, NaN for one that is not seen, or None.
         cell_values: (N, R) what each cell's foreground is worth, NaN for one without, or None.

@@ -42,7 +42,7 @@ class Attributions:
         maps: (N, H, W) float32, or None.
         value: (N,) the explained scores; NaN where the method has none.
         units: (N, U) contributions of the model's units, or None.
-        cost: for one image.
+        cost: cost for one image.
     """
 
     maps: Tensor | None

@@ -23,7 +23,7 @@ class Cache:
     What a process that was killed had half written is removed: only one at a time uses a folder (`ibd.lock`).
 
     Args:
-        folder: of the files; None keeps nothing.
+        folder: folder of the files; None keeps nothing.
 
     Raises:
         ConfigError: nothing can be written there.
@@ -45,7 +45,7 @@ class Cache:
 
         Args:
             key: all that it depends on, as plain values.
-            kind: of record.
+            kind: kind of record.
             compute: makes it.
 
         Raises:

@@ -58,7 +58,7 @@ def compare(
             allows but the slow ones, "all" takes these too.
         images: how many, as many of each class as can be.
         split: which images.
-        seed: of the choice of images and of all random numbers.
+        seed: seed of the choice of images and of all random numbers.
         probe_images: how many of them are explained again and again, for robustness and sanity.
         shown: how many of them the report may draw.
         output: folder for the report; finished pieces are kept in it, so that a comparison that was killed goes on.

@@ -32,7 +32,7 @@ class ComparedImages:
         truth: (N, H, W) bool: what decides the class, where the data knows that, else all parts; None without masks.
         part_names: the P parts.
         scenes: what the images are drawn from, where they are.
-        fingerprint: of all this.
+        fingerprint: fingerprint of all this.
     """
 
     split: Split
@@ -80,7 +80,7 @@ def choose_images(data: ImageDataModule, split: Split, count: int, seed: int) ->
         data: where they come from; un-augmented.
         split: which.
         count: how many; all, if there are fewer.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Raises:
         DataError: there is no image.

@@ -31,8 +31,8 @@ class ComparedModel:
         module: the trained Lightning module, in evaluation mode.
         data: what it is asked about.
         trained_on: its own training data, whatever it is asked about.
-        fingerprint: of its checkpoint: changes where any weight does.
-        asked: of the split that it is asked about, as far as it is looked at.
+        fingerprint: fingerprint of its checkpoint: changes where any weight does.
+        asked: asked of the split that it is asked about, as far as it is looked at.
     """
 
     info: ModelInfo
@@ -76,8 +76,8 @@ class Accuracy:
     """How many images of a split are classified rightly.
 
     Attributes:
-        share: of them, 0 to 1.
-        images: of the split.
+        share: share of them, 0 to 1.
+        images: images of the split.
         majority: share of the most frequent class.
     """
 

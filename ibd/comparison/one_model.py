@@ -37,12 +37,12 @@ class Work:
     """What is the same for all models.
 
     Attributes:
-        images: that all are asked about.
+        images: images that all are asked about.
         methods: the rows of the tables.
         plan: what is measured.
         cells: where finished pieces are kept.
         probe_images: how many images are explained again and again.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         shown: how many images the report may draw.
     """
 
@@ -67,7 +67,7 @@ class OneModel:
         work: what is the same for all models.
         model: the model.
         found: where the results go.
-        bar: of progress.
+        bar: bar of progress.
     """
 
     def __init__(self, work: Work, model: ComparedModel, found: Comparison, bar: Any) -> None:

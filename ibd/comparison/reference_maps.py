@@ -29,7 +29,7 @@ def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) 
     Args:
         name: one of `REFERENCE_MAPS`.
         images: (B, 3, H, W).
-        ids: of the images: the noise of an image depends on its id, and not on its batch.
+        ids: ids of the images: the noise of an image depends on its id, and not on its batch.
         seed: another one gives other noise.
 
     Raises:
@@ -99,7 +99,7 @@ class ReferenceExplainer(Explainer):
 
     Args:
         name: one of `REFERENCE_MAPS`.
-        seed: of the noise.
+        seed: seed of the noise.
     """
 
     kind = "reference"

@@ -28,11 +28,11 @@ class ModelInfo:
         name: unique in the comparison, such as "cbm" or "cbm 2" (several seeds of one family).
         family: registered name of the model, which seeds share: "baseline", "cbm", "protopnet", "concept_whitening".
         run: where it came from.
-        seed: of its training.
+        seed: seed of its training.
         accuracy: share of the asked images' split that it classifies rightly, 0 to 1.
         unit_kind: "concept", "prototype", "axis" or "channel".
         backbone: name and options, in words.
-        images: of that split; 0 where that is unknown.
+        images: images of that split; 0 where that is unknown.
         majority: share of that split's most frequent class, 0 to 1; 0 where that is unknown.
     """
 
@@ -62,8 +62,8 @@ class Curve:
     Attributes:
         x: (n,) where it was measured, such as the fraction removed.
         values: (N, n), NaN where undefined.
-        x_label: of the axis.
-        y_label: of the axis.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
     """
 
     x: Floats
@@ -82,9 +82,9 @@ class Sanity:
         low: (n,) lower end of its interval.
         high: (n,) upper end.
         band: the similarity of explanations of two independent random networks, which counts as none: its upper end.
-        passed: by name of the check ("cascade_top_down", "cascade_bottom_up", "other_target", "other_input",
+        passed: passed by name of the check ("cascade_top_down", "cascade_bottom_up", "other_target", "other_input",
             "input_shift"): whether it was passed; None where it does not apply.
-        values: by name of the check, its figure.
+        values: values by name of the check, its figure.
     """
 
     stages: list[str]
@@ -122,7 +122,7 @@ class CostInfo:
         forwards: passes of an image through the model.
         backwards: passes back.
         heads: passes through only what comes after a layer.
-        seconds: by the clock, for one image.
+        seconds: seconds by the clock, for one image.
         metric_seconds: name of a group of metrics -> seconds for all images.
     """
 
@@ -176,9 +176,9 @@ class Comparison:
     Attributes:
         settings: "data", "split", "image_size", "explained", "measured", "seed", "versions" (package -> version),
             "main_metric" where the verdict is to rest on another one than the report would take; plain values.
-        class_names: of the data.
-        part_names: of the data; empty without masks.
-        models: that were compared.
+        class_names: class names of the data.
+        part_names: part names of the data; empty without masks.
+        models: models that were compared.
         explainers: rows of the tables, reference maps and oracle included.
         metrics: names, in the order of the tables; what they mean is in ``ibd.comparison.groups``.
         image_ids: (N,) of the compared images.

@@ -42,7 +42,7 @@ def joined(kind: type[Record], plain: Any, arrays: Mapping[str, npt.NDArray[Any]
     """Return the record that `split` took apart.
 
     Args:
-        kind: of the record.
+        kind: kind of the record.
         plain: its plain values.
         arrays: name -> array.
     """

@@ -30,7 +30,7 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
     Args:
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
-        seed: of the shuffle and the augmentation.
+        seed: seed of the shuffle and the augmentation.
 
     Attributes:
         start_epoch: the first epoch that is trained, not 0 where a training is resumed: loader processes fetch their

@@ -28,7 +28,7 @@ class ConceptTable:
     """The rows of a ``concepts.csv``.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         kind: what a row is about.
         names: the K concepts.
         lines: class, or path of an image, -> line number; in the order of `values`.
@@ -57,7 +57,7 @@ class ConceptTable:
         """Return (N, K): the rows in the order of `paths`; all unknown where an image has none.
 
         Args:
-            paths: of the images, relative to the root.
+            paths: paths of the images, relative to the root.
         """
         return self._rows(paths)
 
@@ -75,7 +75,7 @@ def read_concept_table(path: Path, classes: Iterable[str], images: Iterable[str]
     read, so that a file of something else, however large, is refused at its first one.
 
     Args:
-        path: of the file.
+        path: path of the file.
         classes: all that a row may name.
         images: the paths of all images that a row may name.
 

@@ -81,8 +81,8 @@ class CUB(FileDataModule):
         check_images: look for damaged files before training starts.
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
-        seed: of the shuffle and the augmentation.
-        split_seed: of the choice of the images that are set aside for validation.
+        seed: seed of the shuffle and the augmentation.
+        split_seed: seed of the choice of the images that are set aside for validation.
 
     Attributes:
         keypoint_names: the 15 parts whose locations a `CUBDataset` has.

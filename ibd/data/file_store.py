@@ -51,8 +51,8 @@ class FileStore:
     """Reads the images and masks of one split, each time or once.
 
     Args:
-        folder: of the images.
-        paths: of the images in it.
+        folder: folder of the images.
+        paths: paths of the images in it.
         masks: where their masks lie.
         prepare: a deterministic uint8 transform to apply to both.
         cache: read everything now and keep it in memory, as one tensor where all sizes are equal.

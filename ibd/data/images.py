@@ -26,7 +26,7 @@ def read_image(path: str | Path | Image.Image) -> Tensor:
     ones by 65535; floats by the smallest of 1, 255 and 65535 that holds their maximum.
 
     Args:
-        path: of the file, or the image.
+        path: path of the file, or the image.
 
     Returns:
         (3, H, W) uint8.

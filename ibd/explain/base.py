@@ -35,7 +35,7 @@ class Cost:
         forwards: passes of one image through the model.
         backwards: passes of one image back.
         heads: passes, forth or back, of one image's activations through only what comes after a layer.
-        seconds: by the clock, for the whole batch.
+        seconds: seconds by the clock, for the whole batch.
     """
 
     forwards: float = 0.0
@@ -60,8 +60,8 @@ class Explanation:
         unit_maps: (B, U, h, w), or (B, K, U, h, w), where the method has them.
         cost: what it took.
         extra: further figures of the method, (B,) or (B, K) each, such as "conservation".
-        layer: by whose output it is explained: the layer's name, or how a map was made that no layer puts out, such as
-            "relu of 'features'"; None where it is the pixels.
+        layer: layer by whose output it is explained: the layer's name, or how a map was made that no layer puts out,
+            such as "relu of 'features'"; None where it is the pixels.
     """
 
     map: Tensor | None
@@ -109,7 +109,7 @@ class Call:
     """A model while it is being explained: it counts passes, and answers in the right mode.
 
     Attributes:
-        model: in evaluation mode.
+        model: model in evaluation mode.
         target: resolved.
         cost: so far.
         layout: which axis of a layer's output holds the channels.
@@ -146,7 +146,7 @@ class Explainer(abc.ABC):
 
     Attributes:
         name: registered name.
-        kind: of its explanations.
+        kind: kind of its explanations.
         layout: which axis of a layer's output holds the channels; "auto" finds out.
         given: its options as they were written: without and with names.
     """
@@ -212,7 +212,7 @@ class Explainer(abc.ABC):
         """Return the explanation made of (B, K, h, w) maps, which are brought to the image's size, and (B, K) scores.
 
         Args:
-            call: whose target and cost it gets.
+            call: call whose target and cost it gets.
             maps: None where there is none; of the image's size already, or smaller with ``size=(H, W)``.
             scores: what was explained.
             more: other fields of `Explanation`, and `size`.

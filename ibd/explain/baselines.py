@@ -80,7 +80,7 @@ def warn_of_scale(
     Args:
         method: its name.
         image: (B, C, H, W).
-        baseline: that it takes.
+        baseline: baseline that it takes.
         instead: what else can be done.
     """
     low, high = float(image.amin()), float(image.amax())

@@ -113,7 +113,7 @@ def relative_boxes(
     Args:
         maps: (N, h, w) of any sign and scale.
         image_size: (H, W) in pixels.
-        share: of the range, in [0, 1]; a larger one makes a smaller box.
+        share: share of the range, in [0, 1]; a larger one makes a smaller box.
         field: as for `placed`.
         around: (N, 2) (y, x) in pixels, where pixel i spans i .. i + 1: the point to take in place of the peak, where
             it is known; of two places that are as good as equal, the box is then around this one. If it is below the
@@ -146,7 +146,7 @@ def percentile_boxes(maps: Tensor, image_size: tuple[int, int], percentile: floa
     Args:
         maps: (N, h, w).
         image_size: (H, W) in pixels.
-        percentile: of the pixels of the upsampled map, in [0, 100].
+        percentile: percentile of the pixels of the upsampled map, in [0, 100].
 
     Returns:
         (N, 4) int64; (0, 0, H, W) for a map without a peak.

@@ -22,7 +22,8 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
 
     Args:
         images: (B, C, H, W) in [0, 1]; gray where C is not 3.
-        explanations: of these images, of single targets, whose maps are (B, H, W); those without a map are left out.
+        explanations: explanations of these images, of single targets, whose maps are (B, H, W); those without a map are
+            left out.
         titles: B, of the images: what is explained.
     """
     shown = [each for each in explanations if each.map is not None]

@@ -44,10 +44,10 @@ def neuron_groups(
     Args:
         model: ours, or any of (B, 3, H, W) images in [0, 1].
         image: (B, 3, H, W).
-        layer: whose activations; what is negative is taken as 0.
+        layer: layer whose activations are taken apart; what is negative is taken as 0.
         groups: G.
-        steps: of multiplicative updates.
-        seed: of the start.
+        steps: steps of multiplicative updates.
+        seed: seed of the start.
         layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
 
     Raises:

@@ -65,7 +65,7 @@ def prediction_figure(
     """Return a figure with a row for each image: picture, contributions of its units, maps of the strongest.
 
     Args:
-        prediction: of B images.
+        prediction: prediction of B images.
         image: (B, C, H, W) in [0, 1]; gray where C is not 3.
         label: (B,) true classes, where known.
         concepts: (B, K) true concepts; a bar is green where the unit agrees with it, orange where it does not.

@@ -45,7 +45,7 @@ class Node(NamedTuple):
     """A tensor that depends on the image.
 
     Attributes:
-        name: of the function that made it.
+        name: name of the function that made it.
         parents: nodes that it was made from, the nearest last.
         shape: its own.
         spot: where it was made.
@@ -71,7 +71,7 @@ class Flow:
 
     Attributes:
         images: how many.
-        nodes: in the order in which they were computed.
+        nodes: nodes in the order in which they were computed.
         links: which axes of them are the same.
         moves: node -> the node that it was made from by moving cells, and what was done to its axes.
         reaches: node -> how many rows and columns each output of the convolution or pooling saw that made it.

@@ -48,7 +48,7 @@ class GradientExplainer(Explainer):
         """Return what every value accounts for, (B, K, C, h, w), the cut it was computed at, and further figures.
 
         Args:
-            call: with the model.
+            call: call with the model.
             image: (B, C, H, W).
             target: other than the call's.
         """

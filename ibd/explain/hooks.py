@@ -42,7 +42,7 @@ def hooked(module: nn.Module | None, watch: Watch, optional: bool) -> Iterator[N
 
     Args:
         module: None for none.
-        watch: that cuts.
+        watch: hook that cuts.
         optional: whether an output that is no map of several positions is passed over, and what was found within kept.
     """
     if module is None:

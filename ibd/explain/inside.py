@@ -77,10 +77,10 @@ def activation_grid(
         image: (3, H, W), or (1, 3, H, W).
         layer: which puts out a map.
         cells: most cells along a side; a larger map is averaged.
-        size: of the made images, in pixels; the layer must run on it.
+        size: size of the made images, in pixels; the layer must run on it.
         batch_size: made at once.
         layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
-        options: of `maximize_activation`, in place of those with which small images are easiest to read.
+        options: options of `maximize_activation`, in place of those with which small images are easiest to read.
 
     Raises:
         ConfigError: no such layer.
@@ -109,7 +109,7 @@ class SemanticDictionary:
         channels: the strongest, in order.
         activations: (n,) of them.
         images: (n, 3, s, s) made to excite each.
-        share: of the squared length of all activations there that these make up.
+        share: share of the squared length of all activations there that these make up.
         cell: row and column of the place.
         shape: rows and columns of the layer's map.
         layer: its name.
@@ -142,9 +142,9 @@ def semantic_dictionary(
         layer: which puts out a map.
         cell: row and column in that map.
         top: how many channels.
-        size: of the made images.
+        size: size of the made images.
         layout: as `activation_grid`'s.
-        options: of `maximize_activation`.
+        options: options of `maximize_activation`.
 
     Raises:
         ConfigError: no such layer or cell.

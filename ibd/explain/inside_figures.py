@@ -38,7 +38,7 @@ def activation_grid_figure(image: Tensor, grid: ActivationGrid) -> Figure:
 
     Args:
         image: (3, H, W) in [0, 1].
-        grid: from `activation_grid`.
+        grid: grid from `activation_grid`.
     """
     note = "What excites the layer as each place of the image does; the side of a picture grows with the root of how"
     figure, axes = _figure(1, 2, 4.2, 4.2, note + " much is active there.")
@@ -65,7 +65,7 @@ def dictionary_figure(image: Tensor, dictionary: SemanticDictionary) -> Figure:
 
     Args:
         image: (3, H, W) in [0, 1].
-        dictionary: from `semantic_dictionary`.
+        dictionary: dictionary from `semantic_dictionary`.
     """
     count = len(dictionary.channels)
     note = f"The strongest channels at the marked place, {100 * dictionary.share:.0f} % of the squared length there."
@@ -87,7 +87,7 @@ def groups_figure(images: Tensor, groups: NeuronGroups, top: int = 3) -> Figure:
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        groups: from `neuron_groups`.
+        groups: groups from `neuron_groups`.
         top: channels that are named, by their weight.
     """
     count = len(groups.weights)
@@ -108,9 +108,9 @@ def patches_figure(patches: Patches, dataset: Any, size: int = 48) -> Figure:
     """Return the patches that channels respond to most, a row for each channel, the strongest first.
 
     Args:
-        patches: from `maximally_activating_patches`.
+        patches: patches from `maximally_activating_patches`.
         dataset: the one that the loader read.
-        size: of a side in pixels.
+        size: size of a side in pixels.
     """
     pictures = patches.pictures(dataset, size)
     what = "what a cell sees" if patches.exact else "the share of the image that belongs to a cell"
@@ -130,7 +130,7 @@ def sparsity_figure(sparsity: dict[str, float]) -> Figure:
     """Return how much of each layer's output is 0, as bars in the order in which the layers run.
 
     Args:
-        sparsity: from `sparsity_by_depth`.
+        sparsity: sparsity from `sparsity_by_depth`.
 
     Raises:
         DataError: no layers.
@@ -153,7 +153,7 @@ def attribution_figure(images: Tensor, attribution: LayerAttribution, top: int =
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        attribution: of these images and of a single target, from `layer_attribution`.
+        attribution: attribution of these images and of a single target, from `layer_attribution`.
         top: channels, by the size of their part.
 
     Raises:

@@ -36,7 +36,7 @@ class Cut(abc.ABC):
     """What the scores of images are computed from: the pixels, or the output of a layer.
 
     Attributes:
-        call: whose passes are counted.
+        call: call whose passes are counted.
         target: pinned to what was predicted for these images.
         value: (B, C, h, w), a leaf of the graph; (B, D) for a layer that is no map.
         scores: (B, K), computed from it.
@@ -98,7 +98,7 @@ class LayerCut(Cut):
     """The output of a layer, or the last feature map. Whatever its layout is, `value` has the channels first.
 
     Args:
-        call: with the model.
+        call: call with the model.
         image: (B, 3, H, W).
         layer: name, see `ibd.explain.activations.find_layer`; None takes the output of the model's ``backbone``, if it
             has one that runs and puts out a map of more than one position, else the last map that all of the score

@@ -58,7 +58,7 @@ class Links:
         """Note what a call says of the axes of its arguments and of one of its results.
 
         Args:
-            name: of the function, see `ibd.explain.flow.name_of`.
+            name: name of the function, see `ibd.explain.flow.name_of`.
             function: itself.
             args: given to it.
             kwargs: given to it.
@@ -126,7 +126,7 @@ class Links:
         """Return the axis of a 4-dimensional node that holds the channels, 1 or 3; None where that cannot be told.
 
         Args:
-            node: that is asked about.
+            node: node that is asked about.
             shape: its own.
             picture: (H, W) of the images, which places have to fit where the evidence could also be of attention heads.
         """

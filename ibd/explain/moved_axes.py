@@ -24,7 +24,7 @@ def moved(name: str, function: Any, args: Any, kwargs: Any, position: int) -> Mo
     """Return what a call did to the axes of its first argument, of four; None for one that moves no cells.
 
     Args:
-        name: of the function.
+        name: name of the function.
         function: itself.
         args: given to it.
         kwargs: given to it.

@@ -45,7 +45,7 @@ class Patches:
 
         Args:
             dataset: the one that the loader read, whose items hold an image (3, H, W) as a batch holds images.
-            size: of a side.
+            size: size of a side.
         """
         made = torch.full((*self.score.shape, 3, size, size), 0.5)
         for unit, rank in ((self.image >= 0).nonzero()).tolist():
@@ -73,7 +73,7 @@ def maximally_activating_patches(
     Args:
         model: ours, or any of (B, 3, H, W) images in [0, 1].
         data_loader: yields a `Batch`, a tuple or dict with images, or images.
-        layer: whose channels; None takes the maps of the units of one of our models.
+        layer: layer whose channels are searched; None takes the maps of the units of one of our models.
         channels: numbers, or names of units; None takes all.
         k: patches of each.
         layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.

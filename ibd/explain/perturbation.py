@@ -102,11 +102,11 @@ class Rise(Explainer):
 
     Args:
         masks: N. The noise of the map falls with its square root.
-        cells: of the coarse grid, along each side of the image.
+        cells: cells of the coarse grid, along each side of the image.
         keep: probability of a one.
         baseline: what is seen where a mask is 0, see `ibd.explain.baselines.covered_with`; the authors' code
             multiplies normalized images, which shows the mean.
-        seed: of the masks.
+        seed: seed of the masks.
         batch_size: covered images in one pass.
         centerd: whether scores are counted from their mean; False gives the published map.
 

@@ -21,7 +21,7 @@ def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None
     mixes features to that: a map of the output would only repeat the output.
 
     Args:
-        flow: of the pass.
+        flow: flow of the pass.
         score: its node; None for a constant.
         end: nodes from here on are the target's, and not the model's.
         lie: where the cells of each node lie, see `ibd.explain.moves.frames`.

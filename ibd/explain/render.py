@@ -172,8 +172,8 @@ def grid_figure(
         titles: one for each of them, or none.
         columns: pictures in a row; None takes up to 8.
         caption: a line below; how maps are normalized is appended where there are any.
-        scale: of the maps' colors, see `color_map`.
-        normalization: of the maps; "shared" is over those in the figure.
+        scale: scale of the maps' colors, see `color_map`.
+        normalization: normalization of the maps; "shared" is over those in the figure.
         path: where to save it as PNG.
 
     Raises:

@@ -30,7 +30,7 @@ class Place(NamedTuple):
         leaf: the tensor there, without a history.
         stand_in: the copy of it with which the model went on.
         spot: where in the pass.
-        node: of the flow; None where none was followed.
+        node: node of the flow; None where none was followed.
         since: how many nodes the flow had before.
     """
 

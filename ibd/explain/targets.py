@@ -30,7 +30,7 @@ class Term:
         kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
             0 for its class, 1 against it) or "function".
         index: which class or unit.
-        scalar: of a class: its "logit", "centerd_logit", "prob", "log_prob" or "log_odds".
+        scalar: scalar of a class: its "logit", "centerd_logit", "prob", "log_prob" or "log_odds".
         weight: factor.
         function: output -> (B,), of the kind "function".
         names: how many there are where the index was given by name.
@@ -68,7 +68,7 @@ class Target:
     Attributes:
         sums: for each score its terms.
         many: whether maps and values have a dimension for the scores.
-        pattern: of unit names, which a model has yet to resolve.
+        pattern: pattern of unit names, which a model has yet to resolve.
     """
 
     sums: tuple[tuple[Term, ...], ...]
@@ -151,8 +151,8 @@ class Target:
         """Return the same target with names and patterns replaced by positions.
 
         Args:
-            model: whose ``class_names`` and ``unit_names`` are read, see `ibd.explain.names.names_of`; positions need
-                none.
+            model: model whose ``class_names`` and ``unit_names`` are read, see `ibd.explain.names.names_of`; positions
+                need none.
 
         Raises:
             ConfigError: a name that it does not have, a pattern that fits none.

@@ -44,7 +44,7 @@ def explanation_size(contributions: Tensor, labels: Tensor, share: float = 0.95)
     Args:
         contributions: (B, U, C).
         labels: (B,) the predicted classes.
-        share: in (0, 1].
+        share: share in (0, 1].
 
     Returns:
         (B,) float32 in 1..U; NaN where nothing contributes.
@@ -64,7 +64,7 @@ class ExplanationSize(Metric):
     Images to whose class nothing contributes are left out.
 
     Args:
-        share: of the total of absolute contributions, in (0, 1].
+        share: share of the total of absolute contributions, in (0, 1].
         **kwargs: of torchmetrics.
     """
 

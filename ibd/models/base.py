@@ -99,7 +99,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
         Args:
             units: what `encode` returned.
-            painting: by the network's own pooling, or another way to lay it out; see `ibd.models.painting.paint`.
+            painting: painting by the network's own pooling, or another way to lay it out; see
+                `ibd.models.painting.paint`.
         """
         return paint(units.maps, units.scores, self.pooling, painting, self.proportional)
 
@@ -143,7 +144,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """Return the (B, C) logits with some units of each image switched off, without the backbone.
 
         Args:
-            units: of B images.
+            units: units of B images.
             off: (B, U) bool.
             value: what `passed` becomes there, (U,) or one for all.
 

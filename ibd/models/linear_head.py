@@ -18,7 +18,7 @@ class LinearHead:
     normalized.
 
     Attributes:
-        names: of the U units.
+        names: names of the U units.
         classes: names of the C classes.
         weights: (U, C) float64.
         bias: (C,) float64.

@@ -23,8 +23,8 @@ class OptimizerSettings:
         name: "adamw", "adam" or "sgd".
         lr: learning rate (the peak of the "onecycle" schedule).
         weight_decay: decoupled for "adamw", added to the gradient for the others.
-        momentum: of "sgd"; "onecycle" moves it by 0.05 around this, down while the rate rises, and the beta of the
-            others around 0.9.
+        momentum: momentum of "sgd"; "onecycle" moves it by 0.05 around this, down while the rate rises, and the beta of
+            the others around 0.9.
         nesterov: Nesterov momentum for "sgd".
         decay_all: decay biases and normalization weights too, as older published settings do.
         schedule: "constant"; "cosine" down to zero; "onecycle" up and down over the whole training (Smith 2018);
@@ -96,9 +96,9 @@ def build_schedule(
     """Return the schedule to call after every optimizer step, or None for a constant rate.
 
     Args:
-        optimizer: whose rate is scheduled.
+        optimizer: optimizer whose rate is scheduled.
         settings: which schedule.
-        total_steps: of the whole training; may be infinite for "constant" and "step".
+        total_steps: total steps of the whole training; may be infinite for "constant" and "step".
         steps_per_epoch: optimizer steps.
     """
     if settings.schedule == "constant":

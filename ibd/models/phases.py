@@ -157,7 +157,7 @@ def rate(settings: OptimizerSettings, step: int, steps: int, epoch: int) -> floa
     Args:
         settings: `schedule` is "constant", "cosine" or "onecycle" over the phase, or "step" by its epochs.
         step: within the phase.
-        steps: of the phase.
+        steps: steps of the phase.
         epoch: within the phase.
     """
     if settings.schedule == "constant":

@@ -19,7 +19,7 @@ def telling_of_the_disk(folder: Path) -> Iterator[None]:
     Half-written files are removed, which may be what the disk needs.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         CheckpointError: a file could not be written.

@@ -23,7 +23,7 @@ class End:
     """What came out.
 
     Attributes:
-        epoch: of the best checkpoint, or of the last where there is no best one; counted from 1.
+        epoch: epoch of the best checkpoint, or of the last where there is no best one; counted from 1.
         metrics: validation figures of that epoch, and those of finishing its model.
         monitor: the one that picked it.
     """
@@ -39,7 +39,7 @@ def complete(
     """Finish the model of a run, and log that.
 
     Args:
-        trainer: that trained it.
+        trainer: trainer that trained it.
         data: what it was trained on.
         folder: the run folder.
         settings: the ``logger:`` block.

@@ -24,7 +24,7 @@ def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[st
     Args:
         folder: the run folder.
         data: what it was trained on.
-        device: to compute on.
+        device: device to compute on.
 
     Returns:
         The figures of the best one.

@@ -17,7 +17,7 @@ def command(verb: str, run: str | Path) -> str:
     A run that names classes of its user's own gets ``--trust``, without which nothing reads it.
 
     Args:
-        verb: of the command line.
+        verb: verb of the command line.
         run: a run folder.
     """
     words = ["ibd", verb, f"resume={run}" if verb == "fit" else str(run)]

@@ -28,7 +28,7 @@ class KeepRun(Checkpoint):
     epochs count in which the classes have been learned (`InterpretableModule.has_learned`).
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
         monitor: logged metric that says which epoch is best.
         mode: "max" or "min" of it.
         every: epochs between checkpoints; the last epoch of a training always has one.

@@ -59,8 +59,8 @@ def check_length(model: InterpretableModule, options: Mapping[str, Any]) -> None
     """Check how long a training is to be.
 
     Args:
-        model: whose phases may say it.
-        options: of the trainer, without those that are null.
+        model: model whose phases may say it.
+        options: options of the trainer, without those that are null.
 
     Raises:
         ConfigError: nothing would be trained, or more than the phases have, or at least more than at most.

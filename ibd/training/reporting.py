@@ -28,7 +28,7 @@ def report(model: InterpretableModule, data: ImageDataModule, folder: Path, logg
         model: as finished.
         data: what it was trained on.
         folder: the run folder; pictures go to its ``figures/``.
-        loggers: of the run; those that take images and tables get them, too.
+        loggers: loggers of the run; those that take images and tables get them, too.
     """
     if isinstance(model, ConceptBottleneck):
         _report_curve(model, data, folder, loggers)

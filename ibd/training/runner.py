@@ -46,7 +46,7 @@ class Run:
         checkpoint: its best checkpoint; the last one where no epoch is the best.
         metrics: the validation figures of that checkpoint's epoch, and those of finishing the model.
         interrupted: whether Ctrl-C ended it early.
-        epoch: that of the checkpoint, counted from 1; 0 in a process that is not the first.
+        epoch: epoch that of the checkpoint, counted from 1; 0 in a process that is not the first.
         monitor: the metric that picked it.
     """
 

@@ -15,8 +15,8 @@ class LoggerSettings:
 
     Args:
         name: "wandb", or "csv" for the run folder alone.
-        mode: of W&B: "auto" is online where an account is configured and offline otherwise; it never asks. "off" is
-            short for "disabled".
+        mode: mode of W&B: "auto" is online where an account is configured and offline otherwise; it never asks. "off"
+            is short for "disabled".
         project: W&B project.
         entity: W&B user or team; null takes the account's default.
         tags: W&B tags.

@@ -37,19 +37,19 @@ class Metric:
 
     Attributes:
         name: what `metrics=` of a configuration calls it.
-        title: of its column.
-        definition: in a sentence.
+        title: title of its column.
+        definition: definition in a sentence.
         range: its ends; infinite where there is none.
         higher_is_better: None where neither is.
         source: paper.
         needs: what must be there, as `Need`s with blanks between; otherwise it is skipped, and the report says why.
-        function: that computes it from what was measured.
+        function: function that computes it from what was measured.
         chance: what an explanation by chance scores, where theory knows it: a number, the share of the pixels that lie
             in the mask, or what follows from it; see `chance_level`.
         per_sample: whether there is a value for each image; otherwise there is one of all images together.
         scale_free: whether an explanation times a positive number scores the same, so that explainers with other units
             can be compared; otherwise the score is about the very unit.
-        question: that it answers, where it is not that of its group.
+        question: question that it answers, where it is not that of its group.
         validated: whether it has a threshold, which is chosen on the validation split.
         by_painting: whether the report shows it for every painting of a model's own map.
         finding: how a verdict speaks of it; by default by its title.
@@ -87,7 +87,7 @@ class Metric:
         """Return what chance scores; None where it is not known.
 
         Args:
-            share: of the pixels that lie in the mask, or 1 / P for a choice among P parts; needed where chance
+            share: share of the pixels that lie in the mask, or 1 / P for a choice among P parts; needed where chance
                 depends on it.
         """
         if self.chance is None or isinstance(self.chance, float):
@@ -102,12 +102,12 @@ class CurveOf:
     """A curve that a group measures beside its scores.
 
     Attributes:
-        name: of the curve.
-        title: of its chart.
-        x_label: of the axis.
-        y_label: of the axis.
+        name: name of the curve.
+        title: title of its chart.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
         line: where it belongs to the model alone, and not to its explainers: its name among the lines of one chart.
-        chart: of that chart, which several curves share.
+        chart: name of that chart, which several curves share.
     """
 
     name: str
@@ -134,8 +134,8 @@ class Measured:
     Attributes:
         scores: metric -> (n,) values of the first n images, NaN where undefined.
         curves: name of a `CurveOf` of the group -> its points.
-        sanity: of the group that checks it.
-        seconds: that it took.
+        sanity: sanity of the group that checks it.
+        seconds: seconds that it took.
     """
 
     scores: dict[str, Floats] = field(default_factory=dict)
@@ -164,12 +164,12 @@ class Group:
 
     Attributes:
         name: stands for all of its metrics in `metrics=` of a configuration.
-        question: that its metrics answer.
-        metrics: in the order of the tables.
-        measure: of one row of the tables, for one model; None where it is measured of all rows together, or of the
-            model alone.
+        question: question that its metrics answer.
+        metrics: metrics in the order of the tables.
+        measure: measure of one row of the tables, for one model; None where it is measured of all rows together, or of
+            the model alone.
         why_not: why a row cannot be measured, None where it can, "" where that goes without saying.
-        curves: that are measured beside the scores.
+        curves: curves that are measured beside the scores.
         variants: metrics that are ways to score the same.
         main: metrics that a verdict may rest on: the first choice of which something was measured.
         by_default: whether it is measured unless it is named.

@@ -53,7 +53,7 @@ def linear_imputation(images: Tensor, known: Tensor, tolerance: float = TOLERANC
     Args:
         images: (B, C, H, W).
         known: (B, H, W) bool.
-        tolerance: of the residual, relative.
+        tolerance: tolerance of the residual, relative.
 
     Returns:
         (B, C, H, W), the known pixels as they are; the mean color of the whole image where none is known.

@@ -68,7 +68,7 @@ class Predictor:
         form: what it is: "folded, channels last", "folded", "channels last" or "as it is".
         difference: largest difference of its logits from the model's, over the largest of these.
         forwards: images that were asked so far.
-        seconds: that this took.
+        seconds: seconds that this took.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, memory: int = MEMORY) -> None:
@@ -130,7 +130,7 @@ class Predictor:
             make: (n,) int64 numbers from 0 to count - 1 -> (n, 3, H, W) images.
             count: how many there are.
             like: (B, 3, H, W) of the same size; the numbers are on its device.
-            title: of the progress bar.
+            title: title of the progress bar.
             progress: show it.
         """
         numbers = torch.split(torch.arange(count, device=like.device), self.batch_size(like))

@@ -30,7 +30,7 @@ def draw_subsets(scene: Scene, size: int) -> tuple[Bytes, npt.NDArray[np.int64]]
     """Draw a scene with every subset of its parts, each distinct picture once.
 
     Args:
-        scene: whose parts are taken away.
+        scene: scene whose parts are taken away.
         size: side in pixels.
 
     Returns:

@@ -37,8 +37,8 @@ class PixelTables:
 
     Attributes:
         fractions: (n + 1,) of the pixels removed by then.
-        morf: with the highest removed first.
-        lerf: with the lowest removed first.
+        morf: values with the highest removed first.
+        lerf: values with the lowest removed first.
     """
 
     fractions: Tensor
@@ -63,7 +63,7 @@ class PixelProbe:
         predictor: the model.
         images: (B, 3, H, W) in [0, 1].
         classes: (B,) the explained class of each.
-        ids: of the images: what is random depends on them alone; their places by default.
+        ids: ids of the images: what is random depends on them alone; their places by default.
         steps: n, each of the same share of the pixels as far as it goes.
         seed: of what is random.
 

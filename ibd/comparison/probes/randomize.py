@@ -39,7 +39,7 @@ def randomizable(network: nn.Module) -> dict[str, Tensor]:
     """Return name -> tensor of all that is made random, in the order of the state dict; a shared one by its first name.
 
     Args:
-        network: whose own tensors these are, not copies.
+        network: network whose own tensors these are, not copies.
     """
     kept: set[str] = set()
     for path, module in network.named_modules():
@@ -66,7 +66,7 @@ def randomize(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
 
     Args:
         network: a copy.
-        names: of `randomizable`.
+        names: names of `randomizable`.
         draw: another one gives other numbers.
     """
     tensors = randomizable(network)

@@ -43,7 +43,7 @@ def noisy(images: Tensor, ids: Sequence[Id], draws: int = 4, sigma: float = 0.05
 
     Args:
         images: (B, 3, H, W).
-        ids: of the images.
+        ids: ids of the images.
         draws: R.
         sigma: standard deviation.
         seed: another one gives other noise.

@@ -127,9 +127,9 @@ def cascade(
         images: (B, 3, H, W).
         classes: (B,) the explained classes.
         reference: the maps of the trained network.
-        direction: from the logits to the pixels, or the other way.
+        direction: the order, from the logits to the pixels, or the other way.
         most: stages at most.
-        draw: of the random tensors.
+        draw: draw of the random tensors.
         batch_size: images explained at a time.
     """
     parts = stages(model, images, most)
@@ -154,7 +154,7 @@ def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
     Args:
         classes: (B,) in 0..count - 1.
         count: C.
-        ids: of the images.
+        ids: ids of the images.
     """
     step = torch.tensor([1 + each % max(1, count - 1) for each in numbers_of([f"other {each}" for each in ids])])
     return (classes + step.to(classes.device)) % count
@@ -220,12 +220,12 @@ def sanity(
         model: ours, or any other; left as it is.
         images: (B, 3, H, W).
         classes: (B,) the explained classes.
-        ids: of the images; their places by default.
+        ids: ids of the images; their places by default.
         maps: (B, H, W) of the trained network, where they are known already; asked anew if they are rectified.
         class_count: C, asked from the model's ``class_names`` by default; without it there is no "other_target".
         most: stages at most.
         more: random networks beside those of the cascades; with one pair alone the band is that of two networks.
-        seed: of the random networks.
+        seed: seed of the random networks.
         batch_size: images explained at a time.
     """
     signed = unrectified(explain)

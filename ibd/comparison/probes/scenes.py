@@ -81,7 +81,7 @@ def object_values(predictor: Predictor, drawings: Drawings, classes: Tensor) -> 
 
     Args:
         predictor: the model.
-        drawings: of N scenes.
+        drawings: drawings of N scenes.
         classes: (N,) the explained classes.
     """
     count, which = len(drawings.full), drawings.which
@@ -98,7 +98,7 @@ def cell_values(predictor: Predictor, drawings: Drawings, classes: Tensor) -> Te
 
     Args:
         predictor: the model.
-        drawings: of N scenes.
+        drawings: drawings of N scenes.
         classes: (N,) the explained classes.
     """
     region, areas = regions_of((drawings.full.shape[1], drawings.full.shape[2]), CELLS)

@@ -79,14 +79,14 @@ def unit_tables(
 
     Args:
         predictor: the model.
-        units: of B images, see `encoded`.
+        units: units of B images, see `encoded`.
         contributions: (B, U) to the explained class: ``units`` of an intrinsic explanation.
         classes: (B,) the explained classes.
-        ids: of the images: random orders depend on them alone; their places by default.
+        ids: ids of the images: random orders depend on them alone; their places by default.
         value: what a unit becomes, (U,) or one for all.
         steps: n, of as many units each as far as it goes; at most as many as there are units.
         orders: random orders to average over.
-        seed: of the random orders.
+        seed: seed of the random orders.
         progress: show a bar.
 
     Raises:

@@ -22,7 +22,7 @@ class Report:
     """What a comparison found, as a page, as tables, and as pictures.
 
     Args:
-        comparison: of explanations.
+        comparison: comparison of explanations.
     """
 
     def __init__(self, comparison: Comparison) -> None:

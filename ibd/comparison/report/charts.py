@@ -28,9 +28,9 @@ class Style:
     """How an explainer's lines look, in every chart of a family.
 
     Attributes:
-        color: of the palette, or gray, or ink.
-        dash: of matplotlib.
-        width: in points.
+        color: color of the palette, or gray, or ink.
+        dash: dash of matplotlib.
+        width: width in points.
         css: class of its lines, "" where it has none of its own.
     """
 
@@ -91,8 +91,8 @@ def line_chart(
 
     Args:
         lines: the important ones first: they are drawn last.
-        x_label: of the axis.
-        y_label: of the axis.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
         ticks: names of the places 0, 1, ... of the x axis, where they have names.
         level: where to draw a gray line across.
     """
@@ -148,7 +148,7 @@ def difference_chart(rows: Sequence[tuple[str, float, float, float, str]], x_lab
 
     Args:
         rows: (label, mean, low, high, outcome), from the top.
-        x_label: of the axis.
+        x_label: label of the x axis.
     """
     colors = {"better": PALETTE[2], "worse": PALETTE[1], "no clear difference": GRAY}
     markers = {"better": "^", "worse": "v", "no clear difference": "o"}

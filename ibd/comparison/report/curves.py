@@ -25,10 +25,10 @@ class Chart:
     """A chart, as the page and as a file show it.
 
     Attributes:
-        name: of its file, without folder and ending.
+        name: name of its file, without folder and ending.
         title: what it shows.
-        svg: for the page.
-        figure: for a file of its own.
+        svg: svg for the page.
+        figure: figure for a file of its own.
         legend: (label, style) of lines that have no place in the family's legend.
         note: a line below.
     """

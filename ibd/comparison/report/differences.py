@@ -25,7 +25,7 @@ class Difference:
     """A paired difference of two explainers under a metric.
 
     Attributes:
-        interval: of one minus other, over trainings and images, by itself.
+        interval: interval of one minus other, over trainings and images, by itself.
         p: of no difference, corrected for the comparisons that were made with it; NaN where it cannot be told.
         compared: how many comparisons that were.
         images: for which both have a score.
@@ -63,7 +63,7 @@ def differences(
     """Return the differences of pairs of (M, N) scores, p-values corrected within each family of comparisons.
 
     Args:
-        pairs: of scores of the same trainings and images.
+        pairs: pairs of scores of the same trainings and images.
         families: of each pair, such as the metric.
         totals: family -> number of comparisons that its pairs were chosen from, where that is more; see `holm`.
     """

@@ -31,7 +31,7 @@ def best_and_tied(
 
     Args:
         values: (M, N) scores.
-        means: of the same.
+        means: means of the same.
         real: names of the explainers that are compared.
         higher: metric -> whether higher is better.
         noise: metric -> name of the reference map that stands for noise, where chance is a score to be beaten.

@@ -23,18 +23,18 @@ class Verdict:
     """The intrinsic explanation of a family against another one, under one metric.
 
     Attributes:
-        family: of the models.
+        family: family of the models.
         metric: name.
         intrinsic: name of the intrinsic explainer.
         other: name of the other one.
-        kind: of the other one.
-        interval: of intrinsic minus other, paired over models and images, by itself.
+        kind: kind of the other one.
+        interval: interval of the intrinsic score minus other, paired over models and images, by itself.
         p: of no difference; corrected (Holm) for all explainers compared under the metric. Reference maps and the
             oracle stand alone.
         compared: how many comparisons `p` is corrected for.
         images: for which both have a score.
-        outcome: for the intrinsic explainer. "depends": the ways of scoring a part do not agree; "unknown": it cannot
-            be told, or neither direction is better.
+        outcome: outcome for the intrinsic explainer. "depends": the ways of scoring a part do not agree; "unknown": it
+            cannot be told, or neither direction is better.
         reason: why no difference is stated, where the interval alone does not say so.
         other_above_noise: whether the other one is better than noise; None where that is not asked.
         ways: metric -> outcome of the metrics that must agree; empty where there is one alone.
@@ -79,7 +79,7 @@ def outcome_of(difference: Difference, higher: bool | None, chance: bool) -> tup
     """Return what a difference comes to by itself, for the first of the two.
 
     Args:
-        difference: of one minus other.
+        difference: mean of one minus other.
         higher: whether higher is better; None where neither is.
         chance: whether a network is at chance.
     """

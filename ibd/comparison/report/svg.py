@@ -44,7 +44,7 @@ def inline(figure: Figure, title: str) -> str:
     A part whose gid begins with "ibd-" gets that as its class. All other ids are made unique in the page.
 
     Args:
-        figure: to draw; its background is left out.
+        figure: figure to draw; its background is left out.
         title: what it shows, for those who cannot see it; without markup.
     """
     file = io.StringIO()

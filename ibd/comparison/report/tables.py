@@ -30,12 +30,12 @@ class Column:
     """A metric as a column.
 
     Attributes:
-        name: of the metric.
-        title: of the column.
+        name: name of the metric.
+        title: title of the column.
         question: the group that it stands in.
-        definition: in a sentence; empty for a metric that `ibd.comparison.groups` does not know.
+        definition: definition in a sentence; empty for a metric that `ibd.comparison.groups` does not know.
         source: paper.
-        range: in words.
+        range: range in words.
         higher_is_better: None where neither is.
         digits: decimals of its values.
     """
@@ -92,9 +92,9 @@ class Table:
 
     Attributes:
         family: registered name.
-        title: of the family.
+        title: title of the family.
         models: its members, the seeds.
-        columns: by question, in their order.
+        columns: columns by question, in their order.
         rows: explainers that are compared.
         references: reference maps and the oracle.
     """

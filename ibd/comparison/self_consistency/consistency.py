@@ -78,8 +78,8 @@ def bottleneck_against_pixels(
         indices: which images of it.
         batch_size: pictures in a pass.
         progress: show how far it is.
-        seed: of the variants.
-        reading: from `read_redrawn` on the same images, which saves the passes.
+        seed: seed of the variants.
+        reading: reading from `read_redrawn` on the same images, which saves the passes.
 
     Raises:
         UnsupportedError: the units of the model have no truth values, none is named for a part, or what stands for true

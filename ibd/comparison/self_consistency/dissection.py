@@ -99,7 +99,7 @@ def dissect(
     Args:
         model: a module of ours, or its network.
         dataset: a split with part masks.
-        spec: of the data.
+        spec: description of the data.
         indices: which images of it.
         batch_size: images in a pass.
         progress: show how far it is.
@@ -143,7 +143,7 @@ def concept_masks(batch: Batch, dataset: ImageDataset, spec: DataSpec) -> tuple[
     """Return the C names and (B, C, H, W) bool masks: the parts, and of each concept of a part the part where it holds.
 
     Args:
-        batch: with masks.
+        batch: batch with masks.
         dataset: says by ``concept_parts`` which part a concept is about, if it knows.
         spec: names parts and concepts.
 

@@ -66,7 +66,7 @@ def concept_leakage(
         indices: which images of it.
         batch_size: images in a pass.
         progress: show how far it is.
-        reading: from `read` on the same images, which saves the passes.
+        reading: reading from `read` on the same images, which saves the passes.
 
     Raises:
         UnsupportedError: the units of the model have no truth values, or others than the data tells, or what stands for

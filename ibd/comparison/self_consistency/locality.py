@@ -69,8 +69,8 @@ def part_locality(
         indices: which images of it.
         batch_size: pictures in a pass.
         progress: show how far it is.
-        seed: of the variants that parts are replaced by.
-        reading: from `read_redrawn` on the same images, which saves the passes.
+        seed: seed of the variants that parts are replaced by.
+        reading: reading from `read_redrawn` on the same images, which saves the passes.
 
     Raises:
         UnsupportedError: the images cannot be drawn anew, no unit is named for a part, or the units' scale is

@@ -14,7 +14,7 @@ def enlarged(network: InterpretableNetwork, maps: Tensor, size: Sequence[int]) -
     """Return (..., h, w) maps of units at the size of the image, (..., H, W).
 
     Args:
-        network: whose units they are.
+        network: network whose units they are.
         maps: as its units have them.
         size: H and W.
     """

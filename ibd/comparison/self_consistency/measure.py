@@ -67,11 +67,11 @@ def self_consistency(
         model: a module of ours.
         data: the data; toy birds for what draws images anew.
         indices: images of the split.
-        name: of the model, for what is skipped.
-        split: of the data.
+        name: name of the model, for what is skipped.
+        split: split of the data.
         batch_size: pictures in a pass.
         progress: show how far it is.
-        seed: of the variants that parts are replaced by.
+        seed: seed of the variants that parts are replaced by.
         form_units: for how many units a form of several concepts is searched.
 
     Returns:
@@ -135,8 +135,8 @@ def shortcut_figures(
         data: toy birds, with tags where there are to be figures.
         indices: images of the split.
         maps: name of a method -> (N, H, W) maps of ``tagged(data.dataset(split), indices)[0]``.
-        name: of the model, for what is skipped.
-        split: of the data.
+        name: name of the model, for what is skipped.
+        split: split of the data.
         batch_size: pictures in a pass.
         progress: show how far it is.
     """

@@ -104,7 +104,7 @@ def misalignment(
         indices: which images of it.
         batch_size: pictures in a pass.
         progress: show how far it is.
-        seed: of the variants that parts are replaced by.
+        seed: seed of the variants that parts are replaced by.
         shown: T, prototypes of each image.
 
     Raises:

@@ -35,7 +35,7 @@ class RedrawnReading:
     """What a model says of N images of toy birds, and of each with one of P parts replaced.
 
     Attributes:
-        before: of the images.
+        before: answers to the images.
         after: the same with (N, P + 1, ...) values: part p in another variant; the last one with everything behind the
             bird new.
         seen: (N, P) bool: part p can be seen before and after.
@@ -122,7 +122,7 @@ def read_redrawn(
         indices: which images of it.
         batch_size: pictures in a pass.
         progress: show how far it is.
-        seed: of the variants that parts are replaced by.
+        seed: seed of the variants that parts are replaced by.
 
     Raises:
         UnsupportedError: the images cannot be drawn anew.

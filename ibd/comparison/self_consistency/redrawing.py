@@ -107,7 +107,7 @@ def redrawn(
         dataset: a split.
         indices: which images of it.
         batch_size: pictures in a batch, changed ones included.
-        seed: of the changes.
+        seed: seed of the changes.
         progress: show how far it is.
     """
     versions = len(PARTS) + 2

@@ -113,7 +113,7 @@ def make_classes(
         num_classes: how many.
         redraw: probability that a part which does not decide is re-drawn for an image; None means 0 for "random",
             else 1.
-        seed: of the choice of combinations.
+        seed: seed of the choice of combinations.
         deciding: the parts that decide; None takes wing (or tail, for more than 6 classes) for "single", tail and
             wing for "double" and "xor", and for "random" all five, or the fewest that tell all classes apart if
             `redraw` is above 0.

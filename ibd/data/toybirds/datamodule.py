@@ -68,7 +68,7 @@ class ToyBirds(ImageDataModule):
         cache: keep rendered images in memory, 3 bytes per pixel, masks 1 more (64 px, 6000 images: 74 and 25 MB).
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
-        seed: of the images, the shuffle and the augmentation.
+        seed: seed of the images, the shuffle and the augmentation.
 
     Raises:
         ConfigError: an argument is out of its range, or arguments contradict each other.

@@ -41,12 +41,12 @@ class Settings:
     """What a preset stands for; an argument of `ToyBirds` of the same name overrides it.
 
     Attributes:
-        image_size: in pixels.
+        image_size: image size in pixels.
         num_classes: number of classes.
         train_size: number of images for training.
-        val_size: for validation.
-        test_size: for the test.
-        structure: of the classes.
+        val_size: images for validation.
+        test_size: images for the test.
+        structure: structure of the classes.
         rotation: the bird is turned by up to so many degrees either way.
         scale: size of the smallest bird, 1 being as large as fits into the image.
         jitter: 0 gives every bird the same shapes and colors, 1 shifts, turns, scales and recolors each part.

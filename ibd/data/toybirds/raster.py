@@ -76,7 +76,7 @@ class Polygon:
         """Return the (h, w) signed distance in pixels, negative inside.
 
         Args:
-            frame: from object coordinates to pixels.
+            frame: transformation from object coordinates to pixels.
             dx: (w,) columns, counted from the frame's origin.
             dy: (h, 1) rows, likewise.
         """
@@ -153,7 +153,7 @@ class Stroke(NamedTuple):
 
     Attributes:
         number: of what is painted.
-        left: of the box; the others likewise, the last two exclusive.
+        left: left of the box; the others likewise, the last two exclusive.
         top: see `left`.
         right: see `left`.
         bottom: see `left`.

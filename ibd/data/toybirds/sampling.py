@@ -28,7 +28,7 @@ class Draws:
     """Random draws from a stream of their own; what one is used for changes nothing in another.
 
     Args:
-        seed: of the dataset.
+        seed: seed of the dataset.
         split: which split.
         index: which scene of it.
         stream: what the draws are for.
@@ -95,7 +95,7 @@ def sample_tag(draws: Draws, kind: TagKind, cls: int, num_classes: int, mode: Ta
 
     Args:
         draws: where from.
-        kind: of the tag.
+        kind: kind of the tag.
         cls: the class.
         num_classes: how many codes there are.
         mode: "rho" takes the class's own code with probability `rho`, "aligned" always, "flipped" never;

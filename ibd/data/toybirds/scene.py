@@ -85,12 +85,12 @@ class Scene:
         cls: the class that the bird was made for.
         label: the class that the annotation says; another one under label noise.
         parts: part -> variant, or None where the part is removed.
-        pose: of the bird.
+        pose: pose of the bird.
         jitter: part -> its deviation.
         plumage: color of the body.
         light: factors on red, green and blue.
         background: behind everything.
-        distractors: in the order of painting within each layer.
+        distractors: distractors in the order of painting within each layer.
         tag: the shortcut, if there is one.
     """
 

@@ -73,7 +73,7 @@ def maximize_activation(
         size: H and W, or one number for both; None takes the model's own, or 128.
         batch: images to make at once; None takes one for each class, unit or channel that the objective lists, else
             as many as there are to start from, else 1.
-        steps: of Adam.
+        steps: steps of Adam.
         lr: length of a step.
         parametrization: what is optimized; None takes `Fourier`, whose colors are those of photographs where there are
             three channels, and independent elsewhere.
@@ -82,7 +82,7 @@ def maximize_activation(
         ramp: share of the steps over which the penalties grow from nothing to their weight: what is to be seen must
             come up before what is not needed goes.
         start: "noise", or images (B, C, H, W) in [0, 1], or one (C, H, W) for all, which also says the size.
-        seed: of noise and movements.
+        seed: seed of noise and movements.
         progress: whether to show a bar, if it takes more than two seconds.
         channels: C; None takes that of the images to start from, or what the model's first convolution takes, or 3.
 

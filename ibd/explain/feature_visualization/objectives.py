@@ -29,10 +29,10 @@ class Part:
     Attributes:
         text: what it is, for a caption.
         weight: factor.
-        layer: whose output it is computed from.
+        layer: layer whose output it is computed from.
         value: output of the layer -> (B,); or of the target, (B,) -> (B,), if any.
         target: in place of a layer, a target of one score.
-        channels: of the layer, where there is one for each image.
+        channels: channels of the layer, where there is one for each image.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Objective:
     class or unit can be given, there can also be one for each image.
 
     Attributes:
-        parts: that are added up.
+        parts: parts that are added up.
     """
 
     parts: tuple[Part, ...]
@@ -89,7 +89,7 @@ class Objective:
         """Return the mean over positions of the activations' dot product with a vector.
 
         Args:
-            layer: whose activations.
+            layer: layer whose activations are maximized.
             vector: (D,), or (B, D), one for each image.
             position: only there.
             cosine_power: multiply by the cosine, at least 0.1, to this power: so that the direction counts and not

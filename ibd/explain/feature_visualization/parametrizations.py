@@ -104,7 +104,7 @@ class Parametrization(abc.ABC):
 
         Args:
             like: (B, C, H, W): the shape, kind of numbers and device wanted.
-            generator: of the random numbers, on the CPU.
+            generator: generator of the random numbers, on the CPU.
             image: (B, C, H, W) in [0, 1].
         """
 
@@ -114,7 +114,7 @@ class Pixels(Parametrization):
     """Logits of pixels.
 
     Attributes:
-        colors: that go together.
+        colors: colors that go together.
         spread: standard deviation of the noise at the start.
     """
 
@@ -133,7 +133,7 @@ class Fourier(Parametrization):
     """The spectrum of the logits, each frequency divided by itself to the power of `decay`.
 
     Attributes:
-        colors: that go together.
+        colors: colors that go together.
         decay: 1 as in natural images; 0 is a white spectrum; more makes smoother images.
         spread: standard deviation of the spectrum at the start.
     """

@@ -47,7 +47,7 @@ class Nearness:
 
     Attributes:
         image: (3, H, W) or (B, 3, H, W).
-        weight: of the difference.
+        weight: weight of the difference.
         variation: weight of its total variation.
     """
 
@@ -67,7 +67,7 @@ class Blur:
 
     Attributes:
         weight: factor.
-        sigma: of the Gaussian, in pixels.
+        sigma: sigma of the Gaussian, in pixels.
     """
 
     weight: float = 1.0

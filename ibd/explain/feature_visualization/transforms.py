@@ -31,7 +31,7 @@ class Transforms:
 
         Args:
             image: (B, 3, H, W).
-            generator: of the random numbers, on the CPU.
+            generator: generator of the random numbers, on the CPU.
         """
         drawn = torch.rand(len(image), 4, generator=generator)
         size = (image.shape[2], image.shape[3])

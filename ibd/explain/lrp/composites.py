@@ -85,8 +85,8 @@ def composite(
 
     Args:
         name: one of these.
-        epsilon: of the epsilon rule.
-        gamma: of the gamma rule.
+        epsilon: epsilon of the epsilon rule.
+        gamma: gamma of the gamma rule.
         low: of zB.
         high: of zB.
 

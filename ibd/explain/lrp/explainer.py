@@ -65,8 +65,8 @@ class LRP(Explainer):
         bias: whether biases "absorb" their part of the relevance, or those of linear operations (with the batch
             normalization after them) are "ignore"d, so that inputs get all. What shifts a value by itself, such as a
             normalization after a sum, keeps its part.
-        epsilon: of the epsilon rule, relative to the outputs' root mean square; 0 is LRP-0.
-        gamma: of the gamma rule.
+        epsilon: epsilon of the epsilon rule, relative to the outputs' root mean square; 0 is LRP-0.
+        gamma: gamma of the gamma rule.
         low: least value of the input of the first layer, for zB: a number, or one for each channel.
         high: largest value.
         layers: also return the conservation of every linear operation, as ``extra["layer: <module>"]``.
@@ -142,10 +142,10 @@ class LRP(Explainer):
         """Return the explanation of (B, K) scores that were computed, and of their surrogates.
 
         Args:
-            call: with the model.
+            call: call with the model.
             image: (B, 3, H, W).
             mode: in which it ran.
-            surrogate: of the scores.
+            surrogate: surrogate of the scores.
             scores: (B, K).
             outputs: the surrogate and the value of what the layer put out; none where the pixels are asked for.
         """

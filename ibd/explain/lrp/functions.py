@@ -23,7 +23,7 @@ class Term:
 
     Attributes:
         weight: W, as the rule has it.
-        coefficient: of the shape of the output; None is 1.
+        coefficient: coefficient of the shape of the output; None is 1.
         factor: broadcast to the input; None is 1.
     """
 
@@ -37,7 +37,7 @@ class Plan:
     """How relevance goes through one linear operation.
 
     Attributes:
-        terms: whose sum is the gradient of the input; its relevance itself where `direct`.
+        terms: terms whose sum is the gradient of the input; its relevance itself where `direct`.
         biases: (bias, coefficient): each keeps ``bias * coefficient * gradient``.
         direct: the input is the image: relevance is written into the map, which has no zeros to go through.
     """

@@ -38,7 +38,7 @@ def nearest_patch(
         value: what the function returned: squared distances (B, P, k) and positions (B, P, k) among the L patches.
         args: its arguments; the second is (P, D).
         start: activation of no input, 0.5 behind a sigmoid.
-        ledger: of relevance that stays.
+        ledger: ledger of relevance that stays.
     """
     distance, position = value
     prototypes = args[1].detach().to(patches.dtype)

@@ -49,7 +49,7 @@ class Ledger:
         """Write down what a bias keeps of a gradient, and return it, (B,).
 
         Args:
-            gradient: of the operation's output, the rule's coefficient included.
+            gradient: gradient of the operation's output, the rule's coefficient included.
             bias: broadcast to it.
         """
         if not isinstance(bias, Tensor):

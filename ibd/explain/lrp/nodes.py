@@ -58,10 +58,10 @@ class Node:
         carried: ones whose gradient is its *relevance*: each value is a function of the relevance's bearer alone.
         unknown: why nothing can be said about its relevance.
         image: whether it is the image, or made of it pixel by pixel; then the surrogate is a leaf.
-        box: of the image: what pixels of 0 and 1 become, (1, ..., H, W) each.
+        box: box of the image: what pixels of 0 and 1 become, (1, ..., H, W) each.
         untouched: whether it is the image as it was given.
         shared: what a backward pass will read of the tensor's own memory.
-        version: of the tensor when this was written down.
+        version: version of the tensor when this was written down.
     """
 
     surrogate: Tensor | None = None
@@ -135,7 +135,7 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     batch.
 
     Args:
-        node: of its input: the image, of which it knows what 0 and 1 became.
+        node: node of its input: the image, of which it knows what 0 and 1 became.
         rule: may have numbers that were given.
     """
     assert node.surrogate is not None

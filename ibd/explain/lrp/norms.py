@@ -62,7 +62,7 @@ def normalized(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Found | None:
     """Return ``x`` normalized, its size a constant (as in Ali et al. 2022 for layer normalization); None if unknown.
 
     Args:
-        name: of the operation.
+        name: name of the operation.
         x: the surrogate of its input.
         args: its other arguments.
         kwargs: those given by name.

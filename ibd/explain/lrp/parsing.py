@@ -16,7 +16,7 @@ def linear_map(call: Call, given: Tensor) -> LinearMap | None:
     """Return the linear map that a call is of one of its arguments; None where it is none that is known.
 
     Args:
-        call: of a linear operation.
+        call: call of a linear operation.
         given: the one argument that depends on the image.
     """
     args, kwargs = call.args, call.kwargs

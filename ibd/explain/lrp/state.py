@@ -22,14 +22,14 @@ class State(TorchFunctionMode):
     """Tensor of the model -> surrogate.
 
     Args:
-        model: whose modules give the names of places.
+        model: model whose modules give the names of places.
         composite: which rule for which operation.
         ledger: where the backward passes write what biases took.
         ignore: whether biases of linear operations get nothing.
 
     Attributes:
         sources: the leaves: the image as it is where the first operations read it.
-        count: of the linear operations until now.
+        count: count of the linear operations until now.
     """
 
     def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:

@@ -70,9 +70,9 @@ def normalized_score(score: Tensor | float, null: Tensor | float, oracle: Tensor
     """Return (score - null) / (oracle - null): 0 for chance, 1 for the truth, whichever direction is better.
 
     Args:
-        score: of an explainer, a mean; any shape.
-        null: of noise, under the same metric.
-        oracle: of the truth painted on the image.
+        score: score of an explainer, a mean; any shape.
+        null: score of noise, under the same metric.
+        oracle: score of the truth painted on the image.
 
     Returns:
         float64; NaN where null and oracle are equal: the metric tells nothing there.

@@ -25,7 +25,7 @@ def beyond_rounding(change: Tensor, values: Tensor) -> Tensor:
     something. What is below 2^7 units of float32's precision, of the numbers or of 1, is no change.
 
     Args:
-        change: of any shape.
+        change: change of any shape.
         values: the largest of the numbers that each is a difference of; a shape that fits.
     """
     return change.masked_fill(change.abs() <= 2.0**-16 * values.abs().clamp(min=1), 0.0)

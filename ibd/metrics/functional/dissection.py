@@ -26,7 +26,7 @@ def quantile_thresholds(maps: Tensor, share: float = SHARE) -> Tensor:
 
     Args:
         maps: (N, U, h, w) of the data set, or of a sample of it.
-        share: in (0, 1).
+        share: share in (0, 1).
 
     Returns:
         (U,) of the dtype of the maps; NaN for a unit with a NaN.
@@ -128,7 +128,7 @@ class Form:
     Attributes:
         first: index of the concept that it begins with.
         rest: ("AND" | "OR" | "AND NOT", index of a concept), in turn.
-        iou: with the unit, over the data set.
+        iou: iou with the unit, over the data set.
     """
 
     first: int

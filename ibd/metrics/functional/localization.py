@@ -246,7 +246,7 @@ def localize(
     Args:
         maps: (B, H, W).
         mask: (B, H, W) bool.
-        box_thresholds: of `box_hits`; none leaves it out.
+        box_thresholds: box thresholds of `box_hits`; none leaves it out.
 
     Returns:
         "mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc" and "iou_at_size" (B,), "iou_curve" and

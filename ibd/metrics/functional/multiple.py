@@ -12,7 +12,8 @@ def holm(p_values: Sequence[float], total: int | None = None) -> list[float]:
     """Return p-values corrected by Holm's (1979) method: below 0.05 for any that is not so in truth, in 5 % at most.
 
     Args:
-        p_values: in [0, 1]; NaN for a comparison that could not be made, which stays so and counts for nothing.
+        p_values: p values in [0, 1]; NaN for a comparison that could not be made, which stays so and counts for
+            nothing.
         total: number of comparisons that these were chosen from, where there are more: those with the best of k
             explainers are chosen from k (k - 1) / 2.
 

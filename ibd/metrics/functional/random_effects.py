@@ -100,7 +100,7 @@ def two_level_interval(values: Tensor, level: float = 0.95) -> Interval:
 
     Args:
         values: (M, N) of M trainings by N images, NaN where undefined.
-        level: of the interval, in (0, 1).
+        level: level of the interval, in (0, 1).
 
     Raises:
         ConfigError: values of another shape, or a level outside (0, 1).

@@ -48,7 +48,7 @@ def t_quantile(level: float, df: Tensor) -> Tensor:
     """Return the value below which |T| lies with probability `level`, float64; NaN where `df` is NaN.
 
     Args:
-        level: in (0, 1), such as 0.95.
+        level: level in (0, 1), such as 0.95.
         df: degrees of freedom, at least 1.
     """
     known = df.double().nan_to_num(1.0)
@@ -68,8 +68,8 @@ def at_least(hits: int, trials: int, chance: float) -> float:
 
     Args:
         hits: 0 to `trials`.
-        trials: at least 0.
-        chance: of a hit, in (0, 1).
+        trials: trials at least 0.
+        chance: chance of a hit, in (0, 1).
     """
     if hits <= 0:
         return 1.0

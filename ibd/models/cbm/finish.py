@@ -66,7 +66,7 @@ def fit_head(
         lr: learning rate.
         weight_decay: added to the gradient, as published.
         batch_size: images per step; None takes 256, or as many as make 64 steps of an epoch where that is more.
-        seed: of the initial weights and the order.
+        seed: seed of the initial weights and the order.
 
     Returns:
         ``head/val_accuracy`` and ``head/val_loss`` of the epoch kept.

@@ -126,7 +126,7 @@ def intervention_curve(
         policies: some of "random", "uncertainty", "expected_change", "learned".
         trials: random orders to average over.
         split: the images to measure on.
-        seed: of the random orders.
+        seed: seed of the random orders.
 
     Raises:
         ConfigError: an unknown policy or split, or no trial.

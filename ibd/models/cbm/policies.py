@@ -100,11 +100,11 @@ def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, probab
     its concepts holds, or that none does; else the mean over its concepts of being present or absent.
 
     Args:
-        bottleneck: for its head and groups.
+        bottleneck: bottleneck for its head and groups.
         current: (N, K) what the head reads now.
         now: (N, C) its logits.
         probability: (N, K) predicted concept probabilities.
-        index: of the group.
+        index: index of the group.
     """
     before = now.log_softmax(1)
     total = torch.zeros(len(current), device=current.device, dtype=current.dtype)

@@ -49,7 +49,7 @@ def alignment_gradient(maps: Tensor, concepts: Tensor, activation: Activation) -
     Args:
         maps: (B, D, h, w), the first K of which are the concepts' axes.
         concepts: (B, K), present where above 0.5; NaN, unknown, counts as absent.
-        activation: of an axis.
+        activation: activation of an axis.
 
     Returns:
         (K, D) in float32 or better, also under autocast.

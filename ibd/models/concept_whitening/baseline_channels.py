@@ -16,8 +16,8 @@ class BaselineChannels:
 
     Args:
         module: the baseline.
-        model: that has axes there.
-        spec: of the data that both are to read.
+        model: model that has axes there.
+        spec: description of the data that both are to read.
 
     Raises:
         ConfigError: the baseline has no such layer, or was trained on other classes or at another size.

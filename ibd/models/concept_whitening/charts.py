@@ -29,7 +29,7 @@ def auc_figure(auc: Tensor, names: Sequence[str]) -> Figure:
 
     Args:
         auc: (K, U), U >= K, of every axis for every concept; the first K axes are drawn.
-        names: of the K concepts.
+        names: names of the K concepts.
     """
     count = len(names)
     cell = 0.46 if count <= 12 else 0.26
@@ -80,7 +80,7 @@ def importance_figure(accuracy_drop: Tensor, loss_increase: Tensor, names: Seque
     Args:
         accuracy_drop: (K,) of 1.
         loss_increase: (K,) of the mean cross-entropy.
-        names: of the K concepts.
+        names: names of the K concepts.
     """
     order = loss_increase.nan_to_num(0.0).argsort(descending=True).tolist()
     figure, axes = _rows(len(names), 2)
@@ -101,7 +101,7 @@ def purity_figure(
 
     Args:
         own: (K,) AUC of the concepts' axes; NaN is left out.
-        names: of the K concepts.
+        names: names of the K concepts.
         best: (K,) AUC of channels that were chosen on other images.
         hindsight: (K,) AUC of channels that were chosen on the same images.
     """
@@ -126,7 +126,7 @@ def trajectory_figure(trajectory: Mapping[str, Tensor], names: Sequence[str]) ->
 
     Args:
         trajectory: layer -> (K,) AUC, in the order of execution.
-        names: of the K concepts.
+        names: names of the K concepts.
     """
     values = torch.stack(list(trajectory.values()), 1)
     values = torch.cat([values, values.nanmean(0, keepdim=True)])

@@ -99,11 +99,11 @@ def top_images(
 
     Args:
         model: a ``ConceptWhitening``.
-        data: whose un-augmented images.
+        data: data whose un-augmented images are read.
         split: which of them.
         k: how many of each axis.
         axes: which; those of the concepts if None.
-        report: of the same model, data and split, which saves a pass over the images.
+        report: report of the same model, data and split, which saves a pass over the images.
 
     Raises:
         UnsupportedError: the model has no axes that stand for concepts.

@@ -126,13 +126,13 @@ class ConceptExamples:
     """Passes over concept examples, each a fresh draw by (seed, number), shared out among the processes.
 
     Args:
-        dataset: whose `concepts` are (N, K).
+        dataset: dataset whose `concepts` are (N, K).
         columns: which of them, in the order of the axes.
         per_concept: images drawn for each concept and pass.
         batch_size: images at a time.
         num_workers: loader processes, which live as long as this.
-        seed: of the draws.
-        rank, world_size: of this process.
+        seed: seed of the draws.
+        rank, world_size: rank and world size of this process.
 
     Raises:
         DataError: a concept holds in no image.

@@ -26,8 +26,8 @@ def top_images_figure(images: Sequence[TopImage], dataset: ImageDataset) -> Figu
     """Return the images that activate axes most, a row for each axis, the most activating first.
 
     Args:
-        images: of one split or more axes; see `ibd.models.concept_whitening.evaluation.top_images`.
-        dataset: of that split: ``dataset[index].image`` is (3, H, W) in [0, 1].
+        images: images of one split or more axes; see `ibd.models.concept_whitening.evaluation.top_images`.
+        dataset: dataset of that split: ``dataset[index].image`` is (3, H, W) in [0, 1].
     """
     rows: dict[int, list[TopImage]] = {}
     for image in sorted(images, key=lambda image: image.rank):

@@ -38,7 +38,8 @@ def inverse_root(matrix: Tensor, method: Method, iterations: int) -> Root:
         matrix: symmetric and positive definite.
         method: "eigen" is exact; "newton" is the coupled Newton-Schulz iteration (Higham 2008, equation 6.35), which
             unlike the uncoupled one of the published code does not blow rounding errors up; "auto" picks by device.
-        iterations: of "newton". Each multiplies the smallest normalized eigenvalue by 2.25 until it is near 1.
+        iterations: iterations of "newton". Each multiplies the smallest normalized eigenvalue by 2.25 until it is near
+            1.
     """
     if choose(method, matrix.device) == "eigen":
         values, basis = torch.linalg.eigh(matrix)
@@ -63,7 +64,7 @@ def inverse_root_gradient(gradient: Tensor, root: Root, iterations: int) -> Tens
     Args:
         gradient: (G, C, C) with respect to the inverse root.
         root: what `inverse_root` returned.
-        iterations: of "newton", as there.
+        iterations: iterations of "newton", as there.
     """
     gradient = (gradient + gradient.mT) / 2
     if root.scale.numel():

@@ -43,7 +43,7 @@ class ConceptWhiteningLayer(nn.Module):
     Args:
         channels: D.
         concepts: K, the number of axes with a meaning, the first ones.
-        settings: of the whitening.
+        settings: settings of the whitening.
 
     Attributes:
         running_mean: (D,).

@@ -18,7 +18,7 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
     """Return the names of the batch normalizations to replace.
 
     Args:
-        backbone: with all its batch normalizations in place.
+        backbone: backbone with all its batch normalizations in place.
         wanted: names as in ``backbone.named_modules()``, or patterns such as ``layer4.*.bn1``; None takes that of the
             last block: of a ResNet ``bn1`` of the last residual block, as published, else the last one there is.
 
@@ -54,7 +54,7 @@ def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, se
         backbone: changed in place.
         layers: names of batch normalizations.
         concepts: how many axes have a meaning.
-        settings: of the whitening.
+        settings: settings of the whitening.
 
     Raises:
         ConfigError: a layer is too narrow, or cannot be divided into the groups.

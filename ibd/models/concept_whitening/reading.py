@@ -47,8 +47,8 @@ class AxisReading:
     """Everything that is gathered from the images of a split.
 
     Args:
-        model: whose axes are read.
-        channels: of a baseline to read beside it.
+        model: model whose axes are read.
+        channels: channels of a baseline to read beside it.
     """
 
     def __init__(self, model: ConceptWhitening, channels: BaselineChannels | None) -> None:

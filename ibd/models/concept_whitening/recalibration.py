@@ -22,7 +22,7 @@ def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule) -> Tens
 
     Args:
         network: changed in place.
-        data: whose un-augmented images.
+        data: data whose un-augmented images are read.
 
     Returns:
         (N, D) the scores of the images, on the CPU, read in a last pass with the new statistics.

@@ -32,7 +32,7 @@ class AxisReport:
         figures: name -> number; see `ibd.evaluate_axes`.
         split: the images measured on.
         concept_names: the K concepts, axis k standing for concept k.
-        axis_names: of all U axes.
+        axis_names: axis names of all U axes.
         auc: (K, U) float64, of every axis for every concept.
         correlation: (U, U) float64, of the axes over all pixels.
         separation: (K, K) float64, see `ibd.metrics.ConceptSeparation`.
@@ -96,7 +96,7 @@ class AxisReport:
         """Write ``axes.json``, ``concepts.csv`` (a row for each concept) and ``auc.csv`` (concepts by axes).
 
         Args:
-            folder: that exists.
+            folder: folder that exists.
 
         Returns:
             The files.

@@ -39,7 +39,7 @@ def trace(backbone: nn.Module, layers: Sequence[str], training: bool) -> fx.Grap
     """Return what the backbone computes, step by step; only modules around one of the layers are looked into.
 
     Args:
-        backbone: of one input and one output; its modules no longer write over what the layers return.
+        backbone: backbone of one input and one output; its modules no longer write over what the layers return.
         layers: names of modules in it.
         training: in which mode; code that looks at ``self.training`` differs.
 

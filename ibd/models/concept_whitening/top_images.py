@@ -17,12 +17,12 @@ class TopImage:
 
     Attributes:
         axis: its index.
-        name: of the axis: its concept's, for the first K.
+        name: name of the axis: its concept's, for the first K.
         rank: 0 for the most activating.
-        index: of the image in its split.
+        index: index of the image in its split.
         sample: what names the image.
         score: the pooled activation.
-        class_name: of the image.
+        class_name: class name of the image.
         annotated: 1 where the image holds the axis's concept, 0 where it does not, NaN where nobody knows.
     """
 

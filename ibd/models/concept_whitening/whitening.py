@@ -34,7 +34,7 @@ class Whitening:
     Args:
         method: the inverse square root of the covariance by "eigen"decomposition, by "newton" (products alone, fast on
             a GPU), or "auto", which picks by device.
-        iterations: of "newton".
+        iterations: iterations of "newton".
         shrinkage: share of the mean variance that takes the place of as much of the covariance; keeps directions in
             which a batch hardly varies from being blown up.
         eps: variance added to every direction.
@@ -95,7 +95,7 @@ def whiten_rotate(x: Tensor, rotation: Tensor, settings: Whitening) -> tuple[Ten
     Args:
         x: (B, D, h, w) in float32 or float64, contiguous or channels_last; the result has the same layout.
         rotation: (D, D), orthogonal; a constant.
-        settings: of the whitening.
+        settings: settings of the whitening.
 
     Returns:
         z (B, D, h, w), differentiable once; the (D,) mean and the (G, C, C) covariance, not shrunk, constants.

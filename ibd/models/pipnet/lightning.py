@@ -37,7 +37,7 @@ class PIPNet(PhasedModule):
         sparsity: what every training step with labels takes off all connections, none of which falls below 0
             (published: 1e-3, and as much again in each batch of an evaluation).
         color: how much brightness, contrast and saturation differ between the two views.
-        shift: by up to how many pixels each view is shifted; less than a cell of the feature map.
+        shift: shift by up to how many pixels each view is shifted; less than a cell of the feature map.
         pretrain: the epochs without labels.
         train: the epochs with labels.
         optimizer: see `ibd.models.optimizer.OptimizerSettings`.

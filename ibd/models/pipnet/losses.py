@@ -19,7 +19,7 @@ def align_loss(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: (B, P, h, w) distribution over prototypes at each position of one view.
-        second: of the other view.
+        second: assignments of the other view.
     """
     one = torch.log((first * second.detach()).sum(1) + 1e-12)
     other = torch.log((first.detach() * second).sum(1) + 1e-12)

@@ -25,7 +25,7 @@ class PIPNetwork(LinearPrototypes):
         backbone: feature extractor.
         spec: names the C classes.
         prototypes: P, by a 1x1 convolution after the backbone; None takes the backbone's own channels.
-        threshold: in evaluation mode a presence below this is 0.
+        threshold: threshold in evaluation mode a presence below this is 0.
         bias: whether a class has evidence of its own, at least 0; then no image is without.
         finer: how many of the last stages of the backbone that halve the resolution keep it.
 

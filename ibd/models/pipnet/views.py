@@ -21,7 +21,7 @@ def two_views(batch: Batch, color: float, shift: int) -> Batch:
     Args:
         batch: B images.
         color: how much brightness, contrast and saturation vary, as for `vary_color`.
-        shift: by up to how many pixels each view is shifted, as for `shifted`.
+        shift: shift by up to how many pixels each view is shifted, as for `shifted`.
     """
     both = Batch(
         image=batch.image.repeat(2, 1, 1, 1),

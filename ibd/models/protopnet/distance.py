@@ -54,7 +54,7 @@ def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1, first: bool
         patches: (B, L, D).
         prototypes: (P, D).
         k: how many; at most L.
-        first: of patches whose distances differ by rounding alone, take the first; which k they are then hangs on
+        first: first of patches whose distances differ by rounding alone, take the first; which k they are then hangs on
             nothing else, but their order among each other does.
     """
     if has_torch_function((patches, prototypes)):

@@ -69,7 +69,7 @@ def evaluate_prototypes(
         data: its data; may be left out where `model` is a run, which then also asks for masks.
         split: the images to measure on.
         top: images that the purity of a prototype is taken over.
-        seed: of the noise of stability.
+        seed: seed of the noise of stability.
 
     Returns:
         "prototypes" and "kept" (not pruned or switched off), "uniqueness", "head_sparsity", "explanation_size",
@@ -197,8 +197,8 @@ def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "tra
     """Return the k patches of a split that are nearest to each prototype, one of each image, the nearest first.
 
     Args:
-        model: with prototypes.
-        data: whose un-augmented images.
+        model: model with prototypes.
+        data: data whose un-augmented images are read.
         split: which of them.
         k: how many patches of each prototype.
 

@@ -37,8 +37,8 @@ class PrototypeRow:
         class_name: the class that is explained.
         prototype: index of the prototype.
         owner: the class that the prototype belongs to.
-        similarity: of the most similar patch of the image, with what a person has set.
-        weight: of the prototype to the class.
+        similarity: similarity of the most similar patch of the image, with what a person has set.
+        weight: weight of the prototype to the class.
         contribution: similarity times weight; over all prototypes these add up to the logit.
         box: (top, left, bottom, right) in pixels around the most similar place, the last two exclusive.
         peak: row and column of the most similar patch in the feature map.
@@ -67,13 +67,13 @@ class NearestPatch:
         owner: the class that the prototype belongs to.
         split: which images.
         rank: 0 for the nearest.
-        distance: of the patch from the prototype.
-        similarity: of the two.
+        distance: distance of the patch from the prototype.
+        similarity: similarity of the two.
         sample: what names the image.
-        index: of the image in its split.
-        row: of the patch in the feature map.
-        column: of it.
-        class_name: of the image.
+        index: index of the image in its split.
+        row: row of the patch in the feature map.
+        column: column of the patch.
+        class_name: class name of the image.
     """
 
     prototype: int
@@ -128,9 +128,9 @@ def local_explanation(
         images: what ``model.predict`` takes, or what it returned, interventions included.
         classes: one class name for each image; by default the predicted ones.
         top: so many prototypes of each image; 0 returns all, whose contributions add up to the logit.
-        share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        share: share of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
         percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
-        names: of the images.
+        names: names of the images.
 
     Raises:
         UnsupportedError: the model has no prototypes.
@@ -211,7 +211,7 @@ def to_csv(rows: Iterable[PrototypeRow], path: str | Path) -> int:
 
     Args:
         rows: also from a generator: ``itertools.chain.from_iterable(local_explanations(...))``.
-        path: of the file.
+        path: path of the file.
     """
     head = [column for field in fields(PrototypeRow) for column in _NESTED.get(field.name, (field.name,))]
     count = 0
@@ -253,7 +253,7 @@ def find_places(
         model: a prototype network's module.
         images: (N, 3, H, W) in [0, 1].
         prototypes: N indices, one for each image.
-        share: of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
+        share: share of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
         percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
         batch_size: images to compute at a time.
     """

@@ -78,8 +78,8 @@ def local_figure(
         model: a prototype network's module.
         prediction: what ``model.predict`` returned for B images, interventions included.
         images: (B, 3, H, W) in [0, 1].
-        data: of the training, for the pictures of the sources; without it, or where its images are others, these are
-            left out.
+        data: data of the training, for the pictures of the sources; without it, or where its images are others, these
+            are left out.
         top: prototypes of each image, by the size of their contribution.
         label: (B,) true classes, where known.
 
@@ -133,7 +133,7 @@ def global_figure(
 
     Args:
         model: a prototype network's module.
-        data: of the training.
+        data: data of the training.
         nearest: patches by prototype, split and rank; see `ibd.models.protopnet.evaluation.nearest_patches`.
         prototypes: which to show, a row for each.
         columns: so many patches of each split.

@@ -311,8 +311,8 @@ class ProtoPNet(PhasedModule):
         Args:
             prototype: name or index.
             image: a file, or a (3, H, W) tensor in [0, 1] at the training size.
-            row: of the patch in the feature map.
-            column: of it.
+            row: row of the patch in the feature map.
+            column: column of the patch.
         """
         pixels = checked(image, self.spec.image_size)[0] if isinstance(image, Tensor) else self.read_images([image])[0]
         weight = next(self.network.parameters())

@@ -194,8 +194,8 @@ class PrototypeNetwork(LinearPrototypes):
         Args:
             prototype: name or index.
             image: (3, H, W) in [0, 1] at the training size.
-            row: of the patch in the feature map.
-            column: of it.
+            row: row of the patch in the feature map.
+            column: column of the patch.
             name: what to remember as its source.
 
         Raises:

@@ -20,7 +20,7 @@ class Warm:
         epochs: how many; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
-        schedule: of the rates within this phase; null takes that of the optimizer.
+        schedule: schedule of the rates within this phase; null takes that of the optimizer.
     """
 
     key: ClassVar[str] = "model.warm.epochs"
@@ -41,7 +41,7 @@ class Joint:
         epochs: how many; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
-        schedule: of the rates within this phase; null takes that of the optimizer.
+        schedule: schedule of the rates within this phase; null takes that of the optimizer.
     """
 
     key: ClassVar[str] = "model.joint.epochs"

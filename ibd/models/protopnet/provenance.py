@@ -18,10 +18,11 @@ class Source:
 
     Attributes:
         prototype: its index.
-        class_name: of the prototype, and so of the image.
+        class_name: class name of the prototype, and so of the image.
         sample: what names the training image: its path, or how it was made.
-        index: of the image in the training split.
-        row, column: of the patch in the feature map; its upper left corner where it is larger than one cell.
+        index: index of the image in the training split.
+        row, column: row and column of the patch in the feature map; its upper left corner where it is larger than one
+            cell.
         moved: distance from the trained prototype to this patch, by which it was moved.
     """
 

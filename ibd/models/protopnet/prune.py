@@ -17,8 +17,8 @@ def kept_prototypes(network: PrototypeNetwork, data: ImageDataModule, k: int = 6
     """Return which prototypes to keep, (P,) bool.
 
     Args:
-        network: with projected prototypes.
-        data: whose un-augmented training images are compared.
+        network: network with projected prototypes.
+        data: data whose un-augmented training images are compared.
         k: nearest patches to look at, one of each image.
         threshold: how many of them must be of the prototype's class.
     """

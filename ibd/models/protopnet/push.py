@@ -41,7 +41,7 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
 
     Args:
         network: changed in place.
-        data: whose training images.
+        data: data whose training images are read.
         distinct: no two prototypes of a class become the same patch: the nearest pair is taken first.
         precision: which of `PRECISIONS` to compute features in; the one that the model will be used in.
 
@@ -136,8 +136,8 @@ def projection_distances(network: PrototypeNetwork, data: ImageDataModule) -> Te
     """Return the distance of every prototype to its recorded source patch, computed anew, (P,); NaN for a replaced one.
 
     Args:
-        network: with a valid provenance.
-        data: whose training images it was projected on.
+        network: network with a valid provenance.
+        data: data whose training images it was projected on.
 
     Raises:
         CheckpointError: there was no projection, or the training images are others now.

@@ -71,7 +71,7 @@ def find_nearest(
 
     Args:
         network: as it is; put it into evaluation mode before.
-        data: whose images.
+        data: data whose images are read.
         split: which of them.
         k: how many.
         own_class: only images of the prototype's class, of each as many patches as are near; else one of each image.
@@ -158,11 +158,11 @@ def chunks(
     """Yield this process's chunks of a split with their (B, D, h, w) features.
 
     Args:
-        network: in evaluation mode.
-        data: whose images.
+        network: network in evaluation mode.
+        data: data whose images are read.
         split: which of them.
         precision: autocast to compute in, or None.
-        title: of the progress bar.
+        title: title of the progress bar.
         only: leave out the chunks without any of these images.
     """
     rank, world = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
