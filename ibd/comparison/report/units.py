@@ -47,7 +47,7 @@ class Panel:
     """An image and the units that its prediction rests on.
 
     Attributes:
-        picture: picture of the patch.
+        picture: picture of the image.
         label: true class.
         predicted: explained class.
         bars: the units with the largest contributions.

@@ -31,7 +31,7 @@ from ibd.config import describe, load_config
         ("trainer.lr=fast", "Value 'fast' of type 'str' could not be converted to Float"),
         ("seed=1.5", "Value '1.5' of type 'float' could not be converted to Integer"),
         ("name=on", "Value 'True' of type 'bool' given, 'str' is needed"),
-        ("optimizer.lr=1", "Key 'optimizer' not in 'Config'. Did you mean: 'optimizer'?"),
+        ("optimiser.lr=1", "Key 'optimiser' not in 'Config'. Did you mean: 'optimizer'?"),
         ("data.seed=${sed}", "Interpolation key 'sed' not found"),
         ("data.seed=${data.name}", "While dereferencing interpolation '${data.name}': Value 'folder' of type 'str' co"),
         ("data.name=${sed}", "Interpolation key 'sed' not found"),
@@ -41,7 +41,7 @@ from ibd.config import describe, load_config
 def test_a_mistake_in_an_override_or_in_a_file(override, expected):
     key, _, value = override.partition("=")
     shown = message(load_config, CBM, override)
-    if key in ("model.name", "model.backbone.name", "data.root.a", "optimizer.lr"):
+    if key in ("model.name", "model.backbone.name", "data.root.a", "optimiser.lr"):
         assert f"override '{override}': " in shown
         assert expected in shown
     else:
