@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from ibd.explain.calls import Call, tensors_in
 from ibd.explain.layouts import Links
 from ibd.explain.moved_axes import Moved, moved, reach
 
@@ -111,9 +111,9 @@ class Flow:
                 spot, last = Spot("given", number, position), len(self.nodes) - 1
                 self._add(tensor, Node("unseen", (last,), tuple(tensor.shape), spot, False, self.nodes[last].depth + 1))
 
-    def record(self, number: int, function: Any, args: Any, kwargs: Any, result: Any) -> None:
+    def record(self, number: int, call: Call, result: object) -> None:
         """Note a call, and what it made."""
-        name, given = name_of(function), tensors_in((args, kwargs))
+        name, given = call.bare, call.tensors
         made = tensors_in(result) or (given[:1] if name == "setitem" else [])
         parents = [] if name.endswith("_like") or name in _SHAPE_ALONE else self._parents(given)
         if not parents or not made:
@@ -128,20 +128,20 @@ class Flow:
         for position, tensor in enumerate(made):
             spot = Spot("made", number, position)
             node = self._add(tensor, Node(name, tuple(parents), tuple(tensor.shape), spot, pixels, depth))
-            self.links.note(name, function, args, kwargs, before, (node, tensor))
-            self._note_places(name, function, args, kwargs, (node, position))
-            if tensor._base is not None and writes(function):
+            self.links.note(call, before, (node, tensor))
+            self._note_places(call, node, position)
+            if tensor._base is not None and call.writes:
                 self._set(tensor._base, node)
 
-    def _note_places(self, name: str, function: Any, args: Any, kwargs: Any, made: tuple[int, int]) -> None:
+    def _note_places(self, call: Call, node: int, position: int) -> None:
         """Note whether a call moved the cells of its first argument, or how far it saw."""
-        node, position = made
-        source = self.of(args[0]) if args and isinstance(args[0], Tensor) else None
-        if source is None or args[0].dim() != 4:
+        first = call.args[0] if call.args else None
+        source = self.of(first) if isinstance(first, Tensor) and first.dim() == 4 else None
+        if source is None:
             return
-        if (found := moved(name, function, args, kwargs, position)) is not None:
+        if (found := moved(call, position)) is not None:
             self.moves[node] = (source, found)
-        elif (seen := reach(name, args, kwargs)) is not None:
+        elif (seen := reach(call)) is not None:
             self.reaches[node] = seen
 
     def _parents(self, given: list[Tensor]) -> list[int]:
@@ -195,26 +195,3 @@ def _common(above: list[int], depth: list[int], one: int, other: int) -> int:
         else:
             other = above[other]
     return one
-
-
-def name_of(function: Any) -> str:
-    """Return what a function is called, without what marks it as private, as an operator or as in-place."""
-    name = getattr(function, "__name__", "")
-    if name == "__get__":
-        name = getattr(getattr(function, "__self__", None), "__name__", "")
-    return str(name).strip("_")
-
-
-def writes(function: Any) -> bool:
-    """Return whether a function changes its first argument."""
-    name = getattr(function, "__name__", "")
-    return name in ("__setitem__", "__iadd__", "__imul__", "__isub__", "__itruediv__") or (
-        name.endswith("_") and not name.endswith("__")
-    )
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """Return the tensors in nested arguments or results."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

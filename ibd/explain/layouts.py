@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError
+from ibd.explain.calls import Call
 
 Layout = Literal["auto", "channels_first", "channels_last"]
 """Of the output of a layer: (B, C, h, w), (B, h, w, C), or whichever it is found to be."""
@@ -48,46 +49,38 @@ class Links:
 
     def note(
         self,
-        name: str,
-        function: Any,
-        args: Any,
-        kwargs: Any,
+        call: Call,
         given: Sequence[tuple[int | None, Tensor]],
         made: tuple[int, Tensor],
     ) -> None:
         """Note what a call says of the axes of its arguments and of one of its results.
 
         Args:
-            name: name of the function, see `ibd.explain.flow.name_of`.
-            function: itself.
-            args: given to it.
-            kwargs: given to it.
+            call: call of a function.
             given: nodes of the tensors in the arguments, and these.
             made: node of a result, and this.
         """
         maps = [(node, tensor) for node, tensor in given if node is not None and tensor.dim() in (3, 4)]
         if not maps:
             return
-        node, tensor = maps[0]
+        name, (node, tensor) = call.bare, maps[0]
         if name.startswith(_FIRST):
             self._strong[node].add(1)
             if made[1].dim() in (3, 4):
                 self._strong[made[0]].add(1)
         elif name in PERMUTES:
-            self._permuted(node, made[0], order_of(function, args, kwargs, tensor.dim()))
+            self._permuted(node, made[0], order_of(call, tensor.dim()))
         elif name in _RESHAPES:
             self._reshaped(node, tuple(tensor.shape), made[0], tuple(made[1].shape))
-        elif name in _REDUCES and (axis := _left(function, args, kwargs, tensor.dim())) is not None:
+        elif name in _REDUCES and (axis := _left(call, tensor.dim())) is not None:
             self._weak[node].add(axis)
-        elif name not in _APART and not (name == "getitem" and not _slices(args)):
-            self._in_place(name, args, kwargs, maps, made)
+        elif name not in _APART and not (name == "getitem" and not _slices(call)):
+            self._in_place(call, maps, made)
 
-    def _in_place(
-        self, name: str, args: Any, kwargs: Any, maps: Sequence[tuple[int, Tensor]], made: tuple[int, Tensor]
-    ) -> None:
+    def _in_place(self, call: Call, maps: Sequence[tuple[int, Tensor]], made: tuple[int, Tensor]) -> None:
         """Note a call that leaves axes where they are; of a linear layer all but the last."""
-        last = made[1].dim() - 1
-        on_last = name == "linear" or (name in ("layer_norm", "rms_norm") and _normalized(args, kwargs) == 1)
+        name, last = call.bare, made[1].dim() - 1
+        on_last = name == "linear" or (name in ("layer_norm", "rms_norm") and _normalized(call) == 1)
         if on_last and last in (2, 3):
             self._strong[made[0]].add(last)
             self._strong[maps[0][0]].add(last)
@@ -175,24 +168,24 @@ def to_last(values: Tensor) -> Tensor:
     return values.movedim(-3, -1)
 
 
-def order_of(function: Any, args: Any, kwargs: Any, dims: int) -> tuple[int, ...]:
+def order_of(call: Call, dims: int) -> tuple[int, ...]:
     """Return where each axis of a permutation's result comes from; nothing if that cannot be told."""
-    shape = _tried(function, args, kwargs, dims)
+    shape = _tried(call, dims)
     return tuple(size - 2 for size in shape) if len(shape) == dims and set(shape) == set(range(2, dims + 2)) else ()
 
 
-def _left(function: Any, args: Any, kwargs: Any, dims: int) -> int | None:
+def _left(call: Call, dims: int) -> int | None:
     """Return the one axis, beside that of the images, that a reduction leaves."""
-    kept = [size - 2 for size in _tried(function, args, kwargs, dims) if size > 2]
+    kept = [size - 2 for size in _tried(call, dims) if size > 2]
     return kept[0] if len(kept) == 1 else None
 
 
-def _tried(function: Any, args: Any, kwargs: Any, dims: int) -> tuple[int, ...]:
+def _tried(call: Call, dims: int) -> tuple[int, ...]:
     """Return the shape of what a function makes of a tensor whose axes have the sizes 2, 3, 4 and so on."""
-    if not args:
+    if not call.args:
         return ()
     try:
-        made = function(torch.empty(tuple(range(2, dims + 2)), device="meta"), *args[1:], **kwargs)
+        made = call.func(torch.empty(tuple(range(2, dims + 2)), device="meta"), *call.args[1:], **call.kwargs)
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):
         return ()
     return tuple(made.shape) if isinstance(made, Tensor) else ()
@@ -206,17 +199,17 @@ def _joined(apart: tuple[int, ...], together: tuple[int, ...]) -> Axes:
     return {1: (1,), 2: (1,), 3: (2,)} if b > 1 and together == (images, a * b, c) else {}
 
 
-def _slices(args: Any) -> bool:
+def _slices(call: Call) -> bool:
     """Return whether an index leaves every axis where it is."""
-    index = args[1] if len(args) > 1 else None
+    index = call.args[1] if len(call.args) > 1 else None
     return all(
         isinstance(each, slice) or each is Ellipsis for each in (index if isinstance(index, tuple) else (index,))
     )
 
 
-def _normalized(args: Any, kwargs: Any) -> int:
+def _normalized(call: Call) -> int:
     """Return over how many axes a layer normalization goes."""
-    given = args[1] if len(args) > 1 else kwargs.get("normalized_shape", ())
+    given = call.argument(1, "normalized_shape", ())
     return 1 if isinstance(given, int) else len(given)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 
+from ibd.explain.calls import Call, tensors_in
 from ibd.explain.layouts import PERMUTES, order_of
 
 Moved = dict[int, tuple[int, tuple[int, ...]]]
@@ -20,40 +21,37 @@ _MOVERS = (
 )
 
 
-def moved(name: str, function: Any, args: Any, kwargs: Any, position: int) -> Moved | None:
+def moved(call: Call, position: int) -> Moved | None:
     """Return what a call did to the axes of its first argument, of four; None for one that moves no cells.
 
     Args:
-        name: name of the function.
-        function: itself.
-        args: given to it.
-        kwargs: given to it.
+        call: call of a function.
         position: which of several results.
     """
-    before = args[0]
-    if name in PERMUTES:
-        order = order_of(function, args, kwargs, before.dim())
+    before: Tensor = call.args[0]
+    if call.bare in PERMUTES:
+        order = order_of(call, before.dim())
         return {axis: (order.index(axis), tuple(range(before.shape[axis]))) for axis in range(1, 4)} if order else None
-    if name not in _MOVERS:
+    if call.bare not in _MOVERS:
         return None
     found: Moved = {}
     for axis in range(1, 4):
         size = before.shape[axis]
         numbers = torch.arange(1.0, size + 1, device=before.device)
         numbers = numbers.view([-1 if each == axis else 1 for each in range(4)]).expand(before.shape)
-        after = _done(name, function, (numbers, *args[1:]), kwargs, position)
+        after = _done(dataclasses.replace(call, args=(numbers, *call.args[1:])), position)
         if (there := None if after is None else _along(after, axis, size)) is not None:
             found[axis] = there
     return found
 
 
 @torch.no_grad()
-def _done(name: str, function: Any, args: Any, kwargs: Any, position: int) -> Tensor | None:
+def _done(call: Call, position: int) -> Tensor | None:
     """Return what a call makes of other values; a padding of any kind as one with zeros."""
     try:
-        if name == "pad":
-            return F.pad(args[0], args[1] if len(args) > 1 else kwargs["pad"])
-        made = [each for each in tree_leaves(function(*args, **kwargs)) if isinstance(each, Tensor)]
+        if call.bare == "pad":
+            return F.pad(call.args[0], call.argument(1, "pad"))
+        made = tensors_in(call.run())
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
         return None
     return made[position] if position < len(made) else None
@@ -74,14 +72,15 @@ def _along(after: Tensor, axis: int, size: int) -> tuple[int, tuple[int, ...]] |
     return None
 
 
-def reach(name: str, args: Any, kwargs: Any) -> tuple[int, int] | None:
+def reach(call: Call) -> tuple[int, int] | None:
     """Return how many rows and columns a cell of a convolution or pooling sees; None for another function."""
+    name = call.bare
     if name.startswith("conv") and "transpose" not in name:
-        weight = args[1] if len(args) > 1 else kwargs.get("weight")
+        weight = call.argument(1, "weight")
         sizes = tuple(weight.shape[2:]) if isinstance(weight, Tensor) else ()
-        apart = args[5] if len(args) > 5 else kwargs.get("dilation", 1)
+        apart = call.argument(5, "dilation", 1)
     elif name.startswith(("max_pool", "avg_pool", "lp_pool")):
-        sizes, apart = args[1] if len(args) > 1 else kwargs.get("kernel_size", ()), 1
+        sizes, apart = call.argument(1, "kernel_size", ()), 1
     else:
         return None
     rows, columns = _pair(sizes)
@@ -89,7 +88,7 @@ def reach(name: str, args: Any, kwargs: Any) -> tuple[int, int] | None:
     return (rows - 1) * steps[0] + 1, (columns - 1) * steps[1] + 1
 
 
-def _pair(sizes: Any) -> tuple[int, int]:
+def _pair(sizes: int | Sequence[int]) -> tuple[int, int]:
     if isinstance(sizes, int):
         return sizes, sizes
     return (int(sizes[0]), int(sizes[-1])) if len(sizes) else (1, 1)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ibd.explain.flow import Flow, Spot, tensors_in, writes
+from ibd.explain.calls import Arguments, Call, Function, Keywords, tensors_in
+from ibd.explain.flow import Flow, Spot
+
+T = TypeVar("T")
 
 _READERS = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero"}
 _READERS |= {f"__{name}__" for name in ("bool", "int", "float", "index", "array", "complex", "contains")}
@@ -42,10 +45,8 @@ class Place(NamedTuple):
 
 
 class _Step(NamedTuple):
-    function: Any
-    args: Any
-    kwargs: Any
-    result: Any
+    call: Call
+    result: object
     autocast: tuple[bool, torch.dtype]
 
 
@@ -68,31 +69,30 @@ class Tape:
         """Return whether a tensor was computed from the place by calls that were seen."""
         return id(tensor) in self._live
 
-    def record(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
+    def record(self, call: Call, result: object) -> None:
         """Remember a call if it has to do with the place."""
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = call.tensors
         if any(tensor.requires_grad and id(tensor) not in self._live for tensor in given):
             self.sound = False
         if not any(id(tensor) in self._live for tensor in given):
             return
-        name = getattr(function, "__name__", "")
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if name in _READERS or (writes(function) and id(given[0]) not in self._live):
+        made = tensors_in(result)
+        if call.name in _READERS or (call.writes and id(given[0]) not in self._live):
             self.sound = False
         if any(tensor.is_floating_point() for tensor in made) and not torch.is_grad_enabled():
             self.differentiable = False
-        if made or name == "__setitem__":
-            self._steps.append(_Step(function, args, kwargs, result, _autocast(self.start.device.type)))
+        if made or call.name == "__setitem__":
+            self._steps.append(_Step(call, result, _autocast(self.start.device.type)))
             self._live.update({id(tensor): tensor for tensor in made})
 
     def prune(self, wanted: Tensor) -> None:
         """Forget the calls that `wanted`, the tensor that will be asked for, does not need."""
         needed, kept = {id(wanted)}, []
         for step in reversed(self._steps):
-            given = [leaf for leaf in tree_leaves((step.args, step.kwargs)) if isinstance(leaf, Tensor)]
+            given = step.call.tensors
             touched = [
                 *tree_leaves(step.result),
-                *(given[:1] if writes(step.function) else []),
+                *(given[:1] if step.call.writes else []),
             ]
             if any(id(tensor) in needed for tensor in touched):
                 needed.update(id(tensor) for tensor in given)
@@ -105,10 +105,10 @@ class Tape:
         device = self.start.device.type
         ambient = _autocast(device)
         for step in self._steps:
-            args, kwargs = _swap((step.args, step.kwargs), now)
+            args, kwargs = _swap((step.call.args, step.call.kwargs), now)
             same = step.autocast == ambient
             with nullcontext() if same else torch.autocast(device, enabled=step.autocast[0], dtype=step.autocast[1]):
-                result = step.function(*args, **kwargs)
+                result = step.call.func(*args, **kwargs)
             for before, after in zip(tree_leaves(step.result), tree_leaves(result), strict=True):
                 if isinstance(before, Tensor):
                     now[id(before)] = after
@@ -154,8 +154,8 @@ class Watch(TorchFunctionMode):
         self._kept: list[Tensor] = []
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
+    ) -> object:
         """Run one function; cut before it if it ends a map."""
         kwargs = kwargs or {}
         if self._own:
@@ -171,14 +171,14 @@ class Watch(TorchFunctionMode):
             args, kwargs = _swap((args, kwargs), self._swaps)
             result = func(*args, **kwargs)
         if self.flow is not None:
-            self.flow.record(number, func, args, kwargs, result)
+            self.flow.record(number, Call(func, args, kwargs), result)
         if self.tape is not None:
-            self.tape.record(func, args, kwargs, result)
+            self.tape.record(Call(func, args, kwargs), result)
         if self._cut_at("made", number, result if tensors_in(result) else args[:1]):
             return _swap(result, self._swaps)
         return result
 
-    def _cut_at(self, kind: str, number: int, tree: Any) -> bool:
+    def _cut_at(self, kind: str, number: int, tree: object) -> bool:
         """Cut at the spot that was asked for, if this is it; return whether it is."""
         if self.spot is None or self.spot[:2] != (kind, number):
             return False
@@ -216,7 +216,7 @@ class Watch(TorchFunctionMode):
         self.tape = Tape(stand_in) if self.recording else None
         return stand_in
 
-    def is_map(self, value: Any) -> bool:
+    def is_map(self, value: object) -> bool:
         """Return whether something is a feature map of the images with more than one position.
 
         (B, 1, 1, D) is a vector of a network that keeps its channels last.
@@ -230,7 +230,7 @@ class Watch(TorchFunctionMode):
             and value.is_floating_point()
         )
 
-    def _lost(self, args: Any, kwargs: Any, result: Any) -> Tensor | None:
+    def _lost(self, args: Arguments, kwargs: Keywords, result: object) -> Tensor | None:
         """Return the map that a function was given first and made something else of, if it is not yet cut there."""
         made = result if isinstance(result, Tensor) else _first_tensor(result)
         if made is None or made.shape[:1] != (self.images,) or made.dim() > 4 or not made.is_floating_point():
@@ -253,18 +253,19 @@ class Watch(TorchFunctionMode):
             self._own = before
 
 
-def _first_tensor(tree: Any) -> Tensor | None:
+def _first_tensor(tree: object) -> Tensor | None:
     """Return the first tensor in nested arguments or results."""
     if not isinstance(tree, tuple | list | dict):
         return None
     return next((leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)), None)
 
 
-def _swap(tree: Any, swaps: dict[int, Tensor]) -> Any:
+def _swap(tree: T, swaps: dict[int, Tensor]) -> T:
     """Return nested arguments with some tensors replaced."""
     if not swaps:
         return tree
-    return tree_map(lambda leaf: swaps.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf, tree)
+    swapped: T = tree_map_only(Tensor, lambda leaf: swaps.get(id(leaf), leaf), tree)
+    return swapped
 
 
 def _autocast(device: str) -> tuple[bool, torch.dtype]:

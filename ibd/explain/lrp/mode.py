@@ -12,16 +12,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
+from ibd.explain.calls import Arguments, Function, Keywords, tensors_in
 from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.functions import Carrier, Relu, Shared, secant
 from ibd.explain.lrp.heads import HEADS, Head
 from ibd.explain.lrp.ledger import divide
-from ibd.explain.lrp.nodes import Call, Keywords, Node, Operation, Pending, place_in, replace_tensors, tensors_in
+from ibd.explain.lrp.nodes import Call, Node, Operation, Pending, place_in
 from ibd.explain.lrp.norms import batch_norm, normalized, running_instance_norm
 from ibd.explain.lrp.parsing import linear_map
 from ibd.explain.lrp.state import State
@@ -36,14 +37,14 @@ class Surrogate(State):
     # --- every operation ---------------------------------------------------------------------------------------------
 
     def __torch_function__(
-        self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Keywords | None = None
+        self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
     ) -> object:
         """Run an operation of the model, and keep up the surrogates."""
         kwargs = kwargs or {}
-        nodes = [node for node in map(self._node, tensors_in([args, kwargs])) if node is not None]
+        nodes = [node for node in map(self._node, tensors_in((args, kwargs))) if node is not None]
         if not nodes:
             return func(*args, **kwargs)
-        call = Call(func, ops.name_of(func), args, kwargs, nodes)
+        call = Call(func, args, kwargs, nodes)
         if call.name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, args, kwargs))  # type: ignore[call-overload]
         unknown = next((node.unknown for node in nodes if node.unknown is not None), None)
@@ -168,7 +169,7 @@ class Surrogate(State):
             again = call.again(self._surrogate)
             bias = self._constant_part(call)
             if call.name in ops.POOLS and "out" not in call.kwargs:  # once is enough: too expensive to be done twice
-                result = replace_tensors(again, lambda tensor: tensor.detach())
+                result = tree_map_only(Tensor, Tensor.detach, again)
             else:
                 result = call.run()
             if bias is not None:
@@ -268,7 +269,7 @@ class Surrogate(State):
         before = self._surrogate(x)
         given = before.detach()
         if call.name.startswith("softmax"):
-            dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else -1)
+            dim: int = call.kwargs["dim"] if "dim" in call.kwargs else (*call.args[1:], -1)[0]
             start = 1 / x.shape[dim]
         else:
             start = float(call.again(lambda t: t.new_zeros(()) if t is x else t))
@@ -336,7 +337,7 @@ class Surrogate(State):
             same = tensor.dim() > 2 and tuple(tensor.shape[-2:]) == tuple(size)
             same = same or (call.name in ops.RESHAPES and tensor.numel() == before[0].numel())
             if len(tensor) == images and same:
-                box = None if boxes is None else tuple(list(tensors_in(each))[index].detach() for each in boxes)
+                box = None if boxes is None else tuple(tensors_in(each)[index].detach() for each in boxes)
                 untouched = call.name in ops.RESHAPES and all(node.untouched for node in call.nodes)
                 self._source(tensor, box, untouched)  # type: ignore[arg-type]
             else:

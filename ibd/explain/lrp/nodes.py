@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
+from ibd.explain import calls
 from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.functions import Shared
 from ibd.explain.lrp.linear import LinearMap
@@ -78,26 +80,14 @@ class Node:
     version: int = 0
 
 
-Keywords = dict[str, Any]
-"""Arguments of a call by their names."""
-
-
 @dataclass(frozen=True)
-class Call:
+class Call(calls.Call):
     """A call of a torch function by the model.
 
     Attributes:
-        func: the function, as `__torch_function__` gets it.
-        name: its name.
-        args: its arguments.
-        kwargs: those that are given by name.
         nodes: what is known of those of its tensors that depend on the image, one at least.
     """
 
-    func: Callable[..., Any]
-    name: str
-    args: tuple[Any, ...]
-    kwargs: Keywords
     nodes: list[Node]
 
     @property
@@ -107,22 +97,13 @@ class Call:
         return found
 
     @property
-    def tensors(self) -> list[Tensor]:
-        """All tensors among the arguments."""
-        return list(tensors_in([self.args, self.kwargs]))
-
-    @property
     def draws(self) -> bool:
         """Whether it draws random numbers: dropout and its like only in training, or so they are told."""
         return ops.draws(self.name, self.args, self.kwargs)
 
-    def run(self) -> Any:
-        """Return what the function makes of the arguments as they are."""
-        return self.func(*self.args, **self.kwargs)
-
     def again(self, replace: Callable[[Tensor], Tensor]) -> Any:
         """Return what the function makes of other tensors, with a graph and never in place."""
-        args, kwargs = (replace_tensors(each, replace) for each in (self.args, self.kwargs))
+        args, kwargs = tree_map_only(Tensor, replace, (self.args, self.kwargs))
         func, kwargs = ops.out_of_place(self.func, kwargs)
         with torch.enable_grad():
             return func(*args, **kwargs)
@@ -154,31 +135,6 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
     if bool((low <= least).all()) and bool((most <= high).all()):
         return low, high
     return torch.minimum(low, least).expand_as(x), torch.maximum(high, most).expand_as(x)
-
-
-def tensors_in(values: object) -> Iterator[Tensor]:
-    """Yield the tensors in nested arguments."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        yield from tensors_in(list(values.values()))
-
-
-def replace_tensors(values: Any, replace: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested arguments with every tensor replaced."""
-    if isinstance(values, Tensor):
-        return replace(values)
-    if isinstance(values, list):
-        return [replace_tensors(value, replace) for value in values]
-    if isinstance(values, tuple):
-        parts = [replace_tensors(value, replace) for value in values]
-        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
-    if isinstance(values, dict):
-        return {key: replace_tensors(each, replace) for key, each in values.items()}
-    return values
 
 
 def place_in(names: dict[nn.Module, str]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 
-Function = Callable[..., Any]
+from ibd.explain.calls import Function, Keywords, name_of
 
 CONVOLUTIONS = {f"conv{count}d" for count in (1, 2, 3)}
 TRANSPOSED = {f"conv_transpose{count}d" for count in (1, 2, 3)}
@@ -175,14 +174,6 @@ RESHAPES = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "
 """Leaves the values in their order."""
 
 
-def name_of(function: object) -> str:
-    """Return the name of a function as `__torch_function__` gets it; of a property, the property's."""
-    name = getattr(function, "__name__", str(function))
-    if name == "__get__":
-        name = getattr(getattr(function, "__self__", None), "__name__", name)
-    return str(name)
-
-
 def draws(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
     """Return whether an operation draws random numbers: dropout and its like only in training, or so they are told."""
     bare = name.rstrip("_")
@@ -199,7 +190,7 @@ def in_place(name: str, kwargs: Mapping[str, object]) -> bool:
     return bool(kwargs.get("inplace")) or inplace_operator or (name.endswith("_") and not name.endswith("__"))
 
 
-def out_of_place(function: Function, kwargs: dict[str, Any]) -> tuple[Function, dict[str, Any]]:
+def out_of_place(function: Function, kwargs: Keywords) -> tuple[Function, Keywords]:
     """Return the operation that makes a new tensor of what one in place writes."""
     name = name_of(function)
     if kwargs.get("inplace"):

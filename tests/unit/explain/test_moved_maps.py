@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import SwinTransformer
 
 from ibd.errors import UnsupportedError
+from ibd.explain.calls import Call
 from ibd.explain.cam import EigenCAM, HiResCAM
 from ibd.explain.moved_axes import moved, reach
 from ibd.explain.targets import Target
@@ -141,10 +142,10 @@ def test_the_shifted_windows_of_swin_are_moved_back():
 
 def test_what_calls_do_to_axes():
     x = torch.rand(2, 3, 2, 4)
-    assert moved("flip", torch.flip, (x, (3,)), {}, 0)[3] == (3, (3, 2, 1, 0))
-    assert moved("pad", F.pad, (x, (1, 0, 0, 2), "replicate"), {}, 0)[2] == (2, (0, 1, -1, -1))
-    assert moved("transpose", torch.transpose, (x, 2, 3), {}, 0)[2] == (3, (0, 1))
-    assert moved("chunk", torch.chunk, (x, 2, 3), {}, 1)[3] == (3, (2, 3))
-    assert moved("relu", F.relu, (x,), {}, 0) is None
-    assert reach("conv2d", (x, torch.rand(1, 3, 3, 5)), {"dilation": (2, 1)}) == (5, 5)
-    assert reach("avg_pool2d", (x, 3), {}) == (3, 3)
+    assert moved(Call(torch.flip, (x, (3,)), {}), 0)[3] == (3, (3, 2, 1, 0))
+    assert moved(Call(F.pad, (x, (1, 0, 0, 2), "replicate"), {}), 0)[2] == (2, (0, 1, -1, -1))
+    assert moved(Call(torch.transpose, (x, 2, 3), {}), 0)[2] == (3, (0, 1))
+    assert moved(Call(torch.chunk, (x, 2, 3), {}), 1)[3] == (3, (2, 3))
+    assert moved(Call(F.relu, (x,), {}), 0) is None
+    assert reach(Call(F.conv2d, (x, torch.rand(1, 3, 3, 5)), {"dilation": (2, 1)})) == (5, 5)
+    assert reach(Call(F.avg_pool2d, (x, 3), {})) == (3, 3)
