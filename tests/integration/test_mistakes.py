@@ -23,7 +23,7 @@ COMMANDS = {
     "config file": (["fit", ROOT / "configs/toybirds/cbn.yaml"], "cbn.yaml'. Did you mean 'cbm.yaml'?"),
     "no key": ([*CONFIG, "5"], "override '5': write key=value"),
     "key": ([*CONFIG, "trainer.max_epoch=1"], "Key 'max_epoch' not in 'Trainer'. Did you mean one of: 'max_epochs'"),
-    "block": ([*CONFIG, "optimizer.lr=1"], "Key 'optimizer' not in 'Config'. Did you mean: 'optimizer'?"),
+    "block": ([*CONFIG, "optimiser.lr=1"], "Key 'optimiser' not in 'Config'. Did you mean: 'optimizer'?"),
     "model": ([*CONFIG, "model.name=cbmm"], "model.name: unknown model 'cbmm'. Did you mean 'cbm'?"),
     "backbone": ([*CONFIG, "model.backbone=resnet-18"], "unknown backbone 'resnet-18'. Did you mean one of: "),
     "type": ([*CONFIG, "trainer.max_epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
