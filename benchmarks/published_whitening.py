@@ -57,9 +57,9 @@ class _Whiten(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
         flat = _channels_first(x)
         mean = flat.mean(-1, keepdim=True)
-        centerd = flat - mean
+        centered = flat - mean
         eye = torch.eye(x.shape[1], dtype=x.dtype).unsqueeze(0)
-        covariance = torch.baddbmm(eye, centerd, centerd.transpose(1, 2), beta=EPS, alpha=1 / flat.shape[-1])
+        covariance = torch.baddbmm(eye, centered, centered.transpose(1, 2), beta=EPS, alpha=1 / flat.shape[-1])
         inverse_trace = (covariance * eye).sum((1, 2), keepdim=True).reciprocal_()
         normalized = covariance * inverse_trace
         roots = [eye]
@@ -67,15 +67,15 @@ class _Whiten(torch.autograd.Function):
             cube = torch.matrix_power(roots[-1], 3)
             roots.append(torch.baddbmm(roots[-1], cube, normalized, beta=1.5, alpha=-0.5))
         matrix = roots[-1] * inverse_trace.sqrt()
-        ctx.save_for_backward(centerd, inverse_trace, normalized, matrix, *roots[:-1])
+        ctx.save_for_backward(centered, inverse_trace, normalized, matrix, *roots[:-1])
         ctx.mark_non_differentiable(mean, matrix)
-        return _images(matrix.matmul(centerd), x), mean, matrix
+        return _images(matrix.matmul(centered), x), mean, matrix
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _matrix: Tensor) -> tuple[Tensor, None]:
-        centerd, inverse_trace, normalized, matrix, *roots = ctx.saved_tensors
+        centered, inverse_trace, normalized, matrix, *roots = ctx.saved_tensors
         g = _channels_first(gradient)
-        of_matrix = g.matmul(centerd.transpose(1, 2))
+        of_matrix = g.matmul(centered.transpose(1, 2))
         of_root = of_matrix * inverse_trace.sqrt()
         of_normalized = torch.zeros_like(normalized)
         for root in roots[:0:-1]:  # P_{k+1} = 1.5 P_k - 0.5 P_k^3 S, from the last to the second; P_0 is a constant
@@ -90,9 +90,9 @@ class _Whiten(torch.autograd.Function):
         of_trace = -normalized.matmul(of_normalized) + of_matrix.transpose(1, 2).matmul(matrix)
         of_trace = (of_trace * eye).sum((1, 2), keepdim=True) * eye
         both = of_normalized + of_normalized.transpose(1, 2) + 2 * of_trace
-        of_covariance = both * (-0.5 / centerd.shape[-1] * inverse_trace)
+        of_covariance = both * (-0.5 / centered.shape[-1] * inverse_trace)
         direct = matrix.matmul(g - g.mean(-1, keepdim=True))
-        return _images(torch.baddbmm(direct, of_covariance, centerd), gradient), None
+        return _images(torch.baddbmm(direct, of_covariance, centered), gradient), None
 
 
 @torch.no_grad()

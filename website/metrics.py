@@ -40,7 +40,7 @@ def _records(tree: ast.Module, known: dict[str, Any]) -> tuple[str, list[dict[st
     names = known | _constants(tree)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     group = next(call for call in calls if call.func.id == "Group")  # type: ignore[attr-defined]
-    metrics = [call for call in ast.walk(group) if isinstance(call, ast.Call) and _called(call) == "Metric"]
+    metrics = [call for call in calls if _called(call) == "Metric"]
     metrics.sort(key=lambda call: call.lineno)
     found = [dict(zip(_FIELDS, (_value(arg, names) for arg in call.args), strict=False)) for call in metrics]
     return str(_value(group.args[0], names)), found

@@ -43,7 +43,7 @@ class ReceptiveField:
     whole_image: bool
 
     def center(self, row: int, column: int) -> tuple[float, float]:
-        """Return the (y, x) in pixels that a cell is centerd on."""
+        """Return the (y, x) in pixels that a cell is centered on."""
         return self.offset[0] + row * self.stride[0], self.offset[1] + column * self.stride[1]
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:

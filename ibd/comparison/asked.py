@@ -28,7 +28,7 @@ class Case:
         model: the model.
         images: images that it is asked about.
         classes: (N,) the explained class of each: the predicted one.
-        parts: (N, 2^P) centerd logits of that class with every subset of the parts drawn, or None.
+        parts: (N, 2^P) centered logits of that class with every subset of the parts drawn, or None.
         kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
         cells: where finished pieces are kept.
         probe_images: how many images are explained again and again, for robustness and sanity.

@@ -16,7 +16,7 @@ from ibd.comparison.cache import Cache
 from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import Method
 from ibd.comparison.models import ComparedModel
-from ibd.comparison.probes.explaining import centerd_target
+from ibd.comparison.probes.explaining import centered_target
 from ibd.comparison.results import CostInfo, Floats
 from ibd.explain.base import Explanation
 
@@ -54,7 +54,7 @@ class Attributions:
 def explain_all(
     model: ComparedModel, method: Method, chosen: ComparedImages, classes: Tensor, cache: Cache
 ) -> Attributions:
-    """Return a model's explanations by an explainer, of the centerd logit of a class of each image.
+    """Return a model's explanations by an explainer, of the centered logit of a class of each image.
 
     Raises:
         UnsupportedError: the explainer cannot explain this model.
@@ -93,10 +93,10 @@ def _explain(model: ComparedModel, method: Method, images: Tensor, classes: Tens
 
 
 def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explanation:
-    """Return an explainer's answer about the centerd logits of classes, (B,)."""
+    """Return an explainer's answer about the centered logits of classes, (B,)."""
     assert method.explainer is not None
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    return method.explainer(module, images.to(device), centerd_target(classes))
+    return method.explainer(module, images.to(device), centered_target(classes))
 
 
 def with_metric_seconds(cost: CostInfo, seconds: dict[str, float]) -> CostInfo:

@@ -31,9 +31,9 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Subsets:
-    """What a model says of every subset of the parts: (N, 2^P) centerd logits, and whether the prediction is kept."""
+    """What a model says of every subset of the parts: (N, 2^P) centered logits, and whether the prediction is kept."""
 
-    centerd: Floats
+    centered: Floats
     kept: npt.NDArray[np.bool_]
 
 
@@ -62,7 +62,7 @@ def make_case(
     case.classes = torch.from_numpy(cache.get(_key(case, "predicted"), Predicted, lambda: _predicted(case)).classes)
     if chosen.scenes:
         subsets = cache.get(_key(case, "subsets"), Subsets, lambda: _subsets(case))
-        case.parts, case.kept = torch.from_numpy(subsets.centerd), torch.from_numpy(subsets.kept)
+        case.parts, case.kept = torch.from_numpy(subsets.centered), torch.from_numpy(subsets.kept)
     if chosen.scenes and "objects" in plan.groups():
         finer = cache.get(_key(case, "objects"), Finer, lambda: _finer(case))
         case.object_values, case.cell_values = torch.from_numpy(finer.objects), torch.from_numpy(finer.cells)
@@ -83,7 +83,7 @@ def _predicted(case: Case) -> Predicted:
 def _subsets(case: Case) -> Subsets:
     size = case.images.pixels.shape[-1]
     table = subset_tables(case.predictor, case.images.scenes, case.classes, size)
-    return Subsets(table.centerd.cpu().numpy(), table.kept.cpu().numpy() > 0)
+    return Subsets(table.centered.cpu().numpy(), table.kept.cpu().numpy() > 0)
 
 
 def _finer(case: Case) -> Finer:

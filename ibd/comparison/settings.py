@@ -8,7 +8,7 @@ from typing import Any
 from ibd.comparison.images import ComparedImages
 from ibd.data.base import ImageDataModule
 
-EXPLAINED = "the centerd logit of the class that the model predicts: its logit less the mean logit of all classes"
+EXPLAINED = "the centered logit of the class that the model predicts: its logit less the mean logit of all classes"
 MEASURED = "the same; deletion and insertion, which are published for it, the probability"
 
 

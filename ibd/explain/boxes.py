@@ -34,7 +34,7 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     Args:
         maps: float.
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centerd on; without it they share the image out evenly.
+        field: which pixels the cells are centered on; without it they share the image out evenly.
     """
     rows, columns = (each.to(maps) for each in upsampling(maps.shape[-2:], image_size, "bilinear", field))
     with torch.autocast(maps.device.type, enabled=False):
@@ -44,7 +44,7 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
 def field_of(model: nn.Module, maps: Tensor, image_size: tuple[int, int]) -> ReceptiveField | None:
     """Return what the cells of maps see, where the model is one of ours and they are those of its last layer.
 
-    None for any other model, for maps of another size, and where a cell is centerd outside of the image.
+    None for any other model, for maps of another size, and where a cell is centered outside of the image.
 
     Args:
         model: a network, or a module that has one.
@@ -68,7 +68,7 @@ def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     Args:
         maps: float.
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centerd on, all within the image; without it they share it out evenly.
+        field: which pixels the cells are centered on, all within the image; without it they share it out evenly.
     """
     return _shared_out(maps, *upsampling(maps.shape[-2:], image_size, "bilinear", field))
 

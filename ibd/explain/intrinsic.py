@@ -114,14 +114,14 @@ def _painted(
 def _parts(term: Term, contributions: Tensor, logits: Tensor) -> Tensor:
     """Return what each unit has to do with a term, (B, U)."""
     batch, units, classes = contributions.shape
-    if term.kind != "unit" and classes == 1 and term.scalar in ("logit", "centerd_logit", "log_odds"):
+    if term.kind != "unit" and classes == 1 and term.scalar in ("logit", "centered_logit", "log_odds"):
         return term.weight * contributions[..., 0] * sign_of_one_logit(logits, term).unsqueeze(1)
     index = torch.as_tensor(term.index if not isinstance(term.index, str) else 0, device=contributions.device)
     index = index.expand(batch)
     if term.kind == "unit":
         one = torch.zeros(batch, units, dtype=contributions.dtype, device=contributions.device)
         return term.weight * one.scatter(1, index.unsqueeze(1), 1.0)
-    if term.kind != "class" or term.scalar not in ("logit", "centerd_logit"):
-        raise UnsupportedError("'intrinsic' explains logits of classes, also centerd ones, and scores of units")
+    if term.kind != "class" or term.scalar not in ("logit", "centered_logit"):
+        raise UnsupportedError("'intrinsic' explains logits of classes, also centered ones, and scores of units")
     own = contributions.gather(2, index.view(-1, 1, 1).expand(-1, units, 1)).squeeze(2)
-    return term.weight * (own - contributions.mean(2) if term.scalar == "centerd_logit" else own)
+    return term.weight * (own - contributions.mean(2) if term.scalar == "centered_logit" else own)

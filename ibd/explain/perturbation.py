@@ -108,7 +108,7 @@ class Rise(Explainer):
             multiplies normalized images, which shows the mean.
         seed: seed of the masks.
         batch_size: covered images in one pass.
-        centerd: whether scores are counted from their mean; False gives the published map.
+        centered: whether scores are counted from their mean; False gives the published map.
 
     Raises:
         ConfigError: a number out of its range, or an unknown baseline.
@@ -124,14 +124,14 @@ class Rise(Explainer):
         baseline: Baseline = "mean",
         seed: int = 0,
         batch_size: int = 64,
-        centerd: bool = True,
+        centered: bool = True,
     ) -> None:
         for key, value in (("masks", masks), ("cells", cells), ("batch_size", batch_size)):
             check_range(key, value, least=1)
         if not 0 < keep < 1:
             raise ConfigError(f"keep: {keep} given, a probability between 0 and 1 is needed")
         self.masks, self.cells, self.keep, self.baseline = masks, cells, keep, checked_baseline(baseline)
-        self.seed, self.batch_size, self.centerd = seed, batch_size, centerd
+        self.seed, self.batch_size, self.centered = seed, batch_size, centered
 
     def check_scale(self, image: Tensor) -> None:
         """Warn where a black or gray baseline is not what it says."""
@@ -158,7 +158,7 @@ class Rise(Explainer):
                 maps[some] += einsum("nmk,mhw->nkhw", scores, masks.to(scores.dtype))
                 mean[some] += scores.sum(1) / self.masks
                 seen_often[some] += masks.to(scores.dtype).sum(0)
-            if self.centerd:
+            if self.centered:
                 maps -= mean[:, :, None, None] * seen_often
             return self.answer(call, maps / (self.masks * self.keep), clean)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ibd.errors import UnsupportedError
 
-Scalar = Literal["logit", "centerd_logit", "log_prob", "log_odds", "prob"]
+Scalar = Literal["logit", "centered_logit", "log_prob", "log_odds", "prob"]
 
 
 def logits_of(output: Any) -> Tensor:
@@ -42,13 +42,13 @@ def of_class(logits: Tensor, index: Tensor, scalar: Scalar) -> Tensor:
     Args:
         logits: (B, C) of at least two classes, of which one is true: probabilities are their softmax.
         index: (B,) classes.
-        scalar: "logit"; "centerd_logit", the logit less the mean of all C; "prob", "log_prob", or "log_odds", which is
+        scalar: "logit"; "centered_logit", the logit less the mean of all C; "prob", "log_prob", or "log_odds", which is
             ``ln(p / (1 - p))``.
     """
     chosen = logits.gather(1, index.unsqueeze(1)).squeeze(1)
     if scalar == "logit":
         return chosen
-    if scalar == "centerd_logit":
+    if scalar == "centered_logit":
         return chosen - logits.mean(1)
     if scalar == "log_odds":
         return chosen - logits.scatter(1, index.unsqueeze(1), -torch.inf).logsumexp(1)
@@ -64,7 +64,7 @@ def of_one_logit(logit: Tensor, absent: Tensor, scalar: Scalar) -> Tensor:
     Args:
         logit: (B,).
         absent: (B,) bool: whether its absence is asked about.
-        scalar: as in `of_class`; centerd on the one logit itself nothing would be left, so that it stays.
+        scalar: as in `of_class`; centered on the one logit itself nothing would be left, so that it stays.
     """
     signed = logit if not bool(absent.any()) else logit * torch.where(absent, -1.0, 1.0).to(logit)
     if scalar == "prob":

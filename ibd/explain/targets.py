@@ -30,7 +30,7 @@ class Term:
         kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
             0 for its class, 1 against it) or "function".
         index: which class or unit.
-        scalar: scalar of a class: its "logit", "centerd_logit", "prob", "log_prob" or "log_odds".
+        scalar: scalar of a class: its "logit", "centered_logit", "prob", "log_prob" or "log_odds".
         weight: factor.
         function: output -> (B,), of the kind "function".
         names: how many there are where the index was given by name.
@@ -81,7 +81,7 @@ class Target:
 
         Args:
             index: counted from 0; a name; or a number for each image.
-            scalar: "logit"; "centerd_logit", the logit less the mean of all classes' (of one logit itself), which is
+            scalar: "logit"; "centered_logit", the logit less the mean of all classes' (of one logit itself), which is
                 what of it can change a decision; or the "prob", "log_prob" or "log_odds" of the class.
         """
         return cls(((Term("class", _index(index), _checked(scalar)),),))
@@ -189,7 +189,7 @@ class Target:
         """Return the scores of several logits, or of several units, by one look-up; None where there is more to it."""
         terms = [terms[0] for terms in self.sums if len(terms) == 1]
         kinds = {(term.kind, term.scalar) for term in terms}
-        plain = kinds in ({("class", "logit")}, {("class", "centerd_logit")}, {("unit", "logit")})
+        plain = kinds in ({("class", "logit")}, {("class", "centered_logit")}, {("unit", "logit")})
         if len(terms) != len(self.sums) or len(terms) < 2 or not plain:
             return None
         index = [term.index for term in terms if isinstance(term.index, int)]
@@ -199,7 +199,7 @@ class Target:
             return None
         if classes and values.shape[1] == 1:
             return None
-        if terms[0].scalar == "centerd_logit":
+        if terms[0].scalar == "centered_logit":
             values = values - values.mean(1, keepdim=True)
         weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
         found: Tensor = values[:, torch.tensor(index, device=values.device)] * weights

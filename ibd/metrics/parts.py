@@ -34,7 +34,7 @@ def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveFi
     Args:
         maps: (B, U, h, w).
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centerd on; without it they share the image out evenly, as published. See
+        field: which pixels the cells are centered on; without it they share the image out evenly, as published. See
             `upsampling`.
 
     Returns:
@@ -165,14 +165,14 @@ def upsampling(
     """Return the float64 (H, h) and (W, w) that bring an (h, w) map to the image: ``rows @ map @ columns.T``.
 
     Without `field` cells share the image out evenly, as published. That is where they look only if no layer strides off
-    center: the cells of a convolution of stride 2 and padding 1 are centerd on its even pixels, so with 32 pixels a
+    center: the cells of a convolution of stride 2 and padding 1 are centered on its even pixels, so with 32 pixels a
     cell, as in a ResNet, everything would be drawn 15.5 pixels too far down and right.
 
     Args:
         cells: h and w.
         image_size: (H, W) in pixels.
         mode: "bilinear" or "bicubic".
-        field: says which pixels the cells are centerd on.
+        field: says which pixels the cells are centered on.
     """
     axes = []
     for axis, (count, pixels) in enumerate(zip(cells, image_size, strict=True)):

@@ -70,7 +70,7 @@ class AxisCorrelation(DetailedMetric):
 
     def __init__(self, axes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # One state, so that it stays whole when processes are merged: [[n, mean], [mean, sum of centerd products]].
+        # One state, so that it stays whole when processes are merged: [[n, mean], [mean, sum of centered products]].
         self.add_state("moments", torch.zeros(axes + 1, axes + 1, dtype=torch.float64), dist_reduce_fx=_merge)
 
     def update(self, maps: Tensor) -> None:
@@ -79,8 +79,8 @@ class AxisCorrelation(DetailedMetric):
             return
         value = maps.detach().movedim(1, -1).flatten(0, -2).double()
         mean = value.mean(0)
-        centerd = value - mean
-        products = centerd.t() @ centerd
+        centered = value - mean
+        products = centered.t() @ centered
         self.moments = _merged(self.moments, _packed(torch.full_like(mean[:1], len(value)), mean, products))
 
     def covariance(self) -> Tensor:
@@ -111,7 +111,7 @@ class AxisCorrelation(DetailedMetric):
 
 
 def _packed(count: Tensor, mean: Tensor, products: Tensor) -> Tensor:
-    """Return (1 + D, 1 + D) of a (1,) count, (D,) means and (D, D) sums of centerd products."""
+    """Return (1 + D, 1 + D) of a (1,) count, (D,) means and (D, D) sums of centered products."""
     head = torch.cat([count, mean]).unsqueeze(0)
     return torch.cat([head, torch.cat([mean.unsqueeze(1), products], 1)])
 

@@ -57,9 +57,9 @@ def xgradcam(a, g):
 def eigencam(a):
     """By a singular value decomposition, with the sign that agrees with ``sum_c |A_c|``."""
     cells = torch.stack([a[:, i, j] for i, j in positions(a)]).double()
-    centerd = cells - cells.mean(0)
-    _, _, directions = torch.linalg.svd(centerd)
-    found, strength = centerd @ directions[0], cells.abs().sum(1)
+    centered = cells - cells.mean(0)
+    _, _, directions = torch.linalg.svd(centered)
+    found, strength = centered @ directions[0], cells.abs().sum(1)
     if float((found * (strength - strength.mean())).sum()) < 0:
         found = -found
     return found.view(a.shape[1:])

@@ -103,41 +103,17 @@ def _mean(matrix: Floats) -> Floats:
     return np.where(count > 0, np.where(known, matrix, 0).sum(0) / np.maximum(count, 1), np.nan)
 
 
+_METRICS = (
+    Metric(MAIN_AGREEMENT, "Agreement, Spearman", "Spearman's correlation over pixels of two explanations.", SIGNED,
+           None, "Spearman 1904", "map", map_spearman, 0.0),
+    Metric("agreement_top", "Agreement, top k", "IoU of the highest pixels of two explanations.", UNIT, None,
+           "this project", "map", top_k_iou, "mask_share_iou"),
+    Metric("agreement_ssim", "Agreement, SSIM", "Structural similarity of two explanations scaled to [0, 1].", SIGNED,
+           None, "Wang et al. 2004", "map", ssim),
+)  # fmt: skip
+
 AGREEMENT = Group(
     "agreement",
     "Agreement",
-    (
-        Metric(
-            MAIN_AGREEMENT,
-            "Agreement, Spearman",
-            "Spearman's correlation over pixels of two explanations.",
-            SIGNED,
-            None,
-            "Spearman 1904",
-            "map",
-            map_spearman,
-            0.0,
-        ),
-        Metric(
-            "agreement_top",
-            "Agreement, top k",
-            "IoU of the highest pixels of two explanations.",
-            UNIT,
-            None,
-            "this project",
-            "map",
-            top_k_iou,
-            "mask_share_iou",
-        ),
-        Metric(
-            "agreement_ssim",
-            "Agreement, SSIM",
-            "Structural similarity of two explanations scaled to [0, 1].",
-            SIGNED,
-            None,
-            "Wang et al. 2004",
-            "map",
-            ssim,
-        ),
-    ),
+    _METRICS,
 )

@@ -30,34 +30,16 @@ def measure(asked: Asked) -> Measured:
     return Measured(scores(found))
 
 
+_METRICS = (
+    Metric("object_spearman", "Object Spearman", "Spearman over parts and distractors, with what each alone adds.",
+           SIGNED, True, "this project", "scene model map", part_spearman, 0.0, by_painting=True),
+    Metric("cell_spearman", "Cell Spearman", "Spearman over cells of a grid, with what the things in each cell add.",
+           SIGNED, True, "this project", "scene model map", cell_spearman, 0.0, by_painting=True),
+)  # fmt: skip
+
 OBJECTS = Group(
     "objects",
     "Parts",
-    (
-        Metric(
-            "object_spearman",
-            "Object Spearman",
-            "Spearman over parts and distractors, with what each alone adds.",
-            SIGNED,
-            True,
-            "this project",
-            "scene model map",
-            part_spearman,
-            0.0,
-            by_painting=True,
-        ),
-        Metric(
-            "cell_spearman",
-            "Cell Spearman",
-            "Spearman over cells of a grid, with what the things in each cell add.",
-            SIGNED,
-            True,
-            "this project",
-            "scene model map",
-            cell_spearman,
-            0.0,
-            by_painting=True,
-        ),
-    ),
+    _METRICS,
     measure,
 )

@@ -9,11 +9,11 @@ from ibd.metrics.functional.curves import abpc, aopc, deletion_auc, insertion_au
 
 
 def measure(asked: Asked) -> Measured:
-    """Return deletion and insertion of the probability, pixel by pixel; the others of the centerd logit, by regions."""
+    """Return deletion and insertion of the probability, by pixels; the others of the centered logit, by regions."""
     probe = asked.case.pixels
     single, region = probe.pixels(asked.maps), probe.regions(asked.maps)
     deletion, insertion = single.morf.probability, single.insertion.probability
-    morf, lerf = region.morf.centerd, region.lerf.centerd
+    morf, lerf = region.morf.centered, region.lerf.centered
     return Measured(
         scores(
             {
@@ -34,77 +34,28 @@ def measure(asked: Asked) -> Measured:
     )
 
 
+_METRICS = (
+    Metric("deletion", "Deletion", "Area under the probability while the highest pixels are removed.", UNIT, False,
+           "Petsiuk et al. 2018", "map model", deletion_auc, by_painting=True,
+           finding=Finding("finds the pixels that the prediction needs", "the deletion area")),
+    Metric("insertion", "Insertion", "Area under the probability while the highest pixels are put in.", UNIT, True,
+           "Petsiuk et al. 2018", "map model", insertion_auc, by_painting=True,
+           finding=Finding("finds the pixels that suffice for the prediction", "the insertion area")),
+    Metric("aopc_morf", "AOPC, MoRF", "Mean fall of the explained value, the most relevant regions removed first.", ANY,
+           True, "Samek et al. 2017", "map model", aopc),
+    Metric("aopc_lerf", "AOPC, LeRF", "Mean fall of the explained value, the least relevant regions removed first.",
+           ANY, False, "Samek et al. 2017", "map model", aopc),
+    Metric("abpc", "ABPC", "AOPC of the most relevant first minus that of the least relevant first.", ANY, True,
+           "Schulz et al. 2020", "map model", abpc, 0.0,
+           finding=Finding("tells important regions from unimportant ones", "the area between the AOPC curves")),
+    Metric("selectivity", "Selectivity", "Area under the explained value while all regions are removed.", ANY, False,
+           "Montavon et al. 2018", "map model", selectivity),
+)  # fmt: skip
+
 PIXELS = Group(
     "pixels",
     "Faithfulness",
-    (
-        Metric(
-            "deletion",
-            "Deletion",
-            "Area under the probability while the highest pixels are removed.",
-            UNIT,
-            False,
-            "Petsiuk et al. 2018",
-            "map model",
-            deletion_auc,
-            by_painting=True,
-            finding=Finding("finds the pixels that the prediction needs", "the deletion area"),
-        ),
-        Metric(
-            "insertion",
-            "Insertion",
-            "Area under the probability while the highest pixels are put in.",
-            UNIT,
-            True,
-            "Petsiuk et al. 2018",
-            "map model",
-            insertion_auc,
-            by_painting=True,
-            finding=Finding("finds the pixels that suffice for the prediction", "the insertion area"),
-        ),
-        Metric(
-            "aopc_morf",
-            "AOPC, MoRF",
-            "Mean fall of the explained value, the most relevant regions removed first.",
-            ANY,
-            True,
-            "Samek et al. 2017",
-            "map model",
-            aopc,
-        ),
-        Metric(
-            "aopc_lerf",
-            "AOPC, LeRF",
-            "Mean fall of the explained value, the least relevant regions removed first.",
-            ANY,
-            False,
-            "Samek et al. 2017",
-            "map model",
-            aopc,
-        ),
-        Metric(
-            "abpc",
-            "ABPC",
-            "AOPC of the most relevant first minus that of the least relevant first.",
-            ANY,
-            True,
-            "Schulz et al. 2020",
-            "map model",
-            abpc,
-            0.0,
-            finding=Finding("tells important regions from unimportant ones", "the area between the AOPC curves"),
-        ),
-        Metric(
-            "selectivity",
-            "Selectivity",
-            "Area under the explained value while all regions are removed.",
-            ANY,
-            False,
-            "Montavon et al. 2018",
-            "map model",
-            selectivity,
-        ),
-    ),
+    _METRICS,
     measure,
     curves=(
         CurveOf("deletion", "Deletion: the highest pixels are removed first", "share of pixels removed", "probability"),
@@ -113,13 +64,13 @@ PIXELS = Group(
             "aopc_morf",
             "AOPC: the most relevant regions are removed first",
             "share of regions removed, most relevant first",
-            "centerd logit",
+            "centered logit",
         ),
         CurveOf(
             "aopc_lerf",
             "AOPC: the least relevant regions are removed first",
             "share of regions removed, least relevant first",
-            "centerd logit",
+            "centered logit",
         ),
     ),
     main=(("deletion", "insertion"), ("abpc",)),

@@ -21,51 +21,20 @@ def measure(asked: Asked) -> Measured:
     return Measured(scores(found))
 
 
+_METRICS = (
+    Metric("conservation", "Conservation", "How far the map is from adding up to what it explains, relative to that.",
+           POSITIVE, False, "Sundararajan et al. 2017", "map model", conservation, scale_free=False),
+    Metric("negative_share", "Negative", "Share of the mass that is negative.", UNIT, False, "Montavon et al. 2018",
+           "map", negative_share),
+    Metric("sparseness", "Sparseness", "Gini index of the absolute values.", UNIT, True, "Chalasani et al. 2020", "map",
+           sparseness),
+    Metric("complexity", "Complexity", "Entropy of the shares of the absolute values, in nats.", POSITIVE, False,
+           "Bhatt et al. 2020", "map", complexity),
+)  # fmt: skip
+
 PROPERTIES = Group(
     "properties",
     "Properties",
-    (
-        Metric(
-            "conservation",
-            "Conservation",
-            "How far the map is from adding up to what it explains, relative to that.",
-            POSITIVE,
-            False,
-            "Sundararajan et al. 2017",
-            "map model",
-            conservation,
-            scale_free=False,
-        ),
-        Metric(
-            "negative_share",
-            "Negative",
-            "Share of the mass that is negative.",
-            UNIT,
-            False,
-            "Montavon et al. 2018",
-            "map",
-            negative_share,
-        ),
-        Metric(
-            "sparseness",
-            "Sparseness",
-            "Gini index of the absolute values.",
-            UNIT,
-            True,
-            "Chalasani et al. 2020",
-            "map",
-            sparseness,
-        ),
-        Metric(
-            "complexity",
-            "Complexity",
-            "Entropy of the shares of the absolute values, in nats.",
-            POSITIVE,
-            False,
-            "Bhatt et al. 2020",
-            "map",
-            complexity,
-        ),
-    ),
+    _METRICS,
     measure,
 )

@@ -14,22 +14,15 @@ def measure(asked: Asked) -> Measured:
     return Measured(scores({"road": road(tables.morf.kept, tables.fractions, tables.lerf.kept)}))
 
 
+_METRICS = (
+    Metric("road", "ROAD", "Half of the accuracy kept by imputing the lowest pixels minus that by the highest.",
+           (-0.5, 0.5), True, "Rong et al. 2022", "map model", road, 0.0),
+)  # fmt: skip
+
 ROAD = Group(
     "road",
     "Faithfulness",
-    (
-        Metric(
-            "road",
-            "ROAD",
-            "Half of the accuracy kept by imputing the lowest pixels minus that by the highest.",
-            (-0.5, 0.5),
-            True,
-            "Rong et al. 2022",
-            "map model",
-            road,
-            0.0,
-        ),
-    ),
+    _METRICS,
     measure,
     by_default=False,  # imputing takes longer than the passes of the model
 )

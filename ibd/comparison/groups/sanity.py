@@ -27,22 +27,15 @@ def measure(asked: Asked) -> Measured:
     return Measured(sanity=found)
 
 
+_METRICS = (
+    Metric("randomization", "Randomization", "Likeness to the map of the randomized model: pass or fail.", SIGNED,
+           False, "Adebayo et al. 2018", "map model explainer", randomization_verdict, per_sample=False),
+)  # fmt: skip
+
 SANITY = Group(
     "sanity",
     "Units",
-    (
-        Metric(
-            "randomization",
-            "Randomization",
-            "Likeness to the map of the randomized model: pass or fail.",
-            SIGNED,
-            False,
-            "Adebayo et al. 2018",
-            "map model explainer",
-            randomization_verdict,
-            per_sample=False,
-        ),
-    ),
+    _METRICS,
     measure,
     why_not_again,
 )

@@ -21,7 +21,7 @@ def measure(asked: Asked) -> Measured:
     found = unit_tables(
         case.predictor, encodings, asked.attributions.units, case.classes, ids, value=means, seed=case.seed
     )
-    ordered, random = found.ordered.centerd, found.random.centerd
+    ordered, random = found.ordered.centered, found.random.centered
     return Measured(
         scores(
             {
@@ -32,7 +32,7 @@ def measure(asked: Asked) -> Measured:
         {
             "unit_ablation": points(found.fractions, ordered),
             "unit_ablation_random": points(found.fractions, random),
-            "unit_ablation_reversed": points(found.fractions, found.reversed.centerd),
+            "unit_ablation_reversed": points(found.fractions, found.reversed.centered),
         },
     )
 
@@ -43,37 +43,20 @@ def _why_not(asked: Asked) -> str | None:
 
 def _curve(name: str, line: str) -> CurveOf:
     title = "Unit ablation: units are silenced"
-    return CurveOf(name, title, "share of units ablated", "centerd logit", line, "unit_ablation")
+    return CurveOf(name, title, "share of units ablated", "centered logit", line, "unit_ablation")
 
+
+_METRICS = (
+    Metric("unit_ablation", "Unit ablation", "How much sooner predictions fall by ablating relevant units than any.",
+           ANY, True, "ablation of units", "units model", ablation_gain, 0.0, question="Faithfulness"),
+    Metric("unit_completeness", "Completeness", "How far bias and contributions are from the explained value.",
+           POSITIVE, False, "Sundararajan et al. 2017", "units model", unit_completeness, scale_free=False),
+)  # fmt: skip
 
 UNITS = Group(
     "units",
     "Units",
-    (
-        Metric(
-            "unit_ablation",
-            "Unit ablation",
-            "How much sooner predictions fall by ablating relevant units than any.",
-            ANY,
-            True,
-            "ablation of units",
-            "units model",
-            ablation_gain,
-            0.0,
-            question="Faithfulness",
-        ),
-        Metric(
-            "unit_completeness",
-            "Completeness",
-            "How far bias and contributions are from the explained value.",
-            POSITIVE,
-            False,
-            "Sundararajan et al. 2017",
-            "units model",
-            unit_completeness,
-            scale_free=False,
-        ),
-    ),
+    _METRICS,
     measure,
     _why_not,
     (

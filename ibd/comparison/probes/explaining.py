@@ -35,13 +35,13 @@ def unrectified(explain: Explain) -> Explain:
     return found
 
 
-def centerd_target(classes: Tensor) -> Target:
+def centered_target(classes: Tensor) -> Target:
     """Return what a comparison explains, and measures, of the classes (B,): their logit less the mean of all logits."""
-    return Target.cls(classes.tolist(), "centerd_logit")
+    return Target.cls(classes.tolist(), "centered_logit")
 
 
 def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor, batch_size: int = 64) -> Tensor:
-    """Return the (B, H, W) float32 maps of the centerd logits of the classes (B,) of (B, 3, H, W) images.
+    """Return the (B, H, W) float32 maps of the centered logits of the classes (B,) of (B, 3, H, W) images.
 
     The model may be on another device than the images; the maps are where the images are.
 
@@ -51,7 +51,7 @@ def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor,
     parts = []
     device = next((parameter.device for parameter in model.parameters()), images.device)
     for some in torch.split(torch.arange(len(images), device=images.device), batch_size):
-        found = explain(model, images[some].to(device), centerd_target(classes[some.to(classes.device)])).map
+        found = explain(model, images[some].to(device), centered_target(classes[some.to(classes.device)])).map
         if found is None:
             raise UnsupportedError(f"'{getattr(explain, 'name', explain)}' gives no map, so none can be compared")
         parts.append(found.detach().float().to(images.device))

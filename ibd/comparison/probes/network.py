@@ -34,13 +34,13 @@ class Values(NamedTuple):
     """What a model says of the explained class, float64 each.
 
     Attributes:
-        centerd: its logit less the mean of all logits, which adding a constant to all of them does not change. It is
+        centered: its logit less the mean of all logits, which adding a constant to all of them does not change. It is
             linear in the logits, so that every explainer can be asked for it.
         probability: p, in [0, 1].
         kept: 1 where the explained class is the predicted one, else 0.
     """
 
-    centerd: Tensor
+    centered: Tensor
     probability: Tensor
     kept: Tensor
 
@@ -145,13 +145,13 @@ class Predictor:
         """Return what (n, C) logits say of the classes (n,)."""
         value = logits.cpu().double() if logits.device.type == "mps" else logits.double()
         index = classes.to(value.device).unsqueeze(1)
-        centerd = (value - value.mean(1, keepdim=True)).gather(1, index).squeeze(1)
+        centered = (value - value.mean(1, keepdim=True)).gather(1, index).squeeze(1)
         probability = self._probabilities(value).gather(1, index).squeeze(1)
-        return Values(centerd, probability, (value.argmax(1) == index.squeeze(1)).double())
+        return Values(centered, probability, (value.argmax(1) == index.squeeze(1)).double())
 
-    def centerd(self, images: Tensor, classes: Tensor) -> Tensor:
+    def centered(self, images: Tensor, classes: Tensor) -> Tensor:
         """Return (B,) the logits of the classes (B,) less the means of all logits, float64."""
-        return self.values(self.logits(images), classes).centerd
+        return self.values(self.logits(images), classes).centered
 
     def probabilities(self, images: Tensor, classes: Tensor) -> Tensor:
         """Return (B,) probabilities of the classes (B,), float64."""

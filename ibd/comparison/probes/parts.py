@@ -97,13 +97,13 @@ def _groups(scenes: Sequence[Scene], size: int, device: torch.device) -> Iterato
             first, count, pictures, which = number + 1, 0, [], []
 
 
-def part_values(centerd: Tensor) -> Tensor:
+def part_values(centered: Tensor) -> Tensor:
     """Return the (B, P) exact Shapley values of the parts, float64; 0 where a value is no more than rounding.
 
     Args:
-        centerd: (B, 2^P) centerd logits of the explained class, see `subset_tables`.
+        centered: (B, 2^P) centered logits of the explained class, see `subset_tables`.
     """
-    return beyond_rounding(shapley(centerd), centerd.abs().amax(1, keepdim=True))
+    return beyond_rounding(shapley(centered), centered.abs().amax(1, keepdim=True))
 
 
 def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Reference:
         self.values = self._flat(maps)
         lowest, highest = self.values.aminmax(dim=1)
         self.constant = highest - lowest <= _ROUNDING * torch.maximum(highest.abs(), lowest.abs())
-        self._ranks = self._centerd(self.values)
+        self._ranks = self._centered(self.values)
 
     def similarity(self, maps: Tensor) -> Tensor:
         """Return (B,) float64 in [-1, 1]; NaN where a map holds a NaN.
@@ -89,7 +89,7 @@ class Reference:
         flat = maps.detach().flatten(1)
         return flat if self.signed else flat.abs()
 
-    def _centerd(self, values: Tensor) -> Tensor:
+    def _centered(self, values: Tensor) -> Tensor:
         return average_ranks(values) - (values.shape[1] + 1) / 2
 
 

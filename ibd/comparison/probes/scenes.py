@@ -47,7 +47,7 @@ class Drawings:
 
 def explained(values: Values) -> Tensor:
     """Return the value that objects and cells are measured by."""
-    return values.centerd
+    return values.centered
 
 
 def draw_scenes(scenes: Sequence[Scene], size: int) -> Drawings:

@@ -24,7 +24,7 @@ class CamExplainer(Explainer):
     """A map over the cells of a feature map, brought to the image's size bilinearly.
 
     The cells of any model share the image out evenly, as published. Of our networks it is known which pixels the cells
-    are centerd on (`ibd.backbones.receptive_field`), and they are drawn there.
+    are centered on (`ibd.backbones.receptive_field`), and they are drawn there.
 
     Args:
         layer: name of a module with a (B, C, h, w) or (B, h, w, C) output. None takes the output of the model's

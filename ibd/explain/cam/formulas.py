@@ -62,13 +62,13 @@ def eigencam(activations: Tensor) -> Tensor:
     (Muhammad & Yeasin 2020 leave it to chance), is the one by which the map agrees with ``sum_c |A_c|``.
     """
     cells = activations.flatten(2).transpose(1, 2)  # (B, hw, C)
-    centerd = cells - cells.mean(1, keepdim=True)
-    if centerd.shape[1] <= centerd.shape[2]:
-        values, vectors = torch.linalg.eigh(einsum("bic,bjc->bij", centerd, centerd).double())
+    centered = cells - cells.mean(1, keepdim=True)
+    if centered.shape[1] <= centered.shape[2]:
+        values, vectors = torch.linalg.eigh(einsum("bic,bjc->bij", centered, centered).double())
         found = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     else:
-        _, vectors = torch.linalg.eigh(einsum("bic,bid->bcd", centerd, centerd).double())
-        found = (centerd.double() @ vectors[..., -1:]).squeeze(2)
+        _, vectors = torch.linalg.eigh(einsum("bic,bid->bcd", centered, centered).double())
+        found = (centered.double() @ vectors[..., -1:]).squeeze(2)
     strength = cells.abs().sum(2)
     agreement = (found * (strength - strength.mean(1, keepdim=True))).sum(1, keepdim=True)
     found = torch.where(agreement < 0, -found, found)

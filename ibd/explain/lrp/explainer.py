@@ -100,7 +100,7 @@ class LRP(Explainer):
                 the model.
         """
         _check(call.model)
-        for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit", "centerd_logit"}:
+        for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit", "centered_logit"}:
             raise UnsupportedError(
                 f"lrp: relevance is of logits, and there is no rule for '{scalar}': explain the logit, or why one "
                 "class and not another: Target.cls(3) - Target.cls(7)"

@@ -48,8 +48,8 @@ def spearman_matrix(maps: Tensor) -> Tensor:
     """Return (B, M, M) float64, `map_spearman` of all pairs of M maps (B, M, H, W) of each image."""
     _check_several(maps)
     ranks = average_ranks(maps.flatten(2))
-    centerd = ranks - (ranks.shape[2] + 1) / 2
-    products = _of_pairs(maps.shape[1], lambda i, j: (centerd[:, i] * centerd[:, j]).sum(1))
+    centered = ranks - (ranks.shape[2] + 1) / 2
+    products = _of_pairs(maps.shape[1], lambda i, j: (centered[:, i] * centered[:, j]).sum(1))
     squares = products.diagonal(dim1=1, dim2=2)
     return ratio(products, (squares.unsqueeze(1) * squares.unsqueeze(2)).sqrt()).clamp(-1, 1)
 

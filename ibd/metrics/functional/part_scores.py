@@ -103,7 +103,7 @@ def part_spearman(importance: Tensor, truth: Tensor) -> Tensor:
         (B,) float64; NaN with fewer than two parts in common, and where the truth is the same for all.
     """
     said, true, count = _common(importance, truth)
-    left, right = _centerd_ranks(said, count), _centerd_ranks(true, count)
+    left, right = _centered_ranks(said, count), _centered_ranks(true, count)
     sizes = left.square().sum(1), right.square().sum(1)
     rho = ratio((left * right).sum(1), (sizes[0] * sizes[1]).sqrt()).clamp(-1, 1)
     rho = rho.where(sizes[0] > 0, 0.0)
@@ -202,7 +202,7 @@ def _common(importance: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return said.masked_fill(unknown, torch.nan), true.masked_fill(unknown, torch.nan), (~unknown).sum(1)
 
 
-def _centerd_ranks(values: Tensor, count: Tensor) -> Tensor:
+def _centered_ranks(values: Tensor, count: Tensor) -> Tensor:
     """Return (B, P) average ranks among the `count` parts that are no NaN, minus their mean; 0 for the others."""
     one, other = values.unsqueeze(2), values.unsqueeze(1)  # a comparison with NaN is false
     ranks = (one > other).sum(2) + ((one == other).sum(2) + 1).double() / 2

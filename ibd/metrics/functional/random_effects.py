@@ -82,11 +82,11 @@ def two_level(values: Tensor) -> TwoLevel:
     known = (~value.isnan()).double()
     n = known.sum((1, 2))
     mean = value.nan_to_num(0.0).sum((1, 2)) / n  # 0 / 0 is NaN, as it must be
-    centerd = (value - mean[:, None, None]).nan_to_num(0.0)
+    centered = (value - mean[:, None, None]).nan_to_num(0.0)
     weight = [known.sum(dim) / n[:, None] for dim in (2, 1)]  # what a training, and an image, is of the mean
     sizes = [(each > 0).sum(1) for each in weight]
     df = [_effective(each) - 1 for each in weight]
-    training, rest = _variances(centerd, known, weight)
+    training, rest = _variances(centered, known, weight)
     error = (training + rest).sqrt().where(n > 1, torch.nan)
     inverse = (training / df[0].clamp(min=1) + rest / df[1].clamp(min=1)) / (training + rest)
     certain = (training + rest) == 0  # values that are all the same
@@ -122,12 +122,12 @@ def _effective(weight: Tensor) -> Tensor:
     return weight.square().sum(1).reciprocal()
 
 
-def _variances(centerd: Tensor, known: Tensor, weight: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _variances(centered: Tensor, known: Tensor, weight: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the variance of the mean: what trainings show of it, and the rest, which only images show.
 
     Each training's own mean holds chance of the rest, so that what trainings show includes their share of it.
     """
-    training, image, rest = _parts(centerd, known).clamp(min=0).unbind(1)
+    training, image, rest = _parts(centered, known).clamp(min=0).unbind(1)
     n = known.sum((1, 2))
     of_trainings, of_images = training * weight[0].square().sum(1), image * weight[1].square().sum(1)
     one_training, one_image = ((each > 0).sum(1) <= 1 for each in weight)
@@ -137,14 +137,14 @@ def _variances(centerd: Tensor, known: Tensor, weight: list[Tensor]) -> tuple[Te
     return shown, (total - shown).clamp(min=0)
 
 
-def _parts(centerd: Tensor, known: Tensor) -> Tensor:
+def _parts(centered: Tensor, known: Tensor) -> Tensor:
     """Return (K, 3) variances of trainings, images and the rest: sums of squares set equal to what is expected."""
     n, per_training, per_image = known.sum((1, 2)), known.sum(2), known.sum(1)
     models, images = (per_training > 0).sum(1).double(), (per_image > 0).sum(1).double()
     a, b = per_training.square().sum(1) / n, per_image.square().sum(1) / n
-    by_training = (centerd.sum(2).square() / per_training.clamp(min=1)).sum(1)
-    by_image = (centerd.sum(1).square() / per_image.clamp(min=1)).sum(1)
-    sums = torch.stack([by_training, by_image, centerd.square().sum((1, 2)) - by_training - by_image], 1)
+    by_training = (centered.sum(2).square() / per_training.clamp(min=1)).sum(1)
+    by_image = (centered.sum(1).square() / per_image.clamp(min=1)).sum(1)
+    sums = torch.stack([by_training, by_image, centered.square().sum((1, 2)) - by_training - by_image], 1)
     expected = torch.stack(
         [
             torch.stack([n - a, models - b, models - 1], 1),

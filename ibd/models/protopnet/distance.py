@@ -78,7 +78,7 @@ def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None =
     """
     with full_precision(patches):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
-        z, p = _centerd(patches.to(dtype), prototypes.to(dtype))
+        z, p = _centered(patches.to(dtype), prototypes.to(dtype))
         squares = z.square().sum(2).unsqueeze(1) + p.square().sum(1).view(1, -1, 1)
         distance = torch.baddbmm(squares, p.expand(z.shape[0], -1, -1), z.transpose(1, 2), alpha=-2).clamp(min=0)
     if nearest is None:
@@ -146,7 +146,7 @@ def _search(z: Tensor, p: Tensor, k: int, level: bool = False) -> Tensor:
     count, length, dim = z.shape
     found = []
     for (part,) in _split([z], length * len(p)):
-        part, shifted = _centerd(part, p)
+        part, shifted = _centered(part, p)
         score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), shifted.t(), alpha=-2)
         score = score.view(-1, length, len(p))
         if level:
@@ -192,7 +192,7 @@ def _first_of_equals(z: Tensor, p: Tensor, position: Tensor, distance: Tensor) -
     return torch.where(equal, earlier, position), torch.where(equal, there, distance)
 
 
-def _centerd(z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+def _centered(z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """Return both moved by the same vector, to where their squares are small and so are the errors of rounding.
 
     Features behind a sigmoid lie around 0.5: without this, patches at squared distances of 1e-5 are one to the search.

@@ -61,7 +61,7 @@ def evaluate_prototypes(
 
     Maps are upsampled for the prototypes of an image's own class, and for the few images that are among the `top` of a
     prototype so far: time and memory do not grow with classes times images. A cell is taken to look where its receptive
-    field is centerd, while the published figures have the cells share the image out evenly (see
+    field is centered, while the published figures have the cells share the image out evenly (see
     `ibd.metrics.parts.upsampling`).
 
     Args:

@@ -45,7 +45,7 @@ YELLOW = "#ffd43b"
 def field_note(model: ProtoPNet) -> str:
     """Return how much of the image a patch depends on, with a warning where that is all of it.
 
-    An upsampled map places a patch where its receptive field is centerd; it does not say that the rest of the field
+    An upsampled map places a patch where its receptive field is centered; it does not say that the rest of the field
     played no part.
 
     Args:
@@ -270,7 +270,7 @@ def _heated(image: Tensor, heat: Tensor, model: ProtoPNet) -> Any:
 
 
 def _frame(axis: Axes, place: Place) -> None:
-    """Draw a box and a cross where the most similar patch is centerd, to be seen on any image."""
+    """Draw a box and a cross where the most similar patch is centered, to be seen on any image."""
     top, left, bottom, right = place.box
     outlined: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=3, foreground="black")]
     rectangle = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=YELLOW, lw=1.6)

@@ -146,9 +146,9 @@ def test_units_are_switched_off_by_its_own_rule():
     torch.testing.assert_close(parts, torch.tensor([[1.0, -0.25, 0.0], [-1.0, 0.5, -0.25]]))
     tables = unit_tables(predictor, units, parts, classes, steps=3)
     logits = [[1.25, 0.25, 0.5, 0.5], [-0.25, 0.75, 0.25, 0.5]]  # the largest goes first, and the bias stays
-    torch.testing.assert_close(tables.ordered.centerd, torch.tensor(logits).double())
+    torch.testing.assert_close(tables.ordered.centered, torch.tensor(logits).double())
     logits = [[1.25, 1.25, 1.5, 0.5], [-0.25, 0.0, -0.5, 0.5]]
-    torch.testing.assert_close(tables.reversed.centerd, torch.tensor(logits).double())
+    torch.testing.assert_close(tables.reversed.centered, torch.tensor(logits).double())
     assert float(network.passed(units).mean()) == pytest.approx((1 - 0.5 + 0 - 1 + 1 + 1) / 6)
 
 

@@ -221,7 +221,7 @@ def test_numbers_of_numpy_and_torch_are_numbers():
         (lambda: Target.cls([[0], [1]]), r"is needed, not \[\[0\], \[1\]\]"),
         (lambda: Target.classes([]), "target: at least one class is needed"),
         (lambda: Target.units([]), "target: at least one unit is needed"),
-        (lambda: Target.cls(1, "logits"), "target: scalar 'logits' is not one of logit, centerd_logit, log_prob, "),
+        (lambda: Target.cls(1, "logits"), "target: scalar 'logits' is not one of logit, centered_logit, log_prob, "),
         (lambda: Target.predicted("p"), "target: scalar 'p' is not one of logit"),
     ],
 )

@@ -134,7 +134,7 @@ def test_connected_follows_a_spiral():
 FIELD = ReceptiveField((15, 15), (8, 8), (0.5, 0.5), (8, 8), (64, 64), whole_image=False)  # of strided convolutions
 
 
-def test_a_cell_is_drawn_where_its_receptive_field_is_centerd():
+def test_a_cell_is_drawn_where_its_receptive_field_is_centered():
     """Spread out evenly, the map of a network of strided convolutions lies half a cell too far down and right."""
     maps = peaks((2, 5))[None]
     for field, center in ((None, (20, 44)), (FIELD, (16.5, 40.5))):

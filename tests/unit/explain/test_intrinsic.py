@@ -145,7 +145,7 @@ class OneLogit(InterpretableNetwork):
         ("yes", 1),
         ("no", -1),
         (Target.absent(), -1),
-        (Target.cls(0, "centerd_logit"), 1),
+        (Target.cls(0, "centered_logit"), 1),
         (-2.0 * Target.cls("no"), 2),
         (None, None),
     ],

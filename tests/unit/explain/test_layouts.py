@@ -54,8 +54,8 @@ class ChannelNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.rand(channels)), nn.Parameter(torch.rand(channels))
 
     def forward(self, x):
-        centerd = x - x.mean(1, keepdim=True)
-        scaled = centerd / (centerd.square().mean(1, keepdim=True) + 1e-5).sqrt()
+        centered = x - x.mean(1, keepdim=True)
+        scaled = centered / (centered.square().mean(1, keepdim=True) + 1e-5).sqrt()
         return scaled * self.weight[:, None, None] + self.bias[:, None, None]
 
 

@@ -58,7 +58,7 @@ def test_occlusion_of_a_linear_model_is_exact():
 def test_rise_is_the_loop():
     model = curved().eval()
     options = {"masks": 20, "cells": 4, "keep": 0.3, "seed": 5, "batch_size": 6}
-    method = Rise(**options, centerd=False)
+    method = Rise(**options, centered=False)
     grids, shifts = method._draw(SIZE)
     masks = [reference.rise_mask(grid, shift.tolist(), SIZE) for grid, shift in zip(grids, shifts, strict=True)]
     torch.testing.assert_close(enlarge(grids, shifts, SIZE).double(), torch.stack(masks), atol=1e-6, rtol=0)
@@ -81,7 +81,7 @@ def test_rise_of_a_linear_model_finds_the_pixel_that_counts():
         model[1].weight.zero_()
         model[1].bias.zero_()
         model[1].weight.view(4, 3, *SIZE)[1, :, 5, 9] = 1.0
-    found = Rise(masks=600, cells=6, baseline="black", centerd=False)(model, torch.ones_like(IMAGES[:1]), 1)
+    found = Rise(masks=600, cells=6, baseline="black", centered=False)(model, torch.ones_like(IMAGES[:1]), 1)
     row, column = divmod(int(found.map[0].argmax()), SIZE[1])
     assert max(abs(row - 5), abs(column - 9)) <= 1  # neighbors are mostly seen together
     masks = enlarge(*Rise(masks=4000, cells=6)._draw(SIZE), SIZE).double()

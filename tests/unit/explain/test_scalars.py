@@ -14,7 +14,7 @@ from tests.explainer_makers import EXPLAINERS, ROWS, Functional, explainer, imag
 Z = torch.tensor([[2.0], [-0.5], [0.0]])
 """Of three images."""
 LOGITS = torch.tensor([[1.0, 2.0, -1.0], [0.5, -3.0, 4.0]])
-SCALARS = ("prob", "log_prob", "log_odds", "logit", "centerd_logit")
+SCALARS = ("prob", "log_prob", "log_odds", "logit", "centered_logit")
 
 
 class Binary(Functional):
@@ -39,7 +39,7 @@ class Written(nn.Module):
 
 def test_scalars_of_one_logit():
     p = Z[:, 0].sigmoid()
-    wanted = {"prob": p, "log_prob": p.log(), "log_odds": Z[:, 0], "logit": Z[:, 0], "centerd_logit": Z[:, 0]}
+    wanted = {"prob": p, "log_prob": p.log(), "log_odds": Z[:, 0], "logit": Z[:, 0], "centered_logit": Z[:, 0]}
     against = {"prob": 1 - p, "log_prob": (1 - p).log(), "log_odds": -Z[:, 0], "logit": -Z[:, 0]}
     for scalar, value in wanted.items():
         torch.testing.assert_close(Target.cls(0, scalar).scores(Z)[:, 0], value)
@@ -106,14 +106,14 @@ def test_mistakes_of_one_logit():
         Target.absent().scores(LOGITS)
 
 
-def test_centerd_on_the_classes():
-    centerd = LOGITS - LOGITS.mean(1, keepdim=True)
-    torch.testing.assert_close(Target.cls(1, "centerd_logit").scores(LOGITS), centerd[:, 1:2])
-    torch.testing.assert_close(Target.cls([2, 0], "centerd_logit").scores(LOGITS)[:, 0], centerd[[0, 1], [2, 0]])
-    torch.testing.assert_close(Target.predicted("centerd_logit").scores(LOGITS)[:, 0], centerd.amax(1))
-    several = Target.classes([2, 0], "centerd_logit")
+def test_centered_on_the_classes():
+    centered = LOGITS - LOGITS.mean(1, keepdim=True)
+    torch.testing.assert_close(Target.cls(1, "centered_logit").scores(LOGITS), centered[:, 1:2])
+    torch.testing.assert_close(Target.cls([2, 0], "centered_logit").scores(LOGITS)[:, 0], centered[[0, 1], [2, 0]])
+    torch.testing.assert_close(Target.predicted("centered_logit").scores(LOGITS)[:, 0], centered.amax(1))
+    several = Target.classes([2, 0], "centered_logit")
     assert several._together(LOGITS) is not None
-    torch.testing.assert_close(several.scores(LOGITS), centerd[:, [2, 0]])
+    torch.testing.assert_close(several.scores(LOGITS), centered[:, [2, 0]])
     torch.testing.assert_close(several.scores(LOGITS + 7), several.scores(LOGITS))  # which no decision depends on
 
 
@@ -127,7 +127,7 @@ def test_every_explainer_takes_it(row):
     with torch.no_grad():
         written.head.weight -= network.head.weight.mean(0)
         written.head.bias -= network.head.bias.mean(0)
-    found = explainer(row)(network, image, Target.cls(1, "centerd_logit"))
+    found = explainer(row)(network, image, Target.cls(1, "centered_logit"))
     wanted = explainer(row)(written, image, 1)
     torch.testing.assert_close(found.value, wanted.value)
     if "lrp" not in row and row != "eigencam":
@@ -137,10 +137,10 @@ def test_every_explainer_takes_it(row):
 @pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1"])
 def test_relevance_adds_up_to_it(composite):
     network, image = Functional().double(), images(2).double()
-    for target in (Target.cls(1, "centerd_logit"), Target.classes([0, 3], "centerd_logit")):
+    for target in (Target.cls(1, "centered_logit"), Target.classes([0, 3], "centered_logit")):
         found = LRP(composite)(network, image, target)
         total = found.map.flatten(-2).sum(-1) + found.extra["bias"]
         torch.testing.assert_close(total, found.value, rtol=1e-9, atol=1e-12)
-    whole = LRP("epsilon")(network, image, Target.cls(1, "centerd_logit"))
+    whole = LRP("epsilon")(network, image, Target.cls(1, "centered_logit"))
     parts = LRP("epsilon")(network, image, Target.classes(range(4))).map  # of a rule that is linear in the score
     torch.testing.assert_close(whole.map, parts[:, 1] - parts.mean(1))

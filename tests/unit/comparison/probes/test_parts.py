@@ -25,7 +25,7 @@ def birds():
 
 
 class Seen(nn.Module):
-    """The centerd logit of class 0 is the sum of the weights of the parts whose first pixel is white."""
+    """The centered logit of class 0 is the sum of the weights of the parts whose first pixel is white."""
 
     def __init__(self, weights):
         super().__init__()
@@ -49,7 +49,7 @@ def test_shapley_values_of_an_additive_model_are_its_weights(birds, monkeypatch)
     predictor = Predictor(Seen(weights), torch.zeros(1, 3, SIZE, SIZE))
     scenes = [birds.scene(0), birds.scene(1).remove("eye", "wing")]
     table = parts.subset_tables(predictor, scenes, torch.zeros(2, dtype=torch.int64), SIZE)
-    values = parts.part_values(table.centerd)
+    values = parts.part_values(table.centered)
     torch.testing.assert_close(values[0], weights, rtol=0, atol=1e-9)
     there = torch.tensor([part not in ("eye", "wing") for part in PARTS])
     torch.testing.assert_close(values[1], weights * there, rtol=0, atol=1e-9)
@@ -76,10 +76,10 @@ def test_every_picture_is_drawn_and_asked_once(birds, monkeypatch, make, classes
     for row, scene in enumerate(scenes):
         pictures = np.stack([render(each, SIZE)[0] for each in scene.subset_grid()])
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-        each = predictor.centerd(images, classes[row].expand(32))
-        torch.testing.assert_close(table.centerd[row], each, rtol=1e-4, atol=1e-5)
-        total = parts.part_values(table.centerd)[row].sum()
-        torch.testing.assert_close(total, table.centerd[row, -1] - table.centerd[row, 0])
+        each = predictor.centered(images, classes[row].expand(32))
+        torch.testing.assert_close(table.centered[row], each, rtol=1e-4, atol=1e-5)
+        total = parts.part_values(table.centered)[row].sum()
+        torch.testing.assert_close(total, table.centered[row, -1] - table.centered[row, 0])
 
 
 def test_the_oracle_says_of_each_part_what_it_is_worth(birds):

@@ -25,8 +25,8 @@ def worth(model, probe, baseline):
 
 
 def odds(values):
-    """Return the log-odds of one class of two: twice its centerd logit."""
-    return 2 * values.centerd
+    """Return the log-odds of one class of two: twice its centered logit."""
+    return 2 * values.centered
 
 
 def removed(values, order, counts):
@@ -195,7 +195,7 @@ def test_few_pixels_and_constant_maps():
     tables = probe.pixels(torch.ones(2, 2, 2))
     assert tables.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     one = PixelProbe(Predictor(random_linear(1), image[:, :, :1, :1]), image[:, :, :1, :1], FIRST[:2])
-    assert one.pixels(torch.ones(2, 1, 1)).morf.centerd.shape == (2, 2)
+    assert one.pixels(torch.ones(2, 1, 1)).morf.centered.shape == (2, 2)
     assert bool(odds(tables.morf).isfinite().all())
 
 

@@ -61,12 +61,12 @@ def test_what_cannot_be_folded_or_laid_out_is_not():
     torch.testing.assert_close(layout.logits(image), Layout().double()(image))
 
 
-def test_centerd_logits_and_probabilities_of_the_closed_form():
+def test_centered_logits_and_probabilities_of_the_closed_form():
     model, image = random_linear(), random_images(4)
     predictor, first = Predictor(model, image), torch.zeros(4, dtype=torch.int64)
     score = (image * model.weights).flatten(1).sum(1).detach()  # of the first class; the other has 0
-    torch.testing.assert_close(predictor.centerd(image, first), score / 2, rtol=0, atol=1e-12)
-    torch.testing.assert_close(predictor.centerd(image, 1 - first), -score / 2, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predictor.centered(image, first), score / 2, rtol=0, atol=1e-12)
+    torch.testing.assert_close(predictor.centered(image, 1 - first), -score / 2, rtol=0, atol=1e-12)
     torch.testing.assert_close(predictor.probabilities(image, first), score.sigmoid(), rtol=0, atol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_adding_a_constant_to_all_logits_changes_nothing():
 
     image, classes = random_images(3, 9), torch.tensor([0, 1, 2])
     plain, added = (Predictor(kind().double(), image) for kind in (Convolutions, Added))
-    torch.testing.assert_close(plain.centerd(image, classes), added.centerd(image, classes), rtol=0, atol=1e-10)
+    torch.testing.assert_close(plain.centered(image, classes), added.centered(image, classes), rtol=0, atol=1e-10)
 
 
 def test_the_memory_of_a_pass_is_what_lives_at_a_time():

@@ -83,7 +83,7 @@ def test_only_what_counts_is_explained():
     assert asked == [4, 1]
     assert torch.equal(maps.isnan().flatten(2).any(2), ~valid)
     for i, j in valid.nonzero().tolist():
-        single = Saliency()(model, versions[i, j : j + 1], Target.cls(classes[i : i + 1], "centerd_logit")).map
+        single = Saliency()(model, versions[i, j : j + 1], Target.cls(classes[i : i + 1], "centered_logit")).map
         torch.testing.assert_close(maps[i, j], single[0], rtol=1e-4, atol=1e-6)
     figures = max_sensitivity(torch.ones(3, 8, 8), maps, valid)
     assert figures.isnan().tolist() == [False, True, False]
@@ -94,7 +94,7 @@ def test_the_gradient_of_a_linear_model_does_not_move():
     classes = torch.zeros(3, dtype=torch.int64)
     changed = Changed(noisy(image, range(3)), torch.ones(3, 4), torch.ones(3, 4, dtype=torch.bool))
     maps = changed_maps(Saliency(), model, classes, changed)
-    own = Saliency()(model, image, Target.cls(classes, "centerd_logit")).map
+    own = Saliency()(model, image, Target.cls(classes, "centered_logit")).map
     assert local_lipschitz(own.float(), maps, changed.distance, changed.valid).tolist() == [0, 0, 0]
 
 
@@ -119,11 +119,11 @@ def test_explanations_of_an_equivariant_model_move_with_the_image():
     classes = predictor.predicted(image)
     changed = matched(predictor, image, classes, translated(image, shifts))
     assert bool(changed.valid.all())
-    maps = GradientTimesInput()(model, image, Target.cls(classes, "centerd_logit")).map
+    maps = GradientTimesInput()(model, image, Target.cls(classes, "centered_logit")).map
     found = translation_equivariance(maps, changed_maps(GradientTimesInput(), model, classes, changed), shifts)
     torch.testing.assert_close(found, torch.ones(3, dtype=torch.float64), rtol=0, atol=0.01)
-    centerd = torch.rand(3, 20, 20).unsqueeze(1).expand(-1, 3, -1, -1)
-    assert bool((translation_equivariance(centerd[:, 0], centerd, shifts) < 0.2).all())
+    centered = torch.rand(3, 20, 20).unsqueeze(1).expand(-1, 3, -1, -1)
+    assert bool((translation_equivariance(centered[:, 0], centered, shifts) < 0.2).all())
 
 
 def test_mistakes():

@@ -39,14 +39,14 @@ def scene_of(*distractors):
 
 
 def red():
-    """The centerd logit is the mean of red: half of the log-odds, with two classes."""
+    """The centered logit is the mean of red: half of the log-odds, with two classes."""
     weights = torch.zeros(3, SIZE, SIZE)
     weights[0] = 2 / SIZE**2
     return Linear(weights)
 
 
 class Both(Linear):
-    """The centerd logit is 100 where two cells are bright in green, else 0: neither is enough."""
+    """The centered logit is 100 where two cells are bright in green, else 0: neither is enough."""
 
     def __init__(self, one, other):
         super().__init__(torch.zeros(1))

@@ -37,8 +37,8 @@ def test_both_ends_and_no_pass_of_the_backbone(name):
         whole = predictor.values(network.decode(units), classes)
         nothing = predictor.values(network.decode_without(units, torch.ones_like(units.scores).bool()), classes)
     for table in (tables.ordered, tables.reversed, tables.random):
-        torch.testing.assert_close(table.centerd[:, 0], whole.centerd, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(table.centerd[:, -1], nothing.centerd, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(table.centered[:, 0], whole.centered, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(table.centered[:, -1], nothing.centered, rtol=1e-5, atol=1e-6)
     assert tables.fractions[0] == 0
     assert tables.fractions[-1] == 1
 
@@ -68,16 +68,16 @@ def test_the_order_is_by_absolute_contribution():
                 off = torch.zeros(1, count, dtype=torch.bool)
                 off[0, (order.flip(0) if reverse else order)[:k]] = True
                 wanted = predictor.values(network.decode_without(units[row : row + 1], off), classes[row : row + 1])
-                torch.testing.assert_close(table.centerd[row, k], wanted.centerd[0], rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(table.centered[row, k], wanted.centered[0], rtol=1e-5, atol=1e-6)
 
 
 def test_random_orders_depend_on_the_id_alone_and_the_true_order_gains():
     predictor, units, parts, classes = prepared("protopnet")
     whole = unit_tables(predictor, units, parts, classes, ids=["a", "b", "c"], steps=3)
     some = unit_tables(predictor, units[[2, 0]], parts[[2, 0]], classes[[2, 0]], ids=["c", "a"], steps=3)
-    torch.testing.assert_close(some.random.centerd, whole.random.centerd[[2, 0]], rtol=1e-5, atol=1e-5)  # of float32
+    torch.testing.assert_close(some.random.centered, whole.random.centered[[2, 0]], rtol=1e-5, atol=1e-5)  # of float32
     other = unit_tables(predictor, units, parts, classes, ids=["a", "b", "c"], steps=3, seed=1)
-    assert not torch.equal(other.random.centerd, whole.random.centerd)
+    assert not torch.equal(other.random.centered, whole.random.centered)
     assert ablation_gain(whole.ordered.kept, whole.random.kept, whole.fractions).shape == (3,)
 
 
