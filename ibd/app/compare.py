@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from ibd.app.terminal import options
 from ibd.comparison.compare import compare
+from ibd.comparison.options import CompareOptions
 from ibd.comparison.report import Report
-from ibd.config import build
-from ibd.config.sources import read_yaml
-from ibd.errors import ConfigError, did_you_mean
+from ibd.config import Block, build, plain_values
+from ibd.config.sources import Layer, Sources, parse_override, read_file
+from ibd.errors import ConfigError
 from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.printing import shown
 from ibd.training.loggers import wandb_mode
 from ibd.training.settings import LoggerSettings
-
-_HERE = ("config", "data", "logger")
-"""Options of the verb beside those of `ibd.compare`."""
 
 
 def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -> Iterator[str]:
@@ -39,83 +34,80 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     Raises:
         ConfigError: an unknown option, or what `ibd.compare` raises.
     """
-    asked, data = read_options(changes)
-    settings = _logger(asked.pop("logger", {}))
-    given = [*runs, *asked.pop("runs", [])]
-    folder = Path(out or asked.pop("output", None) or "comparison")
-    asked.pop("output", None)
-    report = compare(given, output=folder, overrides=data, **asked)
+    asked = read_options(changes)
+    settings = build("logger", asked.logger)
+    folder = Path(out or asked.output or "comparison")
+    report = compare(
+        [*runs, *asked.runs],
+        asked.explainers,
+        asked.metrics,
+        asked.images,
+        asked.split,
+        asked.seed,
+        asked.probe_images,
+        asked.shown,
+        output=folder,
+        overrides=asked.overrides,
+        progress=asked.progress,
+        device=asked.device,
+    )
     yield summary(report)
-    if asked.get("images", 0) > (there := len(report.comparison.image_ids)):
-        yield f"images:  {asked['images']} asked for, the {report.comparison.settings['split']} split has {there}"
+    if asked.images != CompareOptions.images and asked.images > (there := len(report.comparison.image_ids)):
+        yield f"images:  {asked.images} asked for, the {asked.split} split has {there}"
     if (mode := wandb_mode(settings)) != "disabled":
         yield f"W&B:     {log_to_wandb(report, folder, settings, mode)}"
     yield f"scores:  {folder / 'scores.csv'}"
     yield f"report:  {folder / 'index.html'}"
 
 
-def _logger(given: Mapping[str, Any]) -> LoggerSettings:
-    settings = build("logger", {"mode": "disabled", **given})
-    assert isinstance(settings, LoggerSettings)
-    return settings
+@dataclass(frozen=True)
+class CompareCommand(CompareOptions):
+    """The options of the verb: those of `ibd.compare`, and a block for W&B.
+
+    Attributes:
+        logger: settings of the logger; it is off unless a mode is given.
+        data: changes to the data of the runs, a block.
+    """
+
+    config_excludes = ("overrides",)
+    logger: Annotated[dict[str, Any], Block("logger")] = field(default_factory=lambda: {"mode": "disabled"})
+    data: dict[str, Any] = field(default_factory=dict)
 
 
-def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options of `ibd.compare` that ``key=value`` strings mean, and the changes to the data among them.
+def read_options(changes: Sequence[str]) -> CompareCommand:
+    """Return the options that ``key=value`` strings mean, those of the file that ``config=FILE`` names among them.
 
     Raises:
-        ConfigError: an unknown option, or a file that cannot be read.
+        ConfigError: an unknown option, a value that it cannot have, or a file that cannot be read.
     """
     data = [text for text in changes if text.startswith("data.")]
     rest = [text for text in changes if not text.startswith("data.")]
     for text in rest:
         if "=" not in text:
             raise ConfigError(f"'{text}': no such run, and no key=value")
-    given = options(rest)
-    file = given.pop("config", None)
-    merged: dict[str, Any] = {**({} if file is None else _file(file)), **given}
-    known = [*(set(inspect.signature(compare).parameters) - {"overrides", "trust"}), *_HERE]
-    for key in merged:
-        if key not in known:
-            raise ConfigError(f"compare: there is no option '{key}'.{did_you_mean(str(key), known)}")
-    for key in ("explainers", "metrics", "runs"):
-        if isinstance(merged.get(key), str):
-            merged[key] = [each.strip() for each in merged[key].split(",") if each.strip()]
-    _check_types(merged)
-    return merged, [*_data_changes(merged.pop("data", {})), *data]
+    files = [text.removeprefix("config=") for text in rest if text.startswith("config=")]
+    layers = [layer for file in files[-1:] for layer in read_file(Path(file))]
+    layers += [parse_override(text) for text in rest if not text.startswith("config=")]
+    sources = Sources("compare", [Layer(layer.label, _listed(layer.values)) for layer in layers])
+    given = plain_values(CompareCommand, sources)
+    block = given.pop("data")
+    return CompareCommand(**given, overrides=[*_data_changes(block), *data])
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values, of which lists may be written by commas."""
+    return {
+        key: [part.strip() for part in value.split(",") if part.strip()]
+        if key in ("explainers", "metrics", "runs") and isinstance(value, str)
+        else value
+        for key, value in values.items()
+    }
 
 
 def _data_changes(block: Mapping[str, Any]) -> list[str]:
     """Return a file's block of options of the data as ``data.key=value``."""
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in block.items()}
     return [f"data.{key}={value}" for key, value in plain.items()]
-
-
-def _file(path: Any) -> dict[str, Any]:
-    content = OmegaConf.create(read_yaml(Path(str(path))))
-    try:
-        return {str(key): value for key, value in dict(OmegaConf.to_container(content, resolve=True)).items()}  # type: ignore[arg-type]
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"compare: '{path}': {' '.join(str(error).split())}") from None
-
-
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    **dict.fromkeys(("images", "seed", "probe_images", "shown"), ((int,), "a whole number is needed")),
-    **dict.fromkeys(("explainers", "metrics", "runs"), ((list, type(None)), "a list is needed")),
-    **dict.fromkeys(("split", "device", "output"), ((str, type(None)), "a name is needed")),
-    "progress": ((bool,), "true or false is needed"),
-    "data": ((dict,), "a block is needed, such as data.seed=0"),
-    "logger": ((dict,), "a block is needed, such as logger.mode=offline"),
-}
-
-
-def _check_types(given: Mapping[str, Any]) -> None:
-    """Check what the command line cannot know the type of."""
-    for key, (types, needed) in _TYPES.items():
-        value = given.get(key)
-        if key not in given or (isinstance(value, types) and (bool in types or not isinstance(value, bool))):
-            continue
-        raise ConfigError(f"compare: {key}: {value!r} given, {needed}")
 
 
 def summary(report: Report) -> str:

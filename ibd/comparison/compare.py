@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from ibd.comparison.images import choose_images
 from ibd.comparison.methods import ORACLE, choose_methods
 from ibd.comparison.models import load_models
 from ibd.comparison.one_model import OneModel, Work
+from ibd.comparison.options import CompareOptions
 from ibd.comparison.plan import expanded, make_plan
 from ibd.comparison.report import Report
 from ibd.comparison.results import Comparison
 from ibd.comparison.settings import describe
-from ibd.data.base import SPLITS, Split
-from ibd.errors import ConfigError, check_range
+from ibd.data.base import Split
 from ibd.lock import locked
 from ibd.types import RunLike
 
@@ -76,7 +75,7 @@ def compare(
         CheckpointError: a run that cannot be read.
         DataError: there are no images.
     """
-    asked = _Request(
+    asked = CompareOptions(
         runs, explainers, metrics, images, split, seed, probe_images, shown, output, overrides, progress, device
     )
     asked.check()
@@ -87,36 +86,7 @@ def compare(
     return report
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What `compare` is asked for."""
-
-    runs: Sequence[RunLike]
-    explainers: Sequence[str | Mapping[str, Any]] | None
-    metrics: Sequence[str] | None
-    images: int
-    split: Split
-    seed: int
-    probe_images: int
-    shown: int
-    output: str | Path | None
-    overrides: Sequence[str]
-    progress: bool
-    device: str
-
-    def check(self) -> None:
-        """Find what cannot be, before anything is read."""
-        if isinstance(self.runs, str | Path):
-            raise ConfigError(f"compare: runs: '{self.runs}' given, a list of runs is needed")
-        check_range("compare: images", self.images, least=1)
-        check_range("compare: probe_images", self.probe_images, least=1)
-        check_range("compare: shown", self.shown, least=0)
-        check_range("compare: seed", self.seed, least=0)
-        if self.split not in SPLITS:
-            raise ConfigError(f"compare: split: '{self.split}' is not one of {', '.join(SPLITS)}")
-
-
-def _compare(asked: _Request) -> Report:
+def _compare(asked: CompareOptions) -> Report:
     """Measure, and return the report, which is not written yet."""
     methods = choose_methods(asked.explainers, oracle=True)
     expanded(asked.metrics)  # a mistake in what is asked for is found before a model is read

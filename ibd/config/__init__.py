@@ -6,8 +6,18 @@ its docstring is the help. See `ibd.config.schema.Config` for the top level.
 
 from ibd.config.building import build, check
 from ibd.config.describing import describe
-from ibd.config.loading import load_config, load_saved_config
+from ibd.config.loading import load_config, load_saved_config, plain_values
 from ibd.config.plain import save_config, to_plain
 from ibd.config.schema import Block
 
-__all__ = ["Block", "build", "check", "describe", "load_config", "load_saved_config", "save_config", "to_plain"]
+__all__ = [
+    "Block",
+    "build",
+    "check",
+    "describe",
+    "load_config",
+    "load_saved_config",
+    "plain_values",
+    "save_config",
+    "to_plain",
+]

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ibd.config.plain import container
 from ibd.config.schema import Config, options
 from ibd.config.sources import Sources, first_line, read_sources
 from ibd.config.validation import fill
@@ -62,6 +63,19 @@ def load_saved_config(file: Any, *overrides: str) -> DictConfig:
     return config
 
 
+def plain_values(cls: type[Any], sources: Sources) -> dict[str, Any]:
+    """Return the complete, checked options of a class as plain values, interpolations resolved.
+
+    Args:
+        cls: class whose constructor they are for.
+        sources: where they were written.
+
+    Raises:
+        ConfigError: a value that the class does not take.
+    """
+    return container(_resolved(fill(cls.__name__, options(cls), sources.merged, sources), sources))
+
+
 def of_a_run(source: Any) -> bool:
     """Return whether a configuration is a file that a run has left."""
     if not isinstance(source, str | Path) or Path(source).name != "config.yaml":
@@ -72,13 +86,18 @@ def of_a_run(source: Any) -> bool:
 def load(source: str | Path | Mapping[str, Any] | DictConfig, sources: Sources) -> DictConfig:
     """Return the complete configuration that sources make; see `load_config`."""
     name = Path(source).stem if isinstance(source, str | Path) else "run"
-    config = fill("Config", options(Config), {"name": name, **sources.merged}, sources)
+    config = _resolved(fill("Config", options(Config), {"name": name, **sources.merged}, sources), sources)
+    if wrong := _no_folder_name(str(config.name)):
+        raise sources.error(("name",), f"{str(config.name)[:80]!r} {wrong}; a run is written to OUTPUT/NAME/TIME")
+    return config
+
+
+def _resolved(config: DictConfig, sources: Sources) -> DictConfig:
+    """Return a configuration whose interpolations lead somewhere."""
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise sources.error((error.full_key or "").split("."), first_line(error)) from None
-    if wrong := _no_folder_name(str(config.name)):
-        raise sources.error(("name",), f"{str(config.name)[:80]!r} {wrong}; a run is written to OUTPUT/NAME/TIME")
     return config
 
 

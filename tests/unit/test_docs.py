@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from ibd import explain, registry
 from ibd.app.compare import read_options
@@ -115,15 +116,16 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
     if where == "page":
         path = tmp_path / "compare.yaml"
         path.write_text(re.search(r"^```yaml\n(.*?)^```", COMPARISON, re.MULTILINE | re.DOTALL)[1], encoding="utf-8")
-    options, data = read_options([f"config={path}", "images=32", "data.root=elsewhere"])
-    assert options["images"] == 32
-    assert data == ["data.seed=0"] * (where == "file") + ["data.root=elsewhere"]
-    assert len(options["runs"]) >= 2
-    assert set(options["metrics"]) <= {*GROUPS, *METRICS}
-    methods = {method.name: method for method in choose_methods(options["explainers"], oracle=True)}
+    options = read_options([f"config={path}", "images=32", "data.root=elsewhere"])
+    assert options.images == 32
+    assert options.overrides == ["data.seed=0"] * (where == "file") + ["data.root=elsewhere"]
+    assert len(options.runs) >= 2
+    assert set(options.metrics) <= {*GROUPS, *METRICS}
+    methods = {method.name: method for method in choose_methods(options.explainers, oracle=True)}
     assert methods["smoothgrad 50"].explainer.n == 50
     if where == "file":
-        assert set(options) == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress", "trust"}
+        given = set(yaml.safe_load(path.read_text(encoding="utf-8"))) - {"data"}
+        assert given == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress", "trust"}
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
