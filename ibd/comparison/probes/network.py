@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ibd.backbones import prefers_channels_last
 from ibd.comparison.probes.folding import fold_batch_norm
 from ibd.comparison.probes.memory import peak_bytes
-from ibd.distributed import progress as show_progress
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from ibd.explain.base import check_image
@@ -123,18 +122,16 @@ class Predictor:
         self.seconds += time.perf_counter() - started
         return found
 
-    def made(self, make: Make, count: int, like: Tensor, title: str = "", progress: bool = False) -> Tensor:
+    def made(self, make: Make, count: int, like: Tensor) -> Tensor:
         """Return the (count, C) logits of images that are made a batch at a time.
 
         Args:
             make: (n,) int64 numbers from 0 to count - 1 -> (n, 3, H, W) images.
             count: how many there are.
             like: (B, 3, H, W) of the same size; the numbers are on its device.
-            title: title of the progress bar.
-            progress: show it.
         """
         numbers = torch.split(torch.arange(count, device=like.device), self.batch_size(like))
-        found = [logits_of(self.output(make(some))) for some in show_progress(numbers, title, shown=progress)]
+        found = [logits_of(self.output(make(some))) for some in numbers]
         return torch.cat(found) if found else like.new_zeros(0, 0)
 
     def logits(self, images: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ibd.comparison.probes.network import Predictor, Values
 from ibd.comparison.probes.seeding import Id, generator
-from ibd.distributed import progress as show_progress
 from ibd.errors import DataError, UnsupportedError, check_range
 from ibd.metrics.functional.self_consistency import unit_completeness
 from ibd.models.base import InterpretableNetwork
@@ -73,7 +72,6 @@ def unit_tables(
     steps: int = 16,
     orders: int = 3,
     seed: int = 0,
-    progress: bool = False,
 ) -> UnitTables:
     """Return what the model says while units are switched off.
 
@@ -87,7 +85,6 @@ def unit_tables(
         steps: n, of as many units each as far as it goes; at most as many as there are units.
         orders: random orders to average over.
         seed: seed of the random orders.
-        progress: show a bar.
 
     Raises:
         DataError: contributions of other images or units.
@@ -106,7 +103,7 @@ def unit_tables(
     first = contributions.to(device).abs().argsort(dim=1, descending=True, stable=True).argsort(1)
     random = [_random_places(count, names, seed, order).to(device) for order in range(orders)]
     places = torch.stack([first, count - 1 - first, *random], 1)  # (B, O, U)
-    found = _tables(predictor, network, units, places, off, classes.to(device), value, progress)
+    found = _tables(predictor, network, units, places, off, classes.to(device), value)
     fractions = off.cpu().double() / count
     every = [Values(*(each[:, order] for each in found)) for order in range(2)]
     mean = Values(*(each[:, 2:].mean(1) for each in found))
@@ -125,7 +122,6 @@ def _tables(
     off: Tensor,
     classes: Tensor,
     value: Tensor | float,
-    progress: bool,
 ) -> Values:
     """Return (B, O, n + 1) values; the ends, which all orders share, are decoded once for each image."""
     batch, orders, _ = places.shape
@@ -135,7 +131,7 @@ def _tables(
     at_once = max(1, _MOST_BYTES // max(1, 4 * each))
     logits = []
     parts = torch.split(torch.arange(batch * columns, device=places.device), at_once)
-    for some in show_progress(parts, "switching units off", shown=progress):
+    for some in parts:
         row, column = some // columns, some % columns
         order = (column - 2).clamp(min=0) // max(1, len(inner))
         limit = off[0].where(column == 0, off[-1])

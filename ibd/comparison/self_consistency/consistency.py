@@ -64,7 +64,6 @@ def bottleneck_against_pixels(
     dataset: ImageDataset,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
     seed: int = 0,
     reading: RedrawnReading | None = None,
 ) -> Consistency:
@@ -77,7 +76,6 @@ def bottleneck_against_pixels(
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
-        progress: show how far it is.
         seed: seed of the variants.
         reading: reading from `read_redrawn` on the same images, which saves the passes.
 
@@ -93,7 +91,7 @@ def bottleneck_against_pixels(
     groups = units_of_parts(network.unit_names)
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
-    found = reading or read_redrawn(model, dataset, indices, batch_size, progress, seed)
+    found = reading or read_redrawn(model, dataset, indices, batch_size, seed)
     columns: dict[str, list[Tensor]] = {}
     with evaluating(model), torch.inference_mode():
         for part, members in groups.items():

@@ -89,7 +89,6 @@ def dissect(
     spec: DataSpec,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
     form_units: int = FORM_UNITS,
 ) -> Dissection:
     """Return what units detect: IoU of where a unit is above its threshold with where a concept is.
@@ -102,7 +101,6 @@ def dissect(
         spec: description of the data.
         indices: which images of it.
         batch_size: images in a pass.
-        progress: show how far it is.
         form_units: for how many units a form of several concepts is searched; 0 for none.
 
     Raises:
@@ -111,7 +109,7 @@ def dissect(
     check_indices(indices)
     network = network_of(model)
     with evaluating(model), torch.inference_mode():
-        batches = chunks(indices, batch_size, "reading maps", progress)
+        batches = chunks(indices, batch_size)
         whole = torch.cat([encoded(model, load_batch(dataset, some).image)[1].maps.cpu() for some in batches])
         thresholds = quantile_thresholds(whole)
         names: list[str] = []

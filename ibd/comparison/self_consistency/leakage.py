@@ -51,7 +51,6 @@ def concept_leakage(
     dataset: ImageDataset,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
     reading: Reading | None = None,
 ) -> Leakage:
     """Return how much is lost where concepts are rounded, and how much they tell of classes and of each other.
@@ -65,7 +64,6 @@ def concept_leakage(
         dataset: a split.
         indices: which images of it.
         batch_size: images in a pass.
-        progress: show how far it is.
         reading: reading from `read` on the same images, which saves the passes.
 
     Raises:
@@ -77,7 +75,7 @@ def concept_leakage(
         raise UnsupportedError(
             f"only a concept bottleneck can leak: {network.unit_plural} do not pretend to be yes or no"
         )
-    found = reading or read(model, dataset, indices, batch_size, progress)
+    found = reading or read(model, dataset, indices, batch_size)
     places = torch.as_tensor(list(indices))
     labels, concepts = dataset.labels[places], dataset.concepts[places]
     known, count = concepts.shape[1], len(network.unit_names)

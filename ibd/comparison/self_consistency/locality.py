@@ -53,7 +53,6 @@ def part_locality(
     dataset: ImageDataset,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
     seed: int = 0,
     reading: RedrawnReading | None = None,
 ) -> Locality:
@@ -68,7 +67,6 @@ def part_locality(
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
-        progress: show how far it is.
         seed: seed of the variants that parts are replaced by.
         reading: reading from `read_redrawn` on the same images, which saves the passes.
 
@@ -81,7 +79,7 @@ def part_locality(
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
     scale = _scale(network)
-    found = reading or read_redrawn(model, dataset, indices, batch_size, progress, seed)
+    found = reading or read_redrawn(model, dataset, indices, batch_size, seed)
     columns, members = list(groups), list(groups.values())
     moved = concept_changes(found.before.values / scale, found.after.values / scale, members)
     moved[:, : len(PARTS)] = moved[:, : len(PARTS)].where(found.seen.unsqueeze(2), torch.nan)

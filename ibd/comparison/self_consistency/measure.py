@@ -55,7 +55,6 @@ def self_consistency(
     name: str | None = None,
     split: Split = "test",
     batch_size: int = 64,
-    progress: bool = False,
     seed: int = 0,
     form_units: int = FORM_UNITS,
 ) -> tuple[SelfConsistency, list[Skipped]]:
@@ -70,7 +69,6 @@ def self_consistency(
         name: name of the model, for what is skipped.
         split: split of the data.
         batch_size: pictures in a pass.
-        progress: show how far it is.
         seed: seed of the variants that parts are replaced by.
         form_units: for how many units a form of several concepts is searched.
 
@@ -82,7 +80,7 @@ def self_consistency(
     """
     check_indices(indices)
     dataset, network, found = data.dataset(split), network_of(model), _Measuring(name)
-    given = model, dataset, indices, batch_size, progress
+    given = model, dataset, indices, batch_size
     local: Any = None
     if network.unit_scale() is not None:
         redrawn: list[RedrawnReading] = []
@@ -97,7 +95,7 @@ def self_consistency(
         local = found.add("locality", lambda: part_locality(*given, reading=once()))
         found.add("intervention_consistency", lambda: bottleneck_against_pixels(*given, reading=once()))
         many = range(min(LEAKAGE_IMAGES, len(dataset))) if len(indices) < LEAKAGE_IMAGES else indices
-        found.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size, progress))
+        found.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size))
     if network.perfect_score() is not None:
         local = found.add("prototype_alignment", lambda: misalignment(*given, seed=seed))
         found.add("prototype_parts", lambda: prototype_parts(*given))
@@ -105,7 +103,7 @@ def self_consistency(
     if bool(account.error.isnan().all()):
         why = f"the {network.unit_plural} leave no bias over: what comes after them is not linear"
         found.skipped.append(Skipped(name, None, "completeness_error", why))
-    found.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, progress, form_units))
+    found.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, form_units))
     matrix = None if local is None else (local.matrix() if callable(local.matrix) else local.matrix)
     return (
         SelfConsistency(
@@ -126,7 +124,6 @@ def shortcut_figures(
     name: str | None = None,
     split: Split = "test",
     batch_size: int = 64,
-    progress: bool = False,
 ) -> tuple[Figures, list[Skipped]]:
     """Return the figures of `tag_effects`, or why there are none.
 
@@ -138,8 +135,7 @@ def shortcut_figures(
         name: name of the model, for what is skipped.
         split: split of the data.
         batch_size: pictures in a pass.
-        progress: show how far it is.
     """
     found = _Measuring(name)
-    found.add("shortcut", lambda: tag_effects(model, data.dataset(split), indices, maps, batch_size, progress))
+    found.add("shortcut", lambda: tag_effects(model, data.dataset(split), indices, maps, batch_size))
     return found.figures, found.skipped

@@ -92,7 +92,6 @@ def misalignment(
     dataset: ImageDataset,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
     seed: int = 0,
     shown: int = SHOWN,
 ) -> Misalignment:
@@ -103,7 +102,6 @@ def misalignment(
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
-        progress: show how far it is.
         seed: seed of the variants that parts are replaced by.
         shown: T, prototypes of each image.
 
@@ -118,7 +116,7 @@ def misalignment(
     with evaluating(model), torch.inference_mode():
         parts = [
             _changes(network, batch, min(shown, len(network.unit_names)), perfect)
-            for batch in redrawn(require_scenes(dataset), indices, batch_size, seed, progress)
+            for batch in redrawn(require_scenes(dataset), indices, batch_size, seed)
         ]
     return Misalignment(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
@@ -175,7 +173,7 @@ def _by_version(after: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def prototype_parts(
-    model: Any, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64, progress: bool = False
+    model: Any, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64
 ) -> dict[str, float]:
     """Return consistency, stability, purity and pointing of prototypes on the true masks of the parts.
 
@@ -184,7 +182,6 @@ def prototype_parts(
         dataset: a split with part masks.
         indices: which images of it.
         batch_size: images in a pass.
-        progress: show how far it is.
 
     Returns:
         What `ibd.models.protopnet.evaluation.evaluate_prototypes` calls so, over these images.
@@ -200,7 +197,7 @@ def prototype_parts(
     active = network.mask & (network.factor != 0)
     device = network.mask.device
     with evaluating(model), torch.inference_mode():
-        for some in chunks(indices, batch_size, "measuring prototypes", progress):
+        for some in chunks(indices, batch_size):
             batch = load_batch(dataset, some, masks=True).to(device)
             if batch.masks is None:
                 raise UnsupportedError("the data has no part masks")

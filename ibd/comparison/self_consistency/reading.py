@@ -85,9 +85,7 @@ def check_indices(indices: Sequence[int]) -> None:
         raise ConfigError("self_consistency: no images given, one at least is needed")
 
 
-def read(
-    model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64, progress: bool = False
-) -> Reading:
+def read(model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64) -> Reading:
     """Return what a model says of images of a data set.
 
     Args:
@@ -95,14 +93,10 @@ def read(
         dataset: a split.
         indices: which images of it.
         batch_size: images in a pass.
-        progress: show how far it is.
     """
     check_indices(indices)
     with evaluating(model), torch.inference_mode():
-        parts = [
-            _said(model, load_batch(dataset, some).image)
-            for some in chunks(indices, batch_size, "reading images", progress)
-        ]
+        parts = [_said(model, load_batch(dataset, some).image) for some in chunks(indices, batch_size)]
     return Reading(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
@@ -111,7 +105,6 @@ def read_redrawn(
     dataset: ImageDataset,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
     seed: int = 0,
 ) -> RedrawnReading:
     """Return what a model says of images, and of the same images with each part replaced.
@@ -121,7 +114,6 @@ def read_redrawn(
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: pictures in a pass.
-        progress: show how far it is.
         seed: seed of the variants that parts are replaced by.
 
     Raises:
@@ -131,7 +123,7 @@ def read_redrawn(
     check_indices(indices)
     rows, seen, variants = [], [], []
     with evaluating(model), torch.inference_mode():
-        for batch in redrawn(require_scenes(dataset), indices, batch_size, seed, progress):
+        for batch in redrawn(require_scenes(dataset), indices, batch_size, seed):
             pictures = torch.cat([batch.image.unsqueeze(1), batch.changed], 1)
             said = _said(model, pictures.flatten(0, 1))
             rows.append([each.view(*pictures.shape[:2], -1) for each in said])

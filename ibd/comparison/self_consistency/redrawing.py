@@ -18,7 +18,6 @@ from ibd.data.toybirds.dataset import ToyBirdsDataset
 from ibd.data.toybirds.parts import PARTS, VARIANTS
 from ibd.data.toybirds.render import Index, render, visible_fraction
 from ibd.data.toybirds.scene import Scene
-from ibd.distributed import progress as show_progress
 from ibd.errors import UnsupportedError
 
 MIN_VISIBLE = 0.2
@@ -60,10 +59,10 @@ def require_scenes(dataset: Any) -> ToyBirdsDataset:
     return dataset
 
 
-def chunks(indices: Sequence[int], size: int, title: str, progress: bool) -> Iterator[list[int]]:
-    """Yield the indices, `size` at a time, with a progress bar where that is wanted and takes long."""
+def chunks(indices: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield the indices, `size` at a time."""
     starts = range(0, len(indices), max(1, size))
-    for start in show_progress(starts, title, shown=progress):
+    for start in starts:
         yield [int(i) for i in indices[start : start + max(1, size)]]
 
 
@@ -99,7 +98,7 @@ def seen_parts(scene: Scene) -> list[bool]:
 
 
 def redrawn(
-    dataset: ToyBirdsDataset, indices: Sequence[int], batch_size: int = 64, seed: int = 0, progress: bool = False
+    dataset: ToyBirdsDataset, indices: Sequence[int], batch_size: int = 64, seed: int = 0
 ) -> Iterator[RedrawnBatch]:
     """Yield images with their changed versions.
 
@@ -108,10 +107,9 @@ def redrawn(
         indices: which images of it.
         batch_size: pictures in a batch, changed ones included.
         seed: seed of the changes.
-        progress: show how far it is.
     """
     versions = len(PARTS) + 2
-    for some in chunks(indices, batch_size // versions, "drawing anew", progress):
+    for some in chunks(indices, batch_size // versions):
         yield _redrawn(dataset, some, seed)
 
 

@@ -90,7 +90,6 @@ def tag_effects(
     indices: Sequence[int],
     maps: Mapping[str, Tensor] | None = None,
     batch_size: int = 64,
-    progress: bool = False,
 ) -> Shortcut:
     """Return what a tag does to the predictions, and whether maps show it.
 
@@ -101,7 +100,6 @@ def tag_effects(
         maps: name of a method -> (N, H, W) signed maps of what speaks for the predicted class of ``tagged(dataset,
             indices)``, in this order.
         batch_size: pictures in a pass.
-        progress: show how far it is.
 
     Raises:
         UnsupportedError: the images have no tags.
@@ -117,7 +115,7 @@ def tag_effects(
     predicted: dict[str, list[Tensor]] = {mode: [] for mode in MODES}
     masks, codes = [], []
     with evaluating(model), torch.inference_mode():
-        for some in chunks(indices, batch_size // len(MODES), "drawing tags", progress):
+        for some in chunks(indices, batch_size // len(MODES)):
             for mode in MODES:
                 images, mask = tagged(birds, some, mode)
                 predicted[mode].append(encoded(model, images)[0].argmax(1).cpu())
@@ -140,7 +138,6 @@ def input_dependence(
     dataset: ImageDataset,
     indices: Sequence[int],
     batch_size: int = 64,
-    progress: bool = False,
 ) -> Tensor:
     """Input dependence rate: whether something that means nothing gets less attribution than the place without it.
 
@@ -153,7 +150,6 @@ def input_dependence(
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: images explained at a time.
-        progress: show how far it is.
 
     Returns:
         (N,) float64; NaN where no shape behind the bird is visible, or the prediction changes with it.
@@ -163,7 +159,7 @@ def input_dependence(
     """
     birds = require_scenes(dataset)
     found = []
-    for some in chunks(indices, batch_size, "drawing without shapes", progress):
+    for some in chunks(indices, batch_size):
         scenes = [birds.scene(i) for i in some]
         images, shown = drawn(scenes, birds.pictures.size)
         largest = [_largest_shape(scene, index) for scene, index in zip(scenes, shown, strict=True)]

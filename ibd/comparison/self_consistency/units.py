@@ -49,9 +49,7 @@ class UnitAccount:
         }
 
 
-def unit_account(
-    model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64, progress: bool = False
-) -> UnitAccount:
+def unit_account(model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64) -> UnitAccount:
     """Return how far the contributions of units add up to the predictions, and how they are shared out.
 
     Shares are of contributions to the predicted class less their mean over all classes: what a unit adds to every class
@@ -62,15 +60,11 @@ def unit_account(
         dataset: a split.
         indices: which images of it.
         batch_size: images in a pass.
-        progress: show how far it is.
     """
     check_indices(indices)
     network = network_of(model)
     with evaluating(model), torch.inference_mode():
-        parts = [
-            _account(network, load_batch(dataset, some).image)
-            for some in chunks(indices, batch_size, "reading contributions", progress)
-        ]
+        parts = [_account(network, load_batch(dataset, some).image) for some in chunks(indices, batch_size)]
     error, named, needed = (torch.cat(each) for each in zip(*parts, strict=True))
     return UnitAccount(error, named, needed, len(network.unit_names))
 
