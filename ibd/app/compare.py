@@ -85,13 +85,13 @@ def read_options(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return merged, [*_data_changes(merged.pop("data", {})), *data]
 
 
-def _data_changes(block: Mapping[str, Any]) -> list[str]:
+def _data_changes(block: Mapping[str, object]) -> list[str]:
     """Return a file's block of options of the data as ``data.key=value``."""
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in block.items()}
     return [f"data.{key}={value}" for key, value in plain.items()]
 
 
-def _file(path: Any) -> dict[str, Any]:
+def _file(path: object) -> dict[str, object]:
     content = OmegaConf.create(read_yaml(Path(str(path))))
     try:
         return {str(key): value for key, value in dict(OmegaConf.to_container(content, resolve=True)).items()}  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _check_types(given: Mapping[str, Any]) -> None:
+def _check_types(given: Mapping[str, object]) -> None:
     """Check what the command line cannot know the type of."""
     for key, (types, needed) in _TYPES.items():
         value = given.get(key)

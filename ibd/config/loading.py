@@ -62,7 +62,7 @@ def load_saved_config(file: Any, *overrides: str) -> DictConfig:
     return config
 
 
-def of_a_run(source: Any) -> bool:
+def of_a_run(source: object) -> bool:
     """Return whether a configuration is a file that a run has left."""
     if not isinstance(source, str | Path) or Path(source).name != "config.yaml":
         return False
