@@ -281,13 +281,13 @@ def _run(given: list[str]) -> int:
         return VERBS[name](**given_options) or 0
 
 
-def _show_warning(show: Callable[..., None], *given: Any, **options: Any) -> None:
+def _show_warning(show: Callable[..., None], *given: object, **options: object) -> None:
     """Show a warning as a line for the user, whatever Lightning has set for all since it was imported."""
     warnings.formatwarning = _warning
     show(*given, **options)
 
 
-def _warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+def _warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
     """Return the text of a warning, without the file and line that gave it, which tell a user nothing."""
     return shown(f"warning: {str(message).strip()}\n", keep="\n\t")
 

@@ -66,7 +66,7 @@ def why_unreadable(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def check_types(path: str | Path, content: dict[str, Any]) -> None:
+def check_types(path: str | Path, content: Mapping[str, object]) -> None:
     """Check the parts of a checkpoint that are read by name.
 
     Raises:
@@ -126,8 +126,12 @@ class _Bounded(TorchFunctionMode):
         self.calls = calls
 
     def __torch_function__(
-        self, func: Any, types: Collection[Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Any,
+        types: Collection[object],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         self.calls -= 1
         if self.calls < 0:
             raise CheckpointError(_TOO_LARGE)

@@ -96,7 +96,7 @@ def _check_plain(plain: dict[str, Any]) -> None:
         raise ConfigError(f"spec.resize: {plain['resize']!r} is not one of {', '.join(get_args(Resize))}")
 
 
-def _is_index(value: Any, count: int) -> bool:
+def _is_index(value: object, count: int) -> bool:
     return isinstance(value, int) and 0 <= value < count
 
 
@@ -148,7 +148,7 @@ class Batch:
         """Return the number of images."""
         return int(self.image.shape[0])
 
-    def _map(self, name: str, *args: Any, **kwargs: Any) -> Batch:
+    def _map(self, name: str, *args: object, **kwargs: object) -> Batch:
         values: dict[str, Any] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ibd import __version__
 from ibd.app.terminal import count
@@ -94,7 +94,7 @@ def in_order(reader: Parser, given: Sequence[str]) -> list[str]:
     return plain + options
 
 
-def parser(functions: Mapping[str, Callable[..., Any]]) -> Parser:
+def parser(functions: Mapping[str, Callable[..., object]]) -> Parser:
     """Return what reads the command line.
 
     Args:

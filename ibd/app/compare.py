@@ -94,7 +94,7 @@ def read_options(changes: Sequence[str]) -> CompareCommand:
     return CompareCommand(**given, overrides=[*_data_changes(block), *data])
 
 
-def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+def _listed(values: Mapping[str, object]) -> dict[str, Any]:
     """Return values, of which lists may be written by commas."""
     return {
         key: [part.strip() for part in value.split(",") if part.strip()]
@@ -104,7 +104,7 @@ def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _data_changes(block: Mapping[str, Any]) -> list[str]:
+def _data_changes(block: Mapping[str, object]) -> list[str]:
     """Return a file's block of options of the data as ``data.key=value``."""
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in block.items()}
     return [f"data.{key}={value}" for key, value in plain.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ibd.explain.base import Explainer, Explanation
 from ibd.explain.explanation_figures import cost_table, explanations_figure
 from ibd.explain.targets import Target
 from ibd.io import find_run, load_model
+from ibd.models.lightning import InterpretableModule
 
 
 def show_explanations(run: str, image: str, changes: Sequence[str], out: str | None) -> Iterator[str]:
@@ -58,7 +58,7 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
     yield f"figure: {save_figure(explanations_figure(pictures, found, [title]), path)}"
 
 
-def _title(text: str, model: Any, pictures: Tensor) -> str:
+def _title(text: str, model: InterpretableModule, pictures: Tensor) -> str:
     """Return a target in words: names in place of "predicted" and of numbers."""
     if text == "predicted":
         return f"{model.predict(pictures).classes[0]} (predicted)"
@@ -68,7 +68,7 @@ def _title(text: str, model: Any, pictures: Tensor) -> str:
     return str(model.network.class_names[int(text)]) if text.isdecimal() else text
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return what a value was written as; a list with commas."""
     if isinstance(value, list):
         return ",".join(map(str, value))
@@ -101,7 +101,7 @@ def _made(name: str) -> Explainer:
     return made
 
 
-def parse_target(text: str, model: Any) -> Target:
+def parse_target(text: str, model: InterpretableModule) -> Target:
     """Return the target that a text means: "predicted", ``3``, a name, ``unit:NAME``, or ``A - B``.
 
     Raises:

@@ -6,7 +6,7 @@ import io
 import json
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -95,7 +95,7 @@ def export(run: RunLike | InterpretableModule, path: str | Path, which: str = "b
     return Exported(path, difference)
 
 
-def describe(model: InterpretableModule) -> dict[str, Any]:
+def describe(model: InterpretableModule) -> dict[str, object]:
     """Return what a reader without this package must know of a model, as plain values."""
     network, spec = model.network, model.spec
     return {

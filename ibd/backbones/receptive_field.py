@@ -106,7 +106,13 @@ class _Trace(NamedTuple):
     axes: tuple[_Axis, _Axis] | None
     whole_image: bool
 
-    def window(self, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> _Trace:
+    def window(
+        self,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+    ) -> _Trace:
         """Return the trace after a convolution or pooling."""
         if self.axes is None:
             return self
@@ -140,13 +146,13 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._traces: MutableMapping[Tensor, _Trace] = WeakTensorKeyDictionary()
         self._traces[image] = _Trace((_Axis(1, 0, 0), _Axis(1, 0, 0)), whole_image=False)
 
-    def trace_of(self, value: Any) -> _Trace | None:
+    def trace_of(self, value: object) -> _Trace | None:
         """Return the trace of a tensor that depends on the image; None for anything else."""
         return self._traces.get(value) if isinstance(value, Tensor) else None
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         """Run one operation and work out the trace of its result."""
         result = func(*args, **(kwargs or {}))
         traces = [trace for leaf in tree_leaves((args, kwargs)) if (trace := self.trace_of(leaf))]
@@ -187,7 +193,7 @@ def _step(name: str, args: Sequence[Any], trace: _Trace, dependent: int) -> _Tra
     return trace
 
 
-def _sliced(trace: _Trace, tensor: Tensor, dim: int, start: int | None = 0, _: Any = None, step: int = 1) -> _Trace:
+def _sliced(trace: _Trace, tensor: Tensor, dim: int, start: int | None = 0, _: object = None, step: int = 1) -> _Trace:
     """Return the trace after ``tensor[..., start::step]`` along the rows or the columns."""
     start = (start or 0) + (tensor.shape[dim] if (start or 0) < 0 else 0)
     kept = [(0, 1), (0, 1)]
@@ -204,7 +210,7 @@ def _over_space(args: Sequence[Any]) -> bool:
     return any(dim % tensor.dim() >= 2 for dim in ([given] if isinstance(given, int) else given))
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     """Return a number, or one or two in a sequence, for rows and columns."""
     if isinstance(value, int):
         return value, value

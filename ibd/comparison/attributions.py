@@ -19,6 +19,7 @@ from ibd.comparison.models import ComparedModel
 from ibd.comparison.probes.explaining import centered_target
 from ibd.comparison.results import CostInfo, Floats
 from ibd.explain.base import Explanation
+from ibd.models.lightning import InterpretableModule
 
 CHUNK = 16
 """Images that are explained at once; what was explained is kept chunk by chunk."""
@@ -92,7 +93,7 @@ def _explain(model: ComparedModel, method: Method, images: Tensor, classes: Tens
     )
 
 
-def ask(module: Any, method: Method, images: Tensor, classes: Tensor) -> Explanation:
+def ask(module: InterpretableModule, method: Method, images: Tensor, classes: Tensor) -> Explanation:
     """Return an explainer's answer about the centered logits of classes, (B,)."""
     assert method.explainer is not None
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

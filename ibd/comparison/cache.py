@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +74,7 @@ class _Piece(NamedTuple):
     arrays: Arrays
 
 
-def _computed(compute: Callable[[], Any]) -> _Piece:
+def _computed(compute: Callable[[], object]) -> _Piece:
     arrays: Arrays = {}
     try:
         return _Piece({"record": split(compute(), arrays)}, arrays)
@@ -90,7 +90,7 @@ def _write(path: Path, text: str, piece: _Piece) -> None:
     partial.replace(path)
 
 
-def _place(folder: Path, key: dict[str, Any]) -> tuple[Path, str]:
+def _place(folder: Path, key: Mapping[str, object]) -> tuple[Path, str]:
     """Return the file of a key, and the key as text."""
     text = json.dumps({**key, "code": code_fingerprint()}, sort_keys=True, default=str)
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz", text

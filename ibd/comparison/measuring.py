@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ def measured(group: Group, asked: Asked) -> Measured:
     return asked.case.cache.get(_key(group, asked), Measured, compute)
 
 
-def _key(group: Group, asked: Asked) -> dict[str, Any]:
+def _key(group: Group, asked: Asked) -> dict[str, object]:
     """Return all that the results depend on."""
     case = asked.case
     key = {

@@ -60,7 +60,7 @@ class Method:
         return {"method": self.name, "class": _class_of(self.explainer), "options": self.options}
 
 
-def choose_methods(named: Sequence[str | Mapping[str, Any]] | None, oracle: bool) -> list[Method]:
+def choose_methods(named: Sequence[str | Mapping[str, object]] | None, oracle: bool) -> list[Method]:
     """Return the explainers that are compared, then the reference maps, then the oracle.
 
     Args:
@@ -100,7 +100,7 @@ def _class_of(explainer: Explainer | None) -> list[str] | None:
     return name
 
 
-def _made(given: str | Mapping[str, Any]) -> Method:
+def _made(given: str | Mapping[str, object]) -> Method:
     options = {"name": given} if isinstance(given, str) else dict(given)
     name, label = options.pop("name", None), options.pop("label", None)
     if not isinstance(name, str):

@@ -20,6 +20,7 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.errors import ConfigError
 from ibd.io import find_checkpoint, find_run, load_run
 from ibd.models.base import evaluating
+from ibd.models.lightning import InterpretableModule
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Accuracy:
     majority: float
 
 
-def accuracy(module: Any, data: ImageDataModule, split: Split) -> Accuracy:
+def accuracy(module: InterpretableModule, data: ImageDataModule, split: Split) -> Accuracy:
     """Return how many of a split's images are classified rightly."""
     right, counts = 0, torch.zeros(len(data.spec.class_names), dtype=torch.int64)
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
@@ -137,7 +138,7 @@ def _seed(folder: Path) -> int:
     return int(load_saved_config(folder / "config.yaml").seed)
 
 
-def _backbone(module: Any) -> str:
+def _backbone(module: InterpretableModule) -> str:
     block = dict(module.hparams.get("backbone") or {})
     name = block.pop("name", "")
     plain = {key: value for key, value in block.items() if isinstance(value, int | float) and key != "pretrained"}

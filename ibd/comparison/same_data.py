@@ -69,11 +69,11 @@ def _difference(found: Mapping[str, dict[str, str]], texts: Sequence[str]) -> st
     return f"They have {' or '.join(dict.fromkeys(word[what] for word in words))} {what}" + (f": {shown}" * bool(shown))
 
 
-def _differs(key: str, blocks: Sequence[Mapping[str, Any]]) -> bool:
+def _differs(key: str, blocks: Sequence[Mapping[str, object]]) -> bool:
     return len({str(block.get(key)) for block in blocks}) > 1
 
 
-def _flat(block: Mapping[str, Any], prefix: str = "data") -> dict[str, Any]:
+def _flat(block: Mapping[str, object], prefix: str = "data") -> dict[str, object]:
     """Return the options of a block by their paths."""
     found: dict[str, Any] = {}
     for key, value in block.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from ibd.comparison.images import ComparedImages
 from ibd.data.base import ImageDataModule
@@ -12,7 +11,7 @@ EXPLAINED = "the centered logit of the class that the model predicts: its logit 
 MEASURED = "the same; deletion and insertion, which are published for it, the probability"
 
 
-def describe(data: ImageDataModule, chosen: ComparedImages, seed: int, probe_images: int) -> dict[str, Any]:
+def describe(data: ImageDataModule, chosen: ComparedImages, seed: int, probe_images: int) -> dict[str, object]:
     """Return the settings of a comparison, as plain values."""
     spec = data.spec
     name = type(data).__name__

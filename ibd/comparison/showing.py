@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +52,7 @@ def _maps(attributions: Mapping[str, Attributions], method: Method) -> Tensor | 
     return attributions[method.name].maps if method.name in attributions else None
 
 
-def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, Any]]]:
+def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, object]]]:
     """Return for each image what its prediction rests on, the largest contributions first."""
     module = case.model.module
     images, classes = case.images.pixels[:count], case.classes[:count]

@@ -18,7 +18,7 @@ from ibd.config.validation import location
 from ibd.registry import load_class, trusted
 
 
-def describe(source: str | Path | Mapping[str, Any] | DictConfig, *overrides: str) -> str:
+def describe(source: str | Path | Mapping[str, object] | DictConfig, *overrides: str) -> str:
     """Return a configuration as YAML in which each option is followed by the sentence its class says about it.
 
     What must still be given stands as "???".
@@ -48,7 +48,7 @@ def _describe(allowed: Mapping[str, Option], values: Mapping[str, Any], indent: 
             yield from _describe(block_options(kind, cls), value, indent + "  ")
 
 
-def _yaml_line(key: str, value: Any) -> str:
+def _yaml_line(key: str, value: object) -> str:
     if isinstance(value, dict | list):
         return f"{key}: {json.dumps(value, ensure_ascii=False)}"
     return OmegaConf.to_yaml(OmegaConf.create({key: value})).rstrip("\n")

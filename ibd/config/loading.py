@@ -63,7 +63,7 @@ def load_saved_config(file: Any, *overrides: str) -> DictConfig:
     return config
 
 
-def plain_values(cls: type[Any], sources: Sources) -> dict[str, Any]:
+def plain_values(cls: type[object], sources: Sources) -> dict[str, Any]:
     """Return the complete, checked options of a class as plain values, interpolations resolved.
 
     Args:
@@ -76,7 +76,7 @@ def plain_values(cls: type[Any], sources: Sources) -> dict[str, Any]:
     return container(_resolved(fill(cls.__name__, options(cls), sources.merged, sources), sources))
 
 
-def of_a_run(source: Any) -> bool:
+def of_a_run(source: object) -> bool:
     """Return whether a configuration is a file that a run has left."""
     if not isinstance(source, str | Path) or Path(source).name != "config.yaml":
         return False

@@ -26,7 +26,7 @@ def to_plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def container(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+def container(config: DictConfig | Mapping[str, object]) -> dict[str, object]:
     """Return a configuration or block as a dict, interpolations resolved."""
     if not isinstance(config, DictConfig):
         return dict(config)

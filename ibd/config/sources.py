@@ -52,7 +52,7 @@ class Sources:
         origin = self.main if missing else self._origin(path)
         return ConfigError(": ".join(filter(None, [origin, shown or ".".join(path), message])))
 
-    def interpolate(self, value: Any) -> Any:
+    def interpolate(self, value: object) -> object:
         """Return a value, such as a name, that has to be known before the configuration is complete."""
         if isinstance(value, str) and "${" in value:
             return OmegaConf.create({**self.merged, "value": value})["value"]
@@ -146,7 +146,7 @@ def check_saved(path: Path) -> None:
             raise ConfigError(f"{plain} refers to something else: {text[:60]!r}")
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     """Return every key and text in a value."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
@@ -170,7 +170,7 @@ def _with_bases(label: str, folder: Path, values: dict[str, Any], opened: tuple[
     return [*layers, Layer(label, values)]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """Return what a YAML file holds, its interpolations as they are written.
 
     Raises:
@@ -249,11 +249,11 @@ def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
     return below | {key: _merge(below.get(key), value, (*path, str(key))) for key, value in above.items()}
 
 
-def _get(values: Any, path: Sequence[str]) -> Any:
+def _get(values: object, path: Sequence[str]) -> object:
     return reduce(lambda inner, key: inner.get(key) if isinstance(inner, dict) else None, path, values)
 
 
-def _has(values: Any, path: Sequence[str]) -> bool:
+def _has(values: object, path: Sequence[str]) -> bool:
     for key in path:
         if not isinstance(values, dict) or key not in values:
             return False

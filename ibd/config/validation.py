@@ -21,7 +21,7 @@ Path = tuple[str, ...]
 
 
 def fill(
-    owner: str, allowed: Mapping[str, Option], given: Mapping[str, Any], sources: Sources, path: Path = ()
+    owner: str, allowed: Mapping[str, Option], given: Mapping[str, object], sources: Sources, path: Path = ()
 ) -> DictConfig:
     """Check values and return them together with the defaults of the options that were not given.
 
@@ -54,7 +54,7 @@ def fill(
     return node
 
 
-def as_mapping(kind: str, value: Any, sources: Sources, path: Path) -> dict[str, Any]:
+def as_mapping(kind: str, value: object, sources: Sources, path: Path) -> dict[str, object]:
     """Return a block as a dict, also if it was written as a bare name."""
     if isinstance(value, str) and value != MISSING and kind in REGISTRY:
         return {"name": value}
@@ -84,7 +84,7 @@ def location(kind: str, values: Mapping[str, Any], sources: Sources, path: Path)
 
 
 def _fill_blocks(
-    node: DictConfig, allowed: Mapping[str, Option], values: Mapping[str, Any], sources: Sources, path: Path
+    node: DictConfig, allowed: Mapping[str, Option], values: Mapping[str, object], sources: Sources, path: Path
 ) -> None:
     """Fill the blocks inside a block; all of their names are looked up before the first class is imported."""
     found: dict[str, tuple[str, str, dict[str, Any]]] = {}
@@ -120,7 +120,7 @@ def _advice(unfit: list[str], allowed: Mapping[str, Option], sources: Sources, p
     return f" It belongs to another {'.'.join(path)}.name, over which this one was set; drop it with {drop}"
 
 
-def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path: Path) -> None:
+def _assign(node: DictConfig, option: Option, value: object, sources: Sources, path: Path) -> None:
     where = (*path, option.name)
     if isinstance(value, str) and value == MISSING:
         if sources.incomplete:
@@ -145,7 +145,7 @@ def _assign(node: DictConfig, option: Option, value: Any, sources: Sources, path
         raise sources.error(where, message, shown=".".join((*path, inner))) from None
 
 
-def _word(value: Any, option: Option) -> Any:
+def _word(value: object, option: Option) -> object:
     """Return the word that YAML reads as a truth value, where it is one of an option's: `off`, which becomes False."""
     literals = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) is Literal]
     choices = [choice for hint in literals for choice in get_args(hint)]
@@ -154,7 +154,7 @@ def _word(value: Any, option: Option) -> Any:
     return value
 
 
-def _is_nan(value: Any, option: Option) -> bool:
+def _is_nan(value: object, option: Option) -> bool:
     """Return whether a value is, or would become, the float that is no number."""
     if isinstance(value, str) and float in (option.type, *get_args(option.type)):
         return value.strip().lower() in ("nan", "+nan", "-nan")
@@ -167,5 +167,5 @@ def _wanted(hint: str) -> str:
     return plain if plain != hint else f"'{hint}'"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "null" if value is None else f"Value '{value}' of type '{type(value).__name__}'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ def deciding_parts(
     return torch.stack([_row(name, given[name], parts) for name in classes])
 
 
-def _row(name: str, chosen: Any, parts: Sequence[str]) -> Tensor:
+def _row(name: str, chosen: object, parts: Sequence[str]) -> Tensor:
     """Return the parts of one class, (P,) bool."""
     if isinstance(chosen, str) or not isinstance(chosen, Sequence):
         raise ConfigError(f"data.deciding.{name}: {chosen!r} given, a list of parts is needed")

@@ -157,7 +157,7 @@ if not TYPE_CHECKING:  # which would take any name for right
     class _Package(ModuleType):
         """A package that says what is meant where it is called."""
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        def __call__(self, *args: object, **kwargs: object) -> object:
             raise TypeError("ibd.explain holds the explainers: `ibd.explain.GradCAM()(model, images)` asks one of them")
 
     sys.modules[__name__].__class__ = _Package

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +76,7 @@ def maps_note(model: nn.Module, image: Tensor, name: str = "") -> str:
     return f" Layers with maps, the nearest first: {nearest_first(name, spatial_layers(model, image[:1]))}"
 
 
-def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = False) -> Any:
+def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = False) -> object:
     """Run a model once, without gradients, and show every tensor that a layer puts out.
 
     Args:
@@ -102,8 +101,8 @@ def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = Fals
             handle.remove()
 
 
-def _noting(name: str, note: Visit) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
+def _noting(name: str, note: Visit) -> Callable[[nn.Module, object, object], None]:
+    def hook(_: nn.Module, __: object, output: object) -> None:
         if isinstance(output, Tensor):
             note(name, output)
 
@@ -146,7 +145,7 @@ class Reader:
             self._model(image)
         return {name: found[name] for name in self._modules}
 
-    def whole(self, image: Tensor, run: Callable[[Tensor], Any] | None = None) -> tuple[dict[str, Tensor], Any]:
+    def whole(self, image: Tensor, run: Callable[[Tensor], object] | None = None) -> tuple[dict[str, Tensor], object]:
         """Return name -> output, and what a whole pass of the model, or of a part of it, returns.
 
         Raises:
@@ -169,8 +168,8 @@ class Reader:
         found: dict[str, Tensor] = {}
         runs: Counter[str] = Counter()
 
-        def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
+        def hook_of(name: str) -> Callable[[nn.Module, object, object], None]:
+            def hook(_: nn.Module, __: object, output: object) -> None:
                 if not isinstance(output, Tensor):
                     raise UnsupportedError(f"layer '{name}' puts out a {type(output).__name__}, no tensor")
                 runs[name] += 1
@@ -207,7 +206,7 @@ def unknown_layout(layer: str, shape: Sequence[int]) -> UnsupportedError:
     )
 
 
-def images_of(batch: Any) -> Tensor:
+def images_of(batch: object) -> Tensor:
     """Return the (B, 3, H, W) images of what a data loader yields: a ``Batch``, a tuple or dict with them, or a tensor.
 
     Raises:

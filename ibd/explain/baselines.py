@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ _NAMES = ("mean", "black", "blur")
 _WANTED = "mean, black, blur, a number, a number for each channel, or an image (C, H, W)"
 
 
-def checked_baseline(baseline: Any) -> Baseline:
+def checked_baseline(baseline: object) -> Baseline:
     """Return a baseline as a name, a float, or a (C,) or (C, H, W) tensor.
 
     Raises:

@@ -37,7 +37,7 @@ def kept() -> Iterator[None]:
                 setattr(checkpoint, name, value)
 
 
-def _generator(*_: Any, **__: Any) -> Iterator[None]:
+def _generator(*_: object, **__: object) -> Iterator[None]:
     """Do nothing before and after the part."""
     yield
 

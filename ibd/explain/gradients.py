@@ -81,7 +81,7 @@ class GradientExplainer(Explainer):
         return found.abs().sum(2) if self.reduce == "abs" else found.abs().amax(2)
 
 
-def layer_fields(layer: str, found: Tensor, single: bool) -> dict[str, Any]:
+def layer_fields(layer: str, found: Tensor, single: bool) -> dict[str, object]:
     """Return the fields of an `Explanation` that say what each channel of a layer accounts for.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ def hooked(module: nn.Module | None, watch: Watch, optional: bool) -> Iterator[N
         yield
         return
 
-    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+    def hook(_: nn.Module, __: object, output: object) -> object:
         with watch.alone():
             if optional and not watch.is_map(output):
                 return None
@@ -70,8 +69,8 @@ def named(model: nn.Module, watch: Watch) -> Iterator[None]:
     """Note which modules put out what, where a map is looked for."""
     flow, handles = watch.flow, []
 
-    def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
+    def noting(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_: nn.Module, __: object, output: object) -> None:
             node = flow.of(output) if flow is not None and isinstance(output, Tensor) else None
             if flow is not None and node is not None:
                 flow.names[node] = name

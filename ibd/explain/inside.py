@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -66,7 +66,7 @@ def activation_grid(
     size: int = 40,
     batch_size: int = 64,
     layout: Layout = "auto",
-    **options: Any,
+    **options: object,
 ) -> ActivationGrid:
     """Return an image's activations at a layer, each place shown by what its direction stands for.
 
@@ -132,7 +132,7 @@ def semantic_dictionary(
     top: int = 6,
     size: int = 40,
     layout: Layout = "auto",
-    **options: Any,
+    **options: object,
 ) -> SemanticDictionary:
     """Return the channels that are strongest at one place of a layer's map, each with what it stands for.
 
@@ -165,7 +165,7 @@ def semantic_dictionary(
 
 
 def _small(
-    model: nn.Module, objective: Objective, size: int, count: int, natural: Tensor, options: dict[str, Any]
+    model: nn.Module, objective: Objective, size: int, count: int, natural: Tensor, options: Mapping[str, object]
 ) -> Tensor:
     """Return images (count, 3, size, size) that can be read though they are small: smooth, of few pieces.
 
@@ -183,7 +183,7 @@ def _small(
     return maximize_activation(model, scale * objective, size, **chosen).image.cpu()
 
 
-def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[Any]) -> dict[str, float]:
+def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[object]) -> dict[str, float]:
     """Return name -> share of exact zeros in what each innermost layer puts out, in the order in which they run.
 
     A layer that runs several times is counted over all its runs, at the place of the last. The model is left as it was.

@@ -104,7 +104,7 @@ def groups_figure(images: Tensor, groups: NeuronGroups, top: int = 3) -> Figure:
     return figure
 
 
-def patches_figure(patches: Patches, dataset: Any, size: int = 48) -> Figure:
+def patches_figure(patches: Patches, dataset: object, size: int = 48) -> Figure:
     """Return the patches that channels respond to most, a row for each channel, the strongest first.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +23,7 @@ def puts_last(model: nn.Module, image: Tensor, layer: str, layout: Layout = "aut
     assert watch.flow is not None
     flow = watch.flow
 
-    def note(_: nn.Module, __: Any, output: Tensor) -> None:
+    def note(_: nn.Module, __: object, output: Tensor) -> None:
         with watch.alone():
             found.append((flow.of(output), tuple(output.shape)))
 

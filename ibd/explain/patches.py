@@ -59,7 +59,7 @@ class Patches:
 
 def maximally_activating_patches(
     model: nn.Module,
-    data_loader: Iterable[Any],
+    data_loader: Iterable[object],
     layer: str | None = None,
     channels: Sequence[int | str] | None = None,
     k: int = 9,

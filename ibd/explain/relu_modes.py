@@ -45,8 +45,8 @@ class ReluMode(TorchFunctionMode):
         self.way, self.count, self.others = way, 0, set[str]()
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Run one function, a ReLU with the other gradient."""
         kwargs = kwargs or {}
         found = _bounds(func, args, kwargs)
@@ -72,7 +72,7 @@ class _Relu(torch.autograd.Function):
         return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Tensor) -> object:
         """Return the positive part of the gradient, for "guided" only where the ReLU was open."""
         positive = gradients[0].clamp(min=0)
         if ctx.saved_tensors:
@@ -80,7 +80,7 @@ class _Relu(torch.autograd.Function):
         return positive, None, None, None
 
 
-def _bounds(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float | None, bool] | None:
+def _bounds(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float | None, bool] | None:
     """Return the bounds of a function that is a ReLU, and whether it works in place; None for any other."""
     name = getattr(func, "__name__", "")
     writes = name.endswith("_") and not name.endswith("__")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ibd.errors import UnsupportedError
 Scalar = Literal["logit", "centered_logit", "log_prob", "log_odds", "prob"]
 
 
-def logits_of(output: Any) -> Tensor:
+def logits_of(output: object) -> Tensor:
     """Return the (B, C) logits in what a model returned.
 
     Raises:

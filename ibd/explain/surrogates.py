@@ -173,7 +173,7 @@ class LeastSquares:
         self.ridge = ridge
         self.coefficients = torch.empty(0)
 
-    def fit(self, train_data: DataLoader[Any], **_: Any) -> None:
+    def fit(self, train_data: DataLoader[Any], **_: object) -> None:
         """Fit ``sum w (y - x b - c)^2 + ridge |b|^2`` to batches of x (N, F), y (N, 1) and w (N, 1)."""
         x, y, weight = (torch.cat(part).double() for part in zip(*train_data, strict=True))
         root = weight.view(-1, 1).sqrt()
@@ -193,7 +193,7 @@ def _score(call: Call, target: Any, k: int) -> Callable[[Tensor], Tensor]:
     return lambda images: precise(call.scores(images, target.repeat(len(images)))[:, k])
 
 
-def _captum() -> Any:
+def _captum() -> object:
     try:
         found = importlib.import_module("captum.attr")
     except ImportError:

@@ -185,7 +185,7 @@ class Target:
         columns = [torch.stack([term.weight * _score(term, output) for term in terms]).sum(0) for terms in self.sums]
         return torch.stack(columns, 1)
 
-    def _together(self, output: Any) -> Tensor | None:
+    def _together(self, output: object) -> Tensor | None:
         """Return the scores of several logits, or of several units, by one look-up; None where there is more to it."""
         terms = [terms[0] for terms in self.sums if len(terms) == 1]
         kinds = {(term.kind, term.scalar) for term in terms}

@@ -35,7 +35,7 @@ class SeedEpochs(Callback):
         self.seed = seed
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Seed by (seed, epoch, process), after the loader has drawn from torch's generator, too."""
         if batch_idx == 0:

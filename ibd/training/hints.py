@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ibd.config.sources import read_yaml
 from ibd.errors import ConfigError
@@ -32,7 +31,7 @@ def _names_own_classes(run: Path) -> bool:
     return any(":" in name for block in config.values() for name in _names(block))  # the name of the run is no class
 
 
-def _names(block: Any) -> Iterator[str]:
+def _names(block: object) -> Iterator[str]:
     """Return what a config calls its classes: each ``name`` of a block, and its explainers."""
     if not isinstance(block, dict):
         return

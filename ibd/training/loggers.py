@@ -6,7 +6,7 @@ import csv
 import netrc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class TableLogger(Logger):
         self.rows = {at: row for at, row in self.rows.items() if at < step}
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """Do nothing: ``config.yaml`` holds them."""
 
     @rank_zero_only
@@ -133,7 +133,7 @@ def build_loggers(
 
 
 def _wandb_logger(
-    settings: LoggerSettings, folder: Path, config: dict[str, Any], mode: str, resume_step: int | None
+    settings: LoggerSettings, folder: Path, config: Mapping[str, object], mode: str, resume_step: int | None
 ) -> Logger:
     import wandb  # which takes seconds
     from pytorch_lightning.loggers import WandbLogger

@@ -36,7 +36,7 @@ def report(model: InterpretableModule, data: ImageDataModule, folder: Path, logg
         _report_axes(model, data, folder, loggers)
 
 
-def _report_axes(model: ConceptWhitening, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
+def _report_axes(model: ConceptWhitening, data: ImageDataModule, folder: Path, loggers: Sequence[object]) -> None:
     """Draw which axis tells which concept, and the images that activate the first ten axes most."""
     measured = evaluate_axes(model, data, "val")
     names = measured.concept_names

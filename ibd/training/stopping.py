@@ -50,7 +50,7 @@ class StopEarly(EarlyStopping):
         if self.wait_count == 0:
             self.loss = loss
 
-    def _equals(self, current: Any) -> bool:
+    def _equals(self, current: object) -> bool:
         return isinstance(current, Tensor) and bool(torch.eq(current.cpu(), self.best_score.cpu()))
 
     def state_dict(self) -> dict[str, Any]:

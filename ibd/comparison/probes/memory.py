@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now = 0
         self._holders: Counter[int] = Counter()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: object, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
         """Run an operation and note what it makes."""
         output = function(*args, **(kwargs or {}))
         given = {_place(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -135,7 +135,9 @@ class _FirstUse(TorchFunctionMode):
         self.when: dict[str, int] = {}
         self.time = 0
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: object, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
         self.time += 1
         for each in tree_leaves((args, kwargs)):
             if isinstance(each, Tensor) and id(each) in self._names:
@@ -189,7 +191,7 @@ def _note_calls(network: nn.Module, use: _FirstUse) -> None:
     for path, module in network.named_modules():
         own = [f"{path}.{name}" for name in (*module._parameters, *module._buffers)] if path else []
 
-        def note(_: nn.Module, __: Any, own: list[str] = own) -> None:
+        def note(_: nn.Module, __: object, own: list[str] = own) -> None:
             for name in own:
                 use.when.setdefault(name, use.time)
 

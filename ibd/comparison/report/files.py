@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,12 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
     return plain
 
 
-def write_summary(found: dict[str, Any], path: Path) -> None:
+def write_summary(found: Mapping[str, object], path: Path) -> None:
     """Write what `summary` returned."""
     path.write_text(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _model_scores(comparison: Comparison) -> dict[str, Any]:
+def _model_scores(comparison: Comparison) -> dict[str, object]:
     """Return model -> explainer -> metric -> interval over its images."""
     values = {key: torch.from_numpy(each).double().unsqueeze(0) for key, each in comparison.scores.items()}
     found: dict[str, Any] = {}
@@ -84,7 +85,7 @@ def _model_scores(comparison: Comparison) -> dict[str, Any]:
     return found
 
 
-def _family(view: FamilyView) -> dict[str, Any]:
+def _family(view: FamilyView) -> dict[str, object]:
     table = view.table
     return {
         "title": table.title,
@@ -96,33 +97,33 @@ def _family(view: FamilyView) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, object]:
     return {
         metric: {**vars(cell.interval), "normalized": cell.normalized, "best": cell.best, "tied": cell.tied}
         for metric, cell in row.cells.items()
     }
 
 
-def _paintings(view: FamilyView) -> dict[str, Any]:
+def _paintings(view: FamilyView) -> dict[str, dict[str, object]]:
     """Return painting -> metric -> interval of a family's own map."""
     means = view.paintings.means if view.paintings else {}
     return _nested({key: vars(each) for key, each in means.items()})
 
 
-def _matrix(matrix: Matrix) -> dict[str, Any]:
+def _matrix(matrix: Matrix) -> dict[str, object]:
     return {"rows": matrix.rows, "columns": matrix.columns, "values": matrix.values}
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _verdict(verdict: Verdict) -> dict[str, object]:
     return {**{k: v for k, v in vars(verdict).items() if k != "interval"}, "difference": vars(verdict.interval)}
 
 
-def _sanity(comparison: Comparison, model: str, explainer: str) -> dict[str, Any]:
+def _sanity(comparison: Comparison, model: str, explainer: str) -> dict[str, object]:
     sanity = comparison.sanity[model, explainer]
     return {"passed": sanity.passed, "values": sanity.values, "band": sanity.band}
 
 
-def _metric(name: str) -> dict[str, Any]:
+def _metric(name: str) -> dict[str, object]:
     entry = METRICS.get(name)
     if entry is None:
         return {"title": name, "higher_is_better": None}
@@ -136,7 +137,7 @@ def _metric(name: str) -> dict[str, Any]:
     }
 
 
-def _nested(values: dict[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+def _nested(values: Mapping[tuple[str, str], object]) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, Any]] = {}
     for (one, other), value in values.items():
         found.setdefault(one, {})[other] = value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -197,7 +196,7 @@ def _all_columns(views: list[FamilyView]) -> dict[str, list[Column]]:
     return {question: list(columns.values()) for question, columns in found.items() if columns}
 
 
-def _json(value: Any) -> Markup:
+def _json(value: object) -> Markup:
     """Return a value as JSON that stays within a ``<script>``, whatever its texts hold."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":

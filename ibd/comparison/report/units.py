@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ibd.comparison.report.numbers import number, signed
 from ibd.comparison.report.pictures import data_uri
@@ -89,13 +90,13 @@ def make_units(comparison: Comparison, model: ModelInfo) -> UnitsPage | None:
     return UnitsPage(model, panels, _plain(head) if head is not None and live else None)
 
 
-def head_logits(head: LinearHead, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def head_logits(head: LinearHead, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the (C,) logits of (U,) values."""
     found: np.ndarray[Any, Any] = values @ head.weights + head.bias
     return found
 
 
-def head_probabilities(head: LinearHead, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def head_probabilities(head: LinearHead, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the (C,) probabilities of (U,) values, as the page's script computes them."""
     logits = head_logits(head, values)
     odds: np.ndarray[Any, Any] = 1 + np.maximum(logits, 0) ** 2 if head.squared else np.exp(logits - logits.max())
@@ -138,7 +139,7 @@ def _panel(image: ShownImage, model: str, head: LinearHead | None) -> Panel:
     return Panel(data_uri(image.image), image.label, predicted, bars, len(units) - len(bars), pairs, classes, data)
 
 
-def _probable(head: LinearHead, values: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
+def _probable(head: LinearHead, values: npt.NDArray[np.float64]) -> list[tuple[str, float]]:
     """Return the most probable classes with their probabilities."""
     shares = head_probabilities(head, values)
     return [(head.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:_CLASSES]]

@@ -19,6 +19,7 @@ from ibd.comparison.self_consistency.shortcut import tag_effects
 from ibd.comparison.self_consistency.units import unit_account
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import UnsupportedError
+from ibd.models.lightning import InterpretableModule
 
 Figures = dict[str, float]
 LEAKAGE_IMAGES = 500
@@ -49,7 +50,7 @@ class _Measuring:
 
 
 def self_consistency(
-    model: Any,
+    model: InterpretableModule,
     data: ImageDataModule,
     indices: Sequence[int],
     name: str | None = None,
@@ -117,7 +118,7 @@ def self_consistency(
 
 
 def shortcut_figures(
-    model: Any,
+    model: InterpretableModule,
     data: ImageDataModule,
     indices: Sequence[int],
     maps: Mapping[str, torch.Tensor] | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +44,7 @@ class RedrawnBatch:
     variants: list[list[str]]
 
 
-def require_scenes(dataset: Any) -> ToyBirdsDataset:
+def require_scenes(dataset: object) -> ToyBirdsDataset:
     """Return the data set, whose images can be drawn anew.
 
     Raises:

@@ -114,12 +114,12 @@ class Objective:
         return cls((Part(f"{layer} direction", layer=layer, value=value),))
 
     @classmethod
-    def cls(cls, index: Any, scalar: Scalar = "logit") -> Objective:
+    def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "logit") -> Objective:
         """Return the logit of a class, or its "prob", "log_prob" or "log_odds"."""
         return cls((Part(f"class {_text(index)}", target=Target.cls(index, scalar)),))
 
     @classmethod
-    def unit(cls, index: Any, scalar: UnitScalar = "score") -> Objective:
+    def unit(cls, index: int | str | Sequence[int] | Tensor, scalar: UnitScalar = "score") -> Objective:
         """Return the score of a unit of one of our models.
 
         Args:

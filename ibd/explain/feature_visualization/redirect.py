@@ -19,8 +19,8 @@ class RedirectedRelu(TorchFunctionMode):
     """
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Run one function, a ReLU with another gradient."""
         kwargs = kwargs or {}
         if func not in _RELUS:

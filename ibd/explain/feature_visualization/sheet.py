@@ -35,7 +35,7 @@ def visualization_sheet(
     classes: Sequence[int | str] | None = None,
     steps: int = 384,
     path: str | Path | None = None,
-    **options: Any,
+    **options: object,
 ) -> Figure:
     """Return four rows for some units, three for classes, a column each. The model is left as it was.
 

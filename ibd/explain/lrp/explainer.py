@@ -180,7 +180,7 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
         yield found
         return
 
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
+    def hook(_: nn.Module, __: object, output: object) -> None:
         if not isinstance(output, Tensor):
             raise UnsupportedError(f"layer '{layer}' puts out a {type(output).__name__}, no tensor")
         found.append((mode.find(output), output.detach().clone()))

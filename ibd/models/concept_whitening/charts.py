@@ -96,7 +96,7 @@ def importance_figure(accuracy_drop: Tensor, loss_increase: Tensor, names: Seque
 
 def purity_figure(
     own: Tensor, names: Sequence[str], best: Tensor | None = None, hindsight: Tensor | None = None
-) -> Any:
+) -> Figure:
     """Return the AUC of each concept's axis beside that of the baseline's best channel for it.
 
     Args:

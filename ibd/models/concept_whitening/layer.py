@@ -101,7 +101,7 @@ class ConceptWhiteningLayer(nn.Module):
         self._track(mean, covariance)
         return z
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+    def _apply(self, fn: object, recurse: bool = True) -> Self:
         """Move the buffers, but leave them in float32 where everything else goes to half precision."""
         before = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -180,7 +180,7 @@ class ConceptWhitening(InterpretableModule):
                 self.alignment.every,
             )
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Every few steps, pass over concept examples and turn the axes."""
         every, step = self.alignment.every, self.trainer.global_step
         if self._examples is None or step == self._aligned or step % every:

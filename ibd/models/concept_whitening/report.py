@@ -118,7 +118,7 @@ def save_top_images(images: Iterable[TopImage], path: str | Path) -> int:
     return len(rows)
 
 
-def _write(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+def _write(path: Path, head: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a table; a number that is unknown is an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -128,5 +128,5 @@ def _write(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> No
             writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
 
 
-def _known(value: Any) -> Any:
+def _known(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -262,7 +262,7 @@ def _show(axis: Axes, image: Any, title: str) -> None:
     axis.set_axis_off()
 
 
-def _heated(image: Tensor, heat: Tensor, model: ProtoPNet) -> Any:
+def _heated(image: Tensor, heat: Tensor, model: ProtoPNet) -> object:
     """Return the image with a similarity map on it, from its least similar place (gray) to its most similar (red)."""
     heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()
