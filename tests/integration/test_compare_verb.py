@@ -157,6 +157,7 @@ def test_one_model_does_not_depend_on_the_others(report, baseline):
             np.testing.assert_allclose(values, made.comparison.scores[model, method, metric], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_data_without_masks_and_scenes(tmp_path):
     make_concept_folder(tmp_path / "data", train=8, val=2, test=4)
     options = [f"data.root={tmp_path / 'data'}", *QUIET, f"output={tmp_path / 'runs'}", "trainer.max_epochs=1"]
@@ -197,6 +198,7 @@ def test_a_shortcut_has_a_page_of_its_own(baseline, tmp_path):
     assert "hortcut" in (tmp_path / "r" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_options_from_a_file(trained, tmp_path):
     file = tmp_path / "compare.yaml"
     file.write_text(
