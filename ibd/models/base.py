@@ -168,9 +168,17 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
         """Return what turns `passed` into logits as plain numbers, for sliders; None where that is not linear.
 
+        None, too, where probabilities follow from the logits by a rule of the network's own: sliders would show those
+        of the softmax.
+
         Args:
             passed: (N, U) of some images, which may tell how far values go.
         """
+        if type(self).class_probabilities is not InterpretableNetwork.class_probabilities:
+            return None
+        return self._linear_head(passed)
+
+    def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
         weight, bounds = self.linear_weight(), self.value_range(passed)
         if weight is None or bounds is None:
             return None

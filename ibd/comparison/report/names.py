@@ -40,8 +40,6 @@ EXPLAINERS = {
     "oracle": "Oracle",
 }
 
-KINDS = {"intrinsic": "intrinsic", "posthoc": "post-hoc", "reference": "reference", "oracle": "oracle"}
-
 ORDER = ("Faithfulness", "Parts", "Localization", "Robustness", "Properties", "Units", "Agreement", "Other")
 ASKED = {
     "Faithfulness": "Does the prediction change where the map says it should?",

@@ -55,11 +55,6 @@ def percent(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{number(100 * value, 1)} %"
 
 
-def known(value: float) -> float | None:
-    """Return a number that JSON can hold: None where it is not finite."""
-    return float(value) if math.isfinite(value) else None
-
-
 def listed(items: Iterable[str]) -> str:
     """Return texts as a list within a sentence."""
     given = list(items)

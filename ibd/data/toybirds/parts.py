@@ -5,7 +5,7 @@ The bird looks to the right and lies within -1 to 1; x points right, y down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ibd.data.toybirds.raster import Ellipse, Polygon, Shape
 from ibd.errors import ConfigError, did_you_mean
@@ -164,11 +164,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {part: _combine(list(factors.values())) f
 def factors_of(part: str, variant: str) -> dict[str, str]:
     """Return what a variant is made of: ``{"color": "red", "shape": "oval"}``."""
     return dict(zip(FACTORS[part], variant.split("_"), strict=True))
-
-
-def variant_of(part: str, factors: Mapping[str, str]) -> str:
-    """Return the variant that is made of `factors`, which name every factor of the part."""
-    return "_".join(factors[name] for name in FACTORS[part])
 
 
 def check_parts(parts: Iterable[str]) -> tuple[str, ...]:

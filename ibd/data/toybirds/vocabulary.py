@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from ibd.data.toybirds.parts import FACTORS, PARTS, VARIANTS, factors_of, variant_of
+from ibd.data.toybirds.parts import FACTORS, PARTS, VARIANTS, factors_of
 from ibd.errors import ConfigError, did_you_mean
 
 Concepts = Literal["variants", "factored"]
@@ -38,20 +38,6 @@ def holding(kind: Concepts, part: str, variant: str) -> tuple[str, ...]:
     if kind == "variants":
         return (f"{part}::{variant}",)
     return tuple(f"{part}_{factor}::{value}" for factor, value in factors_of(part, variant).items())
-
-
-def make_hold(concept: str, parts: Mapping[str, str | None]) -> tuple[str, str]:
-    """Return the part that `concept` is about and the variant, nearest to the present one, of which it holds.
-
-    Raises:
-        ConfigError: there is no such concept.
-    """
-    part = part_of(concept)
-    group, value = concept.split("::")
-    if group == part and value in VARIANTS[part]:
-        return part, value
-    factors = factors_of(part, parts[part] or VARIANTS[part][0])
-    return part, variant_of(part, factors | {group.removeprefix(f"{part}_"): value})
 
 
 def annotate(

@@ -94,7 +94,7 @@ class PIPNetwork(LinearPrototypes):
 
     def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
         """Return the last layer as plain numbers, with the rule of `class_probabilities`."""
-        head = super().linear_head(passed)
+        head = self._linear_head(passed)
         return head and dataclasses.replace(head, squared=True)
 
     def zeros(self) -> Tensor:

@@ -152,6 +152,15 @@ def test_units_are_switched_off_by_its_own_rule():
     assert float(network.passed(units).mean()) == pytest.approx((1 - 0.5 + 0 - 1 + 1 + 1) / 6)
 
 
+def test_no_sliders_where_probabilities_have_a_rule_of_their_own():
+    class Even(Own):
+        def class_probabilities(self, logits):
+            return torch.full_like(logits, 0.5)
+
+    assert own().linear_head() is not None
+    assert Even(["x", "y", "z"], ["a", "b"], W).linear_head() is None
+
+
 def test_it_is_as_honest_as_it_is(monkeypatch, birds):
     drawn = Drawn(monkeypatch)
     network, images = Knowing(drawn, birds.spec), birds.dataset("test")
