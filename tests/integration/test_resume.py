@@ -215,9 +215,8 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     assert_same_run(before, whole)
 
 
-@pytest.mark.parametrize(
-    "schedule", ["onecycle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cosine", "constant"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
 def test_a_finished_run_goes_on_for_longer(schedule, tmp_path):
     """Its first epochs stay as they were; the learning rate goes on as in a run that was to be as long at once."""
     changes = (f"optimizer.schedule={schedule}", "model.regime=sequential", "model.head_epochs=3")

@@ -198,6 +198,7 @@ def test_as_many_images_are_passed_as_are_needed():
     assert seen == [4, 4, 2]
 
 
+@pytest.mark.slow
 def test_the_table_of_coverage(capsys):
     scenario, alike = coverage.SCENARIOS[:2]
     held, width = coverage.coverage(scenario, 3, repetitions=300)

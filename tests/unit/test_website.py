@@ -14,6 +14,7 @@ from ibd.comparison.groups import METRICS, group_of
 from website import ROOT, api, metrics, notebooks, places, rooms
 
 PLACES = places.pages()
+REFERENCE = api.pages()
 NAVIGATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 
 
@@ -24,12 +25,12 @@ def listed(node):
 
 
 def test_every_page_is_in_the_navigation():
-    assert sorted(listed(NAVIGATION)) == sorted([*PLACES.values(), *api.pages()])
+    assert sorted(listed(NAVIGATION)) == sorted([*PLACES.values(), *REFERENCE])
 
 
 @pytest.mark.parametrize("package", [ibd, ibd.data, ibd.explain, ibd.metrics], ids=lambda package: package.__name__)
 def test_the_reference_has_every_public_name(package):
-    page = api.pages()[f"api/{package.__name__.rpartition('.')[2]}.md"]
+    page = REFERENCE[f"api/{package.__name__.rpartition('.')[2]}.md"]
     named = re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.MULTILINE)
     assert sorted(named) == sorted({*package.__all__} - {"__version__"})
 

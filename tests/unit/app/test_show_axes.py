@@ -77,6 +77,7 @@ def test_pages(stand_in, tmp_path, monkeypatch):
     assert "axes are drawn" not in every.out
 
 
+@pytest.mark.slow
 def test_without_annotations(stand_in, tmp_path):
     _, data = stand_in
     data.splits["test"][2].fill_(torch.nan)
