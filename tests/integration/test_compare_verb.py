@@ -149,6 +149,7 @@ def test_killed_and_started_again(report, trained, baseline, tmp_path, monkeypat
     assert read[0] == read[1]
 
 
+@pytest.mark.slow
 def test_one_model_does_not_depend_on_the_others(report, baseline):
     made = report
     alone = package.compare([baseline], ["gradcam"], ["localization", "pixels"], **SMALL_ASKED)

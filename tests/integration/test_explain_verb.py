@@ -21,7 +21,14 @@ def test_explanations_of_fixed_images_during_training(run):
     assert (run[0] / "figures" / "explanations_epoch_000.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("target", ["predicted", "wing::red_oval", "unit:0", "class:1", "0 - 1"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "predicted",
+        "unit:0",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("wing::red_oval", "class:1", "0 - 1")),
+    ],
+)
 def test_a_picture_and_a_table_of_costs(run, target, tmp_path):
     answer = ibd("explain", *run, f"target={target}", "explainers=gradcam,saliency", "--figure", tmp_path / "x.png")
     assert answer.code == 0, answer.err

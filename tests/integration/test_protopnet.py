@@ -105,6 +105,7 @@ def test_stopped_in_every_phase(schedule, tmp_path):
         assert_patches(run)
 
 
+@pytest.mark.slow
 def test_resumed_after_a_projection(tmp_path):
     config = ("own.yaml", *QUIET, "model.warm.epochs=1", "model.joint.epochs=2", "model.push.start=1")
     whole = fitted(*config)
@@ -192,6 +193,7 @@ def test_a_misspelt_group():
     assert "joint.rates" in mistake
 
 
+@pytest.mark.slow
 def test_error_14_the_best_checkpoint_is_a_projected_one():
     """Though an earlier epoch, whose prototypes were no patches, may have been better on the validation images."""
     run = fitted("own.yaml", *QUIET, "model.warm.epochs=1", "model.joint.epochs=2", "model.push.every=0",

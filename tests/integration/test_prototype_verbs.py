@@ -35,6 +35,7 @@ def bird(run, tmp_path):
     return tmp_path / "bird.png"
 
 
+@pytest.mark.slow
 def test_prototypes(run):
     answer = ibd("prototypes", run, "data.test_size=20", "--images", 2, "--top", 3, "--pages", 1)
     assert answer.code == 0, answer.err

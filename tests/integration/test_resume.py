@@ -205,6 +205,7 @@ def test_resumed_with_other_loader_processes(tmp_path):
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_changes_nothing(tmp_path):
     whole = fitted(*CONFIG, "model.regime=sequential", "model.head_epochs=3")
     before = tmp_path / "before"

@@ -123,6 +123,7 @@ def test_a_target_is_said_in_words(target, said):
     assert str(target) == said
 
 
+@pytest.mark.slow
 def test_notebooks_show_pictures_and_tables():
     module, images = make_module(), torch.rand(2, 3, 16, 16)
     shown = LRP()(module, images)._repr_html_()

@@ -71,6 +71,7 @@ def test_predictions_explanations_and_charts_of_axes():
         assert height < 30
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_data_set(tmp_path):
     data = TensorData(spec=spec())
     save_overview(data.dataset("train"), spec(), tmp_path / "data.png", classes=len(AWKWARD))
