@@ -49,6 +49,6 @@ def shipped_config(path: Path) -> Path | None:
     if not below.parts:
         return None
     for name in (below, below.with_name(f"{below.name}.yaml")):
-        if (found := shipped() / name).is_file():
-            return found
+        if (file := shipped() / name).is_file():
+            return file
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
 import re
 import types
@@ -120,17 +121,23 @@ def options(cls: type[Any], exclude: Iterable[str] = ()) -> dict[str, Option]:
         exclude: parameters that are no options, beside those in ``cls.config_excludes``.
     """
     hidden = {*exclude, *getattr(cls, "config_excludes", ())}
+    return {name: option for name, option in _constructor(cls).items() if name not in hidden}  # type: ignore[arg-type]
+
+
+@functools.cache  # a configuration asks for the same twenty classes each time
+def _constructor(cls: type[Any]) -> Mapping[str, Option]:
+    """Return the parameters of a class's constructor, of which some may not be for a configuration."""
     docs = _argument_docs(cls)
-    found: dict[str, Option] = {}
+    by_key: dict[str, Option] = {}
     for init in [vars(klass)["__init__"] for klass in cls.__mro__[:-1] if "__init__" in vars(klass)]:
         _, *parameters = inspect.signature(init).parameters.values()
         for parameter in parameters:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 option = _option(cls, init, parameter, docs.get(parameter.name, ""))
-                found.setdefault(option.name, option)
+                by_key.setdefault(option.name, option)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return {name: option for name, option in found.items() if name not in hidden}
+    return types.MappingProxyType(by_key)
 
 
 def first_sentence(text: str | None) -> str:
@@ -229,10 +236,10 @@ _ENTRY = re.compile(r"^(\w+)(?: ?\([^)]*\))?:[ \t]*(.*(?:\n(?:[ \t]+.*)?)*)", re
 
 def _argument_docs(cls: type[Any]) -> dict[str, str]:
     """Return option -> first sentence from the Google-style docstrings of a class and its parents."""
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for klass in cls.__mro__[:-1]:
         for text in (klass.__doc__, vars(klass).get("__init__", klass).__doc__):
             for section in _SECTION.findall(inspect.cleandoc(text or "") + "\n"):
                 for name, doc in _ENTRY.findall(inspect.cleandoc("\n" + section)):
-                    found.setdefault(name, first_sentence(doc))
-    return found
+                    docs.setdefault(name, first_sentence(doc))
+    return docs

@@ -60,8 +60,8 @@ class Sources:
 
     def dropped(self, path: Sequence[str]) -> bool:
         """Return whether the last word on a key is null, over something that a lower layer says."""
-        found = [_get(layer.values, path) for layer in self.layers if _has(layer.values, path)]
-        return len(found) > 1 and found[-1] is None and any(value is not None for value in found)
+        values = [_get(layer.values, path) for layer in self.layers if _has(layer.values, path)]
+        return len(values) > 1 and values[-1] is None and any(value is not None for value in values)
 
     def older_than_name(self, path: Sequence[str], key: str) -> bool:
         """Return whether a key of a block was set in a lower layer than the block's name."""

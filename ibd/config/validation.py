@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from ibd.config.schema import OMITTED, Option, block_options
@@ -45,13 +46,19 @@ def fill(
         )
     values = {name: given.get(name, option.default) for name, option in allowed.items()}
     values = {name: value for name, value in values.items() if value is not OMITTED}
-    fields = [(name, Any if allowed[name].block else allowed[name].type, MISSING) for name in values]
-    node: DictConfig = OmegaConf.structured(make_dataclass(owner, fields))
+    fields = [(name, Any if allowed[name].block else allowed[name].type) for name in values]
+    node: DictConfig = OmegaConf.structured(_structure(owner, tuple(fields)))
     for name, value in values.items():
         if allowed[name].block is None:
             _assign(node, allowed[name], value, sources, path)
     _fill_blocks(node, allowed, values, sources, path)
     return node
+
+
+@functools.cache
+def _structure(owner: str, fields: tuple[tuple[str, Any], ...]) -> type[Any]:
+    """Return the dataclass by which OmegaConf checks values."""
+    return make_dataclass(owner, [(name, hint, MISSING) for name, hint in fields])
 
 
 def as_mapping(kind: str, value: object, sources: Sources, path: Path) -> dict[str, object]:
@@ -87,7 +94,7 @@ def _fill_blocks(
     node: DictConfig, allowed: Mapping[str, Option], values: Mapping[str, object], sources: Sources, path: Path
 ) -> None:
     """Fill the blocks inside a block; all of their names are looked up before the first class is imported."""
-    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    blocks: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for key, value in values.items():
         option, where = allowed[key], (*path, key)
         if option.block is None:
@@ -102,13 +109,15 @@ def _fill_blocks(
         default = {} if option.default is None else as_mapping(kind, option.default, sources, where)
         if block.get("name", default.get("name")) == default.get("name"):
             block = {**default, **block}
-        found[key] = kind, location(kind, block, sources, where), block
-    for key, (kind, place, block) in found.items():
+        blocks[key] = kind, location(kind, block, sources, where), block
+    for key, (kind, place, block) in blocks.items():
         try:
             cls = load_class(place, kind)
         except ConfigError as error:
             raise sources.error((*path, key, "name"), str(error)) from None
-        node[key] = fill(cls.__name__, block_options(kind, cls), block, sources, (*path, key))
+        inner = fill(cls.__name__, block_options(kind, cls), block, sources, (*path, key))
+        with flag_override(node, "no_deepcopy_set_nodes", True):  # nobody else has it
+            node[key] = inner
 
 
 def _advice(unfit: list[str], allowed: Mapping[str, Option], sources: Sources, path: Path) -> str:
