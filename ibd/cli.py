@@ -201,8 +201,8 @@ def list_names(kind: str | None) -> None:
         _say("configs:\n  " + "\n  ".join(shipped_names()))
     if kind == "configs":
         return
-    for each in [kind] if kind else registry.REGISTRY:
-        _say(f"{each}:\n  " + "\n  ".join(registry.names(each) or ["(none yet)"]))
+    for listed in [kind] if kind else registry.REGISTRY:
+        _say(f"{listed}:\n  " + "\n  ".join(registry.names(listed) or ["(none yet)"]))
     if kind in (None, "metrics"):
         from ibd.comparison.groups import GROUPS
 

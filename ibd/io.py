@@ -76,8 +76,10 @@ def runs_in(folder: str | Path) -> list[Path]:
 
 def _meant_in(folder: Path) -> list[str]:
     """Return what could be meant as RUN in a folder."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [str(p) for p in found if p.suffix == ".ckpt" or any(p.glob("checkpoints")) or any(p.glob("*/checkpoints"))]
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        str(p) for p in entries if p.suffix == ".ckpt" or any(p.glob("checkpoints")) or any(p.glob("*/checkpoints"))
+    ]
 
 
 def find_checkpoint(run: RunLike, which: str = "best") -> Path:

@@ -34,7 +34,7 @@ def locked(folder: str | Path | None, doing: str, key: str) -> Iterator[None]:
         yield
         return
     path = Path(folder) / LOCK
-    made = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
+    made = [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _take(path, doing)
@@ -45,8 +45,8 @@ def locked(folder: str | Path | None, doing: str, key: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
-            for each in made:  # where nothing has been written
-                each.rmdir()
+            for parent in made:  # where nothing has been written
+                parent.rmdir()
 
 
 def _take(path: Path, doing: str) -> None:

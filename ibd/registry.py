@@ -229,15 +229,15 @@ def load_class(location: str, kind: str | None = None) -> type[Any]:
         ConfigError: the module does not exist or has no such class, or it is of another kind. An error inside the
             module is not caught.
     """
-    found = _import(location)
+    target = _import(location)
     if kind is None or kind not in BASES or location in REGISTRY[kind].values():
-        return found
+        return target
     wrong = f"'{location}' is no {kind.removesuffix('s')}"
-    if not issubclass(found, _import(BASES[kind])):
+    if not issubclass(target, _import(BASES[kind])):
         raise ConfigError(f"{wrong}: a subclass of {BASES[kind].replace(':', '.')} is needed")
-    if inspect.isabstract(found):
-        raise ConfigError(f"{wrong}: it lacks {', '.join(sorted(found.__abstractmethods__))}")
-    return found
+    if inspect.isabstract(target):
+        raise ConfigError(f"{wrong}: it lacks {', '.join(sorted(target.__abstractmethods__))}")
+    return target
 
 
 def _import(location: str) -> type[Any]:
@@ -245,11 +245,11 @@ def _import(location: str) -> type[Any]:
     if not _exists(module_name):
         raise ConfigError(f"'{location}': there is no module '{module_name}'")
     module = importlib.import_module(module_name)
-    found = getattr(module, class_name, None)
-    if not inspect.isclass(found):
+    target = getattr(module, class_name, None)
+    if not inspect.isclass(target):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
         raise ConfigError(f"module '{module_name}' has no class '{class_name}'.{did_you_mean(class_name, classes)}")
-    return found
+    return target
 
 
 def _exists(module: str) -> bool:

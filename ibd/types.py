@@ -150,9 +150,9 @@ class Batch:
 
     def _map(self, name: str, *args: object, **kwargs: object) -> Batch:
         values: dict[str, Any] = {}
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            values[each.name] = None if value is None else getattr(value, name)(*args, **kwargs)
+        for part in dataclasses.fields(self):
+            value = getattr(self, part.name)
+            values[part.name] = None if value is None else getattr(value, name)(*args, **kwargs)
         return Batch(**values)
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:

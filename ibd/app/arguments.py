@@ -62,8 +62,8 @@ class Parser(argparse.ArgumentParser):
 
     def options_of(self, verb: str) -> dict[str, argparse.Action]:
         """Return the options, with their dashes, that a verb knows."""
-        found = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        parsers: dict[str, argparse.ArgumentParser] = found[0].choices if found else {}
+        groups = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        parsers: dict[str, argparse.ArgumentParser] = groups[0].choices if groups else {}
         return parsers[verb]._option_string_actions if verb in parsers else {}
 
 

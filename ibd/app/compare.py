@@ -143,7 +143,7 @@ def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: s
     run.log({"compare/scores": table})
     pictures = sorted((folder / "figures").glob("*.png"))
     run.log({f"compare/{path.stem}": wandb.Image(str(path)) for path in pictures})
-    run.config.update({"models": [each.run for each in comparison.models], **comparison.settings})
+    run.config.update({"models": [model.run for model in comparison.models], **comparison.settings})
     where = str(run.dir if mode == "offline" else run.url)  # asked for a url, W&B warns offline
     run.finish()
     return where

@@ -39,8 +39,8 @@ class _Stages:
         self.seconds[name], self.last = now - self.last, now
 
     def __str__(self) -> str:
-        each = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
-        return f"{sum(self.seconds.values()):.0f} s ({each})"
+        stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        return f"{sum(self.seconds.values()):.0f} s ({stages})"
 
 
 def run_demo(folder: Path, *overrides: str) -> None:

@@ -41,21 +41,21 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
     model = load_model(run)
     target = parse_target(given.get("target", "predicted"), model)
     pictures = model.read_images([image])
-    found: list[Explanation] = []
+    explanations: list[Explanation] = []
     for explainer in chosen:
         try:
-            found.append(explainer(model, pictures, target))
+            explanations.append(explainer(model, pictures, target))
         except UnsupportedError as error:
             if named not in (None, "all"):
                 raise
             yield f"left out: {explainer.name}: {error}"
-    if not found:
+    if not explanations:
         raise UnsupportedError("explain: none of the methods can explain this model")
     title = _title(given.get("target", "predicted"), model, pictures)
     path = Path(out) if out else find_run(run) / "figures" / f"explained_{Path(image).stem}.png"
-    yield f"{image}: {title} = {float(found[0].value[0]):+.3f}"
-    yield from cost_table(found).splitlines()
-    yield f"figure: {save_figure(explanations_figure(pictures, found, [title]), path)}"
+    yield f"{image}: {title} = {float(explanations[0].value[0]):+.3f}"
+    yield from cost_table(explanations).splitlines()
+    yield f"figure: {save_figure(explanations_figure(pictures, explanations, [title]), path)}"
 
 
 def _title(text: str, model: InterpretableModule, pictures: Tensor) -> str:
@@ -93,9 +93,9 @@ def choose(named: str | None) -> list[Explainer]:
 
 
 def _made(name: str) -> Explainer:
-    found = registry.resolve("explainers", name)
+    explainer = registry.resolve("explainers", name)
     try:
-        made: Explainer = found()
+        made: Explainer = explainer()
     except TypeError as error:
         raise ConfigError(f"explainers: '{name}' cannot be made without arguments: {error}") from None
     return made

@@ -61,16 +61,16 @@ def begin(root: Path, config: Path | None = None) -> Iterator[str]:
 def _sizes(root: Path, files: Files) -> list[tuple[int, int]]:
     """Return (width, height) of some training images."""
     paths = [root / path for names in files["train"].values() for path in names]
-    found = []
+    sizes = []
     for path in paths[:: max(1, len(paths) // _LOOKED_AT)]:
         if (kind := no_file(path)) is not None:
             raise DataError(f"{path}: it is {kind}, an image is needed")
         try:
             with Image.open(path) as image:
-                found.append(image.size)
+                sizes.append(image.size)
         except (OSError, ValueError, Image.DecompressionBombError):
             raise DataError(f"{path}: cannot be read as an image") from None
-    return found
+    return sizes
 
 
 def _span(values: list[int]) -> str:
@@ -114,9 +114,9 @@ def _notes(files: Files) -> list[str]:
     """Return what there is to know of the images, a line each."""
     counts = {name: len(images) for name, images in files["train"].items()}
     few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    found = [shown(f"training images of a class: {counts[few]} ({few}) to {counts[many]} ({many})")]
-    found += [] if "val" in files else ["no val/: a tenth of each training class is set aside"]
-    return found + ([] if "test" in files else ["no test/: `ibd test` needs one"])
+    lines = [shown(f"training images of a class: {counts[few]} ({few}) to {counts[many]} ({many})")]
+    lines += [] if "val" in files else ["no val/: a tenth of each training class is set aside"]
+    return lines + ([] if "test" in files else ["no test/: `ibd test` needs one"])
 
 
 def _printable(name: str) -> str:

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def edits(values: Sequence[str]) -> dict[str, str]:
     """Take ``name=value`` strings apart."""
-    found: dict[str, str] = {}
+    edits: dict[str, str] = {}
     for text in values:
         name, equals, value = text.rpartition("=")
         if not equals or not name or not value:
             raise ConfigError(f"'{text}': name=value is needed, such as wing_color::red=1")
-        if name in found:
+        if name in edits:
             raise ConfigError(f"'{name}' is given twice")
-        found[name] = value
-    return found
+        edits[name] = value
+    return edits
 
 
 def read_values(edits: dict[str, str], network: InterpretableNetwork) -> dict[str, Value]:

@@ -66,10 +66,10 @@ def read_run(run: str | Path) -> State:
     """
     path = io.find_checkpoint(run)
     state = _tensors(io.read_checkpoint(path)["state_dict"])
-    found = {key.removeprefix(RUN_PREFIX): value for key, value in state.items() if key.startswith(RUN_PREFIX)}
-    if not found:
+    weights = {key.removeprefix(RUN_PREFIX): value for key, value in state.items() if key.startswith(RUN_PREFIX)}
+    if not weights:
         raise CheckpointError(f"init_from: '{path}' holds no backbone: none of its weights is named {RUN_PREFIX}*")
-    return found
+    return weights
 
 
 def download(model: str, weights: str) -> State | None:

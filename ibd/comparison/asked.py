@@ -96,12 +96,12 @@ class Case:
         """(U, P) bool: which of the model's units speak of which part, by their groups' names; None where none do."""
         network: Any = self.model.module.network
         names = self.images.part_names
-        found = torch.zeros(len(network.unit_names), len(names), dtype=torch.bool)
+        parts = torch.zeros(len(network.unit_names), len(names), dtype=torch.bool)
         for group, members in network.unit_groups.items():
             for position, part in enumerate(names):
                 if group == part or group.startswith(f"{part}_"):
-                    found[list(members), position] = True
-        return found if bool(found.any()) else None
+                    parts[list(members), position] = True
+        return parts if bool(parts.any()) else None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def explain_all(
         _joined([part.maps for part in parts]),
         torch.from_numpy(np.concatenate([part.value for part in parts])),
         _joined([part.units for part in parts]),
-        CostInfo(*(sum(each) / len(chosen) for each in zip(*costs, strict=True))),
+        CostInfo(*(sum(times) / len(chosen) for times in zip(*costs, strict=True))),
     )
 
 
@@ -83,13 +83,15 @@ def _joined(parts: Sequence[npt.NDArray[Any] | None]) -> Tensor | None:
 
 
 def _explain(model: ComparedModel, method: Method, images: Tensor, classes: Tensor) -> Explained:
-    found = ask(model.module, method, images, classes)
-    own = found.units is not None and found.kind == "intrinsic"
+    attributions = ask(model.module, method, images, classes)
+    own = attributions.units is not None and attributions.kind == "intrinsic"
     return Explained(
-        maps=None if found.map is None else found.map.float().cpu().numpy(),
-        value=found.value.double().cpu().numpy(),
-        units=found.units.double().cpu().numpy() if own and found.units is not None else None,
-        cost=CostInfo(found.cost.forwards, found.cost.backwards, found.cost.heads, found.cost.seconds),
+        maps=None if attributions.map is None else attributions.map.float().cpu().numpy(),
+        value=attributions.value.double().cpu().numpy(),
+        units=attributions.units.double().cpu().numpy() if own and attributions.units is not None else None,
+        cost=CostInfo(
+            attributions.cost.forwards, attributions.cost.backwards, attributions.cost.heads, attributions.cost.seconds
+        ),
     )
 
 

@@ -97,7 +97,7 @@ def _compare(asked: CompareOptions) -> Report:
     if not chosen.scenes:
         methods = [method for method in methods if method.name != ORACLE]
     cache = Cache(None if asked.output is None else Path(asked.output) / "cache")
-    found = Comparison(
+    comparison = Comparison(
         settings=describe(data, chosen, asked.seed, asked.probe_images),
         class_names=list(data.spec.class_names),
         part_names=chosen.part_names,
@@ -112,6 +112,6 @@ def _compare(asked: CompareOptions) -> Report:
     disable = None if asked.progress else True
     with tqdm(total=len(models) * work.pieces, desc="comparing", disable=disable, dynamic_ncols=True) as bar:
         for model in models:
-            OneModel(work, model, found, bar).measure()
+            OneModel(work, model, comparison, bar).measure()
     _log.info("%d pieces computed, %d found", cache.computed, cache.found)
-    return Report(found)
+    return Report(comparison)

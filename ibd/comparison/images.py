@@ -58,7 +58,7 @@ class ComparedImages:
     def first(self, count: int) -> ComparedImages:
         """Return the first few images; they are as well mixed as all."""
         some = slice(0, count)
-        masks, truth = (None if each is None else each[some] for each in (self.masks, self.truth))
+        masks, truth = (None if masks is None else masks[some] for masks in (self.masks, self.truth))
         return ComparedImages(
             self.split,
             self.index[some],
@@ -96,8 +96,8 @@ def choose_images(data: ImageDataModule, split: Split, count: int, seed: int) ->
     scenes = [dataset.scene(index) for index in chosen] if hasattr(dataset, "scene") else []
     truth = None if masks is None else _truth(dataset, chosen, masks)
     digest = hashlib.sha256()
-    for each in (images, labels, masks, truth):
-        digest.update(b"none" if each is None else each.contiguous().numpy().data)
+    for tensor in (images, labels, masks, truth):
+        digest.update(b"none" if tensor is None else tensor.contiguous().numpy().data)
     ids = [dataset.sample_id(index) for index in chosen]
     names = list(data.spec.part_names) if masks is not None else []
     index = torch.tensor(chosen)
@@ -107,22 +107,22 @@ def choose_images(data: ImageDataModule, split: Split, count: int, seed: int) ->
 def balanced(labels: Tensor, count: int, seed: int) -> list[int]:
     """Return positions, one of each class in turn, at random within a class and in the order of classes."""
     rng = np.random.default_rng(seed)
-    classes = [rng.permutation(np.flatnonzero(labels.numpy() == each)) for each in np.unique(labels.numpy())]
-    found: list[int] = []
-    for turn in range(max(len(each) for each in classes)):
-        found += [int(classes[c][turn]) for c in rng.permutation(len(classes)) if turn < len(classes[c])]
-    return found[:count]
+    classes = [rng.permutation(np.flatnonzero(labels.numpy() == label)) for label in np.unique(labels.numpy())]
+    chosen: list[int] = []
+    for turn in range(max(len(members) for members in classes)):
+        chosen += [int(classes[c][turn]) for c in rng.permutation(len(classes)) if turn < len(classes[c])]
+    return chosen[:count]
 
 
 def _masks(dataset: Any, chosen: Sequence[int], samples: Sequence[Any]) -> Tensor | None:
     if hasattr(dataset, "masks"):
         return torch.stack([dataset.masks(index) for index in chosen])
-    found = [sample.masks for sample in samples if sample.masks is not None]
-    return torch.stack(found) if len(found) == len(samples) else None
+    masks = [sample.masks for sample in samples if sample.masks is not None]
+    return torch.stack(masks) if len(masks) == len(samples) else None
 
 
 def _truth(dataset: ImageDataset, chosen: Sequence[int], masks: Tensor) -> Tensor:
     """Return what decides the class of each image, (N, H, W) bool: all parts where the data does not know it."""
     deciding = [dataset.deciding_mask(index) for index in chosen]
-    known = [parts.any(0) if each is None else each for each, parts in zip(deciding, masks, strict=True)]
+    known = [parts.any(0) if own is None else own for own, parts in zip(deciding, masks, strict=True)]
     return torch.stack(known)

@@ -24,8 +24,8 @@ def measured(group: Group, asked: Asked) -> Measured:
     def compute() -> Measured:
         assert group.measure is not None
         started = time.perf_counter()
-        found = group.measure(asked)
-        return replace(found, seconds=time.perf_counter() - started)
+        values = group.measure(asked)
+        return replace(values, seconds=time.perf_counter() - started)
 
     return asked.case.cache.get(_key(group, asked), Measured, compute)
 
@@ -46,26 +46,26 @@ def _key(group: Group, asked: Asked) -> dict[str, object]:
         "units": digest(asked.attributions.units) if asked.method.explainer is None else "",
     }
     if group.validated and asked.validation is not None:
-        key["validation"] = [digest(each) for each in asked.validation]
+        key["validation"] = [digest(maps) for maps in asked.validation]
     return key
 
 
-def add(found: Comparison, asked: Asked, group: Group, results: Measured, plan: Plan) -> None:
+def add(comparison: Comparison, asked: Asked, group: Group, results: Measured, plan: Plan) -> None:
     """Put the results of a group where the report looks for them."""
     model, method = asked.case.model.info.name, asked.method.name
     for name, values in results.scores.items():
         if name in plan.metrics:
-            found.scores[model, method, name] = padded(values, len(asked.case.images))
+            comparison.scores[model, method, name] = padded(values, len(asked.case.images))
     for curve in group.curves:
         if curve.name not in results.curves:
             continue
         drawn = Curve(*results.curves[curve.name], curve.x_label, curve.y_label)
         if curve.line:
-            found.own_curves.setdefault((model, curve.chart), {})[curve.line] = drawn
+            comparison.own_curves.setdefault((model, curve.chart), {})[curve.line] = drawn
         else:
-            found.curves[model, method, curve.name] = drawn
+            comparison.curves[model, method, curve.name] = drawn
     if results.sanity is not None:
-        found.sanity[model, method] = results.sanity
+        comparison.sanity[model, method] = results.sanity
 
 
 def padded(values: Floats, count: int) -> Floats:

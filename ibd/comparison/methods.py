@@ -74,18 +74,18 @@ def choose_methods(named: Sequence[str | Mapping[str, object]] | None, oracle: b
     wanted = list(DEFAULT if named is None else named)
     if not wanted:
         raise ConfigError(f"explainers: at least one is needed.{did_you_mean('', registry.names('explainers'))}")
-    found = [_made(each) for each in wanted]
-    names = [method.name for method in found]
+    methods = [_made(name) for name in wanted]
+    names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"explainers: '{name}' is given twice; give one of them another `label`")
         if name in (*REFERENCE_MAPS, OTHER, ORACLE, UNITS):
             raise ConfigError(f"explainers: '{name}' is the name of a row that is always there")
-    if any(method.info.kind == "intrinsic" for method in found):
-        at = 1 + next(i for i, method in enumerate(found) if method.info.kind == "intrinsic")
-        found.insert(at, Method(ExplainerInfo(UNITS, "intrinsic")))
-    found += [Method(ExplainerInfo(name, "reference")) for name in (*REFERENCE_MAPS, OTHER)]
-    return found + ([Method(ExplainerInfo(ORACLE, "oracle"))] if oracle else [])
+    if any(method.info.kind == "intrinsic" for method in methods):
+        at = 1 + next(i for i, method in enumerate(methods) if method.info.kind == "intrinsic")
+        methods.insert(at, Method(ExplainerInfo(UNITS, "intrinsic")))
+    methods += [Method(ExplainerInfo(name, "reference")) for name in (*REFERENCE_MAPS, OTHER)]
+    return methods + ([Method(ExplainerInfo(ORACLE, "oracle"))] if oracle else [])
 
 
 def _class_of(explainer: Explainer | None) -> list[str] | None:

@@ -69,7 +69,7 @@ def load_models(
         run = next(model.info.run for model in models if model.fingerprint == twice[0])
         raise ConfigError(f"compare: '{run}' is given twice")
     named = _named([model.info for model in models])
-    return [replace(each, info=info, asked=asked) for each, info in zip(models, named, strict=True)]
+    return [replace(model, info=info, asked=asked) for model, info in zip(models, named, strict=True)]
 
 
 @dataclass(frozen=True)

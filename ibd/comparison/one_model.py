@@ -66,37 +66,37 @@ class OneModel:
     Args:
         work: what is the same for all models.
         model: the model.
-        found: where the results go.
+        comparison: where the results go.
         bar: bar of progress.
     """
 
-    def __init__(self, work: Work, model: ComparedModel, found: Comparison, bar: Any) -> None:
-        self.work, self.model, self.found, self.bar = work, model, found, bar
+    def __init__(self, work: Work, model: ComparedModel, comparison: Comparison, bar: Any) -> None:
+        self.work, self.model, self.comparison, self.bar = work, model, comparison, bar
         self.name = model.info.name
         self.attributions: dict[str, Attributions] = {}
 
     def measure(self) -> None:
         """Measure all methods, and the model's own account of itself."""
-        work, found = self.work, self.found
+        work, comparison = self.work, self.comparison
         self.bar.set_postfix_str(self.name)
         self._add_accuracy()
         case = make_case(self.model, work.images, work.cache, work.plan, work.probe_images, work.seed)
         self.bar.update()
         for method in work.methods:
             self._measure_method(case, method)
-        add_agreement(found, case, work.methods, self.attributions)
-        add_paintings(found, case, work.methods, self.attributions, work.plan)
+        add_agreement(comparison, case, work.methods, self.attributions)
+        add_paintings(comparison, case, work.methods, self.attributions, work.plan)
         self.bar.update()
-        add_self_consistency(found, case)
-        add_shortcut(found, case, work.methods)
-        found.shown[:] = shown_images(found, case, work.methods, self.attributions, work.shown)
+        add_self_consistency(comparison, case)
+        add_shortcut(comparison, case, work.methods)
+        comparison.shown[:] = shown_images(comparison, case, work.methods, self.attributions, work.shown)
 
     def _add_accuracy(self) -> None:
         model, chosen = self.model, self.work.images
         key = {"kind": "accuracy", "model": model.fingerprint, "data": chosen.fingerprint, "split": model.asked}
         right = self.work.cache.get(key, Accuracy, lambda: accuracy(model.module, model.data, chosen.split))
         info = replace(model.info, accuracy=right.share, images=right.images, majority=right.majority)
-        self.found.models.append(info)
+        self.comparison.models.append(info)
 
     def _measure_method(self, case: Case, method: Method) -> None:
         """Ask a method, and run the groups of metrics that apply."""
@@ -105,11 +105,11 @@ class OneModel:
         try:
             self.attributions[method.name] = self._answer(case, method, self.attributions)
         except UnsupportedError as error:
-            self.found.skipped.append(Skipped(self.name, method.name, None, str(error)))
+            self.comparison.skipped.append(Skipped(self.name, method.name, None, str(error)))
         else:
             asked = Asked(case, method, self.attributions[method.name], self._validation(case, method))
             self.bar.update()
-            self.found.costs[self.name, method.name] = self._measure_groups(asked)
+            self.comparison.costs[self.name, method.name] = self._measure_groups(asked)
         self.bar.update(end - self.bar.n)
 
     def _measure_groups(self, asked: Asked) -> CostInfo:
@@ -127,10 +127,10 @@ class OneModel:
                     why = str(error)
                 else:
                     seconds[group.name] = results.seconds
-                    measuring.add(self.found, asked, group, results, self.work.plan)
+                    measuring.add(self.comparison, asked, group, results, self.work.plan)
                     self.bar.update()
             if why:
-                self.found.skipped.append(Skipped(self.name, asked.method.name, group.name, why))
+                self.comparison.skipped.append(Skipped(self.name, asked.method.name, group.name, why))
         return with_metric_seconds(asked.attributions.cost, seconds)
 
     def _answer(self, case: Case, method: Method, attributions: Mapping[str, Attributions]) -> Attributions:
@@ -168,11 +168,11 @@ class OneModel:
             return None
         first = next(m for m in self.work.methods if m.name in attributions and attributions[m.name].maps is not None)
         wanted = [first, method] if method.name == OTHER else [method]
-        found: dict[str, Attributions] = {}
+        on_validation: dict[str, Attributions] = {}
         try:
-            for each in wanted:
-                found[each.name] = self._answer(other, each, found)
+            for explained in wanted:
+                on_validation[explained.name] = self._answer(other, explained, on_validation)
         except UnsupportedError:
             return None
-        maps = found[method.name].maps
+        maps = on_validation[method.name].maps
         return None if maps is None else (maps, other.truth)

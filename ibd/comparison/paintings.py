@@ -23,7 +23,7 @@ from ibd.types import Painting
 
 
 def add_paintings(
-    found: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions], plan: Plan
+    comparison: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions], plan: Plan
 ) -> None:
     """Add the scores of a model's own map by painting, where its own map is among the methods.
 
@@ -36,20 +36,20 @@ def add_paintings(
     done = {method.explainer.painting: method.name for method in own if isinstance(method.explainer, Intrinsic)}
     for painting in get_args(Painting):
         if painting in done:
-            _copy(found, case.model.info.name, done[painting], painting, groups)
+            _copy(comparison, case.model.info.name, done[painting], painting, groups)
         else:
-            _add(found, case, attributions[own[0].name], painting, groups, plan)
+            _add(comparison, case, attributions[own[0].name], painting, groups, plan)
 
 
-def _copy(found: Comparison, model: str, name: str, painting: Painting, groups: Sequence[Group]) -> None:
+def _copy(comparison: Comparison, model: str, name: str, painting: Painting, groups: Sequence[Group]) -> None:
     """Take the scores of a row that is there already."""
     for metric in (name for group in groups for name in group.names):
-        if (model, name, metric) in found.scores:
-            found.paintings[model, painting, metric] = found.scores[model, name, metric]
+        if (model, name, metric) in comparison.scores:
+            comparison.paintings[model, painting, metric] = comparison.scores[model, name, metric]
 
 
 def _add(
-    found: Comparison, case: Case, account: Attributions, painting: Painting, groups: Sequence[Group], plan: Plan
+    comparison: Comparison, case: Case, account: Attributions, painting: Painting, groups: Sequence[Group], plan: Plan
 ) -> None:
     """Paint what the units contribute to all images, and measure that."""
     model, name = case.model.info.name, f"intrinsic {painting}"
@@ -60,9 +60,9 @@ def _add(
             if group.why_not(asked) is None:
                 for metric, values in measuring.measured(group, asked).scores.items():
                     if metric in plan.metrics:
-                        found.paintings[model, painting, metric] = values
+                        comparison.paintings[model, painting, metric] = values
     except UnsupportedError as error:
-        found.skipped.append(Skipped(model, name, None, str(error)))
+        comparison.skipped.append(Skipped(model, name, None, str(error)))
 
 
 def _maps(case: Case, account: Attributions, painting: Painting) -> Tensor:

@@ -92,12 +92,12 @@ def expanded(named: Sequence[str] | None) -> dict[str, bool]:
     check_once("metrics", named)
     if not named:
         raise ConfigError(f"metrics: at least one is needed.{did_you_mean('', [*GROUPS, *METRICS])}")
-    found: dict[str, bool] = {}
+    metrics: dict[str, bool] = {}
     for name in named:
         if name in GROUPS:
-            found |= dict.fromkeys(GROUPS[name].names, True)
+            metrics |= dict.fromkeys(GROUPS[name].names, True)
         elif name in METRICS:
-            found[name] = True
+            metrics[name] = True
         else:
             raise ConfigError(f"unknown metric '{name}'.{did_you_mean(name, [*GROUPS, *METRICS])}")
-    return found
+    return metrics

@@ -77,14 +77,14 @@ def partners(labels: Tensor) -> Tensor:
     classes = labels.tolist()
     if len(set(classes)) < 2:
         raise ConfigError("all images are of one class: none has a partner of another")
-    count, found, after = len(classes), [0] * len(classes), 0
+    count, partner, after = len(classes), [0] * len(classes), 0
     for place in range(2 * count - 1, -1, -1):  # from behind: `after` is the next place of another class
         here = classes[place % count]
         if place + 1 < 2 * count and classes[(place + 1) % count] != here:
             after = place + 1
         if place < count:
-            found[place] = after % count
-    return torch.tensor(found)
+            partner[place] = after % count
+    return torch.tensor(partner)
 
 
 def other_image(maps: Tensor, labels: Tensor) -> Tensor:
@@ -114,6 +114,6 @@ class ReferenceExplainer(Explainer):
             output = call.output(image)
             target = call.target.pin(output)
             scores = target.scores(output)
-        ids = [each.cpu().numpy().tobytes().hex() for each in image] if self.name == "noise" else range(len(image))
+        ids = [pixels.cpu().numpy().tobytes().hex() for pixels in image] if self.name == "noise" else range(len(image))
         maps = reference_maps(self.name, image, list(ids), self.seed).unsqueeze(1)
         return self.answer(call, maps.expand(-1, scores.shape[1], -1, -1), scores)

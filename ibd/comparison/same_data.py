@@ -38,18 +38,18 @@ def check_same_data(runs: Sequence[str | Path], split: Split, overrides: Sequenc
         if file.exists():
             block = to_plain(load_saved_config(file, *overrides))["data"]
             groups.setdefault(json.dumps(block, sort_keys=True), []).append(str(run))
-    found = {text: _fingerprint(build_data(json.loads(text)), split) for text in groups}
+    fingerprints = {text: _fingerprint(build_data(json.loads(text)), split) for text in groups}
     alike: dict[tuple[str, ...], list[str]] = {}
-    for text, words in found.items():
+    for text, words in fingerprints.items():
         alike.setdefault(tuple(words.values()), []).append(text)
     if len(alike) > 1:
         first = [texts[0] for texts in alike.values()]
         named = "; ".join(_runs([run for text in texts for run in groups[text]]) for texts in alike.values())
         raise ConfigError(
-            f"compare: runs on different data cannot be compared: {named}. {_difference(found, first)}. Compare one "
-            "group at a time, or put the same images before all by a change to the data, such as data.seed=0"
+            f"compare: runs on different data cannot be compared: {named}. {_difference(fingerprints, first)}. "
+            "Compare a group at a time, or put the same images before all by a change to the data, such as data.seed=0"
         )
-    return next(iter(found.values()), {})
+    return next(iter(fingerprints.values()), {})
 
 
 def _runs(runs: Sequence[str]) -> str:
@@ -58,13 +58,13 @@ def _runs(runs: Sequence[str]) -> str:
     return ", ".join(f"'{run}'" for run in runs[:_NAMED]) + more
 
 
-def _difference(found: Mapping[str, dict[str, str]], texts: Sequence[str]) -> str:
+def _difference(fingerprints: Mapping[str, dict[str, str]], texts: Sequence[str]) -> str:
     """Return what differs between groups of runs: first of their data, then of what their configs say of it."""
-    words = [found[text] for text in texts]
+    words = [fingerprints[text] for text in texts]
     what = next(key for key in words[0] if len({word[key] for word in words}) > 1)
     blocks = [_flat(json.loads(text)) for text in texts]
     keys = [key for key in dict.fromkeys(k for block in blocks for k in block) if _differs(key, blocks)]
-    options = [f"{key} is {' or '.join(dict.fromkeys(str(each.get(key)) for each in blocks))}" for key in keys]
+    options = [f"{key} is {' or '.join(dict.fromkeys(str(block.get(key)) for block in blocks))}" for key in keys]
     shown = ", ".join(options[:_NAMED]) + (", ..." if len(options) > _NAMED else "")
     return f"They have {' or '.join(dict.fromkeys(word[what] for word in words))} {what}" + (f": {shown}" * bool(shown))
 
@@ -75,10 +75,10 @@ def _differs(key: str, blocks: Sequence[Mapping[str, object]]) -> bool:
 
 def _flat(block: Mapping[str, object], prefix: str = "data") -> dict[str, object]:
     """Return the options of a block by their paths."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in block.items():
-        found |= _flat(value, f"{prefix}.{key}") if isinstance(value, dict) else {f"{prefix}.{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}.{key}") if isinstance(value, dict) else {f"{prefix}.{key}": value}
+    return flat
 
 
 def _fingerprint(data: ImageDataModule, split: Split) -> dict[str, str]:

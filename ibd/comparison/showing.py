@@ -23,22 +23,24 @@ _UNITS = 12
 
 
 def shown_images(
-    found: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions], count: int
+    comparison: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions], count: int
 ) -> list[ShownImage]:
     """Return the first images with what this model and its methods say, added to what is there of other models."""
     chosen, model = case.images, case.model.info.name
     count = min(count, len(chosen))
-    units = _units(case, count, with_all=model in found.heads)
+    units = _units(case, count, with_all=model in comparison.heads)
     shown = []
     for i in range(count):
-        before = found.shown[i] if i < len(found.shown) else None
-        maps = {m.name: each[i].float().numpy() for m in methods if (each := _maps(attributions, m)) is not None}
-        predicted = found.class_names[int(case.classes[i])]
+        before = comparison.shown[i] if i < len(comparison.shown) else None
+        maps = {
+            m.name: of_method[i].float().numpy() for m in methods if (of_method := _maps(attributions, m)) is not None
+        }
+        predicted = comparison.class_names[int(case.classes[i])]
         shown.append(
             ShownImage(
                 position=i,
                 image=chosen.pixels[i].permute(1, 2, 0).numpy().astype(np.float32),
-                label=found.class_names[int(chosen.labels[i])],
+                label=comparison.class_names[int(chosen.labels[i])],
                 masks=None if chosen.masks is None else chosen.masks[i].numpy(),
                 maps={**(before.maps if before else {}), model: maps},
                 predicted={**(before.predicted if before else {}), model: predicted},
@@ -61,10 +63,10 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, object
     network = module.network
     values = network.passed(prediction.units) if with_all else prediction.unit_values  # what sliders compute with
     patches = _patches(case, module, prediction, classes) if isinstance(module, ProtoPNet) else {}
-    found = []
+    units = []
     for i in range(count):
         order = contributions[i].abs().argsort(descending=True, stable=True).tolist()
-        found.append(
+        units.append(
             [
                 {
                     "name": network.unit_names[u],
@@ -75,7 +77,7 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, object
                 for u in (order if with_all else order[:_UNITS])
             ]
         )
-    return found
+    return units
 
 
 def _patches(
@@ -92,8 +94,8 @@ def _patches(
     if wanted:
         training = torch.stack([train[sources[p].index].image for p in wanted])
         pixels = dict(zip(wanted, training, strict=True))
-        found = find_places(module, training, wanted)
-        places = {p: _cut(pixels[p], place.box) for p, place in zip(wanted, found, strict=True)}
+        found_places = find_places(module, training, wanted)
+        places = {p: _cut(pixels[p], place.box) for p, place in zip(wanted, found_places, strict=True)}
     return {
         (int(row.image), row.prototype): {"patch": _cut(images[int(row.image)], row.box)}
         | ({"source": places[row.prototype]} if row.prototype in places else {})

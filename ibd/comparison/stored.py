@@ -30,11 +30,11 @@ def split(value: Any, arrays: Arrays) -> Any:
         arrays[name] = value
         return name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: split(getattr(value, each.name), arrays) for each in dataclasses.fields(value)}
+        return {field.name: split(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: split(each, arrays) for key, each in value.items()}
+        return {key: split(item, arrays) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [split(each, arrays) for each in value]
+        return [split(item, arrays) for item in value]
     return value
 
 
@@ -46,14 +46,18 @@ def joined(kind: type[Record], plain: Any, arrays: Mapping[str, npt.NDArray[Any]
         plain: its plain values.
         arrays: name -> array.
     """
-    found: Record = _joined(kind, plain, arrays)
-    return found
+    record: Record = _joined(kind, plain, arrays)
+    return record
 
 
 def _joined(kind: Any, plain: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if plain is None else _joined(next(each for each in inner if each is not type(None)), plain, arrays)
+        return (
+            None
+            if plain is None
+            else _joined(next(option for option in inner if option is not type(None)), plain, arrays)
+        )
     if isinstance(plain, str) and plain in arrays and kind is not str:
         return arrays[plain]
     if dataclasses.is_dataclass(kind):
@@ -61,11 +65,11 @@ def _joined(kind: Any, plain: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> An
             **{name: _joined(of, plain[name], arrays) for name, of in _hints(typing.cast(type, kind)).items()}
         )
     if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
-        return kind(*(_joined(of, each, arrays) for of, each in zip(_hints(kind).values(), plain, strict=True)))
+        return kind(*(_joined(of, item, arrays) for of, item in zip(_hints(kind).values(), plain, strict=True)))
     if origin is dict:
-        return {key: _joined(inner[1], each, arrays) for key, each in plain.items()}
+        return {key: _joined(inner[1], item, arrays) for key, item in plain.items()}
     if origin is list:
-        return [_joined(inner[0], each, arrays) for each in plain]
+        return [_joined(inner[0], item, arrays) for item in plain]
     return plain
 
 

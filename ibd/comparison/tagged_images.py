@@ -23,7 +23,7 @@ class Shortcut:
     figures: dict[str, float]
 
 
-def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> None:
+def add_shortcut(comparison: Comparison, case: Case, methods: Sequence[Method]) -> None:
     """Add accuracies with the tag of the class, without, with another's, and what methods' maps show of it.
 
     Nothing where the images have no tags. All images are given the tag of their class, and explained so.
@@ -38,7 +38,7 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
 
     def compute() -> Shortcut:
         maps = {"noise": reference_maps("noise", images, chosen.ids, case.seed)}
-        for method in (each for each in methods if each.explainer is not None):
+        for method in (method for method in methods if method.explainer is not None):
             try:
                 parts = [
                     ask(model.module, method, images[rows], classes[rows]).map
@@ -53,5 +53,5 @@ def add_shortcut(found: Comparison, case: Case, methods: Sequence[Method]) -> No
         return Shortcut(figures)
 
     key = {"kind": "shortcut", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
-    kept = case.cache.get(key | {"methods": [each.key for each in methods]}, Shortcut, compute)
-    found.shortcut[model.info.name] = kept.figures
+    kept = case.cache.get(key | {"methods": [method.key for method in methods]}, Shortcut, compute)
+    comparison.shortcut[model.info.name] = kept.figures

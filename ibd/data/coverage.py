@@ -34,7 +34,9 @@ def silent_concepts(concepts: Tensor, names: Sequence[str]) -> SilentConcepts:
     """
     positive, negative = (concepts > 0.5).any(0), (concepts < 0.5).any(0)
     flags = (~(positive | negative), negative & ~positive, positive & ~negative)
-    return SilentConcepts(*([name for name, each in zip(names, flag.tolist(), strict=True) if each] for flag in flags))
+    return SilentConcepts(
+        *([name for name, silent in zip(names, flag.tolist(), strict=True) if silent] for flag in flags)
+    )
 
 
 def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = False) -> str:
@@ -51,7 +53,7 @@ def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = Fal
     """
     silent = silent_concepts(concepts, names)
     if unknown_differs:
-        everywhere = {name for name, each in zip(names, (concepts > 0.5).all(0).tolist(), strict=True) if each}
+        everywhere = {name for name, always in zip(names, (concepts > 0.5).all(0).tolist(), strict=True) if always}
         silent = silent._replace(present=[name for name in silent.present if name in everywhere])
     told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
     said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)

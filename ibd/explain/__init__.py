@@ -140,7 +140,7 @@ _PUBLIC = {
     "render": ("color_map", "grid_figure", "overlay"),
 }
 """Module -> its public names."""
-_PLACES = {name: module for module, found in _PUBLIC.items() for name in found}
+_PLACES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = sorted(_PLACES)
 
@@ -151,8 +151,8 @@ if not TYPE_CHECKING:  # which would take any name for right
         """Import a public name when it is first asked for (PEP 562)."""
         if name not in _PLACES:
             raise AttributeError(f"module 'ibd.explain' has no attribute '{name}'.{did_you_mean(name, __all__)}")
-        found = globals()[name] = getattr(importlib.import_module(f"ibd.explain.{_PLACES[name]}"), name)
-        return found
+        public = globals()[name] = getattr(importlib.import_module(f"ibd.explain.{_PLACES[name]}"), name)
+        return public
 
     class _Package(ModuleType):
         """A package that says what is meant where it is called."""

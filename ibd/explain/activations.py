@@ -51,7 +51,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 def nearest_first(name: str, names: Iterable[str]) -> str:
     """Return names as a list for a message, those most alike `name` first; "none" if there are none."""
     known = list(names)
-    ordered = sorted(known, key=lambda each: -difflib.SequenceMatcher(None, each, name).ratio())
+    ordered = sorted(known, key=lambda layer: -difflib.SequenceMatcher(None, layer, name).ratio())
     return (", ".join(ordered[:_LISTED]) or "none") + (f", ... ({len(known)} in all)" if len(known) > _LISTED else "")
 
 
@@ -60,15 +60,15 @@ def spatial_layers(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int,
 
     A map has more than one position.
     """
-    found: dict[str, tuple[int, int, int]] = {}
+    layers: dict[str, tuple[int, int, int]] = {}
 
     def note(name: str, output: Tensor) -> None:
         if output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
-            found.pop(name, None)
-            found[name] = (output.shape[1], output.shape[2], output.shape[3])
+            layers.pop(name, None)
+            layers[name] = (output.shape[1], output.shape[2], output.shape[3])
 
     visit(model, image, note)
-    return found
+    return layers
 
 
 def maps_note(model: nn.Module, image: Tensor, name: str = "") -> str:
@@ -141,9 +141,9 @@ class Reader:
                 self._model(image[:1])
             self._complain(counted, image)
             self._runs = counted
-        with self._reading(self._runs) as (found, _), suppress(_Reached):
+        with self._reading(self._runs) as (outputs, _), suppress(_Reached):
             self._model(image)
-        return {name: found[name] for name in self._modules}
+        return {name: outputs[name] for name in self._modules}
 
     def whole(self, image: Tensor, run: Callable[[Tensor], object] | None = None) -> tuple[dict[str, Tensor], object]:
         """Return name -> output, and what a whole pass of the model, or of a part of it, returns.
@@ -151,10 +151,10 @@ class Reader:
         Raises:
             UnsupportedError: a layer does not run, or puts out something else than a tensor.
         """
-        with self._reading(None) as (found, counted):
+        with self._reading(None) as (outputs, counted):
             output = (run or self._model)(image)
         self._complain(counted, image)
-        return found, output
+        return outputs, output
 
     def _complain(self, runs: Counter[str], image: Tensor) -> None:
         missing = [name for name in self._modules if not runs[name]]
@@ -165,7 +165,7 @@ class Reader:
     @contextmanager
     def _reading(self, stop_after: Counter[str] | None) -> Iterator[tuple[dict[str, Tensor], Counter[str]]]:
         """Set hooks for one pass, which ends where every layer has run as often as `stop_after` says."""
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         runs: Counter[str] = Counter()
 
         def hook_of(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -174,15 +174,15 @@ class Reader:
                     raise UnsupportedError(f"layer '{name}' puts out a {type(output).__name__}, no tensor")
                 runs[name] += 1
                 if stop_after is not None and runs == stop_after:
-                    found[name] = output
+                    outputs[name] = output
                     raise _Reached
-                found[name] = output.clone()  # what comes next may write over it
+                outputs[name] = output.clone()  # what comes next may write over it
 
             return hook
 
         handles = [module.register_forward_hook(hook_of(name)) for name, module in self._modules.items()]
         try:
-            yield found, runs
+            yield outputs, runs
         finally:
             for handle in handles:
                 handle.remove()
@@ -212,14 +212,14 @@ def images_of(batch: object) -> Tensor:
     Raises:
         DataError: there are none.
     """
-    found = getattr(batch, "image", batch)
-    if isinstance(found, dict):
-        found = found.get("image", found.get("images"))
-    elif isinstance(found, list | tuple) and found:
-        found = found[0]
-    if not isinstance(found, Tensor) or found.dim() != 4:
+    images = getattr(batch, "image", batch)
+    if isinstance(images, dict):
+        images = images.get("image", images.get("images"))
+    elif isinstance(images, list | tuple) and images:
+        images = images[0]
+    if not isinstance(images, Tensor) or images.dim() != 4:
         raise DataError(f"the data loader yields a {type(batch).__name__}: images (B, 3, H, W) are needed")
-    return found
+    return images
 
 
 def device_of(model: nn.Module) -> torch.device:

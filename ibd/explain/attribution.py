@@ -86,21 +86,21 @@ def layer_attribution(
     """
     explainer = _made(method, layer)
     explainer.layout = check_layout(layout)
-    found = explainer(model, image, target)
-    if found.units is None or (found.map is not None and found.unit_maps is None):
+    attribution = explainer(model, image, target)
+    if attribution.units is None or (attribution.map is not None and attribution.unit_maps is None):
         raise _useless(explainer.name)
-    offset, completeness = _accounts(model, image, explainer, found)
-    maps, channels = found.unit_maps, found.units
+    offset, completeness = _accounts(model, image, explainer, attribution)
+    maps, channels = attribution.unit_maps, attribution.units
     return LayerAttribution(
         spatial=None if maps is None else maps.sum(-3),
         channels=channels,
         both=channels if maps is None else maps,
-        value=found.value,
+        value=attribution.value,
         offset=offset,
         completeness=completeness,
         layer=layer,
-        target=found.target,
-        method=found.method,
+        target=attribution.target,
+        method=attribution.method,
     )
 
 
@@ -120,33 +120,33 @@ def _useless(name: str) -> UnsupportedError:
 
 
 def _accounts(
-    model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation
+    model: nn.Module, image: Tensor, explainer: Explainer, attribution: Explanation
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the offset and the completeness."""
-    assert found.units is not None
-    total = found.units.sum(-1)
-    if "completeness" in found.extra:
-        completeness = found.extra["completeness"]
-        return completeness - total + found.value, completeness
-    if "conservation" in found.extra:
-        offset = found.extra["bias"]
+    assert attribution.units is not None
+    total = attribution.units.sum(-1)
+    if "completeness" in attribution.extra:
+        completeness = attribution.extra["completeness"]
+        return completeness - total + attribution.value, completeness
+    if "conservation" in attribution.extra:
+        offset = attribution.extra["bias"]
     elif isinstance(explainer, GradientTimesInput):
-        offset = _without(model, image, explainer, found)
+        offset = _without(model, image, explainer, attribution)
     else:
         return None, None
-    return offset, total + offset - found.value
+    return offset, total + offset - attribution.value
 
 
-def _without(model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation) -> Tensor:
+def _without(model: nn.Module, image: Tensor, explainer: Explainer, attribution: Explanation) -> Tensor:
     """Return the scores where a layer puts out 0, (B,) or (B, K)."""
     with undisturbed(model):
-        at = _cut(model, image, explainer, found)
+        at = _cut(model, image, explainer, attribution)
         with torch.no_grad():
             scores = at.at(torch.zeros_like(at.value)).detach()
-    return scores if found.target.many else scores[:, 0]
+    return scores if attribution.target.many else scores[:, 0]
 
 
-def _cut(model: nn.Module, image: Tensor, explainer: Explainer, found: Explanation) -> LayerCut:
+def _cut(model: nn.Module, image: Tensor, explainer: Explainer, attribution: Explanation) -> LayerCut:
     """Return the model cut at the layer of an explanation."""
     with undisturbed(model):
-        return LayerCut(Call(model, found.target, explainer.layout), image.detach().clone(), found.layer)
+        return LayerCut(Call(model, attribution.target, explainer.layout), image.detach().clone(), attribution.layer)

@@ -137,8 +137,8 @@ class Call:
         self.cost.backwards += len(scores) * count
         with torch.autocast(scores.device.type, enabled=False):
             sums = [scores[:, k].sum() for k in range(count)]
-            found = [torch.autograd.grad(each, inputs, retain_graph=each is not sums[-1])[0] for each in sums]
-        return torch.stack(found, 1)
+            gradients = [torch.autograd.grad(total, inputs, retain_graph=total is not sums[-1])[0] for total in sums]
+        return torch.stack(gradients, 1)
 
 
 class Explainer(abc.ABC):
@@ -158,7 +158,7 @@ class Explainer(abc.ABC):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a model, or a layer itself, among the options: other libraries take it there."""
-        if any(isinstance(each, nn.Module) for each in (*args, *kwargs.values())):
+        if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
             raise ConfigError(
                 f"{cls.__name__}: takes options alone, a layer by its name; the model is given with the images: "
                 f"{cls.__name__}(...)(model, image, target)"
@@ -272,8 +272,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """
     modes = [(part, part.training) for part in model.modules()]
     # What was made in inference mode takes part in no gradient; its flag could not be set back outside of that mode.
-    wanted = [(each, each.requires_grad) for each in model.parameters() if not each.is_inference()]
-    devices = {each.device for each in model.parameters() if each.is_cuda}
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters() if not parameter.is_inference()]
+    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices))
@@ -300,7 +300,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def _told(model: nn.Module, message: str) -> str | None:
     """Return what a message of PyTorch means, in a line; None for any other."""
     if "nference tensor" in message:
-        made = [name for name, each in model.state_dict(keep_vars=True).items() if each.is_inference()]
+        made = [name for name, tensor in model.state_dict(keep_vars=True).items() if tensor.is_inference()]
         what = f"'{made[0]}' of the model" if made else "a tensor of the model, no parameter and no buffer,"
         return (
             f"{what} was made inside of torch.inference_mode, so that there are no gradients: make or load the model "

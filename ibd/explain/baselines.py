@@ -31,15 +31,15 @@ def checked_baseline(baseline: object) -> Baseline:
             raise ConfigError(f"baseline: '{baseline}' is not one of {_WANTED}")
         return baseline  # type: ignore[return-value]
     try:
-        found = torch.as_tensor(list(baseline) if isinstance(baseline, Sequence) else baseline).detach()
+        value = torch.as_tensor(list(baseline) if isinstance(baseline, Sequence) else baseline).detach()
     except (TypeError, ValueError, RuntimeError):
         raise ConfigError(f"baseline: {baseline!r:.60} is not one of {_WANTED}") from None
-    if found.dtype == torch.bool or found.is_complex() or found.dim() not in (0, 1, 3) or not found.numel():
-        shape = f" of shape {tuple(found.shape)}" if found.dim() else ""
+    if value.dtype == torch.bool or value.is_complex() or value.dim() not in (0, 1, 3) or not value.numel():
+        shape = f" of shape {tuple(value.shape)}" if value.dim() else ""
         raise ConfigError(f"baseline: {type(baseline).__name__}{shape} is not one of {_WANTED}")
-    if not bool(found.isfinite().all()):
+    if not bool(value.isfinite().all()):
         raise ConfigError("baseline: it has values that are not finite")
-    return float(found) if not found.dim() else found
+    return float(value) if not value.dim() else value
 
 
 def covered_with(image: Tensor, baseline: Baseline) -> Tensor:

@@ -36,7 +36,7 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
         image_size: (H, W) in pixels.
         field: which pixels the cells are centered on; without it they share the image out evenly.
     """
-    rows, columns = (each.to(maps) for each in upsampling(maps.shape[-2:], image_size, "bilinear", field))
+    rows, columns = (weights.to(maps) for weights in upsampling(maps.shape[-2:], image_size, "bilinear", field))
     with torch.autocast(maps.device.type, enabled=False):
         return rows @ maps @ columns.T
 
@@ -52,12 +52,12 @@ def field_of(model: nn.Module, maps: Tensor, image_size: tuple[int, int]) -> Rec
         image_size: (H, W) in pixels.
     """
     known = getattr(network_of(model), "receptive_field", None)
-    found: ReceptiveField | None = known(image_size) if callable(known) else None
-    if found is None or tuple(found.grid) != tuple(maps.shape[-2:]):
+    field: ReceptiveField | None = known(image_size) if callable(known) else None
+    if field is None or tuple(field.grid) != tuple(maps.shape[-2:]):
         return None
-    ends = (found.center(0, 0), found.center(found.grid[0] - 1, found.grid[1] - 1))
+    ends = (field.center(0, 0), field.center(field.grid[0] - 1, field.grid[1] - 1))
     inside = all(0 <= place <= side for end in ends for place, side in zip(end, image_size, strict=True))
-    return found if inside else None
+    return field if inside else None
 
 
 def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
@@ -93,7 +93,7 @@ def seen(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField) -> Te
 
 def _shared_out(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return maps brought to pixels by (H, h) and (W, w) weights, each cell's adding up to 1."""
-    rows, columns = ((each / each.sum(0)).to(maps) for each in (rows, columns))
+    rows, columns = ((weights / weights.sum(0)).to(maps) for weights in (rows, columns))
     with torch.autocast(maps.device.type, enabled=False):
         return rows @ maps @ columns.T
 
@@ -217,7 +217,7 @@ def _boxes(
     """Return the tight boxes around the pixels that `inside` chooses of (N, H, W) upsampled maps."""
     height, width = image_size
     maps = maps.detach().float()
-    found = [torch.empty(0, 4, dtype=torch.int64, device=maps.device)]
+    boxes = [torch.empty(0, 4, dtype=torch.int64, device=maps.device)]
     step = max(1, _CHUNK // (height * width))
     for start in range(0, len(maps), step):
         part = slice(start, start + step)
@@ -228,5 +228,5 @@ def _boxes(
         rows, columns = mask.any(2), mask.any(1)
         top, left = rows.byte().argmax(1), columns.byte().argmax(1)
         bottom, right = height - rows.flip(1).byte().argmax(1), width - columns.flip(1).byte().argmax(1)
-        found.append(torch.stack([top, left, bottom, right], 1))
-    return torch.cat(found)
+        boxes.append(torch.stack([top, left, bottom, right], 1))
+    return torch.cat(boxes)

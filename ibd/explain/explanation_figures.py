@@ -26,7 +26,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
             left out.
         titles: B, of the images: what is explained.
     """
-    shown = [each for each in explanations if each.map is not None]
+    shown = [explanation for explanation in explanations if explanation.map is not None]
     columns = min(_MOST_COLUMNS, 1 + len(shown))
     lines = -(-(1 + len(shown)) // columns)
     figure = PlainFigure(figsize=(2.1 * columns, 2.3 * lines * len(images) + 0.25), layout="constrained")

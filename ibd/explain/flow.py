@@ -93,8 +93,8 @@ class Flow:
 
     def of(self, tensor: Tensor) -> int | None:
         """Return the node that a tensor is; None for one that does not depend on the image."""
-        found = self._of.get(id(tensor))
-        return found[1] if found is not None and found[0]() is tensor else None
+        node = self._of.get(id(tensor))
+        return node[1] if node is not None and node[0]() is tensor else None
 
     def same(self, tensor: Tensor, node: int) -> None:
         """Let a tensor stand for a node."""
@@ -124,7 +124,7 @@ class Flow:
         mixes = name.startswith(_MIXERS)
         pixels = not mixes and all(self.nodes[parent].pixels for parent in parents)
         whole = [self.of(tensor) for tensor in given if name in _ARITHMETIC and tensor.shape == made[0].shape]
-        depth = max(self.nodes[each].depth for each in whole or parents if each is not None) + mixes
+        depth = max(self.nodes[parent].depth for parent in whole or parents if parent is not None) + mixes
         for position, tensor in enumerate(made):
             spot = Spot("made", number, position)
             node = self._add(tensor, Node(name, tuple(parents), tuple(tensor.shape), spot, pixels, depth))
@@ -139,8 +139,8 @@ class Flow:
         source = self.of(first) if isinstance(first, Tensor) and first.dim() == 4 else None
         if source is None:
             return
-        if (found := moved(call, position)) is not None:
-            self.moves[node] = (source, found)
+        if (shift := moved(call, position)) is not None:
+            self.moves[node] = (source, shift)
         elif (seen := reach(call)) is not None:
             self.reaches[node] = seen
 
@@ -170,12 +170,12 @@ class Flow:
 
     def needed(self, node: int) -> set[int]:
         """Return the nodes that a node was made from, itself included."""
-        found, waiting = {node}, [node]
+        needed, waiting = {node}, [node]
         while waiting:
-            new = set(self.nodes[waiting.pop()].parents) - found
-            found |= new
+            new = set(self.nodes[waiting.pop()].parents) - needed
+            needed |= new
             waiting += new
-        return found
+        return needed
 
     def describe(self, node: int) -> str:
         """Return the name of the module that put a node out, or what function made it of which module's output."""

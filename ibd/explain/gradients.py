@@ -39,8 +39,8 @@ class GradientExplainer(Explainer):
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the map of each image."""
-        found, at, extra = self.attribute(call, image)
-        return self.finish(call, image, found, at.scores, extra)
+        attribution, at, extra = self.attribute(call, image)
+        return self.finish(call, image, attribution, at.scores, extra)
 
     def attribute(
         self, call: Call, image: Tensor, target: Target | None = None
@@ -65,44 +65,44 @@ class GradientExplainer(Explainer):
         """Return the numbers of (B, K, C, h, w) gradients by (B, C, h, w) values."""
 
     def finish(
-        self, call: Call, image: Tensor, found: Tensor, scores: Tensor, extra: dict[str, Tensor] | None = None
+        self, call: Call, image: Tensor, attribution: Tensor, scores: Tensor, extra: dict[str, Tensor] | None = None
     ) -> Explanation:
         """Return the explanation made of (B, K, C, h, w) numbers."""
         single = not call.target.many
         more: dict[str, Any] = {name: value[:, 0] if single else value for name, value in (extra or {}).items()}
-        more = {"extra": more, **(layer_fields(self.layer, found, single) if self.layer is not None else {})}
-        maps = self._reduced(found) if found.dim() == 5 else None
+        more = {"extra": more, **(layer_fields(self.layer, attribution, single) if self.layer is not None else {})}
+        maps = self._reduced(attribution) if attribution.dim() == 5 else None
         return self.answer(call, maps, scores, size=(image.shape[2], image.shape[3]), **more)
 
-    def _reduced(self, found: Tensor) -> Tensor:
+    def _reduced(self, attribution: Tensor) -> Tensor:
         """Return the (B, K, h, w) maps of (B, K, C, h, w) numbers."""
         if self.reduce == "sum":
-            return found.sum(2)
-        return found.abs().sum(2) if self.reduce == "abs" else found.abs().amax(2)
+            return attribution.sum(2)
+        return attribution.abs().sum(2) if self.reduce == "abs" else attribution.abs().amax(2)
 
 
-def layer_fields(layer: str, found: Tensor, single: bool) -> dict[str, object]:
+def layer_fields(layer: str, attribution: Tensor, single: bool) -> dict[str, object]:
     """Return the fields of an `Explanation` that say what each channel of a layer accounts for.
 
     Args:
         layer: its name.
-        found: (B, K, C, h, w), or (B, K, D) of a layer that is no map.
+        attribution: (B, K, C, h, w), or (B, K, D) of a layer that is no map.
         single: whether the dimension of the targets is left out.
 
     Raises:
         UnsupportedError: numbers of another shape.
     """
-    if found.dim() not in (3, 5):
-        shape = tuple(found.shape[:1] + found.shape[2:])
+    if attribution.dim() not in (3, 5):
+        shape = tuple(attribution.shape[:1] + attribution.shape[2:])
         raise UnsupportedError(
             f"layer '{layer}' puts out a tensor of shape {shape}: a map (B, C, h, w) or a vector (B, D) is needed"
         )
-    found = found.detach()
-    units = found.flatten(3).sum(3) if found.dim() == 5 else found
+    attribution = attribution.detach()
+    units = attribution.flatten(3).sum(3) if attribution.dim() == 5 else attribution
     return {
         "units": units[:, 0] if single else units,
         "unit_names": [f"{layer} channel {index}" for index in range(units.shape[2])],
-        "unit_maps": None if found.dim() == 3 else found[:, 0] if single else found,
+        "unit_maps": None if attribution.dim() == 3 else attribution[:, 0] if single else attribution,
     }
 
 
@@ -194,7 +194,7 @@ class IntegratedGradients(GradientExplainer):
             part = precise(at.gradients_at(start + (node + 1) / 2 * (value - start))[1]) * (weight / 2)
             mean = part if mean is None else mean.add_(part)
         assert mean is not None
-        found = self.values(mean, precise(value - start))
+        values = self.values(mean, precise(value - start))
         with torch.no_grad():
             difference = at.scores - at.at(start)
-        return found, at, {"completeness": found.flatten(2).sum(2) - difference.detach()}
+        return values, at, {"completeness": values.flatten(2).sum(2) - difference.detach()}

@@ -19,7 +19,7 @@ def is_cut(watch: Watch, spot: Spot, columns: list[Tensor], replay: bool) -> boo
 
     Not where other places were cut as well that a score depends on, nor where the model had used the map before.
     """
-    place = next((each for each in watch.places if each.spot == spot), None)
+    place = next((other for other in watch.places if other.spot == spot), None)
     if place is None or (replay and place is not watch.places[-1]):
         return False
     if spot.kind == "run":
@@ -29,7 +29,7 @@ def is_cut(watch: Watch, spot: Spot, columns: list[Tensor], replay: bool) -> boo
     for column in columns:
         score = flow.of(column)
         needed = flow.needed(score) if score is not None else set()
-        early = any(node in flow.nodes[each].parents for each in needed if each < place.since)
+        early = any(node in flow.nodes[leaf].parents for leaf in needed if leaf < place.since)
         if early or reached_by(column) != {id(place.leaf)}:
             return False
     return True
@@ -90,7 +90,7 @@ def named(model: nn.Module, watch: Watch) -> Iterator[None]:
 
 def reached_by(scores: Tensor) -> set[int]:
     """Return the identities of the leaves that scores are computed from."""
-    found, seen = set(), set()
+    reached, seen = set(), set()
     waiting = [scores.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -98,6 +98,6 @@ def reached_by(scores: Tensor) -> set[int]:
             continue
         seen.add(node)
         if hasattr(node, "variable"):
-            found.add(id(node.variable))
+            reached.add(id(node.variable))
         waiting += [below for below, _ in node.next_functions]
-    return found
+    return reached

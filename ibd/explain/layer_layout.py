@@ -19,13 +19,13 @@ def puts_last(model: nn.Module, image: Tensor, layer: str, layout: Layout = "aut
     """
     if check_layout(layout) != "auto":
         return layout == "channels_last"
-    watch, found = Watch(image, False, constants=model.buffers()), list[tuple[int | None, tuple[int, ...]]]()
+    watch, layouts = Watch(image, False, constants=model.buffers()), list[tuple[int | None, tuple[int, ...]]]()
     assert watch.flow is not None
     flow = watch.flow
 
     def note(_: nn.Module, __: object, output: Tensor) -> None:
         with watch.alone():
-            found.append((flow.of(output), tuple(output.shape)))
+            layouts.append((flow.of(output), tuple(output.shape)))
 
     handle = find_layer(model, layer).register_forward_hook(note)
     try:
@@ -33,7 +33,7 @@ def puts_last(model: nn.Module, image: Tensor, layer: str, layout: Layout = "aut
             model(image)
     finally:
         handle.remove()
-    node, shape = found[-1]
+    node, shape = layouts[-1]
     axis = None if node is None else flow.links.channels(node, shape, (image.shape[2], image.shape[3]))
     if axis is None:
         raise unknown_layout(layer, shape)

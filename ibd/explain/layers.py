@@ -170,10 +170,10 @@ class LayerCut(Cut):
         reached = [reached_by(column) for column in columns]
         runs = [place for place in watch.places if place.spot.kind == "run"]
         for place in reversed(runs):
-            if not all(id(place.leaf) in found for found in reached):
+            if not all(id(place.leaf) in leaves for leaves in reached):
                 continue
             # a run that only feeds a later one is not reached: the later one was cut from it
-            several = any(id(other.leaf) in found for other in runs if other is not place for found in reached)
+            several = any(id(other.leaf) in leaves for other in runs if other is not place for leaves in reached)
             if several and self.layer is not None:
                 raise _several_runs(self.layer, len(runs))
             node = place.node or 0
@@ -191,10 +191,10 @@ class LayerCut(Cut):
         """Return the last feature map that all of every score passes."""
         scores = [flow.of(column) for column in columns]
         lie = frames(flow)
-        found = {last_map(flow, score, end, lie) for score in scores if score is not None}
-        if len(found) != 1 or None in scores:
+        maps = {last_map(flow, score, end, lie) for score in scores if score is not None}
+        if len(maps) != 1 or None in scores:
             raise self._not_every()
-        (node,) = found
+        (node,) = maps
         return flow.nodes[node].spot, node
 
     def _not_every(self) -> UnsupportedError:
@@ -257,9 +257,11 @@ class LayerCut(Cut):
             assert tape is not None
             with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # a function that cannot be mapped
                 warnings.simplefilter("ignore")  # one that is mapped by a loop
-                found: Tensor = torch.vmap(lambda each: tape.play(self._as_there(each), self.scores))(values)
+                scores: Tensor = torch.vmap(lambda image_values: tape.play(self._as_there(image_values), self.scores))(
+                    values
+                )
                 self.call.cost.heads += len(values) * values.shape[1]
-                return found
+                return scores
         return torch.stack([self.at(value) for value in values])
 
     def _replayable(self) -> bool:
@@ -303,12 +305,12 @@ class LayerCut(Cut):
         The gradients of many scores are made and used a few at a time, so that memory does not depend on how many.
         """
         if name not in self._maps:
-            value, found = precise(self.value), {each: list[Tensor]() for each in formulas}
+            value, maps = precise(self.value), {formula_name: list[Tensor]() for formula_name in formulas}
             known = self._gradients is not None or self.scores.shape[1] == 1
             for part in [self.gradients()] if known else self._parts(self.scores, self.value):
-                for each, formula in formulas.items():
-                    found[each].append(formula(value, precise(part)))
-            self._maps |= {each: torch.cat(parts, 1) for each, parts in found.items()}
+                for formula_name, formula in formulas.items():
+                    maps[formula_name].append(formula(value, precise(part)))
+            self._maps |= {formula_name: torch.cat(parts, 1) for formula_name, parts in maps.items()}
         return self._maps[name]
 
     def _differentiate(self, scores: Tensor, values: Tensor) -> Tensor:
@@ -322,14 +324,14 @@ class LayerCut(Cut):
         here = values is self.value and self.channels_last
         values = self.place.leaf if here else values
         if count == 1:
-            found = _backward(scores, values, torch.ones_like(scores).unsqueeze(0)).transpose(0, 1)
-            yield to_first(found) if here else found
+            gradients = _backward(scores, values, torch.ones_like(scores).unsqueeze(0)).transpose(0, 1)
+            yield to_first(gradients) if here else gradients
             return
         chosen = torch.eye(count, dtype=scores.dtype, device=scores.device)
         chosen = chosen.unsqueeze(1).expand(count, batch, count)
         for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
-            found = _backward(scores, values, part).transpose(0, 1)
-            yield to_first(found) if here else found
+            gradients = _backward(scores, values, part).transpose(0, 1)
+            yield to_first(gradients) if here else gradients
 
 
 def _dependent(scores: Tensor) -> Tensor:
@@ -347,8 +349,8 @@ def precise(values: Tensor) -> Tensor:
 def einsum(equation: str, *values: Tensor) -> Tensor:
     """Return ``torch.einsum`` in the precision of the values, also under autocast."""
     with torch.autocast(values[0].device.type, enabled=False):
-        found: Tensor = torch.einsum(equation, *values)
-        return found
+        product: Tensor = torch.einsum(equation, *values)
+        return product
 
 
 def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = None, replay: bool = False) -> Cut:
@@ -380,4 +382,4 @@ def _backward(scores: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
         if len(chosen) > 1:
             with suppress(RuntimeError):  # a function in the head that cannot be mapped
                 return torch.autograd.grad(scores, values, chosen, retain_graph=True, is_grads_batched=True)[0]
-        return torch.stack([torch.autograd.grad(scores, values, each, retain_graph=True)[0] for each in chosen])
+        return torch.stack([torch.autograd.grad(scores, values, part, retain_graph=True)[0] for part in chosen])

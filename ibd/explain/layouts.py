@@ -109,9 +109,9 @@ class Links:
 
     def _link(self, one: int, other: int, axes: Axes) -> None:
         back: dict[int, tuple[int, ...]] = {}
-        for axis, found in axes.items():
-            for each in found:
-                back[each] = (*back.get(each, ()), axis)
+        for axis, sources in axes.items():
+            for source in sources:
+                back[source] = (*back.get(source, ()), axis)
         self._links[one].append((other, axes))
         self._links[other].append((one, back))
 
@@ -130,20 +130,20 @@ class Links:
             for other, there in self._followed(node, axis):
                 strong |= {axis} if there in self._strong[other] else set()
                 weak |= {axis} if there in self._weak[other] else set()
-        found = strong or weak
-        if found == {1}:
+        channels = strong or weak
+        if channels == {1}:
             return 1 if strong or _fits(shape[2:], picture) else None
-        return 3 if found == {3} and _fits(shape[1:3], picture) else None
+        return 3 if channels == {3} and _fits(shape[1:3], picture) else None
 
     def _followed(self, node: int, axis: int) -> set[tuple[int, int]]:
         """Return the nodes and axes that hold what an axis of a node holds."""
-        found, waiting = {(node, axis)}, [(node, axis)]
+        followed, waiting = {(node, axis)}, [(node, axis)]
         while waiting:
             at, here = waiting.pop()
-            new = {(other, there) for other, axes in self._links[at] for there in axes.get(here, ())} - found
-            found |= new
+            new = {(other, there) for other, axes in self._links[at] for there in axes.get(here, ())} - followed
+            followed |= new
             waiting += new
-        return found
+        return followed
 
 
 def check_layout(layout: str) -> Layout:
@@ -203,7 +203,7 @@ def _slices(call: Call) -> bool:
     """Return whether an index leaves every axis where it is."""
     index = call.args[1] if len(call.args) > 1 else None
     return all(
-        isinstance(each, slice) or each is Ellipsis for each in (index if isinstance(index, tuple) else (index,))
+        isinstance(part, slice) or part is Ellipsis for part in (index if isinstance(index, tuple) else (index,))
     )
 
 

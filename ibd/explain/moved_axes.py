@@ -34,15 +34,15 @@ def moved(call: Call, position: int) -> Moved | None:
         return {axis: (order.index(axis), tuple(range(before.shape[axis]))) for axis in range(1, 4)} if order else None
     if call.bare not in _MOVERS:
         return None
-    found: Moved = {}
+    moves: Moved = {}
     for axis in range(1, 4):
         size = before.shape[axis]
         numbers = torch.arange(1.0, size + 1, device=before.device)
-        numbers = numbers.view([-1 if each == axis else 1 for each in range(4)]).expand(before.shape)
+        numbers = numbers.view([-1 if other == axis else 1 for other in range(4)]).expand(before.shape)
         after = _done(dataclasses.replace(call, args=(numbers, *call.args[1:])), position)
         if (there := None if after is None else _along(after, axis, size)) is not None:
-            found[axis] = there
-    return found
+            moves[axis] = there
+    return moves
 
 
 @torch.no_grad()
@@ -62,13 +62,15 @@ def _along(after: Tensor, axis: int, size: int) -> tuple[int, tuple[int, ...]] |
     if not after.numel():
         return None
     known = after > 0
-    for each in sorted(range(after.dim()), key=lambda other: abs(other - axis)):  # where it was, if it is of size 1
-        rest = [other for other in range(after.dim()) if other != each]
+    for other_axis in sorted(
+        range(after.dim()), key=lambda other: abs(other - axis)
+    ):  # where it was, if it is of size 1
+        rest = [other for other in range(after.dim()) if other != other_axis]
         line = after.amax(rest, keepdim=True) if rest else after
         if size > 1 and line.numel() != 1 and len(set(line[line > 0].tolist())) == 1 and after.max() != after.min():
             continue  # along another
         if bool((after == line)[known].all()):
-            return each, tuple(int(value) - 1 if value > 0 else -1 for value in line.flatten().tolist())
+            return other_axis, tuple(int(value) - 1 if value > 0 else -1 for value in line.flatten().tolist())
     return None
 
 

@@ -20,10 +20,10 @@ LOST: Frame = ((-1,),)
 
 def frames(flow: Flow) -> list[Frame | None]:
     """Return where the cells of each node lie; None for what has no places."""
-    found: list[Frame | None] = [EVEN]
+    per_step: list[Frame | None] = [EVEN]
     for node in range(1, len(flow.nodes)):
-        found.append(_frame(flow, node, found))
-    return found
+        per_step.append(_frame(flow, node, per_step))
+    return per_step
 
 
 def is_vector(shape: tuple[int, ...], images: int) -> bool:

@@ -17,10 +17,10 @@ def names_of(model: nn.Module, kind: Literal["class", "unit"]) -> dict[str, int]
     modules) or ``.module`` (``DataParallel``): a list of names, or a dict from names to numbers or from numbers to
     names. Of a name that comes twice the first counts.
     """
-    for each in _wrapped(model):
-        found = getattr(each, f"{kind}_names", None)
-        if found is not None:
-            return _numbered(found)
+    for module in _wrapped(model):
+        names = getattr(module, f"{kind}_names", None)
+        if names is not None:
+            return _numbered(names)
     return None
 
 
@@ -30,21 +30,21 @@ def require_names(model: nn.Module, kind: Literal["class", "unit"]) -> dict[str,
     Raises:
         UnsupportedError: the model has no names.
     """
-    found = names_of(model, kind)
-    if found is None:
+    names = names_of(model, kind)
+    if names is None:
         what = "classes" if kind == "class" else "units"
         inner = list(_wrapped(model))[-1]
         raise UnsupportedError(f"target: {type(inner).__name__} has no names for its {what}: give a number")
-    return found
+    return names
 
 
 def _wrapped(model: nn.Module) -> Iterator[nn.Module]:
     """Yield a model and, from the outside in, what it wraps."""
     waiting = [model]
     while waiting:
-        each = waiting.pop(0)
-        yield each
-        inner = (getattr(each, name, None) for name in ("network", "module"))
+        module = waiting.pop(0)
+        yield module
+        inner = (getattr(module, name, None) for name in ("network", "module"))
         waiting += [part for part in inner if isinstance(part, nn.Module)]
 
 
@@ -54,7 +54,7 @@ def _numbered(names: object) -> dict[str, int]:
         pairs = [(str(value), int(key)) if by_number else (str(key), int(value)) for key, value in names.items()]
     else:
         pairs = [(str(name), index) for index, name in enumerate(cast("Iterable[Any]", names))]
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name, index in sorted(pairs, key=lambda pair: pair[1]):
-        found.setdefault(name, index)
-    return found
+        counts.setdefault(name, index)
+    return counts

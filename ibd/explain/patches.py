@@ -128,17 +128,17 @@ def _maps_of(model: nn.Module, layer: str | None, layout: Layout) -> Callable[[T
 
 def _chosen(model: nn.Module, layer: str | None, channels: Sequence[int | str] | None, count: int) -> list[int]:
     names: list[str] = list(getattr(network_of(model), "unit_names", ())) if layer is None else []
-    found = []
-    for each in range(count) if channels is None else channels:
-        if isinstance(each, str) and each in names:
-            found.append(names.index(each))
-        elif isinstance(each, str):
-            raise ConfigError(f"no unit '{each}'.{did_you_mean(each, names)}")
-        elif 0 <= each < count:
-            found.append(each)
+    chosen = []
+    for channel in range(count) if channels is None else channels:
+        if isinstance(channel, str) and channel in names:
+            chosen.append(names.index(channel))
+        elif isinstance(channel, str):
+            raise ConfigError(f"no unit '{channel}'.{did_you_mean(channel, names)}")
+        elif 0 <= channel < count:
+            chosen.append(channel)
         else:
-            raise ConfigError(f"no channel {each}: there are {count}, counted from 0")
-    return found
+            raise ConfigError(f"no channel {channel}: there are {count}, counted from 0")
+    return chosen
 
 
 def _names(model: nn.Module, layer: str | None, chosen: list[int]) -> list[str]:
@@ -157,7 +157,7 @@ def _merged(best: tuple[Tensor, ...] | None, maps: Tensor, numbers: Tensor, k: i
     both = tuple(torch.cat(pair, 1) for pair in zip(best, new, strict=True))
     order = both[1].sort(dim=1, stable=True).indices
     order = order.gather(1, both[0].gather(1, order).sort(dim=1, descending=True, stable=True).indices)[:, :k]
-    return tuple(each.gather(1, order) for each in both)
+    return tuple(values.gather(1, order) for values in both)
 
 
 class _Maps(nn.Module):
@@ -177,8 +177,8 @@ def _field(
     network = network_of(model)
     try:
         if units and hasattr(network, "extent"):  # compared patch by patch
-            found: ReceptiveField | None = network.receptive_field(size)  # type: ignore[operator]
-            return found
+            field: ReceptiveField | None = network.receptive_field(size)  # type: ignore[operator]
+            return field
         return receptive_field(_Maps(model, maps_of), size)
     except (UnsupportedError, RuntimeError):  # a model that cannot run without numbers
         return None

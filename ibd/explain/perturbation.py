@@ -81,16 +81,16 @@ class Occlusion(Explainer):
         """Return which rows each of R windows covers, (R, H) bool, and which columns, (C, W)."""
         sides = (image.shape[2], image.shape[3])
         windows = tuple(max(1, side // 8) for side in sides) if self.window is None else _pair(self.window)
-        windows = tuple(min(each, side) for each, side in zip(windows, sides, strict=True))
-        strides = tuple(max(1, each // 2) for each in windows) if self.stride is None else _pair(self.stride)
-        found = []
+        windows = tuple(min(window, side) for window, side in zip(windows, sides, strict=True))
+        strides = tuple(max(1, window // 2) for window in windows) if self.stride is None else _pair(self.stride)
+        spans = []
         for side, window, stride in zip(sides, windows, strides, strict=True):
             if stride > window:
                 raise ConfigError(f"occlusion: a stride of {stride} leaves gaps between windows of {window} pixels")
             starts = sorted({*range(0, side - window, stride), side - window})
             start, pixel = torch.tensor(starts)[:, None], torch.arange(side)
-            found.append(((pixel >= start) & (pixel < start + window)).to(image.device))
-        return found[0], found[1]
+            spans.append(((pixel >= start) & (pixel < start + window)).to(image.device))
+        return spans[0], spans[1]
 
 
 class Rise(Explainer):
@@ -147,8 +147,8 @@ class Rise(Explainer):
             cover, together = covered_with(image, self.baseline), min(len(image), self.batch_size)
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
             mean, seen_often = torch.zeros_like(clean), torch.zeros_like(maps)
-            each = max(1, self.batch_size // together)
-            steps = [(some, part) for some in chunked(len(image), together) for part in chunked(self.masks, each)]
+            per_batch = max(1, self.batch_size // together)
+            steps = [(some, part) for some in chunked(len(image), together) for part in chunked(self.masks, per_batch)]
             for some, part in progress(steps, "rise"):
                 masks = enlarge(grids[part], shifts[part], (image.shape[2], image.shape[3])).to(image)
                 seen = masks[None, :, None]

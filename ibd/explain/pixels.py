@@ -27,5 +27,5 @@ def pixels_of(image: Tensor) -> NDArray[np.float32]:
         )
     if len(shown) != 3:
         shown = shown.mean(0, keepdim=True).expand(3, -1, -1)
-    found: NDArray[np.float32] = shown.permute(1, 2, 0).clamp(0, 1).numpy()
-    return found
+    pixels: NDArray[np.float32] = shown.permute(1, 2, 0).clamp(0, 1).numpy()
+    return pixels

@@ -36,14 +36,14 @@ def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None
     if last.refused is not None:
         raise last.refused
     depth = flow.nodes[score or 0].depth
-    found = [node for node in last.maps if last.pooled or flow.nodes[node].depth < depth]
-    if not found:
+    nodes = [node for node in last.maps if last.pooled or flow.nodes[node].depth < depth]
+    if not nodes:
         several = any(last.is_map(node) for node in flow.needed(score or 0) if node < end)
         why = "no one feature map has all of the score" if several else "no feature map is pooled or flattened"
         if not several and any(last.moved(node) for node in passed):
             why = "no feature map has its cells where the image has them (they are cropped, padded, flipped or rolled)"
         raise UnsupportedError(f"{why} in this model: name a layer, or take {PIXEL_METHODS}")
-    return found[-1]
+    return nodes[-1]
 
 
 class _Walk:

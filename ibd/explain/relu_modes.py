@@ -49,14 +49,14 @@ class ReluMode(TorchFunctionMode):
     ) -> object:
         """Run one function, a ReLU with the other gradient."""
         kwargs = kwargs or {}
-        found = _bounds(func, args, kwargs)
+        bounds = _bounds(func, args, kwargs)
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor) and x.requires_grad:
             self.others |= {getattr(func, "__name__", "").rstrip("_")} & _OTHERS
-        if found is None or not isinstance(x, Tensor) or not x.requires_grad or "out" in kwargs:
+        if bounds is None or not isinstance(x, Tensor) or not x.requires_grad or "out" in kwargs:
             return func(*args, **kwargs)
         self.count += 1
-        low, high, writes = found
+        low, high, writes = bounds
         result = _Relu.apply(x, low, high, self.way)
         return x.copy_(result) if writes else result
 

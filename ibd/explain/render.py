@@ -96,8 +96,8 @@ def strongest(values: Tensor, normalization: Normalization = "max") -> Tensor:
         return size.amax((-2, -1), keepdim=True)
     if normalization == "percentile":
         flat = size.flatten(-2).sort(-1).values
-        found = flat[..., math.ceil(0.99 * flat.shape[-1]) - 1, None, None]
-        return torch.where(found > 0, found, flat[..., -1, None, None])
+        scale = flat[..., math.ceil(0.99 * flat.shape[-1]) - 1, None, None]
+        return torch.where(scale > 0, scale, flat[..., -1, None, None])
     if normalization == "shared":
         return size.amax().expand(*values.shape[:-2], 1, 1)
     raise ConfigError(f"normalization: '{normalization}' is not one of max, percentile, shared")
@@ -123,13 +123,13 @@ def color_map(values: Tensor, scale: Scale = "diverging", normalization: Normali
 
 def pictures(maps: Tensor, height: int = 96) -> str:
     """Return (B, H, W) maps side by side as elements of HTML, each in its own scale: red speaks for, blue against."""
-    found = []
+    drawn = []
     for number, picture in enumerate(color_map(maps.float().nan_to_num(0.0, 0.0, 0.0))):
         file = io.BytesIO()
         Image.fromarray((255 * picture).round().astype(np.uint8)).save(file, format="png")
         coded = base64.b64encode(file.getvalue()).decode()
-        found.append(f'<img src="data:image/png;base64,{coded}" height="{height}" alt="map of image {number}"> ')
-    return "".join(found)
+        drawn.append(f'<img src="data:image/png;base64,{coded}" height="{height}" alt="map of image {number}"> ')
+    return "".join(drawn)
 
 
 def _painted(part: Tensor, scale: Scale) -> NDArray[np.float32]:
@@ -209,15 +209,17 @@ def _pictures(images: Sequence[Picture], scale: Scale, normalization: Normalizat
     """Return (H, W, 3) arrays."""
     tensors = [torch.as_tensor(image).detach().float().cpu() for image in images]
     maps = [tensor for tensor in tensors if tensor.dim() == 2]
-    shared = max((float(each.abs().max()) for each in maps), default=0.0)
-    found: list[NDArray[np.float32]] = []
-    for each in tensors:
-        if each.dim() == 2:
-            full = torch.tensor(shared) if normalization == "shared" else strongest(each, normalization)
-            found.append(_painted(_divided(each, full), scale))
+    shared = max((float(values.abs().max()) for values in maps), default=0.0)
+    arrays: list[NDArray[np.float32]] = []
+    for picture in tensors:
+        if picture.dim() == 2:
+            full = torch.tensor(shared) if normalization == "shared" else strongest(picture, normalization)
+            arrays.append(_painted(_divided(picture, full), scale))
         else:
-            found.append(pixels_of(each if each.shape[0] == 3 or each.shape[2] != 3 else each.permute(2, 0, 1)))
-    return found
+            arrays.append(
+                pixels_of(picture if picture.shape[0] == 3 or picture.shape[2] != 3 else picture.permute(2, 0, 1))
+            )
+    return arrays
 
 
 def _divided(values: Tensor, by: Tensor) -> Tensor:

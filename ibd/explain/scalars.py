@@ -20,20 +20,20 @@ def logits_of(output: object) -> Tensor:
         UnsupportedError: there are none.
     """
     if isinstance(output, dict):
-        found = output.get("logits", output.get("out", next(iter(output.values()), None)))
+        logits = output.get("logits", output.get("out", next(iter(output.values()), None)))
     elif isinstance(output, Tensor):
-        found = output
+        logits = output
     else:
-        found = getattr(output, "logits", None)
-        if found is None and isinstance(output, list | tuple) and output:
-            found = output[0]
-    if not isinstance(found, Tensor) or found.dim() != 2:
-        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        logits = getattr(output, "logits", None)
+        if logits is None and isinstance(output, list | tuple) and output:
+            logits = output[0]
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        shape = f" of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
         raise UnsupportedError(
             f"the model returns a {type(output).__name__}{shape}: logits (B, C), a tuple or dict with them, or a "
             "target of its own (Target.of) is needed"
         )
-    return found
+    return logits
 
 
 def of_class(logits: Tensor, index: Tensor, scalar: Scalar) -> Tensor:

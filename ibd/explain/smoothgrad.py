@@ -88,8 +88,8 @@ class SmoothGrad(Explainer):
             count = min(self.chunk, self.n - done)
             noise = torch.stack([torch.randn(image.shape[1:], generator=generator) for _ in range(count)])
             noisy = image.unsqueeze(1) + spread.unsqueeze(1) * noise.to(image)
-            found = self._one(call, noisy.flatten(0, 1), target.repeat(count))
-            for index, sample in enumerate(found.view(len(image), count, *found.shape[1:]).unbind(1), done + 1):
+            maps = self._one(call, noisy.flatten(0, 1), target.repeat(count))
+            for index, sample in enumerate(maps.view(len(image), count, *maps.shape[1:]).unbind(1), done + 1):
                 if self.mode == "squared":
                     sample = sample.square()
                 if index == 1:

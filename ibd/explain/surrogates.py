@@ -69,8 +69,8 @@ class _Surrogate(Explainer):
             target = call.target.pin(output)
             clean = precise(target.scores(output))
             maps = clean.new_zeros(*clean.shape, *image.shape[2:])
-            each = [(row, k) for row in range(len(image)) for k in range(clean.shape[1])]
-            for row, k in progress(each, self.name):
+            pairs = [(row, k) for row in range(len(image)) for k in range(clean.shape[1])]
+            for row, k in progress(pairs, self.name):
                 torch.manual_seed(self.seed)
                 method = made(_score(call, target.select(slice(row, row + 1)), k))
                 fitted = method.interpretable_model = LeastSquares(self.ridge)
@@ -96,7 +96,7 @@ class _Surrogate(Explainer):
                 f"segments of shape {tuple(self.segments.shape)} and {self.segments.dtype}: whole numbers "
                 f"({batch}, {size[0]}, {size[1]}), or for all images alike ({size[0]}, {size[1]}), are needed"
             )
-        return torch.stack([each.unique(return_inverse=True)[1] for each in given]).to(image.device)
+        return torch.stack([labels.unique(return_inverse=True)[1] for labels in given]).to(image.device)
 
 
 class Lime(_Surrogate):
@@ -195,7 +195,7 @@ def _score(call: Call, target: Any, k: int) -> Callable[[Tensor], Tensor]:
 
 def _captum() -> object:
     try:
-        found = importlib.import_module("captum.attr")
+        captum = importlib.import_module("captum.attr")
     except ImportError:
         raise UnsupportedError('LIME and KernelSHAP are computed by captum: pip install "ibd[captum]"') from None
-    return SimpleNamespace(Lime=found.Lime, KernelShap=found.KernelShap)
+    return SimpleNamespace(Lime=captum.Lime, KernelShap=captum.KernelShap)

@@ -161,11 +161,11 @@ class Target:
         sums = self.sums
         if self.pattern is not None:
             names = require_names(model, "unit")
-            found = [index for name, index in names.items() if fnmatch.fnmatchcase(name, self.pattern)]
-            if not found:
+            indices = [index for name, index in names.items() if fnmatch.fnmatchcase(name, self.pattern)]
+            if not indices:
                 near = did_you_mean(self.pattern, list(names))
                 raise ConfigError(f"target: no unit's name fits '{self.pattern}'.{near}")
-            sums = tuple((Term("unit", index),) for index in found)
+            sums = tuple((Term("unit", index),) for index in indices)
         resolved = tuple(tuple(_resolve(term, model) for term in terms) for terms in sums)
         return Target(resolved, self.many)
 
@@ -195,15 +195,15 @@ class Target:
         index = [term.index for term in terms if isinstance(term.index, int)]
         classes = terms[0].kind == "class"
         values = logits_of(output) if classes else getattr(getattr(output, "units", None), "scores", None)
-        if values is None or len(index) != len(terms) or not all(0 <= each < values.shape[1] for each in index):
+        if values is None or len(index) != len(terms) or not all(0 <= number < values.shape[1] for number in index):
             return None
         if classes and values.shape[1] == 1:
             return None
         if terms[0].scalar == "centered_logit":
             values = values - values.mean(1, keepdim=True)
         weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
-        found: Tensor = values[:, torch.tensor(index, device=values.device)] * weights
-        return found
+        summed: Tensor = values[:, torch.tensor(index, device=values.device)] * weights
+        return summed
 
     def pin(self, output: Any) -> Target:
         """Return the same target with "predicted" replaced by the classes that were predicted in an output.
@@ -220,7 +220,7 @@ class Target:
 
     def repeat(self, count: int) -> Target:
         """Return the target for batches in which every image comes `count` times in a row."""
-        return self._map_indices(lambda index: tuple(each for each in index for _ in range(count)))
+        return self._map_indices(lambda index: tuple(number for number in index for _ in range(count)))
 
     def select(self, keep: slice) -> Target:
         """Return the target for some of the images, where it has an index for each."""
@@ -261,7 +261,7 @@ def _several(kind: Literal["class", "unit"], given: Sequence[int | str]) -> tupl
     """Return the terms of several scores; ConfigError if there is none."""
     if not len(given):
         raise ConfigError(f"target: at least one {kind} is needed")
-    return tuple((Term(kind, _index(each)),) for each in given)
+    return tuple((Term(kind, _index(item)),) for item in given)
 
 
 def _checked(scalar: Scalar) -> Scalar:
@@ -281,13 +281,14 @@ def _resolve(term: Term, model: nn.Module) -> Term:
 
 def _score(term: Term, output: Any) -> Tensor:
     if term.function is not None:
-        found = term.function(output)
-        if not isinstance(found, Tensor) or found.dim() != 1:
-            shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        scores = term.function(output)
+        if not isinstance(scores, Tensor) or scores.dim() != 1:
+            shape = f" of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else ""
             raise ConfigError(
-                f"target: the function returned a {type(found).__name__}{shape}: a score for each image is needed, (B,)"
+                f"target: the function returned a {type(scores).__name__}{shape}: "
+                "a score for each image is needed, (B,)"
             )
-        return found
+        return scores
     if term.kind == "unit":
         units = getattr(output, "units", None)
         if units is None:
@@ -330,9 +331,9 @@ def _positions(values: Tensor, term: Term) -> Tensor:
     given = index if isinstance(index, tuple) else (index,) * len(values)
     if len(given) != len(values):
         raise ConfigError(f"target: {len(given)} {term.kind} numbers for {len(values)} images")
-    for each in given:
-        if not 0 <= each < values.shape[1]:
-            raise ConfigError(f"target: no {term.kind} {each}: there are {values.shape[1]}, counted from 0")
+    for item in given:
+        if not 0 <= item < values.shape[1]:
+            raise ConfigError(f"target: no {term.kind} {item}: there are {values.shape[1]}, counted from 0")
     return torch.tensor(given, dtype=torch.int64, device=values.device)
 
 

@@ -123,7 +123,7 @@ def energy_inside(maps: Tensor, masks: Tensor, field: ReceptiveField | None = No
     union = masks.bool().any(1)
     on_parts = _double(union)
     size = (union.shape[1], union.shape[2])
-    rows, columns = (each.to(on_parts.device) for each in upsampling(maps.shape[2:], size, "bilinear", field))
+    rows, columns = (weights.to(on_parts.device) for weights in upsampling(maps.shape[2:], size, "bilinear", field))
     inside = (rows.T @ on_parts @ columns).to(maps.device, torch.float32).unsqueeze(1)
     everywhere = torch.outer(rows.sum(0), columns.sum(0)).to(maps.device, torch.float32)
     value = maps.detach().float().clamp(min=0)
@@ -145,7 +145,7 @@ def add_noise(image: Tensor, std: Sequence[float] | Tensor, index: Tensor, seed:
     Returns:
         (B, 3, H, W) in [0, 1].
     """
-    generators = (np.random.default_rng([seed, each % 2**32]) for each in index.tolist())
+    generators = (np.random.default_rng([seed, number % 2**32]) for number in index.tolist())
     drawn = [torch.from_numpy(generator.standard_normal(image.shape[1:], dtype=np.float32)) for generator in generators]
     if not drawn:
         return image

@@ -64,8 +64,8 @@ class PrototypePurity(PrototypeMetric):
         rank, order = _highest(rank, index, self.top)  # only these rows are packed
         seen = visible.bool()[order]
         hit = hits.bool().transpose(0, 1)[torch.arange(self.units, device=order.device).unsqueeze(1), order] & seen
-        found = torch.cat([torch.stack([rank, index.gather(1, order)], 2), hit.long(), seen.long()], 2)
-        self.best = _best_rows(torch.cat([self.best, found], 1), self.top)
+        rows = torch.cat([torch.stack([rank, index.gather(1, order)], 2), hit.long(), seen.long()], 2)
+        self.best = _best_rows(torch.cat([self.best, rows], 1), self.top)
 
     def shares(self) -> Tensor:
         """Return (U, P): of a prototype's top images with the part visible, the share that is hit; NaN if none."""

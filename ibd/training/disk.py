@@ -32,9 +32,9 @@ def telling_of_the_disk(folder: Path) -> Iterator[None]:
         reason = disk_trouble(error)
         if reason is None:
             raise
-        for each in (*folder.glob("*.tmp"), *folder.glob("checkpoints/*.tmp")):
+        for leftover in (*folder.glob("*.tmp"), *folder.glob("checkpoints/*.tmp")):
             with contextlib.suppress(OSError):
-                each.unlink()
+                leftover.unlink()
         raise CheckpointError(f"cannot write to '{folder}' ({reason}); {_kept(folder)}") from None
 
 

@@ -70,9 +70,9 @@ class ValidationFigures(Callback):
         """Return the picture of the explanations; the module is left as it is in training."""
         images = batch.image.to(module.device)
         asked = [registry.resolve("explainers", name)() for name in self.explainers]
-        found = [explainer(module, images, Target.cls(prediction.labels)) for explainer in asked]
+        explanations = [explainer(module, images, Target.cls(prediction.labels)) for explainer in asked]
         titles = [f"{name} (predicted)" for name in prediction.classes]
-        return explanations_figure(batch.image, found, titles)
+        return explanations_figure(batch.image, explanations, titles)
 
     def _keep(self, trainer: pl.Trainer, figure: Figure, name: str, key: str) -> None:
         """Write a figure of this epoch, and log it."""
@@ -117,9 +117,9 @@ _FEW = 50
 def doubts(data: ImageDataModule) -> list[str]:
     """Return, in a line each, why the validation images of a data set may pick the wrong epoch."""
     labels = data.dataset("val").labels
-    found = []
+    messages = []
     if len(labels) < _FEW:
-        found.append(
+        messages.append(
             f"only {len(labels)} validation images: each is {100 / max(1, len(labels)):.1f} % of the accuracy, so that "
             "which epoch is the best is partly chance"
         )
@@ -128,8 +128,8 @@ def doubts(data: ImageDataModule) -> list[str]:
     if unseen:
         more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
         named = ", ".join(f"'{name}'" for name in unseen[:3])
-        found.append(f"no validation image is of class {named}{more}: no validation figure says anything about that")
-    return found
+        messages.append(f"no validation image is of class {named}{more}: no validation figure says anything about that")
+    return messages
 
 
 _HEADLINE = (

@@ -210,8 +210,8 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
 def _largest(key: str, value: Any) -> tuple[str, float]:
     """Return the largest number in a block, and its place."""
     if isinstance(value, dict):
-        found = [_largest(f"{key}.{name}", each) for name, each in value.items()]
-        return max(found, key=lambda each: each[1], default=(key, -math.inf))
+        sizes = [_largest(f"{key}.{name}", item) for name, item in value.items()]
+        return max(sizes, key=lambda item: item[1], default=(key, -math.inf))
     return key, value if isinstance(value, int | float) else -math.inf
 
 
@@ -243,9 +243,9 @@ def _claim(folder: Path) -> bool:
 
 def _remove_empty(folder: Path) -> None:
     """Take back what `new_folder` has made: TIME, and NAME and OUTPUT where nothing else is in them."""
-    for each in (folder, *folder.parents[:2]):
+    for parent in (folder, *folder.parents[:2]):
         with contextlib.suppress(OSError):
-            each.rmdir()
+            parent.rmdir()
 
 
 def _write_config(settings: DictConfig, folder: Path) -> None:

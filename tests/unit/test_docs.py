@@ -34,7 +34,7 @@ def test_the_python_of_the_page_on_explainers_runs(monkeypatch):
     for number, block in enumerate(BLOCKS):
         quick = re.sub(r"steps=\d+", "steps=1", block)
         exec(compile(quick, f"explainers.md[{number}]", "exec"), names)
-    assert names["found"].map.shape == names["relevance"].map.shape == (4, 64, 64)
+    assert names["explanation"].map.shape == names["relevance"].map.shape == (4, 64, 64)
     assert names["several"].map.shape == (4, 6, 64, 64)
     assert names["parts"].channels.shape == (4, 128)
     assert names["made"].image.shape == (2, 3, 64, 64)

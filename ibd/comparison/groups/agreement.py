@@ -45,10 +45,10 @@ class Agreement:
 
 
 def add_agreement(
-    found: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions]
+    comparison: Comparison, case: Case, methods: Sequence[Method], attributions: Mapping[str, Attributions]
 ) -> None:
     """Add how alike the maps of a model's rows are, pair by pair, and each with the model's own."""
-    if not set(AGREEMENT.names) & set(found.metrics):
+    if not set(AGREEMENT.names) & set(comparison.metrics):
         return
     model = case.model.info.name
     maps = {
@@ -61,31 +61,31 @@ def add_agreement(
     if len(maps) < 2:
         return
     names = list(maps)
-    found.agreement_names[model] = names
+    comparison.agreement_names[model] = names
     intrinsic = {method.name for method in methods if method.info.kind == "intrinsic"}
     own = next((i for i, name in enumerate(names) if name in intrinsic), None)
     for metric, matrix in _matrices(case, list(maps.values()), names).matrices.items():
-        if metric not in found.metrics:
+        if metric not in comparison.metrics:
             continue
-        found.agreement[model, metric] = _mean(matrix)
+        comparison.agreement[model, metric] = _mean(matrix)
         for i, name in enumerate(names if own is not None else ()):
             if i != own:
-                found.scores[model, name, metric] = matrix[:, own, i]
+                comparison.scores[model, name, metric] = matrix[:, own, i]
 
 
 def _matrices(case: Case, maps: list[Tensor], names: list[str]) -> Agreement:
     """Return the agreement of the E maps, (N, H, W) each, of the rows of these names."""
 
     def compute() -> Agreement:
-        found: dict[str, list[Tensor]] = {name: [] for name in _MATRICES}
+        values: dict[str, list[Tensor]] = {name: [] for name in _MATRICES}
         for start in range(0, len(maps[0]), _COMPARED):
-            some = torch.stack([each[start : start + _COMPARED] for each in maps], 1)
+            some = torch.stack([of_explainer[start : start + _COMPARED] for of_explainer in maps], 1)
             for name, measure in _MATRICES.items():
-                found[name].append(measure(some))
-        return Agreement(scores({name: torch.cat(matrices) for name, matrices in found.items()}))
+                values[name].append(measure(some))
+        return Agreement(scores({name: torch.cat(matrices) for name, matrices in values.items()}))
 
     key = {"kind": "agreement", "model": case.model.fingerprint, "data": case.images.fingerprint}
-    key |= {"methods": json.dumps(names), "maps": " ".join(digest(each) for each in maps)}
+    key |= {"methods": json.dumps(names), "maps": " ".join(digest(of_explainer) for of_explainer in maps)}
     return case.cache.get(key, Agreement, compute)
 
 

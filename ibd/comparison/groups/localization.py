@@ -41,14 +41,14 @@ def measure(asked: Asked) -> Measured:
         localize(given[some], wanted[some]) | {"energy": _energy(asked.maps[some], masks[some])}
         for some in few(len(given))
     ]
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    measures = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     names = ("mass_accuracy", "rank_accuracy", "pointing_game", "roc_auc", "iou_at_size")
-    values = {name: found[name] for name in names}
+    values = {name: measures[name] for name in names}
     if asked.validation is not None:
         maps, truth = (asked.validation[1].float() if oracle else asked.validation[0]), asked.validation[1]
-        values["iou_best"] = _cut(found["iou_curve"], iou_curve(maps, truth), THRESHOLDS)
-        values["box_accuracy"] = _cut(found["box_hits"], box_hits(maps, truth), BOX_THRESHOLDS)
-    energy = found["energy"]
+        values["iou_best"] = _cut(measures["iou_curve"], iou_curve(maps, truth), THRESHOLDS)
+        values["box_accuracy"] = _cut(measures["box_hits"], box_hits(maps, truth), BOX_THRESHOLDS)
+    energy = measures["energy"]
     return Measured(scores(values), {"energy": points(torch.arange(energy.shape[1]), energy)})
 
 

@@ -26,8 +26,8 @@ def measure(asked: Asked) -> Measured:
         masks = asked.case.images.drawings.masks
         said = torch.cat([part_importance(asked.maps[some], masks[some]) for some in few(len(masks))])
         of_cells = torch.cat([region_means(asked.maps[some]) for some in few(len(masks))])
-    found = {"object_spearman": part_spearman(said, values), "cell_spearman": cell_spearman(of_cells, cells)}
-    return Measured(scores(found))
+    rho = {"object_spearman": part_spearman(said, values), "cell_spearman": cell_spearman(of_cells, cells)}
+    return Measured(scores(rho))
 
 
 _METRICS = (

@@ -15,10 +15,10 @@ def measure(asked: Asked) -> Measured:
     maps, value = asked.maps, asked.attributions.value
     measures = {"negative_share": negative_share, "sparseness": sparseness, "complexity": complexity}
     some = few(len(maps))
-    found = {name: torch.cat([function(maps[part]) for part in some]) for name, function in measures.items()}
+    values = {name: torch.cat([function(maps[part]) for part in some]) for name, function in measures.items()}
     if not bool(value.isnan().all()):
-        found["conservation"] = conservation(maps, value)
-    return Measured(scores(found))
+        values["conservation"] = conservation(maps, value)
+    return Measured(scores(values))
 
 
 _METRICS = (

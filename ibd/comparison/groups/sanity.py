@@ -13,7 +13,7 @@ def measure(asked: Asked) -> Measured:
     """Return whether an explanation depends on what the model learned, on the class and on the image."""
     case, count = asked.case, asked.case.probe_images
     chosen = case.images.first(count)
-    found = sanity(
+    checks = sanity(
         explainer_of(asked),
         case.model.module,
         chosen.pixels,
@@ -24,7 +24,7 @@ def measure(asked: Asked) -> Measured:
         most=case.stages,
         seed=case.seed,
     )
-    return Measured(sanity=found)
+    return Measured(sanity=checks)
 
 
 _METRICS = (

@@ -21,13 +21,13 @@ class Account:
     skipped: list[Skipped]
 
 
-def add_self_consistency(found: Comparison, case: Case) -> None:
+def add_self_consistency(comparison: Comparison, case: Case) -> None:
     """Add what the model's own account of itself is worth, and its linear head."""
     name, chosen, model = case.model.info.name, case.images, case.model
     head = model.module.network.linear_head(case.passed)
     if head is not None:
-        found.heads[name] = head
-    if not {*SELF_CONSISTENCY.names, *DISSECTION.names} & set(found.metrics):
+        comparison.heads[name] = head
+    if not {*SELF_CONSISTENCY.names, *DISSECTION.names} & set(comparison.metrics):
         return
 
     def compute() -> Account:
@@ -45,8 +45,8 @@ def add_self_consistency(found: Comparison, case: Case) -> None:
     key = {"kind": "self_consistency", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
     key["split"] = model.asked  # leakage is measured on more images than the questions
     account = case.cache.get(key, Account, compute)
-    found.skipped += [replace(each, model=name) for each in account.skipped]
-    found.self_consistency[name] = account.self_consistency
+    comparison.skipped += [replace(entry, model=name) for entry in account.skipped]
+    comparison.self_consistency[name] = account.self_consistency
 
 
 _METRICS = (

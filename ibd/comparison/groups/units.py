@@ -18,21 +18,21 @@ def measure(asked: Asked) -> Measured:
     network, encodings = interpretable(case.predictor), encoded(case.predictor, case.images.pixels)
     means = network.passed(encodings).mean(0)
     ids = case.images.ids
-    found = unit_tables(
+    tables = unit_tables(
         case.predictor, encodings, asked.attributions.units, case.classes, ids, value=means, seed=case.seed
     )
-    ordered, random = found.ordered.centered, found.random.centered
+    ordered, random = tables.ordered.centered, tables.random.centered
     return Measured(
         scores(
             {
-                "unit_ablation": ablation_gain(ordered, random, found.fractions),
+                "unit_ablation": ablation_gain(ordered, random, tables.fractions),
                 "unit_completeness": completeness(network, encodings, case.classes),
             }
         ),
         {
-            "unit_ablation": points(found.fractions, ordered),
-            "unit_ablation_random": points(found.fractions, random),
-            "unit_ablation_reversed": points(found.fractions, found.reversed.centered),
+            "unit_ablation": points(tables.fractions, ordered),
+            "unit_ablation_random": points(tables.fractions, random),
+            "unit_ablation_reversed": points(tables.fractions, tables.reversed.centered),
         },
     )
 

@@ -21,8 +21,8 @@ def few(count: int) -> list[slice]:
 
 def floats(value: Tensor) -> Floats:
     """Return a tensor as a float64 array."""
-    found: Floats = torch.as_tensor(value).double().cpu().numpy()
-    return found
+    array: Floats = torch.as_tensor(value).double().cpu().numpy()
+    return array
 
 
 def scores(values: Mapping[str, Tensor]) -> dict[str, Floats]:

@@ -30,9 +30,9 @@ def unrectified(explain: Explain) -> Explain:
         changed["base"] = signed
     if not changed:
         return explain
-    found = copy.copy(explain)
-    vars(found).update(changed)
-    return found
+    explainer = copy.copy(explain)
+    vars(explainer).update(changed)
+    return explainer
 
 
 def centered_target(classes: Tensor) -> Target:
@@ -51,8 +51,8 @@ def maps_of(explain: Explain, model: nn.Module, images: Tensor, classes: Tensor,
     parts = []
     device = next((parameter.device for parameter in model.parameters()), images.device)
     for some in torch.split(torch.arange(len(images), device=images.device), batch_size):
-        found = explain(model, images[some].to(device), centered_target(classes[some.to(classes.device)])).map
-        if found is None:
+        maps = explain(model, images[some].to(device), centered_target(classes[some.to(classes.device)])).map
+        if maps is None:
             raise UnsupportedError(f"'{getattr(explain, 'name', explain)}' gives no map, so none can be compared")
-        parts.append(found.detach().float().to(images.device))
+        parts.append(maps.detach().float().to(images.device))
     return torch.cat(parts) if parts else images.new_zeros(0, *images.shape[2:])

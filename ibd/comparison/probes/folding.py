@@ -55,7 +55,7 @@ def _pair(module: nn.Module, node: fx.Node, calls: Counter[fx.node.Target]) -> t
         return None
     weights = [f"{before.target}.{name}" for name in ("weight", "bias")]
     once = calls[node.target] == calls[before.target] == 1 and not any(calls[name] for name in weights)
-    alone = sum(each is convolution for _, each in module.named_modules(remove_duplicate=False)) == 1
+    alone = sum(other is convolution for _, other in module.named_modules(remove_duplicate=False)) == 1
     return (convolution, norm) if once and alone else None  # type: ignore[return-value]
 
 

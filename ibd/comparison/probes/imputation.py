@@ -129,12 +129,12 @@ class _Multilevel:
 
     def _corrected(self, sums: Tensor, level: int) -> Tensor:
         """Return the correction from a level on, of the sums over its blocks."""
-        found = sums * self.levels[level]
+        estimate = sums * self.levels[level]
         if level + 1 == len(self.levels):
-            return found
+            return estimate
         coarse = self._corrected(4 * F.avg_pool2d(_padded(sums, 2), 2), level + 1)
         height, width = sums.shape[2:]
-        return found + F.interpolate(coarse, scale_factor=2, mode="nearest")[..., :height, :width]
+        return estimate + F.interpolate(coarse, scale_factor=2, mode="nearest")[..., :height, :width]
 
 
 def _padded(x: Tensor, side: int) -> Tensor:

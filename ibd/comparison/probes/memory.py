@@ -33,10 +33,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> object:
         """Run an operation and note what it makes."""
         output = function(*args, **(kwargs or {}))
-        given = {_place(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
-        for each in tree_leaves(output):
-            if isinstance(each, Tensor) and (_place(each) in self._holders or _place(each) not in given):
-                self._hold(each)
+        given = {_place(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and (_place(tensor) in self._holders or _place(tensor) not in given):
+                self._hold(tensor)
         return output
 
     def _hold(self, tensor: Tensor) -> None:

@@ -45,7 +45,7 @@ class Values(NamedTuple):
 
     def view(self, *shape: int) -> Values:
         """Return the same values in another shape."""
-        return Values(*(each.view(*shape) for each in self))
+        return Values(*(values.view(*shape) for values in self))
 
 
 class Predictor:
@@ -86,9 +86,9 @@ class Predictor:
             wanted = logits_of(plain(like)).double()
             faster, form = _faster(plain, like.device)
             self.channels_last = "channels last" in form
-            found = logits_of(faster(self._laid_out(like))).double()
+            logits = logits_of(faster(self._laid_out(like))).double()
         scale = float(wanted.abs().amax()) or 1.0
-        difference = float((found - wanted).abs().amax()) / scale
+        difference = float((logits - wanted).abs().amax()) / scale
         if difference <= TOLERANCE:  # false for NaN
             return faster, form, difference
         self.channels_last = False
@@ -115,12 +115,12 @@ class Predictor:
         started = time.perf_counter()
         given = self._laid_out(images)
         with full_precision(given):
-            found: object = self.network(given)
+            output: object = self.network(given)
         if given.is_cuda:
             torch.cuda.synchronize(given.device)
         self.forwards += len(images)
         self.seconds += time.perf_counter() - started
-        return found
+        return output
 
     def made(self, make: Make, count: int, like: Tensor) -> Tensor:
         """Return the (count, C) logits of images that are made a batch at a time.
@@ -131,8 +131,8 @@ class Predictor:
             like: (B, 3, H, W) of the same size; the numbers are on its device.
         """
         numbers = torch.split(torch.arange(count, device=like.device), self.batch_size(like))
-        found = [logits_of(self.output(make(some))) for some in numbers]
-        return torch.cat(found) if found else like.new_zeros(0, 0)
+        logits = [logits_of(self.output(make(some))) for some in numbers]
+        return torch.cat(logits) if logits else like.new_zeros(0, 0)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the (B, C) logits of (B, 3, H, W) images."""

@@ -40,10 +40,10 @@ def draw_subsets(scene: Scene, size: int) -> tuple[Bytes, npt.NDArray[np.int64]]
     pictures: list[Bytes] = []
     drawn: dict[tuple[str | None, ...], int] = {}
     which = np.empty(1 << len(PARTS), dtype=np.int64)
-    for subset, each in enumerate(scene.subset_grid()):
-        parts = tuple(each.parts[part] for part in PARTS)  # a part that the scene lacks makes no difference
+    for subset, shown in enumerate(scene.subset_grid()):
+        parts = tuple(shown.parts[part] for part in PARTS)  # a part that the scene lacks makes no difference
         if parts not in drawn:
-            picture = render(each, size)[0]
+            picture = render(shown, size)[0]
             content = picture.tobytes()
             if content not in known:
                 known[content] = len(pictures)
@@ -72,8 +72,8 @@ def subset_tables(predictor: Predictor, scenes: Sequence[Scene], classes: Tensor
     tables = []
     for start, images, which in _groups(scenes, size, predictor.device):
         logits = predictor.logits(images)[which.flatten()]
-        each = classes[start : start + len(which)].repeat_interleave(which.shape[1])
-        tables.append(predictor.values(logits, each).view(*which.shape))
+        of_rows = classes[start : start + len(which)].repeat_interleave(which.shape[1])
+        tables.append(predictor.values(logits, of_rows).view(*which.shape))
     return Values(*(torch.cat(parts) for parts in zip(*tables, strict=True)))
 
 

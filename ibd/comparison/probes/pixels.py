@@ -53,7 +53,7 @@ class PixelTables:
     @property
     def insertion(self) -> Values:
         """What the model says while the highest pixels are put into the baseline, (B, n + 1)."""
-        return Values(*(each.flip(1) for each in self.lerf))
+        return Values(*(table.flip(1) for table in self.lerf))
 
 
 class PixelProbe:
@@ -140,8 +140,8 @@ class PixelProbe:
         counts = [round(fraction * order.pixels) for fraction in fractions]
         if not counts or sorted(set(counts)) != counts or counts[0] < 1 or counts[-1] >= order.pixels:
             raise ConfigError(f"fractions {list(fractions)} given, increasing ones between 0 and 1 are needed")
-        found = self._inner(order.place(), order, counts, self._impute)
-        return PixelTables(_fractions(counts, order.pixels, self.images.device), *found)
+        values = self._inner(order.place(), order, counts, self._impute)
+        return PixelTables(_fractions(counts, order.pixels, self.images.device), *values)
 
     def _order(self, maps: Tensor | Order) -> Order:
         if isinstance(maps, Order):
@@ -190,8 +190,8 @@ class PixelProbe:
         logits = self.predictor.made(make, len(rows) * columns, self.images)
         table = torch.full((3, len(self.images), columns), torch.nan, dtype=torch.float64, device=logits.device)
         if len(rows) and columns:
-            found = self.predictor.values(logits, self.classes[rows].repeat_interleave(columns))
-            table[:, rows] = torch.stack(list(found)).view(3, len(rows), columns).to(table.device)
+            values = self.predictor.values(logits, self.classes[rows].repeat_interleave(columns))
+            table[:, rows] = torch.stack(list(values)).view(3, len(rows), columns).to(table.device)
         return Values(*table[:, :, : len(counts)]), Values(*table[:, :, len(counts) :])
 
     def _covered(self, baseline: Tensor) -> _Fill:
@@ -219,7 +219,7 @@ def regions_of(size: tuple[int, int], cells: int) -> tuple[Tensor, Tensor]:
 
 def region_means(maps: Tensor, cells: int = CELLS) -> Tensor:
     """Return the means of (B, H, W) maps over the regions of `regions_of`, (B, R) float64."""
-    region, counts = (each.to(maps.device) for each in regions_of((maps.shape[1], maps.shape[2]), cells))
+    region, counts = (weights.to(maps.device) for weights in regions_of((maps.shape[1], maps.shape[2]), cells))
     sums = torch.zeros(len(maps), counts.numel(), dtype=torch.float64, device=maps.device)
     sums.index_add_(1, region.flatten(), maps.detach().double().flatten(1))
     return sums / counts
@@ -232,5 +232,5 @@ def _counts(total: int, steps: int) -> list[int]:
 
 
 def _fractions(counts: Sequence[int], total: int, device: torch.device) -> Tensor:
-    found = torch.tensor(counts, dtype=torch.float64) / total
-    return found if device.type == "mps" else found.to(device)
+    fractions = torch.tensor(counts, dtype=torch.float64) / total
+    return fractions if device.type == "mps" else fractions.to(device)

@@ -45,14 +45,14 @@ def randomizable(network: nn.Module) -> dict[str, Tensor]:
     for path, module in network.named_modules():
         if isinstance(module, KEPT):
             kept.update(f"{path}.{name}" for name in module.state_dict())
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in network.state_dict(keep_vars=True).items():
         learned = tensor.is_floating_point() and tensor.numel() and not _unknown(tensor)
         if learned and name not in kept and id(tensor) not in seen:
-            found[name] = tensor
+            tensors[name] = tensor
             seen.add(id(tensor))
-    return found
+    return tensors
 
 
 def _unknown(tensor: Tensor) -> bool:
@@ -139,9 +139,9 @@ class _FirstUse(TorchFunctionMode):
         self, function: Any, types: object, args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
     ) -> object:
         self.time += 1
-        for each in tree_leaves((args, kwargs)):
-            if isinstance(each, Tensor) and id(each) in self._names:
-                self.when.setdefault(self._names[id(each)], self.time)
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor) and id(tensor) in self._names:
+                self.when.setdefault(self._names[id(tensor)], self.time)
         return function(*args, **(kwargs or {}))
 
 

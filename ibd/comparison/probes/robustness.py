@@ -60,7 +60,7 @@ def noisy(images: Tensor, ids: Sequence[Id], draws: int = 4, sigma: float = 0.05
 
 def translated(images: Tensor, shifts: Sequence[Shift] = SHIFTS) -> Tensor:
     """Return (B, R, 3, H, W): images moved by whole pixels; what comes in is their border, repeated."""
-    pad = max((abs(each) for shift in shifts for each in shift), default=0)
+    pad = max((abs(pixels) for shift in shifts for pixels in shift), default=0)
     height, width = images.shape[2:]
     padded = F.pad(images, (pad, pad, pad, pad), mode="replicate")
     moved = [padded[..., pad - down : pad - down + height, pad - right : pad - right + width] for down, right in shifts]
@@ -81,9 +81,9 @@ def matched(predictor: Predictor, images: Tensor, classes: Tensor, changed: Tens
     """
     if changed.dim() != 5 or changed.shape[0] != len(images) or changed.shape[2:] != images.shape[1:]:
         raise DataError(f"changed images of shape {tuple(changed.shape)} given for images of {tuple(images.shape)}")
-    found = predictor.predicted(changed.flatten(0, 1)).view(changed.shape[:2])
+    predicted = predictor.predicted(changed.flatten(0, 1)).view(changed.shape[:2])
     distance = (changed.double() - images.double().unsqueeze(1)).flatten(2).square().sum(2).sqrt()
-    valid = found == classes.to(found.device).unsqueeze(1)
+    valid = predicted == classes.to(predicted.device).unsqueeze(1)
     return Changed(changed, distance, valid.to(changed.device))
 
 
@@ -105,10 +105,10 @@ def changed_maps(
     """
     batch, draws = changed.valid.shape
     size = changed.images.shape[3:]
-    found = torch.full((batch * draws, *size), torch.nan, device=changed.images.device)
+    maps = torch.full((batch * draws, *size), torch.nan, device=changed.images.device)
     images, wanted = changed.images.flatten(0, 1), classes.repeat_interleave(draws)
     chosen = changed.valid.flatten().nonzero().squeeze(1)
     parts = torch.split(chosen, batch_size) if len(chosen) else ()
     for some in parts:
-        found[some] = maps_of(explain, model, images[some], wanted[some.to(wanted.device)], batch_size)
-    return found.view(batch, draws, *size)
+        maps[some] = maps_of(explain, model, images[some], wanted[some.to(wanted.device)], batch_size)
+    return maps.view(batch, draws, *size)

@@ -72,18 +72,18 @@ class Reference:
     def similarity_to(self, other: Reference) -> Tensor:
         """Return the same of maps that are ranked already."""
         scale = (self._ranks.square().sum(1) * other._ranks.square().sum(1)).sqrt()
-        found = ratio((self._ranks * other._ranks).sum(1), scale).clamp(-1, 1)
+        rho = ratio((self._ranks * other._ranks).sum(1), scale).clamp(-1, 1)
         both, one = self.constant & other.constant, self.constant | other.constant
-        found = found.masked_fill((one & ~scale.isnan().to(one.device)).to(found.device), 0.0)
-        return found.masked_fill((both | (self.values == other.values).all(1)).to(found.device), 1.0)
+        rho = rho.masked_fill((one & ~scale.isnan().to(one.device)).to(rho.device), 0.0)
+        return rho.masked_fill((both | (self.values == other.values).all(1)).to(rho.device), 1.0)
 
     def select(self, index: Tensor) -> Reference:
         """Return the maps at other places of the batch, (n,)."""
-        found = copy.copy(self)
-        found.values = self.values[index.to(self.values.device)]
-        found.constant = self.constant[index.to(self.constant.device)]
-        found._ranks = self._ranks[index.to(self._ranks.device)]
-        return found
+        selected = copy.copy(self)
+        selected.values = self.values[index.to(self.values.device)]
+        selected.constant = self.constant[index.to(self.constant.device)]
+        selected._ranks = self._ranks[index.to(self._ranks.device)]
+        return selected
 
     def _flat(self, maps: Tensor) -> Tensor:
         flat = maps.detach().flatten(1)
@@ -137,15 +137,15 @@ def cascade(
         parts = parts[::-1]
     with torch.inference_mode(False):
         network = copy.deepcopy(network_of(model)).eval()
-    found, maps = [], None
+    similarities, maps = [], None
     for _, names in parts:
         with torch.inference_mode(False):
             randomize(network, names, draw)
         maps = maps_of(explain, network, images, classes, batch_size)
-        found.append(reference.similarity(maps))
+        similarities.append(reference.similarity(maps))
     if maps is None:
         raise ConfigError("the model has no tensor that could be made random")
-    return Cascade([name for name, _ in parts], torch.stack(found), maps)
+    return Cascade([name for name, _ in parts], torch.stack(similarities), maps)
 
 
 def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
@@ -156,7 +156,7 @@ def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
         count: C.
         ids: ids of the images.
     """
-    step = torch.tensor([1 + each % max(1, count - 1) for each in numbers_of([f"other {each}" for each in ids])])
+    step = torch.tensor([1 + text % max(1, count - 1) for text in numbers_of([f"other {text}" for text in ids])])
     return (classes + step.to(classes.device)) % count
 
 
@@ -239,14 +239,14 @@ def sanity(
     up = cascade(explain, model, images, classes, size, "bottom_up", most, first + 1, batch_size)
     others = (random_network(model, draw) for draw in range(first + 2, first + 2 + more))
     maps_of_random = [maps_of(explain, network, images, classes, batch_size) for network in others]
-    random = [Reference(each) for each in (down.last, up.last, *maps_of_random)]
+    random = [Reference(stage) for stage in (down.last, up.last, *maps_of_random)]
     null = _null(random)
     passed: dict[str, bool | None] = {}
     figures: dict[str, float] = {}
-    for name, found in (("cascade_top_down", down), ("cascade_bottom_up", up)):
-        figures[name] = mean_interval(found.similarity[-1]).mean
+    for name, direction in (("cascade_top_down", down), ("cascade_bottom_up", up)):
+        figures[name] = mean_interval(direction.similarity[-1]).mean
         try:
-            passed[name] = randomization_verdict(found.similarity[-1], null).passed
+            passed[name] = randomization_verdict(direction.similarity[-1], null).passed
         except ConfigError:  # too few images
             passed[name] = None
     checks = _checks(explain, model, images, classes, ids, values, class_count, batch_size)
@@ -256,9 +256,9 @@ def sanity(
     intervals = [mean_interval(row) for row in down.similarity]
     return Sanity(
         stages=down.stages,
-        similarity=np.array([each.mean for each in intervals]),
-        low=np.array([each.low for each in intervals]),
-        high=np.array([each.high for each in intervals]),
+        similarity=np.array([interval.mean for interval in intervals]),
+        low=np.array([interval.low for interval in intervals]),
+        high=np.array([interval.high for interval in intervals]),
         band=float(torch.quantile(null, 0.975)),
         passed=passed,
         values=figures,
@@ -267,12 +267,12 @@ def sanity(
 
 def _null(random: Sequence[Reference]) -> Tensor:
     """Return (n,) similarities of the maps of each two random networks, where neither is constant; 1 where few are."""
-    found = []
+    rows = []
     for one, other in itertools.combinations(random, 2):
         similarity = one.similarity_to(other)
         constant = (one.constant | other.constant).to(similarity.device)
-        found.append(similarity[~constant & ~similarity.isnan()])
-    null = torch.cat(found)
+        rows.append(similarity[~constant & ~similarity.isnan()])
+    null = torch.cat(rows)
     return null if len(null) > 1 else null.new_ones(2)
 
 
@@ -292,14 +292,14 @@ def _checks(
 ) -> dict[str, Interval]:
     """Return the similarity of the explanation of another class, of another image, and of shifted pixels."""
     nothing = Interval(float("nan"), float("nan"), float("nan"), 0, len(images))
-    found = {"other_target": nothing, "other_input": nothing}
+    checks = {"other_target": nothing, "other_input": nothing}
     count = class_count or len(getattr(network_of(model), "class_names", ()))
     if count > 1:
         others = other_classes(classes, count, range(len(images)) if ids is None else ids)
-        found["other_target"] = mean_interval(values.similarity(maps_of(explain, model, images, others, batch_size)))
+        checks["other_target"] = mean_interval(values.similarity(maps_of(explain, model, images, others, batch_size)))
     if len(set(classes.tolist())) > 1:
-        found["other_input"] = mean_interval(values.similarity_to(values.select(partners(classes))))
+        checks["other_input"] = mean_interval(values.similarity_to(values.select(partners(classes))))
     with warnings.catch_warnings():  # that 0 means another color after the shift is what the check is about
         warnings.filterwarnings("ignore", message=".*images range from")
         moved = maps_of(explain, shifted_model(model), images + SHIFT, classes, batch_size)
-    return found | {"input_shift": mean_interval(values.similarity(moved))}
+    return checks | {"input_shift": mean_interval(values.similarity(moved))}

@@ -58,14 +58,14 @@ def draw_scenes(scenes: Sequence[Scene], size: int) -> Drawings:
         size: side of the pictures in pixels.
     """
     drawn = [take_apart(scene, size) for scene in scenes]
-    masks = torch.zeros(len(drawn), max(len(each.masks) for each in drawn), size, size, dtype=torch.bool)
-    for some, each in zip(masks, drawn, strict=True):
-        some[: len(each.masks)] = torch.from_numpy(each.masks)
+    masks = torch.zeros(len(drawn), max(len(taken_apart.masks) for taken_apart in drawn), size, size, dtype=torch.bool)
+    for some, taken_apart in zip(masks, drawn, strict=True):
+        some[: len(taken_apart.masks)] = torch.from_numpy(taken_apart.masks)
     which = masks.flatten(2).any(2).nonzero()
     without = [drawn[scene].without[number] for scene, number in which.tolist()]
     return Drawings(
-        _stacked([each.picture for each in drawn], size),
-        _stacked([each.behind for each in drawn], size),
+        _stacked([taken_apart.picture for taken_apart in drawn], size),
+        _stacked([taken_apart.behind for taken_apart in drawn], size),
         masks,
         _stacked(without, size),
         which,

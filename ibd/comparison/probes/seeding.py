@@ -14,7 +14,7 @@ Id = int | str
 
 def numbers_of(ids: Sequence[Id]) -> list[int]:
     """Return a whole number below 2^63 for each id, the same on every machine."""
-    return [_number(str(each)) for each in ids]
+    return [_number(str(image_id)) for image_id in ids]
 
 
 def _number(text: str) -> int:
@@ -28,5 +28,5 @@ def generator(*parts: Id) -> np.random.Generator:
 
 def seeded_normal(shape: Sequence[int], ids: Sequence[Id], *parts: Id) -> Tensor:
     """Return (B, *shape) float32 of N(0, 1), each drawn by its id and the parts alone."""
-    drawn = [generator(each, *parts).standard_normal(tuple(shape), dtype=np.float32) for each in ids]
+    drawn = [generator(number, *parts).standard_normal(tuple(shape), dtype=np.float32) for number in ids]
     return torch.from_numpy(np.stack(drawn)) if drawn else torch.empty(0, *shape)

@@ -103,15 +103,15 @@ def unit_tables(
     first = contributions.to(device).abs().argsort(dim=1, descending=True, stable=True).argsort(1)
     random = [_random_places(count, names, seed, order).to(device) for order in range(orders)]
     places = torch.stack([first, count - 1 - first, *random], 1)  # (B, O, U)
-    found = _tables(predictor, network, units, places, off, classes.to(device), value)
+    tables = _tables(predictor, network, units, places, off, classes.to(device), value)
     fractions = off.cpu().double() / count
-    every = [Values(*(each[:, order] for each in found)) for order in range(2)]
-    mean = Values(*(each[:, 2:].mean(1) for each in found))
+    every = [Values(*(table[:, order] for table in tables)) for order in range(2)]
+    mean = Values(*(table[:, 2:].mean(1) for table in tables))
     return UnitTables(fractions, every[0], every[1], mean)
 
 
 def _random_places(count: int, ids: Sequence[Id], seed: int, order: int) -> Tensor:
-    return torch.stack([torch.from_numpy(generator(each, seed, "units", order).permutation(count)) for each in ids])
+    return torch.stack([torch.from_numpy(generator(number, seed, "units", order).permutation(count)) for number in ids])
 
 
 def _tables(
@@ -127,8 +127,8 @@ def _tables(
     batch, orders, _ = places.shape
     inner = off[1:-1]
     columns = 2 + orders * len(inner)
-    each = sum(part[0].numel() * part.element_size() for part in (units.scores, *units.state))
-    at_once = max(1, _MOST_BYTES // max(1, 4 * each))
+    size = sum(part[0].numel() * part.element_size() for part in (units.scores, *units.state))
+    at_once = max(1, _MOST_BYTES // max(1, 4 * size))
     logits = []
     parts = torch.split(torch.arange(batch * columns, device=places.device), at_once)
     for some in parts:
@@ -142,8 +142,8 @@ def _tables(
         taken = Units(units.scores[row], units.maps[row[:0]], state)
         with torch.no_grad():
             logits.append(network.decode_without(taken, chosen, value))
-    found = predictor.values(torch.cat(logits), classes.repeat_interleave(columns))
-    return Values(*(_with_ends(part.view(batch, columns), orders) for part in found))
+    values = predictor.values(torch.cat(logits), classes.repeat_interleave(columns))
+    return Values(*(_with_ends(part.view(batch, columns), orders) for part in values))
 
 
 def _with_ends(table: Tensor, orders: int) -> Tensor:

@@ -35,19 +35,19 @@ class Report:
 
     def __repr__(self) -> str:
         """Return in a line what was compared."""
-        found = self.comparison
+        comparison = self.comparison
         counts = {
-            "models": len(found.models),
-            "rows": len(found.explainers),
-            "metrics": len(found.metrics),
-            "images": len(found.image_ids),
+            "models": len(comparison.models),
+            "rows": len(comparison.explainers),
+            "metrics": len(comparison.metrics),
+            "images": len(comparison.image_ids),
         }
         return f"Report({', '.join(f'{count} {name}' for name, count in counts.items())})"
 
     def _repr_html_(self) -> str:
         """Return the verdicts, for a notebook."""
         verdicts = [verdict for family in self.views for verdict in family.views]
-        said = [f"<p><b>{escape(each.headline)}</b><br>{escape(each.standing)}</p>" for each in verdicts]
+        said = [f"<p><b>{escape(verdict.headline)}</b><br>{escape(verdict.standing)}</p>" for verdict in verdicts]
         return f"<code>{escape(repr(self))}</code>{''.join(said)}"
 
     def summary(self) -> dict[str, Any]:
@@ -60,16 +60,16 @@ class Report:
 
     def figures(self) -> dict[str, bytes]:
         """Return the charts as PNG, by the names of their files."""
-        found = {}
+        figures = {}
         for view in self.views:
-            drawn = [each.chart for each in view.views if each.chart is not None]
-            found.update({chart.name: png(chart.figure) for chart in (*drawn, *view.charts)})
+            drawn = [verdict.chart for verdict in view.views if verdict.chart is not None]
+            figures.update({chart.name: png(chart.figure) for chart in (*drawn, *view.charts)})
             for matrix in (*view.matrices, view.locality):
                 if matrix is not None:
                     ends, title = (matrix.low, matrix.high), f"{capital(view.table.title)}. {matrix.title}"
                     figure = matrix_chart(matrix.values, matrix.rows, matrix.columns, ends, title)
-                    found[f"{view.table.family}_{matrix.name}"] = png(figure)
-        return {re.sub(r"[^A-Za-z0-9_.+-]", "_", name) + ".png": image for name, image in found.items()}
+                    figures[f"{view.table.family}_{matrix.name}"] = png(figure)
+        return {re.sub(r"[^A-Za-z0-9_.+-]", "_", name) + ".png": image for name, image in figures.items()}
 
     def save(self, folder: str | Path) -> Path:
         """Write ``index.html``, ``scores.csv``, ``summary.json`` and ``figures/*.png``.

@@ -51,7 +51,7 @@ class Style:
         """The dashes as the page's legend draws them."""
         if isinstance(self.dash, str):
             return {"-": "", "--": "4 2.5", ":": "1.6 2.4"}[self.dash]
-        return " ".join(f"{1.6 * each:g}" for each in self.dash[1])
+        return " ".join(f"{1.6 * length:g}" for length in self.dash[1])
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,20 @@ class Line:
 
 def styles(names: Sequence[tuple[str, str]]) -> dict[str, Style]:
     """Return a style for each (name, kind): the intrinsic one in front, references dashed, the oracle dotted."""
-    found, used = {}, 1
+    drawn, used = {}, 1
     for place, (name, kind) in enumerate(names):
         css = f"ibd-line-{place}"
         if kind == "reference":
-            found[name] = Style(GRAY, "--", 1.0, "ibd-line-reference")
+            drawn[name] = Style(GRAY, "--", 1.0, "ibd-line-reference")
         elif kind == "oracle":
-            found[name] = Style(INK, ":", 1.6, css)
-        elif kind == "intrinsic" and PALETTE[0] not in {each.color for each in found.values()}:
-            found[name] = Style(PALETTE[0], "-", 2.6, css)
+            drawn[name] = Style(INK, ":", 1.6, css)
+        elif kind == "intrinsic" and PALETTE[0] not in {style.color for style in drawn.values()}:
+            drawn[name] = Style(PALETTE[0], "-", 2.6, css)
         else:
             dash = _DASHES[(used - 1) // (len(PALETTE) - 1) % len(_DASHES)]
-            found[name] = Style(PALETTE[1 + (used - 1) % (len(PALETTE) - 1)], dash, 1.5, css)
+            drawn[name] = Style(PALETTE[1 + (used - 1) % (len(PALETTE) - 1)], dash, 1.5, css)
             used += 1
-    return found
+    return drawn
 
 
 def line_chart(

@@ -48,7 +48,7 @@ def family_styles(comparison: Comparison) -> dict[str, Style]:
 
 def family_charts(comparison: Comparison, table: Table) -> list[Chart]:
     """Return the charts of curves of a family: of explainers, of its models alone, and of the sanity checks."""
-    found = []
+    charts = []
     for name in dict.fromkeys(key[2] for key in comparison.curves):
         curves = {
             explainer.name: [
@@ -58,17 +58,17 @@ def family_charts(comparison: Comparison, table: Table) -> list[Chart]:
             ]
             for explainer in comparison.explainers
         }
-        found += _explainers_chart(comparison, table, name, {key: some for key, some in curves.items() if some})
-    return [*found, *_own_charts(comparison, table), *_cascades(comparison, table)]
+        charts += _explainers_chart(comparison, table, name, {key: some for key, some in curves.items() if some})
+    return [*charts, *_own_charts(comparison, table), *_cascades(comparison, table)]
 
 
 def pooled_line(curves: list[Curve], label: str, style: Style) -> Line:
     """Return the mean of curves over models and images, with its band; those measured elsewhere are left out."""
     first = curves[0]
     same = [curve for curve in curves if curve.x.shape == first.x.shape and curve.values.shape == first.values.shape]
-    values = torch.stack([torch.from_numpy(each.values) for each in same])
-    found = two_level_intervals(values.permute(2, 0, 1))
-    ends = [np.array([getattr(each, name) for each in found]) for name in ("mean", "low", "high")]
+    values = torch.stack([torch.from_numpy(curve.values) for curve in same])
+    intervals = two_level_intervals(values.permute(2, 0, 1))
+    ends = [np.array([getattr(interval, name) for interval in intervals]) for name in ("mean", "low", "high")]
     return Line(label, style, first.x, *ends)
 
 
@@ -76,8 +76,8 @@ def _explainers_chart(comparison: Comparison, table: Table, name: str, curves: d
     if not curves:
         return []
     style, kinds = family_styles(comparison), {explainer.name: explainer.kind for explainer in comparison.explainers}
-    order = sorted(curves, key=lambda each: _FRONT[kinds[each]])
-    lines = [pooled_line(curves[each], names.explainer_title(each), style[each]) for each in order]
+    order = sorted(curves, key=lambda explainer: _FRONT[kinds[explainer]])
+    lines = [pooled_line(curves[explainer], names.explainer_title(explainer), style[explainer]) for explainer in order]
     first = next(iter(curves.values()))[0]
     title = _title(name)
     return [_chart(table, name, title, lines, line_chart(lines, first.x_label, first.y_label))]
@@ -94,16 +94,16 @@ def _own_charts(comparison: Comparison, table: Table) -> list[Chart]:
     for (model, chart), own in comparison.own_curves.items():
         for line, curve in own.items() if model in members else ():
             charts.setdefault(chart, {}).setdefault(line, []).append(curve)
-    found = []
+    made = []
     for name, some in charts.items():
         style = styles([(label, "intrinsic" if i == 0 else "posthoc") for i, label in enumerate(some)])
-        style = {label: replace(each, css=f"ibd-own-{i}") for i, (label, each) in enumerate(style.items())}
+        style = {label: replace(line_style, css=f"ibd-own-{i}") for i, (label, line_style) in enumerate(style.items())}
         lines = [pooled_line(curves, label, style[label]) for label, curves in some.items()]
         first = next(iter(some.values()))[0]
         title = _title(name)
         drawn = _chart(table, f"own_{name}", title, lines, line_chart(lines, first.x_label, first.y_label))
-        found.append(replace(drawn, legend=tuple((line.label, line.style) for line in lines)))
-    return found
+        made.append(replace(drawn, legend=tuple((line.label, line.style) for line in lines)))
+    return made
 
 
 def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
@@ -115,9 +115,9 @@ def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
         name = row.explainer.name
         some = [s for m in table.models if (s := comparison.sanity.get((m.name, name))) is not None and s.stages]
         stages = stages or (some[0].stages if some else [])
-        some = [each for each in some if each.stages == stages]
+        some = [cascade for cascade in some if cascade.stages == stages]
         if some:
-            band += [each.band for each in some]
+            band += [cascade.band for cascade in some]
             lines.append(_cascade_line(some, row.title, style[name]))
     if not lines:
         return []
@@ -129,8 +129,8 @@ def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
 
 
 def _cascade_line(some: list[Sanity], label: str, style: Style) -> Line:
-    mean = np.mean([each.similarity for each in some], axis=0)
-    low, high = np.min([each.low for each in some], axis=0), np.max([each.high for each in some], axis=0)
+    mean = np.mean([cascade.similarity for cascade in some], axis=0)
+    low, high = np.min([cascade.low for cascade in some], axis=0), np.max([cascade.high for cascade in some], axis=0)
     return Line(label, style, np.arange(len(mean), dtype=np.float64), mean, low, high)
 
 

@@ -51,10 +51,10 @@ class Difference:
 
 def many_intervals(values: list[Tensor]) -> list[Interval]:
     """Return the 95 % interval of each of several (M, N), those of one shape computed at once."""
-    found: dict[int, Interval] = {}
+    intervals: dict[int, Interval] = {}
     for places in _alike(values):
-        found.update(zip(places, two_level_intervals(torch.stack([values[i] for i in places])), strict=True))
-    return [found[i] for i in range(len(values))]
+        intervals.update(zip(places, two_level_intervals(torch.stack([values[i] for i in places])), strict=True))
+    return [intervals[i] for i in range(len(values))]
 
 
 def differences(
@@ -70,9 +70,13 @@ def differences(
     values = [one - other for one, other in pairs]
     made: dict[int, tuple[Interval, float, int]] = {}
     for places in _alike(values):
-        found = two_level(torch.stack([values[i] for i in places]))
+        estimates = two_level(torch.stack([values[i] for i in places]))
         made.update(
-            zip(places, zip(found.intervals(), found.p_values(), found.images.tolist(), strict=True), strict=True)
+            zip(
+                places,
+                zip(estimates.intervals(), estimates.p_values(), estimates.images.tolist(), strict=True),
+                strict=True,
+            )
         )
     corrected = _corrected([made[i][1] for i in range(len(pairs))], families, totals or {})
     return [
@@ -85,26 +89,26 @@ def _corrected(
     p_values: Sequence[float], families: Sequence[Hashable], totals: Mapping[Any, int]
 ) -> list[tuple[float, int]]:
     """Return p-values corrected within families, each with the number of comparisons that it was corrected for."""
-    found: dict[int, tuple[float, int]] = {}
+    corrected: dict[int, tuple[float, int]] = {}
     for family in dict.fromkeys(families):
-        places = [i for i, each in enumerate(families) if each == family]
+        places = [i for i, other in enumerate(families) if other == family]
         some = [p_values[i] for i in places]
         total = totals.get(family, sum(p == p for p in some))
-        found.update((i, (p, total)) for i, p in zip(places, holm(some, total), strict=True))
-    return [found[i] for i in range(len(p_values))]
+        corrected.update((i, (p, total)) for i, p in zip(places, holm(some, total), strict=True))
+    return [corrected[i] for i in range(len(p_values))]
 
 
 def _small(mean: float, one: Tensor, other: Tensor) -> bool:
     """Return whether a difference is too small to matter beside what scores differ by from image to image."""
-    known = [each[~each.isnan()] for each in (one, other)]
-    if min(len(each) for each in known) == 0:
+    known = [values[~values.isnan()] for values in (one, other)]
+    if min(len(values) for values in known) == 0:
         return False
-    spread = max(float(each.std(correction=0)) for each in known)
-    size = max(float(each.abs().max()) for each in known)
+    spread = max(float(values.std(correction=0)) for values in known)
+    size = max(float(values.abs().max()) for values in known)
     return abs(mean) < max(_SMALLEST * spread, _ROUNDING * size)
 
 
 def _alike(values: list[Tensor]) -> list[list[int]]:
     """Return the places of values of one shape, for each shape."""
     shapes = dict.fromkeys(value.shape for value in values)
-    return [[i for i, each in enumerate(values) if each.shape == shape] for shape in shapes]
+    return [[i for i, other in enumerate(values) if other.shape == shape] for shape in shapes]

@@ -29,7 +29,7 @@ def write_scores(comparison: Comparison, path: Path) -> None:
     A metric with one figure for all images has one line, without image and label.
     """
     models = {model.name: model for model in comparison.models}
-    kinds = {each.name: each.kind for each in comparison.explainers}
+    kinds = {explainer.name: explainer.kind for explainer in comparison.explainers}
     labels = [comparison.class_names[label] for label in comparison.labels.tolist()]
     images = list(zip(comparison.image_ids, labels, strict=True))
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -45,7 +45,7 @@ def write_scores(comparison: Comparison, path: Path) -> None:
 
 def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
     """Return what a program reads of a comparison: plain values, None for what is unknown."""
-    found = {
+    content = {
         "format": 1,
         "settings": comparison.settings,
         "images": len(comparison.image_ids),
@@ -62,27 +62,27 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
             model: {e: _sanity(comparison, model, e) for m, e in comparison.sanity if m == model}
             for model in dict.fromkeys(key[0] for key in comparison.sanity)
         },
-        "self_consistency": {model: each.figures for model, each in comparison.self_consistency.items()},
-        "costs": _nested({key: vars(each) for key, each in comparison.costs.items()}),
+        "self_consistency": {model: account.figures for model, account in comparison.self_consistency.items()},
+        "costs": _nested({key: vars(cost) for key, cost in comparison.costs.items()}),
         "shortcut": comparison.shortcut,
-        "skipped": [vars(each) for each in comparison.skipped],
+        "skipped": [vars(entry) for entry in comparison.skipped],
     }
-    plain: dict[str, Any] = _plain(found)
+    plain: dict[str, Any] = _plain(content)
     return plain
 
 
-def write_summary(found: Mapping[str, object], path: Path) -> None:
+def write_summary(comparison: Mapping[str, object], path: Path) -> None:
     """Write what `summary` returned."""
-    path.write_text(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(comparison, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _model_scores(comparison: Comparison) -> dict[str, object]:
     """Return model -> explainer -> metric -> interval over its images."""
-    values = {key: torch.from_numpy(each).double().unsqueeze(0) for key, each in comparison.scores.items()}
-    found: dict[str, Any] = {}
+    values = {key: torch.from_numpy(scores).double().unsqueeze(0) for key, scores in comparison.scores.items()}
+    figures: dict[str, Any] = {}
     for (model, explainer, metric), interval in score_intervals(values).items():
-        found.setdefault(model, {}).setdefault(explainer, {})[metric] = vars(interval)
-    return found
+        figures.setdefault(model, {}).setdefault(explainer, {})[metric] = vars(interval)
+    return figures
 
 
 def _family(view: FamilyView) -> dict[str, object]:
@@ -107,7 +107,7 @@ def _row(row: Row) -> dict[str, object]:
 def _paintings(view: FamilyView) -> dict[str, dict[str, object]]:
     """Return painting -> metric -> interval of a family's own map."""
     means = view.paintings.means if view.paintings else {}
-    return _nested({key: vars(each) for key, each in means.items()})
+    return _nested({key: vars(mean) for key, mean in means.items()})
 
 
 def _matrix(matrix: Matrix) -> dict[str, object]:
@@ -138,18 +138,18 @@ def _metric(name: str) -> dict[str, object]:
 
 
 def _nested(values: Mapping[tuple[str, str], object]) -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, Any]] = {}
+    nested: dict[str, dict[str, Any]] = {}
     for (one, other), value in values.items():
-        found.setdefault(one, {})[other] = value
-    return found
+        nested.setdefault(one, {})[other] = value
+    return nested
 
 
 def _plain(value: Any) -> Any:
     """Return values that JSON can hold: None for what is not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, np.generic):

@@ -61,7 +61,7 @@ class GridPage:
 
 def make_grids(comparison: Comparison, model: ModelInfo, metric: str) -> GridPage | None:
     """Return the grids of a model, its images chosen by a metric; None where nothing of it is shown."""
-    shown = [each for each in comparison.shown if each.maps.get(model.name)]
+    shown = [image for image in comparison.shown if image.maps.get(model.name)]
     own = intrinsic_of(comparison, model.family)
     explainers = [
         explainer.name
@@ -81,7 +81,7 @@ def make_grids(comparison: Comparison, model: ModelInfo, metric: str) -> GridPag
                 made[image.position] = _row(comparison, model, image, explainers, metric, digits)
         grids.append(Grid(title, note, [made[image.position] for image in some]))
     titles = [names.explainer_title(explainer) for explainer in explainers]
-    return GridPage(model, titles, metric_title(metric), any(each.masks is not None for each in shown), grids)
+    return GridPage(model, titles, metric_title(metric), any(image.masks is not None for image in shown), grids)
 
 
 def disagreement(image: ShownImage, model: str, own: str, others: list[str]) -> float:
@@ -91,7 +91,7 @@ def disagreement(image: ShownImage, model: str, own: str, others: list[str]) -> 
         return float("nan")
     mine = torch.from_numpy(maps[own]).flatten()
     rho = [float(spearman(mine, torch.from_numpy(maps[other]).flatten())) for other in others if other in maps]
-    rho = [each for each in rho if each == each]
+    rho = [value for value in rho if value == value]
     return 1 - sum(rho) / len(rho) if rho else float("nan")
 
 
@@ -112,19 +112,19 @@ def _chosen(
     torn = sorted(
         (image for image in shown if np.isfinite(apart[image.position])), key=lambda image: -apart[image.position]
     )
-    each = min(_MOST, max(1, len(ranked) // 2))
+    count = min(_MOST, max(1, len(ranked) // 2))
     title = metric_title(metric)
-    found = [
-        ("Best", f"where {title} of the model's own map is best", ranked[:each]),
-        ("Worst", f"where {title} of the model's own map is worst", ranked[each:][-each:][::-1]),
+    rows = [
+        ("Best", f"where {title} of the model's own map is best", ranked[:count]),
+        ("Worst", f"where {title} of the model's own map is worst", ranked[count:][-count:][::-1]),
         (
             "Most disagreeing",
             "where the model's own map is least like the post-hoc maps (mean Spearman correlation over pixels)",
             torn[: min(_MOST, max(1, len(torn) // 2))],
         ),
     ]
-    found = [each for each in found if each[2]]
-    return found or [("Images", "as they come", shown[:_MOST])]
+    rows = [row for row in rows if row[2]]
+    return rows or [("Images", "as they come", shown[:_MOST])]
 
 
 def _row(

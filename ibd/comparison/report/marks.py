@@ -46,8 +46,8 @@ def best_and_tied(
     others = [key for key in keys if means[key].mean != means[best[key[1]]].mean]
     count = Counter(metric for _, metric in keys)
     pairs = {metric: k * (k - 1) // 2 for metric, k in count.items()}
-    found = differences([(values[k], values[best[k[1]]]) for k in others], [metric for _, metric in others], pairs)
-    apart = {key for key, each in zip(others, found, strict=True) if each.apart}
+    results = differences([(values[k], values[best[k[1]]]) for k in others], [metric for _, metric in others], pairs)
+    apart = {key for key, difference in zip(others, results, strict=True) if difference.apart}
     told = {metric for _, metric in apart}
     first = {key for key in keys if key[1] in told and key not in others}
     return {key: (key in first, key not in first and key not in apart) for key in keys}
@@ -58,8 +58,12 @@ def _over_noise(
 ) -> dict[str, Key]:
     """Return the best of those metrics under which it is better than noise, or noise is not asked for."""
     asked = [m for m, key in best.items() if (n := (noise.get(m, ""), m)) in values and _alike(values, key, n)]
-    found = differences([(values[best[m]], values[noise[m], m]) for m in asked], asked)
-    poor = {m for m, each in zip(asked, found, strict=True) if not (each.apart and _ahead(each.interval, higher[m]))}
+    results = differences([(values[best[m]], values[noise[m], m]) for m in asked], asked)
+    poor = {
+        m
+        for m, difference in zip(asked, results, strict=True)
+        if not (difference.apart and _ahead(difference.interval, higher[m]))
+    }
     return {metric: key for metric, key in best.items() if metric not in poor}
 
 

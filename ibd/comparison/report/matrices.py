@@ -47,12 +47,12 @@ class Matrix:
 def agreement_matrix(comparison: Comparison, table: Table) -> Matrix | None:
     """Return the mean agreement of explainers, over the models of a family; None where none was measured."""
     measured = dict.fromkeys(key[1] for key in comparison.agreement)
-    for measure in sorted(measured, key=lambda each: each != MAIN_AGREEMENT):
-        found = [m.name for m in table.models if (m.name, measure) in comparison.agreement]
-        order = comparison.agreement_names.get(found[0], []) if found else []
-        values = [comparison.agreement[name, measure] for name in found if comparison.agreement_names[name] == order]
+    for measure in sorted(measured, key=lambda explainer: explainer != MAIN_AGREEMENT):
+        models = [m.name for m in table.models if (m.name, measure) in comparison.agreement]
+        order = comparison.agreement_names.get(models[0], []) if models else []
+        values = [comparison.agreement[name, measure] for name in models if comparison.agreement_names[name] == order]
         if values:
-            titles = [names.explainer_title(each) for each in order]
+            titles = [names.explainer_title(explainer) for explainer in order]
             words = "Spearman's correlation over pixels" if measure == MAIN_AGREEMENT else metric_title(measure)
             note = f"Mean {words} of each pair of maps; 1 is the same order of pixels, 0 none in common."
             return Matrix("agreement", "Agreement of explainers", note, titles, titles, _mean(values), -1.0, 1.0)
@@ -85,7 +85,7 @@ def coherency_matrix(table: Table) -> Matrix | None:
         for j, other in enumerate(columns):
             both = np.isfinite(scores[one.name]) & np.isfinite(scores[other.name])
             if both.sum() >= _FEWEST:
-                pair = [torch.from_numpy(scores[each.name][both]) for each in (one, other)]
+                pair = [torch.from_numpy(scores[explainer.name][both]) for explainer in (one, other)]
                 values[i, j] = float(kendall_tau(*pair))
     titles = [column.title for column in columns]
     note = "Kendall's τ between the rankings of the explainers by two metrics; −1 is the opposite order."  # noqa: RUF001
@@ -94,13 +94,13 @@ def coherency_matrix(table: Table) -> Matrix | None:
 
 def locality_matrix(comparison: Comparison, table: Table) -> Matrix | None:
     """Return how far each part moves each group of concepts, over the models of a family; None without concepts."""
-    found = [
+    accounts = [
         h for m in table.models if (h := comparison.self_consistency.get(m.name)) is not None and h.matrix is not None
     ]
-    if not found:
+    if not accounts:
         return None
-    first = found[0]
-    values = [h.matrix for h in found if h.matrix is not None and (h.rows, h.columns) == (first.rows, first.columns)]
+    first = accounts[0]
+    values = [h.matrix for h in accounts if h.matrix is not None and (h.rows, h.columns) == (first.rows, first.columns)]
     note = (
         "Row: the part that was replaced. Column: the group of concepts that moved, and by how much at most. "
         "Only the diagonal should stand out."

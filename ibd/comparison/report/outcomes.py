@@ -104,15 +104,15 @@ def beside_noise(verdict: Verdict, above: bool | None) -> Verdict:
     return replace(verdict, outcome="no clear difference", reason="noise") if winner is False else verdict
 
 
-def settled(found: list[Verdict]) -> list[Verdict]:
+def settled(verdicts: list[Verdict]) -> list[Verdict]:
     """Return verdicts of which those under a metric with variants say only what all of them say."""
-    outcomes = {(each.metric, each.other): each.outcome for each in found}
+    outcomes = {(verdict.metric, verdict.other): verdict.outcome for verdict in verdicts}
     settled = []
-    for each in found:
-        variants = VARIANTS[each.metric].metrics if each.metric in VARIANTS else ()
-        ways = {name: told for name in variants if (told := outcomes.get((name, each.other)))}
+    for verdict in verdicts:
+        variants = VARIANTS[verdict.metric].metrics if verdict.metric in VARIANTS else ()
+        ways = {name: told for name in variants if (told := outcomes.get((name, verdict.other)))}
         if len(ways) > 1:
             agree = len(set(ways.values())) == 1
-            each = replace(each, ways=ways, outcome=each.outcome if agree else "depends")
-        settled.append(each)
+            verdict = replace(verdict, ways=ways, outcome=verdict.outcome if agree else "depends")
+        settled.append(verdict)
     return settled

@@ -51,7 +51,7 @@ class VerdictView:
     metric: str
     headline: str
     standing: str
-    found: list[Verdict]
+    verdicts: list[Verdict]
     chart: Chart | None
 
 
@@ -130,7 +130,7 @@ _HEADER = ("data", "split", "image_size", "explained", "measured", "seed", "vers
 
 def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> FamilyView:
     table = make_table(comparison, family)
-    found = verdicts(comparison, family)
+    family_verdicts = verdicts(comparison, family)
     style = family_styles(comparison)
     rows = [row for row in table.rows if row.explainer.kind in REAL]
     references = [row for row in table.references if row.explainer.kind == "oracle"]
@@ -143,12 +143,12 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         table=table,
         accuracy=numbers.listed(numbers.percent(model.accuracy) for model in table.models),
         intrinsic=intrinsic_of(comparison, family),
-        views=[_verdict_view(comparison, table, found, metric, paintings) for metric in metrics],
-        verdicts=found,
-        by_metric=_by_metric(table, found),
+        views=[_verdict_view(comparison, table, family_verdicts, metric, paintings) for metric in metrics],
+        verdicts=family_verdicts,
+        by_metric=_by_metric(table, family_verdicts),
         charts=family_charts(comparison, table),
         legend=legend,
-        matrices=[each for each in (agreement_matrix(comparison, table), coherency_matrix(table)) if each],
+        matrices=[matrix for matrix in (agreement_matrix(comparison, table), coherency_matrix(table)) if matrix],
         locality=locality_matrix(comparison, table),
         grids=make_grids(comparison, main, metrics[0]) if metrics else None,
         units=make_units(comparison, main),
@@ -161,11 +161,13 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
 
 
 def _verdict_view(
-    comparison: Comparison, table: Table, found: list[Verdict], metric: str, paintings: PaintingTable | None
+    comparison: Comparison, table: Table, family_verdicts: list[Verdict], metric: str, paintings: PaintingTable | None
 ) -> VerdictView:
-    against = from_the_best([each for each in found if each.metric == metric and each.kind in REAL])
+    against = from_the_best(
+        [verdict for verdict in family_verdicts if verdict.metric == metric and verdict.kind in REAL]
+    )
     chart = None
-    drawn = [each for each in against if np.isfinite([each.interval.low, each.interval.high]).all()]
+    drawn = [verdict for verdict in against if np.isfinite([verdict.interval.low, verdict.interval.high]).all()]
     if drawn:
         title = f"{metric_title(metric)}: {table.title}, its own map minus each other explainer's"
         rows = [
@@ -174,26 +176,26 @@ def _verdict_view(
         figure = difference_chart(rows, f"{metric_title(metric)}, own map minus other")
         chart = Chart(f"{table.family}_verdict_{metric}", title, inline(figure, title), figure)
     stands = standing(comparison, table, metric) + (paintings.range_of(metric) if paintings else "")
-    return VerdictView(metric, headline(comparison, table, found, metric), stands, against, chart)
+    return VerdictView(metric, headline(comparison, table, family_verdicts, metric), stands, against, chart)
 
 
-def _by_metric(table: Table, found: list[Verdict]) -> list[tuple[str, dict[str, Verdict]]]:
+def _by_metric(table: Table, family_verdicts: list[Verdict]) -> list[tuple[str, dict[str, Verdict]]]:
     """Return (explainer, metric -> verdict) of the explainers that are compared."""
     rows: dict[str, dict[str, Verdict]] = {}
-    for each in found:
-        if each.kind in REAL and each.outcome != "unknown":
-            rows.setdefault(each.other, {})[each.metric] = each
+    for verdict in family_verdicts:
+        if verdict.kind in REAL and verdict.outcome != "unknown":
+            rows.setdefault(verdict.other, {})[verdict.metric] = verdict
     order = [row.explainer.name for row in table.rows]
     return [(name, rows[name]) for name in order if name in rows]
 
 
 def _all_columns(views: list[FamilyView]) -> dict[str, list[Column]]:
     """Return the columns of all tables by question, each once."""
-    found: dict[str, dict[str, Column]] = {question: {} for question in names.ORDER}
+    by_question: dict[str, dict[str, Column]] = {question: {} for question in names.ORDER}
     for view in views:
         for question, columns in view.table.columns.items():
-            found[question].update((column.name, column) for column in columns)
-    return {question: list(columns.values()) for question, columns in found.items() if columns}
+            by_question[question].update((column.name, column) for column in columns)
+    return {question: list(columns.values()) for question, columns in by_question.items() if columns}
 
 
 def _json(value: object) -> Markup:

@@ -34,7 +34,7 @@ class PaintingTable:
     def range_of(self, metric: str) -> str:
         """Return from where to where the other paintings score, as a sentence; empty where there is none."""
         others = [
-            each.mean for (painting, name), each in self.means.items() if name == metric and painting != "pooling"
+            mean.mean for (painting, name), mean in self.means.items() if name == metric and painting != "pooling"
         ]
         if not others:
             return ""
@@ -50,18 +50,21 @@ def painting_table(comparison: Comparison, table: Table) -> PaintingTable | None
     keys = dict.fromkeys((p, metric) for m, p, metric in comparison.paintings if m in models and metric in shown)
     values = []
     for painting, metric in keys:
-        found = [comparison.paintings.get((model, painting, metric)) for model in models]
-        like = next(each for each in found if each is not None)
+        paintings = [comparison.paintings.get((model, painting, metric)) for model in models]
+        like = next(painting for painting in paintings if painting is not None)
         values.append(
             torch.stack(
-                [torch.full((len(like),), torch.nan) if each is None else torch.from_numpy(each) for each in found]
+                [
+                    torch.full((len(like),), torch.nan) if painting is None else torch.from_numpy(painting)
+                    for painting in paintings
+                ]
             ).double()
         )
     if not values:
         return None
     means = score_intervals(dict(zip(keys, values, strict=True)))
     metrics = {metric: metric_title(metric) for metric in shown if any(key[1] == metric for key in means)}
-    digits = {name: digits_for(each.mean for key, each in means.items() if key[1] == name) for name in metrics}
+    digits = {name: digits_for(mean.mean for key, mean in means.items() if key[1] == name) for name in metrics}
     rows = []
     for painting, (title, does) in names.PAINTINGS.items():
         there = {metric: means[painting, metric] for metric in metrics if (painting, metric) in means}

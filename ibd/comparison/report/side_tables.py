@@ -42,7 +42,7 @@ class SanityRow:
     def passed(self) -> tuple[int, int]:
         """How many checks all models passed, of how many apply."""
         asked = [cell for cell in self.cells.values() if cell.asked]
-        return sum(each.outcome == "pass" for each in asked), len(asked)
+        return sum(check.outcome == "pass" for check in asked), len(asked)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SelfConsistencyRow:
 
     title: str
     mean: str
-    each: str
+    by_seed: str
     reading: str
 
 
@@ -82,11 +82,11 @@ def sanity_rows(comparison: Comparison, table: Table) -> list[SanityRow]:
     for explainer in comparison.explainers:
         keys = [(model.name, explainer.name) for model in table.models]
         some = [comparison.sanity[key] for key in keys if key in comparison.sanity]
-        checks = dict.fromkeys(check for each in some for check in (*each.passed, *each.values))
+        checks = dict.fromkeys(check for row in some for check in (*row.passed, *row.values))
         cells = {}
         for check in checks:
-            results = [r for each in some if (r := each.passed.get(check)) is not None]
-            value = _mean(each.values.get(check, float("nan")) for each in some)
+            results = [r for row in some if (r := row.passed.get(check)) is not None]
+            value = _mean(row.values.get(check, float("nan")) for row in some)
             cells[check] = SanityCell(sum(results), len(results), number(value, 2))
         if some:
             rows.append(SanityRow(explainer.name, names.explainer_title(explainer.name), cells))
@@ -95,12 +95,12 @@ def sanity_rows(comparison: Comparison, table: Table) -> list[SanityRow]:
 
 def self_consistency_rows(comparison: Comparison, table: Table) -> list[SelfConsistencyRow]:
     """Return the figures of a family's own account of itself."""
-    found = [
+    accounts = [
         comparison.self_consistency[model.name] for model in table.models if model.name in comparison.self_consistency
     ]
     rows = []
-    for name in dict.fromkeys(name for each in found for name in each.figures):
-        values = [each.figures.get(name, float("nan")) for each in found]
+    for name in dict.fromkeys(name for account in accounts for name in account.figures):
+        values = [account.figures.get(name, float("nan")) for account in accounts]
         if np.isfinite(values).any():
             digits = digits_for(values)
             title, reading = _figure_title(name), how_to_read(name)
@@ -117,7 +117,7 @@ def cost_rows(comparison: Comparison, table: Table) -> list[CostRow]:
         some: list[CostInfo] = [comparison.costs[key] for key in keys if key in comparison.costs]
         if some:
             means = [
-                _mean(getattr(each, name) for each in some) for name in ("forwards", "backwards", "heads", "seconds")
+                _mean(getattr(cost, name) for cost in some) for name in ("forwards", "backwards", "heads", "seconds")
             ]
             rows.append(CostRow(explainer.name, names.explainer_title(explainer.name), explainer.kind, *means))
     return rows
@@ -146,10 +146,10 @@ def shortcut_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
 def skipped_rows(comparison: Comparison) -> list[SkippedRow]:
     """Return what was left out, the models and explainers of one reason together."""
     reasons: dict[tuple[str | None, str], tuple[dict[str, None], dict[str, None]]] = {}
-    for each in comparison.skipped:
-        models, explainers = reasons.setdefault((each.metric, each.why), ({}, {}))
-        models[each.model or "all models"] = None
-        explainers[names.explainer_title(each.explainer) if each.explainer else "all explainers"] = None
+    for entry in comparison.skipped:
+        models, explainers = reasons.setdefault((entry.metric, entry.why), ({}, {}))
+        models[entry.model or "all models"] = None
+        explainers[names.explainer_title(entry.explainer) if entry.explainer else "all explainers"] = None
     return [
         SkippedRow(f"{metric_title(metric) if metric else 'All metrics'}, {listed(explainers)}, {listed(models)}", why)
         for (metric, why), (models, explainers) in reasons.items()

@@ -113,10 +113,10 @@ class Table:
 
 def families(comparison: Comparison) -> dict[str, list[ModelInfo]]:
     """Return the models by family, in the order given."""
-    found: dict[str, list[ModelInfo]] = {}
+    groups: dict[str, list[ModelInfo]] = {}
     for model in comparison.models:
-        found.setdefault(model.family, []).append(model)
-    return found
+        groups.setdefault(model.family, []).append(model)
+    return groups
 
 
 def family_values(comparison: Comparison, models: Iterable[ModelInfo], explainer: str, metric: str) -> Tensor | None:
@@ -124,12 +124,12 @@ def family_values(comparison: Comparison, models: Iterable[ModelInfo], explainer
 
     A metric with one figure for all images gives (M, 1).
     """
-    found = [comparison.scores.get((model.name, explainer, metric)) for model in models]
-    there = [torch.from_numpy(each).double() for each in found if each is not None]
+    scores = [comparison.scores.get((model.name, explainer, metric)) for model in models]
+    there = [torch.from_numpy(values).double() for values in scores if values is not None]
     if not there or bool(torch.cat(there).isnan().all()):
         return None
     missing = torch.full_like(there[0], torch.nan)
-    return torch.stack([missing if each is None else torch.from_numpy(each).double() for each in found])
+    return torch.stack([missing if values is None else torch.from_numpy(values).double() for values in scores])
 
 
 def score_intervals(values: Mapping[Scored, Tensor]) -> dict[Scored, Interval]:
@@ -137,8 +137,8 @@ def score_intervals(values: Mapping[Scored, Tensor]) -> dict[Scored, Interval]:
 
     Scores that are bounded have means that are: from few trainings an interval may be wider than the range itself.
     """
-    found = zip(values, many_intervals(list(values.values())), strict=True)
-    return {key: _within(interval, key[-1]) for key, interval in found}
+    intervals = zip(values, many_intervals(list(values.values())), strict=True)
+    return {key: _within(interval, key[-1]) for key, interval in intervals}
 
 
 def _within(interval: Interval, metric: str) -> Interval:
@@ -153,14 +153,14 @@ def make_table(comparison: Comparison, family: str) -> Table:
     """Return the table of a family of models."""
     models = families(comparison)[family]
     values = {
-        (explainer.name, metric): each
+        (explainer.name, metric): score
         for explainer in comparison.explainers
         for metric in comparison.metrics
-        if (each := family_values(comparison, models, explainer.name, metric)) is not None
+        if (score := family_values(comparison, models, explainer.name, metric)) is not None
     }
     means = score_intervals(values)
     columns = [_column(metric, means) for metric in comparison.metrics if any(key[1] == metric for key in means)]
-    real = [each.name for each in comparison.explainers if each.kind in REAL]
+    real = [explainer.name for explainer in comparison.explainers if explainer.kind in REAL]
     higher = {column.name: column.higher_is_better for column in columns if column.higher_is_better is not None}
     noise = reference_of(comparison, "reference")
     asked = {column.name: noise for column in columns if noise and column.question in OVER_NOISE}
@@ -193,7 +193,7 @@ def metric_title(metric: str) -> str:
 
 
 def _column(metric: str, means: dict[tuple[str, str], Interval]) -> Column:
-    digits = digits_for(each.mean for key, each in means.items() if key[1] == metric)
+    digits = digits_for(mean.mean for key, mean in means.items() if key[1] == metric)
     entry = METRICS.get(metric)
     if entry is None:
         return Column(metric, metric_title(metric), "Other", "", "", "", None, digits)
@@ -229,8 +229,8 @@ def _row(
 def _mean(means: dict[tuple[str, str], Interval], comparison: Comparison, kind: str, metric: str) -> float:
     """Return the mean of noise, or of the oracle; NaN without them."""
     reference = reference_of(comparison, kind)
-    found = means.get((reference, metric)) if reference else None
-    return found.mean if found else float("nan")
+    value = means.get((reference, metric)) if reference else None
+    return value.mean if value else float("nan")
 
 
 def reference_of(comparison: Comparison, kind: str) -> str | None:

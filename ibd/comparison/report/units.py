@@ -79,21 +79,21 @@ class UnitsPage:
 
 def make_units(comparison: Comparison, model: ModelInfo) -> UnitsPage | None:
     """Return what predictions of a model rest on; None where nothing is shown."""
-    shown = [each for each in comparison.shown if each.units.get(model.name)]
+    shown = [image for image in comparison.shown if image.units.get(model.name)]
     if not shown:
         return None
     head = comparison.heads.get(model.name)
     if head is not None and head.weights.size > _WEIGHTS:
         head = None
-    panels = [_panel(each, model.name, head) for each in _varied(shown, model.name)]
+    panels = [_panel(image, model.name, head) for image in _varied(shown, model.name)]
     live = head is not None and any(panel.data for panel in panels)
     return UnitsPage(model, panels, _plain(head) if head is not None and live else None)
 
 
 def head_logits(head: LinearHead, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the (C,) logits of (U,) values."""
-    found: np.ndarray[Any, Any] = values @ head.weights + head.bias
-    return found
+    logits: np.ndarray[Any, Any] = values @ head.weights + head.bias
+    return logits
 
 
 def head_probabilities(head: LinearHead, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -106,8 +106,8 @@ def head_probabilities(head: LinearHead, values: npt.NDArray[np.float64]) -> npt
 
 def _varied(shown: list[ShownImage], model: str) -> list[ShownImage]:
     """Return a few images, one that is predicted wrongly among them where there is one."""
-    wrong = [each for each in shown if each.predicted.get(model) != each.label]
-    right = [each for each in shown if each.predicted.get(model) == each.label]
+    wrong = [image for image in shown if image.predicted.get(model) != image.label]
+    right = [image for image in shown if image.predicted.get(model) == image.label]
     few = right[: _IMAGES - min(1, len(wrong))]
     return [*few, *wrong[: _IMAGES - len(few)]]
 
@@ -116,7 +116,7 @@ def _plain(head: LinearHead) -> dict[str, Any]:
     return {
         "classes": head.classes,
         "weights": [[float(f"{weight:.6g}") for weight in row] for row in head.weights.tolist()],
-        "bias": [float(f"{each:.6g}") for each in head.bias.tolist()],
+        "bias": [float(f"{value:.6g}") for value in head.bias.tolist()],
         "squared": head.squared,
     }
 
@@ -133,7 +133,7 @@ def _panel(image: ShownImage, model: str, head: LinearHead | None) -> Panel:
     data = None
     if live and head is not None:
         start = np.array([values[name] for name in head.names])
-        data = {"explained": head.classes.index(predicted), "values": [float(f"{each:.6g}") for each in start]}
+        data = {"explained": head.classes.index(predicted), "values": [float(f"{value:.6g}") for value in start]}
         data["scale"] = largest
         classes = _probable(head, start)
     return Panel(data_uri(image.image), image.label, predicted, bars, len(units) - len(bars), pairs, classes, data)

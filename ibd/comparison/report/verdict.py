@@ -32,8 +32,8 @@ def main_metrics(comparison: Comparison) -> list[str]:
     measured = {key[2] for key in comparison.scores if key[1] in intrinsic} & set(comparison.metrics)
     wanted = comparison.settings.get("main_metric")
     for choice in ([wanted], *MAIN):
-        if found := [metric for metric in choice if metric in measured]:
-            return found
+        if chosen := [metric for metric in choice if metric in measured]:
+            return chosen
     return [metric for metric in comparison.metrics if metric in measured and higher_is_better(metric) is not None][:1]
 
 
@@ -52,14 +52,14 @@ def verdicts(comparison: Comparison, family: str) -> list[Verdict]:
     pairs = [(scores[own, metric], scores[other.name, metric]) for metric, other in keys]
     alone = [metric if other.kind in REAL else (metric, other.name) for metric, other in keys]
     chance, above = bool(at_chance(comparison, models)), scores.above_noise(own)
-    found = []
+    made = []
     for (metric, other), difference in zip(keys, differences(pairs, alone), strict=True):
         outcome, reason = outcome_of(difference, higher_is_better(metric), chance)
         facts = (difference.interval, difference.p, difference.compared, difference.images, outcome, reason)
         verdict = Verdict(family, metric, own, other.name, other.kind, *facts, above.get((other.name, metric)), {})
-        found.append(beside_noise(verdict, above.get((own, metric))) if other.kind in REAL else verdict)
-    told = [(each, *sentences(each)) for each in settled(found)]
-    return [replace(each, sentence=sentence, short=short) for each, sentence, short in told]
+        made.append(beside_noise(verdict, above.get((own, metric))) if other.kind in REAL else verdict)
+    told = [(one, *sentences(one)) for one in settled(made)]
+    return [replace(one, sentence=sentence, short=short) for one, sentence, short in told]
 
 
 class _Scores:
@@ -80,7 +80,7 @@ class _Scores:
     def pairs(self, metric: str, one: str) -> list[tuple[str, ExplainerInfo]]:
         """Return (metric, other) of the explainers, reference maps included, that one can be compared with."""
         mine = self._values.get((one, metric))
-        there = {key: each.shape for key, each in self._values.items()}
+        there = {key: values.shape for key, values in self._values.items()}
         return [
             (metric, explainer)
             for explainer in self._comparison.explainers
@@ -103,18 +103,20 @@ class _Scores:
             if other.kind in REAL
         ]
         pairs = [(self[key], self[noise, key[1]]) for key in keys]
-        found = differences(pairs, [(metric, name == own) for name, metric in keys])
+        results = differences(pairs, [(metric, name == own) for name, metric in keys])
         return {
-            key: outcome_of(each, higher_is_better(key[1]), chance=False)[0] == "better"
-            for key, each in zip(keys, found, strict=True)
+            key: outcome_of(difference, higher_is_better(key[1]), chance=False)[0] == "better"
+            for key, difference in zip(keys, results, strict=True)
         }
 
 
-def from_the_best(found: list[Verdict]) -> list[Verdict]:
+def from_the_best(family_verdicts: list[Verdict]) -> list[Verdict]:
     """Return verdicts in order: where the intrinsic explanation is furthest ahead first."""
     return sorted(
-        found,
-        key=lambda each: -each.interval.mean if higher_is_better(each.metric) is not False else each.interval.mean,
+        family_verdicts,
+        key=lambda verdict: (
+            -verdict.interval.mean if higher_is_better(verdict.metric) is not False else verdict.interval.mean
+        ),
     )
 
 

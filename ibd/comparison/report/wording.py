@@ -18,17 +18,17 @@ _TOLD: dict[Outcome, str] = {"better": "better", "worse": "worse", "no clear dif
 _NOTHING = "Explanations of a network at chance mean nothing"
 
 
-def headline(comparison: Comparison, table: Table, found: list[Verdict], metric: str) -> str:
+def headline(comparison: Comparison, table: Table, verdicts: list[Verdict], metric: str) -> str:
     """Return one sentence on a family: what its own map is worth under a metric, doubts about the question first."""
     if chance := _chance(comparison, table):
         return chance
     does, owner = _finds(metric)[0], f"the {table.title}'s own map"
-    against = [each for each in found if each.metric == metric and each.kind in REAL]
-    if against and all(each.reason == "images" for each in against):
-        images = max(each.images for each in against)
+    against = [verdict for verdict in verdicts if verdict.metric == metric and verdict.kind in REAL]
+    if against and all(verdict.reason == "images" for verdict in against):
+        images = max(verdict.images for verdict in against)
         some = f"{images} image is" if images == 1 else f"{images} images are"
         return f"{some} too few to tell how well {owner} {does}: at least {LEAST_IMAGES} are needed."
-    noise = next((v for v in found if v.metric == metric and v.other == reference_of(comparison, "reference")), None)
+    noise = next((v for v in verdicts if v.metric == metric and v.other == reference_of(comparison, "reference")), None)
     parts = [*_beside_noise(noise), *(part for way in ("better", "worse") if (part := _ahead(against, way)))]
     rest = [*_unsettled(noise, against, metric), *_too_few(against)]
     text = _sentence(owner, does, parts, listed(_titles(against, "no clear difference")), rest)
@@ -95,9 +95,9 @@ def _beside_noise(noise: Verdict | None) -> list[str]:
 
 def _ahead(against: list[Verdict], outcome: str) -> str:
     """Return "better than A, and than B, which shows no clear difference from noise"; empty where nothing is ahead."""
-    some = [each for each in against if each.outcome == outcome]
-    good = [explainer_title(each.other) for each in some if each.other_above_noise is not False]
-    poor = [explainer_title(each.other) for each in some if each.other_above_noise is False]
+    some = [verdict for verdict in against if verdict.outcome == outcome]
+    good = [explainer_title(verdict.other) for verdict in some if verdict.other_above_noise is not False]
+    poor = [explainer_title(verdict.other) for verdict in some if verdict.other_above_noise is False]
     said = [listed(good)] if good else []
     if poor:
         said.append(f"{listed(poor)}, which {'shows' if len(poor) == 1 else 'show'} no clear difference from noise")
@@ -112,12 +112,12 @@ def _unsettled(noise: Verdict | None, against: list[Verdict], metric: str) -> li
 
 
 def _too_few(against: list[Verdict]) -> list[str]:
-    who = [explainer_title(each.other) for each in against if each.reason == "images"]
+    who = [explainer_title(verdict.other) for verdict in against if verdict.reason == "images"]
     return [f"too few images have a score for a comparison with {listed(who)}"] if who else []
 
 
 def _titles(against: list[Verdict], outcome: Outcome) -> list[str]:
-    return [explainer_title(each.other) for each in against if each.outcome == outcome]
+    return [explainer_title(verdict.other) for verdict in against if verdict.outcome == outcome]
 
 
 def _sentence(owner: str, does: str, parts: list[str], same: str, rest: list[str]) -> str:

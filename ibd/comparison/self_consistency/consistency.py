@@ -91,16 +91,16 @@ def bottleneck_against_pixels(
     groups = units_of_parts(network.unit_names)
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
-    found = reading or read_redrawn(model, dataset, indices, batch_size, seed)
+    readings = reading or read_redrawn(model, dataset, indices, batch_size, seed)
     columns: dict[str, list[Tensor]] = {}
     with evaluating(model), torch.inference_mode():
         for part, members in groups.items():
             p = PARTS.index(part)
-            variants = [row[p] for row in found.variants]
-            edited = _decoded(network, found.before.scores, part, members, variants)
-            row = _compared(network, found.before.logits, edited, found.after.logits[:, p])
+            variants = [row[p] for row in readings.variants]
+            edited = _decoded(network, readings.before.scores, part, members, variants)
+            row = _compared(network, readings.before.logits, edited, readings.after.logits[:, p])
             for name, values in row.items():
-                columns.setdefault(name, []).append(values.where(found.seen[:, p], torch.nan))
+                columns.setdefault(name, []).append(values.where(readings.seen[:, p], torch.nan))
     return Consistency(list(groups), **{name: torch.stack(values, 1) for name, values in columns.items()})
 
 
@@ -118,7 +118,7 @@ def _decoded(
 
 
 def _compared(network: InterpretableNetwork, before: Tensor, edited: Tensor, pixels: Tensor) -> dict[str, Tensor]:
-    probability, plain, drawn = (network.class_probabilities(each) for each in (edited, before, pixels))
+    probability, plain, drawn = (network.class_probabilities(logits) for logits in (edited, before, pixels))
     return {
         "same_class": same_prediction(edited, pixels),
         "similarity": intervention_consistency(probability, drawn),

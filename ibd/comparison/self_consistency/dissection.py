@@ -40,7 +40,7 @@ class Dissection:
         concepts: the C names.
         iou: (U, C) over the data set; NaN where neither has a pixel.
         area: (C,) pixels of each concept over the data set.
-        found: what each unit detects.
+        detectors: what each unit detects.
         own: (U,) index of the concept that a unit is named for; -1 for others.
         forms: unit -> the form of concepts that is nearest to it, for the units of the highest IoU.
         single: unit -> IoU of the nearest single concept on the images that forms were searched on.
@@ -50,7 +50,7 @@ class Dissection:
     concepts: list[str]
     iou: Tensor
     area: Tensor
-    found: Detectors
+    detectors: Detectors
     own: Tensor
     forms: dict[int, Form]
     single: dict[int, float]
@@ -60,15 +60,15 @@ class Dissection:
         """Return shares and means over units, and the IoU of each form by what it says."""
         named = self.own >= 0
         own_iou = self.iou[named].gather(1, self.own[named].unsqueeze(1)).squeeze(1)
-        best = self.found.iou
+        best = self.detectors.iou
         covered = weighted_iou(self.iou.nan_to_num(-1).amax(0).where(self.area > 0, torch.nan), self.area)
         forms = {
             f"form: {self.unit_names[unit]} is {form.describe(self.concepts)}": form.iou
             for unit, form in self.forms.items()
         }
         return {
-            "detectors": float((self.found.concept >= 0).double().mean()),
-            "unique_detectors": float(self.found.unique),
+            "detectors": float((self.detectors.concept >= 0).double().mean()),
+            "unique_detectors": float(self.detectors.unique),
             "dissection_iou": float(best.nanmean()),
             "dissection_own_iou": float(own_iou.nanmean()),
             "dissection_own_best": _share(self._best_of_kind(named) == self.own[named]),
@@ -118,7 +118,7 @@ def dissect(
             batch = load_batch(dataset, indices[place : place + batch_size], masks=True)
             names, masks = concept_masks(batch, dataset, spec)
             counts.append(_counts(network, whole[place : place + batch_size], thresholds, masks))
-        shared, units, area = (torch.stack(each).sum(0) for each in zip(*counts, strict=True))
+        shared, units, area = (torch.stack(parts).sum(0) for parts in zip(*counts, strict=True))
         iou = dissection_iou(shared, units, area)
         top = detectors(iou).iou.nan_to_num(-1).argsort(descending=True, stable=True)[:form_units].tolist()
         some = list(indices[:FORM_IMAGES])
@@ -188,11 +188,11 @@ def _forms(
     if not units:
         return {}
     _, masks = concept_masks(load_batch(dataset, indices, masks=True), dataset, spec)
-    found = {}
+    forms = {}
     for unit in units:
         where = enlarged(network, maps[:, unit], masks.shape[2:]) > thresholds[unit]
-        found[unit] = compositional_form(where, masks, length, FORM_BEAM)
-    return found
+        forms[unit] = compositional_form(where, masks, length, FORM_BEAM)
+    return forms
 
 
 def _share(hits: Tensor) -> float:

@@ -75,21 +75,21 @@ def concept_leakage(
         raise UnsupportedError(
             f"only a concept bottleneck can leak: {network.unit_plural} do not pretend to be yes or no"
         )
-    found = reading or read(model, dataset, indices, batch_size)
+    readings = reading or read(model, dataset, indices, batch_size)
     places = torch.as_tensor(list(indices))
     labels, concepts = dataset.labels[places], dataset.concepts[places]
     known, count = concepts.shape[1], len(network.unit_names)
     if known != count:
         raise UnsupportedError(f"the data annotates {known} concepts, and the model has {count} {network.unit_plural}")
     with evaluating(model), torch.inference_mode():
-        scores = placed_as(found.scores, network)
+        scores = placed_as(readings.scores, network)
         units = Units(scores, scores.new_zeros(*scores.shape, 1, 1))  # truth values are set without a look at the maps
         passed = network.passed(units).cpu()
         hard = network.decode(network.rounded(units)).cpu()
     return Leakage(
-        soft=(found.logits.argmax(1) == labels).double(),
+        soft=(readings.logits.argmax(1) == labels).double(),
         hard=(hard.argmax(1) == labels).double(),
-        gap=leakage_gap(found.logits, hard, labels),
+        gap=leakage_gap(readings.logits, hard, labels),
         task=concept_task_leakage(passed, concepts, labels),
         between=interconcept_leakage(passed, concepts),
     )

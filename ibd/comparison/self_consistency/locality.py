@@ -79,13 +79,13 @@ def part_locality(
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
     scale = _scale(network)
-    found = reading or read_redrawn(model, dataset, indices, batch_size, seed)
+    readings = reading or read_redrawn(model, dataset, indices, batch_size, seed)
     columns, members = list(groups), list(groups.values())
-    moved = concept_changes(found.before.values / scale, found.after.values / scale, members)
-    moved[:, : len(PARTS)] = moved[:, : len(PARTS)].where(found.seen.unsqueeze(2), torch.nan)
+    moved = concept_changes(readings.before.values / scale, readings.after.values / scale, members)
+    moved[:, : len(PARTS)] = moved[:, : len(PARTS)].where(readings.seen.unsqueeze(2), torch.nan)
     mean = moved.nanmean(0)
     matrix, rows = mean[: len(PARTS)], list(PARTS)
-    return Locality(matrix, rows, columns, locality_of(matrix, rows, columns), mean[-1], found.seen.sum(0))
+    return Locality(matrix, rows, columns, locality_of(matrix, rows, columns), mean[-1], readings.seen.sum(0))
 
 
 def units_of_parts(names: Sequence[str]) -> dict[str, list[int]]:
@@ -123,11 +123,11 @@ def locality_of(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> 
 
 def _own(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tensor:
     """Return how far the part's own group moves, (P,); NaN without one."""
-    found = [
+    own = [
         matrix[p, columns.index(name)] if name in columns else matrix.new_tensor(torch.nan)
         for p, name in enumerate(rows)
     ]
-    return torch.stack(found)
+    return torch.stack(own)
 
 
 def _others(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tensor:

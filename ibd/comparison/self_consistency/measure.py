@@ -40,13 +40,13 @@ class _Measuring:
         A figure that is NaN is said to be undefined.
         """
         try:
-            found = measure()
+            measured = measure()
         except UnsupportedError as error:
             self.skipped.append(Skipped(self.name, None, metric, str(error)))
             return None
-        figures: Mapping[str, float] = found if isinstance(found, dict) else found.figures()
+        figures: Mapping[str, float] = measured if isinstance(measured, dict) else measured.figures()
         self.figures |= figures
-        return found
+        return measured
 
 
 def self_consistency(
@@ -80,7 +80,7 @@ def self_consistency(
         ConfigError: no images.
     """
     check_indices(indices)
-    dataset, network, found = data.dataset(split), network_of(model), _Measuring(name)
+    dataset, network, measuring = data.dataset(split), network_of(model), _Measuring(name)
     given = model, dataset, indices, batch_size
     local: Any = None
     if network.unit_scale() is not None:
@@ -93,27 +93,27 @@ def self_consistency(
                 redrawn.append(read_redrawn(*given, seed=seed))
             return redrawn[0]
 
-        local = found.add("locality", lambda: part_locality(*given, reading=once()))
-        found.add("intervention_consistency", lambda: bottleneck_against_pixels(*given, reading=once()))
+        local = measuring.add("locality", lambda: part_locality(*given, reading=once()))
+        measuring.add("intervention_consistency", lambda: bottleneck_against_pixels(*given, reading=once()))
         many = range(min(LEAKAGE_IMAGES, len(dataset))) if len(indices) < LEAKAGE_IMAGES else indices
-        found.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size))
+        measuring.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size))
     if network.perfect_score() is not None:
-        local = found.add("prototype_alignment", lambda: misalignment(*given, seed=seed))
-        found.add("prototype_parts", lambda: prototype_parts(*given))
-    account = found.add("units", lambda: unit_account(*given))
+        local = measuring.add("prototype_alignment", lambda: misalignment(*given, seed=seed))
+        measuring.add("prototype_parts", lambda: prototype_parts(*given))
+    account = measuring.add("units", lambda: unit_account(*given))
     if bool(account.error.isnan().all()):
         why = f"the {network.unit_plural} leave no bias over: what comes after them is not linear"
-        found.skipped.append(Skipped(name, None, "completeness_error", why))
-    found.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, form_units))
+        measuring.skipped.append(Skipped(name, None, "completeness_error", why))
+    measuring.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, form_units))
     matrix = None if local is None else (local.matrix() if callable(local.matrix) else local.matrix)
     return (
         SelfConsistency(
-            figures=found.figures,
+            figures=measuring.figures,
             matrix=None if matrix is None else matrix.numpy(),
             rows=[] if local is None else list(local.rows),
             columns=[] if local is None else list(local.columns),
         ),
-        found.skipped,
+        measuring.skipped,
     )
 
 
@@ -137,6 +137,6 @@ def shortcut_figures(
         split: split of the data.
         batch_size: pictures in a pass.
     """
-    found = _Measuring(name)
-    found.add("shortcut", lambda: tag_effects(model, data.dataset(split), indices, maps, batch_size))
-    return found.figures, found.skipped
+    measuring = _Measuring(name)
+    measuring.add("shortcut", lambda: tag_effects(model, data.dataset(split), indices, maps, batch_size))
+    return measuring.figures, measuring.skipped

@@ -118,7 +118,7 @@ def misalignment(
             _changes(network, batch, min(shown, len(network.unit_names)), perfect)
             for batch in redrawn(require_scenes(dataset), indices, batch_size, seed)
         ]
-    return Misalignment(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    return Misalignment(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _changes(network: InterpretableNetwork, batch: RedrawnBatch, shown: int, perfect: float) -> tuple[Tensor, ...]:
@@ -142,7 +142,7 @@ def _changes(network: InterpretableNetwork, batch: RedrawnBatch, shown: int, per
     held = torch.einsum("bthw,bphw->btp", frames.float().cpu(), batch.masks.float()).round()
     under = held.argmax(2).where(held.amax(2) > 0, batch.masks.shape[1])
     unknown = ~seen | (added.gather(1, chosen) <= 0).unsqueeze(2).cpu()
-    values = (each.masked_fill(unknown, torch.nan) for each in (change, moved, rank))
+    values = (values.masked_fill(unknown, torch.nan) for values in (change, moved, rank))
     return (*values, under, held == 0)
 
 
@@ -193,7 +193,7 @@ def prototype_parts(
     if not isinstance(network, PrototypeNetwork):
         raise UnsupportedError("only prototypes of one class each are looked for on the parts of that class")
     check_indices(indices)
-    found: PartFigures | None = None
+    figures: PartFigures | None = None
     active = network.mask & (network.factor != 0)
     device = network.mask.device
     with evaluating(model), torch.inference_mode():
@@ -201,7 +201,7 @@ def prototype_parts(
             batch = load_batch(dataset, some, masks=True).to(device)
             if batch.masks is None:
                 raise UnsupportedError("the data has no part masks")
-            found = found or PartFigures(model, batch.masks.shape[1], active, top=10, seed=0)
-            found.update(batch, encoded(model, batch.image)[1])
-    assert found is not None
-    return found.compute()
+            figures = figures or PartFigures(model, batch.masks.shape[1], active, top=10, seed=0)
+            figures.update(batch, encoded(model, batch.image)[1])
+    assert figures is not None
+    return figures.compute()

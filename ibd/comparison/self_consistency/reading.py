@@ -97,7 +97,7 @@ def read(model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_
     check_indices(indices)
     with evaluating(model), torch.inference_mode():
         parts = [_said(model, load_batch(dataset, some).image) for some in chunks(indices, batch_size)]
-    return Reading(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    return Reading(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def read_redrawn(
@@ -126,10 +126,10 @@ def read_redrawn(
         for batch in redrawn(require_scenes(dataset), indices, batch_size, seed):
             pictures = torch.cat([batch.image.unsqueeze(1), batch.changed], 1)
             said = _said(model, pictures.flatten(0, 1))
-            rows.append([each.view(*pictures.shape[:2], -1) for each in said])
+            rows.append([values.view(*pictures.shape[:2], -1) for values in said])
             seen.append(batch.seen)
             variants += batch.variants
-    logits, scores, values = (torch.cat(each) for each in zip(*rows, strict=True))
+    logits, scores, values = (torch.cat(row) for row in zip(*rows, strict=True))
     return RedrawnReading(
         Reading(logits[:, 0], scores[:, 0], values[:, 0]),
         Reading(logits[:, 1:], scores[:, 1:], values[:, 1:]),

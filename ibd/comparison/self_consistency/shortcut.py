@@ -158,7 +158,7 @@ def input_dependence(
         UnsupportedError: the images cannot be drawn anew.
     """
     birds = require_scenes(dataset)
-    found = []
+    rows = []
     for some in chunks(indices, batch_size):
         scenes = [birds.scene(i) for i in some]
         images, shown = drawn(scenes, birds.pictures.size)
@@ -168,11 +168,11 @@ def input_dependence(
         here = [index == _number(item) for index, item in zip(shown, largest, strict=True)]
         mask = torch.from_numpy(np.stack(here))
         with evaluating(model), torch.no_grad():
-            classes, other = (encoded(model, each)[0].argmax(1) for each in (images, without))
-        means = [_mean_inside(explain(each, classes), mask) for each in (images, without)]
+            classes, other = (encoded(model, pictures)[0].argmax(1) for pictures in (images, without))
+        means = [_mean_inside(explain(pictures, classes), mask) for pictures in (images, without)]
         less = (means[0] < means[1]).double() + (means[0] == means[1]).double() / 2
-        found.append(less.where(~(means[0] - means[1]).isnan() & (classes == other).cpu(), torch.nan))
-    return torch.cat(found)
+        rows.append(less.where(~(means[0] - means[1]).isnan() & (classes == other).cpu(), torch.nan))
+    return torch.cat(rows)
 
 
 def _tag_kind(scenes: Sequence[Scene]) -> TagKind:

@@ -65,7 +65,7 @@ def unit_account(model: nn.Module, dataset: ImageDataset, indices: Sequence[int]
     network = network_of(model)
     with evaluating(model), torch.inference_mode():
         parts = [_account(network, load_batch(dataset, some).image) for some in chunks(indices, batch_size)]
-    error, named, needed = (torch.cat(each) for each in zip(*parts, strict=True))
+    error, named, needed = (torch.cat(part) for part in zip(*parts, strict=True))
     return UnitAccount(error, named, needed, len(network.unit_names))
 
 

@@ -74,7 +74,7 @@ class ToyClasses:
         minimal: list[tuple[str, ...]] = []
         for size in range(len(self.informative) + 1):
             for parts in itertools.combinations(self.informative, size):
-                if not any(set(found) <= set(parts) for found in minimal) and self.is_sufficient(cls, parts):
+                if not any(set(smaller) <= set(parts) for smaller in minimal) and self.is_sufficient(cls, parts):
                     minimal.append(parts)
         return tuple(minimal)
 

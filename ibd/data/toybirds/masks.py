@@ -61,8 +61,8 @@ def take_apart(scene: Scene, size: int, distractors: bool = True) -> TakenApart:
     numbers = [FIRST_PART + p for p in range(len(PARTS))]
     numbers += [FIRST_DISTRACTOR + i for i in range(len(scene.distractors) if distractors else 0)]
     without = np.stack([picture] * len(numbers))
-    for each, number in zip(without, numbers, strict=True):
-        _take_away(each, canvas.strokes, number, behind, scene)
+    for lacking, number in zip(without, numbers, strict=True):
+        _take_away(lacking, canvas.strokes, number, behind, scene)
     return TakenApart(picture, to_uint8(behind, scene.light), without, (without != picture).any(axis=3))
 
 
@@ -74,8 +74,8 @@ def _take_away(picture: Picture, strokes: Sequence[Stroke], number: int, behind:
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     left, top, right, bottom = min(lefts), min(tops), max(rights), max(bottoms)
     region = behind[:, top:bottom, left:right].copy()
-    for each in strokes:
-        part = each.within(left, top, right, bottom)
-        if part is not None and each.number != number:
+    for drawn in strokes:
+        part = drawn.within(left, top, right, bottom)
+        if part is not None and drawn.number != number:
             part.apply(region)
     picture[top:bottom, left:right] = to_uint8(region, scene.light)

@@ -87,17 +87,17 @@ class Cams:
 
     def __init__(self, names: Sequence[str | CamExplainer], layer: str | None = None, layout: Layout = "auto") -> None:
         made = [name if isinstance(name, Explainer) else resolve("explainers", name)(layer=layer) for name in names]
-        for each in made:
-            if not isinstance(each, CamExplainer):
-                raise ConfigError(f"cams: '{each.name}' is not of the CAM family")
-            if each.layer != layer:
-                raise ConfigError(f"cams: '{each.name}' is of layer '{each.layer}', and not of '{layer}'")
-            if each in names and each.layout != layout:
-                raise ConfigError(f"cams: '{each.name}' has the layout '{each.layout}', and not '{layout}'")
+        for explainer in made:
+            if not isinstance(explainer, CamExplainer):
+                raise ConfigError(f"cams: '{explainer.name}' is not of the CAM family")
+            if explainer.layer != layer:
+                raise ConfigError(f"cams: '{explainer.name}' is of layer '{explainer.layer}', and not of '{layer}'")
+            if explainer in names and explainer.layout != layout:
+                raise ConfigError(f"cams: '{explainer.name}' has the layout '{explainer.layout}', and not '{layout}'")
         if not made:
             raise ConfigError("cams: no name given")
         self.layer, self.layout = layer, check_layout(layout)
-        self.explainers: dict[str, CamExplainer] = {each.name: each for each in made}
+        self.explainers: dict[str, CamExplainer] = {explainer.name: explainer for explainer in made}
 
     def __call__(
         self, model: nn.Module, image: Tensor, target: Target | int | str | None = None
@@ -107,19 +107,23 @@ class Cams:
         for explainer in self.explainers.values():
             explainer.check_scale(image)
         started = time.perf_counter()
-        found = {}
+        maps = {}
         with undisturbed(model):
             call = Call(model, as_target(target))
-            replays = any(each.replays for each in self.explainers.values())
+            replays = any(explainer.replays for explainer in self.explainers.values())
             at = cut_map(call, image.detach().clone(), self.layer, replays, self.layout)
-            formulas = {n: type(each).formula for n, each in self.explainers.items() if isinstance(each, GradientCam)}
+            formulas = {
+                n: type(explainer).formula
+                for n, explainer in self.explainers.items()
+                if isinstance(explainer, GradientCam)
+            }
             for name in list(formulas)[:1]:
                 at.maps(name, formulas)
             for name, explainer in self.explainers.items():
                 answer = explainer.finish(at)
                 cost = Cost(**{**vars(call.cost), "seconds": time.perf_counter() - started})
-                found[name] = dataclasses.replace(answer, cost=cost)
-        return found
+                maps[name] = dataclasses.replace(answer, cost=cost)
+        return maps
 
 
 def cut_map(call: Call, image: Tensor, layer: str | None, replay: bool, layout: Layout = "auto") -> LayerCut:

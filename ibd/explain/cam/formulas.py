@@ -65,14 +65,14 @@ def eigencam(activations: Tensor) -> Tensor:
     centered = cells - cells.mean(1, keepdim=True)
     if centered.shape[1] <= centered.shape[2]:
         values, vectors = torch.linalg.eigh(einsum("bic,bjc->bij", centered, centered).double())
-        found = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
+        projected = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     else:
         _, vectors = torch.linalg.eigh(einsum("bic,bid->bcd", centered, centered).double())
-        found = (centered.double() @ vectors[..., -1:]).squeeze(2)
+        projected = (centered.double() @ vectors[..., -1:]).squeeze(2)
     strength = cells.abs().sum(2)
-    agreement = (found * (strength - strength.mean(1, keepdim=True))).sum(1, keepdim=True)
-    found = torch.where(agreement < 0, -found, found)
-    return found.view(-1, *activations.shape[2:]).to(activations.dtype)
+    agreement = (projected * (strength - strength.mean(1, keepdim=True))).sum(1, keepdim=True)
+    projected = torch.where(agreement < 0, -projected, projected)
+    return projected.view(-1, *activations.shape[2:]).to(activations.dtype)
 
 
 def scale_to_one(masks: Tensor) -> Tensor:

@@ -103,10 +103,10 @@ class ScoreCAM(CamExplainer):
         flat = maps.flatten(1)
         live = (flat.amax(1) > flat.amin(1)).nonzero().flatten()
         black = precise(at.call.scores(torch.zeros_like(image), target))
-        found = black.repeat(len(maps), 1)
+        scores = black.repeat(len(maps), 1)
         parts = torch.split(live, self.chunk)
         for part in progress(parts, "Score-CAM"):
             masks = formulas.scale_to_one(upsample(maps[part].unsqueeze(0), (image.shape[2], image.shape[3]))[0])
             masked = image * masks.unsqueeze(1).to(image.dtype)
-            found[part] = precise(at.call.scores(masked, target.repeat(len(part))))
-        return found
+            scores[part] = precise(at.call.scores(masked, target.repeat(len(part))))
+        return scores

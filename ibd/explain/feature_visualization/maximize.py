@@ -193,7 +193,7 @@ def _precision(model: nn.Module) -> torch.dtype:
 def _channels(model: nn.Module) -> int:
     """Return how many channels the first convolution takes, in the order in which modules are registered; or 3."""
     first = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-    return next((each.in_channels for each in first), 3)
+    return next((convolution.in_channels for convolution in first), 3)
 
 
 def _shape(

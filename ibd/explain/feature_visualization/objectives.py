@@ -226,7 +226,7 @@ class Objective:
 
     def values(self, layers: dict[str, Tensor], output: Any) -> Tensor:
         """Return the (B,) objective of what a pass gave."""
-        found = []
+        values = []
         for part in self.parts:
             if part.target is not None:
                 score = part.target.scores(output)[:, 0]
@@ -234,8 +234,8 @@ class Objective:
             else:
                 assert part.value is not None
                 value = part.value(layers[part.layer])
-            found.append(part.weight * value)
-        return torch.stack(found).sum(0)
+            values.append(part.weight * value)
+        return torch.stack(values).sum(0)
 
 
 def _listed(channel: Channels) -> tuple[int, ...]:
@@ -245,7 +245,7 @@ def _listed(channel: Channels) -> tuple[int, ...]:
 def _text(index: Any) -> str:
     if isinstance(index, int | str):
         return str(index)
-    values = [str(each) for each in (index.tolist() if isinstance(index, Tensor) else index)]
+    values = [str(number) for number in (index.tolist() if isinstance(index, Tensor) else index)]
     return ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
 
 
@@ -266,7 +266,7 @@ def _column(values: Tensor, channel: Channels, layer: str) -> Tensor:
     given = [channel] * len(values) if isinstance(channel, int) else list(channel)
     if len(given) != len(values):
         raise ConfigError(f"objective: {len(given)} channels for {len(values)} images")
-    for each in given:
-        if not 0 <= each < values.shape[1]:
-            raise ConfigError(f"objective: no channel {each} in '{layer}': there are {values.shape[1]}, counted from 0")
+    for item in given:
+        if not 0 <= item < values.shape[1]:
+            raise ConfigError(f"objective: no channel {item} in '{layer}': there are {values.shape[1]}, counted from 0")
     return values.gather(1, torch.tensor(given, device=values.device).unsqueeze(1)).squeeze(1)

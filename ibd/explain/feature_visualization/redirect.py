@@ -26,9 +26,9 @@ class RedirectedRelu(TorchFunctionMode):
         if func not in _RELUS:
             return func(*args, **kwargs)
         x = args[0] if args else kwargs["input"]
-        found = _Redirected.apply(x)
+        redirected = _Redirected.apply(x)
         in_place = func.__name__.endswith("_") or kwargs.get("inplace", args[1] if len(args) > 1 else False)
-        return x.copy_(found) if in_place and x.requires_grad else found
+        return x.copy_(redirected) if in_place and x.requires_grad else redirected
 
 
 class _Redirected(torch.autograd.Function):

@@ -75,8 +75,8 @@ def visualization_sheet(
     rows = [changed, images[scores.argmax(0)]]
     numbers = [_scores(model, row, target).diagonal() for row in rows]
     if units is not None:
-        made, found, value = _patches(model, images, target, chosen)
-        rows, numbers = [made, found, *rows], [*value, *numbers]
+        made, patches, value = _patches(model, images, target, chosen)
+        rows, numbers = [made, patches, *rows], [*value, *numbers]
     else:
         made = _made(model, _reaching(target, scores), images, chosen, size=(images.shape[2], images.shape[3]))
         rows, numbers = [made, *rows], [_scores(model, made, target).diagonal(), *numbers]
@@ -149,11 +149,11 @@ def _patches(
     with undisturbed(model), torch.no_grad():
         reached = middle(model(as_input(model, made))).cpu()
     padded = F.pad(images, (span[1], span[1], span[0], span[0]), value=0.5)
-    found = [
+    patches = [
         padded[number, :, y + span[0] - span[0] // 2 :, x + span[1] - span[1] // 2 :][:, : span[0], : span[1]]
         for number, (y, x) in zip(best.image[:, 0].tolist(), middles, strict=True)
     ]
-    return made, torch.stack(found).cpu(), (reached, best.score[:, 0])
+    return made, torch.stack(patches).cpu(), (reached, best.score[:, 0])
 
 
 def _middles(best: Patches, images: Tensor, maps: Tensor) -> tuple[list[list[int]], tuple[int, int]]:
@@ -209,4 +209,4 @@ def _names(model: nn.Module, target: Target) -> list[str]:
     kind: Literal["class", "unit"] = "unit" if target.sums[0][0].kind == "unit" else "class"
     names = {index: name for name, index in (names_of(model, kind) or {}).items()}
     index = [int(terms[0].index) for terms in target.sums]  # type: ignore[arg-type]
-    return [names.get(each, f"{kind} {each}").replace("::", "\n") for each in index]
+    return [names.get(number, f"{kind} {number}").replace("::", "\n") for number in index]

@@ -95,7 +95,7 @@ def composite(
     """
     basic, box, flat = Epsilon(epsilon), Choice(ZBox(low, high), first=True), Choice(Flat(), first=True)
     plus, both = Choice(ZPlus(), "conv"), Choice(AlphaBeta(2.0, 1.0), "conv")
-    found = {
+    choices = {
         "epsilon": (),
         "epsilon_plus": (plus,),
         "epsilon_plus_flat": (flat, plus),
@@ -105,6 +105,6 @@ def composite(
         "deep_taylor": (box, Choice(ZPlus())),
         "excitation_backprop": (Choice(ZPlus()),),
     }
-    if name not in found:
+    if name not in choices:
         raise ConfigError(f"lrp: no composite '{name}'.{did_you_mean(name, NAMES)}")
-    return Composite((*found[name], Choice(basic)))
+    return Composite((*choices[name], Choice(basic)))

@@ -151,13 +151,15 @@ class LRP(Explainer):
         """
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
-        found, taken, layers = [], [], []
+        relevances, taken, layers = [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
-            found.append(_relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end))
+            relevances.append(
+                _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
+            )
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
-        kept, heat = torch.stack(taken, 1), torch.stack(found, 1)
+        kept, heat = torch.stack(taken, 1), torch.stack(relevances, 1)
         extra = {"conservation": (heat.flatten(2).sum(2) + kept) / scores.detach(), "bias": kept}
         for name in layers[0] if self.layers else ():
             extra[f"layer: {name}"] = torch.stack([_share(layer[name]) for layer in layers], 1)
@@ -175,19 +177,19 @@ class LRP(Explainer):
 @contextmanager
 def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Keep the surrogate and the value of what a layer puts out, each time that it runs."""
-    found: list[tuple[Tensor, Tensor]] = []
+    kept: list[tuple[Tensor, Tensor]] = []
     if layer is None:
-        yield found
+        yield kept
         return
 
     def hook(_: nn.Module, __: object, output: object) -> None:
         if not isinstance(output, Tensor):
             raise UnsupportedError(f"layer '{layer}' puts out a {type(output).__name__}, no tensor")
-        found.append((mode.find(output), output.detach().clone()))
+        kept.append((mode.find(output), output.detach().clone()))
 
     handle = find_layer(model, layer).register_forward_hook(hook)
     try:
-        yield found
+        yield kept
     finally:
         handle.remove()
 
@@ -243,8 +245,8 @@ def _relevance(score: Tensor, mode: Surrogate, last: bool) -> Tensor:
     for source, gradient in zip(mode.sources, gradients, strict=True):
         if gradient is not None:
             mode.ledger.deposit(source.detach() * gradient)
-    found = mode.ledger.map
-    return torch.zeros(mode.ledger.images, *mode.ledger.size).to(score) if found is None else found
+    relevance = mode.ledger.map
+    return torch.zeros(mode.ledger.images, *mode.ledger.size).to(score) if relevance is None else relevance
 
 
 def _relevance_at(surrogate: Tensor, value: Tensor, score: Tensor, mode: Surrogate, last: bool) -> Tensor:

@@ -49,7 +49,7 @@ class Plan:
     def coefficients(self) -> list[Tensor | None]:
         """Return the different ones."""
         every = [*(term.coefficient for term in self.terms), *(coefficient for _, coefficient in self.biases)]
-        return list({id(each): each for each in every}.values())
+        return list({id(tensor): tensor for tensor in every}.values())
 
 
 class LinearRule(torch.autograd.Function):
@@ -69,24 +69,24 @@ class LinearRule(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         plan: Plan = ctx.plan
         ledger: Ledger = ctx.ledger
-        kept, found = [], None
+        kept, relevance = [], None
         for coefficient in plan.coefficients():
             product = gradient if coefficient is None else gradient * coefficient
             kept += [ledger.take(product, bias) for bias, own in plan.biases if own is coefficient]
             terms = [term for term in plan.terms if term.coefficient is coefficient]
             for part, term in zip(_parts(ctx.operation, product, terms, ctx.template), terms, strict=True):
                 part = part if term.factor is None else part.mul_(term.factor)
-                found = part if found is None else found.add_(part)
-        assert found is not None
+                relevance = part if relevance is None else relevance.add_(part)
+        assert relevance is not None
         if ctx.name is not None:
             x, value = ctx.values
-            inputs = ledger.per_image(found if plan.direct else found * x)
+            inputs = ledger.per_image(relevance if plan.direct else relevance * x)
             bias = sum(kept, torch.zeros_like(inputs))
             ledger.layer(ctx.name, ledger.per_image(gradient * value), inputs, bias)
         if plan.direct:
-            ledger.deposit(found)
-            found = None
-        return found, None, None, None, None, None
+            ledger.deposit(relevance)
+            relevance = None
+        return relevance, None, None, None, None, None
 
 
 class Elementwise(torch.autograd.Function):
@@ -104,8 +104,8 @@ class Elementwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         if ctx.bias is not None:
             ctx.ledger.take(gradient, ctx.bias)
-        found = gradient if ctx.slope is None else gradient * ctx.slope
-        return like(found, ctx.template), None, None, None, None
+        relevance = gradient if ctx.slope is None else gradient * ctx.slope
+        return like(relevance, ctx.template), None, None, None, None
 
 
 @dataclass

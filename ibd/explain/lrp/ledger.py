@@ -64,8 +64,8 @@ class Ledger:
 
     def deposit(self, relevance: Tensor) -> None:
         """Add the relevance of the first operation's input, (B, ..., H, W), to the map."""
-        found = relevance.reshape(self.images, -1, *self.size).sum(1)
-        self.map = found if self.map is None else self.map + found
+        sums = relevance.reshape(self.images, -1, *self.size).sum(1)
+        self.map = sums if self.map is None else self.map + sums
 
     def layer(self, name: str, output: Tensor, inputs: Tensor, bias: Tensor) -> None:
         """Write down the (B,) relevances of an operation."""
@@ -81,8 +81,8 @@ class Ledger:
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Return the quotient, 0 where the denominator is 0: no stabilizer, which would change small values."""
-    found = numerator / denominator
-    return found if all_finite(found) else found.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    quotient = numerator / denominator
+    return quotient if all_finite(quotient) else quotient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def like(value: Tensor, template: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def convolution(
 ) -> LinearMap:
     """Return a convolution, or a transposed one, in 1 to 3 dimensions."""
     count = weight.dim() - 2
-    stride, dilation, output_padding = (_tuple(each, count) for each in (stride, dilation, output_padding))
+    stride, dilation, output_padding = (_tuple(option, count) for option in (stride, dilation, output_padding))
     padding, more = _padding(padding, weight, dilation, count)
     settings = (stride, padding, dilation, transposed, output_padding, groups)
     channels = (1, -1, *[1] * count)
@@ -88,10 +88,10 @@ def convolution(
 
     def back(gradient: Tensor, w: Tensor, x: Tensor) -> Tensor:
         shape = F.pad(x, more) if any(more) else x.new_empty(x.shape)  # of which only the shape is read
-        found: Tensor = torch.ops.aten.convolution_backward(gradient, shape, w, None, *settings, (True, False, False))[
-            0
-        ]
-        return F.pad(found, [-each for each in more]) if any(more) else found
+        product: Tensor = torch.ops.aten.convolution_backward(
+            gradient, shape, w, None, *settings, (True, False, False)
+        )[0]
+        return F.pad(product, [-pixels for pixels in more]) if any(more) else product
 
     def scaled(w: Tensor, factor: Tensor) -> Tensor:
         if not transposed:
@@ -158,6 +158,6 @@ def _padding(
         return (0,) * count, []
     if padding == "same":
         total = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
-        more = itertools.chain.from_iterable((0, each % 2) for each in reversed(total))
-        return tuple(each // 2 for each in total), list(more)
+        more = itertools.chain.from_iterable((0, pixels % 2) for pixels in reversed(total))
+        return tuple(pixels // 2 for pixels in total), list(more)
     return _tuple(padding, count), []

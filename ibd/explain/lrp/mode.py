@@ -79,12 +79,12 @@ class Surrogate(State):
             return result
         written = call.name.startswith("__set") or (call.name.endswith("_") and not call.name.endswith("__"))
         touched = [result, call.kwargs.get("out"), call.args[:1] if written else []]
-        found = [each for each in tensors_in(touched) if each.is_floating_point()]
-        if found:
+        tensors = [tensor for tensor in tensors_in(touched) if tensor.is_floating_point()]
+        if tensors:
             drawn = ", which draws random numbers," if call.name in ops.RANDOM or call.draws else ""
             reason = unknown or f"there is no rule for '{call.name}'{drawn}{self._where()}"
-            for each in found:
-                self._keep(each, Node(unknown=reason))
+            for tensor in tensors:
+                self._keep(tensor, Node(unknown=reason))
         return result
 
     # --- linear operations -------------------------------------------------------------------------------------------
@@ -208,17 +208,17 @@ class Surrogate(State):
 
     def _all_nonnegative(self, call: Call) -> bool:
         """Return whether no argument is a tensor or number below 0, or a constant that nobody looked at."""
-        found = [self._node(tensor) for tensor in call.tensors if tensor.is_floating_point()]
+        nodes = [self._node(tensor) for tensor in call.tensors if tensor.is_floating_point()]
         numbers = [arg for arg in call.args if isinstance(arg, float)]
-        return all(node is not None and node.nonnegative for node in found) and all(number >= 0 for number in numbers)
+        return all(node is not None and node.nonnegative for node in nodes) and all(number >= 0 for number in numbers)
 
     def _constant_part(self, call: Call) -> Tensor | None:
         """Return what an operation gives where everything that depends on the image is 0; None for no constants."""
         if call.name not in ops.ADDITIONS and call.name not in ops.SELECTIONS:
             return None
-        floats = [each for each in call.tensors if each.is_floating_point()]
+        floats = [tensor for tensor in call.tensors if tensor.is_floating_point()]
         if call.name in ("add", "__iadd__", "add_", "__add__", "cat", "stack", "concat") and all(
-            self._node(each) is not None for each in floats
+            self._node(tensor) is not None for tensor in floats
         ):
             operands = call.args[:2] if call.name not in ("cat", "stack", "concat") else ()
             if not any(isinstance(operand, int | float) for operand in operands):
@@ -228,8 +228,8 @@ class Surrogate(State):
             is_constant = self._node(tensor) is None or not tensor.is_floating_point()
             return tensor.detach() if is_constant else tensor.new_zeros(()).expand(tensor.shape)
 
-        found: Tensor = call.again(nothing)
-        return found.detach()
+        constant: Tensor = call.again(nothing)
+        return constant.detach()
 
     def _product(self, call: Call) -> object:
         if len(call.nodes) == 1:
@@ -289,11 +289,11 @@ class Surrogate(State):
     def _norm(self, call: Call) -> object:
         x = self._surrogate(call.args[0])
         with torch.enable_grad():
-            found = normalized(call.name, x, *call.args[1:], **call.kwargs) if len(call.nodes) == 1 else None
-        if found is None:
+            normed = normalized(call.name, x, *call.args[1:], **call.kwargs) if len(call.nodes) == 1 else None
+        if normed is None:
             return self._unruled(call)
         value = call.run()
-        surrogate, bias = found
+        surrogate, bias = normed
         self._keep(value, Node(self._biased(surrogate, value, bias)))
         return value
 
@@ -312,17 +312,17 @@ class Surrogate(State):
         result = call.run()
         carried = call.nodes[0].carried
         if call.name in ops.VIEWS:
-            bearer = next(each for each in call.tensors if self._node(each) is not None)
+            bearer = next(tensor for tensor in call.tensors if self._node(tensor) is not None)
             ones = call.nodes[0].carried
             assert ones is not None
             carried = call.again(lambda t: ones if t is bearer else t)
-        for tensor, each in zip(tensors_in(result), tensors_in(carried), strict=True):
-            self._keep(tensor, Node(carried=each))
+        for tensor, carried_tensor in zip(tensors_in(result), tensors_in(carried), strict=True):
+            self._keep(tensor, Node(carried=carried_tensor))
         return result
 
     def _alone(self, call: Call) -> object:
         """The image is changed pixel by pixel: relevance is that of what comes out."""
-        given = {id(each): self._node(each) for each in call.tensors}
+        given = {id(tensor): self._node(tensor) for tensor in call.tensors}
         boxes = None
         if all(node.box is not None for node in call.nodes):
             boxes = [
@@ -330,14 +330,14 @@ class Surrogate(State):
                 for k in (0, 1)
             ]
         size, images = self.ledger.size, self.ledger.images
-        before = [self._surrogate(each) for each in call.tensors if given[id(each)]]
+        before = [self._surrogate(tensor) for tensor in call.tensors if given[id(tensor)]]
         again = call.again(self._surrogate)
         result = call.run()
         for index, (tensor, surrogate) in enumerate(zip(tensors_in(result), tensors_in(again), strict=True)):
             same = tensor.dim() > 2 and tuple(tensor.shape[-2:]) == tuple(size)
             same = same or (call.name in ops.RESHAPES and tensor.numel() == before[0].numel())
             if len(tensor) == images and same:
-                box = None if boxes is None else tuple(tensors_in(each)[index].detach() for each in boxes)
+                box = None if boxes is None else tuple(tensors_in(box)[index].detach() for box in boxes)
                 untouched = call.name in ops.RESHAPES and all(node.untouched for node in call.nodes)
                 self._source(tensor, box, untouched)  # type: ignore[arg-type]
             else:
@@ -348,8 +348,8 @@ class Surrogate(State):
         value = call.run()
         start = call.nodes[0].start
         with torch.enable_grad():
-            found = rule(self._surrogate(call.args[0]), value, call.args, start, self.ledger)
-        for tensor, carried in found:
+            scores = rule(self._surrogate(call.args[0]), value, call.args, start, self.ledger)
+        for tensor, carried in scores:
             self._keep(tensor, Node(carried=carried))
         return value
 

@@ -93,8 +93,8 @@ class Call(calls.Call):
     @property
     def input(self) -> Tensor:
         """The first argument."""
-        found: Tensor = self.args[0] if self.args else self.kwargs["input"]
-        return found
+        tensor: Tensor = self.args[0] if self.args else self.kwargs["input"]
+        return tensor
 
     @property
     def draws(self) -> bool:

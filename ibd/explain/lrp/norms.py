@@ -67,30 +67,30 @@ def normalized(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Found | None:
         args: its other arguments.
         kwargs: those given by name.
     """
-    found: Found | None = _NORMS[name](x, *args, **kwargs)
-    return found
+    pair: Found | None = _NORMS[name](x, *args, **kwargs)
+    return pair
 
 
 def _layer(
     x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Found:  # fmt: skip
-    found = _standard(x, tuple(range(-len(normalized_shape), 0)), eps)
-    return found if weight is None else found * weight, bias
+    standard = _standard(x, tuple(range(-len(normalized_shape), 0)), eps)
+    return standard if weight is None else standard * weight, bias
 
 
 def _rms(x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Found:
     dims = tuple(range(-len(normalized_shape), 0))
     size = x.detach().square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps)
-    found = x * size.rsqrt()
-    return found if weight is None else found * weight, None
+    scaled = x * size.rsqrt()
+    return scaled if weight is None else scaled * weight, None
 
 
 def _group(
     x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Found:
-    found = _standard(x.reshape(len(x), num_groups, -1), (2,), eps).view(x.shape)
-    return _per_channel(found, weight, bias)
+    standard = _standard(x.reshape(len(x), num_groups, -1), (2,), eps).view(x.shape)
+    return _per_channel(standard, weight, bias)
 
 
 def _instance(

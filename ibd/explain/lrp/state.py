@@ -103,8 +103,8 @@ class State(TorchFunctionMode):
         self, surrogate: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None
     ) -> Tensor:
         with torch.enable_grad():
-            found: Tensor = Elementwise.apply(surrogate, value, slope, bias, self.ledger)
-        return found
+            output: Tensor = Elementwise.apply(surrogate, value, slope, bias, self.ledger)
+        return output
 
     def _biased(self, surrogate: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         """Return the surrogate of ``value = surrogate + bias``."""
@@ -127,5 +127,5 @@ class State(TorchFunctionMode):
             plan = pending.rule.plan(given)
         name = (place.place or f"operation {place.index}") if self.ledger.by_layer else None
         with torch.enable_grad():
-            found: Tensor = LinearRule.apply(x, value, pending.map, plan, self.ledger, name)
-        return found
+            output: Tensor = LinearRule.apply(x, value, pending.map, plan, self.ledger, name)
+        return output

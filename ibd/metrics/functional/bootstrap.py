@@ -77,7 +77,7 @@ def normalized_score(score: Tensor | float, null: Tensor | float, oracle: Tensor
     Returns:
         float64; NaN where null and oracle are equal: the metric tells nothing there.
     """
-    s, low, high = (torch.as_tensor(each, dtype=torch.float64) for each in (score, null, oracle))
+    s, low, high = (torch.as_tensor(value, dtype=torch.float64) for value in (score, null, oracle))
     return ratio(s - low, high - low)
 
 

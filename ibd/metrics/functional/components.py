@@ -58,24 +58,24 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     return shared / (areas - shared)
 
 
-def matched_boxes(found: Tensor, wanted: Tensor, level: float = 0.5) -> Tensor:
+def matched_boxes(boxes: Tensor, wanted: Tensor, level: float = 0.5) -> Tensor:
     """Return how many of the wanted boxes are found, (M,) float64.
 
     Each box is matched once: the two that are most alike first, as detections are in COCO.
 
     Args:
-        found: (M, K, 4); NaN where there is none.
+        boxes: (M, K, 4); NaN where there is none.
         wanted: (M, L, 4); NaN where there is none.
         level: the least IoU of a match, above 0.
     """
-    left = box_iou(found.unsqueeze(2), wanted.unsqueeze(1)).nan_to_num(0.0)
+    left = box_iou(boxes.unsqueeze(2), wanted.unsqueeze(1)).nan_to_num(0.0)
     rows, columns = left.shape[1:]
-    each, matched = torch.arange(len(left), device=left.device), left.new_zeros(len(left))
+    box, matched = torch.arange(len(left), device=left.device), left.new_zeros(len(left))
     for _ in range(min(rows, columns)):
         best, place = left.flatten(1).max(1)
         matched += best >= level
-        left[each, place // columns] = 0
-        left[each, :, place % columns] = 0
+        left[box, place // columns] = 0
+        left[box, :, place % columns] = 0
     return matched
 
 

@@ -99,8 +99,8 @@ def detectors(iou: Tensor) -> Detectors:
         iou: (U, C) from `dissection_iou`; a unit is a detector above `DETECTS`.
     """
     best, concept = iou.nan_to_num(-1.0).max(1)
-    found = concept.where(best > DETECTS, -1)
-    return Detectors(found, best.where(best >= 0, torch.nan), len(torch.unique(found[found >= 0])))
+    concepts = concept.where(best > DETECTS, -1)
+    return Detectors(concepts, best.where(best >= 0, torch.nan), len(torch.unique(concepts[concepts >= 0])))
 
 
 def weighted_iou(iou: Tensor, weight: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def _grown(
         "OR": (area + added - both, hit + added_hit - both_hit),
         "AND NOT": (area - both, hit - both_hit),
     }
-    iou = torch.stack([ratio(found, size + total - found) for total, found in counts.values()]).nan_to_num(-1.0)
+    iou = torch.stack([ratio(hits, size + total - hits) for total, hits in counts.values()]).nan_to_num(-1.0)
     result = []
     for place in iou.flatten().topk(min(2 * beam, iou.numel())).indices.tolist():
         word, form, concept = place // iou[0].numel(), place // len(truth) % len(forms), place % len(truth)
@@ -204,8 +204,8 @@ def _shared(a: Tensor, b: Tensor) -> Tensor:
 
 def _best(forms: Sequence[Form], masks: Tensor, where: Tensor, beam: int) -> tuple[Tensor, list[Form]]:
     """Return the masks and forms of the highest IoU, of equal masks the shortest form only."""
-    found = (masks & where).sum(1)
-    iou = ratio(found.double(), (masks | where).sum(1)).nan_to_num(0.0).tolist()
+    overlaps = (masks & where).sum(1)
+    iou = ratio(overlaps.double(), (masks | where).sum(1)).nan_to_num(0.0).tolist()
     order = sorted(range(len(forms)), key=lambda i: (-iou[i], len(forms[i].rest), forms[i].first, forms[i].rest))
     kept: list[int] = []
     for i in order:

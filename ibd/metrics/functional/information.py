@@ -97,10 +97,10 @@ def _joint(a: Tensor, b: Tensor) -> Tensor:
 
 def _information(a: Tensor, b: Tensor, orders: list[Tensor]) -> Tensor:
     """Return (K, J): mutual information in nats, less what the given orders of the samples have of it in the mean."""
-    found = _plain_information(a, b)
+    information = _plain_information(a, b)
     for order in orders:
-        found = found - _plain_information(a, b[order.to(b.device)]) / len(orders)
-    return found.clamp(min=0)  # there is no information below none, or what says nothing would leak
+        information = information - _plain_information(a, b[order.to(b.device)]) / len(orders)
+    return information.clamp(min=0)  # there is no information below none, or what says nothing would leak
 
 
 def _plain_information(a: Tensor, b: Tensor) -> Tensor:

@@ -115,8 +115,8 @@ def rank_accuracy(maps: Tensor | Order, mask: Tensor) -> Tensor:
     return _rank(_Found.of(maps, mask))
 
 
-def _rank(found: _Found) -> Tensor:
-    return found.known(ratio(found.hits(found.size), found.size))
+def _rank(ranked: _Found) -> Tensor:
+    return ranked.known(ratio(ranked.hits(ranked.size), ranked.size))
 
 
 def iou_at_size(maps: Tensor | Order, mask: Tensor) -> Tensor:
@@ -136,8 +136,8 @@ def pointing_game(maps: Tensor | Order, mask: Tensor) -> Tensor:
     return _pointing(_Found.of(maps, mask))
 
 
-def _pointing(found: _Found) -> Tensor:
-    return found.known(found.hits(torch.ones_like(found.size)))
+def _pointing(ranked: _Found) -> Tensor:
+    return ranked.known(ranked.hits(torch.ones_like(ranked.size)))
 
 
 def roc_auc(maps: Tensor | Order, mask: Tensor) -> Tensor:
@@ -148,13 +148,13 @@ def roc_auc(maps: Tensor | Order, mask: Tensor) -> Tensor:
     return _auc(_Found.of(maps, mask))
 
 
-def _auc(found: _Found) -> Tensor:
-    first, last = found.order.bounds
+def _auc(ranked: _Found) -> Tensor:
+    first, last = ranked.order.bounds
     # Twice the mean place of each pixel, from 1; whole numbers, so the sum is exact.
-    places = ((first + last + 1) * found.inside).sum(1).double() / 2
-    inside, pixels = found.size.double(), found.order.pixels
+    places = ((first + last + 1) * ranked.inside).sum(1).double() / 2
+    inside, pixels = ranked.size.double(), ranked.order.pixels
     best = inside * (inside + 1) / 2
-    return found.known(1 - ratio(places - best, inside * (pixels - inside)))
+    return ranked.known(1 - ratio(places - best, inside * (pixels - inside)))
 
 
 def iou_curve(maps: Tensor | Order, mask: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
@@ -169,13 +169,13 @@ def iou_curve(maps: Tensor | Order, mask: Tensor, thresholds: Sequence[float] = 
     return _iou_curve(_Found.of(maps, mask), thresholds)
 
 
-def _iou_curve(found: _Found, thresholds: Sequence[float]) -> Tensor:
-    values = found.order.values
+def _iou_curve(ranked: _Found, thresholds: Sequence[float]) -> Tensor:
+    values = ranked.order.values
     highest = values[:, :1]
     size = torch.searchsorted(-values, -_levels(highest, thresholds))
-    hits = found.count.gather(1, size)
-    iou = ratio(hits, size + found.size.unsqueeze(1) - hits)
-    return found.known(iou.double().where(highest > 0, torch.nan))
+    hits = ranked.count.gather(1, size)
+    iou = ratio(hits, size + ranked.size.unsqueeze(1) - hits)
+    return ranked.known(iou.double().where(highest > 0, torch.nan))
 
 
 def best_threshold(curves: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> tuple[float, float]:
@@ -212,10 +212,10 @@ def box_hits(maps: Tensor, mask: Tensor, thresholds: Sequence[float] = BOX_THRES
     wanted = component_boxes(mask)
     pieces = (~wanted[..., 0].isnan()).sum(1)
     most, cuts = wanted.shape[1], len(thresholds)
-    found = component_boxes(above(maps, thresholds).flatten(0, 1), most).view(len(maps), cuts, most, 4)
+    boxes = component_boxes(above(maps, thresholds).flatten(0, 1), most).view(len(maps), cuts, most, 4)
     spare = torch.arange(most, device=pieces.device) >= pieces.unsqueeze(1)
-    found = found.masked_fill(spare.unsqueeze(1).unsqueeze(3).to(found.device), torch.nan)
-    both = found.flatten(0, 1), wanted.repeat_interleave(cuts, 0)
+    boxes = boxes.masked_fill(spare.unsqueeze(1).unsqueeze(3).to(boxes.device), torch.nan)
+    both = boxes.flatten(0, 1), wanted.repeat_interleave(cuts, 0)
     hits = matched_boxes(*both).view(len(maps), cuts)
     known = (maps.detach().amax((1, 2)) > 0).view(-1, 1).to(hits.device)
     return ratio(hits, pieces.double().unsqueeze(1)).where(known, torch.nan)
@@ -253,15 +253,15 @@ def localize(
         "box_hits" (B, T).
     """
     check_maps(maps)
-    found = _Found.of(maps, mask)
-    rank = _rank(found)
+    ranked = _Found.of(maps, mask)
+    rank = _rank(ranked)
     scores = {
         "mass_accuracy": mass_accuracy(maps, mask),
         "rank_accuracy": rank,
-        "pointing_game": _pointing(found),
-        "roc_auc": _auc(found),
+        "pointing_game": _pointing(ranked),
+        "roc_auc": _auc(ranked),
         "iou_at_size": rank / (2 - rank),
-        "iou_curve": _iou_curve(found, THRESHOLDS),
+        "iou_curve": _iou_curve(ranked, THRESHOLDS),
     }
     if box_thresholds:
         scores["box_hits"] = box_hits(maps, mask, box_thresholds)

@@ -27,8 +27,8 @@ def holm(p_values: Sequence[float], total: int | None = None) -> list[float]:
     count = len(order) if total is None else total
     if count < len(order):
         raise ConfigError(f"{len(order)} p-values of {count} comparisons: at least as many comparisons are needed")
-    found, largest = [math.nan] * len(p_values), 0.0
+    corrected, largest = [math.nan] * len(p_values), 0.0
     for place, (p, i) in enumerate(order):
         largest = max(largest, min(1.0, (count - place) * p))
-        found[i] = largest
-    return found
+        corrected[i] = largest
+    return corrected

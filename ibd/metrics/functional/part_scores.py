@@ -46,8 +46,8 @@ def part_importance(maps: Tensor, masks: Tensor, ring: float = RING, background:
     width = math.ceil(ring * min(maps.shape[1:]))
     around = (_dilated(parts, width) & ~parts & free.unsqueeze(1)).to(value.device)
     parts = parts.to(value.device)
-    found = [_mean(value, parts[:, p]) - _mean(value, around[:, p]) for p in range(parts.shape[1])]
-    return torch.stack(found, 1) if found else value.new_zeros(len(value), 0)
+    importance = [_mean(value, parts[:, p]) - _mean(value, around[:, p]) for p in range(parts.shape[1])]
+    return torch.stack(importance, 1) if importance else value.new_zeros(len(value), 0)
 
 
 def part_means(maps: Tensor, masks: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ def part_means(maps: Tensor, masks: Tensor) -> Tensor:
     check_maps(maps)
     check_same("masks", masks[:, :0].sum(1), "maps", maps)
     value, parts = double(maps), masks.bool().to(maps.device)
-    found = [_mean(value, part.to(value.device)) for part in parts.unbind(1)]
-    return torch.stack(found, 1) if found else value.new_zeros(len(value), 0)
+    means = [_mean(value, part.to(value.device)) for part in parts.unbind(1)]
+    return torch.stack(means, 1) if means else value.new_zeros(len(value), 0)
 
 
 def part_sums(maps: Tensor, masks: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ class TwoLevel:
         Values that are all the same, and not 0, have 0; all 0 have 1; NaN where there is no error.
         """
         t = torch.where(self.mean == 0, 0.0, self.mean / self.error)
-        found: list[float] = t_probability(t.where(~self.error.isnan(), torch.nan), self.df).tolist()
-        return found
+        probabilities: list[float] = t_probability(t.where(~self.error.isnan(), torch.nan), self.df).tolist()
+        return probabilities
 
 
 def two_level(values: Tensor) -> TwoLevel:
@@ -84,8 +84,8 @@ def two_level(values: Tensor) -> TwoLevel:
     mean = value.nan_to_num(0.0).sum((1, 2)) / n  # 0 / 0 is NaN, as it must be
     centered = (value - mean[:, None, None]).nan_to_num(0.0)
     weight = [known.sum(dim) / n[:, None] for dim in (2, 1)]  # what a training, and an image, is of the mean
-    sizes = [(each > 0).sum(1) for each in weight]
-    df = [_effective(each) - 1 for each in weight]
+    sizes = [(row_weight > 0).sum(1) for row_weight in weight]
+    df = [_effective(row_weight) - 1 for row_weight in weight]
     training, rest = _variances(centered, known, weight)
     error = (training + rest).sqrt().where(n > 1, torch.nan)
     inverse = (training / df[0].clamp(min=1) + rest / df[1].clamp(min=1)) / (training + rest)
@@ -130,7 +130,7 @@ def _variances(centered: Tensor, known: Tensor, weight: list[Tensor]) -> tuple[T
     training, image, rest = _parts(centered, known).clamp(min=0).unbind(1)
     n = known.sum((1, 2))
     of_trainings, of_images = training * weight[0].square().sum(1), image * weight[1].square().sum(1)
-    one_training, one_image = ((each > 0).sum(1) <= 1 for each in weight)
+    one_training, one_image = ((row_weight > 0).sum(1) <= 1 for row_weight in weight)
     shown = torch.where(one_training, 0.0, of_trainings + rest / n)
     total = of_trainings + of_images + rest / n
     shown = torch.where(one_image & ~one_training, total, shown)
@@ -155,5 +155,5 @@ def _parts(centered: Tensor, known: Tensor) -> Tensor:
     )
     usable = (n > 1)[:, None]
     solve = torch.linalg.pinv((expected / n[:, None, None]).where(usable[..., None], 0.0), rtol=_SINGULAR)
-    found: Tensor = (solve @ (sums / n[:, None]).where(usable, 0.0).unsqueeze(2)).squeeze(2)
-    return found
+    parts: Tensor = (solve @ (sums / n[:, None]).where(usable, 0.0).unsqueeze(2)).squeeze(2)
+    return parts

@@ -77,14 +77,14 @@ def translation_equivariance(
     height, width = maps.shape[1:]
     if len(shifts) != changed.shape[1]:
         raise ConfigError(f"{len(shifts)} shifts given for {changed.shape[1]} moved maps")
-    found = []
+    scores = []
     for r, (down, right) in enumerate(shifts):
         if abs(down) >= height or abs(right) >= width:
             raise ConfigError(f"a shift by ({down}, {right}) leaves nothing of {height} x {width} pixels")
         before = maps[:, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
         behind = changed[:, r, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
-        found.append(spearman(before.flatten(1), behind.flatten(1)))
-    return _kept(torch.stack(found, 1), valid).nanmean(1) if found else double(maps)[:, 0, 0] * torch.nan
+        scores.append(spearman(before.flatten(1), behind.flatten(1)))
+    return _kept(torch.stack(scores, 1), valid).nanmean(1) if scores else double(maps)[:, 0, 0] * torch.nan
 
 
 def _moved(maps: Tensor, changed: Tensor) -> Tensor:

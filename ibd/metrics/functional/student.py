@@ -22,7 +22,7 @@ def incomplete_beta(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
         b: above 0; of one shape with `a` and `x`, or one that can be broadcast.
         x: in [0, 1].
     """
-    a, b, x = (each.double() for each in (a, b, x))
+    a, b, x = (argument.double() for argument in (a, b, x))
     a, b, x = a + 0 * (b + x), b + 0 * (a + x), x + 0 * (a + b)  # of one shape
     mirrored = x > (a + 1) / (a + b + 2)  # the fraction converges fast below, and I_x(a, b) = 1 - I_{1-x}(b, a)
     p, q, y = torch.where(mirrored, b, a), torch.where(mirrored, a, b), torch.where(mirrored, 1 - x, x)
@@ -40,8 +40,8 @@ def t_probability(t: Tensor, df: Tensor) -> Tensor:
     """
     square, known = t.double().square(), df.double().nan_to_num(1.0)
     x = torch.where(square.isinf(), 0.0, known / (known + square)).nan_to_num(0.5)
-    found = incomplete_beta(known / 2, torch.full_like(known, 0.5), x)
-    return found.where(~(t.isnan() | df.isnan()), torch.nan)
+    probability = incomplete_beta(known / 2, torch.full_like(known, 0.5), x)
+    return probability.where(~(t.isnan() | df.isnan()), torch.nan)
 
 
 def t_quantile(level: float, df: Tensor) -> Tensor:

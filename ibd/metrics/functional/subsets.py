@@ -55,8 +55,10 @@ def shapley(table: Tensor) -> Tensor:
     ]
     by_size = torch.tensor(weight, dtype=torch.float64, device=values.device)
     signed = torch.where(there, by_size[(size - 1).clamp(min=0)], -by_size[size])
-    found = [(values * signed[:, p]).sum(1) for p in range(parts)]  # no matrix product: it would depend on the batch
-    return torch.stack(found, 1) if found else values[:, :0]
+    values_of_parts = [
+        (values * signed[:, p]).sum(1) for p in range(parts)
+    ]  # no matrix product: it would depend on the batch
+    return torch.stack(values_of_parts, 1) if values_of_parts else values[:, :0]
 
 
 def minimal_sufficient(sufficient: Tensor) -> Tensor:

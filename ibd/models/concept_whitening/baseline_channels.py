@@ -37,14 +37,14 @@ class BaselineChannels:
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, C) logits and (B, D, h, w) channels of (B, 3, H, W) images, on the baseline's device."""
-        found: list[Tensor] = []
+        parts: list[Tensor] = []
         # Cloned: a ReLU that follows may work in place.
-        handle = self.layer.register_forward_hook(lambda layer, given, output: found.append(output.clone()))
+        handle = self.layer.register_forward_hook(lambda layer, given, output: parts.append(output.clone()))
         try:
             logits = self.module.network(image.to(self.device)).logits
         finally:
             handle.remove()
-        return logits, torch.cat(found)
+        return logits, torch.cat(parts)
 
 
 def _layer(module: Baseline, model: ConceptWhitening) -> nn.Module:

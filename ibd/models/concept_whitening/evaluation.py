@@ -60,8 +60,8 @@ def evaluate_axes(
     """
     _check_split(split)
     if not isinstance(model, nn.Module):
-        model, found = load_run(model)
-        data = found if data is None else data
+        model, run = load_run(model)
+        data = run if data is None else data
     module = require_axes(model)
     if data is None:
         raise ConfigError("evaluate_axes needs the data beside the model (or a run in place of both)")
@@ -137,13 +137,13 @@ def top_images(
 
 
 def _baseline(baseline: RunLike | InterpretableModule) -> Baseline:
-    found = baseline if isinstance(baseline, nn.Module) else load_model(baseline)
-    if not isinstance(found, Baseline):
+    network = baseline if isinstance(baseline, nn.Module) else load_model(baseline)
+    if not isinstance(network, Baseline):
         raise ConfigError(
-            f"the baseline is a {type(found).__name__}: a run of model.name=baseline is needed, with the same "
+            f"the baseline is a {type(network).__name__}: a run of model.name=baseline is needed, with the same "
             "backbone as the whitened network"
         )
-    return found
+    return network
 
 
 def _check_split(split: str) -> None:

@@ -26,7 +26,7 @@ def folder_concepts(root: str | Path) -> list[str]:
     path = Path(root).expanduser()
     if not path.is_dir():
         raise DataError(f"model.concept_folder: there is no folder '{root}'")
-    names = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise DataError(
             f"model.concept_folder: '{root}' holds no folder: one for each concept, with its images, is needed"
@@ -54,13 +54,13 @@ class ConceptImages(ImageDataset):
             if name not in known:
                 raise DataError(f"model.concept_folder: '{root}' has no folder '{name}'.{did_you_mean(name, known)}")
             folder = Path(root).expanduser() / name
-            found = sorted(
+            paths = sorted(
                 path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
             )
-            if not found:
+            if not paths:
                 raise DataError(f"model.concept_folder: '{folder}' holds no image")
-            self.paths += found
-            owners += [index] * len(found)
+            self.paths += paths
+            owners += [index] * len(paths)
         self.concepts = torch.full((len(owners), len(concepts)), torch.nan)
         self.concepts[range(len(owners)), owners] = 1.0
         self.labels = torch.zeros(len(owners), dtype=torch.int64)

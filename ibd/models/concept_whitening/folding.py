@@ -55,8 +55,8 @@ def _convolution_before(backbone: nn.Module, graph: fx.Graph, layer: str) -> nn.
     module = backbone.get_submodule(name)
     if type(module) is not nn.Conv2d or module.groups != 1 or is_watched(module):  # a subclass may do anything else
         return None
-    names = {each for each, known in backbone.named_modules(remove_duplicate=False) if known is module}
-    weights = {f"{each}.{weight}" for each in names for weight in ("weight", "bias")}
+    names = {name for name, known in backbone.named_modules(remove_duplicate=False) if known is module}
+    weights = {f"{name}.{weight}" for name in names for weight in ("weight", "bias")}
     calls: list[Any] = [node for node in graph.nodes if node.op in ("call_module", "get_attr")]
     used = sum(node.target in names or node.target in weights for node in calls)
     return module if len(names) == 1 and used == 1 else None

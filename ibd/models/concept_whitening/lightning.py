@@ -173,7 +173,7 @@ class ConceptWhitening(InterpretableModule):
 
     def on_train_end(self) -> None:
         """Tell where the training was too short for the axes to be turned."""
-        if self._examples is not None and not any(bool(each.pull.any()) for each in self.network.whitened.values()):
+        if self._examples is not None and not any(bool(layer.pull.any()) for layer in self.network.whitened.values()):
             _log.warning(
                 "the training had fewer steps than model.alignment.every (%d): no axis was turned, and none means its "
                 "concept",
@@ -214,7 +214,9 @@ class ConceptWhitening(InterpretableModule):
                 batch = batch.select(batch.index >= 0).to(self.device)
                 for kind, inputs in self.metric_inputs(self(batch.image), batch).items():
                     kinds[kind].update(*inputs)
-        return {f"finished/{name}": float(value) for each in kinds.values() for name, value in each.compute().items()}
+        return {
+            f"finished/{name}": float(value) for metric in kinds.values() for name, value in metric.compute().items()
+        }
 
 
 def _check_concepts(concepts: list[str], spec: DataSpec | None) -> None:

@@ -93,17 +93,17 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         hooks on these do not run, hooks on what is inside of them do.
         """
         mode = self.backbone.training
-        found = self._halves.get(mode)
-        if found is None or not found.current(self.backbone):
+        halves = self._halves.get(mode)
+        if halves is None or not halves.current(self.backbone):
             graph = trace(self.backbone, self.layer_names, mode)
-            found = self._halves[mode] = halve(self.backbone, graph, self.layer_names[-1])
-        return found
+            halves = self._halves[mode] = halve(self.backbone, graph, self.layer_names[-1])
+        return halves
 
     @property
     def whitened(self) -> dict[str, ConceptWhiteningLayer]:
         """Name -> whitened layer, in the order in which they run; none once they are folded."""
-        found = {name: self.backbone.get_submodule(name) for name in self.layer_names}
-        return {name: layer for name, layer in found.items() if isinstance(layer, ConceptWhiteningLayer)}
+        layers = {name: self.backbone.get_submodule(name) for name in self.layer_names}
+        return {name: layer for name, layer in layers.items() if isinstance(layer, ConceptWhiteningLayer)}
 
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images into axis activations (B, D) and maps (B, D, h, w): the backbone up to the layer."""
@@ -199,10 +199,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
 
     def depth_maps(self, image: Tensor) -> dict[str, Tensor]:
         """Return the (B, D, h, w) maps of every whitened layer, by name, in the order in which they run."""
-        found: dict[str, Tensor] = {}
+        maps: dict[str, Tensor] = {}
         handles = [
             self.backbone.get_submodule(name).register_forward_hook(
-                lambda _, __, output, name=name: found.update({name: output})
+                lambda _, __, output, name=name: maps.update({name: output})
             )
             for name in self.layer_names
         ]
@@ -211,4 +211,4 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         finally:
             for handle in handles:
                 handle.remove()
-        return found
+        return maps

@@ -38,12 +38,12 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
         raise ConfigError(f"model.layers: at least one is needed.{did_you_mean('', known)}")
     chosen = []
     for pattern in wanted:
-        found = fnmatch.filter(known, pattern)
-        if not found:
+        matching = fnmatch.filter(known, pattern)
+        if not matching:
             raise ConfigError(
                 f"model.layers: {kind} has no batch normalization '{pattern}'.{did_you_mean(pattern, known)}"
             )
-        chosen += [name for name in found if name not in chosen]
+        chosen += [name for name in matching if name not in chosen]
     return chosen
 
 

@@ -76,8 +76,8 @@ class AxisReading:
         self.concepts.append(concepts.cpu())
         if self.depth:
             maps = network.depth_maps(image)
-            for name, found in self.depth.items():
-                found.append(network.pool(maps[name][:, : len(columns)]).float().cpu())
+            for name, values in self.depth.items():
+                values.append(network.pool(maps[name][:, : len(columns)]).float().cpu())
         without = network.without(units, range(len(columns)))
         logits = network.decode(units)
         self.right["axes"] += int((logits.argmax(1) == label).sum())
@@ -121,7 +121,7 @@ class AxisReading:
                 names = ", ".join(network.concept_names[k] for k in lost)
                 text = "axis_purity_best_channel leaves out %s: always or never there in the %s images"
                 _log.warning(text, names, chosen_on)
-        depth = {name: auc_matrix(torch.cat(found), concepts).diagonal() for name, found in self.depth.items()}
+        depth = {name: auc_matrix(torch.cat(values), concepts).diagonal() for name, values in self.depth.items()}
         return AxisReport(
             figures=figures,
             split=split,

@@ -66,14 +66,14 @@ class AxisReport:
 
     def per_concept(self) -> dict[str, Tensor]:
         """Return what there is for each concept, name -> (K,)."""
-        found = {
+        columns = {
             "auc": self.auc.diagonal(),
             "best_channel": self.best_channel,
             "best_channel_index": self.best_channel_index,
             "best_channel_optimistic": self.best_channel_optimistic,
             **self.importance,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in columns.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, and what there is for each concept, as plain values; None where unknown."""
@@ -114,7 +114,7 @@ class AxisReport:
 def save_top_images(images: Iterable[TopImage], path: str | Path) -> int:
     """Write images as a table with a head; return how many."""
     rows = [astuple(image) for image in images]
-    _write(Path(path), [each.name for each in fields(TopImage)], rows)
+    _write(Path(path), [field.name for field in fields(TopImage)], rows)
     return len(rows)
 
 

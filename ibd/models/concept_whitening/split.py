@@ -120,7 +120,7 @@ def _keep_outputs(backbone: nn.Module, graph: fx.Graph, layers: Sequence[str]) -
     for index, node in enumerate(nodes):
         if _calls(node, layers):
             kept.add(node)
-            kept |= {each for each in nodes[:index] if any(place[user] > index for user in each.users)}
+            kept |= {node for node in nodes[:index] if any(place[user] > index for user in node.users)}
         elif not kept.isdisjoint(node.all_input_nodes):
             if node.op == "call_module":
                 for module in backbone.get_submodule(str(node.target)).modules():

@@ -126,9 +126,9 @@ def keep_resolution(backbone: Backbone, stages: int) -> None:
     if len(children) == 1:
         children = list(children[0].children())
     strided = [[m for m in child.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1] for child in children]
-    strided = [found for found in strided if found]
+    strided = [modules for modules in strided if modules]
     if stages > len(strided):
         raise ConfigError(f"model.finer: {stages} given, but {backbone.name} has {len(strided)} strided stages")
-    for found in strided[len(strided) - stages :]:
-        for convolution in found:
+    for modules in strided[len(strided) - stages :]:
+        for convolution in modules:
             convolution.stride = (1, 1)

@@ -144,20 +144,20 @@ def _search(z: Tensor, p: Tensor, k: int, level: bool = False) -> Tensor:
     With `level`, those that rounding cannot tell from the k-th are one to it, and the first of them are taken.
     """
     count, length, dim = z.shape
-    found = []
+    parts = []
     for (part,) in _split([z], length * len(p)):
         part, shifted = _centered(part, p)
         score = torch.addmm(part.square().sum(2).view(-1, 1), part.view(-1, dim), shifted.t(), alpha=-2)
         score = score.view(-1, length, len(p))
         if level:
             score = _levelled(score, part, shifted, k)
-            found.append(score.sort(dim=1, stable=True).indices[:, :k])
+            parts.append(score.sort(dim=1, stable=True).indices[:, :k])
             continue
         # topk of 1 is slower than min
-        found.append(
+        parts.append(
             score.min(1, keepdim=True).indices if k == 1 else score.topk(min(k, length), 1, largest=False).indices
         )
-    return torch.cat(found) if found else torch.empty(count, k, len(p), dtype=torch.int64, device=z.device)
+    return torch.cat(parts) if parts else torch.empty(count, k, len(p), dtype=torch.int64, device=z.device)
 
 
 def _levelled(score: Tensor, z: Tensor, p: Tensor, k: int) -> Tensor:
@@ -205,15 +205,15 @@ def _exact(z: Tensor, p: Tensor, position: Tensor) -> Tensor:
     """Return |z - p|^2 at the (B, k, P) positions, without ever holding many differences."""
     k = position.shape[1]
     _, length, dim = z.shape
-    found = []
+    parts = []
     for part, place in _split([z, position], k * len(p) * dim):
         first = torch.arange(0, part.shape[0] * length, length, device=z.device).view(-1, 1, 1)
         near = part.view(-1, dim).index_select(0, (place + first).flatten())  # faster than gather
-        found.append(torch.linalg.vector_norm(near.view(-1, k, len(p), dim).sub_(p), dim=3).square_())
-    return torch.cat(found)
+        parts.append(torch.linalg.vector_norm(near.view(-1, k, len(p), dim).sub_(p), dim=3).square_())
+    return torch.cat(parts)
 
 
-def _split(tensors: Sequence[Tensor], each: int) -> Iterable[Sequence[Tensor]]:
+def _split(tensors: Sequence[Tensor], size: int) -> Iterable[Sequence[Tensor]]:
     """Split (B, ...) tensors into the images to work on at once, if every one needs `each` numbers.
 
     Code that is compiled or exported works on all of them: how often its loop runs cannot depend on the batch.
@@ -221,7 +221,7 @@ def _split(tensors: Sequence[Tensor], each: int) -> Iterable[Sequence[Tensor]]:
     if torch.compiler.is_compiling():
         return [tensors]
     first = tensors[0]
-    step = max(1, _CHUNK_BYTES.get(first.device.type, 1 << 26) // (each * first.element_size()))
+    step = max(1, _CHUNK_BYTES.get(first.device.type, 1 << 26) // (size * first.element_size()))
     return zip(*(torch.split(tensor, step) for tensor in tensors), strict=True)
 
 

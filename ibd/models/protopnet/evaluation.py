@@ -42,11 +42,11 @@ def load_with_parts(run: RunLike, *overrides: str) -> tuple[ProtoPNet, ImageData
         UnsupportedError: the model has no prototypes.
     """
     model, data = load_run(run, *overrides)
-    found = require_prototypes(model)
+    network = require_prototypes(model)
     asked = any(text.startswith("data.masks=") for text in overrides)
     if not asked and getattr(data, "masks", None) is False:  # ToyBirds draws them; images in files have them or not
         data = load_run_data(run, *overrides, "data.masks=true")
-    return found, data
+    return network, data
 
 
 @torch.no_grad()
@@ -83,8 +83,8 @@ def evaluate_prototypes(
     if split not in SPLITS:
         raise ConfigError(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
     if not isinstance(model, torch.nn.Module):
-        model, found = load_with_parts(model)
-        data = found if data is None else data
+        model, run = load_with_parts(model)
+        data = run if data is None else data
     module = require_prototypes(model)
     if data is None:
         raise ConfigError("evaluate_prototypes needs the data beside the model (or a run in place of both)")
@@ -208,10 +208,10 @@ def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "tra
     require_prototypes(model)
     network, dataset = model.network, data.dataset(split)
     with evaluating(network):
-        found, _ = find_nearest(network, data, split, k, precision=PRECISIONS[int(network.provenance.precision)])
+        nearest, _ = find_nearest(network, data, split, k, precision=PRECISIONS[int(network.provenance.precision)])
     blank = torch.zeros(1, 3, *data.spec.image_size)
     columns = int(model.predict(blank).units.maps.shape[3])
-    similarity = network.score(found.distance.unsqueeze(2))
+    similarity = network.score(nearest.distance.unsqueeze(2))
     names, owners = network.class_names, network.classes.tolist()
     return [
         NearestPatch(
@@ -219,15 +219,15 @@ def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "tra
             owner=names[owners[unit]],
             split=split,
             rank=rank,
-            distance=float(found.distance[unit, rank]),
+            distance=float(nearest.distance[unit, rank]),
             similarity=float(similarity[unit, rank]),
             sample=dataset.sample_id(image),
             index=image,
-            row=int(found.position[unit, rank]) // columns,
-            column=int(found.position[unit, rank]) % columns,
-            class_name=names[int(found.label[unit, rank])],
+            row=int(nearest.position[unit, rank]) // columns,
+            column=int(nearest.position[unit, rank]) % columns,
+            class_name=names[int(nearest.label[unit, rank])],
         )
-        for unit, images in enumerate(found.image.tolist())
+        for unit, images in enumerate(nearest.image.tolist())
         for rank, image in enumerate(images)
         if image >= 0
     ]

@@ -150,7 +150,7 @@ def local_explanation(
         boxes, peaks, _ = _places(model, shown.flatten(0, 1), share, percentile)
         owners, sources = network.classes.tolist(), sources_of(model)
     titles = prediction.titles if names is None else names
-    values = torch.stack([each[place, order] for each in (scores, weight, contribution)], 2).tolist()
+    values = torch.stack([values[place, order] for values in (scores, weight, contribution)], 2).tolist()
     names_of = network.class_names
     rows = []
     for image, units in enumerate(order.tolist()):
@@ -257,7 +257,7 @@ def find_places(
         percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
         batch_size: images to compute at a time.
     """
-    found: list[Place] = []
+    places: list[Place] = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         maps = model.predict(images[part]).units.maps
@@ -265,8 +265,8 @@ def find_places(
         boxes, peaks, centers = _places(
             model, maps[torch.arange(len(unit), device=maps.device), unit], share, percentile
         )
-        found += [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
-    return found
+        places += [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
+    return places
 
 
 def _places(

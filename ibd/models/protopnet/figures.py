@@ -97,8 +97,8 @@ def local_figure(
     figure = PlainFigure(figsize=(2.1 * (1 + top) + 0.2, height), layout="constrained")
     axes = figure.subplots(lines * len(images), 1 + top, squeeze=False)
     known = list(pictures)
-    found = find_places(model, torch.stack([pictures[j] for j in known]), known) if known else []
-    places = dict(zip(known, found, strict=True))
+    in_order = find_places(model, torch.stack([pictures[j] for j in known]), known) if known else []
+    places = dict(zip(known, in_order, strict=True))
     for i, image in enumerate(images):
         part = rows[i * top : (i + 1) * top]
         edited = prediction.edited[i]
@@ -143,14 +143,14 @@ def global_figure(
     """
     network, sources = model.network, sources_of(model)
     pictures = _pictures(data, {j: sources[j] for j in prototypes if j in sources})
-    found = _by_split(nearest, prototypes, sources, columns)
-    splits = list(dict.fromkeys(split for split, _ in found))
+    patches = _by_split(nearest, prototypes, sources, columns)
+    splits = list(dict.fromkeys(split for split, _ in patches))
     cells: list[tuple[int, int, Tensor, int, str, bool]] = []  # row, column, picture, prototype, text, other class
     for line, j in enumerate(prototypes):
         if j in pictures:
             cells.append((line, 0, pictures[j], j, shorten(sources[j].sample, 26), False))
         for s, split in enumerate(splits):
-            for rank, patch in enumerate(found.get((split, j), [])):
+            for rank, patch in enumerate(patches.get((split, j), [])):
                 other = patch.class_name != patch.owner
                 text = f"{patch.similarity:.2f}" + (f"  {shorten(patch.class_name, 18)}" if other else "")
                 picture = data.dataset(split)[patch.index].image
@@ -186,14 +186,14 @@ def _by_split(
     nearest: Iterable[NearestPatch], prototypes: Sequence[int], sources: Mapping[int, Source], columns: int
 ) -> dict[tuple[Split, int], list[NearestPatch]]:
     """Return (split, prototype) -> its first patches by rank, but for the source itself."""
-    found: dict[tuple[Split, int], list[NearestPatch]] = {}
+    rows: dict[tuple[Split, int], list[NearestPatch]] = {}
     for patch in sorted(nearest, key=lambda patch: patch.rank):
         source = sources.get(patch.prototype)
         itself = source is not None and patch.split == "train" and patch.index == source.index
-        chosen = found.setdefault((patch.split, patch.prototype), [])
+        chosen = rows.setdefault((patch.split, patch.prototype), [])
         if patch.prototype in prototypes and not itself and len(chosen) < columns:
             chosen.append(patch)
-    return dict(sorted(found.items(), key=lambda item: ("train", "val", "test").index(item[0][0])))
+    return dict(sorted(rows.items(), key=lambda item: ("train", "val", "test").index(item[0][0])))
 
 
 def _pictures(data: ImageDataModule | None, sources: Mapping[int, Source]) -> dict[int, Tensor]:

@@ -24,6 +24,6 @@ def kept_prototypes(network: PrototypeNetwork, data: ImageDataModule, k: int = 6
     """
     with evaluating(network):
         precision = PRECISIONS[int(network.provenance.precision)]
-        found, _ = find_nearest(network, data, "train", k, precision=precision)
-    own = (found.label == network.classes.unsqueeze(1)) & found.distance.isfinite()
+        nearest, _ = find_nearest(network, data, "train", k, precision=precision)
+    own = (nearest.label == network.classes.unsqueeze(1)) & nearest.distance.isfinite()
     return own.sum(1) >= threshold

@@ -50,14 +50,14 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
     """
     with evaluating(network):
         k = network.per_class if distinct else 1
-        found, vectors = find_nearest(network, data, "train", k, own_class=True, precision=PRECISIONS[precision])
-    missing = ~found.distance[:, 0].isfinite()
+        nearest, vectors = find_nearest(network, data, "train", k, own_class=True, precision=PRECISIONS[precision])
+    missing = ~nearest.distance[:, 0].isfinite()
     if bool(missing.any()):
         name = network.class_names[int(network.classes[missing][0])]
         raise DataError(f"there is no training image of class '{name}', so its prototypes cannot be patches of one")
-    chosen = _distinct(network, found) if distinct else torch.zeros_like(found.image[:, 0])
+    chosen = _distinct(network, nearest) if distinct else torch.zeros_like(nearest.image[:, 0])
     pick = chosen.unsqueeze(1)
-    distance, index, position = (each.gather(1, pick).squeeze(1) for each in found[:3])
+    distance, index, position = (values.gather(1, pick).squeeze(1) for values in nearest[:3])
     rows = torch.arange(len(chosen), device=chosen.device)
     network.prototypes.copy_(vectors[rows, chosen].to(network.prototypes.dtype))
     _remember(network, data, index, position, distance, precision)
@@ -65,10 +65,10 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
     return PushReport(distance, len(pairs) - len(torch.unique(pairs, dim=0)))
 
 
-def _distinct(network: PrototypeNetwork, found: Candidates) -> Tensor:
+def _distinct(network: PrototypeNetwork, nearest: Candidates) -> Tensor:
     """Return which candidate each prototype takes, (P,), so that those of a class differ: the closest pair first."""
-    chosen = torch.zeros(len(found.image), dtype=torch.int64)
-    distance, index, position = (each.cpu() for each in found[:3])
+    chosen = torch.zeros(len(nearest.image), dtype=torch.int64)
+    distance, index, position = (values.cpu() for values in nearest[:3])
     for members in network.unit_groups.values():
         taken: set[tuple[int, int]] = set()
         waiting = set(members)
@@ -82,7 +82,7 @@ def _distinct(network: PrototypeNetwork, found: Candidates) -> Tensor:
         if waiting:
             name = network.class_names[int(network.classes[members[0]])]
             raise DataError(f"class '{name}' has fewer training patches than prototypes: model.push.distinct cannot be")
-    return chosen.to(found.image.device)
+    return chosen.to(nearest.image.device)
 
 
 def _remember(

@@ -49,7 +49,7 @@ class Candidates(NamedTuple):
 
     def take(self, order: Tensor) -> Candidates:
         """Return the candidates at (P, n) places."""
-        return Candidates(*(each.gather(1, order) for each in self))
+        return Candidates(*(values.gather(1, order) for values in self))
 
     def beside(self, other: Candidates) -> Candidates:
         """Return the candidates of both, these first."""
@@ -88,8 +88,8 @@ def find_nearest(
     for batch, features in chunks(network, data, split, precision, f"comparing {split} images with prototypes"):
         patches, _ = patches_of(features, (network.extent, network.extent))
         compare = _own_class if own_class else _one_of_each
-        found = compare(network, patches, batch, k)
-        both = best.beside(found)
+        candidates = compare(network, patches, batch, k)
+        both = best.beside(candidates)
         order = both.order(k)
         best = both.take(order)
         vectors = _updated_vectors(vectors, order, best, patches, batch)
@@ -191,7 +191,7 @@ def _over_processes(best: Candidates, vectors: Tensor, k: int) -> tuple[Candidat
     """Return the k best of all processes."""
     if world_size() == 1:
         return best, vectors
-    everyone, everything = Candidates(*(_gathered(each) for each in best)), _gathered(vectors)
+    everyone, everything = Candidates(*(_gathered(values) for values in best)), _gathered(vectors)
     order = everyone.order(k)
     return everyone.take(order), everything.gather(1, order.unsqueeze(2).expand(-1, -1, vectors.shape[2]))
 

@@ -151,7 +151,7 @@ def test_units_that_are_graded_masks(drawn, birds):
     assert found.concepts == [*PARTS, *birds.spec.concept_names]
     assert found.area.tolist() == everything.sum((0, 2, 3)).tolist()
     figures = found.figures()
-    assert figures["unique_detectors"] == len({c for c in found.found.concept.tolist() if c >= 0})
+    assert figures["unique_detectors"] == len({c for c in found.detectors.concept.tolist() if c >= 0})
     assert math.isnan(figures["dissection_own_best"])  # channels have no names
     assert len(found.forms) == 2
     assert figures["form_iou"] >= figures["form_single_iou"] > 0
