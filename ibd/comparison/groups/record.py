@@ -45,7 +45,7 @@ class Metric:
         needs: what must be there, as `Need`s with blanks between; otherwise it is skipped, and the report says why.
         function: function that computes it from what was measured.
         chance: what an explanation by chance scores, where theory knows it: a number, the share of the pixels that lie
-            in the mask, or what follows from it; see `chance_level`.
+            in the mask, or what follows from it.
         per_sample: whether there is a value for each image; otherwise there is one of all images together.
         scale_free: whether an explanation times a positive number scores the same, so that explainers with other units
             can be compared; otherwise the score is about the very unit.
@@ -83,18 +83,20 @@ class Metric:
         low, high = self.range
         return f"{self.definition} {low:g} to {high:g}, {better}"
 
-    def chance_level(self, share: float | None = None) -> float | None:
-        """Return what chance scores; None where it is not known.
+    @property
+    def by_chance(self) -> str:
+        """What an explanation by chance scores, in words; empty where it is not known."""
+        if self.chance is None:
+            return ""
+        words = f"{self.chance:g}" if isinstance(self.chance, float) else _CHANCES[self.chance]
+        return f"{words} by chance"
 
-        Args:
-            share: share of the pixels that lie in the mask, or 1 / P for a choice among P parts; needed where chance
-                depends on it.
-        """
-        if self.chance is None or isinstance(self.chance, float):
-            return self.chance
-        if share is None:
-            return None
-        return share / (2 - share) if self.chance == "mask_share_iou" else share
+
+_CHANCES = {
+    "mask_share": "the mask's share m of the pixels",
+    "mask_share_iou": "m / (2 - m) for a mask with a share m of the pixels",
+    "one_part": "1 of the number of parts",
+}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ Every tensor is drawn by itself, from a seed of its name and the draw. It keeps 
 nor explode: normal numbers of its own mean and standard deviation, with these exceptions:
 
 - variances of normalization layers are log-normal, of the mean and deviation of their logarithms: always positive;
-- the covariance of a whitened layer keeps its eigenvalues and gets random axes; its rotation is a random rotation;
+- a layer with a method ``randomized`` says itself what its tensors become (see `Randomized`): the covariance of a
+  whitened layer keeps its eigenvalues and gets random axes, its rotation becomes a random rotation;
 - a tensor of equal values gets a deviation of a tenth of their size, or of 0.1 for zeros.
 
-What stays: the statistics of the input normalization (`Normalize`: the unit of the pixels, nothing learned), where
-prototypes are from (`Provenance`), masks and counts (not floating point), and what is NaN throughout.
+What stays: the tensors of modules that say ``learns_nothing = True`` (the statistics of the input normalization, which
+are the unit of the pixels; where prototypes are from), masks and counts (not floating point), and what is NaN
+throughout.
 """
 
 from __future__ import annotations
@@ -16,23 +18,32 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from ibd.backbones.base import Normalize
 from ibd.comparison.probes.seeding import numbers_of
 from ibd.errors import check_range
 from ibd.explain.activations import network_of
-from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
-from ibd.models.protopnet.provenance import Provenance
+from ibd.models.random_values import Normal, normal_like
 
-KEPT: tuple[type[nn.Module], ...] = (Normalize, Provenance)
-"""Modules whose tensors stay."""
+
+@runtime_checkable
+class Randomized(Protocol):
+    """A module of which some tensors are not any numbers: a rotation, a covariance, a distribution."""
+
+    def randomized(self, name: str, old: Tensor, normal: Normal) -> Tensor | None:
+        """Return random values for one of the module's own tensors; None for normal ones of its mean and deviation.
+
+        Args:
+            name: its name in the module.
+            old: its values, float32 or better.
+            normal: draws standard normal numbers of a shape and type.
+        """
 
 
 def randomizable(network: nn.Module) -> dict[str, Tensor]:
@@ -43,7 +54,7 @@ def randomizable(network: nn.Module) -> dict[str, Tensor]:
     """
     kept: set[str] = set()
     for path, module in network.named_modules():
-        if isinstance(module, KEPT):
+        if getattr(module, "learns_nothing", False):
             kept.update(f"{path}.{name}" for name in module.state_dict())
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -73,7 +84,7 @@ def randomize(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
     for name in names:
         module, _, leaf = name.rpartition(".")
         tensor = tensors[name]
-        tensor.copy_(_drawn(network.get_submodule(module), leaf, tensor.detach().cpu(), _Normal(name, draw)))
+        tensor.copy_(_drawn(network.get_submodule(module), leaf, tensor.detach().cpu(), _normal(name, draw)))
 
 
 def random_network(model: nn.Module, draw: int = 0) -> nn.Module:
@@ -83,47 +94,21 @@ def random_network(model: nn.Module, draw: int = 0) -> nn.Module:
     return network
 
 
-class _Normal:
-    """Normal numbers from one seed."""
-
-    def __init__(self, name: str, draw: int) -> None:
-        self._generator = torch.Generator().manual_seed(numbers_of([f"randomize {draw} {name}"])[0])
-
-    def __call__(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return torch.randn(tuple(shape), dtype=dtype, generator=self._generator)
+def _normal(name: str, draw: int) -> Normal:
+    """Return normal numbers from one seed."""
+    generator = torch.Generator().manual_seed(numbers_of([f"randomize {draw} {name}"])[0])
+    return lambda shape, dtype: torch.randn(tuple(shape), dtype=dtype, generator=generator)
 
 
-def _drawn(module: nn.Module, leaf: str, old: Tensor, normal: _Normal) -> Tensor:
+def _drawn(module: nn.Module, leaf: str, old: Tensor, normal: Normal) -> Tensor:
     """Return random values in the place of a tensor, in float32 or better."""
     old = old.to(torch.promote_types(old.dtype, torch.float32))
-    if isinstance(module, ConceptWhiteningLayer) and leaf == "rotation":
-        return _rotation(len(old), normal)
-    if isinstance(module, ConceptWhiteningLayer) and leaf == "running_covariance":
-        values = torch.linalg.eigvalsh(old.double()).clamp(min=0)
-        axes = torch.stack([_rotation(old.shape[1], normal) for _ in old])
-        return axes @ torch.diag_embed(values) @ axes.transpose(1, 2)
+    own = module.randomized(leaf, old, normal) if isinstance(module, Randomized) else None
+    if own is not None:
+        return own
     if leaf == "running_var":
-        return _like(old.clamp(min=max(1e-3 * float(old.max()), 1e-12)).log(), normal).exp()
-    return _like(old, normal)
-
-
-def _like(old: Tensor, normal: _Normal) -> Tensor:
-    """Return normal numbers of the mean and the deviation of a tensor; of its finite values, where some are not."""
-    deviation, middle = torch.std_mean(old.flatten(), correction=0)
-    if not bool(deviation.isfinite()):
-        values = old[old.isfinite()]
-        deviation, middle = values.std(correction=0), values.mean()
-    mean, spread = float(middle.nan_to_num(0.0)), float(deviation.nan_to_num(0.0))
-    if spread <= 1e-6 * abs(mean):
-        spread = 0.1 * (abs(mean) or 1.0)
-    return normal(old.shape, old.dtype).mul_(spread).add_(mean)
-
-
-def _rotation(size: int, normal: _Normal) -> Tensor:
-    """Return a rotation, all alike probable (Stewart 1980)."""
-    q, r = torch.linalg.qr(normal((size, size), torch.float64))
-    turned: Tensor = q * torch.where(r.diagonal() < 0, -1.0, 1.0).double()
-    return turned
+        return normal_like(old.clamp(min=max(1e-3 * float(old.max()), 1e-12)).log(), normal).exp()
+    return normal_like(old, normal)
 
 
 class _FirstUse(TorchFunctionMode):

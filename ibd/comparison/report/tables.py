@@ -198,7 +198,7 @@ def _column(metric: str, means: dict[tuple[str, str], Interval]) -> Column:
     if entry is None:
         return Column(metric, metric_title(metric), "Other", "", "", "", None, digits)
     low, high = (f"{end:g}".replace("-", "−").replace("inf", "∞") for end in entry.range)  # noqa: RUF001
-    spread = f"{low} to {high}" + (f", {entry.chance:g} by chance" if isinstance(entry.chance, float) else "")
+    spread = f"{low} to {high}" + (f", {entry.by_chance}" if entry.by_chance else "")
     return Column(
         metric,
         entry.title,

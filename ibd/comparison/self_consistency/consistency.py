@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.locality import units_of_parts
-from ibd.comparison.self_consistency.reading import RedrawnReading, network_of, placed_as, read_redrawn
+from ibd.comparison.self_consistency.reading import RedrawnReading, placed_as, read_redrawn, require_network
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import holding
@@ -83,7 +83,7 @@ def bottleneck_against_pixels(
         UnsupportedError: the units of the model have no truth values, none is named for a part, or what stands for true
             and false in it is unknown; or the images cannot be drawn anew.
     """
-    network = network_of(model)
+    network = require_network(model)
     if not network.truth_values:
         raise UnsupportedError(
             f"needs units that can be set to true and false, as concepts can; {network.unit_plural} cannot"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.maps import enlarged
-from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, network_of
+from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, require_network
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
@@ -107,7 +107,7 @@ def dissect(
         UnsupportedError: the images have no masks.
     """
     check_indices(indices)
-    network = network_of(model)
+    network = require_network(model)
     with evaluating(model), torch.inference_mode():
         batches = chunks(indices, batch_size)
         whole = torch.cat([encoded(model, load_batch(dataset, some).image)[1].maps.cpu() for some in batches])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.self_consistency.reading import Reading, network_of, placed_as, read
+from ibd.comparison.self_consistency.reading import Reading, placed_as, read, require_network
 from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
@@ -70,7 +70,7 @@ def concept_leakage(
         UnsupportedError: the units of the model have no truth values, or others than the data tells, or what stands for
             true and false in it is unknown.
     """
-    network = network_of(model)
+    network = require_network(model)
     if not network.truth_values:
         raise UnsupportedError(
             f"only a concept bottleneck can leak: {network.unit_plural} do not pretend to be yes or no"

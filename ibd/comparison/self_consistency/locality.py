@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.self_consistency.reading import RedrawnReading, network_of, read_redrawn
+from ibd.comparison.self_consistency.reading import RedrawnReading, read_redrawn, require_network
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import part_of
@@ -74,7 +74,7 @@ def part_locality(
         UnsupportedError: the images cannot be drawn anew, no unit is named for a part, or the units' scale is
             unknown.
     """
-    network = network_of(model)
+    network = require_network(model)
     groups = units_of_parts(network.unit_names)
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")

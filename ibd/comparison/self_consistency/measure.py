@@ -13,7 +13,7 @@ from ibd.comparison.self_consistency.dissection import FORM_UNITS, dissect
 from ibd.comparison.self_consistency.leakage import concept_leakage
 from ibd.comparison.self_consistency.locality import part_locality
 from ibd.comparison.self_consistency.prototypes import misalignment, prototype_parts
-from ibd.comparison.self_consistency.reading import RedrawnReading, check_indices, network_of, read_redrawn
+from ibd.comparison.self_consistency.reading import RedrawnReading, check_indices, read_redrawn, require_network
 from ibd.comparison.self_consistency.redrawing import require_scenes
 from ibd.comparison.self_consistency.shortcut import tag_effects
 from ibd.comparison.self_consistency.units import unit_account
@@ -80,7 +80,7 @@ def self_consistency(
         ConfigError: no images.
     """
     check_indices(indices)
-    dataset, network, measuring = data.dataset(split), network_of(model), _Measuring(name)
+    dataset, network, measuring = data.dataset(split), require_network(model), _Measuring(name)
     given = model, dataset, indices, batch_size
     local: Any = None
     if network.unit_scale() is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.locality import locality_of
 from ibd.comparison.self_consistency.maps import enlarged
-from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, network_of
+from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, require_network
 from ibd.comparison.self_consistency.redrawing import RedrawnBatch, chunks, redrawn, require_scenes
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
@@ -108,7 +108,7 @@ def misalignment(
     Raises:
         UnsupportedError: the model has no prototypes, or the images cannot be drawn anew.
     """
-    network = network_of(model)
+    network = require_network(model)
     perfect = network.perfect_score()
     if perfect is None:
         raise UnsupportedError(f"only prototypes frame a patch; {network.unit_plural} do not")
@@ -189,7 +189,7 @@ def prototype_parts(
     Raises:
         UnsupportedError: the model has no such prototypes, or the images have no masks.
     """
-    network = network_of(model)
+    network = require_network(model)
     if not isinstance(network, PrototypeNetwork):
         raise UnsupportedError("only prototypes of one class each are looked for on the parts of that class")
     check_indices(indices)

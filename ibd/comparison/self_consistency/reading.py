@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.redrawing import chunks, redrawn, require_scenes
 from ibd.data.dataset import ImageDataset
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.activations import network_of
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.types import Batch, Units, stack_samples
 
@@ -48,9 +49,15 @@ class RedrawnReading:
     variants: list[list[str]]
 
 
-def network_of(model: nn.Module) -> InterpretableNetwork:
-    """Return the network of a module, or what is one itself."""
-    network: InterpretableNetwork = getattr(model, "network", model)  # type: ignore[arg-type]
+def require_network(model: nn.Module) -> InterpretableNetwork:
+    """Return the network of a module, or what is one itself.
+
+    Raises:
+        UnsupportedError: a model that says nothing of its units.
+    """
+    network = network_of(model)
+    if not isinstance(network, InterpretableNetwork):
+        raise UnsupportedError(f"a {type(network).__name__} has no units: an interpretable network is needed")
     return network
 
 
@@ -62,7 +69,7 @@ def placed_as(image: Tensor, model: nn.Module) -> Tensor:
 
 def encoded(model: nn.Module, image: Tensor) -> tuple[Tensor, Units]:
     """Return logits and units of images, on the model's device."""
-    network = network_of(model)
+    network = require_network(model)
     units = network.encode(placed_as(image, model))
     return network.decode(units), units
 
@@ -140,4 +147,4 @@ def read_redrawn(
 
 def _said(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits, units = encoded(model, image)
-    return logits.cpu(), units.scores.cpu(), network_of(model).readable(units).cpu()
+    return logits.cpu(), units.scores.cpu(), require_network(model).readable(units).cpu()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, network_of
+from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, require_network
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
 from ibd.metrics.compactness import explanation_size
@@ -62,7 +62,7 @@ def unit_account(model: nn.Module, dataset: ImageDataset, indices: Sequence[int]
         batch_size: images in a pass.
     """
     check_indices(indices)
-    network = network_of(model)
+    network = require_network(model)
     with evaluating(model), torch.inference_mode():
         parts = [_account(network, load_batch(dataset, some).image) for some in chunks(indices, batch_size)]
     error, named, needed = (torch.cat(part) for part in zip(*parts, strict=True))

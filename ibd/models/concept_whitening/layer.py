@@ -13,6 +13,7 @@ from ibd.distributed import world_size
 from ibd.errors import ConfigError
 from ibd.models.base import autocasting, full_precision
 from ibd.models.concept_whitening.whitening import Whitening, rotate_root, whiten_rotate, whitening_root
+from ibd.models.random_values import Normal, random_rotation
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +149,16 @@ class ConceptWhiteningLayer(nn.Module):
                 positions,
                 size,
             )
+
+    def randomized(self, name: str, old: Tensor, normal: Normal) -> Tensor | None:
+        """Return a random rotation, or the covariance with random axes, for a network that forgets what it learned."""
+        if name == "rotation":
+            return random_rotation(len(old), normal)
+        if name == "running_covariance":
+            values = torch.linalg.eigvalsh(old.double()).clamp(min=0)
+            axes = torch.stack([random_rotation(old.shape[1], normal) for _ in old])
+            return axes @ torch.diag_embed(values) @ axes.transpose(1, 2)
+        return None
 
     def extra_repr(self) -> str:
         """Say how large it is."""

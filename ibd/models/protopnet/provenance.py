@@ -51,6 +51,7 @@ class Provenance(nn.Module):
         dtype: () which of `PRECISIONS` the features were computed in.
     """
 
+    learns_nothing = True  # a network that forgets what it learned keeps it
     valid: Tensor
     ever: Tensor
     index: Tensor

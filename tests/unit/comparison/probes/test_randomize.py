@@ -102,3 +102,39 @@ def test_statistics_stay_what_they_can_be():
         now, before = (torch.linalg.eigvalsh(each.running_covariance) for each in (layer, old))
         torch.testing.assert_close(now, before, rtol=1e-3, atol=1e-5)
         assert not torch.allclose(layer.running_covariance, old.running_covariance, atol=1e-3)
+
+
+class Turning(nn.Module):
+    """A layer of a user's own: an orthogonal matrix, and a unit that is nothing learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.turn = nn.Parameter(torch.eye(4))
+        self.bias = nn.Parameter(torch.zeros(4))
+
+    def randomized(self, name, old, normal):
+        return torch.linalg.qr(normal(old.shape, old.dtype))[0] if name == "turn" else None
+
+    def forward(self, x):
+        return x @ self.turn + self.bias
+
+
+class Unit(nn.Module):
+    learns_nothing = True
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("unit", torch.full((4,), 2.0))
+
+    def forward(self, x):
+        return x / self.unit
+
+
+def test_a_layer_says_what_its_tensors_become():
+    model = nn.Sequential(Unit(), Turning(), nn.Linear(4, 3))
+    other = random_network(model, 1)
+    assert list(randomizable(model)) == ["1.turn", "1.bias", "2.weight", "2.bias"]
+    assert torch.equal(other[0].unit, model[0].unit)
+    torch.testing.assert_close(other[1].turn @ other[1].turn.t(), torch.eye(4), rtol=0, atol=1e-5)
+    assert not torch.allclose(other[1].turn.abs(), torch.eye(4), atol=0.05)
+    assert float(other[1].bias.abs().min()) > 0
