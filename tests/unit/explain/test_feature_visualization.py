@@ -100,7 +100,7 @@ OBJECTIVES = [
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
-@pytest.mark.parametrize("kind", [Pixels(), Fourier()], ids=lambda kind: type(kind).__name__)
+@pytest.mark.parametrize("kind", [pytest.param(Pixels(), marks=pytest.mark.slow), Fourier()], ids=["Pixels", "Fourier"])
 def test_every_objective_rises(objective, kind):
     made = maximize_activation(small_net(), objective, batch=2, parametrization=kind, **QUICK)
     assert made.image.shape == (2, 3, 16, 16)

@@ -64,8 +64,17 @@ def images():
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("bias", ["absorb", "ignore"])
-@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus", "epsilon_gamma_box"])
+@pytest.mark.parametrize(
+    ("composite", "bias"),
+    [
+        ("epsilon", "absorb"),
+        ("epsilon_plus", "absorb"),
+        ("epsilon_plus", "ignore"),
+        pytest.param("epsilon", "ignore", marks=pytest.mark.slow),
+        pytest.param("epsilon_gamma_box", "absorb", marks=pytest.mark.slow),
+        pytest.param("epsilon_gamma_box", "ignore", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("target", [Target.cls(1), Target.unit(1)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_class_and_a_unit_conserve(name, target, composite, bias):

@@ -58,8 +58,10 @@ def image(seed=0):
     return torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("ignore", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("bias", "ignore"),
+    [(False, False), (True, False), (True, True), pytest.param(False, True, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_are_their_matrix_form(rule, layer, bias, ignore):

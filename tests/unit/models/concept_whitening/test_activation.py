@@ -131,7 +131,7 @@ def planted(images, generator, patch=3, strength=2.5):
     return x, torch.nn.functional.one_hot(labels, concepts).float(), directions
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=[pytest.mark.slow] if m != "pool_max" else []) for m in MODES])
 def test_axes_find_planted_directions(mode):
     generator = torch.Generator().manual_seed(0)
     rotation, pull = torch.eye(64), torch.zeros(5, 64)

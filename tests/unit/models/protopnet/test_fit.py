@@ -63,7 +63,7 @@ def run():
     return module, data, watch
 
 
-@pytest.mark.parametrize("distance", ["l2", "cosine"])
+@pytest.mark.parametrize("distance", ["l2", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_it_learns(distance):
     rates = {"backbone": 1.0, "add_on": 1.0, "prototypes": 1.0}
     phases = {"warm": {"epochs": 0}, "joint": {"epochs": 16, "rates": rates}, "push": {"every": 0}}
@@ -162,8 +162,8 @@ def assert_patches(module, data):
             assert float(units.maps[source.index - start, source.prototype, source.row, source.column]) >= 9.20
 
 
+@pytest.mark.parametrize("distance", ["l2", pytest.param("cosine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
-@pytest.mark.parametrize("distance", ["l2", "cosine"])
 def test_prototypes_stay_patches_in_every_precision(precision, distance, tmp_path):
     """After the projection, the last layer, pruning, saving and loading; error 15: the file holds tensors alone."""
     options = {"distance": distance, "warm": {"epochs": 0}, "joint": {"epochs": 1}, "prune": {}}
