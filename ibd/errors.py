@@ -103,7 +103,7 @@ def no_file(path: str | Path) -> str | None:
     return "a pipe or a device" if place.exists() and not place.is_file() else None
 
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
 _WRITER = ("PytorchStreamWriter failed", "inline_container.cc")
 """What PyTorch says where it cannot write a file, whatever the reason was."""
 

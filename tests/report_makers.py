@@ -12,10 +12,12 @@ from ibd.comparison.results import (
     CostInfo,
     Curve,
     ExplainerInfo,
+    ModelFigures,
     ModelInfo,
     Sanity,
     SelfConsistency,
     ShownImage,
+    ShownUnit,
     Skipped,
 )
 from ibd.data.toybirds import ToyBirds
@@ -80,7 +82,9 @@ def make_comparison(images=48, shown=8, seed=0):
     heads = {model.name: _head(rng, classes) for model in MODELS if model.family == "cbm"}
     comparison.heads.update(heads)
     comparison.shown.extend(_shown(dataset, i, classes, heads, rng) for i in range(shown))
-    comparison.shortcut.update({m.name: {"tag_energy: gradcam": 0.41, "accuracy_absent": 0.88} for m in MODELS[:2]})
+    comparison.shortcut.update(
+        {m.name: ModelFigures({"accuracy_absent": 0.88}, {"energy_on_tag": {"gradcam": 0.41}}) for m in MODELS[:2]}
+    )
     comparison.skipped.extend(
         [
             Skipped("cbm", None, "unit_ablation", "needs units <named>"),
@@ -139,13 +143,13 @@ def _measure(comparison, model, rng, images):
         )
         for line, fall in (("most relevant first", 0.11), ("random order", 0.05), ("least relevant first", 0.01))
     }
-    figures = {"leakage_gap": 0.041, "unit_completeness": 1.2e-6, "icl": float("nan")}
+    figures = {"leakage_gap": 0.041, "unit_completeness": 1.2e-6, "interconcept_leakage": float("nan")}
     matrix = None
     if model.family == "cbm":
         figures |= {"locality": 0.57, "intervention_consistency": 0.71, "own <figure>": 3.0}
         matrix = 0.35 * np.eye(5) + rng.uniform(0.05, 0.45, (5, 5))
     columns = [f"{part}::shape" for part in PARTS]
-    comparison.self_consistency[model.name] = SelfConsistency(figures, matrix, PARTS, columns)
+    comparison.self_consistency[model.name] = SelfConsistency(figures, {}, matrix, PARTS, columns)
     comparison.own_curves[model.name, "unit_ablation"] = ablation
 
 
@@ -172,22 +176,12 @@ def _shown(dataset, index, classes, heads, rng):
             predicted[model.name] = classes[explained]
             parts = values * head.weights[:, explained]
             units[model.name] = [
-                {"name": head.names[u], "value": float(values[u]), "contribution": float(parts[u])}
-                for u in np.argsort(-abs(parts))
+                ShownUnit(head.names[u], float(values[u]), float(parts[u])) for u in np.argsort(-abs(parts))
             ]
         else:
             y, x = rng.integers(0, 40, 2)
             patch = image[y : y + 24, x : x + 24]
-            units[model.name] = [
-                {
-                    "name": f"prototype {k}",
-                    "value": 4.0 - k,
-                    "contribution": 3.0 - 1.2 * k,
-                    "source": patch,
-                    "patch": patch,
-                }
-                for k in range(6)
-            ]
+            units[model.name] = [ShownUnit(f"prototype {k}", 4.0 - k, 3.0 - 1.2 * k, patch, patch) for k in range(6)]
     return ShownImage(index, image, classes[int(dataset.labels[index])], masks.numpy(), maps, predicted, units)
 
 

@@ -14,6 +14,7 @@ from ibd.comparison.compare import compare
 from ibd.comparison.options import CompareOptions
 from ibd.comparison.report import Report
 from ibd.config import Block, build, plain_values
+from ibd.config.files import find_config
 from ibd.config.sources import Layer, Sources, parse_override, read_file
 from ibd.errors import ConfigError
 from ibd.metrics.functional.random_effects import two_level_interval
@@ -86,7 +87,7 @@ def read_options(changes: Sequence[str]) -> CompareCommand:
         if "=" not in text:
             raise ConfigError(f"'{text}': no such run, and no key=value")
     files = [text.removeprefix("config=") for text in rest if text.startswith("config=")]
-    layers = [layer for file in files[-1:] for layer in read_file(Path(file))]
+    layers = [layer for file in files[-1:] for layer in read_file(find_config(Path(file)))]
     layers += [parse_override(text) for text in rest if not text.startswith("config=")]
     sources = Sources("compare", [Layer(layer.label, _listed(layer.values)) for layer in layers])
     given = plain_values(CompareCommand, sources)

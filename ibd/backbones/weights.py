@@ -29,7 +29,7 @@ _STATISTICS = ("normalize.mean", "normalize.std")
 def is_path(weights: str) -> bool:
     """Return whether `weights` is written like a file, or is one."""
     path = Path(weights)
-    return path.suffix.lower() in _SUFFIXES or os.sep in weights or "/" in weights or path.is_file()
+    return path.suffix.lower() in _SUFFIXES or os.sep in weights or "/" in weights or os.path.isfile(path)  # noqa: PTH113
 
 
 def read_file(path: str | Path) -> State:

@@ -97,18 +97,38 @@ class Sanity:
 
 
 @dataclass(frozen=True)
-class SelfConsistency:
-    """What a model's own account of itself is worth, beside its maps.
+class ModelFigures:
+    """Figures of a model alone.
 
     Attributes:
-        figures: name -> value, NaN where undefined, such as "locality", "intervention_consistency", "leakage_gap".
+        figures: name -> value, NaN where undefined.
+        breakdown: name -> part, unit or method -> value, of figures that there are several of.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    breakdown: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def named(self) -> dict[tuple[str, str], float]:
+        """Return (name, part, unit or method) -> value of all; the second is "" for the figure of the whole model."""
+        values: dict[tuple[str, str], float] = {}
+        for name in dict.fromkeys([*self.figures, *self.breakdown]):
+            if name in self.figures:
+                values[name, ""] = self.figures[name]
+            values |= {(name, of): value for of, value in self.breakdown.get(name, {}).items()}
+        return values
+
+
+@dataclass(frozen=True)
+class SelfConsistency(ModelFigures):
+    """What a model's own account of itself is worth, beside its maps: "locality", "leakage_gap" and others.
+
+    Attributes:
         matrix: (P, G) concept locality: mean largest change of the probabilities of group g when part p is replaced;
             None where it does not apply.
         rows: the P parts.
         columns: the G groups.
     """
 
-    figures: dict[str, float]
     matrix: Floats | None = None
     rows: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
@@ -144,6 +164,25 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class ShownUnit:
+    """A unit that a prediction rests on, for one image.
+
+    Attributes:
+        name: name of the unit.
+        value: its value.
+        contribution: what it adds to the logit of the explained class.
+        patch: (H', W', 3) what a prototype looks at in this image; None of other units.
+        source: (H', W', 3) training patch that the prototype is; None where it is none.
+    """
+
+    name: str
+    value: float
+    contribution: float
+    patch: npt.NDArray[np.float32] | None = None
+    source: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class ShownImage:
     """An image of the report, as pictures.
 
@@ -154,10 +193,8 @@ class ShownImage:
         masks: (P, H, W) bool of its parts, or None.
         maps: model -> explainer -> (H, W) signed.
         predicted: model -> name of the explained class.
-        units: model -> what its prediction rests on: list of dicts with "name", "value", "contribution", and for
-            prototypes "source" (H', W', 3) the training patch, "patch" that of this image; the largest first. All
-            units of a model with a linear head, with the values that it reads, so that its sliders begin at its
-            prediction.
+        units: model -> units that its prediction rests on, the largest contributions first. All units of a model with a
+            linear head, with the values that it reads, so that its sliders begin at its prediction.
     """
 
     position: int
@@ -166,7 +203,7 @@ class ShownImage:
     masks: npt.NDArray[np.bool_] | None
     maps: dict[str, dict[str, npt.NDArray[np.float32]]]
     predicted: dict[str, str]
-    units: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    units: dict[str, list[ShownUnit]] = field(default_factory=dict)
 
 
 @dataclass
@@ -197,7 +234,7 @@ class Comparison:
         skipped: what was left out.
         shown: images to draw.
         heads: model -> linear head, where it has one.
-        shortcut: model -> name -> figure, on data with a tag; empty elsewhere.
+        shortcut: model -> figures on data with a tag; empty elsewhere.
     """
 
     settings: dict[str, Any]
@@ -220,4 +257,4 @@ class Comparison:
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[ShownImage] = field(default_factory=list)
     heads: dict[str, LinearHead] = field(default_factory=dict)
-    shortcut: dict[str, dict[str, float]] = field(default_factory=dict)
+    shortcut: dict[str, ModelFigures] = field(default_factory=dict)

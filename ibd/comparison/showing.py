@@ -12,12 +12,13 @@ from torch import Tensor
 from ibd.comparison.asked import Case
 from ibd.comparison.attributions import Attributions
 from ibd.comparison.methods import Method
-from ibd.comparison.results import Comparison, ShownImage
+from ibd.comparison.results import Comparison, ShownImage, ShownUnit
 from ibd.explain.boxes import Box
 from ibd.models.prediction import Prediction
 from ibd.models.protopnet.explanations import find_places, local_explanation, sources_of
 from ibd.models.protopnet.lightning import ProtoPNet
 
+Picture = npt.NDArray[np.float32]
 _UNITS = 12
 """Units that are shown of a model without a linear head, and prototypes with their patches."""
 
@@ -54,7 +55,7 @@ def _maps(attributions: Mapping[str, Attributions], method: Method) -> Tensor | 
     return attributions[method.name].maps if method.name in attributions else None
 
 
-def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, object]]]:
+def _units(case: Case, count: int, with_all: bool) -> list[list[ShownUnit]]:
     """Return for each image what its prediction rests on, the largest contributions first."""
     module = case.model.module
     images, classes = case.images.pixels[:count], case.classes[:count]
@@ -68,12 +69,12 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, object
         order = contributions[i].abs().argsort(descending=True, stable=True).tolist()
         units.append(
             [
-                {
-                    "name": network.unit_names[u],
-                    "value": float(values[i, u]),
-                    "contribution": float(contributions[i, u]),
-                    **patches.get((i, u), {}),
-                }
+                ShownUnit(
+                    network.unit_names[u],
+                    float(values[i, u]),
+                    float(contributions[i, u]),
+                    *patches.get((i, u), ()),
+                )
                 for u in (order if with_all else order[:_UNITS])
             ]
         )
@@ -82,8 +83,8 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[dict[str, object
 
 def _patches(
     case: Case, module: ProtoPNet, prediction: Prediction, classes: Tensor
-) -> dict[tuple[int, int], dict[str, npt.NDArray[np.float32]]]:
-    """Return (image, prototype) -> its training patch and the image's own, of the prototypes that count most."""
+) -> dict[tuple[int, int], tuple[Picture, Picture | None]]:
+    """Return (image, prototype) -> the image's patch and the training patch, of the prototypes that count most."""
     images = case.images.pixels
     sources, train = sources_of(module), case.model.trained_on.dataset("train")
     names = [module.network.class_names[c] for c in classes.tolist()]
@@ -97,12 +98,11 @@ def _patches(
         found_places = find_places(module, training, wanted)
         places = {p: _cut(pixels[p], place.box) for p, place in zip(wanted, found_places, strict=True)}
     return {
-        (int(row.image), row.prototype): {"patch": _cut(images[int(row.image)], row.box)}
-        | ({"source": places[row.prototype]} if row.prototype in places else {})
+        (int(row.image), row.prototype): (_cut(images[int(row.image)], row.box), places.get(row.prototype))
         for row in rows
     }
 
 
-def _cut(image: Tensor, box: Box) -> npt.NDArray[np.float32]:
+def _cut(image: Tensor, box: Box) -> Picture:
     top, left, bottom, right = box
     return image[:, top:bottom, left:right].permute(1, 2, 0).numpy().astype(np.float32)

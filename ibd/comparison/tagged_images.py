@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from ibd.comparison.asked import Case
 from ibd.comparison.attributions import CHUNK, ask
+from ibd.comparison.groups.record import FigureOf
 from ibd.comparison.methods import Method
 from ibd.comparison.reference_maps import reference_maps
-from ibd.comparison.results import Comparison
+from ibd.comparison.results import Comparison, ModelFigures
 from ibd.comparison.self_consistency import shortcut_figures, tagged
 from ibd.errors import UnsupportedError
 
-
-@dataclass(frozen=True)
-class Shortcut:
-    """Name -> figure; see `ibd.comparison.self_consistency.shortcut_figures`."""
-
-    figures: dict[str, float]
+FIGURES = (
+    FigureOf("accuracy_aligned", "Accuracy with the tag of the class."),
+    FigureOf("accuracy_absent", "Accuracy without a tag. The less, the more the model rests on it."),
+    FigureOf("accuracy_flipped", "Accuracy with the tag of another class."),
+    FigureOf("flip_rate", "Share of predictions that change when the tag is removed."),
+    FigureOf("follows_tag", "Share of images that are taken for the class whose tag they are given."),
+    FigureOf("tag_area", "Share of the image that the tag has: the energy on it of a map of noise."),
+    FigureOf("energy_on_tag", "Share of the positive part of a method's map that lies on the tag."),
+    FigureOf(
+        "reveals_tag",
+        "Does the energy on the tag tell which predictions change without it (AUROC)? 0.5: by chance only.",
+    ),
+    FigureOf(
+        "input_dependence",
+        "Share of images in which a shape that means nothing gets less attribution than the place without it. 0.5 "
+        "by chance.",
+    ),
+)
+"""What the table of a shortcut shows."""
 
 
 def add_shortcut(comparison: Comparison, case: Case, methods: Sequence[Method]) -> None:
@@ -36,7 +49,7 @@ def add_shortcut(comparison: Comparison, case: Case, methods: Sequence[Method]) 
         return
     classes = case.predictor.predicted(images).cpu()
 
-    def compute() -> Shortcut:
+    def compute() -> ModelFigures:
         maps = {"noise": reference_maps("noise", images, chosen.ids, case.seed)}
         for method in (method for method in methods if method.explainer is not None):
             try:
@@ -50,8 +63,8 @@ def add_shortcut(comparison: Comparison, case: Case, methods: Sequence[Method]) 
             if len(known) == len(parts):
                 maps[method.name] = torch.cat(known).cpu()
         figures, _ = shortcut_figures(model.module, model.data, indices, maps, split=chosen.split)
-        return Shortcut(figures)
+        return figures
 
     key = {"kind": "shortcut", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
-    kept = case.cache.get(key | {"methods": [method.key for method in methods]}, Shortcut, compute)
-    comparison.shortcut[model.info.name] = kept.figures
+    kept = case.cache.get(key | {"methods": [method.key for method in methods]}, ModelFigures, compute)
+    comparison.shortcut[model.info.name] = kept

@@ -11,11 +11,11 @@ import yaml
 
 from ibd import explain, registry
 from ibd.app.compare import read_options
+from ibd.comparison import tagged_images
 from ibd.comparison.compare import compare
-from ibd.comparison.groups import GROUPS, METRICS
+from ibd.comparison.groups import FIGURES, GROUPS, METRICS
 from ibd.comparison.methods import DEFAULT, choose_methods
 from ibd.comparison.reference_maps import REFERENCE_MAPS
-from ibd.comparison.self_consistency.sentences import READING
 from ibd.data import ToyBirds
 from ibd.errors import ConfigError
 from ibd.models.cbm.lightning import ConceptBottleneck
@@ -68,7 +68,7 @@ def test_every_public_name_of_explain_is_there():
 
 def self_consistency_table() -> str:
     """Return the table of figures of self-consistency that docs/comparison.md must hold."""
-    rows = [f"| `{name}` | {text} |" for name, text in READING.items()]
+    rows = [f"| `{f.name}` | {f.reading} |" for f in (*FIGURES.values(), *tagged_images.FIGURES)]
     return "\n".join(["| figure | how to read it |", "|---|---|", *rows])
 
 

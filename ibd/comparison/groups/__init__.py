@@ -12,7 +12,7 @@ from ibd.comparison.groups.objects import OBJECTS
 from ibd.comparison.groups.parts import PARTS
 from ibd.comparison.groups.pixels import PIXELS
 from ibd.comparison.groups.properties import PROPERTIES
-from ibd.comparison.groups.record import CurveOf, Group, Metric, Question, Variants
+from ibd.comparison.groups.record import CurveOf, FigureOf, Group, Metric, Question, Variants
 from ibd.comparison.groups.road import ROAD
 from ibd.comparison.groups.robustness import ROBUSTNESS
 from ibd.comparison.groups.sanity import SANITY
@@ -40,6 +40,8 @@ METRICS: dict[str, Metric] = {metric.name: metric for group in _ALL for metric i
 """Name -> metric, in the order of a report."""
 CURVES: dict[str, CurveOf] = {curve.name: curve for group in _ALL for curve in group.curves}
 """Name -> curve that is measured beside the scores."""
+FIGURES: dict[str, FigureOf] = {figure.name: figure for group in _ALL for figure in group.figures}
+"""Name -> figure of a model alone."""
 VARIANTS: dict[str, Variants] = {
     name: group.variants for group in _ALL if group.variants is not None for name in group.variants.metrics
 }

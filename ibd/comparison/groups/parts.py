@@ -8,7 +8,18 @@ import torch
 from torch import Tensor
 
 from ibd.comparison.asked import Asked
-from ibd.comparison.groups.record import ANY, SIGNED, UNIT, CurveOf, Finding, Group, Measured, Metric, Variants
+from ibd.comparison.groups.record import (
+    ANY,
+    SIGNED,
+    UNIT,
+    CurveOf,
+    Finding,
+    Group,
+    Measured,
+    Metric,
+    Variants,
+    needs_a_map,
+)
 from ibd.comparison.groups.values import few, points, scores
 from ibd.comparison.methods import ORACLE, UNITS
 from ibd.comparison.probes.parts import part_values
@@ -75,7 +86,9 @@ def importance_of_parts(asked: Asked, by: Callable[[Tensor, Tensor], Tensor] = p
 
 
 def _why_not(asked: Asked) -> str | None:
-    return "there are no scenes to draw anew" if asked.case.parts is None else None
+    if asked.case.parts is None:
+        return "there are no scenes to draw anew"
+    return None if asked.method.name == UNITS else needs_a_map(asked)
 
 
 _METRICS = (

@@ -13,7 +13,7 @@ Need = Literal["map", "units", "unit_maps", "masks", "concepts", "scene", "model
 """What a metric reads: an explanation's map, its contributions of units, or the units' maps; the images' masks or
 concepts; scenes that can be drawn anew; the model, to be asked again; the explainer, to explain again."""
 
-Question = Literal["Faithfulness", "Parts", "Localization", "Robustness", "Properties", "Units", "Agreement"]
+Question = Literal["Faithfulness", "Parts", "Localization", "Robustness", "Sanity", "Properties", "Units", "Agreement"]
 """What a metric answers: the heading of its column."""
 
 Chance = float | Literal["mask_share", "mask_share_iou", "one_part"] | None
@@ -119,6 +119,21 @@ class CurveOf:
     line: str = ""
     chart: str = ""
 
+    @property
+    def drawn_in(self) -> str:
+        """Name of the chart that it is drawn in."""
+        return self.chart or self.name
+
+
+class FigureOf(NamedTuple):
+    """A figure that a group measures of the model alone."""
+
+    name: str
+    reading: str
+    """How to read it, in a sentence or two."""
+    metric: str = ""
+    """Metric that it is shown for; "" for any of the group."""
+
 
 class Points(NamedTuple):
     """The points of a curve of every image."""
@@ -175,6 +190,7 @@ class Group:
         variants: metrics that are ways to score the same.
         main: metrics that a verdict may rest on: the first choice of which something was measured.
         by_default: whether it is measured unless it is named.
+        figures: figures that it gives of the model alone, in the place of scores.
     """
 
     name: str
@@ -186,10 +202,11 @@ class Group:
     variants: Variants | None = None
     main: tuple[tuple[str, ...], ...] = ()
     by_default: bool = True
+    figures: tuple[FigureOf, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        """Of its metrics."""
+        """Names of its metrics."""
         return [metric.name for metric in self.metrics]
 
     @property

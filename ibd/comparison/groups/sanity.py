@@ -34,7 +34,7 @@ _METRICS = (
 
 SANITY = Group(
     "sanity",
-    "Units",
+    "Sanity",
     _METRICS,
     measure,
     why_not_again,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ibd.comparison.asked import Case
 from ibd.comparison.groups.dissection import DISSECTION
-from ibd.comparison.groups.record import SIGNED, UNIT, Group, Metric
+from ibd.comparison.groups.record import SIGNED, UNIT, FigureOf, Group, Metric
 from ibd.comparison.results import Comparison, SelfConsistency, Skipped
 from ibd.comparison.self_consistency import self_consistency
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
@@ -46,24 +46,166 @@ def add_self_consistency(comparison: Comparison, case: Case) -> None:
     key["split"] = model.asked  # leakage is measured on more images than the questions
     account = case.cache.get(key, Account, compute)
     comparison.skipped += [replace(entry, model=name) for entry in account.skipped]
-    comparison.self_consistency[name] = account.self_consistency
+    comparison.self_consistency[name] = _asked(account.self_consistency, set(comparison.metrics))
+
+
+def _asked(account: SelfConsistency, metrics: set[str]) -> SelfConsistency:
+    """Return an account with the figures of the metrics that are asked for."""
+    wanted = {
+        figure.name
+        for group in (SELF_CONSISTENCY, DISSECTION)
+        if metrics & set(group.names)
+        for figure in group.figures
+        if not figure.metric or figure.metric in metrics
+    }
+    figures = {name: value for name, value in account.figures.items() if name in wanted}
+    return replace(account, figures=figures, breakdown={k: v for k, v in account.breakdown.items() if k in wanted})
 
 
 _METRICS = (
-    Metric("concept_locality", "Locality", "How much more a part moves its own concepts than any others.", UNIT, True,
+    Metric("locality", "Locality", "How much more a part moves its own concepts than any others.", UNIT, True,
            "Raman et al. 2025", "units scene model", concept_locality, 0.5, per_sample=False),
     Metric("intervention_consistency", "Intervention", "Likeness of predictions by a change in bottleneck or image.",
            UNIT, True, "this project", "units scene model", intervention_consistency),
     Metric("leakage_gap", "Leakage gap", "Accuracy lost by rounding the concepts.", SIGNED, False, "Havasi et al. 2022",
            "units model", leakage_gap),
-    Metric("ctl", "CTL", "Information on the class that predicted concepts add to the true ones.", UNIT, False,
-           "Parisini et al. 2025", "units concepts model", concept_task_leakage, per_sample=False),
-    Metric("icl", "ICL", "Information on each other that predicted concepts add to the true ones.", UNIT, False,
-           "Parisini et al. 2025", "units concepts model", interconcept_leakage, per_sample=False),
+    Metric("concept_task_leakage", "CTL", "Information on the class that predicted concepts add to the true ones.",
+           UNIT, False, "Parisini et al. 2025", "units concepts model", concept_task_leakage, per_sample=False),
+    Metric("interconcept_leakage", "ICL", "Information on each other that predicted concepts add to the true ones.",
+           UNIT, False, "Parisini et al. 2025", "units concepts model", interconcept_leakage, per_sample=False),
 )  # fmt: skip
+
+_FIGURES = (
+    FigureOf(
+        "locality",
+        "Do units answer to their own part? 1: only they move when it is drawn in another variant; 0.5: those of "
+        "another part move as much.",
+        "locality",
+    ),
+    FigureOf(
+        "own_change",
+        "How far the largest concept of a part moves when that part is replaced (of an axis: in units of its "
+        "range over the training images). Near 0 the concepts do not see their part at all.",
+        "locality",
+    ),
+    FigureOf(
+        "other_change",
+        "How far the concepts of the part that reacts most wrongly move, although that part is as it was. 0 is honest.",
+        "locality",
+    ),
+    FigureOf(
+        "surroundings_change",
+        "How far the concepts of a part move when only what is behind the bird is new. 0 is honest.",
+        "locality",
+    ),
+    FigureOf(
+        "intervention_consistency",
+        "How alike the class probabilities are after a concept is set in the bottleneck and after the part is "
+        "drawn so (1 - total variation). 1: the bottleneck is a true handle on the picture.",
+        "intervention_consistency",
+    ),
+    FigureOf(
+        "intervention_consistency_unchanged",
+        "The same for a bottleneck that answers to nothing: intervention_consistency means something only as far "
+        "as it is above this.",
+        "intervention_consistency",
+    ),
+    FigureOf(
+        "intervention_same_class",
+        "Share of changes after which bottleneck and picture lead to one class; 1 is best. By part where one is named.",
+        "intervention_consistency",
+    ),
+    FigureOf(
+        "intervention_same_class_unchanged",
+        "The same for a bottleneck that answers to nothing: how often the change of the picture leaves the class "
+        "as it was.",
+        "intervention_consistency",
+    ),
+    FigureOf(
+        "intervention_correlation",
+        "Do both changes push the same classes up and down (Spearman over classes)? 1: the same order; 0: unrelated.",
+        "intervention_consistency",
+    ),
+    FigureOf("accuracy_soft", "Accuracy with the concepts as predicted.", "leakage_gap"),
+    FigureOf(
+        "accuracy_hard",
+        "Accuracy with the concepts rounded to true and false: all that their names promise to tell.",
+        "leakage_gap",
+    ),
+    FigureOf(
+        "leakage_gap",
+        "Accuracy lost when concepts are rounded. Above 0 the classes rest on shades of the concepts, which their "
+        "names do not tell; below 0 rounding helps.",
+        "leakage_gap",
+    ),
+    FigureOf(
+        "concept_task_leakage",
+        "What a predicted concept tells of the class beyond the annotated one (share of the class entropy, CTL). "
+        "0: nothing leaks; above all a figure to compare models on the same images by.",
+        "concept_task_leakage",
+    ),
+    FigureOf(
+        "interconcept_leakage",
+        "What predicted concepts tell of each other beyond the annotated ones (ICL). 0: they are as independent "
+        "as the truth.",
+        "interconcept_leakage",
+    ),
+    FigureOf(
+        "completeness_error",
+        "The largest difference between a logit and its bias plus the contributions of all units. 0 up to "
+        "rounding: the explanation leaves nothing out.",
+    ),
+    FigureOf(
+        "named_share",
+        "Share of what decides a prediction that units with a name carry (concepts, prototypes, axes of concepts; "
+        "not channels). 1: all of it.",
+    ),
+    FigureOf(
+        "units_for_90",
+        "How many units make up 90 % of what speaks for and against the prediction. Fewer are easier to read.",
+    ),
+    FigureOf("units", "Number of all units."),
+    FigureOf(
+        "prototype_change_inside",
+        "How far a prototype's similarity changes, in units of a perfect match, when the part in its frame is "
+        "replaced. Near 0 it does not see what it frames.",
+    ),
+    FigureOf(
+        "prototype_change_outside",
+        "How far it changes when a part outside of its frame is replaced. 0 is honest.",
+    ),
+    FigureOf(
+        "prototype_change_surroundings",
+        "How far it changes when only what is behind the bird is new. 0 is honest for a prototype that frames a part.",
+    ),
+    FigureOf(
+        "prototype_alignment",
+        "inside / (inside + outside). 1: it answers only to what it frames; 0.5: to the rest as much.",
+    ),
+    FigureOf(
+        "prototype_location_change",
+        "How far the frame moves (1 - IoU) when a part outside of it is replaced (PLC). 0 is best.",
+    ),
+    FigureOf(
+        "prototype_rank_change",
+        "How far its rank among all prototypes changes then, of all ranks (PRC). 0 is best.",
+    ),
+    FigureOf(
+        "consistency",
+        "Share of prototypes that lie on one and the same part in 80 % of the images of their class.",
+    ),
+    FigureOf("stability", "Share of images on which slight noise leaves a prototype on the same parts."),
+    FigureOf(
+        "purity",
+        "Of the 10 images with the highest similarity, the share in which a prototype lies on its most frequent part.",
+    ),
+    FigureOf("pointing", "Share of the peaks of prototypes, in images of their class, that lie on a part."),
+    FigureOf("energy_pointing", "Share of the similarity maps, in images of their class, that lies on parts."),
+)
 
 SELF_CONSISTENCY = Group(
     "self_consistency",
     "Units",
     _METRICS,
+    figures=_FIGURES,
 )

@@ -83,8 +83,9 @@ def _explainers_chart(comparison: Comparison, table: Table, name: str, curves: d
     return [_chart(table, name, title, lines, line_chart(lines, first.x_label, first.y_label))]
 
 
-def _title(name: str) -> str:
-    return CURVES[name].title if name in CURVES else names.capital(names.plain(name))
+def _title(chart: str) -> str:
+    titles = [curve.title for curve in CURVES.values() if curve.drawn_in == chart]
+    return titles[0] if titles else names.capital(names.plain(chart))
 
 
 def _own_charts(comparison: Comparison, table: Table) -> list[Chart]:

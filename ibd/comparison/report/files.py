@@ -63,8 +63,12 @@ def summary(comparison: Comparison, views: list[FamilyView]) -> dict[str, Any]:
             for model in dict.fromkeys(key[0] for key in comparison.sanity)
         },
         "self_consistency": {model: account.figures for model, account in comparison.self_consistency.items()},
+        "self_consistency_breakdown": {
+            model: account.breakdown for model, account in comparison.self_consistency.items()
+        },
         "costs": _nested({key: vars(cost) for key, cost in comparison.costs.items()}),
-        "shortcut": comparison.shortcut,
+        "shortcut": {model: tagged.figures for model, tagged in comparison.shortcut.items()},
+        "shortcut_breakdown": {model: tagged.breakdown for model, tagged in comparison.shortcut.items()},
         "skipped": [vars(entry) for entry in comparison.skipped],
     }
     plain: dict[str, Any] = _plain(content)

@@ -40,7 +40,7 @@ EXPLAINERS = {
     "oracle": "Oracle",
 }
 
-ORDER = ("Faithfulness", "Parts", "Localization", "Robustness", "Properties", "Units", "Agreement", "Other")
+ORDER = ("Faithfulness", "Parts", "Localization", "Robustness", "Sanity", "Properties", "Units", "Agreement", "Other")
 ASKED = {
     "Faithfulness": "Does the prediction change where the map says it should?",
     "Parts": "Are the parts that drive the prediction ranked as they truly count?",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ibd.comparison.groups import FIGURES
 from ibd.comparison.report import names
 from ibd.comparison.report.numbers import digits_for, listed, number
 from ibd.comparison.report.tables import Table, metric_title
 from ibd.comparison.results import Comparison, CostInfo
-from ibd.comparison.self_consistency.sentences import how_to_read
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,16 @@ def sanity_rows(comparison: Comparison, table: Table) -> list[SanityRow]:
 def self_consistency_rows(comparison: Comparison, table: Table) -> list[SelfConsistencyRow]:
     """Return the figures of a family's own account of itself."""
     accounts = [
-        comparison.self_consistency[model.name] for model in table.models if model.name in comparison.self_consistency
+        comparison.self_consistency[model.name].named()
+        for model in table.models
+        if model.name in comparison.self_consistency
     ]
     rows = []
-    for name in dict.fromkeys(name for account in accounts for name in account.figures):
-        values = [account.figures.get(name, float("nan")) for account in accounts]
+    for key in dict.fromkeys(key for account in accounts for key in account):
+        values = [account.get(key, float("nan")) for account in accounts]
         if np.isfinite(values).any():
             digits = digits_for(values)
-            title, reading = _figure_title(name), how_to_read(name)
+            title, reading = _figure_title(*key), FIGURES[key[0]].reading if key[0] in FIGURES else ""
             seeds = listed(number(value, digits) or "unknown" for value in values) if len(values) > 1 else ""
             rows.append(SelfConsistencyRow(title, number(_mean(values), digits), seeds, reading))
     return rows
@@ -135,11 +137,11 @@ def metric_seconds(comparison: Comparison, table: Table) -> list[tuple[str, floa
 
 def shortcut_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """Return (figure, its value for every model that has any)."""
-    figures = dict.fromkeys(name for some in comparison.shortcut.values() for name in some)
+    models = [tagged.named() for tagged in comparison.shortcut.values()]
     rows = []
-    for name in figures:
-        values = [some.get(name, float("nan")) for some in comparison.shortcut.values()]
-        rows.append((_figure_title(name), [number(value, digits_for(values)) for value in values]))
+    for key in dict.fromkeys(key for figures in models for key in figures):
+        values = [figures.get(key, float("nan")) for figures in models]
+        rows.append((_figure_title(*key), [number(value, digits_for(values)) for value in values]))
     return rows
 
 
@@ -156,10 +158,9 @@ def skipped_rows(comparison: Comparison) -> list[SkippedRow]:
     ]
 
 
-def _figure_title(name: str) -> str:
-    """Return the title of a figure, which may be that of one explainer or part: "energy_on_tag: gradcam"."""
-    figure, _, of = name.partition(": ")
-    title = names.capital(names.plain(figure))
+def _figure_title(name: str, of: str) -> str:
+    """Return the title of a figure, which may be that of one explainer, unit or part."""
+    title = names.capital(names.plain(name))
     return f"{title}: {names.EXPLAINERS.get(of, of)}" if of else title
 
 

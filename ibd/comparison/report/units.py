@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ibd.comparison.report.numbers import number, signed
 from ibd.comparison.report.pictures import data_uri
-from ibd.comparison.results import Comparison, ModelInfo, ShownImage
+from ibd.comparison.results import Comparison, ModelInfo, ShownImage, ShownUnit
 from ibd.models.linear_head import LinearHead
 
 _IMAGES, _UNITS, _PAIRS, _CLASSES = 4, 10, 4, 5
@@ -124,11 +124,21 @@ def _plain(head: LinearHead) -> dict[str, Any]:
 def _panel(image: ShownImage, model: str, head: LinearHead | None) -> Panel:
     units = image.units[model]
     predicted = image.predicted.get(model, "")
-    values = {unit["name"]: float(unit["value"]) for unit in units}
+    values = {unit.name: unit.value for unit in units}
     live = head is not None and predicted in head.classes and all(name in values for name in head.names)
-    largest = max((abs(float(unit["contribution"])) for unit in units), default=0.0) or 1.0
+    largest = max((abs(unit.contribution) for unit in units), default=0.0) or 1.0
     bars = [_bar(unit, largest, head.names if live and head is not None else []) for unit in units[:_UNITS]]
-    pairs = [_pair(unit) for unit in units if "source" in unit and "patch" in unit][:_PAIRS]
+    pairs = [
+        Pair(
+            unit.name,
+            data_uri(unit.patch),
+            data_uri(unit.source),
+            number(unit.value, 2),
+            signed(unit.contribution, 2),
+        )
+        for unit in units
+        if unit.patch is not None and unit.source is not None
+    ][:_PAIRS]
     classes: list[tuple[str, float]] = []
     data = None
     if live and head is not None:
@@ -145,26 +155,16 @@ def _probable(head: LinearHead, values: npt.NDArray[np.float64]) -> list[tuple[s
     return [(head.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:_CLASSES]]
 
 
-def _bar(unit: dict[str, Any], largest: float, places: list[str]) -> Bar:
-    amount = float(unit["contribution"])
+def _bar(unit: ShownUnit, largest: float, places: list[str]) -> Bar:
+    amount = unit.contribution
     half = 50 * min(1.0, abs(amount) / largest)
     return Bar(
-        name=unit["name"],
-        place=places.index(unit["name"]) if places else None,
-        value=float(unit["value"]),
-        shown_value=number(float(unit["value"]), 2),
+        name=unit.name,
+        place=places.index(unit.name) if places else None,
+        value=unit.value,
+        shown_value=number(unit.value, 2),
         contribution=signed(amount, 2),
         amount=amount,
         left=50 - half if amount < 0 else 50.0,
         width=half,
-    )
-
-
-def _pair(unit: dict[str, Any]) -> Pair:
-    return Pair(
-        unit["name"],
-        data_uri(np.asarray(unit["patch"])),
-        data_uri(np.asarray(unit["source"])),
-        number(float(unit["value"]), 2),
-        signed(float(unit["contribution"]), 2),
     )

@@ -10,12 +10,10 @@ from ibd.comparison.self_consistency.leakage import Leakage, concept_leakage
 from ibd.comparison.self_consistency.locality import Locality, part_locality
 from ibd.comparison.self_consistency.measure import self_consistency, shortcut_figures
 from ibd.comparison.self_consistency.prototypes import Misalignment, misalignment, prototype_parts
-from ibd.comparison.self_consistency.sentences import READING, how_to_read
 from ibd.comparison.self_consistency.shortcut import Shortcut, input_dependence, tag_effects, tagged
 from ibd.comparison.self_consistency.units import UnitAccount, unit_account
 
 __all__ = [
-    "READING",
     "Consistency",
     "Dissection",
     "Leakage",
@@ -26,7 +24,6 @@ __all__ = [
     "bottleneck_against_pixels",
     "concept_leakage",
     "dissect",
-    "how_to_read",
     "input_dependence",
     "misalignment",
     "part_locality",

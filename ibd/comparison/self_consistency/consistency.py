@@ -43,7 +43,7 @@ class Consistency:
     similarity_unchanged: Tensor
 
     def figures(self) -> dict[str, float]:
-        """Return the means over all pairs of image and part, and of the classes by part."""
+        """Return the means over all pairs of image and part."""
         named = {
             "intervention_consistency": self.similarity,
             "intervention_consistency_unchanged": self.similarity_unchanged,
@@ -51,12 +51,18 @@ class Consistency:
             "intervention_same_class_unchanged": self.same_class_unchanged,
             "intervention_correlation": self.correlation,
         }
-        by_part = {
-            f"{name}: {part}": float(named[name][:, p].nanmean())
-            for p, part in enumerate(self.parts)
-            for name in ("intervention_same_class", "intervention_same_class_unchanged")
+        return {name: float(values.nanmean()) for name, values in named.items()}
+
+    def breakdown(self) -> dict[str, dict[str, float]]:
+        """Return the shares of one class by part."""
+        named = {
+            "intervention_same_class": self.same_class,
+            "intervention_same_class_unchanged": self.same_class_unchanged,
         }
-        return {name: float(values.nanmean()) for name, values in named.items()} | by_part
+        return {
+            name: {part: float(values[:, p].nanmean()) for p, part in enumerate(self.parts)}
+            for name, values in named.items()
+        }
 
 
 def bottleneck_against_pixels(

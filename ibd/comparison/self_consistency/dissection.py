@@ -57,15 +57,11 @@ class Dissection:
     unit_names: list[str]
 
     def figures(self) -> dict[str, float]:
-        """Return shares and means over units, and the IoU of each form by what it says."""
+        """Return shares and means over units."""
         named = self.own >= 0
         own_iou = self.iou[named].gather(1, self.own[named].unsqueeze(1)).squeeze(1)
         best = self.detectors.iou
         covered = weighted_iou(self.iou.nan_to_num(-1).amax(0).where(self.area > 0, torch.nan), self.area)
-        forms = {
-            f"form: {self.unit_names[unit]} is {form.describe(self.concepts)}": form.iou
-            for unit, form in self.forms.items()
-        }
         return {
             "detectors": float((self.detectors.concept >= 0).double().mean()),
             "unique_detectors": float(self.detectors.unique),
@@ -75,7 +71,14 @@ class Dissection:
             "semantic_coverage": float(covered),
             "form_iou": _mean([form.iou for form in self.forms.values()]),
             "form_single_iou": _mean(list(self.single.values())),
-        } | forms
+        }
+
+    def breakdown(self) -> dict[str, dict[str, float]]:
+        """Return the IoU of each form by what it says."""
+        said = {
+            f"{self.unit_names[unit]} is {form.describe(self.concepts)}": form.iou for unit, form in self.forms.items()
+        }
+        return {"form": said}
 
     def _best_of_kind(self, named: Tensor) -> Tensor:
         """Return the best concept of named units among those that units can be named for (not whole parts)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ibd.comparison.results import SelfConsistency, Skipped
+from ibd.comparison.results import ModelFigures, SelfConsistency, Skipped
 from ibd.comparison.self_consistency.consistency import bottleneck_against_pixels
 from ibd.comparison.self_consistency.dissection import FORM_UNITS, dissect
 from ibd.comparison.self_consistency.leakage import concept_leakage
@@ -21,9 +21,13 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.errors import UnsupportedError
 from ibd.models.lightning import InterpretableModule
 
-Figures = dict[str, float]
 LEAKAGE_IMAGES = 500
 """Leakage is measured on at least so many images, where the split has them: information from few is understated."""
+
+
+@runtime_checkable
+class _BrokenDown(Protocol):
+    def breakdown(self) -> dict[str, dict[str, float]]: ...
 
 
 class _Measuring:
@@ -31,7 +35,8 @@ class _Measuring:
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.figures: Figures = {}
+        self.figures: dict[str, float] = {}
+        self.breakdown: dict[str, dict[str, float]] = {}
         self.skipped: list[Skipped] = []
 
     def add(self, metric: str, measure: Callable[[], Any]) -> Any:
@@ -44,8 +49,9 @@ class _Measuring:
         except UnsupportedError as error:
             self.skipped.append(Skipped(self.name, None, metric, str(error)))
             return None
-        figures: Mapping[str, float] = measured if isinstance(measured, dict) else measured.figures()
-        self.figures |= figures
+        self.figures |= measured if isinstance(measured, dict) else measured.figures()
+        if isinstance(measured, _BrokenDown):
+            self.breakdown |= measured.breakdown()
         return measured
 
 
@@ -61,7 +67,7 @@ def self_consistency(
 ) -> tuple[SelfConsistency, list[Skipped]]:
     """Return what applies to a model and its data of: locality, consistency, leakage, units, prototypes, dissection.
 
-    How to read each figure is in `READING`.
+    How to read each figure is in `ibd.comparison.groups.FIGURES`.
 
     Args:
         model: a module of ours.
@@ -109,6 +115,7 @@ def self_consistency(
     return (
         SelfConsistency(
             figures=measuring.figures,
+            breakdown=measuring.breakdown,
             matrix=None if matrix is None else matrix.numpy(),
             rows=[] if local is None else list(local.rows),
             columns=[] if local is None else list(local.columns),
@@ -125,7 +132,7 @@ def shortcut_figures(
     name: str | None = None,
     split: Split = "test",
     batch_size: int = 64,
-) -> tuple[Figures, list[Skipped]]:
+) -> tuple[ModelFigures, list[Skipped]]:
     """Return the figures of `tag_effects`, or why there are none.
 
     Args:
@@ -139,4 +146,4 @@ def shortcut_figures(
     """
     measuring = _Measuring(name)
     measuring.add("shortcut", lambda: tag_effects(model, data.dataset(split), indices, maps, batch_size))
-    return measuring.figures, measuring.skipped
+    return ModelFigures(measuring.figures, measuring.breakdown), measuring.skipped

@@ -48,17 +48,21 @@ class Shortcut:
     area: Tensor
 
     def figures(self) -> dict[str, float]:
-        """Return the means, and of each method how well the energy on the tag tells which predictions flip."""
+        """Return the means over images."""
         figures = {f"accuracy_{mode}": float(values.mean()) for mode, values in self.right.items()}
         figures |= {
             "flip_rate": float(self.flips.mean()),
             "follows_tag": float(self.to_tag.mean()),
             "tag_area": float(self.area.mean()),
         }
-        for name, energy in self.energy.items():
-            figures[f"energy_on_tag: {name}"] = float(energy.nanmean())
-            figures[f"reveals_tag: {name}"] = float(self._revealed(energy))
         return figures
+
+    def breakdown(self) -> dict[str, dict[str, float]]:
+        """Return by method the mean energy on the tag, and how well it tells which predictions flip."""
+        return {
+            "energy_on_tag": {name: float(energy.nanmean()) for name, energy in self.energy.items()},
+            "reveals_tag": {name: float(self._revealed(energy)) for name, energy in self.energy.items()},
+        }
 
     def _revealed(self, energy: Tensor) -> Tensor:
         """Return the AUROC of the energy for the flips, over the images that have both; NaN without both kinds."""

@@ -134,7 +134,7 @@ def test_sliders_read_what_the_head_reads():
     case = SimpleNamespace(model=model, images=chosen, classes=torch.tensor([0, 1]))
     found = SimpleNamespace(heads={"own": head}, shown=[], class_names=["a", "b"])
     for row, expected in zip(shown_images(found, case, [], {}, 2), ([0.25 + 1.0, -1.25], [-0.75, 0.75]), strict=True):
-        values = {unit["name"]: unit["value"] for unit in row.units["own"]}
+        values = {unit.name: unit.value for unit in row.units["own"]}
         np.testing.assert_allclose(head_logits(head, np.array([values[name] for name in head.names])), expected)
 
 

@@ -58,8 +58,8 @@ def comparison():
     found.curves = {key: curve for key, curve in found.curves.items() if key[2] == "deletion"}
     for name in ("protopnet <i>", "protopnet 2"):
         del found.agreement[name, "spearman"]
-    found.scores["cbm", "lrp", "dissection"] = np.array([0.25])
-    found.metrics.append("dissection")
+    found.scores["cbm", "lrp", "unique_detectors"] = np.array([0.25])
+    found.metrics.append("unique_detectors")
     return found
 
 
@@ -142,7 +142,7 @@ def test_every_score_is_a_line_of_the_table(comparison, folder):
         assert row["value"] == "" if math.isnan(value) else float(row["value"]) == value
         if row["image"]:
             assert row["label"] == comparison.class_names[comparison.labels[place[row["image"]]]]
-    assert [row["image"] for row in rows if row["metric"] == "dissection"] == [""]
+    assert [row["image"] for row in rows if row["metric"] == "unique_detectors"] == [""]
     assert {(row["model"], row["family"], row["seed"]) for row in rows} == {
         (m.name, m.family, str(m.seed)) for m in MODELS
     }
@@ -153,7 +153,7 @@ def test_the_summary_holds_the_means_and_intervals_of_every_model(comparison, su
     for key in (
         ("cbm", "intrinsic", "part_spearman"),
         ("protopnet 2", "lrp", "deletion"),
-        ("cbm", "lrp", "dissection"),
+        ("cbm", "lrp", "unique_detectors"),
     ):
         values = torch.from_numpy(comparison.scores[key])
         found = summary["scores"][key[0]][key[1]][key[2]]
@@ -166,7 +166,7 @@ def test_the_summary_holds_the_means_and_intervals_of_every_model(comparison, su
             assert found["low"] is None
     assert summary["scores"]["cbm"]["constant"]["part_spearman"]["mean"] is None
     assert "unit_ablation" not in summary["scores"]["cbm"]["lrp"]
-    assert set(summary["metrics"]) == {*METRICS, "dissection"}
+    assert set(summary["metrics"]) == {*METRICS, "unique_detectors"}
 
 
 def test_the_seeds_of_a_family_are_pooled_and_put_between_noise_and_oracle(comparison, summary):
@@ -211,7 +211,7 @@ def test_what_was_skipped_and_what_it_cost_is_in_the_summary_and_the_page(compar
     assert summary["costs"]["cbm"]["occlusion"]["forwards"] == 65
     assert summary["sanity"]["cbm"]["gradcam"]["passed"]["cascade_top_down"] is False
     assert summary["sanity"]["cbm"]["gradcam"]["passed"]["input_shift"] is None
-    assert summary["self_consistency"]["protopnet 2"]["icl"] is None
+    assert summary["self_consistency"]["protopnet 2"]["interconcept_leakage"] is None
     text = "".join(page.texts)
     assert "Unit ablation, all explainers, cbm and cbm 2:" in text
     assert "needs units <named>" in text
@@ -240,7 +240,7 @@ def test_charts_follow_the_colors_of_the_page(folder):
 
 def test_sliders_begin_at_the_prediction(comparison, page):
     panels = [json.loads(text) for text in page.scripts if text.startswith('{"explained"')]
-    shown = {tuple(unit["value"] for unit in image.units["cbm"]) for image in comparison.shown}
+    shown = {tuple(unit.value for unit in image.units["cbm"]) for image in comparison.shown}
     head = comparison.heads["cbm"]
     assert len(panels) == SHOWN
     for panel in panels:

@@ -155,7 +155,7 @@ def test_units_that_are_graded_masks(drawn, birds):
     assert math.isnan(figures["dissection_own_best"])  # channels have no names
     assert len(found.forms) == 2
     assert figures["form_iou"] >= figures["form_single_iou"] > 0
-    assert sum(name.startswith("form: channel") for name in figures) == 2
+    assert [name.partition(" is ")[0] for name in found.breakdown()["form"]] == [f"channel {u}" for u in found.forms]
     none = dissect(network, images, birds.spec, range(12), form_units=0)
     assert math.isnan(none.figures()["form_iou"])
 
@@ -240,11 +240,12 @@ def test_a_network_that_reads_the_tag(drawn, hans):
     assert [figures[f"accuracy_{mode}"] for mode in ("aligned", "absent", "flipped")] == [1.0, zero, 0.0]
     assert figures["flip_rate"] == 1 - zero
     assert figures["follows_tag"] == 1.0
-    assert figures["reveals_tag: knows"] == 1.0
-    assert figures["reveals_tag: even"] == pytest.approx(0.5, abs=0.3)
-    assert figures["energy_on_tag: even"] == pytest.approx(figures["tag_area"])
-    assert math.isnan(figures["energy_on_tag: nothing"])
-    assert math.isnan(figures["reveals_tag: nothing"])
+    revealed, on_tag = found.breakdown()["reveals_tag"], found.breakdown()["energy_on_tag"]
+    assert revealed["knows"] == 1.0
+    assert revealed["even"] == pytest.approx(0.5, abs=0.3)
+    assert on_tag["even"] == pytest.approx(figures["tag_area"])
+    assert math.isnan(on_tag["nothing"])
+    assert math.isnan(revealed["nothing"])
     assert torch.equal(found.area, mask.double().mean((1, 2)))
     blind = tag_effects(tag_reader(drawn, hans.spec, lambda scene: scene.cls), images, [2, 5]).figures()
     assert (blind["flip_rate"], blind["accuracy_absent"]) == (0.0, 1.0)

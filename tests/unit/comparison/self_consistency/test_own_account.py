@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from ibd.comparison.self_consistency import READING, concept_leakage, how_to_read, self_consistency, shortcut_figures
+from ibd.comparison import tagged_images
+from ibd.comparison.groups import FIGURES, METRICS
+from ibd.comparison.self_consistency import concept_leakage, self_consistency, shortcut_figures
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import ConfigError
 from ibd.models.baseline.lightning import Baseline
@@ -57,9 +59,9 @@ def test_what_applies_to_each_family(birds, make, wanted, skipped, columns):
     assert (found.matrix is None) == (not columns)
     if columns:
         assert found.matrix.shape == (5, len(columns))
-    for name, value in found.figures.items():
+    for (name, _), value in found.named().items():
         assert isinstance(value, float)
-        assert how_to_read(name), name
+        assert FIGURES[name].reading, name
     assert math.isnan(found.figures["completeness_error"]) == ("completeness_error" in skipped)
     assert not module.training
 
@@ -88,19 +90,18 @@ def test_shortcut_figures(birds):
     hans = ToyBirds("hans", image_size=32, train_size=4, val_size=4, test_size=4)
     figures, left = shortcut_figures(make_module(hans.spec), hans, [0, 1], {"x": torch.ones(2, 32, 32)})
     assert left == []
-    assert figures["energy_on_tag: x"] == pytest.approx(figures["tag_area"])
-    assert all(how_to_read(name) for name in figures)
+    assert figures.breakdown["energy_on_tag"]["x"] == pytest.approx(figures.figures["tag_area"])
+    assert {name for name, _ in figures.named()} <= {figure.name for figure in tagged_images.FIGURES}
     figures, left = shortcut_figures(make_module(birds.spec), birds, [0], name="it")
-    assert figures == {}
+    assert figures.named() == {}
     assert [(each.model, each.metric) for each in left] == [("it", "shortcut")]
 
 
 def test_sentences():
-    assert how_to_read("energy_on_tag: gradcam") == READING["energy_on_tag"]
-    assert how_to_read("unknown") == ""
-    for name, text in READING.items():
+    for name, text, metric in (*FIGURES.values(), *tagged_images.FIGURES):
         assert text.endswith("."), name
         assert "  " not in text, name
+        assert metric == "" or metric in METRICS, name
 
 
 def test_no_images(birds):
