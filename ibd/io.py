@@ -207,7 +207,7 @@ def load_run(
         run: a run folder, or a checkpoint in one.
         overrides: ``key=value`` changes to the data of the run's config, such as ``"data.root=/elsewhere"``.
         which: "best" or "last".
-        trust: as of `load_model`, for the class of the data too.
+        trust: trust in the run, as of `load_model`, for the class of the data too.
 
     Raises:
         CheckpointError: the run has no config, or its data now has other classes or concepts.

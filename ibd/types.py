@@ -175,7 +175,7 @@ class Units:
     Attributes:
         scores: (B, U).
         maps: (B, U, h, w): where in the image each unit was seen.
-        state: what ``decode`` reads beside the scores, (B, ...) each; empty where it reads nothing else.
+        state: tensors that ``decode`` reads beside the scores, (B, ...) each; empty where it reads nothing else.
     """
 
     scores: Tensor

@@ -31,9 +31,9 @@ class Case:
         parts: (N, 2^P) centered logits of that class with every subset of the parts drawn, or None.
         kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
         cells: where finished pieces are kept.
-        probe_images: how many images are explained again and again, for robustness and sanity.
+        probe_images: number of images that are explained again and again, for robustness and sanity.
         seed: seed of all random choices.
-        stages: in how many a network is made random.
+        stages: number of stages in which a network is made random.
         object_values: (N, O) what each object of a scene is worth, NaN for one that is not seen, or None.
         cell_values: (N, R) what each cell's foreground is worth, NaN for one without, or None.
         validation: the same model and validation images, where a threshold is to be chosen; None where not.
@@ -110,8 +110,8 @@ class Asked:
 
     Attributes:
         case: the model and the images.
-        method: who was asked.
-        attributions: what it said.
+        method: method that was asked.
+        attributions: its attributions.
         validation: the same method's maps and the truth masks of validation images, where thresholds are chosen.
     """
 

@@ -40,9 +40,9 @@ class Method:
     """A row of the tables.
 
     Attributes:
-        info: its name and kind.
-        explainer: None for the reference maps, the oracle and the row of units.
-        options: what the explainer was made with.
+        info: name and kind of the method.
+        explainer: explainer, or None for the reference maps, the oracle and the row of units.
+        options: options that the explainer was made with.
     """
 
     info: ExplainerInfo

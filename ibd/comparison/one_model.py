@@ -39,11 +39,11 @@ class Work:
     Attributes:
         images: images that all are asked about.
         methods: the rows of the tables.
-        plan: what is measured.
+        plan: plan of what is measured.
         cells: where finished pieces are kept.
-        probe_images: how many images are explained again and again.
+        probe_images: number of images that are explained again and again.
         seed: seed of all random numbers.
-        shown: how many images the report may draw.
+        shown: number of images that the report may draw.
     """
 
     images: ComparedImages
@@ -64,9 +64,9 @@ class OneModel:
     """The measurement of one model.
 
     Args:
-        work: what is the same for all models.
+        work: work that is the same for all models.
         model: the model.
-        comparison: where the results go.
+        comparison: comparison that the results go into.
         bar: bar of progress.
     """
 

@@ -30,7 +30,7 @@ def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) 
         name: one of `REFERENCE_MAPS`.
         images: (B, 3, H, W).
         ids: ids of the images: the noise of an image depends on its id, and not on its batch.
-        seed: another one gives other noise.
+        seed: seed of the noise; another one gives other noise.
 
     Raises:
         ConfigError: no such reference map, or other than one id for each image.

@@ -79,7 +79,7 @@ def seen(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField) -> Te
     Args:
         maps: float.
         image_size: (H, W) in pixels.
-        field: what the cells see.
+        field: receptive field of the cells.
     """
     axes = []
     for axis, (cells, pixels) in enumerate(zip(maps.shape[-2:], image_size, strict=True)):
@@ -114,7 +114,7 @@ def relative_boxes(
         maps: (N, h, w) of any sign and scale.
         image_size: (H, W) in pixels.
         share: share of the range, in [0, 1]; a larger one makes a smaller box.
-        field: as for `placed`.
+        field: receptive field of the cells, as for `placed`.
         around: (N, 2) (y, x) in pixels, where pixel i spans i .. i + 1: the point to take in place of the peak, where
             it is known; of two places that are as good as equal, the box is then around this one. If it is below the
             threshold, its own height is the threshold.

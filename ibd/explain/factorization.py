@@ -45,7 +45,7 @@ def neuron_groups(
         model: ours, or any of (B, 3, H, W) images in [0, 1].
         image: (B, 3, H, W).
         layer: layer whose activations are taken apart; what is negative is taken as 0.
-        groups: G.
+        groups: number of groups G.
         steps: steps of multiplicative updates.
         seed: seed of the start.
         layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.

@@ -50,7 +50,7 @@ class GradientExplainer(Explainer):
         Args:
             call: call with the model.
             image: (B, C, H, W).
-            target: other than the call's.
+            target: target, where it is not the call's.
         """
         with self.rules():
             at = cut(call, image, self.layer, target)
@@ -85,7 +85,7 @@ def layer_fields(layer: str, attribution: Tensor, single: bool) -> dict[str, obj
     """Return the fields of an `Explanation` that say what each channel of a layer accounts for.
 
     Args:
-        layer: its name.
+        layer: name of the layer.
         attribution: (B, K, C, h, w), or (B, K, D) of a layer that is no map.
         single: whether the dimension of the targets is left out.
 

@@ -80,7 +80,7 @@ def repaint(model: nn.Module, image: Tensor, contributions: Tensor, painting: Pa
         model: a network of ours, or its module.
         image: (B, 3, H, W), on the model's device.
         contributions: (B, U) of the units, as an explanation of `Intrinsic` has them.
-        painting: as for `Intrinsic`.
+        painting: way to lay out a contribution, as for `Intrinsic`.
 
     Raises:
         UnsupportedError: what its cells see is not known and is asked for.

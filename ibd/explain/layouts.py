@@ -120,7 +120,7 @@ class Links:
 
         Args:
             node: node that is asked about.
-            shape: its own.
+            shape: shape of the node.
             picture: (H, W) of the images, which places have to fit where the evidence could also be of attention heads.
         """
         if shape[2:] == (1, 1) or shape[1:3] == (1, 1):

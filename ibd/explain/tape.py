@@ -32,9 +32,9 @@ class Place(NamedTuple):
     Attributes:
         leaf: the tensor there, without a history.
         stand_in: the copy of it with which the model went on.
-        spot: where in the pass.
+        spot: spot in the pass.
         node: node of the flow; None where none was followed.
-        since: how many nodes the flow had before.
+        since: number of nodes that the flow had before.
     """
 
     leaf: Tensor
@@ -128,9 +128,9 @@ class Watch(TorchFunctionMode):
         constants: tensors that do not depend on the image, such as a model's buffers.
 
     Attributes:
-        flow: what was computed from what; None where a spot is given, so that nothing is left to choose.
-        end: how many nodes the flow had when the model was done.
-        runs: how often the module ran at whose output the model is cut.
+        flow: flow of the pass; None where a spot is given, so that nothing is left to choose.
+        end: number of nodes that the flow had when the model was done.
+        runs: number of runs of the module at whose output the model is cut.
     """
 
     def __init__(

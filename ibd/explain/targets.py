@@ -29,11 +29,11 @@ class Term:
     Attributes:
         kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
             0 for its class, 1 against it) or "function".
-        index: which class or unit.
+        index: index of the class or unit.
         scalar: scalar of a class: its "logit", "centered_logit", "prob", "log_prob" or "log_odds".
-        weight: factor.
+        weight: factor of the score.
         function: output -> (B,), of the kind "function".
-        names: how many there are where the index was given by name.
+        names: number of names where the index was given by name.
     """
 
     kind: Literal["class", "unit", "predicted", "side", "function"]
@@ -66,7 +66,7 @@ class Target:
     such a model has two names, the second is that of the class, and number 0 is still the one logit.
 
     Attributes:
-        sums: for each score its terms.
+        sums: terms of each score.
         many: whether maps and values have a dimension for the scores.
         pattern: pattern of unit names, which a model has yet to resolve.
     """

@@ -58,7 +58,7 @@ class PrototypeConsistency(PrototypeMetric):
         parts: number of annotated parts P.
         threshold: share of images from which on a part counts as the prototype's.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     hit: Tensor
@@ -103,7 +103,7 @@ class PrototypeStability(PrototypeMetric):
     Args:
         units: number of prototypes U.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     same: Tensor
@@ -142,7 +142,7 @@ class PointingGame(PrototypeMetric):
     Args:
         units: number of prototypes U.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     points: Tensor

@@ -25,7 +25,7 @@ class TableLogger(Logger):
     dropped, so that the file becomes what it would have been without the interruption.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -98,7 +98,7 @@ class Cascade:
     """Explanations while more and more of a network is random.
 
     Attributes:
-        stages: names of what became random at each.
+        stages: names of the tensors that became random at each stage.
         similarity: (S, B) with the explanation of the trained network, by absolute values.
         last: (B, H, W) the maps of the network in which everything is random.
     """

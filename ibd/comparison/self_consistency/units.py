@@ -57,8 +57,8 @@ def unit_account(model: nn.Module, dataset: ImageDataset, indices: Sequence[int]
 
     Args:
         model: a module of ours, or its network.
-        dataset: a split.
-        indices: which images of it.
+        dataset: split of the data.
+        indices: indices of the images in it.
         batch_size: images in a pass.
     """
     check_indices(indices)

@@ -109,8 +109,8 @@ def make_classes(
     """Define classes.
 
     Args:
-        structure: see the module.
-        num_classes: how many.
+        structure: structure of the classes, see the module.
+        num_classes: number of classes.
         redraw: probability that a part which does not decide is re-drawn for an image; None means 0 for "random",
             else 1.
         seed: seed of the choice of combinations.

@@ -56,7 +56,7 @@ def render(scene: Scene, size: int) -> tuple[Picture, Index]:
     """Draw a scene.
 
     Args:
-        scene: what to draw.
+        scene: scene to draw.
         size: side of the square image in pixels.
 
     Returns:

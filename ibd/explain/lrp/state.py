@@ -23,8 +23,8 @@ class State(TorchFunctionMode):
 
     Args:
         model: model whose modules give the names of places.
-        composite: which rule for which operation.
-        ledger: where the backward passes write what biases took.
+        composite: composite that gives each operation its rule.
+        ledger: ledger in which the backward passes write what biases took.
         ignore: whether biases of linear operations get nothing.
 
     Attributes:

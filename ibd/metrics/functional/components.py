@@ -15,7 +15,7 @@ def component_boxes(masks: Tensor, most: int | None = None) -> Tensor:
 
     Args:
         masks: (M, H, W) bool.
-        most: K, how many of each mask; None takes as many as the mask with the most has.
+        most: number K of components of each mask; None takes as many as the mask with the most has.
 
     Returns:
         (M, K, 4) float64 (top, left, bottom, right), the last two exclusive; NaN where there is no further component.
@@ -49,8 +49,8 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return intersection over union of boxes, in [0, 1]; NaN where a box is NaN.
 
     Args:
-        a: (..., 4) (top, left, bottom, right), the last two exclusive.
-        b: (..., 4).
+        a: (..., 4) boxes (top, left, bottom, right), the last two exclusive.
+        b: (..., 4) boxes, likewise.
     """
     overlap = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
     shared = overlap.clamp(min=0).prod(-1)

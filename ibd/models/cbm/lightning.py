@@ -47,7 +47,7 @@ class ConceptBottleneck(InterpretableModule):
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
-        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+        optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
     network: ConceptBottleneckNetwork

@@ -90,9 +90,9 @@ def joint_loss(task: Tensor, concept: Tensor, concept_weight: float, count: int,
 
     Args:
         task: cross-entropy of the classes.
-        concept: what `concept_loss` returned: a sum over concepts.
+        concept: loss from `concept_loss`: a sum over concepts.
         concept_weight: lambda, the weight of one concept's loss.
-        count: K.
+        count: number of concepts K.
         normalize: divide by the sum of the weights.
     """
     total = task + concept_weight * concept

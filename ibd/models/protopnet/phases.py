@@ -17,7 +17,7 @@ class Warm:
     """The first epochs, in which the new layers learn on top of a fixed backbone.
 
     Args:
-        epochs: how many; 0 leaves the phase out.
+        epochs: number of epochs; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
         schedule: schedule of the rates within this phase; null takes that of the optimizer.
@@ -38,7 +38,7 @@ class Joint:
     """The epochs in which everything before the last layer learns.
 
     Args:
-        epochs: how many; 0 leaves the phase out.
+        epochs: number of epochs; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
         schedule: schedule of the rates within this phase; null takes that of the optimizer.
@@ -110,8 +110,8 @@ class Prune:
     """Which prototypes are switched off after a projection: those whose nearest training patches are of other classes.
 
     Args:
-        k: how many nearest patches are looked at, one of each image.
-        threshold: how many of them must be of the prototype's class.
+        k: number of nearest patches that are looked at, one of each image.
+        threshold: number of them that must be of the prototype's class.
     """
 
     k: int = 6

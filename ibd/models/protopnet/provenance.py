@@ -17,9 +17,9 @@ class Source:
     """The origin of one prototype.
 
     Attributes:
-        prototype: its index.
+        prototype: index of the prototype.
         class_name: class name of the prototype, and so of the image.
-        sample: what names the training image: its path, or how it was made.
+        sample: name of the training image: its path, or how it was made.
         index: index of the image in the training split.
         row, column: row and column of the patch in the feature map; its upper left corner where it is larger than one
             cell.
@@ -48,7 +48,7 @@ class Provenance(nn.Module):
         index: (P,) training image.
         position: (P, 2) row and column.
         moved: (P,) distance before the projection; 0 after it.
-        dtype: () which of `PRECISIONS` the features were computed in.
+        dtype: () index in `PRECISIONS` of the one that the features were computed in.
     """
 
     learns_nothing = True  # a network that forgets what it learned keeps it

@@ -42,8 +42,8 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
     Args:
         network: changed in place.
         data: data whose training images are read.
-        distinct: no two prototypes of a class become the same patch: the nearest pair is taken first.
-        precision: which of `PRECISIONS` to compute features in; the one that the model will be used in.
+        distinct: whether no two prototypes of a class become the same patch: the nearest pair is taken first.
+        precision: one of `PRECISIONS` to compute features in; the one that the model will be used in.
 
     Raises:
         DataError: a class has no training image, or with `distinct` fewer patches than prototypes.
