@@ -1,4 +1,4 @@
-"""What the measurements read: one model's answers to the questions, and what is computed once for all methods."""
+"""What the measurements read: one model's predictions on the images, and what is computed once for all methods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Case:
         classes: (N,) the explained class of each: the predicted one.
         parts: (N, 2^P) centered logits of that class with every subset of the parts drawn, or None.
         kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
-        cells: where finished pieces are kept.
+        cache: cache of finished pieces.
         probe_images: number of images that are explained again and again, for robustness and sanity.
         seed: seed of all random choices.
         stages: number of stages in which a network is made random.

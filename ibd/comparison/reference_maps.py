@@ -20,7 +20,7 @@ from ibd.explain.base import Call, Explainer, Explanation
 REFERENCE_MAPS = ("noise", "constant", "center", "edges", "intensity")
 """The reference maps that are made of the images alone; `other_image` needs the maps of an explainer."""
 _WIDTH = 1 / 4
-"""Of the center prior, over each side."""
+"""Width of the center prior, over each side."""
 
 
 def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) -> Tensor:
@@ -109,7 +109,7 @@ class ReferenceExplainer(Explainer):
         self.name, self.seed = name, seed
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
-        """Return the null's maps; the model is asked for the explained value alone."""
+        """Return the reference maps; the model is asked for the explained value alone."""
         with torch.no_grad():
             output = call.output(image)
             target = call.target.pin(output)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ibd.errors import ConfigError
 
 Baseline = Literal["mean", "black", "blur"] | float | Sequence[float] | Tensor
-"""See `covered_with`."""
+"""What covers a region, see `covered_with`."""
 
 _NAMES = ("mean", "black", "blur")
 _WANTED = "mean, black, blur, a number, a number for each channel, or an image (C, H, W)"

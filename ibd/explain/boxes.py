@@ -23,7 +23,7 @@ from ibd.metrics.parts import upsampling
 Box = tuple[int, int, int, int]
 
 _TIE = 1e-6
-"""Of a map's range: what rounding may do to equal values."""
+"""Share of a map's range by which rounding may part equal values."""
 _CHUNK = 1 << 22
 """Pixels that are upsampled at a time."""
 

@@ -17,7 +17,7 @@ from ibd.errors import ConfigError
 from ibd.explain.calls import Call
 
 Layout = Literal["auto", "channels_first", "channels_last"]
-"""Of the output of a layer: (B, C, h, w), (B, h, w, C), or whichever it is found to be."""
+"""Layout of the output of a layer: (B, C, h, w), (B, h, w, C), or whichever it is found to be."""
 _FIRST = (
     *("conv", "batch_norm", "group_norm", "instance_norm", "max_pool", "avg_pool", "adaptive_", "lp_pool"),
     *("fractional_max_pool", "max_unpool", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle"),

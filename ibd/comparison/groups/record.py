@@ -151,9 +151,9 @@ class Variants(NamedTuple):
     """Several ways to score the same: better or worse is said only where all that were measured agree."""
 
     metrics: tuple[str, ...]
-    """That measure it, the main one first."""
+    """Metrics that score it, the main one first."""
     what: str
-    """Differs between them, in words."""
+    """Difference between them, in words."""
 
 
 def needs_a_map(asked: Asked) -> str | None:
@@ -191,7 +191,7 @@ class Group:
 
     @property
     def names(self) -> list[str]:
-        """Of its metrics."""
+        """Names of its metrics."""
         return [metric.name for metric in self.metrics]
 
     @property

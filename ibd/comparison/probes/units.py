@@ -22,7 +22,7 @@ from ibd.models.base import InterpretableNetwork
 from ibd.types import Output, Units
 
 _MOST_BYTES = 64 * 2**20
-"""Of the units that are decoded at a time."""
+"""Largest memory of the units that are decoded at a time."""
 
 
 @dataclass(frozen=True)

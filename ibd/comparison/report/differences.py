@@ -14,7 +14,7 @@ from ibd.metrics.functional.multiple import holm
 from ibd.metrics.functional.random_effects import two_level, two_level_intervals
 
 LEAST_IMAGES = 10
-"""With fewer, no difference is called clear: neither normality nor the pick of images can be relied on."""
+"""With fewer images no difference is called clear: neither normality nor the pick of images can be relied on."""
 LEVEL = 0.05
 _SMALLEST = 0.01  # of the spread of scores over images: what is less is nothing that anybody would choose by
 _ROUNDING = 1e-5  # of the scores' size

@@ -17,7 +17,7 @@ from ibd.metrics.functional.self_consistency import unit_completeness
 from ibd.models.base import InterpretableNetwork, evaluating
 
 SHARE = 0.9
-"""Of what all units together add for and against, what the counted ones make up."""
+"""Share of what all units together add for and against that the counted ones make up."""
 
 
 @dataclass(frozen=True)

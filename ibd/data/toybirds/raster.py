@@ -19,7 +19,7 @@ Color = tuple[float, float, float]
 
 OUTLINE_SHADE = 0.45
 OUTLINE_WIDTH = 0.012
-"""Of the image's side."""
+"""Share of the image's side."""
 
 
 class Frame(NamedTuple):

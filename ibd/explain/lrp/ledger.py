@@ -1,4 +1,4 @@
-"""Keeping the books: what reached the pixels, and what biases took on the way."""
+"""A ledger of relevance: what reached the pixels, and what biases took on the way."""
 
 from __future__ import annotations
 

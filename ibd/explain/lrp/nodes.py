@@ -44,7 +44,7 @@ class Pending:
     rule: Rule
     source: Node
     version: int
-    """Of the input's surrogate, whose memory may be the model's own."""
+    """Version of the input's surrogate, whose memory may be the model's own."""
 
 
 @dataclass

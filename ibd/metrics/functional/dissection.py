@@ -16,9 +16,9 @@ from ibd.errors import ConfigError
 from ibd.metrics.functional.checks import check_same, double, ratio
 
 SHARE = 0.005
-"""Of all pixels of the data set, those that are above a unit's threshold (Bau et al. 2017)."""
+"""Share of all pixels of the data set that are above a unit's threshold (Bau et al. 2017)."""
 DETECTS = 0.04
-"""From which IoU on a unit counts as a detector (Bau et al. 2017)."""
+"""Least IoU from which on a unit counts as a detector (Bau et al. 2017)."""
 
 
 def quantile_thresholds(maps: Tensor, share: float = SHARE) -> Tensor:

@@ -87,7 +87,7 @@ class Classifier:
 
     @property
     def rates(self) -> Mapping[str, float]:
-        """That of the head."""
+        """Rate of the head."""
         return {"head": self.train.rates.get("head", 0.0)}
 
     def weights(self, epoch: int) -> dict[str, float]:
@@ -109,7 +109,7 @@ class Joint:
 
     @property
     def rates(self) -> Mapping[str, float]:
-        """As given."""
+        """Rates as given."""
         return self.train.rates
 
     def weights(self, epoch: int) -> dict[str, float]:

@@ -88,7 +88,7 @@ def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None =
 
 
 class _Nearest(torch.autograd.Function):
-    """See `nearest_patches`."""
+    """The nearest patches with their gradient, see `nearest_patches`."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, p: Tensor, k: int, first: bool) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ibd.distributed import progress
 
 _GROWTH = 1.1
-"""By which the length of the steps grows after each."""
+"""Factor by which the length of the steps grows after each."""
 
 
 @dataclass(frozen=True)

@@ -88,4 +88,4 @@ class Provenance(nn.Module):
 
 
 PRECISIONS: tuple[torch.dtype | None, ...] = (None, torch.bfloat16, torch.float16)
-"""Of autocast; None is without it."""
+"""Types of autocast; None is without it."""

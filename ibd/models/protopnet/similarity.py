@@ -12,7 +12,7 @@ Distance = Literal["l2", "cosine"]
 Activation = Literal["log", "linear", "exponential"]
 
 EPSILON = 1e-4
-"""Of the log activation, as published: a distance of 0 is a similarity of log(1 / EPSILON) = 9.2103."""
+"""Epsilon of the log activation, as published: a distance of 0 is a similarity of log(1 / EPSILON) = 9.2103."""
 
 
 def comparable(vectors: Tensor, distance: Distance, dim: int) -> Tensor:
