@@ -111,7 +111,7 @@ class Asked:
     Attributes:
         case: the model and the images.
         method: method that was asked.
-        attributions: its attributions.
+        attributions: attributions of the method.
         validation: the same method's maps and the truth masks of validation images, where thresholds are chosen.
     """
 

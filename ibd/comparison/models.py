@@ -28,12 +28,12 @@ class ComparedModel:
     """A model that is compared.
 
     Attributes:
-        info: its name, family, accuracy, ...
+        info: name, family, accuracy, ... of the model.
         module: the trained Lightning module, in evaluation mode.
         data: data that the model is asked about.
         trained_on: training data of the model, whatever it is asked about.
         fingerprint: fingerprint of its checkpoint: changes where any weight does.
-        asked: asked of the split that it is asked about, as far as it is looked at.
+        asked: fingerprint of the split that it is asked about, as far as it is looked at.
     """
 
     info: ModelInfo

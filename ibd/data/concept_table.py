@@ -29,7 +29,7 @@ class ConceptTable:
 
     Attributes:
         path: path of the file.
-        kind: what a row is about.
+        kind: kind of the rows, what a row is about.
         names: the K concepts.
         lines: class, or path of an image, -> line number; in the order of `values`.
         values: (rows, K) float32, NaN where unknown.

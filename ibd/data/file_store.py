@@ -55,7 +55,7 @@ class FileStore:
         paths: paths of the images in it.
         masks: folders of the masks.
         prepare: a deterministic uint8 transform to apply to both.
-        cache: read everything now and keep it in memory, as one tensor where all sizes are equal.
+        cache: whether to read everything now and keep it in memory, as one tensor where all sizes are equal.
     """
 
     def __init__(

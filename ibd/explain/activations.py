@@ -83,7 +83,7 @@ def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = Fals
         model: model, run as it is; its mode is not changed.
         image: (B, 3, H, W).
         note: function that is called with name and output each time that a layer has run.
-        only_leaves: leave out layers that are made of layers.
+        only_leaves: whether to leave out layers that are made of layers.
 
     Returns:
         What the model returns.

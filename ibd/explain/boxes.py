@@ -32,7 +32,7 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     """Return (..., h, w) maps brought bilinearly to the image, (..., H, W), each cell where it looks.
 
     Args:
-        maps: float.
+        maps: float maps.
         image_size: (H, W) in pixels.
         field: which pixels the cells are centered on; without it they share the image out evenly.
     """
@@ -66,7 +66,7 @@ def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     As `placed`, but what a cell holds is divided among its pixels.
 
     Args:
-        maps: float.
+        maps: float maps.
         image_size: (H, W) in pixels.
         field: which pixels the cells are centered on, all within the image; without it they share it out evenly.
     """
@@ -77,7 +77,7 @@ def seen(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField) -> Te
     """Return (..., h, w) maps laid out over pixels, (..., H, W): each cell's value evenly over the pixels it sees.
 
     Args:
-        maps: float.
+        maps: float maps.
         image_size: (H, W) in pixels.
         field: receptive field of the cells.
     """

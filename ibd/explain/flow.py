@@ -32,7 +32,7 @@ class Spot(NamedTuple):
     Attributes:
         kind: "run", the output of the run of that number of a module; "made", a result of the call of that number;
             "given", an argument of it, of a tensor that was made out of sight.
-        number: counted from 0.
+        number: number of the run or call, counted from 0.
         position: position among several tensors.
     """
 

@@ -23,7 +23,7 @@ class Intrinsic(Explainer):
     over the pixels. Of a unit it is its map. Each cell is drawn where it looks.
 
     Args:
-        painting: how a contribution is laid out: "pooling", by how the network made the unit's score of its map; or, to
+        painting: way to lay out a contribution: "pooling", by how the network made the unit's score of its map; or, to
             see what hangs on that, "score_sign", "peak", "top" or "minimum" (`ibd.models.painting.paint`), or
             "receptive_field": as "pooling", but evenly over the pixels that a cell sees.
 

@@ -30,7 +30,7 @@ class Occlusion(Explainer):
     Args:
         window: side in pixels, or rows and columns; None takes an eighth of each side of the image.
         stride: pixels between windows, or two numbers; None takes half a window.
-        baseline: what the window shows, see `ibd.explain.baselines.covered_with`.
+        baseline: values that the window shows, see `ibd.explain.baselines.covered_with`.
         batch_size: covered images in one pass.
 
     Raises:

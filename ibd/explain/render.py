@@ -84,7 +84,7 @@ def strongest(values: Tensor, normalization: Normalization = "max") -> Tensor:
     """Return the absolute values that are painted with full strength, (..., 1, 1) for (..., H, W) maps.
 
     Args:
-        values: maps.
+        values: values of the maps.
         normalization: "max", the largest of each map; "percentile", its 99th percentile, so that a few pixels
             do not fade the rest (the largest where that is 0); "shared", the largest of all.
 

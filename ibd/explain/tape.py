@@ -121,10 +121,11 @@ class Watch(TorchFunctionMode):
     Args:
         image: (B, 3, H, W); only tensors of that many rows are feature maps, and not the image itself, whatever was
             done to it without a convolution or a matrix product (a normalization, a smaller size).
-        automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
-        record: keep a tape of what comes after the last cut.
-        replace: go on with these values at this spot, and cut nowhere.
-        only: cut at this spot alone.
+        automatic: whether to cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or
+            flattened.
+        record: whether to keep a tape of what comes after the last cut.
+        replace: spot, and values to go on with there, without any cut.
+        only: spot to cut at, and nowhere else.
         constants: tensors that do not depend on the image, such as a model's buffers.
 
     Attributes:

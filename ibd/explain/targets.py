@@ -80,7 +80,7 @@ class Target:
         """Return the logit of a class (by number or name), or of one class for each image.
 
         Args:
-            index: counted from 0; a name; or a number for each image.
+            index: number, counted from 0; a name; or a number for each image.
             scalar: "logit"; "centered_logit", the logit less the mean of all classes' (of one logit itself), which is
                 what of it can change a decision; or the "prob", "log_prob" or "log_odds" of the class.
         """

@@ -17,7 +17,7 @@ def prototype_uniqueness(vectors: Tensor, cosine: bool = False, decimals: int = 
 
     Args:
         vectors: (U, D) or (U, D, h, w), the active prototypes.
-        cosine: compare directions, for a network that compares by the cosine.
+        cosine: whether to compare directions, for a network that compares by the cosine.
         decimals: number of decimals to which values are rounded first.
 
     Returns:

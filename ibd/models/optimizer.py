@@ -26,7 +26,7 @@ class OptimizerSettings:
         momentum: momentum of "sgd"; "onecycle" moves it by 0.05 around this, down while the rate rises, and the beta of
             the others around 0.9.
         nesterov: Nesterov momentum for "sgd".
-        decay_all: decay biases and normalization weights too, as older published settings do.
+        decay_all: whether to decay biases and normalization weights too, as older published settings do.
         schedule: "constant"; "cosine" down to zero; "onecycle" up and down over the whole training (Smith 2018);
             "step" multiplies by `gamma` every `step_epochs`.
         warmup: share of the training that "onecycle" rises for.

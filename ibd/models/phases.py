@@ -34,7 +34,7 @@ class Phase(Protocol):
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """Number of epochs."""
 
     @property
     def rates(self) -> Mapping[str, float]:

@@ -78,7 +78,7 @@ def fit(
         overrides: ``key=value`` changes, such as ``"model.regime=sequential"``.
         resume: a run folder to continue exactly where its last finished epoch left it. Only how long and where it
             trains can be changed then, such as ``"trainer.max_epochs=40"``.
-        trust: let the run that is resumed name classes that are none of ibd's, which could run any code.
+        trust: whether the run that is resumed may name classes that are none of ibd's, which could run any code.
 
     Raises:
         ConfigError, DataError, CheckpointError: the user's mistakes, each in one line.

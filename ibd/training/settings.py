@@ -20,7 +20,7 @@ class LoggerSettings:
         project: W&B project.
         entity: W&B user or team; null takes the account's default.
         tags: W&B tags.
-        log_model: upload checkpoints as W&B artifacts.
+        log_model: whether to upload checkpoints as W&B artifacts.
         figures_every: epochs between figures of a few validation images; 0 draws none.
         figure_images: number of images in these figures.
         explainers: explainers that are asked about these images too, see `ibd list explainers`; a picture for each

@@ -44,7 +44,7 @@ def noisy(images: Tensor, ids: Sequence[Id], draws: int = 4, sigma: float = 0.05
     Args:
         images: (B, 3, H, W).
         ids: ids of the images.
-        draws: R.
+        draws: number of draws R.
         sigma: standard deviation.
         seed: seed of the noise; another one gives other noise.
 

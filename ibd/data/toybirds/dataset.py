@@ -44,7 +44,8 @@ class Pictures:
     Args:
         scenes: scenes to draw.
         size: side in pixels.
-        cache: keep what was drawn: 3 bytes for each pixel of each image in all, and one more where masks are asked for.
+        cache: whether to keep what was drawn: 3 bytes for each pixel of each image in all, and one more where masks are
+            asked for.
     """
 
     def __init__(self, scenes: Sequence[Scene], size: int, cache: bool = True) -> None:
@@ -83,8 +84,8 @@ class ToyBirdsDataset(ImageDataset):
         concepts: (N, K) labels of the concepts.
         concept_parts: (K,) for each concept the position of its part in `PARTS`.
         classes: the definition of the classes.
-        masks: return the part masks with each sample.
-        flip: mirror half of the images at random.
+        masks: whether to return the part masks with each sample.
+        flip: whether to mirror half of the images at random.
         part_drop: probability of removing parts from an image, at random.
         absent: value of the concepts of a part that was removed, 0 or NaN.
     """

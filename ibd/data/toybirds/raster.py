@@ -130,7 +130,7 @@ class Shape:
         pieces: polygons and ellipses in object coordinates.
         shade: factor on the color that the shape is painted in.
         color: a color of its own instead.
-        outline: draw a darker rim inside the edge.
+        outline: whether to draw a darker rim inside the edge.
     """
 
     def __init__(

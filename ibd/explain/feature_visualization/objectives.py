@@ -92,8 +92,8 @@ class Objective:
             layer: layer whose activations are maximized.
             vector: (D,), or (B, D), one for each image.
             position: the one position that counts.
-            cosine_power: multiply by the cosine, at least 0.1, to this power: so that the direction counts and not
-                only the length.
+            cosine_power: power of the cosine, at least 0.1, to multiply by: so that the direction counts and not only
+                the length.
         """
 
         def value(output: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class State(TorchFunctionMode):
 
     Attributes:
         sources: the leaves: the image as it is where the first operations read it.
-        count: count of the linear operations until now.
+        count: number of linear operations until now.
     """
 
     def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:

@@ -86,7 +86,7 @@ def _places(root: Tensor, length: Tensor, image: Tensor, count: int) -> tuple[Te
         root: (R,) the first run of each run's component.
         length: (R,) pixels of each run.
         image: (R,) number of each run's image, ascending.
-        count: count of the images.
+        count: number of images.
     """
     area = torch.zeros_like(root).scatter_add_(0, root, length)
     first = (area > 0).nonzero().squeeze(1)

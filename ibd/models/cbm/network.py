@@ -31,7 +31,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     Args:
         backbone: feature extractor with D channels.
         spec: description of the data, with the K concepts, their groups and the C classes.
-        bottleneck: what the head reads of the concept logits: their "probabilities", the "logits" themselves, or
+        bottleneck: form of the concept logits that the head reads: their "probabilities", the "logits" themselves, or
             "hard" zeros and ones (with the straight-through gradient).
         head: "linear", or "mlp" with one hidden layer.
         hidden_units: width of the hidden layer of an "mlp" head.

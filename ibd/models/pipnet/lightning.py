@@ -31,8 +31,8 @@ class PIPNet(PhasedModule):
         spec: classes and image size of the data, as a `DataSpec` or its plain values.
         backbone: feature extractor: its name, and its own options.
         prototypes: number of prototypes, by a 1x1 convolution after the backbone; null takes the backbone's channels.
-        threshold: a prototype whose presence is below this counts as absent, outside of training.
-        bias: give each class evidence of its own, at least 0; the model then never abstains.
+        threshold: presence below which a prototype counts as absent, outside of training.
+        bias: whether each class has evidence of its own, at least 0; the model then never abstains.
         finer: number of the last stages of the backbone that halve the resolution which keep it.
         sparsity: amount that every training step with labels takes off all connections, none of which falls below 0
             (published: 1e-3, and as much again in each batch of an evaluation).

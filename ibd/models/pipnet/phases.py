@@ -82,7 +82,7 @@ class Classifier:
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """Number of epochs."""
         return self.train.classifier_only
 
     @property
@@ -104,7 +104,7 @@ class Joint:
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """Number of epochs."""
         return self.train.epochs - self.train.classifier_only
 
     @property

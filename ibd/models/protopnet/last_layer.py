@@ -58,8 +58,8 @@ def fit_last_layer(
         kept: (P,) bool; pruned prototypes get 0.
         l1: weight of the absolute values.
         ridge: weight of the distance to W0.
-        tolerance: stop once the objective is provably no more than this above its minimum: by the duality gap. Without
-            a ridge, which has none: once no weight moves by more than this share of the largest, at unit step.
+        tolerance: largest distance of the objective from its minimum at which to stop, proven by the duality gap.
+            Without a ridge, which has none: once no weight moves by more than this share of the largest, at unit step.
         max_steps: largest number of steps.
 
     Returns:

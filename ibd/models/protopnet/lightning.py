@@ -45,7 +45,7 @@ class ProtoPNet(PhasedModule):
         add_on: layers between backbone and prototypes.
         distance: "l2" (squared) or "cosine".
         activation: function that makes a distance a similarity: "log" (published), "linear" or "exponential".
-        top_k: score a prototype by the mean over this many most similar positions; 1 takes the maximum.
+        top_k: number of most similar positions whose mean is the score of a prototype; 1 takes the maximum.
         cluster: weight of the distance to the nearest prototype of the own class.
         separation: weight of the distance to the nearest one of any other class, which is made large.
         orthogonality: weight of the likeness of the prototypes of a class to each other.

@@ -48,7 +48,7 @@ class PrototypeNetwork(LinearPrototypes):
         add_on: layers between backbone and prototypes.
         distance: "l2" (squared) or "cosine" (1 - cosine).
         activation: function that makes a distance a similarity.
-        top_k: the score is the mean over this many most similar positions; 1 takes the maximum.
+        top_k: number of most similar positions whose mean is the score; 1 takes the maximum.
 
     Attributes:
         prototypes: (P, D * extent * extent).

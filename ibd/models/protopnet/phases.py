@@ -62,8 +62,8 @@ class Push:
 
     Args:
         start: the first epoch after which there is one, counted from 0 over all epochs.
-        every: epochs between them from there on; 0 leaves only the one at the end.
-        distinct: the prototypes of a class get patches that differ, in place of the nearest of each.
+        every: number of epochs between them from there on; 0 leaves only the one at the end.
+        distinct: whether the prototypes of a class get patches that differ, in place of the nearest of each.
     """
 
     start: int = 10
@@ -88,8 +88,8 @@ class LastLayer:
         l1: weight of the absolute connections between prototypes and other classes than their own.
         ridge: weight of half the squared distance to the initial last layer, without which a last layer that separates
             the training images has no optimum.
-        tolerance: stop once the objective is provably no more than this above its minimum.
-        max_steps: stop at the latest then.
+        tolerance: largest proven distance of the objective from its minimum at which to stop.
+        max_steps: largest number of steps.
     """
 
     l1: float = 1e-4

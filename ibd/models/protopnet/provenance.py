@@ -43,12 +43,12 @@ class Provenance(nn.Module):
     """The sources of P prototypes, as buffers, so that every checkpoint has them.
 
     Attributes:
-        valid: () bool: the prototypes are the patches that are named here; a training step makes it False.
-        ever: () bool: there has been a projection, so batch statistics must not change any more.
+        valid: () bool, whether the prototypes are the patches that are named here; a training step makes this False.
+        ever: () bool, whether there has been a projection, so that batch statistics must not change any more.
         index: (P,) training image.
         position: (P, 2) row and column.
         moved: (P,) distance before the projection; 0 after it.
-        dtype: () index in `PRECISIONS` of the one that the features were computed in.
+        precision: () index in `PRECISIONS` of the one that the features were computed in.
     """
 
     learns_nothing = True  # a network that forgets what it learned keeps it
