@@ -64,7 +64,7 @@ class FileDataset(ImageDataset):
     Args:
         table: table of its images.
         store: store that reads them.
-        transform: applied to an image, or to an image and its masks.
+        transform: transform that is applied to an image, or to an image and its masks.
         deciding: (C, P) bool: which parts decide which class; None where nobody knows.
 
     Attributes:

@@ -112,7 +112,7 @@ class Call:
         model: model in evaluation mode.
         target: target, resolved.
         cost: cost so far.
-        layout: layout of a layer's output, which says what axis holds the channels.
+        layout: axis of a layer's output that holds the channels.
     """
 
     def __init__(self, model: nn.Module, target: Target, layout: Layout = "auto") -> None:
@@ -147,7 +147,7 @@ class Explainer(abc.ABC):
     Attributes:
         name: registered name.
         kind: kind of its explanations.
-        layout: layout of a layer's output, which says what axis holds the channels; "auto" finds out.
+        layout: axis of a layer's output that holds the channels; "auto" finds out.
         given: options as they were written: without and with names.
     """
 

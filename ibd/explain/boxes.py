@@ -34,7 +34,8 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     Args:
         maps: float maps.
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centered on; without it they share the image out evenly.
+        field: receptive field, for the pixels that the cells are centered on; without it they share the image out
+            evenly.
     """
     rows, columns = (weights.to(maps) for weights in upsampling(maps.shape[-2:], image_size, "bilinear", field))
     with torch.autocast(maps.device.type, enabled=False):
@@ -68,7 +69,8 @@ def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     Args:
         maps: float maps.
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centered on, all within the image; without it they share it out evenly.
+        field: receptive field, for the pixels that the cells are centered on, all within the image; without it they
+            share it out evenly.
     """
     return _shared_out(maps, *upsampling(maps.shape[-2:], image_size, "bilinear", field))
 

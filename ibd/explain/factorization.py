@@ -48,7 +48,7 @@ def neuron_groups(
         groups: number of groups G.
         steps: steps of multiplicative updates.
         seed: seed of the start.
-        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
+        layout: axis of the layer's output that holds the channels; "auto" tells it, or refuses.
 
     Raises:
         ConfigError: no such layer or layout, or more groups than channels or positions.

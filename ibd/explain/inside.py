@@ -79,7 +79,7 @@ def activation_grid(
         cells: largest number of cells along a side; a larger map is averaged.
         size: size of the made images, in pixels; the layer must run on it.
         batch_size: number of images that are made at once.
-        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
+        layout: axis of the layer's output that holds the channels; "auto" tells it, or refuses.
         options: options of `maximize_activation`, in place of those with which small images are easiest to read.
 
     Raises:

@@ -105,7 +105,7 @@ class LayerCut(Cut):
             passes, see `ibd.explain.places.last_map`.
         target: target, where it is not the call's.
         replay: whether `at` will be called.
-        layout: layout that says which axis holds the channels; None is the call's.
+        layout: axis that holds the channels; None is the call's.
 
     Attributes:
         channels_last: whether the layer itself puts out (B, h, w, C).

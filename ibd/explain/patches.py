@@ -76,7 +76,7 @@ def maximally_activating_patches(
         layer: layer whose channels are searched; None takes the maps of the units of one of our models.
         channels: numbers, or names of units; None takes all.
         k: number of patches of each channel.
-        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
+        layout: axis of the layer's output that holds the channels; "auto" tells it, or refuses.
 
     Raises:
         ConfigError: no such layer, channel or unit.

@@ -34,8 +34,8 @@ def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveFi
     Args:
         maps: (B, U, h, w).
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centered on; without it they share the image out evenly, as published. See
-            `upsampling`.
+        field: receptive field, for the pixels that the cells are centered on; without it they share the image out
+            evenly, as published. See `upsampling`.
 
     Returns:
         (B, U, 2) float32 (y, x), whole numbers; NaN for a map without a peak: flat, or with a value that is not finite.

@@ -190,7 +190,8 @@ class EnergyPointingGame(PointingGame):
             maps: (B, U, h, w) of any size, negative values count as 0.
             masks: (B, P, H, W) bool, the visible pixels of each part.
             own: (B, U) bool, the image is of the prototype's class.
-            field: which pixels the cells of the maps are centered on; see `ibd.metrics.parts.upsampling`.
+            field: receptive field, for the pixels that the cells of the maps are centered on; see
+                `ibd.metrics.parts.upsampling`.
         """
         self._add(energy_inside(maps, masks, field), own)
 

@@ -45,7 +45,7 @@ def noisy(images: Tensor, ids: Sequence[Id], draws: int = 4, sigma: float = 0.05
         images: (B, 3, H, W).
         ids: ids of the images.
         draws: number of draws R.
-        sigma: standard deviation.
+        sigma: standard deviation of the noise.
         seed: seed of the noise; another one gives other noise.
 
     Raises:

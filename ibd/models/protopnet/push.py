@@ -40,7 +40,7 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
     normalization is a layer of the network, and statistics are those of evaluation.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         data: data whose training images are read.
         distinct: whether no two prototypes of a class become the same patch: the nearest pair is taken first.
         precision: one of `PRECISIONS` to compute features in; the one that the model will be used in.
