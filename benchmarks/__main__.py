@@ -52,7 +52,7 @@ def write(path: Path, name: str, text: str) -> None:
     sections = dict(re.findall(r"^(?=## (\w+)$)(.*?)(?=^## |\Z)", old, re.MULTILINE | re.DOTALL))
     sections[name] = f"{text}\n"
     ordered = [sections[benchmark] for benchmark in BENCHMARKS if benchmark in sections]
-    path.write_text("\n".join([INTRODUCTION, *(each.strip() + "\n" for each in ordered)]), encoding="utf-8")
+    path.write_text("\n".join([INTRODUCTION, *(section.strip() + "\n" for section in ordered)]), encoding="utf-8")
 
 
 INTRODUCTION = """# Results
@@ -66,10 +66,10 @@ process alone, so that what else the machine does disturbs it little; the time b
 def processor() -> str:
     """Return the name of the CPU."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        line = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found.group(1) if found else "an unknown CPU"
+        line = None
+    return line.group(1) if line else "an unknown CPU"
 
 
 if __name__ == "__main__":

@@ -54,13 +54,13 @@ def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> lis
         module = cbm_module(case.backbone, spec)
         plain = plain_step(case.backbone, batch, case.classes, module.channels_last)
         candidates = {"cbm": module_step(module, batch), "plain": plain}
-        found = side_by_side(candidates, case.rounds * repetitions, warm_up=2 if repetitions > 1 else 1)
+        timed = side_by_side(candidates, case.rounds * repetitions, warm_up=2 if repetitions > 1 else 1)
         shapes = f"{name}, {case.batch} x 3 x {case.size} x {case.size}, {sum(case.groups)} concepts, "
         shapes += f"{case.classes} classes"
-        rows.append(_row("CBM training step, metrics on / plain step", shapes, found["cbm"], found["plain"]))
+        rows.append(_row("CBM training step, metrics on / plain step", shapes, timed["cbm"], timed["plain"]))
         steps = case.epoch // case.batch
-        epoch = found["cbm"].times(steps, plus=_epoch_end(module, batch, steps))
-        rows.append(_row(f"an epoch of {steps} such steps and its end", shapes, epoch, found["plain"].times(steps)))
+        epoch = timed["cbm"].times(steps, plus=_epoch_end(module, batch, steps))
+        rows.append(_row(f"an epoch of {steps} such steps and its end", shapes, epoch, timed["plain"].times(steps)))
     return rows
 
 

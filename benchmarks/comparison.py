@@ -59,10 +59,10 @@ def train(study: Study, model: str, seed: int, folder: Path) -> Trained:
     run = fit(f"{study.configs}{model}.yaml", *changes)
     if run.interrupted:  # what half a training scores is no result
         sys.exit(f"{folder.name}: {model}, seed {seed}: interrupted; the same command trains it anew")
-    found: Trained = {"run": str(run.folder), "wall_s": time.monotonic() - started, **evaluate(run)}
-    write(done, json.dumps(found, indent=1))
-    print(f"{folder.name}: {model}, seed {seed}: accuracy {100 * found['test/accuracy']:.1f} %", flush=True)
-    return found
+    trained: Trained = {"run": str(run.folder), "wall_s": time.monotonic() - started, **evaluate(run)}
+    write(done, json.dumps(trained, indent=1))
+    print(f"{folder.name}: {model}, seed {seed}: accuracy {100 * trained['test/accuracy']:.1f} %", flush=True)
+    return trained
 
 
 def write(path: Path, text: str) -> None:
@@ -99,10 +99,10 @@ def compare_part(study: Study, folder: Path, share: Share) -> list[str]:
 
 def share_of(text: str) -> Share:
     """Return (0, 2) of "0/2"."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if found is None or not int(found[1]) < int(found[2]):
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not int(match[1]) < int(match[2]):
         raise argparse.ArgumentTypeError(f"'{text}' given, such as 0/2 or 1/2 is needed")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def run_studies(arguments: Sequence[str] | None = None) -> None:

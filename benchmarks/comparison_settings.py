@@ -101,7 +101,7 @@ def _merged(path: Path, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _study(name: str, block: dict[str, Any], names: Sequence[str]) -> Study:
-    others = [each for each in names if each != name]
+    others = [other for other in names if other != name]
     for key, value in block.items():
         if value == "???":
             hint = f"; or name the data sets to take, such as {others[0]}" if others else ""
@@ -122,8 +122,8 @@ def _check(name: str, study: Study) -> None:
     for metric in study.tables:
         if metric not in METRICS:
             raise ConfigError(f"{name}.tables: unknown metric '{metric}'.{did_you_mean(metric, METRICS)}")
-    for each in study.explainers or []:
-        registry.resolve("explainers", each if isinstance(each, str) else str(each.get("name")))
+    for explainer in study.explainers or []:
+        registry.resolve("explainers", explainer if isinstance(explainer, str) else str(explainer.get("name")))
     known = [key for key in (*inspect.signature(compare).parameters, "data") if key not in _OURS]
     for key in study.compare:
         if key not in known:

@@ -60,9 +60,9 @@ def metric_table(tables: Sequence[Table], metric: str) -> str:
 
 def _order(tables: Sequence[Table]) -> list[str]:
     """Return the explainers of all families, then the reference maps and the oracle."""
-    found = [row.explainer.name for table in tables for row in table.rows]
-    found += [row.explainer.name for table in tables for row in table.references]
-    return list(dict.fromkeys(found))
+    names = [row.explainer.name for table in tables for row in table.rows]
+    names += [row.explainer.name for table in tables for row in table.references]
+    return list(dict.fromkeys(names))
 
 
 def _shown(table: Table, explainer: str, metric: str) -> str:

@@ -39,12 +39,14 @@ def layer_rows(rounds: int, shape: tuple[int, int, int, int], bar: str) -> list[
         "ours, channels_last": (ConceptWhiteningLayer(channels, CONCEPTS), torch.channels_last),
     }
     laid = {name: (layer, *_laid(x, gradient, layout)) for name, (layer, layout) in lasting.items()}
-    training = side_by_side({name: _training(*each) for name, each in laid.items()}, rounds, 2)
-    evaluation = side_by_side({name: _evaluation(layer, each) for name, (layer, each, _) in laid.items()}, rounds, 2)
+    training = side_by_side({name: _training(*inputs) for name, inputs in laid.items()}, rounds, 2)
+    evaluation = side_by_side(
+        {name: _evaluation(layer, features) for name, (layer, features, _) in laid.items()}, rounds, 2
+    )
     shapes = " x ".join(map(str, shape))
     return [
-        _row(f"published whitening layer / {name}, {what}", shapes, found, name, limit)
-        for what, found, limit in (
+        _row(f"published whitening layer / {name}, {what}", shapes, timed, name, limit)
+        for what, timed, limit in (
             ("forward and backward", training, bar),
             ("evaluation", evaluation, EVALUATION),
         )
@@ -87,11 +89,11 @@ def rotation_row(rounds: int, channels: int, bar: str) -> Row:
         "published": lambda: published_rotation_step(rotation.unsqueeze(0), padded),
         "ours": lambda: cayley_step(rotation, gradient),
     }
-    found = side_by_side(calls, rounds, 2)
+    timed = side_by_side(calls, rounds, 2)
     shapes = f"{channels} channels, {CONCEPTS} concepts, 2 steps"
-    return _row("published update of the rotation / ours", shapes, found, "ours", bar)
+    return _row("published update of the rotation / ours", shapes, timed, "ours", bar)
 
 
-def _row(what: str, shapes: str, found: dict[str, Times], ours: str, bar: str) -> Row:
-    times = f"{found['published']} / {found[ours]}"
-    return Row(what, shapes, times, *found["published"].ratio(found[ours]), bar)
+def _row(what: str, shapes: str, timed: dict[str, Times], ours: str, bar: str) -> Row:
+    times = f"{timed['published']} / {timed[ours]}"
+    return Row(what, shapes, times, *timed["published"].ratio(timed[ours]), bar)

@@ -97,9 +97,9 @@ SCENARIOS = (
 
 def coverage(scenario: Scenario, trainings: int, repetitions: int = REPETITIONS) -> tuple[float, float]:
     """Return the share of 95 % intervals that hold the truth, and their mean width."""
-    found = two_level_intervals(_scores(scenario, trainings, repetitions))
-    held = sum(each.low <= scenario.truth <= each.high for each in found)
-    return held / len(found), sum(each.high - each.low for each in found) / len(found)
+    intervals = two_level_intervals(_scores(scenario, trainings, repetitions))
+    held = sum(interval.low <= scenario.truth <= interval.high for interval in intervals)
+    return held / len(intervals), sum(interval.high - interval.low for interval in intervals) / len(intervals)
 
 
 def rivals(scenario: Scenario, trainings: int, repetitions: int = REPETITIONS) -> dict[str, tuple[float, float]]:
@@ -129,8 +129,9 @@ def bootstrap(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def means(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return the ends by Student's t on the mean of each training, as if images did not vary."""
-    each = scores.mean(2)
-    return _ends(each.mean(1), each.var(1) / each.shape[1], torch.full((len(each),), each.shape[1] - 1))
+    of_trainings = scores.mean(2)
+    repetitions, count = of_trainings.shape
+    return _ends(of_trainings.mean(1), of_trainings.var(1) / count, torch.full((repetitions,), count - 1))
 
 
 def sums(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +147,7 @@ def sums(scores: Tensor) -> tuple[Tensor, Tensor]:
         rest.square().sum((1, 2)) / (freedom[2] * models * images),
     )
     error = (parts[0] + parts[1] - parts[2]).clamp(min=1e-12)
-    df = error.square() / sum(part.square() / each for part, each in zip(parts, freedom, strict=True))
+    df = error.square() / sum(part.square() / free for part, free in zip(parts, freedom, strict=True))
     return _ends(mean, error, df.clamp(min=1))
 
 
@@ -166,8 +167,8 @@ def table_of_rivals(repetitions: int = REPETITIONS) -> str:
     """Return the same of other intervals, in the first scenario and where trainings are alike."""
     rows = []
     for scenario in SCENARIOS[:2]:
-        found = [rivals(scenario, count, repetitions) for count in TRAININGS[1:]]
-        rows += [[f"{name}, {scenario.title}", *(_cell(each[name]) for each in found)] for name in found[0]]
+        by_count = [rivals(scenario, count, repetitions) for count in TRAININGS[1:]]
+        rows += [[f"{name}, {scenario.title}", *(_cell(ends[name]) for ends in by_count)] for name in by_count[0]]
     return _markdown(["interval", *map(_counted, TRAININGS[1:])], rows)
 
 
@@ -186,8 +187,8 @@ def _ends(mean: Tensor, variance: Tensor, df: Tensor) -> tuple[Tensor, Tensor]:
     return mean - half, mean + half
 
 
-def _cell(found: tuple[float, float]) -> str:
-    held, width = found
+def _cell(coverage_and_width: tuple[float, float]) -> str:
+    held, width = coverage_and_width
     return f"{100 * held:.1f} % ({width:.2g})"
 
 

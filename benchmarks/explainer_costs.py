@@ -69,17 +69,17 @@ def network_rows(name: str, images: int, rounds: int, size: int = 224) -> list[C
     model = models.get_model(name, weights=None).eval().requires_grad_(False)
     image = torch.rand(images, 3, size, size)
     calls: dict[str, Callable[[], Any]] = {"forward and back": lambda: _floor(model, image)}
-    for each in registry.names("explainers"):
-        if each not in LEFT_OUT:
-            calls[each] = _ours(each, model, image)
+    for explainer in registry.names("explainers"):
+        if explainer not in LEFT_OUT:
+            calls[explainer] = _ours(explainer, model, image)
     calls |= _peers(name, image)
     if name != next(iter(NETWORKS)):
-        calls = {each: call for each, call in calls.items() if each not in LONG}
+        calls = {method: call for method, call in calls.items() if method not in LONG}
     times = side_by_side(calls, rounds)
     base = calls["forward and back"]
     floor = times["forward and back"], operations(base), memory(base)
     shapes = f"{name}, {images} x 3 x {size} x {size}"
-    return [_row(each, shapes, call, times[each], floor) for each, call in calls.items()]
+    return [_row(method, shapes, call, times[method], floor) for method, call in calls.items()]
 
 
 def _row(name: str, shapes: str, call: Callable[[], Any], times: Times, floor: tuple[Times, float, float]) -> CostRow:
@@ -121,9 +121,9 @@ def memory(call: Callable[[], object]) -> float:
     """Return the bytes that a call has allocated at once at most."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         call()
-    found = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
     total = most = 0
-    for event in sorted(found, key=lambda each: each.start_ns()):
+    for event in sorted(events, key=lambda event: event.start_ns()):
         total += event.nbytes()
         most = max(most, total)
     return float(most)
@@ -141,7 +141,7 @@ def _ours(name: str, model: nn.Module, image: Tensor) -> Callable[[], Any]:
 
 def _peers(name: str, image: Tensor) -> dict[str, Callable[[], Any]]:
     """Return others' explainers where these are installed, each on a network of its own, which it may change."""
-    found: dict[str, Callable[[], Any]] = {}
+    peers: dict[str, Callable[[], Any]] = {}
 
     def network() -> Any:
         return models.get_model(name, weights=None).eval()
@@ -155,9 +155,9 @@ def _peers(name: str, image: Tensor) -> dict[str, Callable[[], Any]]:
         one, two, three = network(), network(), network()
         layer_cam, saliency = attr.LayerGradCam(one, last(one)), attr.Saliency(two)
         tunnel = attr.NoiseTunnel(attr.Saliency(three))
-        found["captum LayerGradCam"] = lambda: layer_cam.attribute(image, target=3)
-        found["captum Saliency"] = lambda: saliency.attribute(image.clone().requires_grad_(), target=3)
-        found["captum NoiseTunnel, 25"] = lambda: tunnel.attribute(image.clone(), nt_samples=25, target=3)
+        peers["captum LayerGradCam"] = lambda: layer_cam.attribute(image, target=3)
+        peers["captum Saliency"] = lambda: saliency.attribute(image.clone().requires_grad_(), target=3)
+        peers["captum NoiseTunnel, 25"] = lambda: tunnel.attribute(image.clone(), nt_samples=25, target=3)
     except ImportError:
         pass
     try:
@@ -167,10 +167,10 @@ def _peers(name: str, image: Tensor) -> dict[str, Callable[[], Any]]:
         for kind in ("GradCAM", "EigenCAM"):
             model = network()
             cam = getattr(cams, kind)(model, [last(model)])
-            found[f"pytorch-grad-cam {kind}"] = lambda cam=cam: cam(input_tensor=image, targets=asked)  # type: ignore[misc]
+            peers[f"pytorch-grad-cam {kind}"] = lambda cam=cam: cam(input_tensor=image, targets=asked)  # type: ignore[misc]
     except ImportError:
         pass
     if importlib.util.find_spec("zennit") is not None:
         for composite in ("epsilon_plus", "epsilon_gamma_box"):
-            found[f"zennit {composite}"] = zennit(network(), image, composite)
-    return found
+            peers[f"zennit {composite}"] = zennit(network(), image, composite)
+    return peers

@@ -36,13 +36,13 @@ def measure(repetitions: int = 14, images: int = 4, size: int = 224) -> list[Row
     model = resnet18(weights=None).eval()
     model.fc = nn.Linear(512, CONCEPTS)
     image = torch.rand(images, 3, size, size)
-    found = side_by_side(candidates(model, image), repetitions, 2)
-    found["noisy"] = found["to the input"].times(SAMPLES)
+    timed = side_by_side(candidates(model, image), repetitions, 2)
+    timed["noisy"] = timed["to the input"].times(SAMPLES)
     shapes = f"ResNet-18, {images} images of {size} px"
     return [
-        Row(what, shapes, f"{found[ours]} / {found[floor]}", *found[ours].ratio(found[floor]), bar)
+        Row(what, shapes, f"{timed[ours]} / {timed[floor]}", *timed[ours].ratio(timed[floor]), bar)
         for what, (ours, floor, bar) in BARS.items()
-        if ours in found
+        if ours in timed
     ]
 
 
@@ -91,12 +91,12 @@ def to_the_layer(model: nn.Module, image: Tensor) -> Tensor:
 
 def _peers(image: Tensor) -> dict[str, Callable[[], object]]:
     """Return others' Grad-CAM, each on a network of its own, which it may change."""
-    found: dict[str, Callable[[], object]] = {}
+    peers: dict[str, Callable[[], object]] = {}
     try:
         attribution = importlib.import_module("captum.attr")
         model = resnet18(weights=None).eval()
         captum = attribution.LayerGradCam(model, model.layer4)
-        found["captum gradcam"] = lambda: captum.attribute(image, target=3)
+        peers["captum gradcam"] = lambda: captum.attribute(image, target=3)
     except ImportError:
         pass
     try:
@@ -105,7 +105,7 @@ def _peers(image: Tensor) -> dict[str, Callable[[], object]]:
         own = resnet18(weights=None).eval()
         theirs = cams.GradCAM(own, [own.layer4])
         asked = [targets.ClassifierOutputTarget(3)] * len(image)
-        found["grad-cam gradcam"] = lambda: theirs(input_tensor=image, targets=asked)
+        peers["grad-cam gradcam"] = lambda: theirs(input_tensor=image, targets=asked)
     except ImportError:
         pass
-    return found
+    return peers

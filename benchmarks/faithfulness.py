@@ -32,8 +32,8 @@ def measure(repetitions: int = 14, images: int = 4, size: int = 224) -> list[Row
     image = torch.rand(images, 3, size, size)
     maps = torch.randn(images, size, size)
     calls = {**table_calls(model, image, maps), **_quantus(model, image, maps)}
-    found = side_by_side(calls, repetitions)
-    found |= side_by_side(cascade_calls(model, torch.rand(EXPLAINED, 3, size, size)), repetitions)
+    timed = side_by_side(calls, repetitions)
+    timed |= side_by_side(cascade_calls(model, torch.rand(EXPLAINED, 3, size, size)), repetitions)
     ends = f", {2 * STEPS} passes of each"
     pairs = {
         f"deletion and insertion of {STEPS} steps / the forward passes needed": ("tables", "needed", ends, "<= 1.10"),
@@ -46,12 +46,12 @@ def measure(repetitions: int = 14, images: int = 4, size: int = 224) -> list[Row
         Row(
             what,
             f"ResNet-18, {EXPLAINED if a == 'cascade' else images} images of {size} px{more}",
-            f"{found[a]} / {found[b]}",
-            *found[a].ratio(found[b]),
+            f"{timed[a]} / {timed[b]}",
+            *timed[a].ratio(timed[b]),
             bar,
         )
         for what, (a, b, more, bar) in pairs.items()
-        if a in found and b in found
+        if a in timed and b in timed
     ]
 
 

@@ -21,21 +21,21 @@ def measure(repetitions: int = 14) -> list[Row]:
     torch.manual_seed(0)
     model = resnet18(weights=None).eval().requires_grad_(False)
     rounds = max(1, repetitions // 3)
-    found = side_by_side(candidates(model), rounds)
-    one, batch = found["one"], found["batch"].times(1 / BATCH)
+    timed = side_by_side(candidates(model), rounds)
+    one, batch = timed["one"], timed["batch"].times(1 / BATCH)
     shapes = f"ResNet-18, {LAYER}, {SIZE} px, {STEPS} steps"
-    rows = [("one image / its passes to the layer and back", one, found["passes"], "")]
-    rows += [(f"{BATCH} images at once, each / the same", batch, found["passes"], "")]
-    if "lucent" in found:
-        rows += [("lucent / ours, one image", found["lucent"], one, ">= 3")]
-        rows += [(f"lucent / ours, each of {BATCH} at once", found["lucent"], batch, ">= 4")]
+    rows = [("one image / its passes to the layer and back", one, timed["passes"], "")]
+    rows += [(f"{BATCH} images at once, each / the same", batch, timed["passes"], "")]
+    if "lucent" in timed:
+        rows += [("lucent / ours, one image", timed["lucent"], one, ">= 3")]
+        rows += [(f"lucent / ours, each of {BATCH} at once", timed["lucent"], batch, ">= 4")]
     return [Row(f"feature visualization: {w}", shapes, f"{a} / {b}", *a.ratio(b), bar) for w, a, b, bar in rows]
 
 
 def candidates(model: ResNet) -> dict[str, Callable[[], object]]:
     """Return name -> call; lucent, where it is installed, gets a network of its own, on which it leaves hooks."""
     objective = Objective.channel(LAYER, CHANNEL)
-    found: dict[str, Callable[[], object]] = {
+    calls: dict[str, Callable[[], object]] = {
         "passes": lambda: passes(model),
         "one": lambda: maximize_activation(model, objective, SIZE, steps=STEPS, progress=False),
         "batch": lambda: maximize_activation(model, objective, SIZE, batch=BATCH, steps=STEPS, progress=False),
@@ -46,7 +46,7 @@ def candidates(model: ResNet) -> dict[str, Callable[[], object]]:
             render = importlib.import_module("lucent.optvis.render")
             param = importlib.import_module("lucent.optvis.param")
     except ImportError:
-        return found
+        return calls
 
     def lucent() -> object:
         theirs = resnet18(weights=None).eval()
@@ -54,7 +54,7 @@ def candidates(model: ResNet) -> dict[str, Callable[[], object]]:
         options = {"thresholds": (STEPS,), "progress": False, "show_image": False}
         return render.render_vis(theirs, f"{LAYER}:{CHANNEL}", param_f=image, **options)
 
-    return {**found, "lucent": lucent}
+    return {**calls, "lucent": lucent}
 
 
 def passes(model: ResNet) -> Tensor:

@@ -50,13 +50,13 @@ def measure(
             count = min(SAMPLE[name], images)
             candidates: dict[str, Callable[[], object]] = {
                 "all": partial(_all_at_once, bottleneck, RANKS[name]),
-                "each": partial(_one_by_one, network, read, bottleneck, RANKS[name], count),
+                "one by one": partial(_one_by_one, network, read, bottleneck, RANKS[name], count),
             }
-            found = side_by_side(candidates, max(1, repetitions // SHARE[name]), warm_up=1 if SHARE[name] == 1 else 0)
-            each = found["each"].times(images / count)
+            timed = side_by_side(candidates, max(1, repetitions // SHARE[name]), warm_up=1 if SHARE[name] == 1 else 0)
+            one_by_one = timed["one by one"].times(images / count)
             shapes = f"{images} images, {concepts} concepts, {groups} groups, {classes} classes"
             what = f"intervention curve, {name}: a decode call per step ({count} images, scaled) / ours"
-            rows.append(Row(what, shapes, f"{each} / {found['all']}", *each.ratio(found["all"]), ">= 50"))
+            rows.append(Row(what, shapes, f"{one_by_one} / {timed['all']}", *one_by_one.ratio(timed["all"]), ">= 50"))
     return rows
 
 

@@ -22,7 +22,7 @@ def measure(repetitions: int = 14, images: int = 16, size: int = 224) -> list[Ro
     """Return the rows of the table; those against Quantus only where that is installed."""
     rows: list[Row] = []
     for kind, maps in maps_of(images, size).items():
-        found = side_by_side(candidates(maps, mask_of(images, size)), repetitions)
+        timed = side_by_side(candidates(maps, mask_of(images, size)), repetitions)
         shapes = f"{images} {kind} maps of {size} x {size}"
         for what, above, below, bar in (
             ("ours one by one / all in one pass, with boxes", "one by one", "all", ""),
@@ -30,9 +30,9 @@ def measure(repetitions: int = 14, images: int = 16, size: int = 224) -> list[Ro
             ("Quantus one by one / the same in one pass", "quantus", "without boxes", ">= 10"),
             ("Quantus' sparseness and complexity / ours", "quantus properties", "properties", ""),
         ):
-            if above in found:
-                ratio = found[above].ratio(found[below])
-                rows.append(Row(what, shapes, f"{found[above]} / {found[below]}", *ratio, bar))
+            if above in timed:
+                ratio = timed[above].ratio(timed[below])
+                rows.append(Row(what, shapes, f"{timed[above]} / {timed[below]}", *ratio, bar))
     return rows
 
 

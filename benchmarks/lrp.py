@@ -38,18 +38,18 @@ def network_rows(rounds: int, name: str, images: int, size: int) -> list[Row]:
     calls |= {bar: _ours(network, image, bar) for bar in BARS}
     if importlib.util.find_spec("zennit") is not None:
         calls |= {f"zennit {bar}": zennit(network, image, bar) for bar in BARS if bar != "epsilon"}
-    found = side_by_side(calls, rounds)
+    timed = side_by_side(calls, rounds)
     shapes = f"{name}, {images} x 3 x {size} x {size}"
     return [
         Row(
-            f"LRP {each} / forward and backward to the input" if each in BARS else f"{each} / the same",
+            f"LRP {composite} / forward and backward to the input" if composite in BARS else f"{composite} / the same",
             shapes,
-            f"{times} / {found['plain']}",
-            *times.ratio(found["plain"]),
-            BARS.get(each, ""),
+            f"{times} / {timed['plain']}",
+            *times.ratio(timed["plain"]),
+            BARS.get(composite, ""),
         )
-        for each, times in found.items()
-        if each != "plain"
+        for composite, times in timed.items()
+        if composite != "plain"
     ]
 
 
@@ -66,7 +66,7 @@ def _ours(network: nn.Module, image: Tensor, composite: str) -> Callable[[], obj
 
 def zennit(network: nn.Module, image: Tensor, composite: str) -> Callable[[], object]:
     """Return zennit's call of a composite, on a network that it may change meanwhile."""
-    composites, canonizers = (importlib.import_module(f"zennit.{each}") for each in ("composites", "torchvision"))
+    composites, canonizers = (importlib.import_module(f"zennit.{module}") for module in ("composites", "torchvision"))
     attribution = importlib.import_module("zennit.attribution")
     canonizer = canonizers.ResNetCanonizer if hasattr(network, "layer1") else canonizers.VGGCanonizer
     kind = getattr(composites, "".join(part.capitalize() for part in composite.split("_")))

@@ -25,8 +25,8 @@ def measure(repetitions: int = 14, backbones: tuple[str, ...] = tuple(CASES)) ->
             layout: plain_step({"name": name, **options}, batch, 10, channels_last=layout == "channels_last")
             for layout in ("contiguous", "channels_last")
         }
-        found = side_by_side(steps, rounds * repetitions)
-        before, after = found["contiguous"], found["channels_last"]
+        timed = side_by_side(steps, rounds * repetitions)
+        before, after = timed["contiguous"], timed["channels_last"]
         what = "training step, contiguous / channels_last"
         shapes = f"{name}, {count} x 3 x {size} x {size}"
         rows.append(Row(what, shapes, f"{before} / {after}", *before.ratio(after), ">= 1"))

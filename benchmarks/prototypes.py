@@ -57,13 +57,13 @@ def layer_rows(rounds: int) -> list[Row]:
         calls = {"ours": _there_and_back(ours), "published": _there_and_back(published)}
         if importlib.util.find_spec("cabrnet"):
             calls["cabrnet"] = _cabrnet(features, prototypes)
-        found = side_by_side(calls, rounds, 2)
+        timed = side_by_side(calls, rounds, 2)
         shapes = f"{images} x {DIMENSION} x {cells} x {cells}, {PROTOTYPES} prototypes"
         rows.append(
-            _row("published distance layer / ours, forward and backward", shapes, found, "published", "ours", bar)
+            _row("published distance layer / ours, forward and backward", shapes, timed, "published", "ours", bar)
         )
-        if "cabrnet" in found:
-            rows.append(_row("CaBRNet's distance layer / ours", shapes, found, "cabrnet", "ours", ">= 1"))
+        if "cabrnet" in timed:
+            rows.append(_row("CaBRNet's distance layer / ours", shapes, timed, "cabrnet", "ours", ">= 1"))
         inputs = {features.data_ptr(), prototypes.data_ptr(), ones.data_ptr()}
         saved = [_saved_bytes(call, inputs) / 2**20 for call in (published, ours)]
         ratio = saved[0] / saved[1]
@@ -129,9 +129,9 @@ def step_row(rounds: int) -> Row:
         optimizer.step()
 
     plain = plain_step(BACKBONE, batch, CLASSES, module.channels_last)
-    found = side_by_side({"ours": step, "plain": plain}, rounds, 2)
+    timed = side_by_side({"ours": step, "plain": plain}, rounds, 2)
     shapes = f"resnet18, 16 x 3 x 224 x 224, {PROTOTYPES} prototypes of {DIMENSION}"
-    return _row("ProtoPNet joint step / plain step", shapes, found, "ours", "plain", "<= 1.02")
+    return _row("ProtoPNet joint step / plain step", shapes, timed, "ours", "plain", "<= 1.02")
 
 
 def pass_rows(rounds: int) -> list[Row]:
@@ -148,8 +148,8 @@ def pass_rows(rounds: int) -> list[Row]:
 
     @torch.no_grad()
     def project() -> None:  # `push` would want images of all 200 classes
-        found, vectors = find_nearest(network, data, "train", 1, own_class=True)
-        there = found.distance[:, 0].isfinite()
+        nearest, vectors = find_nearest(network, data, "train", 1, own_class=True)
+        there = nearest.distance[:, 0].isfinite()
         network.prototypes[there] = vectors[there, 0]
 
     calls = {
@@ -157,11 +157,11 @@ def pass_rows(rounds: int) -> list[Row]:
         "push": project,
         "prune": lambda: kept_prototypes(network, data),
     }
-    found = side_by_side(calls, rounds)
+    timed = side_by_side(calls, rounds)
     shapes = f"64 images at 224, resnet18, {PROTOTYPES} prototypes"
     return [
-        _row("projection / one forward pass over the images", shapes, found, "push", "forward", "<= 1.03"),
-        _row("pruning / one forward pass over the images", shapes, found, "prune", "forward", "<= 1.05"),
+        _row("projection / one forward pass over the images", shapes, timed, "push", "forward", "<= 1.03"),
+        _row("pruning / one forward pass over the images", shapes, timed, "prune", "forward", "<= 1.05"),
     ]
 
 
@@ -187,12 +187,12 @@ def last_layer_row(rounds: int) -> Row:
         kept = torch.ones(PROTOTYPES, dtype=torch.bool)
         fit_last_layer(scores, labels, network.initial_head(), network.own(), kept, tolerance=1e-12, max_steps=30)
 
-    found = side_by_side({"through": through, "cached": cached}, rounds)
-    found["cached"] = found["cached"].times(1 / 30)
-    found["through"] = found["through"].times(steps)
+    timed = side_by_side({"through": through, "cached": cached}, rounds)
+    timed["cached"] = timed["cached"].times(1 / 30)
+    timed["through"] = timed["through"].times(steps)
     shapes = f"{16 * steps} images, resnet18, {PROTOTYPES} prototypes; {steps} steps of 16, and a step of the solver"
-    return _row("last-layer epoch through the network / on similarities", shapes, found, "through", "cached", ">= 100")
+    return _row("last-layer epoch through the network / on similarities", shapes, timed, "through", "cached", ">= 100")
 
 
-def _row(what: str, shapes: str, found: dict[str, Times], first: str, second: str, bar: str) -> Row:
-    return Row(what, shapes, f"{found[first]} / {found[second]}", *found[first].ratio(found[second]), bar)
+def _row(what: str, shapes: str, timed: dict[str, Times], first: str, second: str, bar: str) -> Row:
+    return Row(what, shapes, f"{timed[first]} / {timed[second]}", *timed[first].ratio(timed[second]), bar)

@@ -31,9 +31,9 @@ def measure(repetitions: int = 14, sizes: tuple[int, ...] = tuple(CASES)) -> lis
             data = ToyBirds("standard", image_size=size, train_size=count * (repetitions + 2), cache=cache)
             network = cbm_module(backbone, data.spec)
             step = module_step(network, make_batch(data.spec, count))
-            found = side_by_side({"step": step, "batch": _make_batch(data, count)}, repetitions)
-            cpu, wall = found["step"].ratio(found["batch"])
-            supply, demand = (count / found[name].medians[0] for name in ("batch", "step"))
+            timed = side_by_side({"step": step, "batch": _make_batch(data, count)}, repetitions)
+            cpu, wall = timed["step"].ratio(timed["batch"])
+            supply, demand = (count / timed[name].medians[0] for name in ("batch", "step"))
             what = f"ToyBirds, {title}: images made / used up by a {backbone['name']} step"
             times = f"{supply:.0f} / {demand:.0f} images/s"
             rows.append(Row(what, f"{count} x 3 x {size} x {size}", times, cpu, wall, ">= 1" if size < 224 else ""))

@@ -45,13 +45,13 @@ def training_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
         "plain": plain_step({"name": name}, images, len(CLASSES), module.channels_last),
         "pass": lambda: align(module.network, examples, settings),
     }
-    found = side_by_side(candidates, rounds, warm_up=2)
+    timed = side_by_side(candidates, rounds, warm_up=2)
     shapes = f"{name}, {batch} x 3 x {size} x {size}, layer4.1.bn1, {len(CONCEPTS)} concepts"
-    with_passes = found["whitened"].plus(found["pass"].times(1 / settings.every))
+    with_passes = timed["whitened"].plus(timed["pass"].times(1 / settings.every))
     return [
-        Row(what, shapes, f"{ours} / {found['plain']}", *ours.ratio(found["plain"]), bar)
+        Row(what, shapes, f"{ours} / {timed['plain']}", *ours.ratio(timed["plain"]), bar)
         for what, ours, bar in (
-            ("concept-whitening training step / BatchNorm network", found["whitened"], "<= 1.10"),
+            ("concept-whitening training step / BatchNorm network", timed["whitened"], "<= 1.10"),
             (f"the same, with its share of the alignment passes of {len(drawn)} images", with_passes, ""),
         )
     ]
@@ -66,14 +66,14 @@ def inference_rows(rounds: int, name: str, size: int, batch: int) -> list[Row]:
     plain = BaselineNetwork(build_backbone({"name": name}), CLASSES)
     whitened = ConceptWhiteningNetwork(build_backbone({"name": name}), CLASSES, CONCEPTS)
     networks = {"plain": plain, "whitened": whitened, "folded": whitened.for_inference()}
-    found = side_by_side({key: _pass(network, image) for key, network in networks.items()}, rounds, warm_up=2)
+    timed = side_by_side({key: _pass(network, image) for key, network in networks.items()}, rounds, warm_up=2)
     shapes = f"{name}, {batch} x 3 x {size} x {size}"
     return [
         Row(
             f"concept whitening, {key}: inference / BatchNorm network",
             shapes,
-            f"{found[key]} / {found['plain']}",
-            *found[key].ratio(found["plain"]),
+            f"{timed[key]} / {timed['plain']}",
+            *timed[key].ratio(timed["plain"]),
             bar,
         )
         for key, bar in (("folded", "<= 1.02"), ("whitened", ""))

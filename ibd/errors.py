@@ -47,7 +47,7 @@ def check_range(key: str, value: float, least: float | None = None, above: float
         key: the place of the number, as the user writes it.
         value: the number.
         least: the smallest one that is right.
-        above: what it must be larger than.
+        above: bound that it must be larger than.
 
     Raises:
         ConfigError: it is smaller, infinite, or not a number at all (NaN).
@@ -68,7 +68,7 @@ def check_weights(key: str, value: int, weights: int) -> None:
     Args:
         key: the place of the size, as the user writes it.
         value: the size.
-        weights: how many it makes, at least.
+        weights: least number of weights that it makes.
 
     Raises:
         ConfigError: more than memory is likely to hold.
@@ -112,7 +112,7 @@ def disk_trouble(error: BaseException | None) -> str | None:
     """Return in words why a file could not be read or written: a full disk, a folder that is read-only, ...
 
     Args:
-        error: as it was caught; what it was raised from, or amid, is looked at too.
+        error: error that was caught; what it was raised from, or amid, is looked at too.
 
     Returns:
         A reason, with the file where that is known; None where the error has another one.
@@ -159,7 +159,7 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the names nearest to `given`, or, failing that, the allowed names.
 
     Args:
-        given: what the user wrote.
+        given: name that the user wrote.
         allowed: the names that would have been right.
 
     Returns:

@@ -129,8 +129,8 @@ def load_model(run: RunLike, which: str = "best", trust: bool = False) -> Interp
     Args:
         run: a run folder, a folder of runs (its newest is taken), a checkpoint file, or what ``ibd.fit`` returned.
         which: "best" (by the monitored validation metric) or "last".
-        trust: import and call the classes that a checkpoint names also where they are none of ibd's: for those of
-            your own, never for a stranger's, which could run any code.
+        trust: whether to import and call the classes that a checkpoint names also where they are none of ibd's: for
+            those of your own, never for a stranger's, which could run any code.
 
     Returns:
         A ``Baseline``, ``ConceptBottleneck``, ...: its ``predict`` is the entrance to using it.
@@ -207,7 +207,7 @@ def load_run(
         run: a run folder, or a checkpoint in one.
         overrides: ``key=value`` changes to the data of the run's config, such as ``"data.root=/elsewhere"``.
         which: "best" or "last".
-        trust: as of `load_model`, for the class of the data too.
+        trust: trust in the run, as of `load_model`, for the class of the data too.
 
     Raises:
         CheckpointError: the run has no config, or its data now has other classes or concepts.

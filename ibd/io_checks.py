@@ -100,10 +100,10 @@ def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int)
     """Build a model without memory, to see that it needs no more of it than its checkpoint has weights.
 
     Args:
-        cls: its class.
+        cls: class of the module.
         values: the arguments of its constructor.
         size: size of the checkpoint, in bytes.
-        saved: how many tensors it holds.
+        saved: number of tensors that it holds.
 
     Raises:
         CheckpointError: it is larger.
@@ -143,7 +143,7 @@ def check_finite(module: nn.Module, undefined: Collection[str]) -> None:
 
     Args:
         module: module with its weights.
-        undefined: names in its state of what may be NaN, such as what only a finished training knows.
+        undefined: names in its state of tensors that may be NaN, such as what only a finished training knows.
 
     Raises:
         CheckpointError: some are not: a training has failed that was not stopped in time.

@@ -23,8 +23,8 @@ def locked(folder: str | Path | None, doing: str, key: str) -> Iterator[None]:
     still there cannot be known: its lock stays until somebody deletes the file.
 
     Args:
-        folder: made where it is missing; None locks nothing.
-        doing: what a process does there, for the line that the second gets.
+        folder: folder to lock, made where it is missing; None locks nothing.
+        doing: work of a process in that folder, for the line that the second gets.
         key: key of the option that names the folder, for the line where it cannot be written to.
 
     Raises:

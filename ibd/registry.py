@@ -222,8 +222,9 @@ def load_class(location: str, kind: str | None = None) -> type[Any]:
     """Import the class at "module:Class".
 
     Args:
-        location: as `locate` returns it.
-        kind: what it must be, where it is none of ours: a subclass of that in `BASES`, with nothing abstract left.
+        location: place of the class, as `locate` returns it.
+        kind: kind that it must be of, where it is none of ours: a subclass of that in `BASES`, with nothing abstract
+            left.
 
     Raises:
         ConfigError: the module does not exist or has no such class, or it is of another kind. An error inside the

@@ -46,7 +46,7 @@ class DataSpec:
         exclusive_groups: the groups of which at most one concept holds in one image.
         part_names: the P annotated parts, the order of ``Batch.masks``.
         image_size: (height, width) that the network is fed with, in pixels.
-        resize: how an image of another size is brought to `image_size` (see ``ibd.data.transforms``).
+        resize: way to bring an image of another size to `image_size` (see ``ibd.data.transforms``).
     """
 
     class_names: tuple[str, ...]
@@ -175,7 +175,7 @@ class Units:
     Attributes:
         scores: (B, U).
         maps: (B, U, h, w): where in the image each unit was seen.
-        state: what ``decode`` reads beside the scores, (B, ...) each; empty where it reads nothing else.
+        state: tensors that ``decode`` reads beside the scores, (B, ...) each; empty where it reads nothing else.
     """
 
     scores: Tensor

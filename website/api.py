@@ -66,13 +66,13 @@ def public_names(package: str, root: Path = ROOT) -> dict[str, list[str]]:
     body = ast.parse(_init(package, root).read_text(encoding="utf-8")).body
     body += [inner for node in body for inner in _for_types(node)]
     listed = {name for node in body for name in _strings_of(node, "__all__")}
-    found: dict[str, list[str]] = {}
+    by_module: dict[str, list[str]] = {}
     for node in body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ibd."):
-            names = [each.name for each in node.names if each.name in listed or each.asname == each.name]
+            names = [alias.name for alias in node.names if alias.name in listed or alias.asname == alias.name]
             if names:
-                found.setdefault(str(node.module), []).extend(names)
-    return found
+                by_module.setdefault(str(node.module), []).extend(names)
+    return by_module
 
 
 def _for_types(node: ast.stmt) -> list[ast.stmt]:
@@ -85,19 +85,19 @@ def _strings_of(node: ast.stmt, name: str) -> set[str]:
     """Return the strings in what is assigned to a name."""
     if not isinstance(node, ast.Assign) or not any(isinstance(to, ast.Name) and to.id == name for to in node.targets):
         return set()
-    return {each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant) and type(each.value) is str}
+    return {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant) and type(part.value) is str}
 
 
 def definitions(root: Path = ROOT) -> dict[str, str]:
     """Return the module that defines each class of the package; of two of one name, the first."""
-    found: dict[str, str] = {}
+    module_of: dict[str, str] = {}
     for path in sorted((root / "ibd").rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
-                found.setdefault(node.name, module)
-    return found
+                module_of.setdefault(node.name, module)
+    return module_of
 
 
 def _init(package: str, root: Path) -> Path:

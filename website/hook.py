@@ -32,11 +32,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn links between files of the repository into links between pages."""
-    found = places.pages()
-    sources = {place: source for source, place in found.items()}
+    pages = places.pages()
+    sources = {place: source for source, place in pages.items()}
     source = sources.get(Path(page.file.src_uri).as_posix())
     if source == "README.md":
         page.meta["hide"] = ["navigation"]  # a list of one
     if metrics.MARK in markdown:
         markdown = markdown.replace(metrics.MARK, metrics.table())
-    return markdown if source is None else places.indented(places.relinked(markdown, source, found))
+    return markdown if source is None else places.indented(places.relinked(markdown, source, pages))

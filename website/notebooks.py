@@ -37,8 +37,8 @@ Cell = tuple[str, str]
 
 def cells(notebook: Path) -> list[Cell]:
     """Read a notebook; links of its text are those of the page that it becomes."""
-    found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    texts = [(each["cell_type"], "".join(each["source"])) for each in found]
+    read = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in read]
     return [(kind, text if kind == "code" else relinked(text)) for kind, text in texts]
 
 
@@ -133,8 +133,8 @@ def run_cell(source: str, where: str, names: dict[str, Any]) -> tuple[str, list[
 def said(value: Any) -> str:
     """Return the text that a notebook shows for a value."""
     shown = value._repr_html_() if hasattr(value, "_repr_html_") else ""
-    if found := re.fullmatch(r"<pre[^>]*>(.*)</pre>", shown, re.DOTALL):
-        return html.unescape(found[1])
+    if match := re.fullmatch(r"<pre[^>]*>(.*)</pre>", shown, re.DOTALL):
+        return html.unescape(match[1])
     return pprint.pformat(value, width=110, sort_dicts=False)
 
 

@@ -49,8 +49,8 @@ WAYS = {
 
 def edges() -> set[tuple[str, str]]:
     """Return each pair of rooms of which the first imports from the second."""
-    found = {(room_of(module_of(path)), room_of(module)) for path in FILES for _, module in imports(path)}
-    return {(here, there) for here, there in found if here != there and there in ORDER}
+    pairs = {(room_of(module_of(path)), room_of(module)) for path in FILES for _, module in imports(path)}
+    return {(here, there) for here, there in pairs if here != there and there in ORDER}
 
 
 def draw() -> Figure:
@@ -110,12 +110,12 @@ def save(path: Path = PICTURE) -> None:
 
 def texts(path: Path = PICTURE) -> list[str]:
     """Return what a picture says: its imports by their marks, and all other text, in the order of drawing."""
-    found, name = [], "{http://www.w3.org/2000/svg}"
+    said, name = [], "{http://www.w3.org/2000/svg}"
     for group in ElementTree.parse(path).iter(f"{name}g"):  # noqa: S314 - our own picture
         if (text := group.find(f"{name}text")) is not None:
             mark = group.get("id", "")
-            found.append(mark if " imports " in mark else str(text.text))
-    return found
+            said.append(mark if " imports " in mark else str(text.text))
+    return said
 
 
 if __name__ == "__main__":

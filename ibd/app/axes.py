@@ -49,7 +49,7 @@ def show_axes(
         changes: changes to its data.
         baseline: RUN of the same network without whitening; None compares with nothing.
         split: images to measure, and to draw.
-        images: how many to draw maps of; 0 for none.
+        images: number of images to draw maps of; 0 for none.
         top: images of each axis; 0 for none.
         pages: pages of ten axes each; 0 for all.
         out: folder to write into.

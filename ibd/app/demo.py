@@ -47,7 +47,7 @@ def run_demo(folder: Path, *overrides: str) -> None:
     """Train a baseline and a joint concept bottleneck for 10 epochs, correct a concept, compare explanations.
 
     Args:
-        folder: where the runs and pictures go.
+        folder: folder for the runs and pictures.
         overrides: ``key=value`` changes to both configs, such as ``"trainer.max_epochs=2"``.
 
     Raises:

@@ -23,7 +23,7 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
 
     Args:
         run: RUN of the command line.
-        image: file.
+        image: image file.
         changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; by default
             the predicted class) and ``explainers=a,b`` (or ``all``).
         out: file of the picture; by default beside the run's figures.

@@ -66,7 +66,7 @@ def export(run: RunLike | InterpretableModule, path: str | Path, which: str = "b
         run: a run folder, a checkpoint, what ``ibd.fit`` returned, or a model.
         path: path of the file, which ends in ``.pt2``; its folder is made.
         which: "best" or "last" checkpoint of a run.
-        trust: as of ``ibd.load_model``.
+        trust: trust in the run, as of ``ibd.load_model``.
 
     Raises:
         ConfigError: the file cannot be written, or its name does not end in ``.pt2``.

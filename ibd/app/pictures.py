@@ -34,7 +34,7 @@ def figure_of(run: str, model: InterpretableModule, prediction: Prediction, imag
     """Return the figure of a prediction that fits its model: with source images, for prototypes.
 
     Args:
-        run: what the model was read from; where its data is not there any more, the sources are left out.
+        run: run that the model was read from; where its data is not there any more, the sources are left out.
         model: the module.
         prediction: prediction of the images.
         images: (B, 3, H, W) in [0, 1].
@@ -56,7 +56,7 @@ def show_prototypes(
         run: RUN of the command line.
         changes: changes to its data.
         split: images to measure, and to explain.
-        images: how many to draw.
+        images: number of images to draw.
         top: prototypes of each image; 0 for all.
         pages: pages of ten prototypes each; 0 for all.
         out: folder to write into.

@@ -56,7 +56,7 @@ class Backbone(nn.Module):
 
     Attributes:
         out_channels: D, the channels of the feature map; a subclass sets it.
-        name: what messages call it.
+        name: name for messages.
         channels_last_on: the types of device on which the family is faster with ``torch.channels_last``.
     """
 

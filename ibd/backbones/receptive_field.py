@@ -169,9 +169,9 @@ def _step(name: str, args: Sequence[Any], trace: _Trace, dependent: int) -> _Tra
 
     Args:
         name: name of the operation.
-        args: its arguments.
-        trace: those of its arguments, united.
-        dependent: how many of its arguments depend on the image; a product with a constant mixes channels alone.
+        args: arguments of the call.
+        trace: traces of its arguments, united.
+        dependent: number of its arguments that depend on the image; a product with a constant mixes channels alone.
     """
     if "upsample" in name or (name == "convolution" and args[6]):
         raise UnsupportedError(f"receptive field: cannot follow {name} where it enlarges its input")

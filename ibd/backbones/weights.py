@@ -123,7 +123,7 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
     does not have (a classifier); but all its own must be there, and no more of the modules it has.
 
     Args:
-        backbone: changed in place; left alone where the state does not fit.
+        backbone: backbone to change in place; left alone where the state does not fit.
         state: names -> tensors.
         source: source for messages.
         take_statistics: whether the ``normalize`` layer follows the state; else the two must agree.

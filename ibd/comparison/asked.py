@@ -1,4 +1,4 @@
-"""What the measurements read: one model's answers to the questions, and what is computed once for all methods."""
+"""What the measurements read: one model's predictions on the images, and what is computed once for all methods."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Case:
         classes: (N,) the explained class of each: the predicted one.
         parts: (N, 2^P) centered logits of that class with every subset of the parts drawn, or None.
         kept: (N, 2^P) bool: whether the prediction is kept with these parts, or None.
-        cells: where finished pieces are kept.
-        probe_images: how many images are explained again and again, for robustness and sanity.
+        cache: cache of finished pieces.
+        probe_images: number of images that are explained again and again, for robustness and sanity.
         seed: seed of all random choices.
-        stages: in how many a network is made random.
+        stages: number of stages in which a network is made random.
         object_values: (N, O) what each object of a scene is worth, NaN for one that is not seen, or None.
         cell_values: (N, R) what each cell's foreground is worth, NaN for one without, or None.
         validation: the same model and validation images, where a threshold is to be chosen; None where not.
@@ -110,8 +110,8 @@ class Asked:
 
     Attributes:
         case: the model and the images.
-        method: who was asked.
-        attributions: what it said.
+        method: method that was asked.
+        attributions: attributions of the method.
         validation: the same method's maps and the truth masks of validation images, where thresholds are chosen.
     """
 

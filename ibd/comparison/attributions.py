@@ -63,7 +63,7 @@ def explain_all(
     parts: list[Explained] = []
     for start in range(0, len(chosen), CHUNK):
         rows = slice(start, start + CHUNK)
-        key = {"kind": "answers", "model": model.fingerprint, **method.key}
+        key = {"kind": "attributions", "model": model.fingerprint, **method.key}
         key |= {"images": chosen.ids[rows], "data": chosen.fingerprint, "classes": classes[rows].tolist()}
         explain = partial(_explain, model, method, chosen.pixels[rows], classes[rows])
         parts.append(cache.get(key, Explained, explain))
@@ -96,7 +96,7 @@ def _explain(model: ComparedModel, method: Method, images: Tensor, classes: Tens
 
 
 def ask(module: InterpretableModule, method: Method, images: Tensor, classes: Tensor) -> Explanation:
-    """Return an explainer's answer about the centered logits of classes, (B,)."""
+    """Return an explainer's explanation of the centered logits of classes, (B,)."""
     assert method.explainer is not None
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     return method.explainer(module, images.to(device), centered_target(classes))

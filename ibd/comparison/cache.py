@@ -44,9 +44,9 @@ class Cache:
         """Return the record of a key: from disk, or computed and kept.
 
         Args:
-            key: all that it depends on, as plain values.
+            key: all that the record depends on, as plain values.
             kind: kind of record.
-            compute: makes it.
+            compute: function that makes the record.
 
         Raises:
             UnsupportedError: computing it does; that is kept, too.

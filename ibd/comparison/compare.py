@@ -55,17 +55,17 @@ def compare(
             `ibd.comparison.methods.DEFAULT`.
         metrics: names of metrics, or of groups of them (`ibd.comparison.plan.GROUPS`); None takes all that the data
             allows but the slow ones, "all" takes these too.
-        images: how many, as many of each class as can be.
-        split: which images.
+        images: number of images, as many of each class as can be.
+        split: split that the images are taken from.
         seed: seed of the choice of images and of all random numbers.
-        probe_images: how many of them are explained again and again, for robustness and sanity.
-        shown: how many of them the report may draw.
+        probe_images: number of images that are explained again and again, for robustness and sanity.
+        shown: number of images that the report may draw.
         output: folder for the report; finished pieces are kept in it, so that a comparison that was killed goes on.
             None keeps nothing.
         overrides: ``data.key=value`` changes to the data of the runs.
         progress: whether to show bars.
-        device: where the models are asked: "auto" is the first CUDA device where there is one, else the CPU.
-        trust: as of ``ibd.load_model``, for all runs.
+        device: device for the models: "auto" is the first CUDA device where there is one, else the CPU.
+        trust: trust in all runs, as of ``ibd.load_model``.
 
     Returns:
         A report; ``report.save(folder)`` writes it. With `output` it is written there already.

@@ -23,7 +23,7 @@ class ComparedImages:
     """N images of a split.
 
     Attributes:
-        split: which.
+        split: split of the data.
         index: (N,) positions in it.
         ids: N names.
         pixels: (N, 3, H, W) in [0, 1].
@@ -31,7 +31,7 @@ class ComparedImages:
         masks: (N, P, H, W) bool pixels of the annotated parts, or None; those of drawn parts may overlap.
         truth: (N, H, W) bool: what decides the class, where the data knows that, else all parts; None without masks.
         part_names: the P parts.
-        scenes: what the images are drawn from, where they are.
+        scenes: scenes that the images are drawn from, where there are any.
         fingerprint: fingerprint of all this.
     """
 
@@ -77,9 +77,9 @@ def choose_images(data: ImageDataModule, split: Split, count: int, seed: int) ->
     """Return images of a split, as many of each class as can be, in an order that mixes the classes.
 
     Args:
-        data: where they come from; un-augmented.
-        split: which.
-        count: how many; all, if there are fewer.
+        data: data that the images are read from, un-augmented.
+        split: split of the data.
+        count: number of images; all, if there are fewer.
         seed: seed of the choice.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is compared: explainers by name, the reference maps and the oracle, and which of their answers is asked for."""
+"""What is compared: explainers by name, the reference maps and the oracle, and what their attributions depend on."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DEFAULT = (
 )
 """Explainers that are asked if none are named: from every family one, and together done in minutes on a CPU."""
 QUICK = ("intrinsic", "gradcam", "lrp", "smoothgrad")
-"""Of these the usual ones that take seconds, for a first look."""
+"""The usual ones of these that take seconds, for a first look."""
 UNITS = "intrinsic_units"
 """The row of a model's own units: what those of a part contribute, without a map."""
 ORACLE = "oracle"
 OTHER = "other_image"
-"""The null that is the map of another image."""
+"""The reference map that is the map of another image."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Method:
     """A row of the tables.
 
     Attributes:
-        info: its name and kind.
-        explainer: None for the reference maps, the oracle and the row of units.
-        options: what the explainer was made with.
+        info: name and kind of the method.
+        explainer: explainer, or None for the reference maps, the oracle and the row of units.
+        options: options that the explainer was made with.
     """
 
     info: ExplainerInfo
@@ -56,7 +56,7 @@ class Method:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What its answers depend on."""
+        """What its attributions depend on."""
         return {"method": self.name, "class": _class_of(self.explainer), "options": self.options}
 
 

@@ -28,12 +28,12 @@ class ComparedModel:
     """A model that is compared.
 
     Attributes:
-        info: its name, family, accuracy, ...
+        info: name, family, accuracy, ... of the model.
         module: the trained Lightning module, in evaluation mode.
-        data: what it is asked about.
-        trained_on: its own training data, whatever it is asked about.
+        data: data that the model is asked about.
+        trained_on: training data of the model, whatever it is asked about.
         fingerprint: fingerprint of its checkpoint: changes where any weight does.
-        asked: asked of the split that it is asked about, as far as it is looked at.
+        asked: fingerprint of the split that it is asked about, as far as it is looked at.
     """
 
     info: ModelInfo
@@ -51,9 +51,9 @@ def load_models(
 
     Args:
         runs: run folders, checkpoints, or what ``ibd.fit`` returned.
-        split: of which the images are to be the same.
+        split: split that is to have the same images.
         overrides: ``data.key=value`` changes to the data of every run.
-        device: where the models are put: "auto" is the first CUDA device where there is one, else the CPU.
+        device: device for the models: "auto" is the first CUDA device where there is one, else the CPU.
 
     Raises:
         CheckpointError: a run has no checkpoint, or none that can be read.

@@ -39,11 +39,11 @@ class Work:
     Attributes:
         images: images that all are asked about.
         methods: the rows of the tables.
-        plan: what is measured.
-        cells: where finished pieces are kept.
-        probe_images: how many images are explained again and again.
+        plan: plan of what is measured.
+        cache: cache of finished pieces.
+        probe_images: number of images that are explained again and again.
         seed: seed of all random numbers.
-        shown: how many images the report may draw.
+        shown: number of images that the report may draw.
     """
 
     images: ComparedImages
@@ -64,9 +64,9 @@ class OneModel:
     """The measurement of one model.
 
     Args:
-        work: what is the same for all models.
+        work: work that is the same for all models.
         model: the model.
-        comparison: where the results go.
+        comparison: comparison that the results go into.
         bar: bar of progress.
     """
 
@@ -99,11 +99,11 @@ class OneModel:
         self.comparison.models.append(info)
 
     def _measure_method(self, case: Case, method: Method) -> None:
-        """Ask a method, and run the groups of metrics that apply."""
+        """Compute the attributions of a method, and run the groups of metrics that apply."""
         end = self.bar.n + 1 + len(self.work.plan.groups())
         self.bar.set_postfix_str(f"{self.name}, {method.name}")
         try:
-            self.attributions[method.name] = self._answer(case, method, self.attributions)
+            self.attributions[method.name] = self._attributions_of(case, method, self.attributions)
         except UnsupportedError as error:
             self.comparison.skipped.append(Skipped(self.name, method.name, None, str(error)))
         else:
@@ -133,7 +133,7 @@ class OneModel:
                 self.comparison.skipped.append(Skipped(self.name, asked.method.name, group.name, why))
         return with_metric_seconds(asked.attributions.cost, seconds)
 
-    def _answer(self, case: Case, method: Method, attributions: Mapping[str, Attributions]) -> Attributions:
+    def _attributions_of(self, case: Case, method: Method, attributions: Mapping[str, Attributions]) -> Attributions:
         """Return a method's maps of all images, or what the model's own units contribute."""
         chosen, count = case.images, len(case.images)
         free, nothing = CostInfo(0, 0, 0, 0), torch.full((count,), torch.nan, dtype=torch.float64)
@@ -145,7 +145,7 @@ class OneModel:
             return Attributions(oracle_maps(case), nothing, None, free)
         if method.name in REFERENCE_MAPS:
             return Attributions(reference_maps(method.name, chosen.pixels, chosen.ids, case.seed), nothing, None, free)
-        first = next((answer for answer in attributions.values() if answer.maps is not None), None)
+        first = next((given for given in attributions.values() if given.maps is not None), None)
         if first is None or first.maps is None:
             raise UnsupportedError("there is no map of another image")
         if len(set(chosen.labels.tolist())) < 2:
@@ -171,7 +171,7 @@ class OneModel:
         on_validation: dict[str, Attributions] = {}
         try:
             for explained in wanted:
-                on_validation[explained.name] = self._answer(other, explained, on_validation)
+                on_validation[explained.name] = self._attributions_of(other, explained, on_validation)
         except UnsupportedError:
             return None
         maps = on_validation[method.name].maps

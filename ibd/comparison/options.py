@@ -27,7 +27,7 @@ class CompareOptions:
         output: folder of the report and of finished pieces.
         overrides: changes to the data of the runs, ``data.key=value``.
         progress: whether to show bars.
-        device: where the models are asked: auto, cpu, cuda, ...
+        device: device for the models: auto, cpu, cuda, ...
     """
 
     runs: Sequence[Any] = field(default_factory=list)

@@ -19,8 +19,8 @@ class Plan:
     """What is measured.
 
     Attributes:
-        metrics: their names, in the order of a report.
-        skipped: what was left out, and why.
+        metrics: names of the metrics, in the order of a report.
+        skipped: metrics that were left out, and why.
     """
 
     metrics: list[str]
@@ -41,7 +41,7 @@ def make_plan(named: Sequence[str] | None, chosen: ComparedImages, concepts: boo
 
     Args:
         named: metrics, or groups of them; None takes all that the data allows, "all" also the slow ones.
-        chosen: the images, which have masks and scenes or do not.
+        chosen: images, which have masks and scenes or do not.
         concepts: whether the images have concepts.
 
     Raises:

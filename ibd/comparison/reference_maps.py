@@ -20,7 +20,7 @@ from ibd.explain.base import Call, Explainer, Explanation
 REFERENCE_MAPS = ("noise", "constant", "center", "edges", "intensity")
 """The reference maps that are made of the images alone; `other_image` needs the maps of an explainer."""
 _WIDTH = 1 / 4
-"""Of the center prior, over each side."""
+"""Width of the center prior, over each side."""
 
 
 def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) -> Tensor:
@@ -30,7 +30,7 @@ def reference_maps(name: str, images: Tensor, ids: Sequence[Id], seed: int = 0) 
         name: one of `REFERENCE_MAPS`.
         images: (B, 3, H, W).
         ids: ids of the images: the noise of an image depends on its id, and not on its batch.
-        seed: another one gives other noise.
+        seed: seed of the noise; another one gives other noise.
 
     Raises:
         ConfigError: no such reference map, or other than one id for each image.
@@ -109,7 +109,7 @@ class ReferenceExplainer(Explainer):
         self.name, self.seed = name, seed
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
-        """Return the null's maps; the model is asked for the explained value alone."""
+        """Return the reference maps; the model is asked for the explained value alone."""
         with torch.no_grad():
             output = call.output(image)
             target = call.target.pin(output)

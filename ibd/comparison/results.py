@@ -27,7 +27,7 @@ class ModelInfo:
     Attributes:
         name: unique in the comparison, such as "cbm" or "cbm 2" (several seeds of one family).
         family: registered name of the model, which seeds share: "baseline", "cbm", "protopnet", "concept_whitening".
-        run: where it came from.
+        run: run that the model came from.
         seed: seed of its training.
         accuracy: share of the asked images' split that it classifies rightly, 0 to 1.
         unit_kind: "concept", "prototype", "axis" or "channel".
@@ -60,7 +60,7 @@ class Curve:
     """A curve of every image.
 
     Attributes:
-        x: (n,) where it was measured, such as the fraction removed.
+        x: (n,) places at which it was measured, such as the fraction removed.
         values: (N, n), NaN where undefined.
         x_label: label of the x axis.
         y_label: label of the y axis.
@@ -77,14 +77,14 @@ class Sanity:
     """How an explanation changes while a model loses what it has learned.
 
     Attributes:
-        stages: names of what is random by then, from the first stage on.
+        stages: names of the tensors that are random by then, from the first stage on.
         similarity: (n,) mean Spearman correlation with the explanation of the trained model, by stage.
-        low: (n,) lower end of its interval.
-        high: (n,) upper end.
-        band: the similarity of explanations of two independent random networks, which counts as none: its upper end.
-        passed: passed by name of the check ("cascade_top_down", "cascade_bottom_up", "other_target", "other_input",
-            "input_shift"): whether it was passed; None where it does not apply.
-        values: values by name of the check, its figure.
+        low: (n,) lower end of the interval of the similarity.
+        high: (n,) upper end of that interval.
+        band: similarity of explanations of two independent random networks, which counts as none: its upper end.
+        passed: name of the check ("cascade_top_down", "cascade_bottom_up", "other_target", "other_input",
+            "input_shift") -> whether it was passed; None where it does not apply.
+        values: name of the check -> its figure.
     """
 
     stages: list[str]
@@ -139,9 +139,9 @@ class CostInfo:
     """What an explainer took for one image of a model, and what its metrics took.
 
     Attributes:
-        forwards: passes of an image through the model.
-        backwards: passes back.
-        heads: passes through only what comes after a layer.
+        forwards: number of passes of an image through the model.
+        backwards: number of passes back.
+        heads: number of passes through only what comes after a layer.
         seconds: seconds by the clock, for one image.
         metric_seconds: name of a group of metrics -> seconds for all images.
     """
@@ -187,7 +187,7 @@ class ShownImage:
     """An image of the report, as pictures.
 
     Attributes:
-        position: among the compared images.
+        position: position among the compared images.
         image: (H, W, 3) in [0, 1].
         label: name of the true class.
         masks: (P, H, W) bool of its parts, or None.
@@ -217,21 +217,21 @@ class Comparison:
         part_names: part names of the data; empty without masks.
         models: models that were compared.
         explainers: rows of the tables, reference maps and oracle included.
-        metrics: names, in the order of the tables; what they mean is in ``ibd.comparison.groups``.
+        metrics: names of the metrics, in the order of the tables; ``ibd.comparison.groups`` says what they mean.
         image_ids: (N,) of the compared images.
         labels: (N,) their classes.
         scores: (model, explainer, metric) -> (N,) values, NaN where undefined; (1,) of a metric that has one figure
             for all images together.
         curves: (model, explainer, name) -> curve.
-        own_curves: (model, chart) -> line -> curve, of what belongs to a model and not to an explainer.
+        own_curves: (model, chart) -> line -> curve that belongs to a model and not to an explainer.
         paintings: (model, painting, metric) -> (N,) values of the model's own map, painted in other ways.
         agreement: (model, measure) -> (E, E) mean agreement of the explainers that have maps, in the order of
             `agreement_names`.
-        agreement_names: model -> names.
+        agreement_names: model -> names of those explainers.
         sanity: (model, explainer) -> result.
         self_consistency: model -> result.
         costs: (model, explainer) -> cost.
-        skipped: what was left out.
+        skipped: metrics and rows that were left out.
         shown: images to draw.
         heads: model -> linear head, where it has one.
         shortcut: model -> figures on data with a tag; empty elsewhere.

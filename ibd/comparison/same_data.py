@@ -25,8 +25,8 @@ def check_same_data(runs: Sequence[str | Path], split: Split, overrides: Sequenc
     The data of runs whose configs say the same of it is made once.
 
     Args:
-        runs: run folders or checkpoints; one without a config is left to what reads it.
-        split: of which the images are to be the same.
+        runs: run folders or checkpoints; one without a config is left to the function that reads it.
+        split: split that is to have the same images.
         overrides: ``data.key=value`` changes to the data of every run.
 
     Raises:

@@ -43,7 +43,7 @@ def joined(kind: type[Record], plain: Any, arrays: Mapping[str, npt.NDArray[Any]
 
     Args:
         kind: kind of the record.
-        plain: its plain values.
+        plain: plain values of the record.
         arrays: name -> array.
     """
     record: Record = _joined(kind, plain, arrays)

@@ -40,9 +40,9 @@ def check(
     """Return the class that a block describes, and the block with all of its options, without calling it.
 
     Args:
-        kind: as of `build`.
-        block: as of `build`.
-        supplied: arguments that are no options, or that do not count.
+        kind: kind of the block, as of `build`.
+        block: block of the configuration, as of `build`.
+        supplied: names of arguments that are no options, or that do not count.
 
     Raises:
         ConfigError: the block does not fit the class.

@@ -29,7 +29,7 @@ def load_config(
         source: a YAML file, or its content as a mapping. It is yours: classes that it names are imported. But that of
             a run (``config.yaml`` beside ``checkpoints/``) may have been written by anybody: see `load_saved_config`.
         overrides: ``key=value``, such as "model.backbone=resnet18", applied in order.
-        trust: read also the config of a run as if it were yours.
+        trust: whether to read also the config of a run as if it were yours.
 
     Returns:
         The configuration with every option of every block; assignments to it are checked, too.
@@ -68,7 +68,7 @@ def plain_values(cls: type[object], sources: Sources) -> dict[str, Any]:
 
     Args:
         cls: class whose constructor they are for.
-        sources: where they were written.
+        sources: places where the values were written.
 
     Raises:
         ConfigError: a value that the class does not take.

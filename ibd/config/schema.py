@@ -27,7 +27,7 @@ class Block:
 
     Args:
         kind: a registry kind, whose blocks have a `name` and that class's arguments, or a key of ``SETTINGS``.
-        filled: left out, or null, means the defaults of that class, and not that there is none.
+        filled: whether a block that is left out, or null, means the defaults of that class, and not that there is none.
     """
 
     kind: str
@@ -39,16 +39,16 @@ class Config:
     """The top level of a configuration file; ``base:``, a path or a list of them, is merged under the file.
 
     Args:
-        name: The run is written to <output>/<name>/<time>; by default the name of the file.
-        seed: Of weights, shuffles and augmentation.
+        name: Name of the run, which is written to <output>/<name>/<time>; by default the name of the file.
+        seed: Seed of weights, shuffles and augmentation.
         output: Folder for runs.
         model: The network and how it learns.
         data: The images and what is known of them.
         optimizer: Optimizer and schedule.
         trainer: Arguments of Lightning's Trainer.
-        logger: Where curves and pictures go.
-        checkpoint: Which weights are kept.
-        early_stopping: When to stop before the last epoch; null never does.
+        logger: Place for curves and pictures.
+        checkpoint: Choice of the weights that are kept.
+        early_stopping: Rule for stopping before the last epoch; null never does.
         resume: Run folder to go on from; on the command line only.
     """
 
@@ -71,11 +71,11 @@ class Option:
 
     Attributes:
         name: the key in the configuration.
-        hint: its annotation, for people.
-        type: the same as far as OmegaConf can check it, else Any.
+        hint: annotation of the parameter, for people.
+        type: type of the parameter as far as OmegaConf can check it, else Any.
         default: MISSING where one must be given, OMITTED where the default is no value that YAML can hold.
-        block: set if the value is a block of its own.
-        doc: its first sentence in the docstring.
+        block: block of the configuration that the value is, if it is one.
+        doc: first sentence of its description in the docstring.
     """
 
     name: str

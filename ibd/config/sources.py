@@ -30,9 +30,9 @@ class Sources:
     """Layers of values, each merged over the ones before.
 
     Args:
-        main: what an error about a value that nobody gave names as its place.
-        layers: lowest first.
-        incomplete: leave "???" where a value that must be given is missing, in place of an error.
+        main: name of the place for an error about a value that nobody gave.
+        layers: layers of configuration, lowest first.
+        incomplete: whether "???" is left where a value that must be given is missing, in place of an error.
     """
 
     def __init__(self, main: str = "", layers: Sequence[Layer] = (), incomplete: bool = False) -> None:
@@ -45,9 +45,9 @@ class Sources:
 
         Args:
             path: the keys that lead to the value.
-            message: what is wrong.
+            message: sentence that says what is wrong.
             shown: the key to show, if not `path`.
-            missing: the value was not given, so the file that should have it is named.
+            missing: whether the value was not given, so that the file that should have it is named.
         """
         origin = self.main if missing else self._origin(path)
         return ConfigError(": ".join(filter(None, [origin, shown or ".".join(path), message])))
@@ -88,8 +88,8 @@ def read_sources(
 
     Args:
         source: a YAML file, or its content as a mapping.
-        overrides: changes.
-        saved: the file was written by `ibd.config.save_config`, whole and resolved: it may read nothing else.
+        overrides: changes to the content, ``key=value``.
+        saved: whether the file was written by `ibd.config.save_config`, whole and resolved: it may read nothing else.
 
     Raises:
         ConfigError: a file is missing or no YAML, or an override is malformed.
@@ -109,7 +109,7 @@ def read_file(path: Path, opened: tuple[Path, ...] = (), asked_by: str = "") -> 
     Args:
         path: a YAML file.
         opened: the files that are based on it.
-        asked_by: the last of them, as an error names it.
+        asked_by: last of them, as an error names it.
     """
     prefix = f"{asked_by}: base: " if asked_by else ""
     if (kind := no_file(path)) is not None:

@@ -31,9 +31,9 @@ def fill(
 
     Args:
         owner: the class whose options they are, as an error names it.
-        allowed: its options.
-        given: the values.
-        sources: where they were written.
+        allowed: options of that class.
+        given: values that were given.
+        sources: places where the values were written.
         path: the keys that lead to them.
 
     Raises:

@@ -61,8 +61,8 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
 
         Args:
             split: "train", "val" or "test".
-            augment: apply the random training augmentation.
-            shuffle: shuffle by (seed, epoch); without it every image comes once and in order.
+            augment: whether to apply the random training augmentation.
+            shuffle: whether to shuffle by (seed, epoch); without it every image comes once and in order.
         """
         dataset = self.dataset(split, augment)
         trainer = self.trainer

@@ -29,7 +29,7 @@ class ConceptTable:
 
     Attributes:
         path: path of the file.
-        kind: what a row is about.
+        kind: kind of the rows, what a row is about.
         names: the K concepts.
         lines: class, or path of an image, -> line number; in the order of `values`.
         values: (rows, K) float32, NaN where unknown.
@@ -76,7 +76,7 @@ def read_concept_table(path: Path, classes: Iterable[str], images: Iterable[str]
 
     Args:
         path: path of the file.
-        classes: all that a row may name.
+        classes: all classes that a row may name.
         images: the paths of all images that a row may name.
 
     Raises:
@@ -169,8 +169,8 @@ def choose_exclusive(
     """Return the groups of which at most one concept holds at once.
 
     Args:
-        given: their names; or "auto": those of two concepts or more of which one is 1 in some row and never two are.
-            An unknown counts neither for nor against.
+        given: names of exclusive groups; or "auto": those of two concepts or more of which one is 1 in some row and
+            never two are. An unknown counts neither for nor against.
         groups: group name -> concept indices.
         values: (rows, K), the annotations of the training images.
 

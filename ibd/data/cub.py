@@ -72,13 +72,13 @@ class CUB(FileDataModule):
             and 1 by the annotator's certainty, as by Koh et al. 2020 (1: 0, .5, .75, 1; 0: 0, .5, .25, 0); "ignore":
             the label is taken as it is.
         image_size: side of the square, or [height, width], that the network is fed with, in pixels.
-        resize: how other sizes are brought to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
+        resize: way to bring other sizes to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
         augment: random changes in training: "none"; "flip" mirrors; "shift" also shifts by up to an eighth; "crop" cuts
             out 8 % to 100 % of the area and mirrors; "crop_color" also changes brightness and saturation.
         masks: "segmentations" to have the bird's mask.
         val_fraction: share of each training class to set aside for validation.
-        cache: keep the decoded images in memory (3 bytes a pixel; with the "crop" augmentations 6 GB).
-        check_images: look for damaged files before training starts.
+        cache: whether to keep the decoded images in memory (3 bytes a pixel; with the "crop" augmentations 6 GB).
+        check_images: whether to look for damaged files before training starts.
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
         seed: seed of the shuffle and the augmentation.

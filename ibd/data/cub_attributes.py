@@ -109,7 +109,7 @@ def class_majority(
         present: (N, attributes), 0 or 1.
         certainty: (N, attributes), 1 to 4.
         labels: (N,) the images' classes.
-        classes: how many there are.
+        classes: number of classes.
     """
     absent = (present == 0) & (certainty != NOT_VISIBLE)
     balance = np.zeros((classes, present.shape[1]), dtype=np.int32)

@@ -53,9 +53,9 @@ class FileStore:
     Args:
         folder: folder of the images.
         paths: paths of the images in it.
-        masks: where their masks lie.
+        masks: folders of the masks.
         prepare: a deterministic uint8 transform to apply to both.
-        cache: read everything now and keep it in memory, as one tensor where all sizes are equal.
+        cache: whether to read everything now and keep it in memory, as one tensor where all sizes are equal.
     """
 
     def __init__(

@@ -62,13 +62,13 @@ class FileDataset(ImageDataset):
     """One split of images in files.
 
     Args:
-        table: its images.
-        store: which reads them.
-        transform: applied to an image, or to an image and its masks.
+        table: table of its images.
+        store: store that reads them.
+        transform: transform that is applied to an image, or to an image and its masks.
         deciding: (C, P) bool: which parts decide which class; None where nobody knows.
 
     Attributes:
-        table: as given.
+        table: table of the images, as given.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class FileDataModule(ImageDataModule, abc.ABC):
     Attributes:
         images: the folder that the paths in `tables` are relative to.
         tables: the splits that there are.
-        masks: where the masks of the parts lie, if anywhere.
+        masks: folders of the masks of the parts, if there are any.
         deciding: (C, P) bool: which parts decide which class, if that is known.
     """
 

@@ -33,7 +33,7 @@ class ConceptFolder(FileDataModule):
     Args:
         root: folder of the images.
         image_size: side of the square, or [height, width], that the network is fed with, in pixels.
-        resize: how other sizes are brought to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
+        resize: way to bring other sizes to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
         augment: random changes in training: "none"; "flip" mirrors; "shift" also shifts by up to an eighth; "crop" cuts
             out 8 % to 100 % of the area and mirrors; "crop_color" also changes brightness and saturation.
         concepts: name of the concept file in the root; by default "concepts.csv" if there is one.
@@ -44,8 +44,9 @@ class ConceptFolder(FileDataModule):
         val_fraction: share of each training class to set aside where there is no ``val`` folder.
         exclusive_groups: the concept groups of which at most one concept holds at once; "auto" finds them in the
             annotations of the training images.
-        cache: keep the decoded images in memory (3 bytes a pixel; whole images with the "crop" augmentations).
-        check_images: look for damaged files before training starts.
+        cache: whether to keep the decoded images in memory (3 bytes a pixel; whole images with the "crop"
+            augmentations).
+        check_images: whether to look for damaged files before training starts.
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
         seed: seed of the shuffle and the augmentation.

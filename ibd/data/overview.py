@@ -19,10 +19,10 @@ def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, class
     """Write a PNG with images of some classes and their concepts.
 
     Args:
-        dataset: one split.
-        spec: what is known of it.
-        path: where to.
-        classes: how many classes to show.
+        dataset: dataset of one split.
+        spec: description of the data.
+        path: path of the picture.
+        classes: number of classes to show.
     """
     shown = min(classes, len(spec.class_names))
     figure = PlainFigure(figsize=(1.5 * _COLUMNS + 4.5, 1.6 * shown), layout="constrained")

@@ -89,7 +89,7 @@ def eval_transform(size: tuple[int, int], resize: Resize, fitted: bool = False) 
 
     Args:
         size: (height, width).
-        resize: as for `Fit`.
+        resize: way to another aspect ratio, as for `Fit`.
         fitted: the images have been through `Fit` already.
     """
     return Chain([ToFloat()] if fitted else [Fit(size, resize), ToFloat()])
@@ -100,7 +100,7 @@ def train_transform(size: tuple[int, int], resize: Resize, augment: Augment, fit
 
     Args:
         size: (height, width).
-        resize: as for `Fit`; the "crop" recipes cut at random instead.
+        resize: way to another aspect ratio, as for `Fit`; the "crop" recipes cut at random instead.
         augment: "none"; "flip" mirrors half of the images; "shift" also shifts by up to an eighth of the size
             (pad and crop, as usual for CIFAR); "crop" cuts out a random 8 % to 100 % of the area, and mirrors
             (torchvision's RandomResizedCrop, as usual for ImageNet); "crop_color" is "crop" with the color

@@ -80,10 +80,10 @@ def visit(model: nn.Module, image: Tensor, note: Visit, only_leaves: bool = Fals
     """Run a model once, without gradients, and show every tensor that a layer puts out.
 
     Args:
-        model: as it is; its mode is not changed.
+        model: model, run as it is; its mode is not changed.
         image: (B, 3, H, W).
-        note: called with name and output each time that a layer has run.
-        only_leaves: leave out layers that are made of layers.
+        note: function that is called with name and output each time that a layer has run.
+        only_leaves: whether to leave out layers that are made of layers.
 
     Returns:
         What the model returns.
@@ -116,8 +116,8 @@ class Reader:
     output that is meant.
 
     Args:
-        model: as it is.
-        layers: names, see `find_layer`.
+        model: model, run as it is.
+        layers: names of layers, see `find_layer`.
 
     Raises:
         ConfigError: there is no such layer.

@@ -38,8 +38,8 @@ class LayerAttribution:
             x activation) or what it puts out for the baseline (integrated gradients), or what biases after it took
             (LRP). None of methods whose numbers are not meant to add up to anything.
         completeness: (B,) ``sum + offset - value``: 0 where the method is exact. None where there is no offset.
-        layer: its name.
-        target: what was explained, resolved.
+        layer: name of the layer.
+        target: target that was explained, resolved.
         method: name of the explainer.
     """
 
@@ -72,7 +72,7 @@ def layer_attribution(
         model: ours, or any classifier of (B, 3, H, W) images.
         image: (B, 3, H, W) float, on the model's device.
         layer: name, such as ``backbone.layer4``.
-        target: what to explain; a number or name is that class, None the predicted class.
+        target: target to explain; a number or name is that class, None the predicted class.
         method: name of an explainer that takes a layer and gives a number for every value of it, or a dict of its name
             and options: gradients, ``{"name": "integrated_gradients", "steps": 20}``, SmoothGrad of these, or ``lrp``.
         layout: "channels_first" or "channels_last", of the layer's output; "auto" tells it by what made the output and

@@ -32,9 +32,9 @@ class Cost:
     """What an explanation took.
 
     Attributes:
-        forwards: passes of one image through the model.
-        backwards: passes of one image back.
-        heads: passes, forth or back, of one image's activations through only what comes after a layer.
+        forwards: number of passes of one image through the model.
+        backwards: number of passes of one image back.
+        heads: number of passes, forth or back, of one image's activations through only what comes after a layer.
         seconds: seconds by the clock, for the whole batch.
     """
 
@@ -52,13 +52,13 @@ class Explanation:
         map: (B, H, W) at the size of the images, or (B, K, H, W) of several targets; signed where the method is, as it
             comes, not normalized; None where the method has none.
         value: (B,) the explained scores, or (B, K).
-        target: what was explained, resolved.
+        target: target that was explained, resolved.
         kind: "intrinsic", "posthoc", "reference" or "oracle".
         method: name of the explainer.
         units: (B, U) contributions of the units, or (B, K, U), where the method has them.
-        unit_names: their names.
+        unit_names: names of the units.
         unit_maps: (B, U, h, w), or (B, K, U, h, w), where the method has them.
-        cost: what it took.
+        cost: cost of the explanation.
         extra: further figures of the method, (B,) or (B, K) each, such as "conservation".
         layer: layer by whose output it is explained: the layer's name, or how a map was made that no layer puts out,
             such as "relu of 'features'"; None where it is the pixels.
@@ -110,9 +110,9 @@ class Call:
 
     Attributes:
         model: model in evaluation mode.
-        target: resolved.
-        cost: so far.
-        layout: which axis of a layer's output holds the channels.
+        target: target, resolved.
+        cost: cost so far.
+        layout: axis of a layer's output that holds the channels.
     """
 
     def __init__(self, model: nn.Module, target: Target, layout: Layout = "auto") -> None:
@@ -147,8 +147,8 @@ class Explainer(abc.ABC):
     Attributes:
         name: registered name.
         kind: kind of its explanations.
-        layout: which axis of a layer's output holds the channels; "auto" finds out.
-        given: its options as they were written: without and with names.
+        layout: axis of a layer's output that holds the channels; "auto" finds out.
+        given: options as they were written: without and with names.
     """
 
     name: str
@@ -183,7 +183,7 @@ class Explainer(abc.ABC):
         Args:
             model: ours, or any classifier of (B, 3, H, W) images.
             image: (B, 3, H, W) float, on the model's device.
-            target: what to explain; a number or name is that class, None the predicted class.
+            target: target to explain; a number or name is that class, None the predicted class.
 
         Raises:
             ConfigError: no such class or unit.
@@ -213,8 +213,8 @@ class Explainer(abc.ABC):
 
         Args:
             call: call whose target and cost it gets.
-            maps: None where there is none; of the image's size already, or smaller with ``size=(H, W)``.
-            scores: what was explained.
+            maps: maps, or None where there is none; of the image's size already, or smaller with ``size=(H, W)``.
+            scores: scores that were explained.
             more: other fields of `Explanation`, and `size`.
         """
         size: tuple[int, int] | None = more.pop("size", None)

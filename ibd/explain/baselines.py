@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ibd.errors import ConfigError
 
 Baseline = Literal["mean", "black", "blur"] | float | Sequence[float] | Tensor
-"""See `covered_with`."""
+"""What covers a region, see `covered_with`."""
 
 _NAMES = ("mean", "black", "blur")
 _WANTED = "mean, black, blur, a number, a number for each channel, or an image (C, H, W)"
@@ -78,10 +78,10 @@ def warn_of_scale(
     "blur" are in the images' own scale and mean what they say.
 
     Args:
-        method: its name.
+        method: name of the method.
         image: (B, C, H, W).
         baseline: baseline that it takes.
-        instead: what else can be done.
+        instead: advice on what else can be done.
     """
     low, high = float(image.amin()), float(image.amax())
     if (low >= 0 and high <= 1) or not (baseline == "black" if isinstance(baseline, str) else _is_gray(baseline)):

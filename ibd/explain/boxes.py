@@ -23,7 +23,7 @@ from ibd.metrics.parts import upsampling
 Box = tuple[int, int, int, int]
 
 _TIE = 1e-6
-"""Of a map's range: what rounding may do to equal values."""
+"""Share of a map's range by which rounding may part equal values."""
 _CHUNK = 1 << 22
 """Pixels that are upsampled at a time."""
 
@@ -32,9 +32,10 @@ def placed(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     """Return (..., h, w) maps brought bilinearly to the image, (..., H, W), each cell where it looks.
 
     Args:
-        maps: float.
+        maps: float maps.
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centered on; without it they share the image out evenly.
+        field: receptive field, for the pixels that the cells are centered on; without it they share the image out
+            evenly.
     """
     rows, columns = (weights.to(maps) for weights in upsampling(maps.shape[-2:], image_size, "bilinear", field))
     with torch.autocast(maps.device.type, enabled=False):
@@ -66,9 +67,10 @@ def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | No
     As `placed`, but what a cell holds is divided among its pixels.
 
     Args:
-        maps: float.
+        maps: float maps.
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centered on, all within the image; without it they share it out evenly.
+        field: receptive field, for the pixels that the cells are centered on, all within the image; without it they
+            share it out evenly.
     """
     return _shared_out(maps, *upsampling(maps.shape[-2:], image_size, "bilinear", field))
 
@@ -77,9 +79,9 @@ def seen(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField) -> Te
     """Return (..., h, w) maps laid out over pixels, (..., H, W): each cell's value evenly over the pixels it sees.
 
     Args:
-        maps: float.
+        maps: float maps.
         image_size: (H, W) in pixels.
-        field: what the cells see.
+        field: receptive field of the cells.
     """
     axes = []
     for axis, (cells, pixels) in enumerate(zip(maps.shape[-2:], image_size, strict=True)):
@@ -114,7 +116,7 @@ def relative_boxes(
         maps: (N, h, w) of any sign and scale.
         image_size: (H, W) in pixels.
         share: share of the range, in [0, 1]; a larger one makes a smaller box.
-        field: as for `placed`.
+        field: receptive field of the cells, as for `placed`.
         around: (N, 2) (y, x) in pixels, where pixel i spans i .. i + 1: the point to take in place of the peak, where
             it is known; of two places that are as good as equal, the box is then around this one. If it is below the
             threshold, its own height is the threshold.

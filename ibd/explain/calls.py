@@ -20,9 +20,9 @@ class Call:
     """A function and its arguments.
 
     Attributes:
-        func: as `__torch_function__` gets it.
-        args: its arguments.
-        kwargs: those that are given by name.
+        func: function of the call, as `__torch_function__` gets it.
+        args: arguments of the call.
+        kwargs: arguments that are given by name.
     """
 
     func: Function

@@ -11,7 +11,7 @@ from torch.utils import checkpoint
 
 _LOCK = threading.Lock()
 _inside: list[dict[str, Any]] = []
-"""For each that is inside, what was there before the first."""
+"""Functions that were there before the first `kept`, once for each that is inside."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
         images: (B, C, H, W) in [0, 1]; gray where C is not 3.
         explanations: explanations of these images, of single targets, whose maps are (B, H, W); those without a map are
             left out.
-        titles: B, of the images: what is explained.
+        titles: titles of the B images: what is explained.
     """
     shown = [explanation for explanation in explanations if explanation.map is not None]
     columns = min(_MOST_COLUMNS, 1 + len(shown))

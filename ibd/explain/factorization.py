@@ -45,10 +45,10 @@ def neuron_groups(
         model: ours, or any of (B, 3, H, W) images in [0, 1].
         image: (B, 3, H, W).
         layer: layer whose activations are taken apart; what is negative is taken as 0.
-        groups: G.
+        groups: number of groups G.
         steps: steps of multiplicative updates.
         seed: seed of the start.
-        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
+        layout: axis of the layer's output that holds the channels; "auto" tells it, or refuses.
 
     Raises:
         ConfigError: no such layer or layout, or more groups than channels or positions.

@@ -70,7 +70,7 @@ def prediction_figure(
         label: (B,) true classes, where known.
         concepts: (B, K) true concepts; a bar is green where the unit agrees with it, orange where it does not.
         top: bars for each image, by the size of the contribution to the predicted class.
-        maps: how many of these units' maps to show; red speaks for the unit, blue against, on the map's own scale.
+        maps: number of these units' maps to show; red speaks for the unit, blue against, on the map's own scale.
     """
     rows, maps = len(image), min(maps, len(prediction.network.unit_names))
     figure = PlainFigure(figsize=(3.0 + 4.6 + 1.9 * maps, 2.3 * rows + 0.3), layout="constrained")

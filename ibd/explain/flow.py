@@ -32,8 +32,8 @@ class Spot(NamedTuple):
     Attributes:
         kind: "run", the output of the run of that number of a module; "made", a result of the call of that number;
             "given", an argument of it, of a tensor that was made out of sight.
-        number: counted from 0.
-        position: which of several tensors.
+        number: number of the run or call, counted from 0.
+        position: position among several tensors.
     """
 
     kind: Literal["run", "made", "given"]
@@ -47,8 +47,8 @@ class Node(NamedTuple):
     Attributes:
         name: name of the function that made it.
         parents: nodes that it was made from, the nearest last.
-        shape: its own.
-        spot: where it was made.
+        shape: shape of the tensor.
+        spot: spot at which it was made.
         pixels: whether it is still the image, whatever was done to it without a convolution or a matrix product.
         depth: most mixing functions on a way from the image; those that made a weight for each place, or for each
             channel, by which a map is multiplied, are not on its way.
@@ -66,13 +66,13 @@ class Flow:
     """The graph of a pass.
 
     Args:
-        image: what everything is computed from, node 0.
-        constants: tensors that are not, such as a model's buffers.
+        image: image that everything is computed from, node 0.
+        constants: tensors that do not depend on the image, such as a model's buffers.
 
     Attributes:
-        images: how many.
+        images: number of images.
         nodes: nodes in the order in which they were computed.
-        links: which axes of them are the same.
+        links: links between axes that are the same.
         moves: node -> the node that it was made from by moving cells, and what was done to its axes.
         reaches: node -> how many rows and columns each output of the convolution or pooling saw that made it.
         names: node -> name of the outermost module that put it out.

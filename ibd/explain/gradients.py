@@ -28,8 +28,8 @@ class GradientExplainer(Explainer):
 
     Args:
         layer: name of a module by whose output the score is explained; None takes the pixels.
-        reduce: how channels become one map: "sum" keeps the sign, "abs" adds absolute values, "max_abs" takes the
-            largest.
+        reduce: way in which channels become one map: "sum" keeps the sign, "abs" adds absolute values, "max_abs" takes
+            the largest.
     """
 
     def __init__(self, layer: str | None = None, reduce: Reduce = "sum") -> None:
@@ -50,7 +50,7 @@ class GradientExplainer(Explainer):
         Args:
             call: call with the model.
             image: (B, C, H, W).
-            target: other than the call's.
+            target: target, where it is not the call's.
         """
         with self.rules():
             at = cut(call, image, self.layer, target)
@@ -85,7 +85,7 @@ def layer_fields(layer: str, attribution: Tensor, single: bool) -> dict[str, obj
     """Return the fields of an `Explanation` that say what each channel of a layer accounts for.
 
     Args:
-        layer: its name.
+        layer: name of the layer.
         attribution: (B, K, C, h, w), or (B, K, D) of a layer that is no map.
         single: whether the dimension of the targets is left out.
 
@@ -111,7 +111,8 @@ class Saliency(GradientExplainer):
 
     Args:
         layer: name of a module by whose output the score is explained; None takes the pixels.
-        reduce: how channels become one map: "max_abs" as published, "abs" adds absolute values, "sum" keeps the sign.
+        reduce: way in which channels become one map: "max_abs" as published, "abs" adds absolute values, "sum" keeps
+            the sign.
     """
 
     name = "saliency"
@@ -152,8 +153,8 @@ class IntegratedGradients(GradientExplainer):
 
     Args:
         layer: name of a module by whose output the score is explained; None takes the pixels.
-        reduce: how channels become one map: "sum" keeps the sign, "abs" adds absolute values, "max_abs" takes the
-            largest.
+        reduce: way in which channels become one map: "sum" keeps the sign, "abs" adds absolute values, "max_abs" takes
+            the largest.
         steps: nodes of the Gauss-Legendre quadrature.
         baseline: x': a value of every pixel, 0 is black; one for each channel; an image (C, H, W); or "black", "mean",
             the mean color of each image, or "blur", see `ibd.explain.baselines.covered_with`.

@@ -40,7 +40,7 @@ def hooked(module: nn.Module | None, watch: Watch, optional: bool) -> Iterator[N
     """Cut at the output of a module; what comes after it is not looked through for maps.
 
     Args:
-        module: None for none.
+        module: module, or None for none.
         watch: hook that cuts.
         optional: whether an output that is no map of several positions is passed over, and what was found within kept.
     """

@@ -26,7 +26,7 @@ def first_layer_filters(model: nn.Module, normalization: Literal["max", "shared"
     """Return the filters of the first convolution as pictures, (D, 3, k, k) in [0, 1]: a weight of 0 is gray.
 
     Args:
-        model: any with a convolution of three channels.
+        model: model with a convolution of three channels.
         normalization: full strength is the largest absolute weight of each filter ("max") or of all ("shared").
 
     Raises:
@@ -48,9 +48,9 @@ class ActivationGrid:
     """What a layer makes of every place of an image; drawn by `activation_grid_figure`.
 
     Attributes:
-        images: (h, w, 3, s, s) made to excite what is active at each place.
+        images: (h, w, 3, s, s) images made to excite what is active at each place.
         magnitude: (h, w) length of the activations there.
-        layer: its name.
+        layer: name of the layer.
     """
 
     images: Tensor
@@ -75,11 +75,11 @@ def activation_grid(
     Args:
         model: ours, or any of (B, 3, H, W) images in [0, 1].
         image: (3, H, W), or (1, 3, H, W).
-        layer: which puts out a map.
-        cells: most cells along a side; a larger map is averaged.
+        layer: name of a layer that puts out a map.
+        cells: largest number of cells along a side; a larger map is averaged.
         size: size of the made images, in pixels; the layer must run on it.
-        batch_size: made at once.
-        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
+        batch_size: number of images that are made at once.
+        layout: axis of the layer's output that holds the channels; "auto" tells it, or refuses.
         options: options of `maximize_activation`, in place of those with which small images are easiest to read.
 
     Raises:
@@ -106,13 +106,13 @@ class SemanticDictionary:
     """What is active at one place of an image, in words of pictures; drawn by `dictionary_figure`.
 
     Attributes:
-        channels: the strongest, in order.
-        activations: (n,) of them.
-        images: (n, 3, s, s) made to excite each.
+        channels: strongest channels, in order.
+        activations: (n,) activations of these channels.
+        images: (n, 3, s, s) images made to excite each of these channels.
         share: share of the squared length of all activations there that these make up.
         cell: row and column of the place.
         shape: rows and columns of the layer's map.
-        layer: its name.
+        layer: name of the layer.
     """
 
     channels: list[int]
@@ -137,13 +137,13 @@ def semantic_dictionary(
     """Return the channels that are strongest at one place of a layer's map, each with what it stands for.
 
     Args:
-        model: as `activation_grid`'s, and so are `image`, `layer`, `size`, `options` and what is refused.
-        image: one.
-        layer: which puts out a map.
+        model: model as of `activation_grid`, and so are `image`, `layer`, `size`, `options` and what is refused.
+        image: one image.
+        layer: name of a layer that puts out a map.
         cell: row and column in that map.
-        top: how many channels.
+        top: number of channels.
         size: size of the made images.
-        layout: as `activation_grid`'s.
+        layout: layout of the layer's output, as of `activation_grid`.
         options: options of `maximize_activation`.
 
     Raises:

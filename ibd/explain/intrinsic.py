@@ -23,7 +23,7 @@ class Intrinsic(Explainer):
     over the pixels. Of a unit it is its map. Each cell is drawn where it looks.
 
     Args:
-        painting: how a contribution is laid out: "pooling", by how the network made the unit's score of its map; or, to
+        painting: way to lay out a contribution: "pooling", by how the network made the unit's score of its map; or, to
             see what hangs on that, "score_sign", "peak", "top" or "minimum" (`ibd.models.painting.paint`), or
             "receptive_field": as "pooling", but evenly over the pixels that a cell sees.
 
@@ -80,7 +80,7 @@ def repaint(model: nn.Module, image: Tensor, contributions: Tensor, painting: Pa
         model: a network of ours, or its module.
         image: (B, 3, H, W), on the model's device.
         contributions: (B, U) of the units, as an explanation of `Intrinsic` has them.
-        painting: as for `Intrinsic`.
+        painting: way to lay out a contribution, as for `Intrinsic`.
 
     Raises:
         UnsupportedError: what its cells see is not known and is asked for.

@@ -37,7 +37,7 @@ class Cut(abc.ABC):
 
     Attributes:
         call: call whose passes are counted.
-        target: pinned to what was predicted for these images.
+        target: target, pinned to what was predicted for these images.
         value: (B, C, h, w), a leaf of the graph; (B, D) for a layer that is no map.
         scores: (B, K), computed from it.
     """
@@ -103,13 +103,13 @@ class LayerCut(Cut):
         layer: name, see `ibd.explain.activations.find_layer`; None takes the output of the model's ``backbone``, if it
             has one that runs and puts out a map of more than one position, else the last map that all of the score
             passes, see `ibd.explain.places.last_map`.
-        target: other than the call's.
+        target: target, where it is not the call's.
         replay: whether `at` will be called.
-        layout: which axis holds the channels; None is the call's.
+        layout: axis that holds the channels; None is the call's.
 
     Attributes:
         channels_last: whether the layer itself puts out (B, h, w, C).
-        described: the layer's name, or of a map that no layer puts out, how it was made.
+        described: name of the layer, or, of a map that no layer puts out, how it was made.
 
     Raises:
         ConfigError: there is no such layer.
@@ -245,7 +245,7 @@ class LayerCut(Cut):
 
         Args:
             change: (start, stop) -> (stop - start, B, C, h, w).
-            count: n.
+            count: number n of changed maps.
         """
         at_once = max(1, _MOST_VALUES // self.value.numel()) if self._replayable() else 1
         return torch.cat([self._several(change(i, min(i + at_once, count))) for i in range(0, count, at_once)])

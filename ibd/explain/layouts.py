@@ -17,7 +17,7 @@ from ibd.errors import ConfigError
 from ibd.explain.calls import Call
 
 Layout = Literal["auto", "channels_first", "channels_last"]
-"""Of the output of a layer: (B, C, h, w), (B, h, w, C), or whichever it is found to be."""
+"""Layout of the output of a layer: (B, C, h, w), (B, h, w, C), or whichever it is found to be."""
 _FIRST = (
     *("conv", "batch_norm", "group_norm", "instance_norm", "max_pool", "avg_pool", "adaptive_", "lp_pool"),
     *("fractional_max_pool", "max_unpool", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle"),
@@ -120,7 +120,7 @@ class Links:
 
         Args:
             node: node that is asked about.
-            shape: its own.
+            shape: shape of the node.
             picture: (H, W) of the images, which places have to fit where the evidence could also be of attention heads.
         """
         if shape[2:] == (1, 1) or shape[1:3] == (1, 1):

@@ -26,7 +26,7 @@ def moved(call: Call, position: int) -> Moved | None:
 
     Args:
         call: call of a function.
-        position: which of several results.
+        position: position among several results.
     """
     before: Tensor = call.args[0]
     if call.bare in PERMUTES:

@@ -72,11 +72,11 @@ def maximally_activating_patches(
 
     Args:
         model: ours, or any of (B, 3, H, W) images in [0, 1].
-        data_loader: yields a `Batch`, a tuple or dict with images, or images.
+        data_loader: loader of a `Batch`, a tuple or dict with images, or images.
         layer: layer whose channels are searched; None takes the maps of the units of one of our models.
         channels: numbers, or names of units; None takes all.
-        k: patches of each.
-        layout: which axis of the layer's output holds the channels; "auto" tells it, or refuses.
+        k: number of patches of each channel.
+        layout: axis of the layer's output that holds the channels; "auto" tells it, or refuses.
 
     Raises:
         ConfigError: no such layer, channel or unit.

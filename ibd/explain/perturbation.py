@@ -30,7 +30,7 @@ class Occlusion(Explainer):
     Args:
         window: side in pixels, or rows and columns; None takes an eighth of each side of the image.
         stride: pixels between windows, or two numbers; None takes half a window.
-        baseline: what the window shows, see `ibd.explain.baselines.covered_with`.
+        baseline: values that the window shows, see `ibd.explain.baselines.covered_with`.
         batch_size: covered images in one pass.
 
     Raises:
@@ -101,10 +101,10 @@ class Rise(Explainer):
     mean something. Here scores count from their mean: above 0, seeing a pixel makes the score higher than it mostly is.
 
     Args:
-        masks: N. The noise of the map falls with its square root.
+        masks: number of masks N. The noise of the map falls with its square root.
         cells: cells of the coarse grid, along each side of the image.
         keep: probability of a one.
-        baseline: what is seen where a mask is 0, see `ibd.explain.baselines.covered_with`; the authors' code
+        baseline: values that are seen where a mask is 0, see `ibd.explain.baselines.covered_with`; the authors' code
             multiplies normalized images, which shows the mean.
         seed: seed of the masks.
         batch_size: covered images in one pass.
@@ -176,7 +176,7 @@ def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         grids: (N, s, s).
         shifts: (N, 2), rows and columns at which the cut begins; less than a cell.
-        size: H, W.
+        size: size H, W of the masks.
     """
     cells = grids.shape[1]
     whole = [(cells + 1) * math.ceil(side / cells) for side in size]

@@ -22,9 +22,9 @@ def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None
 
     Args:
         flow: flow of the pass.
-        score: its node; None for a constant.
+        score: node of the score; None for a constant.
         end: nodes from here on are the target's, and not the model's.
-        lie: where the cells of each node lie, see `ibd.explain.moves.frames`.
+        lie: places of the cells of each node, see `ibd.explain.moves.frames`.
 
     Raises:
         UnsupportedError: there is none, or what is last are tokens; the message says what works.
@@ -52,7 +52,7 @@ class _Walk:
     Attributes:
         maps: feature maps that were passed.
         pooled: whether what was passed last has no positions any more.
-        refused: what to say of positions that were passed after the last map, and are none of it.
+        refused: error about positions that were passed after the last map, and are none of it.
     """
 
     def __init__(self, flow: Flow, lie: Sequence[Frame | None]) -> None:

@@ -36,7 +36,7 @@ class ReluMode(TorchFunctionMode):
     "guided" passes back what is positive where the ReLU was open, "deconvnet" what is positive, everywhere.
 
     Attributes:
-        count: how many ReLUs were replaced.
+        count: number of ReLUs that were replaced.
         others: names of activations that are none, and keep their gradient.
     """
 

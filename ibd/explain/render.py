@@ -66,7 +66,7 @@ def overlay(
         heat: (H, W), or smaller and then upsampled.
         scale: the absolute value that is painted with full strength; None leaves it to `normalization`.
         strength: opacity there, 0 to 1.
-        normalization: see `strongest`.
+        normalization: normalization of the strength, see `strongest`.
     """
     picture = image.detach().float().cpu()
     heat = heat.detach().float().cpu()
@@ -84,7 +84,7 @@ def strongest(values: Tensor, normalization: Normalization = "max") -> Tensor:
     """Return the absolute values that are painted with full strength, (..., 1, 1) for (..., H, W) maps.
 
     Args:
-        values: maps.
+        values: values of the maps.
         normalization: "max", the largest of each map; "percentile", its 99th percentile, so that a few pixels
             do not fade the rest (the largest where that is 0); "shared", the largest of all.
 
@@ -109,7 +109,7 @@ def color_map(values: Tensor, scale: Scale = "diverging", normalization: Normali
     Args:
         values: (..., H, W) maps, finite.
         scale: "diverging", 0 is white, red above and blue below it; "sequential", 0 and less is black.
-        normalization: what is painted with full strength, see `strongest`.
+        normalization: normalization of the strength, see `strongest`.
 
     Returns:
         (..., H, W, 3) in [0, 1].
@@ -169,12 +169,12 @@ def grid_figure(
 
     Args:
         images: (C, H, W) or (H, W, 3) pictures in [0, 1], gray where C is not 3; or (H, W) maps, which are colored.
-        titles: one for each of them, or none.
+        titles: titles, one for each of the pictures, or none.
         columns: pictures in a row; None takes up to 8.
         caption: a line below; how maps are normalized is appended where there are any.
         scale: scale of the maps' colors, see `color_map`.
         normalization: normalization of the maps; "shared" is over those in the figure.
-        path: where to save it as PNG.
+        path: path of the figure, saved as PNG.
 
     Raises:
         ConfigError: no pictures, or another number of titles.

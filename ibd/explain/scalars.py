@@ -64,7 +64,7 @@ def of_one_logit(logit: Tensor, absent: Tensor, scalar: Scalar) -> Tensor:
     Args:
         logit: (B,).
         absent: (B,) bool: whether its absence is asked about.
-        scalar: as in `of_class`; centered on the one logit itself nothing would be left, so that it stays.
+        scalar: scalar as in `of_class`; centered on the one logit itself nothing would be left, so that it stays.
     """
     signed = logit if not bool(absent.any()) else logit * torch.where(absent, -1.0, 1.0).to(logit)
     if scalar == "prob":

@@ -32,7 +32,7 @@ class SmoothGrad(Explainer):
         kind: "mean", "squared" (the mean of squares) or "variance" (VarGrad, Adebayo et al. 2018).
         seed: seed of the noise, which is the same for every image, so that a batch and its images one by one agree.
         chunk: noisy images of each image that are run at a time.
-        layer: layer of the base, see there; None as the base has it.
+        layer: layer of the base, as its own option; None as the base has it.
 
     Raises:
         ConfigError: an unknown kind or base, a number out of its range, or a layer beside a base that is an explainer.

@@ -109,7 +109,7 @@ class Lime(_Surrogate):
         samples: perturbed images, for each image and target.
         grid: rectangles along each side of the image, or rows and columns.
         segments: (H, W) or (B, H, W) whole numbers: other regions than rectangles.
-        baseline: what a hidden region shows, see `ibd.explain.baselines.covered_with`.
+        baseline: values that a hidden region shows, see `ibd.explain.baselines.covered_with`.
         seed: seed of the samples.
         batch_size: perturbed images in one pass.
         ridge: weight of the squared coefficients.

@@ -32,9 +32,9 @@ class Place(NamedTuple):
     Attributes:
         leaf: the tensor there, without a history.
         stand_in: the copy of it with which the model went on.
-        spot: where in the pass.
+        spot: spot in the pass.
         node: node of the flow; None where none was followed.
-        since: how many nodes the flow had before.
+        since: number of nodes that the flow had before.
     """
 
     leaf: Tensor
@@ -121,16 +121,17 @@ class Watch(TorchFunctionMode):
     Args:
         image: (B, 3, H, W); only tensors of that many rows are feature maps, and not the image itself, whatever was
             done to it without a convolution or a matrix product (a normalization, a smaller size).
-        automatic: cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or flattened.
-        record: keep a tape of what comes after the last cut.
-        replace: go on with these values at this spot, and cut nowhere.
-        only: cut at this spot alone.
+        automatic: whether to cut wherever a (B, C, h, w) map becomes something that is no map: where it is pooled or
+            flattened.
+        record: whether to keep a tape of what comes after the last cut.
+        replace: spot, and values to go on with there, without any cut.
+        only: spot to cut at, and nowhere else.
         constants: tensors that do not depend on the image, such as a model's buffers.
 
     Attributes:
-        flow: what was computed from what; None where a spot is given, so that nothing is left to choose.
-        end: how many nodes the flow had when the model was done.
-        runs: how often the module ran at whose output the model is cut.
+        flow: flow of the pass; None where a spot is given, so that nothing is left to choose.
+        end: number of nodes that the flow had when the model was done.
+        runs: number of runs of the module at whose output the model is cut.
     """
 
     def __init__(

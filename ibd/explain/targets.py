@@ -29,11 +29,11 @@ class Term:
     Attributes:
         kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
             0 for its class, 1 against it) or "function".
-        index: which class or unit.
+        index: index of the class or unit.
         scalar: scalar of a class: its "logit", "centered_logit", "prob", "log_prob" or "log_odds".
-        weight: factor.
+        weight: factor of the score.
         function: output -> (B,), of the kind "function".
-        names: how many there are where the index was given by name.
+        names: number of names where the index was given by name.
     """
 
     kind: Literal["class", "unit", "predicted", "side", "function"]
@@ -66,7 +66,7 @@ class Target:
     such a model has two names, the second is that of the class, and number 0 is still the one logit.
 
     Attributes:
-        sums: for each score its terms.
+        sums: terms of each score.
         many: whether maps and values have a dimension for the scores.
         pattern: pattern of unit names, which a model has yet to resolve.
     """
@@ -80,7 +80,7 @@ class Target:
         """Return the logit of a class (by number or name), or of one class for each image.
 
         Args:
-            index: counted from 0; a name; or a number for each image.
+            index: number, counted from 0; a name; or a number for each image.
             scalar: "logit"; "centered_logit", the logit less the mean of all classes' (of one logit itself), which is
                 what of it can change a decision; or the "prob", "log_prob" or "log_odds" of the class.
         """

@@ -46,7 +46,7 @@ def _pairs_in_order(scores: Tensor, positive: Tensor, negative: Tensor) -> Tenso
     """Return (K, U): of the pairs of a positive and a negative the number in order, a tie counting half.
 
     Args:
-        scores: (U, N).
+        scores: (U, N) scores.
         positive: (N, K) bool.
         negative: (N, K) bool.
     """
@@ -110,8 +110,8 @@ class ConceptImportance(DetailedMetric):
     other axes could stand in for.
 
     Args:
-        concepts: their number K.
-        **kwargs: of torchmetrics.
+        concepts: number of concepts K.
+        **kwargs: arguments of torchmetrics.
     """
 
     right: Tensor
@@ -132,7 +132,7 @@ class ConceptImportance(DetailedMetric):
         """Add a batch.
 
         Args:
-            logits: (B, C).
+            logits: (B, C) logits.
             without: (B, K, C) logits with the axis of each concept removed.
             label: (B,) true classes.
         """

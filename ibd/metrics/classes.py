@@ -16,7 +16,7 @@ class BalancedAccuracy(Metric):
     is taken for it. NaN before the first image.
 
     Args:
-        classes: how many.
+        classes: number of classes.
     """
 
     is_differentiable = False

@@ -17,8 +17,8 @@ def prototype_uniqueness(vectors: Tensor, cosine: bool = False, decimals: int = 
 
     Args:
         vectors: (U, D) or (U, D, h, w), the active prototypes.
-        cosine: compare directions, for a network that compares by the cosine.
-        decimals: to which values are rounded first.
+        cosine: whether to compare directions, for a network that compares by the cosine.
+        decimals: number of decimals to which values are rounded first.
 
     Returns:
         float32; NaN where there are no prototypes.
@@ -65,7 +65,7 @@ class ExplanationSize(Metric):
 
     Args:
         share: share of the total of absolute contributions, in (0, 1].
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     higher_is_better = False

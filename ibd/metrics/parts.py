@@ -34,8 +34,8 @@ def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveFi
     Args:
         maps: (B, U, h, w).
         image_size: (H, W) in pixels.
-        field: which pixels the cells are centered on; without it they share the image out evenly, as published. See
-            `upsampling`.
+        field: receptive field, for the pixels that the cells are centered on; without it they share the image out
+            evenly, as published. See `upsampling`.
 
     Returns:
         (B, U, 2) float32 (y, x), whole numbers; NaN for a map without a peak: flat, or with a value that is not finite.
@@ -115,7 +115,7 @@ def energy_inside(maps: Tensor, masks: Tensor, field: ReceptiveField | None = No
     Args:
         maps: (B, U, h, w) of any size; negative values count as 0.
         masks: (B, P, H, W) bool.
-        field: as for `peak_positions`.
+        field: receptive field of the cells, as for `peak_positions`.
 
     Returns:
         (B, U) float32 in [0, 1]; NaN for a map that is 0 everywhere, or an image without a visible part.
@@ -140,7 +140,7 @@ def add_noise(image: Tensor, std: Sequence[float] | Tensor, index: Tensor, seed:
         image: (B, 3, H, W) in [0, 1].
         std: (3,) what the published networks divide the channels by, (0.229, 0.224, 0.225) of ImageNet.
         index: (B,) the sample ids.
-        seed: another one gives other noise.
+        seed: seed of the noise; another one gives other noise.
 
     Returns:
         (B, 3, H, W) in [0, 1].
@@ -169,10 +169,10 @@ def upsampling(
     cell, as in a ResNet, everything would be drawn 15.5 pixels too far down and right.
 
     Args:
-        cells: h and w.
+        cells: rows and columns of the map, h and w.
         image_size: (H, W) in pixels.
         mode: "bilinear" or "bicubic".
-        field: says which pixels the cells are centered on.
+        field: receptive field, which says which pixels the cells are centered on.
     """
     axes = []
     for axis, (count, pixels) in enumerate(zip(cells, image_size, strict=True)):

@@ -58,7 +58,7 @@ class PrototypeConsistency(PrototypeMetric):
         parts: number of annotated parts P.
         threshold: share of images from which on a part counts as the prototype's.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     hit: Tensor
@@ -103,7 +103,7 @@ class PrototypeStability(PrototypeMetric):
     Args:
         units: number of prototypes U.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     same: Tensor
@@ -142,7 +142,7 @@ class PointingGame(PrototypeMetric):
     Args:
         units: number of prototypes U.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     points: Tensor
@@ -190,7 +190,8 @@ class EnergyPointingGame(PointingGame):
             maps: (B, U, h, w) of any size, negative values count as 0.
             masks: (B, P, H, W) bool, the visible pixels of each part.
             own: (B, U) bool, the image is of the prototype's class.
-            field: which pixels the cells of the maps are centered on; see `ibd.metrics.parts.upsampling`.
+            field: receptive field, for the pixels that the cells of the maps are centered on; see
+                `ibd.metrics.parts.upsampling`.
         """
         self._add(energy_inside(maps, masks, field), own)
 

@@ -28,7 +28,7 @@ class PrototypePurity(PrototypeMetric):
         parts: number of annotated parts P.
         top: number of images a prototype.
         active: (U,) which prototypes count, false for the pruned; all if None.
-        **kwargs: of torchmetrics.
+        **kwargs: arguments of torchmetrics.
     """
 
     best: Tensor

@@ -61,8 +61,8 @@ class AxisCorrelation(DetailedMetric):
     neither a large mean nor a long stream costs digits.
 
     Args:
-        axes: their number D.
-        **kwargs: of torchmetrics.
+        axes: number of axes D.
+        **kwargs: arguments of torchmetrics.
     """
 
     higher_is_better = False
@@ -144,9 +144,9 @@ class ConceptSeparation(DetailedMetric):
     both, in cos(i, j). An image without any activation has no direction and is left out.
 
     Args:
-        concepts: their number K.
-        axes: their number D.
-        **kwargs: of torchmetrics.
+        concepts: number of concepts K.
+        axes: number of axes D.
+        **kwargs: arguments of torchmetrics.
     """
 
     higher_is_better = False

@@ -26,14 +26,14 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     Shapes: B images, U units, C classes, h x w the feature map.
 
     Attributes:
-        unit_kind: what a unit is: "concept", "prototype", "axis" or "channel".
+        unit_kind: kind of the units: "concept", "prototype", "axis" or "channel".
         unit_names: the U names.
         unit_groups: group name -> indices of its units.
         class_names: the C names.
-        backbone: turns images into feature maps.
+        backbone: network that turns images into feature maps.
         additive: whether ``logits == bias + contributions.sum(1)`` holds exactly.
         has_bias: whether the logits have a part that no unit accounts for, whatever the image, see `bias`.
-        pooling: how a unit's map becomes its score.
+        pooling: way in which a unit's map becomes its score.
         proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
             every position has an exact share, be it negative.
         truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
@@ -80,7 +80,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """Return `units` with some of them set, ready to be decoded again.
 
         Args:
-            units: what `encode` returned.
+            units: units from `encode`.
             values: unit name or index -> value for all images, or a (B,) tensor of one value per image; see
                 `resolve_values`.
 
@@ -98,7 +98,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         What a unit contributes, times its shares, is its picture; it adds up to the contribution.
 
         Args:
-            units: what `encode` returned.
+            units: units from `encode`.
             painting: painting by the network's own pooling, or another way to lay it out; see
                 `ibd.models.painting.paint`.
         """
@@ -146,7 +146,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         Args:
             units: units of B images.
             off: (B, U) bool.
-            value: what `passed` becomes there, (U,) or one for all.
+            value: value of `passed` there, (U,) or one for all.
 
         Raises:
             UnsupportedError: the units of this network cannot be switched off.

@@ -27,7 +27,7 @@ def read_images(paths: Sequence[File], spec: DataSpec) -> Tensor:
 
     Args:
         paths: image files, or images that Pillow has opened.
-        spec: says what that size is, and how it is reached.
+        spec: description of the data, which says what that size is, and how it is reached.
 
     Raises:
         DataError: a file is missing or unreadable, or none is given.

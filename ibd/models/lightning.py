@@ -38,12 +38,12 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     Attributes:
         network: the pure network.
-        spec: what it knows of its data.
+        spec: description of its data.
         metrics: torchmetrics collections by ``{split}_{kind}``.
-        epochs: how long the training is where the model says so, by its phases; None leaves it to the trainer.
+        epochs: length of the training where the model says so, by its phases; None leaves it to the trainer.
         monitor: name and direction ("min" or "max") of the validation metric that picks the best checkpoint.
-        monitor_advice: what to do where that metric is never a number.
-        nan_advice: what to do where the loss is no number.
+        monitor_advice: advice for when that metric is never a number.
+        nan_advice: advice for when the loss is no number.
     """
 
     config_excludes = ("spec", "optimizer")

@@ -22,8 +22,8 @@ class LinearHead:
         classes: names of the C classes.
         weights: (U, C) float64.
         bias: (C,) float64.
-        low: the lowest value that a unit takes.
-        high: the highest.
+        low: lowest value that a unit takes.
+        high: highest value that a unit takes.
         squared: whether probabilities are those of PIP-Net.
     """
 

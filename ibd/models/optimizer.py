@@ -22,11 +22,11 @@ class OptimizerSettings:
     Args:
         name: "adamw", "adam" or "sgd".
         lr: learning rate (the peak of the "onecycle" schedule).
-        weight_decay: decoupled for "adamw", added to the gradient for the others.
+        weight_decay: weight decay, decoupled for "adamw", added to the gradient for the others.
         momentum: momentum of "sgd"; "onecycle" moves it by 0.05 around this, down while the rate rises, and the beta of
             the others around 0.9.
         nesterov: Nesterov momentum for "sgd".
-        decay_all: decay biases and normalization weights too, as older published settings do.
+        decay_all: whether to decay biases and normalization weights too, as older published settings do.
         schedule: "constant"; "cosine" down to zero; "onecycle" up and down over the whole training (Smith 2018);
             "step" multiplies by `gamma` every `step_epochs`.
         warmup: share of the training that "onecycle" rises for.
@@ -79,8 +79,8 @@ def optimizer_of(groups: list[dict[str, Any]], settings: OptimizerSettings, lr: 
     """Return an optimizer of groups of parameters, each with a weight decay of its own.
 
     Args:
-        groups: as torch takes them.
-        settings: which optimizer.
+        groups: parameter groups as torch takes them.
+        settings: settings of the optimizer.
         lr: learning rate to begin with.
     """
     if settings.name == "sgd":
@@ -97,9 +97,9 @@ def build_schedule(
 
     Args:
         optimizer: optimizer whose rate is scheduled.
-        settings: which schedule.
+        settings: settings of the schedule.
         total_steps: total steps of the whole training; may be infinite for "constant" and "step".
-        steps_per_epoch: optimizer steps.
+        steps_per_epoch: number of optimizer steps in an epoch.
     """
     if settings.schedule == "constant":
         return None

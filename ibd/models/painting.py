@@ -19,7 +19,7 @@ Pooling = Literal["mean", "max", "top_k", "positive_mean", "pool_max"]
 """How a map becomes a score: its mean; its maximum; the mean of its k highest; the mean of what is positive; the mean
 of the maxima of windows of 3 x 3 side by side."""
 TOP_SHARE = 0.05
-"""Of the positions, that the painting "top" takes: 4 of 8 x 8."""
+"""Share of the positions that the painting "top" takes: 4 of 8 x 8."""
 WINDOW = 3
 
 

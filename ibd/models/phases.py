@@ -27,14 +27,14 @@ class Phase(Protocol):
     """Some epochs and what learns in them.
 
     Attributes:
-        key: the option of a config that says how many.
+        key: option of a config that says how many.
     """
 
     key: ClassVar[str]
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """Number of epochs."""
 
     @property
     def rates(self) -> Mapping[str, float]:
@@ -156,9 +156,9 @@ def rate(settings: OptimizerSettings, step: int, steps: int, epoch: int) -> floa
 
     Args:
         settings: `schedule` is "constant", "cosine" or "onecycle" over the phase, or "step" by its epochs.
-        step: within the phase.
+        step: step within the phase.
         steps: steps of the phase.
-        epoch: within the phase.
+        epoch: epoch within the phase.
     """
     if settings.schedule == "constant":
         return 1.0
@@ -177,8 +177,8 @@ def check_phase(key: str, epochs: int, rates: Mapping[str, float], groups: Seque
     """Check the length and the rates of a phase.
 
     Args:
-        key: its place in the config.
-        epochs: how many.
+        key: place of the phase in the config.
+        epochs: number of epochs.
         rates: group -> factor.
         groups: the groups that there are.
 

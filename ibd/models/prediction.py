@@ -21,7 +21,7 @@ class Prediction:
 
     Attributes:
         network: the network that predicted.
-        units: what it read from the images, with the edits made.
+        units: units that it read from the images, with the edits made.
         logits: (B, C).
         edited: (B, U) bool: the units that were set by hand, or followed from that.
         names: B names of the images, shown in the table.
@@ -124,10 +124,10 @@ class Prediction:
         """Return one image's prediction as text.
 
         Args:
-            index: which image.
-            top: how many units to show, by the size of their contribution; 0 shows all. Edited ones are always shown,
+            index: index of the image.
+            top: number of units to show, by the size of their contribution; 0 shows all. Edited ones are always shown,
                 but for the siblings that a 1 has cleared.
-            classes: how many classes to show.
+            classes: number of classes to show.
         """
         title, one = self.titles[index], self[index]
         best, probability = int(one.labels[0]), one.probabilities[0]

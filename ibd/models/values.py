@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scale:
-    """In the place of a value: what is there, times a factor.
+    """A factor in the place of a value: what is there is multiplied by it.
 
     Attributes:
         factor: a number, or a (B,) tensor of one for each image.

@@ -30,10 +30,10 @@ class ValidationFigures(Callback):
     """Draw a few fixed validation images with their units and maps, into ``figures/`` and to W&B.
 
     Args:
-        folder: where the pictures go.
+        folder: folder for the pictures.
         every: epochs between figures; the last epoch always has one.
-        count: how many images, of as many classes as possible.
-        explainers: names of what else to ask about the predicted classes.
+        count: number of images, of as many classes as possible.
+        explainers: names of explainers that are asked about the predicted classes too.
     """
 
     def __init__(self, folder: Path, every: int, count: int, explainers: Sequence[str] = ()) -> None:

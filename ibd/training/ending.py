@@ -25,7 +25,7 @@ class End:
     Attributes:
         epoch: epoch of the best checkpoint, or of the last where there is no best one; counted from 1.
         metrics: validation figures of that epoch, and those of finishing its model.
-        monitor: the one that picked it.
+        monitor: metric that picked it.
     """
 
     epoch: int
@@ -40,7 +40,7 @@ def complete(
 
     Args:
         trainer: trainer that trained it.
-        data: what it was trained on.
+        data: data that it was trained on.
         folder: the run folder.
         settings: the ``logger:`` block.
         interrupted: whether the training ended amid an epoch, whose figures are dropped then: no checkpoint has them.

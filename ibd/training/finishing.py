@@ -23,7 +23,7 @@ def finish(folder: Path, data: ImageDataModule, device: torch.device) -> dict[st
 
     Args:
         folder: the run folder.
-        data: what it was trained on.
+        data: data that it was trained on.
         device: device to compute on.
 
     Returns:

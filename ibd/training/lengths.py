@@ -21,7 +21,7 @@ class TellLength(Callback):
     """Say in one line what of a training is left out, before it where that is known, else after it.
 
     Args:
-        keep: knows whether an epoch was the best one.
+        keep: keeper of checkpoints, which knows whether an epoch was the best one.
     """
 
     def __init__(self, keep: KeepRun) -> None:

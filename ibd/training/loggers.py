@@ -25,7 +25,7 @@ class TableLogger(Logger):
     dropped, so that the file becomes what it would have been without the interruption.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +123,7 @@ def build_loggers(
         settings: the ``logger:`` block.
         folder: the run folder, which exists.
         config: the resolved config, for W&B.
-        resume_step: continue the table and the W&B run that are in the folder from this optimizer step.
+        resume_step: optimizer step from which the table and the W&B run that are in the folder are continued.
     """
     table = TableLogger(folder / "metrics.csv")
     if resume_step is not None:

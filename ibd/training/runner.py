@@ -43,10 +43,10 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        checkpoint: its best checkpoint; the last one where no epoch is the best.
+        checkpoint: best checkpoint of the run; the last one where no epoch is the best.
         metrics: the validation figures of that checkpoint's epoch, and those of finishing the model.
         interrupted: whether Ctrl-C ended it early.
-        epoch: epoch that of the checkpoint, counted from 1; 0 in a process that is not the first.
+        epoch: epoch of the checkpoint, counted from 1; 0 in a process that is not the first.
         monitor: the metric that picked it.
     """
 
@@ -78,7 +78,7 @@ def fit(
         overrides: ``key=value`` changes, such as ``"model.regime=sequential"``.
         resume: a run folder to continue exactly where its last finished epoch left it. Only how long and where it
             trains can be changed then, such as ``"trainer.max_epochs=40"``.
-        trust: let the run that is resumed name classes that are none of ibd's, which could run any code.
+        trust: whether the run that is resumed may name classes that are none of ibd's, which could run any code.
 
     Raises:
         ConfigError, DataError, CheckpointError: the user's mistakes, each in one line.
@@ -187,9 +187,9 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
     """Return the model of a config, made for `data`.
 
     Args:
-        config: as loaded.
+        config: config as loaded.
         data: the images.
-        weights: read the backbone's initial weights; a resumed run has its own.
+        weights: whether to read the backbone's initial weights; a resumed run has its own.
     """
     plain = configuration.to_plain(config)
     if not weights:
@@ -263,7 +263,7 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust:
         run: a run folder, a checkpoint in one, or what `fit` returned.
         overrides: changes to the run's config, such as ``"data.tag_test=absent"``.
         which: "best" or "last".
-        trust: as of ``ibd.load_model``.
+        trust: trust in the run, as of ``ibd.load_model``.
 
     Returns:
         The test metrics, by name.

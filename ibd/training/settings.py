@@ -20,10 +20,11 @@ class LoggerSettings:
         project: W&B project.
         entity: W&B user or team; null takes the account's default.
         tags: W&B tags.
-        log_model: upload checkpoints as W&B artifacts.
+        log_model: whether to upload checkpoints as W&B artifacts.
         figures_every: epochs between figures of a few validation images; 0 draws none.
-        figure_images: how many images these figures show.
-        explainers: what else to ask about these images, see `ibd list explainers`; a picture for each figure.
+        figure_images: number of images in these figures.
+        explainers: explainers that are asked about these images too, see `ibd list explainers`; a picture for each
+            figure.
     """
 
     name: Literal["wandb", "csv"] = "wandb"
@@ -74,7 +75,7 @@ class EarlyStoppingSettings:
 
     Args:
         patience: epochs without improvement, of those in which the classes are learned.
-        min_delta: what counts as improvement; 0 takes any, and a smaller loss where the metric stays the same.
+        min_delta: change that counts as improvement; 0 takes any, and a smaller loss where the metric stays the same.
         monitor: logged metric to watch; null takes that of the best checkpoint.
         mode: "max" or "min" of that metric.
     """

@@ -36,23 +36,24 @@ class Metric:
     """A metric of explanations.
 
     Attributes:
-        name: what `metrics=` of a configuration calls it.
+        name: name of the metric in `metrics=` of a configuration.
         title: title of its column.
-        definition: definition in a sentence.
-        range: its ends; infinite where there is none.
-        higher_is_better: None where neither is.
-        source: paper.
-        needs: what must be there, as `Need`s with blanks between; otherwise it is skipped, and the report says why.
+        definition: definition of the metric in a sentence.
+        range: ends of its range; infinite where there is none.
+        higher_is_better: whether higher values are better; None where neither is.
+        source: paper that it is from.
+        needs: needs of the metric, as `Need`s with blanks between; where one is not met it is skipped, and the report
+            says why.
         function: function that computes it from what was measured.
-        chance: what an explanation by chance scores, where theory knows it: a number, the share of the pixels that lie
-            in the mask, or what follows from it.
+        chance: score of an explanation by chance, where theory knows it: a number, the share of the pixels that lie in
+            the mask, or what follows from it.
         per_sample: whether there is a value for each image; otherwise there is one of all images together.
         scale_free: whether an explanation times a positive number scores the same, so that explainers with other units
             can be compared; otherwise the score is about the very unit.
         question: question that it answers, where it is not that of its group.
         validated: whether it has a threshold, which is chosen on the validation split.
         by_painting: whether the report shows it for every painting of a model's own map.
-        finding: how a verdict speaks of it; by default by its title.
+        finding: name of the metric in a verdict; by default its title.
     """
 
     name: str
@@ -108,7 +109,7 @@ class CurveOf:
         title: title of its chart.
         x_label: label of the x axis.
         y_label: label of the y axis.
-        line: where it belongs to the model alone, and not to its explainers: its name among the lines of one chart.
+        line: name among the lines of one chart, of a curve that belongs to the model alone and not to its explainers.
         chart: name of that chart, which several curves share.
     """
 
@@ -151,8 +152,8 @@ class Measured:
     Attributes:
         scores: metric -> (n,) values of the first n images, NaN where undefined.
         curves: name of a `CurveOf` of the group -> its points.
-        sanity: sanity of the group that checks it.
-        seconds: seconds that it took.
+        sanity: sanity checks, of the group that makes them.
+        seconds: seconds that measuring took.
     """
 
     scores: dict[str, Floats] = field(default_factory=dict)
@@ -165,9 +166,9 @@ class Variants(NamedTuple):
     """Several ways to score the same: better or worse is said only where all that were measured agree."""
 
     metrics: tuple[str, ...]
-    """That measure it, the main one first."""
+    """Metrics that score it, the main one first."""
     what: str
-    """Differs between them, in words."""
+    """Difference between them, in words."""
 
 
 def needs_a_map(asked: Asked) -> str | None:
@@ -180,12 +181,13 @@ class Group:
     """Metrics that are measured together.
 
     Attributes:
-        name: stands for all of its metrics in `metrics=` of a configuration.
+        name: name that stands for all of its metrics in `metrics=` of a configuration.
         question: question that its metrics answer.
         metrics: metrics in the order of the tables.
-        measure: measure of one row of the tables, for one model; None where it is measured of all rows together, or of
-            the model alone.
-        why_not: why a row cannot be measured, None where it can, "" where that goes without saying.
+        measure: function that measures one row of the tables, for one model; None where it is measured of all rows
+            together, or of the model alone.
+        why_not: function that returns why a row cannot be measured, None where it can, "" where that goes without
+            saying.
         curves: curves that are measured beside the scores.
         variants: metrics that are ways to score the same.
         main: metrics that a verdict may rest on: the first choice of which something was measured.

@@ -43,7 +43,7 @@ def add_self_consistency(comparison: Comparison, case: Case) -> None:
         )
 
     key = {"kind": "self_consistency", "model": model.fingerprint, "data": chosen.fingerprint, "seed": case.seed}
-    key["split"] = model.asked  # leakage is measured on more images than the questions
+    key["split"] = model.asked  # leakage is measured on more images than the explanations
     account = case.cache.get(key, Account, compute)
     comparison.skipped += [replace(entry, model=name) for entry in account.skipped]
     comparison.self_consistency[name] = _asked(account.self_consistency, set(comparison.metrics))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOLERANCE = 1e-4
-"""Of the residual of linear imputation, over the root mean square of the known values' part."""
+"""Tolerance of the residual of linear imputation, over the root mean square of the known values' part."""
 _MOST_ITERATIONS = 1000
 
 

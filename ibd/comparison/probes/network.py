@@ -63,8 +63,8 @@ class Predictor:
 
     Attributes:
         network: the copy, in evaluation mode.
-        device: where it is, and what it returns.
-        form: what it is: "folded, channels last", "folded", "channels last" or "as it is".
+        device: device that it is on and returns tensors on.
+        form: form of the network: "folded, channels last", "folded", "channels last" or "as it is".
         difference: largest difference of its logits from the model's, over the largest of these.
         forwards: images that were asked so far.
         seconds: seconds that this took.
@@ -127,7 +127,7 @@ class Predictor:
 
         Args:
             make: (n,) int64 numbers from 0 to count - 1 -> (n, 3, H, W) images.
-            count: how many there are.
+            count: number of images.
             like: (B, 3, H, W) of the same size; the numbers are on its device.
         """
         numbers = torch.split(torch.arange(count, device=like.device), self.batch_size(like))

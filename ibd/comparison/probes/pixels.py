@@ -65,7 +65,7 @@ class PixelProbe:
         classes: (B,) the explained class of each.
         ids: ids of the images: what is random depends on them alone; their places by default.
         steps: n, each of the same share of the pixels as far as it goes.
-        seed: of what is random.
+        seed: seed of the random orders and values.
 
     Raises:
         ConfigError: no step.
@@ -121,8 +121,8 @@ class PixelProbe:
         """Return tables of regions removed by the means of (B, H, W) maps over them: AOPC, selectivity.
 
         Args:
-            maps: as they come.
-            baseline: what is put in their place.
+            maps: maps in any unit.
+            baseline: baseline that takes the place of the pixels.
             cells: regions along each side; no more than there are pixels.
         """
         self._check(maps)

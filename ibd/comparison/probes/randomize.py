@@ -40,9 +40,9 @@ class Randomized(Protocol):
         """Return random values for one of the module's own tensors; None for normal ones of its mean and deviation.
 
         Args:
-            name: its name in the module.
-            old: its values, float32 or better.
-            normal: draws standard normal numbers of a shape and type.
+            name: name of the tensor in the module.
+            old: values before the change, float32 or better.
+            normal: function that draws standard normal numbers of a shape and type.
         """
 
 
@@ -76,9 +76,9 @@ def randomize(network: nn.Module, names: Iterable[str], draw: int = 0) -> None:
     """Make tensors of a network random, in place.
 
     Args:
-        network: a copy.
+        network: copy of the network, which is changed.
         names: names of `randomizable`.
-        draw: another one gives other numbers.
+        draw: number of the draw; another one gives other numbers.
     """
     tensors = randomizable(network)
     for name in names:

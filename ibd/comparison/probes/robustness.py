@@ -44,9 +44,9 @@ def noisy(images: Tensor, ids: Sequence[Id], draws: int = 4, sigma: float = 0.05
     Args:
         images: (B, 3, H, W).
         ids: ids of the images.
-        draws: R.
-        sigma: standard deviation.
-        seed: another one gives other noise.
+        draws: number of draws R.
+        sigma: standard deviation of the noise.
+        seed: seed of the noise; another one gives other noise.
 
     Raises:
         ConfigError: no draw, or a negative deviation.
@@ -98,9 +98,9 @@ def changed_maps(
 
     Args:
         explain: the explainer.
-        model: which is explained.
+        model: model that is explained.
         classes: (B,) the explained classes.
-        changed: with which to explain; those whose prediction changed are left out.
+        changed: changed images; those whose prediction changed are left out.
         batch_size: images explained at a time.
     """
     batch, draws = changed.valid.shape

@@ -45,7 +45,7 @@ class Reference:
 
     Args:
         maps: (B, H, W).
-        signed: compare the values; by default their absolute values are compared.
+        signed: whether to compare the values; by default their absolute values are compared.
 
     Attributes:
         constant: (B,) bool, maps that say the same of all pixels.
@@ -98,7 +98,7 @@ class Cascade:
     """Explanations while more and more of a network is random.
 
     Attributes:
-        stages: names of what became random at each.
+        stages: names of the tensors that became random at each stage.
         similarity: (S, B) with the explanation of the trained network, by absolute values.
         last: (B, H, W) the maps of the network in which everything is random.
     """
@@ -129,7 +129,7 @@ def cascade(
         reference: the maps of the trained network.
         direction: the order, from the logits to the pixels, or the other way.
         most: stages at most.
-        draw: draw of the random tensors.
+        draw: number of the draw of the random tensors.
         batch_size: images explained at a time.
     """
     parts = stages(model, images, most)
@@ -153,7 +153,7 @@ def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
 
     Args:
         classes: (B,) in 0..count - 1.
-        count: C.
+        count: number of classes C.
         ids: ids of the images.
     """
     step = torch.tensor([1 + text % max(1, count - 1) for text in numbers_of([f"other {text}" for text in ids])])

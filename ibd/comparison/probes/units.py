@@ -22,7 +22,7 @@ from ibd.models.base import InterpretableNetwork
 from ibd.types import Output, Units
 
 _MOST_BYTES = 64 * 2**20
-"""Of the units that are decoded at a time."""
+"""Largest memory of the units that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class UnitTables:
 
     Attributes:
         fractions: (n + 1,) of the units that are off by then, from 0 to 1.
-        ordered: those with the largest contribution, by absolute value, first.
-        reversed: those with the smallest first.
-        random: the mean over random orders.
+        ordered: values with the units of largest absolute contribution off first.
+        reversed: values with the units of smallest absolute contribution off first.
+        random: values as a mean over random orders.
     """
 
     fractions: Tensor
@@ -81,7 +81,7 @@ def unit_tables(
         contributions: (B, U) to the explained class: ``units`` of an intrinsic explanation.
         classes: (B,) the explained classes.
         ids: ids of the images: random orders depend on them alone; their places by default.
-        value: what a unit becomes, (U,) or one for all.
+        value: value that a unit gets when it is off, (U,) or one for all.
         steps: n, of as many units each as far as it goes; at most as many as there are units.
         orders: random orders to average over.
         seed: seed of the random orders.

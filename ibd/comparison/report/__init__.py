@@ -75,7 +75,7 @@ class Report:
         """Write ``index.html``, ``scores.csv``, ``summary.json`` and ``figures/*.png``.
 
         Args:
-            folder: which is made where it does not exist; files of these names are written anew.
+            folder: folder to write to, made where it does not exist; files of these names are written anew.
 
         Returns:
             The page.

@@ -94,7 +94,7 @@ def line_chart(
         x_label: label of the x axis.
         y_label: label of the y axis.
         ticks: names of the places 0, 1, ... of the x axis, where they have names.
-        level: where to draw a gray line across.
+        level: height of a gray line across.
     """
     with rc_context(STYLE):
         figure = PlainFigure(figsize=(4.3, 2.9 if not ticks else 3.5))

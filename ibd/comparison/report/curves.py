@@ -26,8 +26,8 @@ class Chart:
 
     Attributes:
         name: name of its file, without folder and ending.
-        title: what it shows.
-        svg: svg for the page.
+        title: title of the chart.
+        svg: picture for the page, as SVG.
         figure: figure for a file of its own.
         legend: (label, style) of lines that have no place in the family's legend.
         note: a line below.

@@ -14,7 +14,7 @@ from ibd.metrics.functional.multiple import holm
 from ibd.metrics.functional.random_effects import two_level, two_level_intervals
 
 LEAST_IMAGES = 10
-"""With fewer, no difference is called clear: neither normality nor the pick of images can be relied on."""
+"""With fewer images no difference is called clear: neither normality nor the pick of images can be relied on."""
 LEVEL = 0.05
 _SMALLEST = 0.01  # of the spread of scores over images: what is less is nothing that anybody would choose by
 _ROUNDING = 1e-5  # of the scores' size
@@ -26,9 +26,9 @@ class Difference:
 
     Attributes:
         interval: interval of one minus other, over trainings and images, by itself.
-        p: of no difference, corrected for the comparisons that were made with it; NaN where it cannot be told.
-        compared: how many comparisons that were.
-        images: for which both have a score.
+        p: p value of no difference, corrected for the comparisons that were made with it; NaN where it cannot be told.
+        compared: number of those comparisons.
+        images: number of images for which both have a score.
         small: whether the mean is below 1 % of the spread of the scores, which counts for nothing.
     """
 
@@ -64,7 +64,7 @@ def differences(
 
     Args:
         pairs: pairs of scores of the same trainings and images.
-        families: of each pair, such as the metric.
+        families: family of each pair, such as the metric.
         totals: family -> number of comparisons that its pairs were chosen from, where that is more; see `holm`.
     """
     values = [one - other for one, other in pairs]

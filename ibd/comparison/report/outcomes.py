@@ -24,22 +24,22 @@ class Verdict:
 
     Attributes:
         family: family of the models.
-        metric: name.
+        metric: name of the metric.
         intrinsic: name of the intrinsic explainer.
         other: name of the other one.
         kind: kind of the other one.
         interval: interval of the intrinsic score minus other, paired over models and images, by itself.
-        p: of no difference; corrected (Holm) for all explainers compared under the metric. Reference maps and the
-            oracle stand alone.
-        compared: how many comparisons `p` is corrected for.
-        images: for which both have a score.
+        p: p value of no difference; corrected (Holm) for all explainers compared under the metric. Reference maps and
+            the oracle stand alone.
+        compared: number of comparisons that `p` is corrected for.
+        images: number of images for which both have a score.
         outcome: outcome for the intrinsic explainer. "depends": the ways of scoring a part do not agree; "unknown": it
             cannot be told, or neither direction is better.
-        reason: why no difference is stated, where the interval alone does not say so.
+        reason: reason for which no difference is stated, where the interval alone does not say so.
         other_above_noise: whether the other one is better than noise; None where that is not asked.
         ways: metric -> outcome of the metrics that must agree; empty where there is one alone.
-        sentence: all that in words.
-        short: the same under a headline that says what is compared.
+        sentence: sentence that says all that.
+        short: same sentence under a headline that says what is compared.
     """
 
     family: str
@@ -80,7 +80,7 @@ def outcome_of(difference: Difference, higher: bool | None, chance: bool) -> tup
 
     Args:
         difference: mean of one minus other.
-        higher: whether higher is better; None where neither is.
+        higher: whether higher values are better; None where neither is.
         chance: whether a network is at chance.
     """
     if higher is None or difference.p != difference.p:
@@ -97,7 +97,7 @@ def beside_noise(verdict: Verdict, above: bool | None) -> Verdict:
     """Return a verdict that calls nothing better which is itself no better than noise.
 
     Args:
-        verdict: against an explainer.
+        verdict: verdict against an explainer.
         above: whether the intrinsic explanation is better than noise; None where that is not asked.
     """
     winner = {"better": above, "worse": verdict.other_above_noise}.get(verdict.outcome)

@@ -45,7 +45,7 @@ def inline(figure: Figure, title: str) -> str:
 
     Args:
         figure: figure to draw; its background is left out.
-        title: what it shows, for those who cannot see it; without markup.
+        title: description of the figure, for those who cannot see it; without markup.
     """
     file = io.StringIO()
     with rc_context(STYLE):

@@ -32,11 +32,11 @@ class Column:
     Attributes:
         name: name of the metric.
         title: title of the column.
-        question: the group that it stands in.
+        question: question whose group it stands in.
         definition: definition in a sentence; empty for a metric that `ibd.comparison.groups` does not know.
-        source: paper.
+        source: paper that it is from.
         range: range in words.
-        higher_is_better: None where neither is.
+        higher_is_better: whether higher values are better; None where neither is.
         digits: decimals of its values.
     """
 
@@ -65,7 +65,7 @@ class Cell:
     """A score of an explainer.
 
     Attributes:
-        interval: its mean over models and images.
+        interval: mean over models and images, with its interval.
         normalized: 0 for noise, 1 for the oracle; NaN without them.
         best: whether no other explainer's mean is better, and some other one differs clearly from it; see `marks`.
         tied: whether it shows no clear difference from the best.
@@ -91,9 +91,9 @@ class Table:
     """The scores of a family of models.
 
     Attributes:
-        family: registered name.
+        family: registered name of the family.
         title: title of the family.
-        models: its members, the seeds.
+        models: models of the family, the seeds.
         columns: columns by question, in their order.
         rows: explainers that are compared.
         references: reference maps and the oracle.

@@ -52,10 +52,10 @@ class Panel:
         label: true class.
         predicted: explained class.
         bars: the units with the largest contributions.
-        rest: how many more there are.
+        rest: number of further units.
         pairs: prototypes that have pictures.
         classes: (name, probability) of the most probable classes; empty without sliders.
-        data: what the page's script needs, by name; None without sliders.
+        data: data that the page's script needs, by name; None without sliders.
     """
 
     picture: str

@@ -80,7 +80,7 @@ def bottleneck_against_pixels(
     Args:
         model: a network whose units are true or false, as of a concept bottleneck, or its module.
         dataset: a split of toy birds.
-        indices: which images of it.
+        indices: indices of the images in it.
         batch_size: pictures in a pass.
         seed: seed of the variants.
         reading: reading from `read_redrawn` on the same images, which saves the passes.

@@ -61,8 +61,8 @@ def concept_leakage(
 
     Args:
         model: a network whose units are true or false, as of a concept bottleneck, or its module.
-        dataset: a split.
-        indices: which images of it.
+        dataset: split of the data.
+        indices: indices of the images in it.
         batch_size: images in a pass.
         reading: reading from `read` on the same images, which saves the passes.
 

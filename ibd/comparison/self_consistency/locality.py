@@ -65,7 +65,7 @@ def part_locality(
     Args:
         model: a network whose units have a scale, such as concepts and axes, or its module.
         dataset: a split of toy birds.
-        indices: which images of it.
+        indices: indices of the images in it.
         batch_size: pictures in a pass.
         seed: seed of the variants that parts are replaced by.
         reading: reading from `read_redrawn` on the same images, which saves the passes.

@@ -15,7 +15,7 @@ def enlarged(network: InterpretableNetwork, maps: Tensor, size: Sequence[int]) -
 
     Args:
         network: network whose units they are.
-        maps: as its units have them.
+        maps: maps of the units, in the size of their layer.
         size: H and W.
     """
     height, width = (int(side) for side in size)

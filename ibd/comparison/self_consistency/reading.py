@@ -36,7 +36,7 @@ class RedrawnReading:
     """What a model says of N images of toy birds, and of each with one of P parts replaced.
 
     Attributes:
-        before: answers to the images.
+        before: outputs of the model for the images.
         after: the same with (N, P + 1, ...) values: part p in another variant; the last one with everything behind the
             bird new.
         seen: (N, P) bool: part p can be seen before and after.
@@ -97,8 +97,8 @@ def read(model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_
 
     Args:
         model: a module of ours, or its network.
-        dataset: a split.
-        indices: which images of it.
+        dataset: split of the data.
+        indices: indices of the images in it.
         batch_size: images in a pass.
     """
     check_indices(indices)
@@ -119,7 +119,7 @@ def read_redrawn(
     Args:
         model: a module of ours, or its network.
         dataset: a split of toy birds.
-        indices: which images of it.
+        indices: indices of the images in it.
         batch_size: pictures in a pass.
         seed: seed of the variants that parts are replaced by.
 

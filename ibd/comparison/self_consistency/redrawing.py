@@ -31,8 +31,9 @@ class RedrawnBatch:
         index: (B,) places in the data set.
         image: (B, 3, H, W) in [0, 1].
         masks: (B, P, H, W) bool, the pixels of `image` that each part changes.
-        changed: (B, P + 1, 3, H, W): with part p in another variant; the last one with everything behind the bird new.
-        seen: (B, P) bool: part p can be seen before and after.
+        changed: (B, P + 1, 3, H, W) images with part p in another variant; the last one with everything behind the bird
+            new.
+        seen: (B, P) bool, whether part p can be seen before and after.
         variants: B lists of the P new variants.
     """
 
@@ -102,8 +103,8 @@ def redrawn(
     """Yield images with their changed versions.
 
     Args:
-        dataset: a split.
-        indices: which images of it.
+        dataset: split of the data.
+        indices: indices of the images in it.
         batch_size: pictures in a batch, changed ones included.
         seed: seed of the changes.
     """

@@ -17,7 +17,7 @@ from ibd.metrics.functional.self_consistency import unit_completeness
 from ibd.models.base import InterpretableNetwork, evaluating
 
 SHARE = 0.9
-"""Of what all units together add for and against, what the counted ones make up."""
+"""Share of what all units together add for and against that the counted ones make up."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def unit_account(model: nn.Module, dataset: ImageDataset, indices: Sequence[int]
 
     Args:
         model: a module of ours, or its network.
-        dataset: a split.
-        indices: which images of it.
+        dataset: split of the data.
+        indices: indices of the images in it.
         batch_size: images in a pass.
     """
     check_indices(indices)

@@ -23,9 +23,9 @@ class Annotator:
     """How scenes are turned into concept labels.
 
     Attributes:
-        kind: which vocabulary.
+        kind: vocabulary of the concepts.
         parts: the parts that have concepts.
-        absent: what the concepts of a removed or hidden part are: "zero", or "ignore" for NaN.
+        absent: value of the concepts of a removed or hidden part: "zero", or "ignore" for NaN.
         min_visible: a part of which a smaller share can be seen counts as hidden.
         noise: probability, in training, that a group says another of its values.
         missing: probability, in training, that a concept is NaN.

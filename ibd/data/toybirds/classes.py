@@ -42,7 +42,7 @@ class ToyClasses:
     Attributes:
         names: the C class names.
         deciding: the parts that define the classes.
-        birds: for each class the birds it is drawn from; one, except for "xor".
+        birds: birds that each class is drawn from; one, except for "xor".
         redraw: probability that a part which does not decide is re-drawn for an image, at random.
     """
 
@@ -109,8 +109,8 @@ def make_classes(
     """Define classes.
 
     Args:
-        structure: see the module.
-        num_classes: how many.
+        structure: structure of the classes, see the module.
+        num_classes: number of classes.
         redraw: probability that a part which does not decide is re-drawn for an image; None means 0 for "random",
             else 1.
         seed: seed of the choice of combinations.

@@ -34,7 +34,7 @@ def contact_sheet(path: str | Path, data: ToyBirdsDataset, classes: int = 6, col
     """Write a PNG with a row of images for each class, each beside its masks, and a row of interventions.
 
     Args:
-        path: where to; folders are made.
+        path: path of the picture; folders are made.
         data: the split to show.
         classes: number of classes to show.
         columns: images per class, at most.

@@ -35,14 +35,14 @@ class ToyBirds(ImageDataModule):
         preset: defaults for what follows: tiny (32 px, learnt in seconds), small, standard, wide (50 classes), hard
             (128 px, much clutter) or hans (a tag goes with the class: a shortcut).
         image_size: side of the images in pixels, 32 or more.
-        structure: what tells the classes: combinations of all parts (random), one part (single), two parts together
-            (double), or two parts of which neither says anything alone (xor).
+        structure: parts that tell the classes: combinations of all parts (random), one part (single), two parts
+            together (double), or two parts of which neither says anything alone (xor).
         num_classes: number of classes, 2 or more.
         train_size: number of training images.
         val_size: number of validation images.
         test_size: number of test images.
         concepts: one concept per variant (`wing::red_oval`, 26) or per color and shape (`wing_color::red`, 22).
-        absent: what the concepts of a removed or hidden part are: 0 (zero) or unknown (ignore).
+        absent: value of the concepts of a removed or hidden part: 0 (zero) or unknown (ignore).
         min_visible: a part of which a smaller share than this can be seen, because of occluders, counts as hidden.
         drop_concept_part: a part that gets no concepts, so that the concepts do not determine the class.
         concept_noise: probability that a training image's concept group says another of its values.
@@ -56,16 +56,17 @@ class ToyBirds(ImageDataModule):
         class_seed: seed of the definition of the classes, which `seed` leaves alone.
         rotation: birds are turned by up to so many degrees either way.
         scale: size of the smallest bird, from 0 to 1, as large as fits.
-        jitter: how much the shapes and colors of the parts vary, 0 for not at all, 1 as usual.
+        jitter: variation of the shapes and colors of the parts, 0 for none, 1 as usual.
         distractors: largest number of meaningless shapes behind the bird.
         occlusion: probability of shapes in front of the bird.
         tag: a shortcut that goes with the class: a colored square, a tinted frame, stripes on the background.
         tag_rho: probability that the tag is the one of the class, in training and validation.
         tag_test: the tag of the test images: always the one of the class, none, or always another one.
         part_drop: probability that a training image loses parts at random, of those its class can be told without.
-        augment: flip mirrors half of the training images.
-        masks: give the part masks with every image.
-        cache: keep rendered images in memory, 3 bytes per pixel, masks 1 more (64 px, 6000 images: 74 and 25 MB).
+        augment: augmentation of the training images; flip mirrors half of them.
+        masks: whether to give the part masks with every image.
+        cache: whether to keep rendered images in memory, 3 bytes per pixel, masks 1 more (64 px, 6000 images: 74 and 25
+            MB).
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
         seed: seed of the images, the shuffle and the augmentation.

@@ -28,7 +28,7 @@ class Truth:
     Attributes:
         minimal_sets: the minimal sufficient sets of parts of the image's class.
         part_weights: (P,) share of these sets that each part is in.
-        irrelevant: the parts that are in none.
+        irrelevant: parts that are in none of these sets.
         disc_mask: (H, W) bool, the pixels that the parts which are in one change.
     """
 
@@ -42,9 +42,10 @@ class Pictures:
     """Scenes, their pictures and masks; each is drawn once in a process if `cache` is set.
 
     Args:
-        scenes: what to draw.
+        scenes: scenes to draw.
         size: side in pixels.
-        cache: keep what was drawn: 3 bytes for each pixel of each image in all, and one more where masks are asked for.
+        cache: whether to keep what was drawn: 3 bytes for each pixel of each image in all, and one more where masks are
+            asked for.
     """
 
     def __init__(self, scenes: Sequence[Scene], size: int, cache: bool = True) -> None:
@@ -78,15 +79,15 @@ class ToyBirdsDataset(ImageDataset):
     """One split of `ToyBirds`.
 
     Args:
-        split: which one.
+        split: split of the data.
         pictures: the scenes with their pictures.
         concepts: (N, K) labels of the concepts.
         concept_parts: (K,) for each concept the position of its part in `PARTS`.
         classes: the definition of the classes.
-        masks: return the part masks with each sample.
-        flip: mirror half of the images at random.
+        masks: whether to return the part masks with each sample.
+        flip: whether to mirror half of the images at random.
         part_drop: probability of removing parts from an image, at random.
-        absent: what the concepts of a part that was removed become, 0 or NaN.
+        absent: value of the concepts of a part that was removed, 0 or NaN.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ def take_apart(scene: Scene, size: int, distractors: bool = True) -> TakenApart:
     """Return a scene with everything, with nothing, and without each object.
 
     Args:
-        scene: what to draw.
+        scene: scene to draw.
         size: side in pixels.
         distractors: the objects are the P parts, in the order of `PARTS`, and then the distractors; otherwise the
             parts alone.

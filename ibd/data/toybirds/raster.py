@@ -19,7 +19,7 @@ Color = tuple[float, float, float]
 
 OUTLINE_SHADE = 0.45
 OUTLINE_WIDTH = 0.012
-"""Of the image's side."""
+"""Share of the image's side."""
 
 
 class Frame(NamedTuple):
@@ -130,7 +130,7 @@ class Shape:
         pieces: polygons and ellipses in object coordinates.
         shade: factor on the color that the shape is painted in.
         color: a color of its own instead.
-        outline: draw a darker rim inside the edge.
+        outline: whether to draw a darker rim inside the edge.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class Stroke(NamedTuple):
     """A color that is mixed into the pixels of a box.
 
     Attributes:
-        number: of what is painted.
-        left: left of the box; the others likewise, the last two exclusive.
-        top: see `left`.
-        right: see `left`.
-        bottom: see `left`.
+        number: number of the thing that is painted.
+        left: first column of the box.
+        top: first row of the box.
+        right: column after the last of the box.
+        bottom: row after the last of the box.
         alpha: (bottom - top, right - left) weight of the color, in [0, 1].
         color: red, green and blue.
     """
@@ -188,8 +188,8 @@ class Canvas:
 
     Attributes:
         image: (3, size, size) float32, or None where only the index map is wanted.
-        index: (size, size) int16.
-        strokes: what was painted into the image by `stroke`, in order.
+        index: (size, size) int16, the number of the thing that was painted last at each pixel.
+        strokes: strokes that `stroke` painted into the image, in order.
     """
 
     def __init__(self, size: int, image: Array | None = None) -> None:

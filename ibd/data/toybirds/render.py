@@ -48,7 +48,7 @@ DISTRACTORS = {
 }
 SQUARE = Shape(Polygon((-1, -1), (1, -1), (1, 1), (-1, 1)))
 PATCH_SIDE, FRAME_WIDTH = 0.11, 0.03
-"""Of the image's side."""
+"""Shares of the image's side."""
 VISIBILITY_GRID = 48
 
 
@@ -56,7 +56,7 @@ def render(scene: Scene, size: int) -> tuple[Picture, Index]:
     """Draw a scene.
 
     Args:
-        scene: what to draw.
+        scene: scene to draw.
         size: side of the square image in pixels.
 
     Returns:

@@ -29,9 +29,9 @@ class Draws:
 
     Args:
         seed: seed of the dataset.
-        split: which split.
-        index: which scene of it.
-        stream: what the draws are for.
+        split: split of the data.
+        index: index of the scene in the split.
+        stream: purpose of the draws.
     """
 
     def __init__(self, seed: int, split: Split, index: int, stream: Stream = "scene") -> None:
@@ -94,13 +94,13 @@ def sample_tag(draws: Draws, kind: TagKind, cls: int, num_classes: int, mode: Ta
     """Draw the tag of an image of class `cls`: the code of the class, or of another one.
 
     Args:
-        draws: where from.
+        draws: random draws of the scene.
         kind: kind of the tag.
         cls: the class.
-        num_classes: how many codes there are.
+        num_classes: number of codes.
         mode: "rho" takes the class's own code with probability `rho`, "aligned" always, "flipped" never;
             "absent" makes no tag.
-        rho: see `mode`.
+        rho: probability of the class's own code, see `mode`.
     """
     own, other, position = draws.chance(rho), draws.below(num_classes - 1), draws.below(4)
     if mode == "absent":

@@ -66,7 +66,7 @@ class Tag:
 
     Attributes:
         kind: a colored square in a corner, a tinted frame, or stripes all over the background.
-        code: which tag; it decides the color, or the direction of the stripes.
+        code: number of the tag; it decides the color, or the direction of the stripes.
         position: the corner of a patch, 0 to 3 (top left, top right, bottom left, bottom right).
     """
 
@@ -89,7 +89,7 @@ class Scene:
         jitter: part -> its deviation.
         plumage: color of the body.
         light: factors on red, green and blue.
-        background: behind everything.
+        background: background behind everything.
         distractors: distractors in the order of painting within each layer.
         tag: the shortcut, if there is one.
     """

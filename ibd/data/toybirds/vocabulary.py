@@ -47,9 +47,9 @@ def annotate(
 
     Args:
         names: the concepts asked for, of one vocabulary.
-        kind: which vocabulary.
+        kind: kind of the vocabulary.
         parts: part -> variant, None where removed.
-        absent: what a concept of a part that is removed or unseen is: 0 ("zero") or NaN ("ignore").
+        absent: value of a concept of a part that is removed or unseen: 0 ("zero") or NaN ("ignore").
         unseen: the parts that are there but hidden.
     """
     seen = {part: variant for part, variant in parts.items() if variant is not None and part not in unseen}

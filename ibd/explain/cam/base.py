@@ -78,8 +78,8 @@ class Cams:
 
     Args:
         names: registered names, or explainers of the family.
-        layer: as for each of them; those that were given as explainers must have the same.
-        layout: the same of it.
+        layer: layer for each of them; those that were given as explainers must have the same.
+        layout: layout of that layer's output.
 
     Raises:
         ConfigError: none is given, or one that is not of the family.

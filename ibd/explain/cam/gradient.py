@@ -20,7 +20,7 @@ class CAM(CamExplainer):
     Args:
         layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept; as published it is not.
-        layout: which axis of the map holds the channels, see `CamExplainer`.
+        layout: axis of the map that holds the channels, see `CamExplainer`.
     """
 
     name = "cam"
@@ -63,7 +63,7 @@ class HiResCAM(GradientCam):
     Args:
         layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept; as published it is not.
-        layout: which axis of the map holds the channels, see `CamExplainer`.
+        layout: axis of the map that holds the channels, see `CamExplainer`.
     """
 
     name = "hirescam"
@@ -99,7 +99,7 @@ class EigenCAM(CamExplainer):
     Args:
         layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only the positive part is kept; as published it is not.
-        layout: which axis of the map holds the channels, see `CamExplainer`.
+        layout: axis of the map that holds the channels, see `CamExplainer`.
     """
 
     name = "eigencam"

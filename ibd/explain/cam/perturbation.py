@@ -26,7 +26,7 @@ class AblationCAM(CamExplainer):
         layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept, as published.
         relative: whether drops are divided by the size of the score, as published.
-        layout: which axis of the map holds the channels, see `CamExplainer`.
+        layout: axis of the map that holds the channels, see `CamExplainer`.
     """
 
     name = "ablationcam"
@@ -75,7 +75,7 @@ class ScoreCAM(CamExplainer):
         layer: name of a module that puts out a map; None finds the last, see `CamExplainer`.
         relu: whether only what speaks for the score is kept, as published.
         chunk: masked images that are run at a time.
-        layout: which axis of the map holds the channels, see `CamExplainer`.
+        layout: axis of the map that holds the channels, see `CamExplainer`.
     """
 
     name = "scorecam"

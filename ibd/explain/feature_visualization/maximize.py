@@ -37,7 +37,7 @@ class Visualization:
         image: (B, C, H, W) in [0, 1].
         value: (B,) the objective of these, without transformation or penalty.
         trace: (steps, B) the objective of the transformed images, before each step.
-        settings: what they were made with, as plain values.
+        settings: settings that they were made with, as plain values.
     """
 
     image: Tensor
@@ -69,16 +69,16 @@ def maximize_activation(
 
     Args:
         model: ours, or any that takes (B, C, H, W) images in [0, 1]; put the normalization of another before it.
-        objective: what to maximize.
+        objective: objective to maximize.
         size: H and W, or one number for both; None takes the model's own, or 128.
         batch: images to make at once; None takes one for each class, unit or channel that the objective lists, else
             as many as there are to start from, else 1.
         steps: steps of Adam.
         lr: length of a step.
-        parametrization: what is optimized; None takes `Fourier`, whose colors are those of photographs where there are
-            three channels, and independent elsewhere.
+        parametrization: parametrization of the images that is optimized; None takes `Fourier`, whose colors are those
+            of photographs where there are three channels, and independent elsewhere.
         transforms: random movements before each step, or None.
-        penalties: subtracted from the objective; each image -> (B,).
+        penalties: penalties that are subtracted from the objective; each image -> (B,).
         ramp: share of the steps over which the penalties grow from nothing to their weight: what is to be seen must
             come up before what is not needed goes.
         start: "noise", or images (B, C, H, W) in [0, 1], or one (C, H, W) for all, which also says the size.

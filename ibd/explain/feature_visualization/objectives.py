@@ -27,11 +27,11 @@ class Part:
     """A weighted part of an objective: of one layer, or of what the model returns.
 
     Attributes:
-        text: what it is, for a caption.
-        weight: factor.
+        text: description for a caption.
+        weight: factor of the objective.
         layer: layer whose output it is computed from.
         value: output of the layer -> (B,); or of the target, (B,) -> (B,), if any.
-        target: in place of a layer, a target of one score.
+        target: target of one score, in place of a layer.
         channels: channels of the layer, where there is one for each image.
     """
 
@@ -91,9 +91,9 @@ class Objective:
         Args:
             layer: layer whose activations are maximized.
             vector: (D,), or (B, D), one for each image.
-            position: only there.
-            cosine_power: multiply by the cosine, at least 0.1, to this power: so that the direction counts and not
-                only the length.
+            position: the one position that counts.
+            cosine_power: power of the cosine, at least 0.1, to multiply by: so that the direction counts and not only
+                the length.
         """
 
         def value(output: Tensor) -> Tensor:

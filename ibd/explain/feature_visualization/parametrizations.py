@@ -25,7 +25,7 @@ class Canvas:
 
     Attributes:
         parameters: leaves that are optimized.
-        draw: returns the (B, C, H, W) image in [0, 1] they stand for.
+        draw: function that returns the (B, C, H, W) image in [0, 1] they stand for.
         pull: a penalty (B,) on the parameters themselves, if any.
     """
 
@@ -40,7 +40,7 @@ class Colors:
 
     Attributes:
         matrix: (C, C), a square root of the covariance of the C colors, its longest column of length 1.
-        mean: (C,).
+        mean: (C,) mean of the channels.
     """
 
     matrix: Tensor

@@ -66,7 +66,7 @@ class Blur:
     """Mean square of the difference from the image out of focus: as if it were blurred a little at each step.
 
     Attributes:
-        weight: factor.
+        weight: factor of the penalty.
         sigma: sigma of the Gaussian, in pixels.
     """
 
@@ -100,11 +100,11 @@ class GaussianExpert:
     Its covariance has the images' main directions, and the same variance in all others.
 
     Attributes:
-        mean: (3, H, W).
+        mean: (3, H, W) mean image.
         directions: (R, 3 H W), orthonormal.
         variances: (R,) along them.
-        rest: variance along all others.
-        weight: factor.
+        rest: variance along all other directions.
+        weight: factor of the penalty.
     """
 
     mean: Tensor
@@ -120,7 +120,7 @@ class GaussianExpert:
         Args:
             images: (N, 3, H, W) in [0, 1], at the size at which images will be made.
             directions: main directions to keep; at most N - 1.
-            weight: factor.
+            weight: factor of the penalty.
             ridge: least variance of a pixel in any direction.
 
         Raises:

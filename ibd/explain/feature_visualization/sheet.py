@@ -52,8 +52,8 @@ def visualization_sheet(
         images: (N, C, H, W) of the kind that the model was trained on, some hundred: colors, m and s come from them.
         units: numbers, names, or a pattern such as ``wing::*``.
         classes: numbers or names, in place of units.
-        steps: see `maximize_activation`.
-        path: where to save the figure as PNG.
+        steps: number of steps, see `maximize_activation`.
+        path: path of the figure, saved as PNG.
         options: other options of `maximize_activation`, for what is made from noise and from an image.
 
     Raises:

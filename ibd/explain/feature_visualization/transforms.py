@@ -46,7 +46,7 @@ class Transforms:
 
         Args:
             drawn: (B, 4) in [0, 1]: angle, magnification, shift to the right and down.
-            size: H, W.
+            size: size H, W of the images.
         """
         height, width = size
         low, high = self.scale

@@ -15,7 +15,7 @@ class Choice:
     """A rule, and the linear operations that it is for: those of which all that is given holds.
 
     Attributes:
-        rule: the rule.
+        rule: rule of the operations.
         kind: "conv" or "linear".
         first: whether the operation reads the image.
         place: pattern of the module's name, such as ``layer4.*``.
@@ -84,11 +84,11 @@ def composite(
     (Zhang et al. 2018; theirs with ``bias="ignore"``).
 
     Args:
-        name: one of these.
+        name: name of a composite.
         epsilon: epsilon of the epsilon rule.
         gamma: gamma of the gamma rule.
-        low: of zB.
-        high: of zB.
+        low: least value of the box of the zB rule.
+        high: largest value of the box of the zB rule.
 
     Raises:
         ConfigError: no such composite, or a number out of range.

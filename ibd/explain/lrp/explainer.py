@@ -61,15 +61,15 @@ class LRP(Explainer):
     and z+ give all to the sign that there is where the other is missing.
 
     Args:
-        composite: which rules; see `ibd.explain.lrp.composites.composite`, or an own `Composite`.
+        composite: composite of rules; see `ibd.explain.lrp.composites.composite`, or an own `Composite`.
         bias: whether biases "absorb" their part of the relevance, or those of linear operations (with the batch
             normalization after them) are "ignore"d, so that inputs get all. What shifts a value by itself, such as a
             normalization after a sum, keeps its part.
         epsilon: epsilon of the epsilon rule, relative to the outputs' root mean square; 0 is LRP-0.
         gamma: gamma of the gamma rule.
         low: least value of the input of the first layer, for zB: a number, or one for each channel.
-        high: largest value.
-        layers: also return the conservation of every linear operation, as ``extra["layer: <module>"]``.
+        high: largest value of the input of the first layer, likewise.
+        layers: whether to return also the conservation of every linear operation, as ``extra["layer: <module>"]``.
         layer: name of a module by whose output the score is explained; None takes the pixels.
     """
 
@@ -144,7 +144,7 @@ class LRP(Explainer):
         Args:
             call: call with the model.
             image: (B, 3, H, W).
-            mode: in which it ran.
+            mode: mode that the model ran in.
             surrogate: surrogate of the scores.
             scores: (B, K).
             outputs: the surrogate and the value of what the layer put out; none where the pixels are asked for.

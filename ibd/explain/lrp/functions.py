@@ -24,7 +24,7 @@ class Term:
     Attributes:
         weight: W, as the rule has it.
         coefficient: coefficient of the shape of the output; None is 1.
-        factor: broadcast to the input; None is 1.
+        factor: factor that is broadcast to the input; None is 1.
     """
 
     weight: Tensor
@@ -166,9 +166,9 @@ def secant(x: Tensor, value: Tensor, start: float) -> tuple[Tensor, float | None
     relevance passes unchanged. Of a sigmoid the 0.5 of an input of 0 is no merit of the input.
 
     Args:
-        x: input.
-        value: phi(x).
-        start: phi(0).
+        x: input of the function.
+        value: output phi(x) of the function.
+        start: output phi(0) for no input.
     """
     if not start:
         return divide(value, x), None

@@ -35,8 +35,8 @@ def nearest_patch(
 
     Args:
         patches: (B, L, D) surrogates.
-        value: what the function returned: squared distances (B, P, k) and positions (B, P, k) among the L patches.
-        args: its arguments; the second is (P, D).
+        value: result of the function: squared distances (B, P, k) and positions (B, P, k) among the L patches.
+        args: arguments of the function; the second is (P, D).
         start: activation of no input, 0.5 behind a sigmoid.
         ledger: ledger of relevance that stays.
     """

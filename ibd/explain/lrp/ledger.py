@@ -1,4 +1,4 @@
-"""Keeping the books: what reached the pixels, and what biases took on the way."""
+"""A ledger of relevance: what reached the pixels, and what biases took on the way."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Ledger:
     """Relevance that does not travel as a gradient.
 
     Attributes:
-        images: B.
+        images: number of images B.
         size: (H, W) of the images.
         taken: (B,) relevance that stayed with biases in the present backward pass; None before the first.
         map: (B, H, W) relevance that rules of the first operation gave to pixels; None where none did.
         layers: name -> its relevance, if asked for.
-        by_layer: whether they are.
+        by_layer: whether sums are kept by layer.
     """
 
     images: int
@@ -50,7 +50,7 @@ class Ledger:
 
         Args:
             gradient: gradient of the operation's output, the rule's coefficient included.
-            bias: broadcast to it.
+            bias: bias that is broadcast to it.
         """
         if not isinstance(bias, Tensor):
             kept = self.per_image(gradient) * bias

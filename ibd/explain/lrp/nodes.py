@@ -23,7 +23,7 @@ class Operation:
     """A linear operation, as a composite sees it.
 
     Attributes:
-        index: how many linear operations came before it.
+        index: number of linear operations that came before it.
         kind: "conv", or "linear" for everything else.
         first: whether its input is the image, or the normalized image.
         place: name of the module it happens in, such as ``layer4.1.conv2``.
@@ -44,7 +44,7 @@ class Pending:
     rule: Rule
     source: Node
     version: int
-    """Of the input's surrogate, whose memory may be the model's own."""
+    """Version of the input's surrogate, whose memory may be the model's own."""
 
 
 @dataclass
@@ -52,17 +52,17 @@ class Node:
     """The surrogate of a tensor of the model: of the same value, but its gradient is relevance / value.
 
     Attributes:
-        surrogate: None while pending, carried or unknown.
+        surrogate: surrogate of the tensor; None while pending, carried or unknown.
         nonnegative: whether no value is below 0, for certain.
         gate: whether it says how much of something else there is to be.
-        start: what it would be at an input of 0, such as 0.5 behind a sigmoid.
+        start: value at an input of 0, such as 0.5 behind a sigmoid.
         pending: the operation it comes from.
         carried: ones whose gradient is its *relevance*: each value is a function of the relevance's bearer alone.
-        unknown: why nothing can be said about its relevance.
+        unknown: reason for which nothing can be said about its relevance.
         image: whether it is the image, or made of it pixel by pixel; then the surrogate is a leaf.
         box: box of the image: what pixels of 0 and 1 become, (1, ..., H, W) each.
         untouched: whether it is the image as it was given.
-        shared: what a backward pass will read of the tensor's own memory.
+        shared: memory of the tensor that a backward pass will read.
         version: version of the tensor when this was written down.
     """
 
@@ -85,7 +85,7 @@ class Call(calls.Call):
     """A call of a torch function by the model.
 
     Attributes:
-        nodes: what is known of those of its tensors that depend on the image, one at least.
+        nodes: nodes of those of its tensors that depend on the image, one at least.
     """
 
     nodes: list[Node]
@@ -117,7 +117,7 @@ def pixel_range(node: Node, rule: Rule) -> tuple[Tensor, Tensor]:
 
     Args:
         node: node of its input: the image, of which it knows what 0 and 1 became.
-        rule: may have numbers that were given.
+        rule: rule of the operation, which may have numbers that were given.
     """
     assert node.surrogate is not None
     assert node.box is not None

@@ -64,8 +64,8 @@ def normalized(name: str, x: Tensor, *args: Any, **kwargs: Any) -> Found | None:
     Args:
         name: name of the operation.
         x: the surrogate of its input.
-        args: its other arguments.
-        kwargs: those given by name.
+        args: other arguments of the call.
+        kwargs: arguments given by name.
     """
     pair: Found | None = _NORMS[name](x, *args, **kwargs)
     return pair

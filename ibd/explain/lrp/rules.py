@@ -31,9 +31,9 @@ class Given:
 
     Attributes:
         operation: the linear map.
-        x: its input.
-        y: its output, with the bias.
-        nonnegative: whether x is known to be.
+        x: input of the operation.
+        y: output of the operation, with the bias.
+        nonnegative: whether x is known to have no value below 0.
         ignore: whether biases get nothing.
         image: whether x is the image, or the normalized image.
         box: the least and the largest x can be, if known and needed.
@@ -169,9 +169,9 @@ class Signed(Rule):
         """Return ``y k+`` and ``y k-`` (None where 0 throughout), where ``k+ p + k- n = 1``.
 
         Args:
-            y: output.
-            z: what p and n add up to.
-            p: at least 0.
+            y: output of the operation.
+            z: sum of p and n.
+            p: positive part of z, at least 0.
         """
 
 

@@ -23,13 +23,13 @@ class State(TorchFunctionMode):
 
     Args:
         model: model whose modules give the names of places.
-        composite: which rule for which operation.
-        ledger: where the backward passes write what biases took.
+        composite: composite that gives each operation its rule.
+        ledger: ledger in which the backward passes write what biases took.
         ignore: whether biases of linear operations get nothing.
 
     Attributes:
         sources: the leaves: the image as it is where the first operations read it.
-        count: count of the linear operations until now.
+        count: number of linear operations until now.
     """
 
     def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:

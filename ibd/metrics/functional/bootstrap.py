@@ -23,11 +23,11 @@ class Interval:
     """A mean and how sure it is.
 
     Attributes:
-        mean: over the values that are defined; NaN where none is.
+        mean: mean over the values that are defined; NaN where none is.
         low: the lower end; NaN with fewer than two values.
         high: the upper end.
-        n: values that count.
-        n_nan: values that are undefined.
+        n: number of values that count.
+        n_nan: number of values that are undefined.
     """
 
     mean: float

@@ -26,7 +26,7 @@ def beyond_rounding(change: Tensor, values: Tensor) -> Tensor:
 
     Args:
         change: change of any shape.
-        values: the largest of the numbers that each is a difference of; a shape that fits.
+        values: largest of the numbers that each is a difference of, in a shape that fits.
     """
     return change.masked_fill(change.abs() <= 2.0**-16 * values.abs().clamp(min=1), 0.0)
 

@@ -15,7 +15,7 @@ def component_boxes(masks: Tensor, most: int | None = None) -> Tensor:
 
     Args:
         masks: (M, H, W) bool.
-        most: K, how many of each mask; None takes as many as the mask with the most has.
+        most: number K of components of each mask; None takes as many as the mask with the most has.
 
     Returns:
         (M, K, 4) float64 (top, left, bottom, right), the last two exclusive; NaN where there is no further component.
@@ -49,8 +49,8 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return intersection over union of boxes, in [0, 1]; NaN where a box is NaN.
 
     Args:
-        a: (..., 4) (top, left, bottom, right), the last two exclusive.
-        b: (..., 4).
+        a: (..., 4) boxes (top, left, bottom, right), the last two exclusive.
+        b: (..., 4) boxes, likewise.
     """
     overlap = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
     shared = overlap.clamp(min=0).prod(-1)
@@ -86,7 +86,7 @@ def _places(root: Tensor, length: Tensor, image: Tensor, count: int) -> tuple[Te
         root: (R,) the first run of each run's component.
         length: (R,) pixels of each run.
         image: (R,) number of each run's image, ascending.
-        count: count of the images.
+        count: number of images.
     """
     area = torch.zeros_like(root).scatter_add_(0, root, length)
     first = (area > 0).nonzero().squeeze(1)

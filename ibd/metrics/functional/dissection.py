@@ -16,9 +16,9 @@ from ibd.errors import ConfigError
 from ibd.metrics.functional.checks import check_same, double, ratio
 
 SHARE = 0.005
-"""Of all pixels of the data set, those that are above a unit's threshold (Bau et al. 2017)."""
+"""Share of all pixels of the data set that are above a unit's threshold (Bau et al. 2017)."""
 DETECTS = 0.04
-"""From which IoU on a unit counts as a detector (Bau et al. 2017)."""
+"""Least IoU from which on a unit counts as a detector (Bau et al. 2017)."""
 
 
 def quantile_thresholds(maps: Tensor, share: float = SHARE) -> Tensor:
@@ -67,9 +67,9 @@ def dissection_iou(shared: Tensor, units: Tensor, concepts: Tensor) -> Tensor:
     sum_x |M and L| / sum_x |M or L| from the sums over images of `dissection_counts`.
 
     Args:
-        shared: (U, C).
-        units: (U,).
-        concepts: (C,).
+        shared: (U, C) pixels of both.
+        units: (U,) pixels of the units.
+        concepts: (C,) pixels of the concepts.
 
     Returns:
         (U, C) float64; NaN where both are empty.
@@ -127,8 +127,8 @@ class Form:
 
     Attributes:
         first: index of the concept that it begins with.
-        rest: ("AND" | "OR" | "AND NOT", index of a concept), in turn.
-        iou: iou with the unit, over the data set.
+        rest: further steps ("AND" | "OR" | "AND NOT", index of a concept), in turn.
+        iou: IoU with the unit, over the data set.
     """
 
     first: int

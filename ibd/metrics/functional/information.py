@@ -50,7 +50,7 @@ def interconcept_leakage(soft: Tensor, concepts: Tensor, shuffles: int = SHUFFLE
     Args:
         soft: (N, K), as for `concept_task_leakage`.
         concepts: (N, K).
-        shuffles: see there.
+        shuffles: number of random orders, as of `mutual_information`.
 
     Returns:
         (K, K) float64, symmetric; NaN on the diagonal, and where a concept does not vary.

@@ -131,8 +131,8 @@ class Order:
         """Sort (B, H, W) maps.
 
         Args:
-            maps: as they come, of any range and sign.
-            seed: another one gives ties another order.
+            maps: maps of any range and sign.
+            seed: seed of the order of ties; another one gives another order.
 
         Raises:
             ConfigError: they have another number of dimensions, or no pixel.

@@ -130,7 +130,7 @@ class Verdict:
     """Whether an explanation depends on what was made random.
 
     Attributes:
-        similarity: the mean over images.
+        similarity: mean similarity over images.
         upper: the upper end of its interval.
         band: the highest similarity that unrelated explanations reach (quantile of the null).
         passed: whether `upper` is below `band`.

@@ -18,9 +18,9 @@ def incomplete_beta(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
     """Return the regularized incomplete beta function I_x(a, b), float64 in [0, 1].
 
     Args:
-        a: above 0.
-        b: above 0; of one shape with `a` and `x`, or one that can be broadcast.
-        x: in [0, 1].
+        a: first parameter, above 0.
+        b: second parameter, above 0; of one shape with `a` and `x`, or one that can be broadcast.
+        x: argument in [0, 1].
     """
     a, b, x = (argument.double() for argument in (a, b, x))
     a, b, x = a + 0 * (b + x), b + 0 * (a + x), x + 0 * (a + b)  # of one shape
@@ -35,7 +35,7 @@ def t_probability(t: Tensor, df: Tensor) -> Tensor:
     """Return the two-sided p-value of Student's t, float64: how likely one as far from 0 is, on either side.
 
     Args:
-        t: any shape; may be infinite. NaN has NaN.
+        t: values of any shape; may be infinite. NaN has NaN.
         df: degrees of freedom, above 0, not necessarily whole. NaN has NaN.
     """
     square, known = t.double().square(), df.double().nan_to_num(1.0)
@@ -67,8 +67,8 @@ def at_least(hits: int, trials: int, chance: float) -> float:
     """Return the probability of at least so many hits by chance: the p-value of the one-sided binomial test.
 
     Args:
-        hits: 0 to `trials`.
-        trials: trials at least 0.
+        hits: number of hits, 0 to `trials`.
+        trials: number of trials, at least 0.
         chance: chance of a hit, in (0, 1).
     """
     if hits <= 0:

@@ -22,7 +22,7 @@ class Baseline(InterpretableModule):
         spec: class names and image size of the data, as a `DataSpec` or its plain values.
         backbone: feature extractor: its name, and its own options.
         label_smoothing: share of the target spread over all classes, 0 to 1.
-        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+        optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
     def __init__(

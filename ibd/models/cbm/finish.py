@@ -57,14 +57,14 @@ def fit_head(
     The result depends on the arguments alone: torch's global generator is neither read nor moved.
 
     Args:
-        network: its `head` is fitted anew; the concepts stay as they are.
+        network: network whose `head` is fitted anew; the concepts stay as they are.
         train: the training split; "independent" learns from its true concepts (an unknown one is filled in with the
             prediction), "sequential" from the predicted ones.
-        val: picks the epoch; read as at test time, with predicted concepts.
-        regime: which of the two.
+        val: validation split, which picks the epoch; read as at test time, with predicted concepts.
+        regime: regime of the training, "independent" or "sequential".
         epochs: passes over the training set.
         lr: learning rate.
-        weight_decay: added to the gradient, as published.
+        weight_decay: weight decay, added to the gradient, as published.
         batch_size: images per step; None takes 256, or as many as make 64 steps of an epoch where that is more.
         seed: seed of the initial weights and the order.
 

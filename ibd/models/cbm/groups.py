@@ -39,9 +39,9 @@ def group_truth_logits(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     values that add up to more than 1 are scaled down to it.
 
     Args:
-        logits: (..., G) as predicted.
-        truth: (..., G) in [0, 1]; ignored where not known.
-        known: (..., G) bool. Where nothing is known the logits stay.
+        logits: (..., G) logits as predicted.
+        truth: (..., G) truth values in [0, 1]; ignored where not known.
+        known: (..., G) bool, whether the truth is known. Where nothing is known the logits stay.
 
     Returns:
         (..., G) between -`CERTAIN` and `CERTAIN` where something is known.

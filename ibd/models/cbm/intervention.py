@@ -47,7 +47,7 @@ class InterventionCurve:
         group_names: the G groups.
         order: the groups in the order learned on validation data, where that policy was asked for.
         images: N, the number of images.
-        split: which split they are of.
+        split: split that they are of.
         known: share of the (image, concept) pairs whose truth is known, or follows; the others stay as predicted.
     """
 
@@ -122,9 +122,9 @@ def intervention_curve(
 
     Args:
         model: a ``ConceptBottleneck``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
-        data: its data; may be left out where `model` is a run.
-        policies: some of "random", "uncertainty", "expected_change", "learned".
-        trials: random orders to average over.
+        data: data of the model; may be left out where `model` is a run.
+        policies: names of policies, of "random", "uncertainty", "expected_change" and "learned".
+        trials: number of random orders to average over.
         split: the images to measure on.
         seed: seed of the random orders.
 

@@ -37,17 +37,17 @@ class ConceptBottleneck(InterpretableModule):
         backbone: feature extractor: its name, and its own options.
         regime: "joint" trains everything together; "sequential" trains the concepts, then the head on what they
             predict; "independent" trains the head on the true concepts.
-        bottleneck: what the head reads: concept "probabilities", "logits", or "hard" zeros and ones.
+        bottleneck: form of the concepts that the head reads: their "probabilities", "logits", or "hard" zeros and ones.
         head: "linear" (its contributions add up to the logit exactly) or "mlp".
         hidden_units: width of the hidden layer of an "mlp" head.
         concept_weight: lambda, the weight of each concept's loss beside the class loss ("joint" only).
-        normalize_loss: divide the joint loss by 1 + lambda K, as the published code does.
+        normalize_loss: whether to divide the joint loss by 1 + lambda K, as the published code does.
         imbalance: "concept" weighs concept j by n0/n1 as published; "pos_weight" weighs its positives only; "none".
         softmax_groups: exclusive concept groups to be predicted by a softmax over the group and "none of them".
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
-        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+        optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
     network: ConceptBottleneckNetwork

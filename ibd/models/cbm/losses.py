@@ -50,8 +50,8 @@ def concept_loss(
         softmax_groups: indices of the concepts of groups with a softmax: there the loss is the cross-entropy over the
             group's concepts and "none of them", without weights. A 1 makes the group known; else a row with an
             unknown member is left out.
-        together: count the known pairs over all processes, so that their averaged gradient is that of one process.
-            Every process must then call this.
+        together: whether to count the known pairs over all processes, so that their averaged gradient is that of one
+            process. Every process must then call this.
 
     Returns:
         A scalar; 0 where nothing is known.
@@ -90,10 +90,10 @@ def joint_loss(task: Tensor, concept: Tensor, concept_weight: float, count: int,
 
     Args:
         task: cross-entropy of the classes.
-        concept: what `concept_loss` returned: a sum over concepts.
+        concept: loss from `concept_loss`: a sum over concepts.
         concept_weight: lambda, the weight of one concept's loss.
-        count: K.
-        normalize: divide by the sum of the weights.
+        count: number of concepts K.
+        normalize: whether to divide by the sum of the weights.
     """
     total = task + concept_weight * concept
     return total / (1 + concept_weight * count) if normalize else total

@@ -30,8 +30,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
     Args:
         backbone: feature extractor with D channels.
-        spec: names the K concepts, their groups and the C classes.
-        bottleneck: what the head reads of the concept logits: their "probabilities", the "logits" themselves, or
+        spec: description of the data, with the K concepts, their groups and the C classes.
+        bottleneck: form of the concept logits that the head reads: their "probabilities", the "logits" themselves, or
             "hard" zeros and ones (with the straight-through gradient).
         head: "linear", or "mlp" with one hidden layer.
         hidden_units: width of the hidden layer of an "mlp" head.
@@ -125,9 +125,9 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         percentiles of each concept (Koh et al. 2020, section 3), else the logit whose probability is c.
 
         Args:
-            logits: (..., K) as predicted.
-            truth: (..., K) in [0, 1]; ignored where not known.
-            known: (..., K) bool.
+            logits: (..., K) logits as predicted.
+            truth: (..., K) truth values in [0, 1]; ignored where not known.
+            known: (..., K) bool, whether the truth is known.
 
         Raises:
             UnsupportedError: the bottleneck is logits and the checkpoint has no training percentiles.

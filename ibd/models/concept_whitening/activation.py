@@ -15,7 +15,7 @@ def axis_activation(maps: Tensor, activation: Activation) -> Tensor:
     """Return the activation of each axis, (B, U), of its (B, U, h, w) maps (Chen et al. 2020, section 4.2).
 
     Args:
-        maps: whitened and rotated.
+        maps: maps, whitened and rotated.
         activation: "mean" over the map; its "max"; "positive_mean", the mean over the positions where it is positive
             (0 where none is); "pool_max", the mean over 3 x 3 windows side by side of the largest value in each, what
             is left over at the lower and right edge not counted, and maps smaller than a window one window.

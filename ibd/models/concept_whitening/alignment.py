@@ -55,9 +55,9 @@ def align(network: ConceptWhiteningNetwork, examples: Iterable[tuple[Tensor, Ten
     the processes; the step is computed in all of them, and the first one's result is what counts.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         examples: (B, 3, H, W) images and (B, K) concepts, this process's share; NaN, unknown, counts as absent.
-        settings: how.
+        settings: settings of the alignment.
 
     Returns:
         (K,) the mean activation of each concept's axis of the deepest layer over its images, before the turn; NaN where
@@ -92,10 +92,10 @@ def turn(layer: ConceptWhiteningLayer, pull: Tensor, seen: Tensor, settings: Ali
     """Average a layer's gradient with those before, and turn its axes.
 
     Args:
-        layer: changed in place.
+        layer: layer to change in place.
         pull: (K, D), the mean gradient of the activations by the rows of the rotation, which are to grow.
         seen: (K,) bool, the concepts that had examples; the average of the others stays.
-        settings: how.
+        settings: settings of the alignment.
     """
     before = layer.pull
     fresh = ~before.any(1, keepdim=True)

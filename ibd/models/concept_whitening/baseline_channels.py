@@ -15,7 +15,7 @@ class BaselineChannels:
     """A baseline's outputs of the batch normalization that is whitened in another network.
 
     Args:
-        module: the baseline.
+        module: module of the baseline.
         model: model that has axes there.
         spec: description of the data that both are to read.
 

@@ -57,7 +57,7 @@ def correlation_figure(after: Tensor, before: Tensor | None = None) -> Figure:
 
     Args:
         after: (D, D), NaN for an axis that does not vary; the first 64 are drawn.
-        before: the same of a baseline's channels.
+        before: same values of a baseline's channels.
     """
     panels = [("axes, whitened", after)]
     if before is not None:

@@ -40,7 +40,7 @@ def evaluate_axes(
 
     Args:
         model: a ``ConceptWhitening``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
-        data: its data; may be left out where `model` is a run.
+        data: data of the model; may be left out where `model` is a run.
         split: the images to measure on.
         baseline: a model, or a run, with the same backbone but batch normalization where the other is whitened.
 
@@ -100,9 +100,9 @@ def top_images(
     Args:
         model: a ``ConceptWhitening``.
         data: data whose un-augmented images are read.
-        split: which of them.
-        k: how many of each axis.
-        axes: which; those of the concepts if None.
+        split: split of the data.
+        k: number of images of each axis.
+        axes: indices of axes; those of the concepts if None.
         report: report of the same model, data and split, which saves a pass over the images.
 
     Raises:

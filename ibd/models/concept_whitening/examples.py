@@ -38,9 +38,9 @@ class ConceptImages(ImageDataset):
     """The images of ``root/<concept>/*``: each shows its concept; of the others nothing is known.
 
     Args:
-        root: the folder.
+        root: folder that holds the folders of the concepts.
         concepts: the K names, each a folder in it.
-        spec: says how images are brought to the training size.
+        spec: description of the data, which says how images are brought to the training size.
 
     Raises:
         DataError: a concept has no folder, or no image in it.
@@ -127,7 +127,7 @@ class ConceptExamples:
 
     Args:
         dataset: dataset whose `concepts` are (N, K).
-        columns: which of them, in the order of the axes.
+        columns: columns of these concepts, in the order of the axes.
         per_concept: images drawn for each concept and pass.
         batch_size: images at a time.
         num_workers: loader processes, which live as long as this.

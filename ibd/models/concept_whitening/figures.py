@@ -68,7 +68,7 @@ def axis_maps_figure(
     The maps of one image share a scale: whitening gives all axes the same variance.
 
     Args:
-        prediction: what the ``predict`` of a whitened model returned for B images.
+        prediction: prediction for B images, from the ``predict`` of a whitened model.
         images: (B, 3, H, W) in [0, 1].
         label: (B,) true classes, where known.
         concepts: (B, K) annotations of the concepts of the axes, NaN where unknown.

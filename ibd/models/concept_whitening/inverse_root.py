@@ -35,7 +35,7 @@ def inverse_root(matrix: Tensor, method: Method, iterations: int) -> Root:
     """Return the inverse square root of (G, C, C) matrices.
 
     Args:
-        matrix: symmetric and positive definite.
+        matrix: matrix that is symmetric and positive definite.
         method: "eigen" is exact; "newton" is the coupled Newton-Schulz iteration (Higham 2008, equation 6.35), which
             unlike the uncoupled one of the published code does not blow rounding errors up; "auto" picks by device.
         iterations: iterations of "newton". Each multiplies the smallest normalized eigenvalue by 2.25 until it is near
@@ -63,8 +63,8 @@ def inverse_root_gradient(gradient: Tensor, root: Root, iterations: int) -> Tens
 
     Args:
         gradient: (G, C, C) with respect to the inverse root.
-        root: what `inverse_root` returned.
-        iterations: iterations of "newton", as there.
+        root: root from `inverse_root`.
+        iterations: iterations of "newton", as for `inverse_root`.
     """
     gradient = (gradient + gradient.mT) / 2
     if root.scale.numel():

@@ -42,14 +42,14 @@ class ConceptWhiteningLayer(nn.Module):
     differentiable.
 
     Args:
-        channels: D.
+        channels: number of channels D.
         concepts: K, the number of axes with a meaning, the first ones.
         settings: settings of the whitening.
 
     Attributes:
-        running_mean: (D,).
+        running_mean: (D,) running mean of the channels.
         running_covariance: (G, C, C), of each group, not shrunk.
-        batches: how many the running statistics have seen.
+        batches: number of batches that the running statistics have seen.
         rotation: (D, D), orthogonal; its rows are the axes in the whitened space.
         pull: (K, D), the running gradient of the alignment by the concepts' rows of the rotation.
 

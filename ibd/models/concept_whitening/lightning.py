@@ -43,11 +43,11 @@ class ConceptWhitening(InterpretableModule):
         concepts: names of the concepts that get an axis; null takes all of the data, or of `concept_folder`.
         concept_folder: folder with a folder of example images for each concept; null takes the training images by
             their annotations.
-        activation: how an axis's map is pooled: "mean", "max", "positive_mean" or "pool_max" (published).
-        alignment: how the axes are turned towards the concepts.
-        whitening: how the features are whitened.
+        activation: pooling of an axis's map: "mean", "max", "positive_mean" or "pool_max" (published).
+        alignment: settings for turning the axes towards the concepts.
+        whitening: settings for whitening the features.
         label_smoothing: share of the target spread over all classes, 0 to 1.
-        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+        optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
     network: ConceptWhiteningNetwork

@@ -35,7 +35,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         class_names: the C classes.
         concepts: names of the K concepts, of the first K axes of every whitened layer.
         layers: batch normalizations to replace, see `choose_layers`.
-        activation: pools an axis's map to its score.
+        activation: function that pools an axis's map to its score.
         whitening: settings of the whitening.
 
     Attributes:

@@ -51,9 +51,9 @@ def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, se
     """Put whitening in the place of batch normalizations; their scales and shifts are dropped, as published.
 
     Args:
-        backbone: changed in place.
+        backbone: backbone to change in place.
         layers: names of batch normalizations.
-        concepts: how many axes have a meaning.
+        concepts: number of axes that have a meaning.
         settings: settings of the whitening.
 
     Raises:

@@ -21,7 +21,7 @@ def recalibrate(network: ConceptWhiteningNetwork, data: ImageDataModule) -> Tens
     lags behind the weights, and the more layers, the worse. Everything runs as in evaluation.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         data: data whose un-augmented images are read.
 
     Returns:

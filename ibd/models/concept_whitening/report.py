@@ -33,16 +33,17 @@ class AxisReport:
         split: the images measured on.
         concept_names: the K concepts, axis k standing for concept k.
         axis_names: axis names of all U axes.
-        auc: (K, U) float64, of every axis for every concept.
-        correlation: (U, U) float64, of the axes over all pixels.
+        auc: (K, U) float64, AUC of every axis for every concept.
+        correlation: (U, U) float64, correlation of the axes over all pixels.
         separation: (K, K) float64, see `ibd.metrics.ConceptSeparation`.
         importance: "accuracy_drop" and "loss_increase", (K,) float64 each, without the concept's axis.
         trajectory: whitened layer, in the order of execution -> (K,) float64, the AUC of each concept's axis there.
         scores: (N, U) pooled activations.
         index: (N,) the images' positions in the split.
-        baseline_correlation: (U, U), of the baseline's channels; None without a baseline, as all that follows.
+        baseline_correlation: (U, U) correlation of the baseline's channels; None without a baseline, as all that
+            follows.
         best_channel: (K,) AUC of one channel of the baseline, that which was best on another split.
-        best_channel_index: (K,) int64, which it is; -1 where that cannot be told.
+        best_channel_index: (K,) int64, index of that channel; -1 where it cannot be told.
         best_channel_optimistic: (K,) the highest AUC of a channel, chosen on the very images that it is measured on.
         chosen_on: the split that the channels were chosen on.
     """

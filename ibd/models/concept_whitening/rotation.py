@@ -34,7 +34,7 @@ def cayley_step(rotation: Tensor, gradient: Tensor, steps: int = 2) -> Tensor:
     Args:
         rotation: (D, D), orthogonal.
         gradient: (K, D); a row of zeros leaves its axis without a pull of its own.
-        steps: how many.
+        steps: number of steps.
 
     Returns:
         (D, D) in the dtype of `rotation`.
@@ -80,7 +80,7 @@ def _search(b: Matrix, unit: Matrix, size: float) -> tuple[float, Matrix]:
     Args:
         b: (D, K), ``R G^T``.
         unit: (D, K), what takes its place in U and V.
-        size: what `unit` is divided by; t is tau divided by it.
+        size: size that `unit` is divided by; t is tau divided by it.
     """
     count = b.shape[1]
     eye, skew = np.eye(2 * count), unit[:count]

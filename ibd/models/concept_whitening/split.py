@@ -41,7 +41,7 @@ def trace(backbone: nn.Module, layers: Sequence[str], training: bool) -> fx.Grap
     Args:
         backbone: backbone of one input and one output; its modules no longer write over what the layers return.
         layers: names of modules in it.
-        training: in which mode; code that looks at ``self.training`` differs.
+        training: mode to run in; code that looks at ``self.training`` differs.
 
     Raises:
         UnsupportedError: its code depends on the values of tensors, or is otherwise beyond torch.fx.

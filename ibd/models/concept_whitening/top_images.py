@@ -16,11 +16,11 @@ class TopImage:
     """An image that is among those of a split that activate an axis most.
 
     Attributes:
-        axis: its index.
+        axis: index of the axis.
         name: name of the axis: its concept's, for the first K.
         rank: 0 for the most activating.
         index: index of the image in its split.
-        sample: what names the image.
+        sample: name of the image.
         score: the pooled activation.
         class_name: class name of the image.
         annotated: 1 where the image holds the axis's concept, 0 where it does not, NaN where nobody knows.

@@ -39,7 +39,8 @@ class Whitening:
             which a batch hardly varies from being blown up.
         eps: variance added to every direction.
         momentum: weight of a batch in the running statistics.
-        groups: whiten so many equal parts of the channels each by itself; cheaper, and needs fewer positions.
+        groups: number of equal parts of the channels that are whitened each by itself; cheaper, and needs fewer
+            positions.
     """
 
     method: Method = "auto"

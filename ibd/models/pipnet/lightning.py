@@ -30,17 +30,17 @@ class PIPNet(PhasedModule):
     Args:
         spec: classes and image size of the data, as a `DataSpec` or its plain values.
         backbone: feature extractor: its name, and its own options.
-        prototypes: their number, by a 1x1 convolution after the backbone; null takes the backbone's channels.
-        threshold: a prototype whose presence is below this counts as absent, outside of training.
-        bias: give each class evidence of its own, at least 0; the model then never abstains.
-        finer: how many of the last stages of the backbone that halve the resolution keep it.
-        sparsity: what every training step with labels takes off all connections, none of which falls below 0
+        prototypes: number of prototypes, by a 1x1 convolution after the backbone; null takes the backbone's channels.
+        threshold: presence below which a prototype counts as absent, outside of training.
+        bias: whether each class has evidence of its own, at least 0; the model then never abstains.
+        finer: number of the last stages of the backbone that halve the resolution which keep it.
+        sparsity: amount that every training step with labels takes off all connections, none of which falls below 0
             (published: 1e-3, and as much again in each batch of an evaluation).
-        color: how much brightness, contrast and saturation differ between the two views.
-        shift: shift by up to how many pixels each view is shifted; less than a cell of the feature map.
+        color: difference of brightness, contrast and saturation between the two views.
+        shift: largest shift of each view in pixels; less than a cell of the feature map.
         pretrain: the epochs without labels.
         train: the epochs with labels.
-        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+        optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
     network: PIPNetwork

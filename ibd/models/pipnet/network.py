@@ -23,11 +23,11 @@ class PIPNetwork(LinearPrototypes):
 
     Args:
         backbone: feature extractor.
-        spec: names the C classes.
+        spec: description of the data, with the C classes.
         prototypes: P, by a 1x1 convolution after the backbone; None takes the backbone's own channels.
-        threshold: threshold in evaluation mode a presence below this is 0.
+        threshold: presence below which a prototype counts as absent, 0, in evaluation mode.
         bias: whether a class has evidence of its own, at least 0; then no image is without.
-        finer: how many of the last stages of the backbone that halve the resolution keep it.
+        finer: number of the last stages of the backbone that halve the resolution which keep it.
 
     Attributes:
         add_on: the 1x1 convolution, or nothing.
@@ -116,8 +116,8 @@ def keep_resolution(backbone: Backbone, stages: int) -> None:
     """Set the strided convolutions of the last stages that have any to stride 1; weights stay as they are.
 
     Args:
-        backbone: its stages are its children, or those of its only one with several.
-        stages: how many.
+        backbone: backbone whose stages are its children, or those of its only one with several.
+        stages: number of stages.
 
     Raises:
         ConfigError: there are not that many.

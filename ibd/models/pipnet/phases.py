@@ -17,7 +17,7 @@ class Pretrain:
     """The first epochs, in which prototypes form without any label.
 
     Args:
-        epochs: how many; 0 leaves the phase out.
+        epochs: number of epochs; 0 leaves the phase out.
         align: weight of the alignment at the end of the phase, to which it rises in equal steps.
         tanh: weight of the use of all prototypes.
         rates: group ("backbone", "add_on") -> factor of ``optimizer.lr``; a group that is not named is fixed.
@@ -45,7 +45,7 @@ class Train:
     """The epochs with labels.
 
     Args:
-        epochs: how many, those of `classifier_only` included; 0 leaves the phase out.
+        epochs: number of epochs, those of `classifier_only` included; 0 leaves the phase out.
         classifier_only: the first of these epochs, in which the classifier alone learns from the class alone.
         align: weight of the alignment.
         tanh: weight of the use of all prototypes.
@@ -82,12 +82,12 @@ class Classifier:
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """Number of epochs."""
         return self.train.classifier_only
 
     @property
     def rates(self) -> Mapping[str, float]:
-        """That of the head."""
+        """Rate of the head."""
         return {"head": self.train.rates.get("head", 0.0)}
 
     def weights(self, epoch: int) -> dict[str, float]:
@@ -104,12 +104,12 @@ class Joint:
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """Number of epochs."""
         return self.train.epochs - self.train.classifier_only
 
     @property
     def rates(self) -> Mapping[str, float]:
-        """As given."""
+        """Rates as given."""
         return self.train.rates
 
     def weights(self, epoch: int) -> dict[str, float]:

@@ -20,8 +20,8 @@ def two_views(batch: Batch, color: float, shift: int) -> Batch:
 
     Args:
         batch: B images.
-        color: how much brightness, contrast and saturation vary, as for `vary_color`.
-        shift: shift by up to how many pixels each view is shifted, as for `shifted`.
+        color: strength of the change of brightness, contrast and saturation, as for `vary_color`.
+        shift: largest shift of each view in pixels, as for `shifted`.
     """
     both = Batch(
         image=batch.image.repeat(2, 1, 1, 1),

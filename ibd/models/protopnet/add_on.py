@@ -17,7 +17,7 @@ def build_add_on(kind: AddOn, channels: int, dimension: int, sigmoid: bool = Tru
             nothing, and the prototypes then live among the backbone's own channels.
         channels: D of the backbone's feature map.
         dimension: dimension of the prototypes; for "none" it must be `channels`.
-        sigmoid: end with a sigmoid, as published; else the last convolution is the end.
+        sigmoid: whether to end with a sigmoid, as published; else the last convolution is the end.
     """
     if kind == "none":
         return nn.Identity()

@@ -40,8 +40,8 @@ class DeadPrototypes(Metric):
     Over the prototypes that are not pruned, of the classes that were seen.
 
     Args:
-        classes: C.
-        per_class: K.
+        classes: number of classes C.
+        per_class: number of prototypes K of each class.
     """
 
     higher_is_better = False

@@ -52,10 +52,10 @@ def nearest_patches(patches: Tensor, prototypes: Tensor, k: int = 1, first: bool
 
     Args:
         patches: (B, L, D).
-        prototypes: (P, D).
-        k: how many; at most L.
-        first: first of patches whose distances differ by rounding alone, take the first; which k they are then hangs on
-            nothing else, but their order among each other does.
+        prototypes: (P, D) prototypes.
+        k: number of patches; at most L.
+        first: whether to take the first of patches whose distances differ by rounding alone; which k they are then
+            hangs on nothing else, but their order among each other does.
     """
     if has_torch_function((patches, prototypes)):
         seen: Nearest = handle_torch_function(nearest_patches, (patches, prototypes), patches, prototypes, k, first)
@@ -73,8 +73,8 @@ def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None =
 
     Args:
         patches: (B, L, D).
-        prototypes: (P, D).
-        nearest: put these exact distances where they belong.
+        prototypes: (P, D) prototypes.
+        nearest: whether to put these exact distances where they belong.
     """
     with full_precision(patches):
         dtype = torch.promote_types(torch.promote_types(patches.dtype, prototypes.dtype), torch.float32)
@@ -88,7 +88,7 @@ def all_distances(patches: Tensor, prototypes: Tensor, nearest: Nearest | None =
 
 
 class _Nearest(torch.autograd.Function):
-    """See `nearest_patches`."""
+    """The nearest patches with their gradient, see `nearest_patches`."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, p: Tensor, k: int, first: bool) -> tuple[Tensor, Tensor]:
@@ -179,7 +179,7 @@ def _first_of_equals(z: Tensor, p: Tensor, position: Tensor, distance: Tensor) -
 
     Args:
         z: (B, L, D).
-        p: (P, D).
+        p: (P, D) prototypes.
         position: (B, k, P) as searched.
         distance: (B, k, P) there.
     """

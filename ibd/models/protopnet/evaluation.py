@@ -66,7 +66,7 @@ def evaluate_prototypes(
 
     Args:
         model: a ``ProtoPNet``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
-        data: its data; may be left out where `model` is a run, which then also asks for masks.
+        data: data of the model; may be left out where `model` is a run, which then also asks for masks.
         split: the images to measure on.
         top: images that the purity of a prototype is taken over.
         seed: seed of the noise of stability.
@@ -199,8 +199,8 @@ def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "tra
     Args:
         model: model with prototypes.
         data: data whose un-augmented images are read.
-        split: which of them.
-        k: how many patches of each prototype.
+        split: split of the data.
+        k: number of patches of each prototype.
 
     Raises:
         UnsupportedError: the model has no prototypes.

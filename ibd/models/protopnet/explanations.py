@@ -33,7 +33,7 @@ class PrototypeRow:
     """What one prototype adds to one class of one image.
 
     Attributes:
-        image: what names the image.
+        image: name of the image.
         class_name: the class that is explained.
         prototype: index of the prototype.
         owner: the class that the prototype belongs to.
@@ -65,11 +65,11 @@ class NearestPatch:
     Attributes:
         prototype: index of the prototype.
         owner: the class that the prototype belongs to.
-        split: which images.
+        split: split of the images.
         rank: 0 for the nearest.
         distance: distance of the patch from the prototype.
         similarity: similarity of the two.
-        sample: what names the image.
+        sample: name of the image.
         index: index of the image in its split.
         row: row of the patch in the feature map.
         column: column of the patch.
@@ -125,11 +125,11 @@ def local_explanation(
 
     Args:
         model: a prototype network's module.
-        images: what ``model.predict`` takes, or what it returned, interventions included.
+        images: images as ``model.predict`` takes them, or the prediction that it returned, interventions included.
         classes: one class name for each image; by default the predicted ones.
-        top: so many prototypes of each image; 0 returns all, whose contributions add up to the logit.
+        top: number of prototypes of each image; 0 returns all, whose contributions add up to the logit.
         share: share of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
-        percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
+        percentile: percentile (95) for the published box around all pixels from it on, in place of `share`.
         names: names of the images.
 
     Raises:
@@ -183,9 +183,9 @@ def local_explanations(
 
     Args:
         model: a prototype network's module.
-        batches: such as ``data.loader("test")``; padding is left out.
+        batches: batches of images, such as ``data.loader("test")``; padding is left out.
         top: prototypes of each image; 0 returns all.
-        dataset: names the images by its ``sample_id``; without it they are called ``image 17``.
+        dataset: dataset that names the images by its ``sample_id``; without it they are called ``image 17``.
 
     Raises:
         UnsupportedError: the model has no prototypes.
@@ -210,7 +210,7 @@ def to_csv(rows: Iterable[PrototypeRow], path: str | Path) -> int:
     """Write rows as a table with a head, one after the other; return how many.
 
     Args:
-        rows: also from a generator: ``itertools.chain.from_iterable(local_explanations(...))``.
+        rows: rows, also from a generator: ``itertools.chain.from_iterable(local_explanations(...))``.
         path: path of the file.
     """
     head = [column for field in fields(PrototypeRow) for column in _NESTED.get(field.name, (field.name,))]
@@ -254,7 +254,7 @@ def find_places(
         images: (N, 3, H, W) in [0, 1].
         prototypes: N indices, one for each image.
         share: share of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
-        percentile: in place of `share`, draw the published box around all pixels from this percentile on (95).
+        percentile: percentile (95) for the published box around all pixels from it on, in place of `share`.
         batch_size: images to compute at a time.
     """
     places: list[Place] = []
@@ -296,7 +296,7 @@ def patch_center(model: ProtoPNet, peak: tuple[int, int], grid: Sequence[int]) -
     Args:
         model: a prototype network's module.
         peak: row and column of the patch.
-        grid: how many patches there are along both sides.
+        grid: numbers of patches along both sides.
     """
     field, size = patch_field(model), model.spec.image_size
     middle = [(place + 0.5) * s / g for place, s, g in zip(peak, size, grid, strict=True)]

@@ -76,7 +76,7 @@ def local_figure(
 
     Args:
         model: a prototype network's module.
-        prediction: what ``model.predict`` returned for B images, interventions included.
+        prediction: prediction from ``model.predict`` for B images, interventions included.
         images: (B, 3, H, W) in [0, 1].
         data: data of the training, for the pictures of the sources; without it, or where its images are others, these
             are left out.
@@ -135,8 +135,8 @@ def global_figure(
         model: a prototype network's module.
         data: data of the training.
         nearest: patches by prototype, split and rank; see `ibd.models.protopnet.evaluation.nearest_patches`.
-        prototypes: which to show, a row for each.
-        columns: so many patches of each split.
+        prototypes: prototypes to show, a row for each.
+        columns: number of patches of each split.
 
     Raises:
         UnsupportedError: the model has no prototypes.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ibd.distributed import progress
 
 _GROWTH = 1.1
-"""By which the length of the steps grows after each."""
+"""Factor by which the length of the steps grows after each."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class LastLayerReport:
     """How the solver ended.
 
     Attributes:
-        steps: how many it took.
+        steps: number of steps that it took.
         converged: whether it stopped by the tolerance.
-        objective: the value reached.
+        objective: value of the objective that was reached.
         sparsity: share of the connections to other classes that are exactly 0.
     """
 
@@ -58,9 +58,9 @@ def fit_last_layer(
         kept: (P,) bool; pruned prototypes get 0.
         l1: weight of the absolute values.
         ridge: weight of the distance to W0.
-        tolerance: stop once the objective is provably no more than this above its minimum: by the duality gap. Without
-            a ridge, which has none: once no weight moves by more than this share of the largest, at unit step.
-        max_steps: stop at the latest then.
+        tolerance: largest distance of the objective from its minimum at which to stop, proven by the duality gap.
+            Without a ridge, which has none: once no weight moves by more than this share of the largest, at unit step.
+        max_steps: largest number of steps.
 
     Returns:
         (C, P) W like `initial`, and how the solver ended.
@@ -127,11 +127,11 @@ def _dual(p: Tensor, slope: Tensor, start: Tensor, shrink: Tensor, ridge: float)
     ``-mean(sum p log p) - max_W(<slope, W> - |shrink W|_1 - ridge / 2 |W - W0|^2)``, whose maximum has a closed form.
 
     Args:
-        p: (N, C).
+        p: (N, C) probabilities.
         slope: (C, P): ``(Y - p)' x / N``.
         start: (C, P) W0.
         shrink: (C, P).
-        ridge: more than 0.
+        ridge: weight of the distance to W0, more than 0.
     """
     best = _soften(start + slope / ridge, shrink / ridge)
     conjugate = (slope * best - shrink * best.abs() - ridge / 2 * (best - start).square()).sum()

@@ -44,17 +44,17 @@ class ProtoPNet(PhasedModule):
         extent: cells of the feature map that a prototype covers, along both sides.
         add_on: layers between backbone and prototypes.
         distance: "l2" (squared) or "cosine".
-        activation: how a distance becomes a similarity: "log" (published), "linear" or "exponential".
-        top_k: score a prototype by the mean over this many most similar positions; 1 takes the maximum.
+        activation: function that makes a distance a similarity: "log" (published), "linear" or "exponential".
+        top_k: number of most similar positions whose mean is the score of a prototype; 1 takes the maximum.
         cluster: weight of the distance to the nearest prototype of the own class.
         separation: weight of the distance to the nearest one of any other class, which is made large.
         orthogonality: weight of the likeness of the prototypes of a class to each other.
         warm: the first epochs, on top of a fixed backbone.
         joint: the epochs in which everything but the last layer learns.
-        push: when prototypes are projected on training patches.
-        last_layer: how the last layer is fitted after each projection.
-        prune: which prototypes are switched off after each projection, until they are trained again; null keeps all.
-        optimizer: see `ibd.models.optimizer.OptimizerSettings`.
+        push: schedule of projecting prototypes on training patches.
+        last_layer: settings for fitting the last layer after each projection.
+        prune: rule that switches prototypes off after each projection, until they are trained again; null keeps all.
+        optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
     network: PrototypeNetwork
@@ -275,7 +275,7 @@ class ProtoPNet(PhasedModule):
         """Return the distance of every prototype to its source patch, computed anew, (P,); NaN for a replaced one.
 
         Args:
-            data: what the model was trained on.
+            data: data that the model was trained on.
             tolerance: the largest distance that is right.
 
         Raises:
@@ -325,7 +325,7 @@ class ProtoPNet(PhasedModule):
         """Switch all pruned prototypes on again.
 
         Args:
-            data: what the model was trained on: the last layer is solved again, with all of them. Without it their
+            data: data that the model was trained on: the last layer is solved again, with all of them. Without it their
                 connections stay 0.
         """
         self.network.mask.fill_(True)

@@ -41,21 +41,21 @@ class PrototypeNetwork(LinearPrototypes):
 
     Args:
         backbone: feature extractor.
-        spec: names the C classes.
+        spec: description of the data, with the C classes.
         per_class: K; the prototypes of class c are c * K to c * K + K - 1.
         dimension: D of a prototype; for `add_on` "none" it must be the backbone's channels.
         extent: cells of the feature map that a prototype covers, along both sides.
         add_on: layers between backbone and prototypes.
         distance: "l2" (squared) or "cosine" (1 - cosine).
-        activation: how a distance becomes a similarity.
-        top_k: the score is the mean over this many most similar positions; 1 takes the maximum.
+        activation: function that makes a distance a similarity.
+        top_k: number of most similar positions whose mean is the score; 1 takes the maximum.
 
     Attributes:
         prototypes: (P, D * extent * extent).
         head: linear, without bias: 1 to the own class and -0.5 to others, at first.
         mask: (P,) bool, False for a pruned prototype.
         factor: (P,) what a person multiplies the similarities with, 1 unless edited.
-        provenance: which training patches the prototypes are.
+        provenance: training patches that the prototypes are.
     """
 
     value_title = "similarity"
@@ -131,9 +131,9 @@ class PrototypeNetwork(LinearPrototypes):
         """Compare all patches of (B, D, h, w) features with all prototypes, in float32 or better.
 
         Args:
-            features: as `features` returns them.
-            maps: also return the similarity at every position.
-            k: how many nearest patches; by default `top_k`.
+            features: features from `features`.
+            maps: whether to return also the similarity at every position.
+            k: number of nearest patches; by default `top_k`.
         """
         if min(features.shape[2:]) < self.extent:
             raise ConfigError(
@@ -196,7 +196,7 @@ class PrototypeNetwork(LinearPrototypes):
             image: (3, H, W) in [0, 1] at the training size.
             row: row of the patch in the feature map.
             column: column of the patch.
-            name: what to remember as its source.
+            name: name to remember as its source.
 
         Raises:
             ConfigError: there is no such prototype or position.

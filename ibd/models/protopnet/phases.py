@@ -17,7 +17,7 @@ class Warm:
     """The first epochs, in which the new layers learn on top of a fixed backbone.
 
     Args:
-        epochs: how many; 0 leaves the phase out.
+        epochs: number of epochs; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
         schedule: schedule of the rates within this phase; null takes that of the optimizer.
@@ -38,7 +38,7 @@ class Joint:
     """The epochs in which everything before the last layer learns.
 
     Args:
-        epochs: how many; 0 leaves the phase out.
+        epochs: number of epochs; 0 leaves the phase out.
         rates: group ("backbone", "add_on", "prototypes", "head") -> factor of ``optimizer.lr``; a group that is not
             named is fixed.
         schedule: schedule of the rates within this phase; null takes that of the optimizer.
@@ -62,8 +62,8 @@ class Push:
 
     Args:
         start: the first epoch after which there is one, counted from 0 over all epochs.
-        every: epochs between them from there on; 0 leaves only the one at the end.
-        distinct: the prototypes of a class get patches that differ, in place of the nearest of each.
+        every: number of epochs between them from there on; 0 leaves only the one at the end.
+        distinct: whether the prototypes of a class get patches that differ, in place of the nearest of each.
     """
 
     start: int = 10
@@ -88,8 +88,8 @@ class LastLayer:
         l1: weight of the absolute connections between prototypes and other classes than their own.
         ridge: weight of half the squared distance to the initial last layer, without which a last layer that separates
             the training images has no optimum.
-        tolerance: stop once the objective is provably no more than this above its minimum.
-        max_steps: stop at the latest then.
+        tolerance: largest proven distance of the objective from its minimum at which to stop.
+        max_steps: largest number of steps.
     """
 
     l1: float = 1e-4
@@ -110,8 +110,8 @@ class Prune:
     """Which prototypes are switched off after a projection: those whose nearest training patches are of other classes.
 
     Args:
-        k: how many nearest patches are looked at, one of each image.
-        threshold: how many of them must be of the prototype's class.
+        k: number of nearest patches that are looked at, one of each image.
+        threshold: number of them that must be of the prototype's class.
     """
 
     k: int = 6

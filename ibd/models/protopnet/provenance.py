@@ -17,9 +17,9 @@ class Source:
     """The origin of one prototype.
 
     Attributes:
-        prototype: its index.
+        prototype: index of the prototype.
         class_name: class name of the prototype, and so of the image.
-        sample: what names the training image: its path, or how it was made.
+        sample: name of the training image: its path, or how it was made.
         index: index of the image in the training split.
         row, column: row and column of the patch in the feature map; its upper left corner where it is larger than one
             cell.
@@ -43,12 +43,12 @@ class Provenance(nn.Module):
     """The sources of P prototypes, as buffers, so that every checkpoint has them.
 
     Attributes:
-        valid: () bool: the prototypes are the patches that are named here; a training step makes it False.
-        ever: () bool: there has been a projection, so batch statistics must not change any more.
+        valid: () bool, whether the prototypes are the patches that are named here; a training step makes this False.
+        ever: () bool, whether there has been a projection, so that batch statistics must not change any more.
         index: (P,) training image.
         position: (P, 2) row and column.
         moved: (P,) distance before the projection; 0 after it.
-        dtype: () which of `PRECISIONS` the features were computed in.
+        precision: () index in `PRECISIONS` of the one that the features were computed in.
     """
 
     learns_nothing = True  # a network that forgets what it learned keeps it
@@ -88,4 +88,4 @@ class Provenance(nn.Module):
 
 
 PRECISIONS: tuple[torch.dtype | None, ...] = (None, torch.bfloat16, torch.float16)
-"""Of autocast; None is without it."""
+"""Types of autocast; None is without it."""

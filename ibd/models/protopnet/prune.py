@@ -20,7 +20,7 @@ def kept_prototypes(network: PrototypeNetwork, data: ImageDataModule, k: int = 6
         network: network with projected prototypes.
         data: data whose un-augmented training images are compared.
         k: nearest patches to look at, one of each image.
-        threshold: how many of them must be of the prototype's class.
+        threshold: number of them that must be of the prototype's class.
     """
     with evaluating(network):
         precision = PRECISIONS[int(network.provenance.precision)]

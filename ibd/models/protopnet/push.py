@@ -40,10 +40,10 @@ def push(network: PrototypeNetwork, data: ImageDataModule, distinct: bool = Fals
     normalization is a layer of the network, and statistics are those of evaluation.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         data: data whose training images are read.
-        distinct: no two prototypes of a class become the same patch: the nearest pair is taken first.
-        precision: which of `PRECISIONS` to compute features in; the one that the model will be used in.
+        distinct: whether no two prototypes of a class become the same patch: the nearest pair is taken first.
+        precision: one of `PRECISIONS` to compute features in; the one that the model will be used in.
 
     Raises:
         DataError: a class has no training image, or with `distinct` fewer patches than prototypes.

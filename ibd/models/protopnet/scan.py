@@ -70,11 +70,12 @@ def find_nearest(
     Every process reads its share of the chunks and all get the same answer: that of one process, bit by bit.
 
     Args:
-        network: as it is; put it into evaluation mode before.
+        network: network, read as it is; put it into evaluation mode before.
         data: data whose images are read.
-        split: which of them.
-        k: how many.
-        own_class: only images of the prototype's class, of each as many patches as are near; else one of each image.
+        split: split of the data.
+        k: number of patches.
+        own_class: whether to read only images of the prototype's class, of each as many patches as are near; else one
+            of each image.
         precision: autocast to compute the features in, or None.
 
     Returns:
@@ -135,9 +136,9 @@ def _updated_vectors(vectors: Tensor, order: Tensor, best: Candidates, patches: 
     Args:
         vectors: (P, k, D) of the best before this chunk.
         order: (P, k) where the best were: from k on, among those of this chunk.
-        best: they themselves.
+        best: best patches themselves.
         patches: (B, L, D) of this chunk.
-        batch: this chunk, a range of images.
+        batch: range of images, this chunk.
     """
     k = vectors.shape[1]
     kept = vectors.gather(1, order.clamp(max=k - 1).unsqueeze(2).expand(-1, -1, vectors.shape[2]))
@@ -160,10 +161,10 @@ def chunks(
     Args:
         network: network in evaluation mode.
         data: data whose images are read.
-        split: which of them.
+        split: split of the data.
         precision: autocast to compute in, or None.
         title: title of the progress bar.
-        only: leave out the chunks without any of these images.
+        only: images that are read: chunks without any of these are left out.
     """
     rank, world = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
     dataset, device = data.dataset(split), network.prototypes.device

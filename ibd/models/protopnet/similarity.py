@@ -12,7 +12,7 @@ Distance = Literal["l2", "cosine"]
 Activation = Literal["log", "linear", "exponential"]
 
 EPSILON = 1e-4
-"""Of the log activation, as published: a distance of 0 is a similarity of log(1 / EPSILON) = 9.2103."""
+"""Epsilon of the log activation, as published: a distance of 0 is a similarity of log(1 / EPSILON) = 9.2103."""
 
 
 def comparable(vectors: Tensor, distance: Distance, dim: int) -> Tensor:
@@ -36,7 +36,7 @@ def activate(distance: Tensor, activation: Activation, kind: Distance) -> Tensor
         distance: squared L2, or 1 - cosine.
         activation: "log" is ``log((d + 1) / (d + 1e-4))``, from 9.21 downwards (equation 1 of Chen et al. 2019);
             "linear" is ``-d``, or the cosine itself, ``1 - d``; "exponential" is ``exp(-d)``.
-        kind: which distance.
+        kind: kind of the distance.
     """
     if activation == "log":
         return torch.log((distance + 1) / (distance + EPSILON))

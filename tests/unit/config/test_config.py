@@ -176,7 +176,7 @@ def test_the_description_is_the_configuration_with_comments():
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
     assert any(
-        line.startswith("seed: 4 ") and line.endswith("# Of weights, shuffles and augmentation.") for line in lines
+        line.startswith("seed: 4 ") and line.endswith("# Seed of weights, shuffles and augmentation.") for line in lines
     )
     assert any(line.startswith("    name: resnet18 ") and line.endswith("# Residual.") for line in lines)
     assert any(line.startswith("  batch_size: 64") for line in lines)

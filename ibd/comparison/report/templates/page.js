@@ -45,7 +45,7 @@
     const heads = all(".heads th", table);
     heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") !== "descending" && column > 0;
-      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const body = table.querySelector("tbody.real");
       if (!body) return;
@@ -66,7 +66,7 @@
     button.addEventListener("click", () => {
       const family = button.closest(".family");
       const on = button.getAttribute("aria-pressed") !== "true";
-      all(".key", family).forEach((each) => each.setAttribute("aria-pressed", String(on && each === button)));
+      all(".key", family).forEach((other) => other.setAttribute("aria-pressed", String(on && other === button)));
       all('.chart [class^="ibd-line-"]', family).forEach((line) => {
         line.classList.toggle("dim", on && !line.classList.contains(button.dataset.line));
       });
@@ -84,7 +84,7 @@
     const top = Math.max(...logits);
     const odds = logits.map((logit) => (head.squared ? 1 + Math.max(logit, 0) ** 2 : Math.exp(logit - top)));
     const total = odds.reduce((a, b) => a + b, 0);
-    return odds.map((each) => each / total);
+    return odds.map((odd) => odd / total);
   };
   const drawClasses = (box, head, values) => {
     const shares = probabilities(head, values);
