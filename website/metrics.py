@@ -42,8 +42,13 @@ def _records(tree: ast.Module, known: dict[str, Any]) -> tuple[str, list[dict[st
     group = next(call for call in calls if call.func.id == "Group")  # type: ignore[attr-defined]
     metrics = [call for call in calls if _called(call) == "Metric"]
     metrics.sort(key=lambda call: call.lineno)
-    found = [dict(zip(_FIELDS, (_value(arg, names) for arg in call.args), strict=False)) for call in metrics]
-    return str(_value(group.args[0], names)), found
+    return str(_value(group.args[0], names)), [_record(call, names) for call in metrics]
+
+
+def _record(call: ast.Call, names: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a metric that the table shows; they may be given by place or by name."""
+    given = dict(zip(_FIELDS, call.args, strict=False)) | {str(word.arg): word.value for word in call.keywords}
+    return {field: _value(given[field], names) for field in _FIELDS}
 
 
 def _called(call: ast.Call) -> str:
@@ -70,21 +75,20 @@ def _order(root: Path) -> list[str]:
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
     """Return what a module assigns of plain values: texts, numbers, and tuples of them."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
             try:
-                value = _value(node.value, found)
+                value = _value(node.value, values)
             except ValueError:
                 continue
             target = node.targets[0]
             if isinstance(target, ast.Tuple):
-                found |= {
-                    each.id: part for each, part in zip(target.elts, value, strict=True) if isinstance(each, ast.Name)
-                }
+                named = zip(target.elts, value, strict=True)
+                values |= {name.id: part for name, part in named if isinstance(name, ast.Name)}
             elif isinstance(target, ast.Name):
-                found[target.id] = value
-    return found
+                values[target.id] = value
+    return values
 
 
 def _value(node: ast.expr, names: dict[str, Any]) -> Any:
@@ -98,9 +102,7 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
         return names[node.id]
     if isinstance(node, ast.Call) and _called(node) == "float" and isinstance(node.args[0], ast.Constant):
         return float(str(node.args[0].value))
-    if isinstance(node, ast.Name):
-        return None  # a function
-    raise ValueError(ast.dump(node))
+    raise ValueError(f"line {node.lineno}: a plain value is needed, not {ast.unparse(node)}")
 
 
 def _tree(root: Path, module: str) -> ast.Module:

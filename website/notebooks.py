@@ -83,7 +83,7 @@ def page_of(name: str, parts: list[Cell], pictures: Path) -> str:
             if printed:
                 written.append(f"```text\n{printed}\n```")
             for index, picture in enumerate(drawn):
-                file = pictures / f"{number}{'abcdef'[index]}.png"
+                file = pictures / f"{number}{chr(ord('a') + index)}.png"
                 file.write_bytes(picture)
                 written.append(f"![{heading}]({name}/{file.name})")
     return "\n\n".join(written) + "\n"

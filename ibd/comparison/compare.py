@@ -76,7 +76,18 @@ def compare(
         DataError: there are no images.
     """
     asked = CompareOptions(
-        runs, explainers, metrics, images, split, seed, probe_images, shown, output, overrides, progress, device
+        runs=runs,
+        explainers=explainers,
+        metrics=metrics,
+        images=images,
+        split=split,
+        seed=seed,
+        probe_images=probe_images,
+        shown=shown,
+        output=output,
+        overrides=overrides,
+        progress=progress,
+        device=device,
     )
     asked.check()
     with registry.trusting(trust), locked(output, "a comparison", "compare"):

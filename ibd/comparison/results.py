@@ -7,14 +7,14 @@ alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ibd.explain.base import Kind
 from ibd.models.linear_head import LinearHead
 
-Kind = Literal["intrinsic", "posthoc", "reference", "oracle"]
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str]
 """(model, explainer, metric or curve)."""
