@@ -52,13 +52,14 @@ def add_self_consistency(comparison: Comparison, case: Case) -> None:
 _METRICS = (
     Metric("concept_locality", "Locality", "How much more a part moves its own concepts than any others.", UNIT, True,
            "Raman et al. 2025", "units scene model", concept_locality, 0.5, per_sample=False),
-    Metric("intervention_consistency", "Intervention", "Likeness of predictions by a change in bottleneck or image.",
+    Metric("intervention_consistency", "Intervention",
+           "Similarity of predictions after the same change in bottleneck and image.",
            UNIT, True, "this project", "units scene model", intervention_consistency),
     Metric("leakage_gap", "Leakage gap", "Accuracy lost by rounding the concepts.", SIGNED, False, "Havasi et al. 2022",
            "units model", leakage_gap),
-    Metric("ctl", "CTL", "Information on the class that predicted concepts add to the true ones.", UNIT, False,
+    Metric("ctl", "CTL", "Information about the class that predicted concepts add to the true ones.", UNIT, False,
            "Parisini et al. 2025", "units concepts model", concept_task_leakage, per_sample=False),
-    Metric("icl", "ICL", "Information on each other that predicted concepts add to the true ones.", UNIT, False,
+    Metric("icl", "ICL", "Information about each other that predicted concepts add to the true ones.", UNIT, False,
            "Parisini et al. 2025", "units concepts model", interconcept_leakage, per_sample=False),
 )  # fmt: skip
 
