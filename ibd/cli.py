@@ -50,7 +50,7 @@ def fit(arguments: list[str]) -> int:
     figures = "  ".join(f"{name} {value:.4f}" for name, value in headline(run.metrics, run.monitor).items())
     _say(f"{run.checkpoint.stem} epoch {run.epoch}: {figures}")
     if run.interrupted:
-        _say(f"usable as it is, with the epochs that had ended; to go on: {command('fit', run.folder)}")
+        _say(f"usable as it is, with the finished epochs; to continue: {command('fit', run.folder)}")
     else:
         _say(f"next: {command('test', run.folder)}")
     return 130 if run.interrupted else 0

@@ -75,8 +75,8 @@ def check_weights(key: str, value: int, weights: int) -> None:
     """
     if weights > MOST_WEIGHTS:
         raise ConfigError(
-            f"{key}: {value} given, which makes 10^{math.log10(weights):.0f} weights or more, for which memory is not "
-            "enough; 10^9 are the most"
+            f"{key}: {value} given, which makes 10^{math.log10(weights):.0f} weights or more, too many for memory; "
+            "at most 10^9 are allowed"
         )
 
 

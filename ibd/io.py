@@ -37,7 +37,7 @@ def path_of(run: RunLike) -> str | Path:
     place = getattr(run, "folder", run)
     if not isinstance(place, str | os.PathLike):
         raise CheckpointError(
-            f"a {type(run).__name__} is no run: a run folder, a checkpoint or what ibd.fit returned is"
+            f"a {type(run).__name__} is not a run: a run folder, a checkpoint or what ibd.fit returned is"
         )
     return place if isinstance(place, str) else Path(place)
 
@@ -65,7 +65,7 @@ def find_run(run: RunLike) -> Path:
     if deeper and not runs:
         raise CheckpointError(f"'{run}' holds runs of several names; which one?{did_you_mean('', deeper)}")
     if not runs:
-        raise CheckpointError(f"'{run}' is no run folder: it holds neither config.yaml nor checkpoints/")
+        raise CheckpointError(f"'{run}' is not a run folder: it holds neither config.yaml nor checkpoints/")
     return runs[-1]
 
 
@@ -215,7 +215,9 @@ def load_run(
     """
     for text in overrides:
         if "=" in text and not text.startswith(("data.", "data=")):
-            raise ConfigError(f"override '{text}': a trained run takes changes to its data alone, as data.root=FOLDER")
+            raise ConfigError(
+                f"override '{text}': a trained run takes changes to its data only, such as data.root=FOLDER"
+            )
     with registry.trusting(trust):
         model = load_model(run, which)
         data = load_run_data(run, *overrides)

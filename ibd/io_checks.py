@@ -46,13 +46,13 @@ def check_archive(path: Path) -> None:
     if not start:
         reason = "it is empty"
     elif start != b"PK":
-        reason = "it is no file of PyTorch's"
+        reason = "it is not a PyTorch file"
     elif not zipfile.is_zipfile(path):
         reason = "it is cut short"
     else:
         with zipfile.ZipFile(path) as archive:
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                reason = "it is compressed, as PyTorch writes none"
+                reason = "it is compressed, which PyTorch never does"
     if reason:
         raise CheckpointError(f"'{path}' is not a readable checkpoint: {reason}")
 
@@ -60,7 +60,7 @@ def check_archive(path: Path) -> None:
 def why_unreadable(error: Exception) -> str:
     """Return in words why PyTorch could not read a file."""
     if isinstance(error, PermissionError):
-        return "it may not be read"
+        return "reading it is not permitted"
     if "weights_only" in str(error):
         return "it holds Python objects, which could run any code, and not only tensors"
     return " ".join(str(error).split())[:120] or type(error).__name__
@@ -93,7 +93,7 @@ def check_hyper_parameters(name: str, values: Mapping[str, Any]) -> None:
     configuration.check("optimizer", values.get("optimizer") or {})
     for key in ("weights", "init_from"):
         if values["backbone"].get(key) is not None:
-            raise CheckpointError(f"it asks for other weights than its own, by backbone.{key}")
+            raise CheckpointError(f"its backbone.{key} asks for other weights than its own")
 
 
 def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int) -> None:
@@ -115,7 +115,7 @@ def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int)
         raise CheckpointError(_TOO_LARGE)
 
 
-_TOO_LARGE = "its hyper-parameters are those of a larger network than it has weights of"
+_TOO_LARGE = "its hyperparameters describe a larger network than its weights"
 
 
 class _Bounded(TorchFunctionMode):

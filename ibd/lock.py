@@ -60,7 +60,7 @@ def _take(path: Path, doing: str) -> None:
         if _holds(holder):
             process, _, computer = holder.split()
             raise ConfigError(
-                f"'{path.parent}' is in use: {doing} is under way there (process {process} on {computer}); if it is "
+                f"'{path.parent}' is in use: {doing} is running there (process {process} on {computer}); if it is "
                 f"no longer, delete '{path}'"
             )
         _clear_away(path, holder)

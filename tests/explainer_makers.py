@@ -163,4 +163,4 @@ def refused(row, model, target="class"):
     linear = (*("baseline", "functional", "dict", "cbm", "concept_whitening", "resnet18"),)
     if target == "unit":
         linear = ("baseline", "cbm")
-    return "take 'gradcam' or 'hirescam'" if row == "cam" and model not in linear else None
+    return "use 'gradcam' or 'hirescam'" if row == "cam" and model not in linear else None

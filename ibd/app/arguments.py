@@ -169,13 +169,13 @@ def parser(functions: Mapping[str, Callable[..., object]]) -> Parser:
     p.add_argument(
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
     )
-    p.add_argument("--out", metavar="FOLDER", help="where to write, and to go on from; default comparison")
+    p.add_argument("--out", metavar="FOLDER", help="where to write, and where to continue from; default comparison")
     p = verb("export")
     p.add_argument("run", metavar="RUN")
     p.add_argument("file", metavar="OUT.pt2")
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
     p = verb("init")
-    p.add_argument("folder", metavar="DATA", help="train/CLASS/*.jpg, and val/ and test/ where there are")
+    p.add_argument("folder", metavar="DATA", help="train/CLASS/*.jpg, and val/ and test/ if they exist")
     p.add_argument("--config", metavar="YAML", help="the config to write; default NAME.yaml here, after the folder")
     p = verb("config")
     p.add_argument("file", metavar="CONFIG")

@@ -134,7 +134,7 @@ def log_to_wandb(report: Report, folder: Path, settings: LoggerSettings, mode: s
         run: Any = wandb.init(**place, mode=cast(Any, mode), job_type="compare", settings=quiet)
     except Exception as error:  # whatever W&B, or the network, raises
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
+        raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline avoids this") from error
     comparison = report.comparison
     table = wandb.Table(columns=["model", "method", "metric", "mean", "low", "high", "images"])
     for (model, method, metric), values in comparison.scores.items():

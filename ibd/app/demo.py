@@ -80,7 +80,7 @@ def run_demo(folder: Path, *overrides: str) -> None:
     save_figure(curve.figure(), folder / "intervention_curve.png")
     _say(str(curve))
     stages.end("curve")
-    _say("\n4. Does the model's own explanation say what drives it, and does a post-hoc method say it better?")
+    _say("\n4. Does the model's own explanation show what drives the prediction, and does a post-hoc method do better?")
     report = compare([cbm, baseline], QUICK, images=IMAGES, probe_images=4, shown=12, output=folder / "report")
     _say(verdict_of(report))
     stages.end("comparing")

@@ -39,7 +39,7 @@ def begin(root: Path, config: Path | None = None) -> Iterator[str]:
     root = require_folder(root)
     config = Path(f"{root.resolve().name}.yaml") if config is None else config
     if config.exists():
-        raise ConfigError(f"'{config}' is there already: name another with --config")
+        raise ConfigError(f"'{config}' already exists: name another with --config")
     files = scan(root)
     sizes = _sizes(root, files)
     for split, classes in files.items():

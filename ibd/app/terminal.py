@@ -72,7 +72,7 @@ def newest(run: str) -> str:
     count = len(runs_in(run))
     if count < 2 or folder == Path(run):
         return run
-    print(shown(f"'{run}' holds {count} runs; the newest is taken: {folder}"), file=sys.stderr)  # noqa: T201
+    print(shown(f"'{run}' holds {count} runs; using the newest: {folder}"), file=sys.stderr)  # noqa: T201
     return str(folder)
 
 
@@ -98,7 +98,7 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (FileExistsError, NotADirectoryError):
-        raise ConfigError(f"cannot write '{path}': '{path.parent}' is no folder") from None
+        raise ConfigError(f"cannot write '{path}': '{path.parent}' is not a folder") from None
     except OSError as error:
         raise ConfigError(f"cannot write '{path}': {error.strerror or error}") from None
     except ValueError as error:  # a picture of a format that there is not

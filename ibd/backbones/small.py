@@ -109,11 +109,11 @@ def _check_size(width: int, depth: int, weights: int) -> None:
     """Refuse a network of about so many `weights` before anything of it is made."""
     if weights > _MOST_WEIGHTS:
         raise ConfigError(
-            f"depth: {depth} given with width {width}, which makes 10^{math.log10(weights):.0f} weights or more; 10^9 "
-            "are the most"
+            f"depth: {depth} given with width {width}, which makes 10^{math.log10(weights):.0f} weights or more; "
+            "at most 10^9 are allowed"
         )
     if depth > _MOST_LAYERS:
-        raise ConfigError(f"depth: {depth} given, {_MOST_LAYERS} is the most")
+        raise ConfigError(f"depth: {depth} given, at most {_MOST_LAYERS} is allowed")
 
 
 def _block(before: int, channels: int, stride: int, norm: Norm) -> BasicBlock:

@@ -39,7 +39,7 @@ def read_file(path: str | Path) -> State:
         CheckpointError: the file is missing, corrupt, or holds something else.
     """
     if Path(path).is_dir():
-        raise CheckpointError(f"weights: '{path}' is a folder; the backbone of an earlier run is given as init_from")
+        raise CheckpointError(f"weights: '{path}' is a folder; use init_from for the backbone of an earlier run")
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # which leaves the name of a stranger's home as it is
     if (kind := no_file(file)) is not None:
         raise CheckpointError(f"weights: '{path}' is {kind}, a file is needed")

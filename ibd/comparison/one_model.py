@@ -158,7 +158,7 @@ class OneModel:
             kind = case.model.info.unit_kind
             raise UnsupportedError(f"the {kind}s of this model are not named after the parts of the images")
         if own not in attributions or attributions[own].units is None:
-            raise UnsupportedError("the model's own contributions are not there")
+            raise UnsupportedError("the model gives no contributions of its own")
         return Attributions(None, attributions[own].value, attributions[own].units, attributions[own].cost)
 
     def _validation(self, case: Case, method: Method) -> Truth | None:

@@ -11,7 +11,7 @@ from ibd.comparison.images import ComparedImages
 from ibd.comparison.results import Skipped
 from ibd.errors import ConfigError, check_once, did_you_mean
 
-_OWN_SPLIT = "its threshold is chosen on the validation split, which is the one that is measured"
+_OWN_SPLIT = "its threshold is chosen on the validation split, and that split is measured here"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def make_plan(named: Sequence[str] | None, chosen: ComparedImages, concepts: boo
         skipped += [Skipped(None, None, name, _OWN_SPLIT) for name in kept if METRICS[name].validated]
         kept = [name for name in kept if not METRICS[name].validated]
     if not kept:
-        raise ConfigError(f"metrics: none of those asked for can be measured: {skipped[0].why}")
+        raise ConfigError(f"metrics: none of the requested ones can be measured: {skipped[0].why}")
     return Plan(kept, skipped)
 
 
@@ -76,7 +76,7 @@ def _missing(chosen: ComparedImages, concepts: bool) -> dict[Need, str]:
     if chosen.masks is None:
         missing["masks"] = "the data has no masks of parts"
     if not chosen.scenes:
-        missing["scene"] = "the images cannot be drawn anew without some of their parts (only ToyBirds can)"
+        missing["scene"] = "the images cannot be drawn again without some of their parts (only those of ToyBirds can)"
     return missing
 
 

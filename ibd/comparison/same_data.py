@@ -47,7 +47,8 @@ def check_same_data(runs: Sequence[str | Path], split: Split, overrides: Sequenc
         named = "; ".join(_runs([run for text in texts for run in groups[text]]) for texts in alike.values())
         raise ConfigError(
             f"compare: runs on different data cannot be compared: {named}. {_difference(fingerprints, first)}. "
-            "Compare a group at a time, or put the same images before all by a change to the data, such as data.seed=0"
+            "Compare a group at a time, or give all of them the same images by a change to the data, such as "
+            "data.seed=0"
         )
     return next(iter(fingerprints.values()), {})
 

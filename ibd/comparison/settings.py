@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from ibd.comparison.images import ComparedImages
 from ibd.data.base import ImageDataModule
 
-EXPLAINED = "the centered logit of the class that the model predicts: its logit less the mean logit of all classes"
-MEASURED = "the same; deletion and insertion, which are published for it, the probability"
+EXPLAINED = "the centered logit of the class that the model predicts: its logit minus the mean logit of all classes"
+MEASURED = "the same; for deletion and insertion the probability, as published"
 
 
 def describe(data: ImageDataModule, chosen: ComparedImages, seed: int, probe_images: int) -> dict[str, object]:

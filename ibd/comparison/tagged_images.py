@@ -17,19 +17,22 @@ from ibd.errors import UnsupportedError
 
 FIGURES = (
     FigureOf("accuracy_aligned", "Accuracy with the tag of the class."),
-    FigureOf("accuracy_absent", "Accuracy without a tag. The less, the more the model rests on it."),
+    FigureOf("accuracy_absent", "Accuracy without a tag. The lower it is, the more the model rests on the tag."),
     FigureOf("accuracy_flipped", "Accuracy with the tag of another class."),
     FigureOf("flip_rate", "Share of predictions that change when the tag is removed."),
-    FigureOf("follows_tag", "Share of images that are taken for the class whose tag they are given."),
-    FigureOf("tag_area", "Share of the image that the tag has: the energy on it of a map of noise."),
+    FigureOf("follows_tag", "Share of images that the model assigns to the class of the tag that they are given."),
+    FigureOf(
+        "tag_area",
+        "Share of the image that the tag covers: a map of noise has this share of its energy on the tag.",
+    ),
     FigureOf("energy_on_tag", "Share of the positive part of a method's map that lies on the tag."),
     FigureOf(
         "reveals_tag",
-        "Does the energy on the tag tell which predictions change without it (AUROC)? 0.5: by chance only.",
+        "Does the energy on the tag show which predictions change without it (AUROC)? 0.5: chance.",
     ),
     FigureOf(
         "input_dependence",
-        "Share of images in which a shape that means nothing gets less attribution than the place without it. 0.5 "
+        "Share of images in which a meaningless shape gets less attribution than the same place without it. 0.5 "
         "by chance.",
     ),
 )

@@ -108,5 +108,5 @@ def _no_folder_name(name: str) -> str | None:
     if "/" in name or "\\" in name:
         return "is a path, the name of one folder is needed"
     if not name.isprintable():
-        return "has characters that cannot be seen"
+        return "has invisible characters"
     return f"is longer than {_LONGEST} bytes" if len(os.fsencode(name)) > _LONGEST else None

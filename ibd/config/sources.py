@@ -185,7 +185,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error.full_key}: {first_line(error)}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: no text in UTF-8, as YAML is") from None
+        raise ConfigError(f"{path}: not UTF-8 text, which YAML needs") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, yaml.YAMLError) as error:
@@ -193,7 +193,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     except RecursionError:
         raise ConfigError(f"{path}: {_TOO_DEEP}") from None
     if not isinstance(content, DictConfig):
-        raise ConfigError(f"{path}: a list, where keys with values are needed, such as 'model:'")
+        raise ConfigError(f"{path}: this is a list, but keys with values are needed, such as 'model:'")
     if "resume" in content:
         raise ConfigError(f"{path}: resume: belongs on the command line, as resume=RUN")
     return _plain(content)
@@ -204,7 +204,7 @@ def _refuse_special(path: Path) -> None:
         raise ConfigError(f"'{path}' is {kind}, a YAML file is needed")
 
 
-_TOO_DEEP = "lists or blocks stand in one another by the hundred, which no option needs"
+_TOO_DEEP = "lists or blocks are nested hundreds deep, which no option needs"
 
 
 def parse_override(text: str) -> Layer:

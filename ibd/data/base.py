@@ -45,7 +45,7 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
         check_range("data.batch_size", batch_size, least=1)
         check_range("data.num_workers", num_workers, least=0)
         if num_workers > _MOST_WORKERS:
-            raise ConfigError(f"data.num_workers: {num_workers} given, {_MOST_WORKERS} processes are the most")
+            raise ConfigError(f"data.num_workers: {num_workers} given, at most {_MOST_WORKERS} processes are allowed")
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     @abc.abstractmethod

@@ -59,7 +59,7 @@ def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = Fal
     said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
     if sum(map(len, silent)) == len(names):
         raise DataError(f"the concepts of the training images teach nothing: {said}")
-    return f"concepts from which nothing is learned, by the training images: {said}" if said else ""
+    return f"the training images teach nothing about these concepts: {said}" if said else ""
 
 
 def missing_classes(labels: Tensor, names: Sequence[str]) -> list[str]:

@@ -241,7 +241,7 @@ class CUB(FileDataModule):
                 f"the files are not those of CUB-200-2011: {', '.join(differing[:3])}, ..."
             )
         if differing:
-            _log.warning("CUB: kept as published, though not by our count of votes: %s", ", ".join(differing))
+            _log.warning("CUB: kept as published, although our count of votes differs: %s", ", ".join(differing))
         return list(PUBLISHED)
 
 

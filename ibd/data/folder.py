@@ -144,7 +144,7 @@ def scan(root: Path) -> Files:
                     near = did_you_mean(name, files["train"])
                     raise DataError(f"{root / split / name}: there is no class '{name}' in train.{near}")
     if len(files["train"]) < 2:
-        raise DataError(f"{root / 'train'}: there is one class alone, '{min(files['train'])}'; two are needed")
+        raise DataError(f"{root / 'train'}: there is only one class, '{min(files['train'])}'; two are needed")
     return files
 
 

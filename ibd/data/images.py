@@ -126,7 +126,7 @@ def _to_8_bits(image: Image.Image) -> npt.NDArray[np.uint8]:
     scales = (1, 255, 65535) if image.mode == "F" else (65535,)
     scale = next((scale for scale in scales if values.max() <= scale), 0)
     if not (values.min() >= 0 and values.max() <= scale):  # also where a value is NaN
-        raise ValueError(f"its values go from {values.min():g} to {values.max():g}, 0 to 65535 is the most")
+        raise ValueError(f"its values go from {values.min():g} to {values.max():g}, 0 to 65535 at most is allowed")
     return np.rint(values * (255 / scale)).astype(np.uint8)
 
 

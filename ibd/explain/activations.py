@@ -171,7 +171,7 @@ class Reader:
         def hook_of(name: str) -> Callable[[nn.Module, object, object], None]:
             def hook(_: nn.Module, __: object, output: object) -> None:
                 if not isinstance(output, Tensor):
-                    raise UnsupportedError(f"layer '{name}' puts out a {type(output).__name__}, no tensor")
+                    raise UnsupportedError(f"layer '{name}' returns a {type(output).__name__}, not a tensor")
                 runs[name] += 1
                 if stop_after is not None and runs == stop_after:
                     outputs[name] = output
@@ -191,18 +191,18 @@ class Reader:
 def no_map(model: nn.Module, image: Tensor, layer: str | None, output: Tensor) -> UnsupportedError:
     """Return the error for a layer whose output is no (B, D, h, w); it names layers that put out maps."""
     shape = "x".join(str(size) for size in output.shape[1:])
-    tokens = ", tokens (B, N, D) of which there is no map yet: take a layer with a map, or a method of pixels such as "
+    tokens = ", tokens (B, N, D), which have no map yet: use a layer with a map, or a method of pixels such as "
     why = f"{tokens}'integrated_gradients' or 'occlusion'." if output.dim() == 3 else ", no map."
     note = maps_note(model, image, layer or "")
-    return UnsupportedError(f"layer '{layer}' puts out {shape} numbers for each image{why}{note}")
+    return UnsupportedError(f"layer '{layer}' returns {shape} numbers for each image{why}{note}")
 
 
 def unknown_layout(layer: str, shape: Sequence[int]) -> UnsupportedError:
     """Return the error for a layer with a 4-dimensional output of which it is not known which axis has the channels."""
     sizes = "x".join(str(size) for size in shape[1:])
     return UnsupportedError(
-        f"layer '{layer}' puts out {sizes} numbers for each image, and neither what made nor what takes them tells "
-        "which axis holds the channels: say layout='channels_first' or 'channels_last', or take another layer"
+        f"layer '{layer}' returns {sizes} numbers for each image, and the operations before and after it do not show "
+        "which axis holds the channels: set layout='channels_first' or 'channels_last', or use another layer"
     )
 
 

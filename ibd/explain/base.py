@@ -160,7 +160,7 @@ class Explainer(abc.ABC):
         """Refuse a model, or a layer itself, among the options: other libraries take it there."""
         if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
             raise ConfigError(
-                f"{cls.__name__}: takes options alone, a layer by its name; the model is given with the images: "
+                f"{cls.__name__}: takes only options, a layer by its name; pass the model with the images: "
                 f"{cls.__name__}(...)(model, image, target)"
             )
         made = super().__new__(cls)
@@ -301,19 +301,16 @@ def _told(model: nn.Module, message: str) -> str | None:
     """Return what a message of PyTorch means, in a line; None for any other."""
     if "nference tensor" in message:
         made = [name for name, tensor in model.state_dict(keep_vars=True).items() if tensor.is_inference()]
-        what = f"'{made[0]}' of the model" if made else "a tensor of the model, no parameter and no buffer,"
-        return (
-            f"{what} was made inside of torch.inference_mode, so that there are no gradients: make or load the model "
-            "outside"
-        )
+        what = f"'{made[0]}' of the model" if made else "a tensor of the model that is neither a parameter nor a buffer"
+        return f"{what} was made inside of torch.inference_mode, so it has no gradients: make or load the model outside"
     if _MISMATCH.search(message) and (weight := next(model.parameters(), None)) is not None:
         return (
-            f"the images are not of the type of the model's weights, or not where they are: give image.to('"
+            f"the images differ from the model's weights in type or device: give image.to('"
             f"{weight.device}', {weight.dtype})"
         )
     if "torch.utils.checkpoint" in message:
         return (
-            "the model computes parts again on the way back (torch.utils.checkpoint), which could not be switched off: "
-            "explain it without checkpointing"
+            "the model computes parts again in the backward pass (torch.utils.checkpoint); this could not be switched "
+            "off: explain it without checkpointing"
         )
     return None

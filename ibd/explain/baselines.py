@@ -88,8 +88,8 @@ def warn_of_scale(
         return
     shown = "black" if baseline == "black" else f"{float(baseline):g}"  # type: ignore[arg-type]
     warnings.warn(
-        f"'{method}': the images range from {low:.3g} to {high:.3g}, where {shown} is not the color that it is from 0 "
-        "to 1: put the normalization into the model (docs/explainers.md, Normalized images)" + instead,
+        f"'{method}': the images range from {low:.3g} to {high:.3g}, so {shown} is not the same color as in images "
+        "from 0 to 1: put the normalization into the model (docs/explainers.md, Normalized images)" + instead,
         stacklevel=4,
     )
 

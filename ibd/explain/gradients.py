@@ -95,7 +95,7 @@ def layer_fields(layer: str, attribution: Tensor, single: bool) -> dict[str, obj
     if attribution.dim() not in (3, 5):
         shape = tuple(attribution.shape[:1] + attribution.shape[2:])
         raise UnsupportedError(
-            f"layer '{layer}' puts out a tensor of shape {shape}: a map (B, C, h, w) or a vector (B, D) is needed"
+            f"layer '{layer}' returns a tensor of shape {shape}: a map (B, C, h, w) or a vector (B, D) is needed"
         )
     attribution = attribution.detach()
     units = attribution.flatten(3).sum(3) if attribution.dim() == 5 else attribution

@@ -53,7 +53,7 @@ def hooked(module: nn.Module | None, watch: Watch, optional: bool) -> Iterator[N
             if optional and not watch.is_map(output):
                 return None
             if not isinstance(output, Tensor) or not output.is_floating_point():
-                raise UnsupportedError(f"the layer puts out a {type(output).__name__}, and a tensor is needed")
+                raise UnsupportedError(f"the layer returns a {type(output).__name__}, but a tensor is needed")
             watch.automatic = False
             return watch.run(output)
 

@@ -101,7 +101,9 @@ def _painted(
     cells = einsum("bku,buhw->bkhw", stacked, shares)
     if painting == "receptive_field":
         if field is None:
-            raise UnsupportedError("'intrinsic': what a cell of this backbone's maps sees of the image is not known")
+            raise UnsupportedError(
+                "'intrinsic': the part of the image that a cell of this backbone's maps sees is unknown"
+            )
         return seen(cells, size, field)
     heat = spread(cells, size, field)
     if painting == "pooling":

@@ -200,8 +200,8 @@ class LayerCut(Cut):
     def _not_every(self) -> UnsupportedError:
         name = f"'{self.layer}'" if self.layer is not None else "one feature map"
         return UnsupportedError(
-            f"not every score depends on {name}: ask for one at a time, or name an earlier layer (it may be that the "
-            "score is a constant)"
+            f"not every score depends on {name}: ask for one at a time, or name an earlier layer (the score may be "
+            "a constant)"
         )
 
     def _has_last(self, flow: Flow, node: int, layout: Layout) -> bool:
@@ -362,8 +362,8 @@ def cut(call: Call, image: Tensor, layer: str | None, target: Target | None = No
 
 def _several_runs(layer: str, runs: int) -> UnsupportedError:
     return UnsupportedError(
-        f"layer '{layer}' runs {runs} times, and the score is made from several of the runs, of which one map would "
-        "show a part: name a layer that they all come from or lead to, or take a method of pixels such as "
+        f"layer '{layer}' runs {runs} times, and the score depends on several of the runs, so that one map would show "
+        "only a part: name a layer before or after all of them, or use a method of pixels such as "
         "'integrated_gradients' or 'occlusion'"
     )
 

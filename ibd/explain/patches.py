@@ -90,7 +90,7 @@ def maximally_activating_patches(
         for batch in progress(data_loader, "searching patches"):
             images = images_of(batch)
             if size is not None and tuple(images.shape[2:]) != size:
-                raise DataError(f"images of {size} and of {tuple(images.shape[2:])} pixels: all must be of one size")
+                raise DataError(f"images of {size} and of {tuple(images.shape[2:])} pixels: all must have one size")
             size = (images.shape[2], images.shape[3])
             maps = maps_of(images.to(device_of(model)))
             if chosen is None:

@@ -22,7 +22,7 @@ def pixels_of(image: Tensor) -> NDArray[np.float32]:
     shown = image.detach().to(torch.float32).cpu()
     if shown.numel() and not bool(((shown >= -_SLACK) & (shown <= 1 + _SLACK)).all()):
         warnings.warn(
-            "pictures are drawn of images from 0 to 1, and values outside are cut off: undo the normalization for them",
+            "pictures are drawn of images from 0 to 1, and values outside are clipped: undo the normalization for them",
             stacklevel=3,
         )
     if len(shown) != 3:

@@ -39,10 +39,10 @@ def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None
     nodes = [node for node in last.maps if last.pooled or flow.nodes[node].depth < depth]
     if not nodes:
         several = any(last.is_map(node) for node in flow.needed(score or 0) if node < end)
-        why = "no one feature map has all of the score" if several else "no feature map is pooled or flattened"
+        why = "no single feature map carries the whole score" if several else "no feature map is pooled or flattened"
         if not several and any(last.moved(node) for node in passed):
             why = "no feature map has its cells where the image has them (they are cropped, padded, flipped or rolled)"
-        raise UnsupportedError(f"{why} in this model: name a layer, or take {PIXEL_METHODS}")
+        raise UnsupportedError(f"{why} in this model: name a layer, or use {PIXEL_METHODS}")
     return nodes[-1]
 
 
@@ -103,14 +103,14 @@ def _tokens(flow: Flow, node: int) -> UnsupportedError:
     shape = flow.nodes[node].shape
     return UnsupportedError(
         f"the score is made from tokens ({flow.describe(node)}: {'x'.join(map(str, shape[1:]))} numbers for each "
-        f"image), of which there is no map yet: take {PIXEL_METHODS}, or name a layer with a map"
+        f"image), which have no map yet: use {PIXEL_METHODS}, or name a layer with a map"
     )
 
 
 def _unknown(flow: Flow, node: int) -> UnsupportedError:
     shape = flow.nodes[node].shape
     return UnsupportedError(
-        f"the score is made from {flow.describe(node)}, {'x'.join(map(str, shape[1:]))} numbers for each image, of "
-        "which it cannot be told which axis holds the channels: name a layer, and say layout='channels_first' or "
-        f"'channels_last', or take {PIXEL_METHODS}"
+        f"the score is made from {flow.describe(node)}, {'x'.join(map(str, shape[1:]))} numbers for each image, "
+        "and it is unclear which axis holds the channels: name a layer and set layout='channels_first' or "
+        f"'channels_last', or use {PIXEL_METHODS}"
     )

@@ -116,12 +116,13 @@ class _Relus(GradientExplainer):
             yield
         if not mode.count:
             raise UnsupportedError(
-                f"'{self.name}' changes how a gradient passes ReLUs, and between {self.layer or 'the image'} and the "
-                "score this model has none that is a function of torch (relu, relu6, hardtanh, clamp): take 'saliency'"
+                f"'{self.name}' changes how a gradient passes ReLUs, but between {self.layer or 'the image'} and the "
+                "score no ReLU of this model is a function of torch (relu, relu6, hardtanh, clamp): use 'saliency'"
             )
         if mode.others:
             warnings.warn(
-                f"'{self.name}' is of ReLUs: {', '.join(sorted(mode.others))} of this model keep their plain gradient",
+                f"'{self.name}' changes only ReLUs: {', '.join(sorted(mode.others))} of this model keep their plain "
+                "gradient",
                 stacklevel=2,
             )
 

@@ -56,7 +56,7 @@ class SmoothGrad(Explainer):
         check_range("noise", noise, least=0)
         check_range("chunk", chunk, least=1)
         if layer is not None and isinstance(base, Explainer):
-            raise ConfigError(f"layer: '{layer}' is for a base that is named; '{base.name}' was made with its own")
+            raise ConfigError(f"layer: '{layer}' needs a base given by name; '{base.name}' was made with its own layer")
         self.base = base if isinstance(base, Explainer) else _made(base, {} if layer is None else {"layer": layer})
         self.n, self.noise, self.mode, self.seed, self.chunk = n, noise, kind, seed, chunk
 

@@ -197,5 +197,5 @@ def _captum() -> object:
     try:
         captum = importlib.import_module("captum.attr")
     except ImportError:
-        raise UnsupportedError('LIME and KernelSHAP are computed by captum: pip install "ibd[captum]"') from None
+        raise UnsupportedError('LIME and KernelSHAP need captum: pip install "ibd[captum]"') from None
     return SimpleNamespace(Lime=captum.Lime, KernelShap=captum.KernelShap)

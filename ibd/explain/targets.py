@@ -298,7 +298,7 @@ def _score(term: Term, output: Any) -> Tensor:
     if logits.shape[1] == 1:
         return of_one_logit(logits[:, 0], _absent(logits, term), term.scalar)
     if term.kind == "side":
-        raise ConfigError(f"target: Target.absent is of a model of one logit, and this one has {logits.shape[1]}")
+        raise ConfigError(f"target: Target.absent needs a model of one logit, but this one has {logits.shape[1]}")
     index = logits.detach().argmax(1) if term.kind == "predicted" else _positions(logits, term)
     return of_class(logits, index, term.scalar)
 

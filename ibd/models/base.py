@@ -287,7 +287,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
                 resolved[index] = value if isinstance(value, Tensor | Scale) else float(value)
             except (TypeError, ValueError):
                 raise ConfigError(
-                    f"{self.unit_kind} '{self.unit_names[index]}' is set to {value!r}, no number"
+                    f"{self.unit_kind} '{self.unit_names[index]}' is set to {value!r}, which is not a number"
                 ) from None
         return resolved
 

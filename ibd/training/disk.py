@@ -44,5 +44,5 @@ def _kept(folder: Path) -> str:
         epochs = int(read_checkpoint(find_checkpoint(folder, "last"))["epoch"]) + 1
     except (CheckpointError, KeyError):
         return "it keeps no model: no epoch had been written"
-    goes_on = f"`{command('fit', folder)}` goes on from there"
+    goes_on = f"`{command('fit', folder)}` continues from there"
     return f"it keeps its first {epochs} epochs (checkpoints/last.ckpt): {goes_on}"

@@ -120,8 +120,8 @@ def doubts(data: ImageDataModule) -> list[str]:
     messages = []
     if len(labels) < _FEW:
         messages.append(
-            f"only {len(labels)} validation images: each is {100 / max(1, len(labels)):.1f} % of the accuracy, so that "
-            "which epoch is the best is partly chance"
+            f"only {len(labels)} validation images: each is {100 / max(1, len(labels)):.1f} % of the accuracy, so "
+            "the choice of the best epoch is partly chance"
         )
     seen = set(labels.tolist())
     unseen = [name for label, name in enumerate(data.spec.class_names) if label not in seen]

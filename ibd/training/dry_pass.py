@@ -35,8 +35,8 @@ def dry_pass(model: InterpretableModule, data: ImageDataModule) -> None:
         return
     if lacks_memory(failure):
         raise ConfigError(
-            f"data.image_size: {height} x {width} given, for which memory is not enough: not even for {batch} of them, "
-            f"in this network of {sum(p.numel() for p in network.parameters()):.1e} weights"
+            f"data.image_size: {height} x {width} given, which does not fit into memory: not even {batch} of them "
+            f"do, in this network of {sum(p.numel() for p in network.parameters()):.1e} weights"
         ) from failure
     if batch == 1 and _failure(network, 2, height, width) is None:
         raise ConfigError(

@@ -43,7 +43,7 @@ class TellLength(Callback):
         if 0 < trained < (trainer.max_epochs or 0):
             tell(f"{_reason(trainer)} ended the training after epoch {trained}{_left_out(pl_module, trained)}")
         if math.isnan(self.keep.best) and (self.keep.folder / "last.ckpt").exists():
-            tell(f"no epoch is the best one, and the last one takes its place: {self._why(trainer, pl_module)}")
+            tell(f"no epoch is the best one, so the last one is used: {self._why(trainer, pl_module)}")
 
     def _why(self, trainer: pl.Trainer, module: InterpretableModule) -> str:
         name = self.keep.monitor
@@ -67,7 +67,7 @@ def check_length(model: InterpretableModule, options: Mapping[str, Any]) -> None
     """
     if isinstance(model, PhasedModule) and model.epochs == 0:
         keys = " and ".join(model.phase_keys)
-        raise ConfigError(f"{keys}: 0 given, so that nothing would be trained; at least 1 is needed for one of them")
+        raise ConfigError(f"{keys}: 0 given, so nothing would be trained; at least 1 is needed for one of them")
     most = options.get("max_epochs", model.epochs)
     if model.epochs is not None and not 0 < most <= model.epochs:
         raise ConfigError(

@@ -161,7 +161,7 @@ def _wandb_logger(
             remembered.write_text(str(logger.experiment.id), encoding="utf-8")
         except Exception as error:  # whatever W&B, or the network, raises
             reason = " ".join(str(error).split())[:200]
-            raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline goes without") from error
+            raise ConfigError(f"logger: W&B cannot start a run ({reason}); logger.mode=offline avoids this") from error
         folder = Path(logger.experiment.dir).parent
         where = f"offline; to upload it: wandb sync {folder}" if mode == "offline" else logger.experiment.url
         tqdm.write(f"W&B: {where}", file=sys.stderr)

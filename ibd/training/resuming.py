@@ -50,14 +50,14 @@ def check_unchanged(folder: Path, settings: DictConfig) -> None:
         UnsupportedError: the training does not end with an epoch.
     """
     if settings.trainer.max_steps not in (None, -1):
-        raise UnsupportedError("resume: a training is continued by the epoch: trainer.max_epochs in place of max_steps")
+        raise UnsupportedError("resume: a training continues by epochs: use trainer.max_epochs in place of max_steps")
     own = dict(_fixed(configuration.to_plain(configuration.load_saved_config(folder / "config.yaml"))))
     given = dict(_fixed(configuration.to_plain(settings)))
     for key in [*given, *own]:
         if own.get(key) != given.get(key):
             raise ConfigError(
-                f"resume: {key} is {own.get(key)!r} in '{folder}', but {given.get(key)!r} is given. A run is continued "
-                "as it was; for other settings start a new one, which takes over the backbone with "
+                f"resume: {key} is {own.get(key)!r} in '{folder}', but {given.get(key)!r} is given. A run continues "
+                "with its own settings; for others start a new one, which takes over the backbone with "
                 f"model.backbone.init_from={folder}"
             )
 

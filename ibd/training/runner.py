@@ -145,7 +145,7 @@ def _train(
             interrupted = train(trainer, model, data, checkpoint)
     except NanLossError as error:
         some = (folder / "checkpoints" / "last.ckpt").exists()
-        kept = "keeps the epochs that had ended" if some else "keeps no model: no epoch had ended"
+        kept = "keeps the finished epochs" if some else "keeps no model: no epoch had ended"
         raise NanLossError(f"{error}; '{folder}' {kept}") from None
     if not trainer.is_global_zero:
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
@@ -203,7 +203,7 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
         if not lacks_memory(error):
             raise
         key, value = _largest("model", plain["model"])
-        raise ConfigError(f"memory is not enough for the model; its largest option is {key}, {value} given") from error
+        raise ConfigError(f"the model does not fit into memory; its largest option is {key}, {value} given") from error
     return model
 
 
@@ -234,7 +234,7 @@ def _claim(folder: Path) -> bool:
         folder.mkdir(parents=True)
     except FileExistsError:
         if not folder.is_dir():
-            raise ConfigError(f"output: cannot write to '{folder}': it is no folder") from None
+            raise ConfigError(f"output: cannot write to '{folder}': it is not a folder") from None
         return False
     except OSError as error:
         raise ConfigError(f"output: cannot write to '{folder}': {error.strerror}") from None

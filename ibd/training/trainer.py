@@ -70,7 +70,7 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
     check_length(model, options)
     if options.get("fast_dev_run"):
         raise ConfigError(
-            "trainer.fast_dev_run: it leaves no model behind; to try a config out: trainer.max_epochs=1 "
+            "trainer.fast_dev_run: it leaves no model behind; to try out a config: trainer.max_epochs=1 "
             "trainer.limit_train_batches=2 trainer.limit_val_batches=2"
         )
     for key, least in _LEAST.items():
@@ -139,15 +139,15 @@ def _explain(error: RuntimeError | MemoryError, trainer: pl.Trainer, model: Inte
     if lacks_memory(error):
         batch = getattr(trainer.datamodule, "batch_size", 1)  # type: ignore[attr-defined]
         raise IbdError(
-            f"memory is not enough at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
-            f"({_first_sentence(error)[:200]}): data.batch_size is {batch}, a smaller one or smaller images would do"
+            f"memory ran out at epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1} "
+            f"({_first_sentence(error)[:200]}): data.batch_size is {batch}, use a smaller one or smaller images"
         ) from None
     if trainer.world_size > 1 and any(part in str(error) for part in _LOST):
         if not trainer.is_global_zero and os.getppid() != 1:
             raise SystemExit(1) from None  # the first process tells, unless it is the one that is gone
         raise IbdError(
-            f"another process of this training has ended amid epoch {trainer.current_epoch + 1}, perhaps for want of "
-            f"memory; `{command('fit', trainer.default_root_dir)}` goes on from the last epoch that had ended"
+            f"another process of this training has ended in epoch {trainer.current_epoch + 1}, perhaps because it ran "
+            f"out of memory; `{command('fit', trainer.default_root_dir)}` continues from the last finished epoch"
         ) from None
 
 

@@ -75,14 +75,14 @@ def test_what_is_cut_is_said(tmp_path):
     answer = ibd("fit", "pip.yaml", *SMALL, "trainer.max_epochs=1")
     blind = "without 1 of model.pretrain.epochs=2, 2 of model.train.epochs=2 epochs; no label is used, and nothing is"
     assert f"trainer.max_epochs=1 cuts the training short: {blind}" in answer.err
-    assert "no epoch is the best one, and the last one takes its place: no label was used in any of them" in answer.err
+    assert "no epoch is the best one, so the last one is used: no label was used in any of them" in answer.err
     assert "last epoch 1: " in answer.out
     with scored([0.5, 0.5, 0.6, 0.6]):
         answer = ibd("fit", "pip.yaml", *SMALL, "early_stopping.patience=1", "early_stopping.min_delta=1")
     assert "early_stopping.patience=1 without a better val/accuracy ended the training" not in answer.err  # all epochs
     answer = ibd("fit", "proto.yaml", *SMALL)
     assert "trainer.max_epochs=2 cuts the training short: without 3 of model.joint.epochs=4 epochs\n" in answer.err
-    assert "val/projected_accuracy was never a number; an epoch is scored where prototypes are projected" in answer.err
+    assert "val/projected_accuracy was never a number; an epoch is scored only if prototypes are" in answer.err
     assert ".py:" not in answer.err
 
 
@@ -96,7 +96,7 @@ def test_early_stopping_says_so():
 def test_lengths_that_cannot_be(tmp_path):
     (tmp_path / "proto.yaml").write_text(PROTOPNET)
     none = ibd("fit", "proto.yaml", *SMALL, "model.warm.epochs=0", "model.joint.epochs=0").mistake
-    assert none.startswith("model.warm.epochs and model.joint.epochs: 0 given, so that nothing would be trained")
+    assert none.startswith("model.warm.epochs and model.joint.epochs: 0 given, so nothing would be trained")
     longer = ibd(*CONFIG, "trainer.min_epochs=4").mistake
     assert longer == "trainer.min_epochs: 4 given, at most 3, trainer.max_epochs, is possible"
     assert not Path("runs").exists()
@@ -149,14 +149,14 @@ def test_a_run_that_still_trains_is_not_resumed():
     with mock.patch.object(ConceptBottleneck, "training_step", meeting):
         answer = ibd(*CONFIG)
     assert answer.code == 0, answer.err
-    assert told[0].splitlines()[-1].startswith(f"ibd: '{answer.run}' is in use: a training is under way there (process")
+    assert told[0].splitlines()[-1].startswith(f"ibd: '{answer.run}' is in use: a training is running there (process")
     assert not (answer.run / LOCK).exists()
     assert len(rows(answer.run)) == 3
 
 
 def test_two_comparisons_do_not_share_a_folder(trained, tmp_path):
     with locked(tmp_path / "out", "a comparison", "compare"):
-        assert "out' is in use: a comparison is under way" in ibd("compare", trained, "--out", tmp_path / "out").mistake
+        assert "out' is in use: a comparison is running" in ibd("compare", trained, "--out", tmp_path / "out").mistake
 
 
 def test_a_gradient_that_is_no_number_where_anomalies_are_detected():
@@ -172,7 +172,7 @@ def test_a_gradient_that_is_no_number_where_anomalies_are_detected():
     message = answer.late_mistake
     assert message.startswith("a gradient is no longer finite at epoch 3, step 5 (Function 'MulBackward0' returned nan")
     assert message.endswith("Try a lower optimizer.lr or trainer.gradient_clip_val=1; "
-                            f"'{only('runs/toybirds-tiny')}' keeps the epochs that had ended")  # fmt: skip
+                            f"'{only('runs/toybirds-tiny')}' keeps the finished epochs")  # fmt: skip
 
 
 def test_features_that_cannot_be_whitened_are_not_blamed_on_the_learning_rate(tmp_path):

@@ -268,7 +268,7 @@ def test_runs_of_other_data_are_found_before_a_model_is_read(trained, other, mon
     said = ibd("compare", trained, other, "images=3").mistake
     assert f"'{trained}'; '{other}'. They have 60 or 33 test images: " in said
     assert "data.train_size is " in said
-    assert said.endswith("or put the same images before all by a change to the data, such as data.seed=0")
+    assert said.endswith("or give all of them the same images by a change to the data, such as data.seed=0")
 
 
 @pytest.mark.slow
@@ -282,7 +282,7 @@ def test_what_a_killed_comparison_left_is_cleared_away(baseline, tmp_path):
     assert answer.code == 0, answer.err
     assert not list(cells.glob("*.tmp"))
     (tmp_path / "options.yaml").write_bytes(bytes(range(128, 256)))
-    assert "options.yaml: no text in UTF-8" in ibd("compare", baseline, f"config={tmp_path / 'options.yaml'}").mistake
+    assert "options.yaml: not UTF-8 text" in ibd("compare", baseline, f"config={tmp_path / 'options.yaml'}").mistake
 
 
 def test_more_images_than_there_are(baseline, tmp_path):

@@ -154,7 +154,7 @@ def test_predict_and_intervene(runs, bird):
         (["model.whitening.shrinkage=2"], "model.whitening.shrinkage"),
         (["model.concepts=[wing::purple]"], "the data has no concept 'wing::purple'"),
         (["model.concept_folder=nowhere"], "model.concept_folder: there is no folder 'nowhere'"),
-        (["model.backbone.norm=group"], "has no batch normalization, whose place concept whitening takes"),
+        (["model.backbone.norm=group"], "has no batch normalization for concept whitening to replace"),
         (["model.backbone.width=1", "model.layers=[stage1.norm]"], "has no axes for 4 concepts"),
     ],
 )

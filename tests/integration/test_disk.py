@@ -31,7 +31,7 @@ def test_the_disk_is_full_amid_a_training(tmp_path):
     answer = ibd_process("fit", f"resume={run}", "trainer.max_epochs=3", cwd=tmp_path, command=WITHOUT_ROOM)
     assert answer.late_mistake == (
         f"cannot write to '{run}' (File too large); it keeps its first 1 epochs (checkpoints/last.ckpt): "
-        f"`ibd fit resume={run}` goes on from there"
+        f"`ibd fit resume={run}` continues from there"
     )
     assert not list(run.rglob("*.tmp"))
     assert ibd("fit", f"resume={run}", "trainer.max_epochs=2").code == 0

@@ -204,7 +204,7 @@ def test_a_file_that_computes_something_else_is_removed(tmp_path):
 MISTAKES = {
     "ending": ("model.ckpt", "out.onnx", "cannot export to 'out.onnx': the name of an exported model ends in .pt2"),
     "run": ("modle.ckpt", "out.pt2", "no run 'modle.ckpt'. Did you mean 'model.ckpt'?"),
-    "folder": ("model.ckpt", "/dev/null/x.pt2", "cannot write '/dev/null/x.pt2': '/dev/null' is no folder"),
+    "folder": ("model.ckpt", "/dev/null/x.pt2", "cannot write '/dev/null/x.pt2': '/dev/null' is not a folder"),
     "a folder of that name": ("model.ckpt", "folder.pt2", "cannot write 'folder.pt2': Is a directory"),
 }
 

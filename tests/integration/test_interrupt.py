@@ -38,7 +38,7 @@ def test_ctrl_c_leaves_a_usable_run(bird):
     assert answer.code == 130
     assert "Traceback" not in answer.err
     assert f"interrupted: {answer.run}" in answer.out
-    assert f"usable as it is, with the epochs that had ended; to go on: ibd fit resume={answer.run}" in answer.out
+    assert f"usable as it is, with the finished epochs; to continue: ibd fit resume={answer.run}" in answer.out
     assert "head/val_accuracy" in answer.out
     assert [row["epoch"] for row in rows(answer.run)] == ["0", "1", ""]  # the last one is of the head
     assert json.loads((answer.run / "finished.json").read_text())["best"]
@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_later(bird):
         f"the loss is no longer finite at epoch 3, step {2 * STEPS + 2} (nan, the last finite one was 0."
     )
     run = next(Path("runs/toybirds-tiny").iterdir())
-    assert message.endswith(f"'{run}' keeps the epochs that had ended")
+    assert message.endswith(f"'{run}' keeps the finished epochs")
     assert checkpoint(run)["epoch"] == 1
     assert all(bool(p.isfinite().all()) for p in load_model(run).parameters())
     assert ibd("predict", run, bird).code == 0

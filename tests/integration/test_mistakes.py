@@ -29,7 +29,7 @@ COMMANDS = {
     "type": ([*CONFIG, "trainer.max_epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
     "choice": ([*CONFIG, "model.regime=joined"], "expected one of ['independent', 'sequential', 'joint']"),
     "precision": ([*CONFIG, "trainer.precision=12"], "trainer.precision: Invalid value '12', expected one of [64,"),
-    "nested": ([*CONFIG, f"data.seed={'[' * 2000}{']' * 2000}"], "override 'data.seed=...': lists or blocks stand in"),
+    "nested": ([*CONFIG, f"data.seed={'[' * 2000}{']' * 2000}"], "override 'data.seed=...': lists or blocks are"),
     "name is a path": ([*CONFIG, "name=../../x"], "override 'name=../../x': name: '../../x' is a path, the"),
     "absolute name": ([*CONFIG, "name=/tmp/x"], "name: '/tmp/x' is a path, the name of one folder"),
     "name of Windows": ([*CONFIG, "name=a\\b"], "is a path, the name of one folder is needed"),
@@ -37,8 +37,8 @@ COMMANDS = {
     "blank name": ([*CONFIG, "name=' '"], "name: ' ' is no name"),
     "quoted empty name": ([*CONFIG, "name=''"], "name: '' is no name"),
     "no value": ([*CONFIG, "name="], "override 'name=': name: null given, 'str' is needed"),
-    "two lines": ([*CONFIG, 'name="a\\nb"'], "has characters that cannot be seen"),
-    "NUL": ([*CONFIG, 'name="a\\0b"'], "has characters that cannot be seen"),
+    "two lines": ([*CONFIG, 'name="a\\nb"'], "has invisible characters"),
+    "NUL": ([*CONFIG, 'name="a\\0b"'], "has invisible characters"),
     "long name": ([*CONFIG, f"name={'a' * 201}"], "is longer than 200 bytes"),
     "data set": (["data", "toybird", "x.png"], "unknown dataset 'toybird'. Did you mean 'toybirds'?"),
     "data option": (["data", "toybirds", "x.png", "presett=hans"], "not in 'ToyBirds'. Did you mean: 'preset'?"),
@@ -62,7 +62,7 @@ SETTINGS = {
     "spawn": ("trainer.strategy=ddp_spawn", "'ddp_spawn' counts images twice on the CPU; 'ddp' does not"),
     "epochs": ("trainer.max_epochs=0", "trainer.max_epochs: 0 given, more than 0 is needed"),
     "accumulate": ("trainer.accumulate_grad_batches=0", "accumulate_grad_batches: 0 given, at least 1 is needed"),
-    "fast_dev_run": ("trainer.fast_dev_run=true", "it leaves no model behind; to try a config out: trainer."),
+    "fast_dev_run": ("trainer.fast_dev_run=true", "it leaves no model behind; to try out a config: trainer."),
     "no checkpoint": ("trainer.enable_checkpointing=false", "trainer: Trainer was configured with `enable_"),
     "interval": ("trainer.val_check_interval=999", "trainer: `val_check_interval` (999) must be less than or equal to"),
     "seed": ("seed=-1", "seed: -1 given, 0 to 4294967295 is needed"),
@@ -87,10 +87,10 @@ SETTINGS = {
     "weights file": ("model.backbone.weights=gone.pth", "weights: there is no file 'gone.pth'"),
     "weights content": (f"model.backbone.weights={TINY}", "is not a readable PyTorch file"),
     "init_from": ("model.backbone.init_from=runs/gone", "no run 'runs/gone'."),
-    "softmax group": ("model.softmax_groups=[food]", "'food' is no exclusive group of this data. Did you mean 'foot'?"),
+    "softmax group": ("model.softmax_groups=[food]", "'food' is not an exclusive group of this data. Did you mean 'fo"),
     "output": ("output=/dev/null/x", "output: cannot write to '/dev/null/x"),
     "resume": ("resume=gone", "no run 'gone'."),
-    "resume no run": (f"resume={ROOT / 'configs'}", "is no run folder: it holds neither config.yaml nor checkpoints/"),
+    "resume no run": (f"resume={ROOT / 'configs'}", "is not a run folder: it holds neither config.yaml nor"),
     "resume a file": (f"resume={TINY}", "tiny.yaml' cannot be resumed: there is no config.yaml in"),
 }  # fmt: skip
 
@@ -176,7 +176,7 @@ def _broken(kind, path):
 
 BROKEN = {
     "empty": "is not a readable checkpoint: it is empty",
-    "no zip": "is not a readable checkpoint: it is no file of PyTorch's",
+    "no zip": "is not a readable checkpoint: it is not a PyTorch file",
     "truncated": "is not a readable checkpoint: it is cut short",
     "without the end": "is not a readable checkpoint: it is cut short",
     "objects": "is not a readable checkpoint: it holds Python objects, which could run any code",
@@ -326,7 +326,7 @@ CURVES = {
     "no policy": (["--policies", ","], "--policies: at least one is needed"),
     "trials": (["--trials", "0"], "trials: 0 given, at least 1 is needed"),
     "split": (["--split", "train"], "invalid choice: 'train' (choose from 'val', 'test')"),
-    "folder": (["--out", TINY], f"'{TINY}' is no folder"),
+    "folder": (["--out", TINY], f"'{TINY}' is not a folder"),
     "override": (["data.test_sise=3"], "Key 'test_sise' not in 'ToyBirds'. Did you mean: 'test_size'"),
 }
 
@@ -344,7 +344,7 @@ def test_curve_of_a_baseline(baseline):
     ("arguments", "message"),
     [
         (["--figure", "x.doc"], "cannot write 'x.doc': Format 'doc' is not supported"),
-        (["--figure", "/dev/null/x.png"], "cannot write '/dev/null/x.png': '/dev/null' is no folder"),
+        (["--figure", "/dev/null/x.png"], "cannot write '/dev/null/x.png': '/dev/null' is not a folder"),
         (["--top", "-1"], "argument --top: -1 given, at least 0 is needed"),
         (["--top", "all"], "argument --top: invalid count value: 'all'"),
     ],

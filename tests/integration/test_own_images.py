@@ -39,7 +39,7 @@ def test_init_leaves_alone_what_is_there(tmp_path):
     assert ibd("init", root, "--config", "here.yaml").code == 0
     assert (root / "concepts.csv").read_bytes() == before
     again = ibd("init", root, "--config", "here.yaml").mistake
-    assert again == "'here.yaml' is there already: name another with --config"
+    assert again == "'here.yaml' already exists: name another with --config"
 
 
 @pytest.mark.parametrize(

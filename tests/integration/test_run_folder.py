@@ -140,7 +140,7 @@ def test_a_folder_of_runs_means_the_newest(trained, tmp_path):
     path.write_bytes(b"broken")
     answer = ibd("test", tmp_path / "runs")
     assert str(path) in answer.late_mistake
-    assert answer.err.startswith(f"'{tmp_path / 'runs'}' holds 2 runs; the newest is taken: ")
+    assert answer.err.startswith(f"'{tmp_path / 'runs'}' holds 2 runs; using the newest: ")
 
 
 def test_after_an_error_the_next_run_has_a_folder_of_its_own(monkeypatch):
@@ -235,6 +235,6 @@ def test_a_monitor_that_is_never_a_number_is_told(monkeypatch):
     )
     answer = ibd("fit", *config)
     run = answer.run
-    assert "no epoch is the best one, and the last one takes its place: val/accuracy was never a number" in answer.err
+    assert "no epoch is the best one, so the last one is used: val/accuracy was never a number" in answer.err
     assert "last epoch 1: " in answer.out
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]

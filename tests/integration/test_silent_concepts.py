@@ -42,7 +42,7 @@ def test_nothing_to_learn(fit, tmp_path, rows, said):
 @pytest.mark.parametrize("model", ["cbm", "concept_whitening"])
 def test_some_teach_nothing(fit, caplog, model):
     assert fit(f"model.name={model}", cat=(0, "", 1), dog=(0, "", 1), owl=(1, "", 1)).code == 0
-    assert "nothing is learned, by the training images: never known: 'wings'; never absent: 'fur'" in caplog.text
+    assert "teach nothing about these concepts: never known: 'wings'; never absent: 'fur'" in caplog.text
 
 
 def test_none_differs_in_validation(fit, tmp_path, caplog):
@@ -50,7 +50,7 @@ def test_none_differs_in_validation(fit, tmp_path, caplog):
         (tmp_path / f"animals/val/{name}/000.png").unlink()
         (tmp_path / f"animals/val/{name}").rmdir()
     assert fit().code == 0
-    assert "no concept differs between the validation images: val/concept_auroc is no number" in caplog.text
+    assert "no concept differs between the validation images: val/concept_auroc is not a number" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_none_differs_in_validation(fit, tmp_path, caplog):
         (["model.backbone.depth=50", "model.backbone.width=100000000"], "model.backbone.depth: 50 given with width"),
         (
             ["model.head=mlp", "model.hidden_units=1000000000000"],
-            "model.hidden_units: 1000000000000 given, which makes 10^13 weights or more, for which memory is",
+            "model.hidden_units: 1000000000000 given, which makes 10^13 weights or more, too many for memory",
         ),
         (["model.name=pipnet", "model.prototypes=1000000000000"], "model.prototypes: 1000000000000 given, which makes"),
         (
             ["model.name=protopnet", "model.per_class=1000000000000"],
             "model.per_class: 1000000000000 given, which makes",
         ),
-        (["data.image_size=1000000"], "data.image_size: 1000000 x 1000000 given, for which memory is not enough"),
-        (["data.num_workers=1000000000"], "data.num_workers: 1000000000 given, 1024 processes are the most"),
+        (["data.image_size=1000000"], "data.image_size: 1000000 x 1000000 given, which does not fit into memory"),
+        (["data.num_workers=1000000000"], "data.num_workers: 1000000000 given, at most 1024 processes are allowed"),
         (['data.root="a\\0b"'], "a path cannot hold the character NUL"),
     ],
 )

@@ -17,7 +17,7 @@ HERE = socket.gethostname()
 
 def test_the_second_is_refused_and_the_third_is_not(tmp_path):
     with locked(tmp_path / "run", "a training", "output"):
-        expected = rf"'.*run' is in use: a training is under way there \(process {os.getpid()} on {HERE}\)"
+        expected = rf"'.*run' is in use: a training is running there \(process {os.getpid()} on {HERE}\)"
         with pytest.raises(ConfigError, match=expected), locked(tmp_path / "run", "a training", "output"):
             pass
         (tmp_path / "run" / "kept").touch()

@@ -23,17 +23,14 @@ _FIGURES = (
     FigureOf("unique_detectors", "Number of different parts and concepts that some unit detects.", "unique_detectors"),
     FigureOf(
         "dissection_iou",
-        "Mean over units of the IoU with what they detect best. Maps are coarse, so even good units are far from 1.",
+        "Mean over units of the IoU with the concept that they detect best. Maps are coarse, so even good units "
+        "are far from 1.",
         "unique_detectors",
     ),
-    FigureOf(
-        "dissection_own_iou",
-        "Mean IoU of units with the very concept that they are named for.",
-        "unique_detectors",
-    ),
+    FigureOf("dissection_own_iou", "Mean IoU of units with the concept that they are named for.", "unique_detectors"),
     FigureOf(
         "dissection_own_best",
-        "Share of named units that, of all concepts, fit their own best in place. 1: names say where.",
+        "Share of named units whose own concept, of all concepts, fits their map best. 1: names say where.",
         "unique_detectors",
     ),
     FigureOf(
@@ -48,7 +45,7 @@ _FIGURES = (
     ),
     FigureOf(
         "form_single_iou",
-        "The same units with a single concept: where a form fits much better, one name is not enough.",
+        "The same units with a single concept: if a form fits much better, one name is not enough.",
         "form_iou",
     ),
     FigureOf("form", "IoU of a unit with the logical form that fits it best.", "form_iou"),

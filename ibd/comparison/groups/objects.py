@@ -31,9 +31,11 @@ def measure(asked: Asked) -> Measured:
 
 
 _METRICS = (
-    Metric("object_spearman", "Object Spearman", "Spearman over parts and distractors, with what each alone adds.",
+    Metric("object_spearman", "Object Spearman",
+           "Spearman's correlation over parts and distractors with what each alone adds.",
            SIGNED, True, "this project", "scene model map", part_spearman, 0.0, by_painting=True),
-    Metric("cell_spearman", "Cell Spearman", "Spearman over cells of a grid, with what the things in each cell add.",
+    Metric("cell_spearman", "Cell Spearman",
+           "Spearman's correlation over cells of a grid with what each cell's content adds.",
            SIGNED, True, "this project", "scene model map", cell_spearman, 0.0, by_painting=True),
 )  # fmt: skip
 

@@ -87,7 +87,7 @@ def importance_of_parts(asked: Asked, by: Callable[[Tensor, Tensor], Tensor] = p
 
 def _why_not(asked: Asked) -> str | None:
     if asked.case.parts is None:
-        return "there are no scenes to draw anew"
+        return "no scene can be drawn again"
     return None if asked.method.name == UNITS else needs_a_map(asked)
 
 
@@ -95,20 +95,23 @@ _METRICS = (
     Metric("part_spearman", "Part Spearman", "Spearman's correlation of importance with Shapley values.", SIGNED, True,
            "Hesse et al. 2023, means for sums", "scene model", part_spearman, 0.0, by_painting=True, finding=_FINDING),
     Metric("part_spearman_mean", "Part Spearman, mean",
-           "Spearman's of means over parts, without a ring, with Shapley values.", SIGNED, True,
+           "Spearman's correlation of means over parts, without a ring, with Shapley values.", SIGNED, True,
            "Hesse et al. 2023, means for sums", "scene model", part_spearman, 0.0, by_painting=True),
     Metric("part_spearman_sum", "Part Spearman, sum",
-           "Spearman's of sums over parts with Shapley values: large parts win.", SIGNED, True, "Hesse et al. 2023",
+           "Spearman's correlation of sums over parts with Shapley values: large parts win.", SIGNED, True,
+           "Hesse et al. 2023",
            "scene model", part_spearman, by_painting=True),
     Metric("part_sign", "Part sign", "Share of parts whose importance has the sign of their Shapley value.", UNIT, True,
            "this project", "scene model", sign_agreement, 0.5),
-    Metric("part_error", "Part error", "Squared error of the parts' importance at its best scale, over that of none.",
+    Metric("part_error", "Part error",
+           "Squared error of the parts' importance at its best scale, relative to all zeros.",
            UNIT, False, "this project", "scene model", normalized_mse),
     Metric("part_top", "Top part", "Whether the most important part has the highest Shapley value.", UNIT, True,
            "this project", "scene model", top_part_hit, "one_part"),
-    Metric("part_removal", "Part removal", "Area under the explained value while parts are removed and drawn anew.",
+    Metric("part_removal", "Part removal", "Area under the explained value while images are drawn with fewer parts.",
            ANY, False, "this project", "scene model", removal_auc, by_painting=True),
-    Metric("csdc", "CSDC", "Largest share of a minimal sufficient set among as many top parts as the smallest has.",
+    Metric("csdc", "CSDC",
+           "Largest share of a minimal sufficient set in the top parts (as many as the smallest set has).",
            UNIT, True, _HESSE, "scene model", set_scores),
     Metric("pc", "PC", "Whether these top parts alone keep the prediction.", UNIT, True, _HESSE, "scene model",
            set_scores),
@@ -125,7 +128,7 @@ PARTS = Group(
     (
         CurveOf(
             "part_removal",
-            "Part removal: parts are removed and the image drawn anew",
+            "Part removal: the image is drawn again with fewer parts",
             "parts removed",
             "centered logit",
         ),

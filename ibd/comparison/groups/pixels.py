@@ -38,16 +38,17 @@ _METRICS = (
     Metric("deletion", "Deletion", "Area under the probability while the highest pixels are removed.", UNIT, False,
            "Petsiuk et al. 2018", "map model", deletion_auc, by_painting=True,
            finding=Finding("finds the pixels that the prediction needs", "the deletion area")),
-    Metric("insertion", "Insertion", "Area under the probability while the highest pixels are put in.", UNIT, True,
+    Metric("insertion", "Insertion", "Area under the probability while the highest pixels are inserted.", UNIT, True,
            "Petsiuk et al. 2018", "map model", insertion_auc, by_painting=True,
            finding=Finding("finds the pixels that suffice for the prediction", "the insertion area")),
-    Metric("aopc_morf", "AOPC, MoRF", "Mean fall of the explained value, the most relevant regions removed first.", ANY,
+    Metric("aopc_morf", "AOPC, MoRF",
+           "Mean drop of the explained value, removing the most relevant regions first.", ANY,
            True, "Samek et al. 2017", "map model", aopc),
-    Metric("aopc_lerf", "AOPC, LeRF", "Mean fall of the explained value, the least relevant regions removed first.",
+    Metric("aopc_lerf", "AOPC, LeRF", "Mean drop of the explained value, removing the least relevant regions first.",
            ANY, False, "Samek et al. 2017", "map model", aopc),
     Metric("abpc", "ABPC", "AOPC of the most relevant first minus that of the least relevant first.", ANY, True,
            "Schulz et al. 2020", "map model", abpc, 0.0,
-           finding=Finding("tells important regions from unimportant ones", "the area between the AOPC curves")),
+           finding=Finding("separates important regions from unimportant ones", "the area between the AOPC curves")),
     Metric("selectivity", "Selectivity", "Area under the explained value while all regions are removed.", ANY, False,
            "Montavon et al. 2018", "map model", selectivity),
 )  # fmt: skip
@@ -59,7 +60,9 @@ PIXELS = Group(
     measure,
     curves=(
         CurveOf("deletion", "Deletion: the highest pixels are removed first", "share of pixels removed", "probability"),
-        CurveOf("insertion", "Insertion: the highest pixels are put in first", "share of pixels put in", "probability"),
+        CurveOf(
+            "insertion", "Insertion: the highest pixels are inserted first", "share of pixels inserted", "probability"
+        ),
         CurveOf(
             "aopc_morf",
             "AOPC: the most relevant regions are removed first",

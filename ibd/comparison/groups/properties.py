@@ -22,7 +22,7 @@ def measure(asked: Asked) -> Measured:
 
 
 _METRICS = (
-    Metric("conservation", "Conservation", "How far the map is from adding up to what it explains, relative to that.",
+    Metric("conservation", "Conservation", "Gap between the map's sum and the explained value, relative to that value.",
            POSITIVE, False, "Sundararajan et al. 2017", "map model", conservation, scale_free=False),
     Metric("negative_share", "Negative", "Share of the mass that is negative.", UNIT, False, "Montavon et al. 2018",
            "map", negative_share),

@@ -96,7 +96,7 @@ class Metric:
 _CHANCES = {
     "mask_share": "the mask's share m of the pixels",
     "mask_share_iou": "m / (2 - m) for a mask with a share m of the pixels",
-    "one_part": "1 of the number of parts",
+    "one_part": "1 / the number of parts",
 }
 
 

@@ -15,7 +15,7 @@ def measure(asked: Asked) -> Measured:
 
 
 _METRICS = (
-    Metric("road", "ROAD", "Half of the accuracy kept by imputing the lowest pixels minus that by the highest.",
+    Metric("road", "ROAD", "Half the difference in accuracy between imputing the lowest and the highest pixels.",
            (-0.5, 0.5), True, "Rong et al. 2022", "map model", road, 0.0),
 )  # fmt: skip
 

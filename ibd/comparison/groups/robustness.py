@@ -30,13 +30,13 @@ def measure(asked: Asked) -> Measured:
 
 
 _METRICS = (
-    Metric("local_lipschitz", "Lipschitz", "Steepest change of the map, relative to it, the prediction being kept.",
+    Metric("local_lipschitz", "Lipschitz", "Steepest relative change of the map while the prediction stays the same.",
            POSITIVE, False, "Alvarez-Melis and Jaakkola 2018, relative", "map model explainer", local_lipschitz),
-    Metric("continuity", "Continuity", "Mean change of the map, relative to it, by that of the image.", POSITIVE, False,
+    Metric("continuity", "Continuity", "Mean relative change of the map per change of the image.", POSITIVE, False,
            "Montavon et al. 2018, relative", "map model explainer", continuity),
-    Metric("max_sensitivity", "Sensitivity", "Largest change of the map, relative to it, the prediction being kept.",
+    Metric("max_sensitivity", "Sensitivity", "Largest relative change of the map while the prediction stays the same.",
            POSITIVE, False, "Yeh et al. 2019", "map model explainer", max_sensitivity),
-    Metric("translation_equivariance", "Equivariance", "Correlation of the moved map with the moved image's map.",
+    Metric("translation_equivariance", "Equivariance", "Correlation of the shifted map with the shifted image's map.",
            SIGNED, True, "this project", "map model explainer", translation_equivariance, 0.0),
 )  # fmt: skip
 

@@ -28,7 +28,7 @@ def measure(asked: Asked) -> Measured:
 
 
 _METRICS = (
-    Metric("randomization", "Randomization", "Likeness to the map of the randomized model: pass or fail.", SIGNED,
+    Metric("randomization", "Randomization", "Similarity to the map of the randomized model: pass or fail.", SIGNED,
            False, "Adebayo et al. 2018", "map model explainer", randomization_verdict, per_sample=False),
 )  # fmt: skip
 

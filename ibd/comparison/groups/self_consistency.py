@@ -65,60 +65,61 @@ def _asked(account: SelfConsistency, metrics: set[str]) -> SelfConsistency:
 _METRICS = (
     Metric("locality", "Locality", "How much more a part moves its own concepts than any others.", UNIT, True,
            "Raman et al. 2025", "units scene model", concept_locality, 0.5, per_sample=False),
-    Metric("intervention_consistency", "Intervention", "Likeness of predictions by a change in bottleneck or image.",
+    Metric("intervention_consistency", "Intervention",
+           "Similarity of predictions after the same change in bottleneck and image.",
            UNIT, True, "this project", "units scene model", intervention_consistency),
     Metric("leakage_gap", "Leakage gap", "Accuracy lost by rounding the concepts.", SIGNED, False, "Havasi et al. 2022",
            "units model", leakage_gap),
-    Metric("concept_task_leakage", "CTL", "Information on the class that predicted concepts add to the true ones.",
+    Metric("concept_task_leakage", "CTL", "Information about the class that predicted concepts add to the true ones.",
            UNIT, False, "Parisini et al. 2025", "units concepts model", concept_task_leakage, per_sample=False),
-    Metric("interconcept_leakage", "ICL", "Information on each other that predicted concepts add to the true ones.",
+    Metric("interconcept_leakage", "ICL", "Information about each other that predicted concepts add to the true ones.",
            UNIT, False, "Parisini et al. 2025", "units concepts model", interconcept_leakage, per_sample=False),
 )  # fmt: skip
 
 _FIGURES = (
     FigureOf(
         "locality",
-        "Do units answer to their own part? 1: only they move when it is drawn in another variant; 0.5: those of "
-        "another part move as much.",
+        "Do units answer to their own part? 1: only they change when the part is drawn in another variant; 0.5: "
+        "those of another part change as much.",
         "locality",
     ),
     FigureOf(
         "own_change",
-        "How far the largest concept of a part moves when that part is replaced (of an axis: in units of its "
+        "How far the largest concept of a part changes when that part is replaced (of an axis: in units of its "
         "range over the training images). Near 0 the concepts do not see their part at all.",
         "locality",
     ),
     FigureOf(
         "other_change",
-        "How far the concepts of the part that reacts most wrongly move, although that part is as it was. 0 is honest.",
+        "How far the concepts of an unchanged part change, for the part that reacts most wrongly. 0 is honest.",
         "locality",
     ),
     FigureOf(
         "surroundings_change",
-        "How far the concepts of a part move when only what is behind the bird is new. 0 is honest.",
+        "How far the concepts of a part change when only the surroundings of the bird change. 0 is honest.",
         "locality",
     ),
     FigureOf(
         "intervention_consistency",
-        "How alike the class probabilities are after a concept is set in the bottleneck and after the part is "
-        "drawn so (1 - total variation). 1: the bottleneck is a true handle on the picture.",
+        "How similar the class probabilities are after setting a concept in the bottleneck and after drawing the "
+        "part accordingly (1 - total variation). 1: the bottleneck is a true handle on the picture.",
         "intervention_consistency",
     ),
     FigureOf(
         "intervention_consistency_unchanged",
-        "The same for a bottleneck that answers to nothing: intervention_consistency means something only as far "
-        "as it is above this.",
+        "The same for a bottleneck that ignores interventions. Only the part of intervention_consistency above "
+        "this value counts.",
         "intervention_consistency",
     ),
     FigureOf(
         "intervention_same_class",
-        "Share of changes after which bottleneck and picture lead to one class; 1 is best. By part where one is named.",
+        "Share of changes after which bottleneck and picture give the same class; 1 is best. For one part if the "
+        "name ends in a part.",
         "intervention_consistency",
     ),
     FigureOf(
         "intervention_same_class_unchanged",
-        "The same for a bottleneck that answers to nothing: how often the change of the picture leaves the class "
-        "as it was.",
+        "The same for a bottleneck that ignores interventions: how often the changed picture keeps its class.",
         "intervention_consistency",
     ),
     FigureOf(
@@ -129,25 +130,25 @@ _FIGURES = (
     FigureOf("accuracy_soft", "Accuracy with the concepts as predicted.", "leakage_gap"),
     FigureOf(
         "accuracy_hard",
-        "Accuracy with the concepts rounded to true and false: all that their names promise to tell.",
+        "Accuracy with the concepts rounded to true and false: all that their names promise.",
         "leakage_gap",
     ),
     FigureOf(
         "leakage_gap",
-        "Accuracy lost when concepts are rounded. Above 0 the classes rest on shades of the concepts, which their "
-        "names do not tell; below 0 rounding helps.",
+        "Accuracy lost when concepts are rounded. Above 0 the classes rest on shades of the concepts that their "
+        "names do not express; below 0 rounding helps.",
         "leakage_gap",
     ),
     FigureOf(
         "concept_task_leakage",
-        "What a predicted concept tells of the class beyond the annotated one (share of the class entropy, CTL). "
-        "0: nothing leaks; above all a figure to compare models on the same images by.",
+        "How much a predicted concept says about the class beyond the annotated one (share of the class entropy, "
+        "CTL). 0: nothing leaks. Use it mainly to compare models on the same images.",
         "concept_task_leakage",
     ),
     FigureOf(
         "interconcept_leakage",
-        "What predicted concepts tell of each other beyond the annotated ones (ICL). 0: they are as independent "
-        "as the truth.",
+        "How much predicted concepts say about each other beyond the annotated ones (ICL). 0: they are as "
+        "independent as the truth.",
         "interconcept_leakage",
     ),
     FigureOf(
@@ -157,8 +158,8 @@ _FIGURES = (
     ),
     FigureOf(
         "named_share",
-        "Share of what decides a prediction that units with a name carry (concepts, prototypes, axes of concepts; "
-        "not channels). 1: all of it.",
+        "Share of a prediction that units with a name carry (concepts, prototypes, axes of concepts; not "
+        "channels). 1: all of it.",
     ),
     FigureOf(
         "units_for_90",
@@ -176,7 +177,8 @@ _FIGURES = (
     ),
     FigureOf(
         "prototype_change_surroundings",
-        "How far it changes when only what is behind the bird is new. 0 is honest for a prototype that frames a part.",
+        "How far it changes when only the surroundings of the bird change. 0 is honest for a prototype that "
+        "frames a part.",
     ),
     FigureOf(
         "prototype_alignment",
@@ -188,12 +190,9 @@ _FIGURES = (
     ),
     FigureOf(
         "prototype_rank_change",
-        "How far its rank among all prototypes changes then, of all ranks (PRC). 0 is best.",
+        "How far its rank among all prototypes then changes, as a share of all ranks (PRC). 0 is best.",
     ),
-    FigureOf(
-        "consistency",
-        "Share of prototypes that lie on one and the same part in 80 % of the images of their class.",
-    ),
+    FigureOf("consistency", "Share of prototypes that lie on the same part in 80 % of the images of their class."),
     FigureOf("stability", "Share of images on which slight noise leaves a prototype on the same parts."),
     FigureOf(
         "purity",

@@ -47,9 +47,10 @@ def _curve(name: str, line: str) -> CurveOf:
 
 
 _METRICS = (
-    Metric("unit_ablation", "Unit ablation", "How much sooner predictions fall by ablating relevant units than any.",
+    Metric("unit_ablation", "Unit ablation",
+           "How much faster predictions fall by ablating relevant units than random ones.",
            ANY, True, "ablation of units", "units model", ablation_gain, 0.0, question="Faithfulness"),
-    Metric("unit_completeness", "Completeness", "How far bias and contributions are from the explained value.",
+    Metric("unit_completeness", "Completeness", "Gap between the explained value and bias plus contributions.",
            POSITIVE, False, "Sundararajan et al. 2017", "units model", unit_completeness, scale_free=False),
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from ibd.comparison.report.tables import Table
 from ibd.comparison.results import Comparison, Curve, Sanity
 from ibd.metrics.functional.random_effects import two_level_intervals
 
-_CASCADE = "Sanity: what is left of the map while the model is made random"
+_CASCADE = "Sanity: similarity to the original map while the model is made random"
 _FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "reference": 3}
 
 
@@ -123,9 +123,9 @@ def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
     if not lines:
         return []
     level = float(np.nanmax(band)) if np.isfinite(band).any() else None
-    figure = line_chart(lines, "made random, one after the other", "similarity (Spearman)", stages, level)
-    note = "Dotted line: as similar as the maps of two independent random networks, at most."
-    note += " Bands reach over all seeds." if len(table.models) > 1 else ""
+    figure = line_chart(lines, "parts made random, one after the other", "similarity (Spearman)", stages, level)
+    note = "Dotted line: the highest similarity between maps of two independent random networks."
+    note += " Bands span all seeds." if len(table.models) > 1 else ""
     return [replace(_chart(table, "cascade", _CASCADE, lines, figure), note=note)]
 
 

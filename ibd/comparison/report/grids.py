@@ -115,11 +115,11 @@ def _chosen(
     count = min(_MOST, max(1, len(ranked) // 2))
     title = metric_title(metric)
     rows = [
-        ("Best", f"where {title} of the model's own map is best", ranked[:count]),
-        ("Worst", f"where {title} of the model's own map is worst", ranked[count:][-count:][::-1]),
+        ("Best", f"the model's own map has the best {title}", ranked[:count]),
+        ("Worst", f"the model's own map has the worst {title}", ranked[count:][-count:][::-1]),
         (
             "Most disagreeing",
-            "where the model's own map is least like the post-hoc maps (mean Spearman correlation over pixels)",
+            "the model's own map differs most from the post-hoc maps (mean Spearman correlation over pixels)",
             torn[: min(_MOST, max(1, len(torn) // 2))],
         ),
     ]

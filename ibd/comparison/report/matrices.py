@@ -54,7 +54,7 @@ def agreement_matrix(comparison: Comparison, table: Table) -> Matrix | None:
         if values:
             titles = [names.explainer_title(explainer) for explainer in order]
             words = "Spearman's correlation over pixels" if measure == MAIN_AGREEMENT else metric_title(measure)
-            note = f"Mean {words} of each pair of maps; 1 is the same order of pixels, 0 none in common."
+            note = f"Mean {words} of each pair of maps; 1 is the same order of pixels, 0 an unrelated one."
             return Matrix("agreement", "Agreement of explainers", note, titles, titles, _mean(values), -1.0, 1.0)
     return None
 
@@ -102,7 +102,7 @@ def locality_matrix(comparison: Comparison, table: Table) -> Matrix | None:
     first = accounts[0]
     values = [h.matrix for h in accounts if h.matrix is not None and (h.rows, h.columns) == (first.rows, first.columns)]
     note = (
-        "Row: the part that was replaced. Column: the group of concepts that moved, and by how much at most. "
+        "Row: the part that was replaced. Column: a group of concepts; the cell shows how far it moved at most. "
         "Only the diagonal should stand out."
     )
     return Matrix("locality", "Locality of concepts", note, first.rows, first.columns, _mean(values), 0.0, 1.0)

@@ -43,27 +43,27 @@ EXPLAINERS = {
 ORDER = ("Faithfulness", "Parts", "Localization", "Robustness", "Sanity", "Properties", "Units", "Agreement", "Other")
 ASKED = {
     "Faithfulness": "Does the prediction change where the map says it should?",
-    "Parts": "Are the parts that drive the prediction ranked as they truly count?",
+    "Parts": "Does the map rank the parts by how much they drive the prediction?",
     "Localization": "Does the map lie where the truth lies?",
-    "Robustness": "Does the map stay when the image hardly changes?",
-    "Sanity": "Does the map change when the model forgets?",
+    "Robustness": "Does the map stay the same when the image hardly changes?",
+    "Sanity": "Does the map change when the model is made random?",
     "Properties": "What is the map like?",
     "Units": "Do the units mean what they say?",
-    "Agreement": "Does it say the same as another explanation?",
-    "Cost": "What does it take, for one image?",
+    "Agreement": "Do two explanations say the same?",
+    "Cost": "How much computing does one image take?",
     "Other": "Other measures",
 }
 
 PAINTINGS = {
     "pooling": (
         "As pooled",
-        "Where the unit's score came from, by the network's own pooling: what the other tables show.",
+        "At the cells that gave the unit's score, by the network's own pooling; all other tables use this.",
     ),
     "score_sign": ("Sign of the score", "The part of a unit's map that has the sign of its score."),
     "peak": ("Peak cell", "The highest cell of a unit's map alone."),
-    "top": ("Top 5 %", "The highest 5 % of the cells, equally."),
-    "minimum": ("Map minus minimum", "A unit's map less its lowest value."),
-    "receptive_field": ("Receptive field", "As pooled, but each cell evenly over all pixels that it sees."),
+    "top": ("Top 5 %", "The highest 5 % of the cells, with equal weight."),
+    "minimum": ("Map minus minimum", "A unit's map minus its lowest value."),
+    "receptive_field": ("Receptive field", "As pooled, but each cell is spread evenly over all pixels that it sees."),
 }
 """Painting of a model's own map -> its title, and what it does with each unit's contribution."""
 
@@ -72,7 +72,7 @@ CHECKS = {
     "cascade_bottom_up": ("Cascade, bottom up", "The map must fade while the model is made random, the input first."),
     "other_target": ("Other target", "The map of another class must differ."),
     "other_input": ("Other input", "The map of another image must differ."),
-    "input_shift": ("Input shift", "A shift of the input that the model undoes must leave the map as it is."),
+    "input_shift": ("Input shift", "A shift of the input that the model undoes must not change the map."),
 }
 
 

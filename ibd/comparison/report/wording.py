@@ -41,7 +41,7 @@ def sentences(verdict: Verdict) -> tuple[str, str]:
     does, score = _finds(verdict.metric)
     owner = f"the {title}'s own map"
     if verdict.outcome == "unknown":
-        text = f"better or worse than {who} cannot be told{_because(verdict)}."
+        text = f"better or worse than {who} is unknown{_because(verdict)}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "depends":
         ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
@@ -78,16 +78,16 @@ def _chance(comparison: Comparison, table: Table) -> str:
         likely = f"naming the most frequent class every time, which is right for {percent(most)}"
     if len(table.models) == 1:
         images = f"{shares} of {models[0].images} images"
-        return f"{_NOTHING}: the {table.title} classifies {images} rightly, no more than {likely}."
+        return f"{_NOTHING}: the {table.title} classifies {images} correctly, no more than {likely}."
     which = f"{len(models)} of the {len(table.models)} trainings of the {table.title}"
     verb = "classifies" if len(models) == 1 else "classify"
-    return f"{_NOTHING}: {which} {verb} no more images rightly than {likely} ({shares})."
+    return f"{_NOTHING}: {which} {verb} no more images correctly than {likely} ({shares})."
 
 
 def _beside_noise(noise: Verdict | None) -> list[str]:
     """Return what to say first where an own map is not better than noise."""
     words: dict[Outcome, str] = {
-        "no clear difference": "no better than noise, as far as can be told",
+        "no clear difference": "no better than noise, as far as these images show",
         "worse": "less well than noise",
     }
     return [words[noise.outcome]] if noise and noise.outcome in words else []
@@ -127,9 +127,9 @@ def _sentence(owner: str, does: str, parts: list[str], same: str, rest: list[str
     elif same:
         told = [f"in how well {owner} {does}, it shows no clear difference from {same}"]
     elif rest:
-        told = [f"how well {owner} {does} is not settled"]
+        told = [f"how well {owner} {does} remains open"]
     else:
-        return f"whether {owner} {does} better or worse than another cannot be told."
+        return f"whether {owner} {does} better or worse than another is unknown."
     return f"{'; '.join([*told, *rest])}."
 
 
@@ -142,7 +142,7 @@ def _because(verdict: Verdict) -> str:
         "images": f": {images} with a score, at least {LEAST_IMAGES} are needed",
         "noise": "; the better of the two shows no clear difference from noise",
         "small": "; that is too small to matter",
-        "many": f"; among {verdict.compared} comparisons that much happens by chance",
+        "many": f"; among {verdict.compared} comparisons, chance explains a difference this large",
     }[verdict.reason]
 
 

@@ -108,7 +108,7 @@ def self_consistency(
         measuring.add("prototype_parts", lambda: prototype_parts(*given))
     account = measuring.add("units", lambda: unit_account(*given))
     if bool(account.error.isnan().all()):
-        why = f"the {network.unit_plural} leave no bias over: what comes after them is not linear"
+        why = f"the {network.unit_plural} leave no bias over: the layers after them are not linear"
         measuring.skipped.append(Skipped(name, None, "completeness_error", why))
     measuring.add("dissection", lambda: dissect(model, dataset, data.spec, indices, batch_size, form_units))
     matrix = None if local is None else (local.matrix() if callable(local.matrix) else local.matrix)

@@ -191,7 +191,7 @@ def prototype_parts(
     """
     network = require_network(model)
     if not isinstance(network, PrototypeNetwork):
-        raise UnsupportedError("only prototypes of one class each are looked for on the parts of that class")
+        raise UnsupportedError("only prototypes that belong to one class each can be measured on its parts")
     check_indices(indices)
     figures: PartFigures | None = None
     active = network.mask & (network.factor != 0)

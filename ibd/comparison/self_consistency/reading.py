@@ -89,7 +89,7 @@ def check_indices(indices: Sequence[int]) -> None:
         ConfigError: there are none.
     """
     if not len(indices):
-        raise ConfigError("self_consistency: no images given, one at least is needed")
+        raise ConfigError("self_consistency: no images given, at least one is needed")
 
 
 def read(model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64) -> Reading:

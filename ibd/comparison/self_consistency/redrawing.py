@@ -53,7 +53,7 @@ def require_scenes(dataset: object) -> ToyBirdsDataset:
     """
     if not isinstance(dataset, ToyBirdsDataset):
         raise UnsupportedError(
-            f"needs images that can be drawn anew with a part replaced; those of {type(dataset).__name__} cannot, "
+            f"needs images that can be drawn again with a part replaced; those of {type(dataset).__name__} cannot, "
             "those of ToyBirds can"
         )
     return dataset

@@ -175,7 +175,7 @@ def check_parts(parts: Iterable[str]) -> tuple[str, ...]:
     names = tuple(parts)
     for name in names:
         if name not in PARTS:
-            raise ConfigError(f"'{name}' is no part of a toy bird.{did_you_mean(name, PARTS)}")
+            raise ConfigError(f"'{name}' is not a part of a toy bird.{did_you_mean(name, PARTS)}")
     return names
 
 
@@ -187,4 +187,4 @@ def check_variant(part: str, variant: str) -> None:
     """
     check_parts([part])
     if variant not in VARIANTS[part]:
-        raise ConfigError(f"'{variant}' is no variant of the {part}.{did_you_mean(variant, VARIANTS[part])}")
+        raise ConfigError(f"'{variant}' is not a variant of the {part}.{did_you_mean(variant, VARIANTS[part])}")

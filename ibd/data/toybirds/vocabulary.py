@@ -29,7 +29,7 @@ def part_of(concept: str) -> str:
     """
     known = concept_names("variants") + concept_names("factored")
     if concept not in known:
-        raise ConfigError(f"'{concept}' is no concept of a toy bird.{did_you_mean(concept, known)}")
+        raise ConfigError(f"'{concept}' is not a concept of a toy bird.{did_you_mean(concept, known)}")
     return concept.split("::")[0].split("_")[0]
 
 

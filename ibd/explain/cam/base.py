@@ -91,9 +91,9 @@ class Cams:
             if not isinstance(explainer, CamExplainer):
                 raise ConfigError(f"cams: '{explainer.name}' is not of the CAM family")
             if explainer.layer != layer:
-                raise ConfigError(f"cams: '{explainer.name}' is of layer '{explainer.layer}', and not of '{layer}'")
+                raise ConfigError(f"cams: '{explainer.name}' uses layer '{explainer.layer}', not '{layer}'")
             if explainer in names and explainer.layout != layout:
-                raise ConfigError(f"cams: '{explainer.name}' has the layout '{explainer.layout}', and not '{layout}'")
+                raise ConfigError(f"cams: '{explainer.name}' has the layout '{explainer.layout}', not '{layout}'")
         if not made:
             raise ConfigError("cams: no name given")
         self.layer, self.layout = layer, check_layout(layout)

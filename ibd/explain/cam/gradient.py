@@ -36,8 +36,8 @@ class CAM(CamExplainer):
         if gradients is None or not evenly(gradients):
             what = "is not linear in the map" if gradients is None else "does not weigh all positions alike"
             raise UnsupportedError(
-                f"'cam' needs a mean over positions and a linear layer after the map, and this score {what}: take "
-                "'gradcam' or 'hirescam', which are the same where 'cam' can be had"
+                f"'cam' needs a mean over positions and a linear layer after the map, but this score {what}: use "
+                "'gradcam' or 'hirescam', which give the same result wherever 'cam' works"
             )
         cells = at.value.shape[2] * at.value.shape[3]
         return cells * formulas.gradcam(precise(at.value), gradients)

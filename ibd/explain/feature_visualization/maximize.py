@@ -219,10 +219,10 @@ def _shape(
     if image.dim() != 4 or not image.is_floating_point() or len(image) not in (1, batch):
         raise DataError(f"start: images ({batch}, C, H, W) or one (C, H, W) are needed, not {tuple(start.shape)}")
     if channels is not None and image.shape[1] != channels:
-        raise DataError(f"start: images of {image.shape[1]} channels, where {channels} are asked for")
+        raise DataError(f"start: the images have {image.shape[1]} channels, but channels={channels} is asked for")
     if not bool(((image >= 0) & (image <= 1)).all()):
         raise DataError("start: the images are not within 0 and 1")
     if size is not None and tuple(image.shape[2:]) != ((size, size) if isinstance(size, int) else tuple(size)):
-        raise ConfigError(f"start: images of {tuple(image.shape[2:])}, where size {size} is asked for")
+        raise ConfigError(f"start: the images have {tuple(image.shape[2:])} pixels, but size {size} is asked for")
     image = image.detach().to(device, dtype).expand(batch, *image.shape[1:])
     return torch.empty_like(image), image

@@ -83,7 +83,7 @@ class Colors:
         """
         if planes.shape[1] != len(self.mean):
             raise ConfigError(
-                f"colors: these are of {len(self.mean)} channels, for images of {planes.shape[1]}: take Colors.of"
+                f"colors: these have {len(self.mean)} channels, but the images {planes.shape[1]}: use Colors.of"
                 f"(images) or Colors.independent({planes.shape[1]})"
             )
         matrix = self.matrix.to(planes, copy=True)  # it may have been made in inference mode
@@ -190,7 +190,7 @@ class Decoder(Parametrization):
             ConfigError: an image is given, of which nobody knows the code.
         """
         if image is not None:
-            raise ConfigError("start: a decoder starts from a random code; of an image the code is not known")
+            raise ConfigError("start: a decoder starts from a random code; the code of an image is unknown")
         code = _noise((len(like), *self.code), generator, like, self.spread).requires_grad_()
         weights = (parameter.dtype for module in self.modules for parameter in module.parameters())
         kind = next(weights, like.dtype)
@@ -199,7 +199,7 @@ class Decoder(Parametrization):
             image = self.decoder(code.to(kind)).to(like.dtype)
             if image.shape != like.shape:
                 raise ConfigError(
-                    f"decoder: it makes images of shape {tuple(image.shape)}, where {tuple(like.shape)} is asked for"
+                    f"decoder: it makes images of shape {tuple(image.shape)}, but {tuple(like.shape)} is asked for"
                 )
             return image
 

@@ -54,7 +54,7 @@ class LRP(Explainer):
 
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
     score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. Of a model that draws random
-    numbers in evaluation mode value and map are those of one draw, with a warning.
+    numbers in evaluation mode value and map come from one draw, with a warning.
 
     Where the literature is silent: a product with a gate (sigmoid, softmax, step) goes to the other factor; what
     divides is a constant; an activation that is not 0 at 0 has a bias (`ibd.explain.lrp.functions.secant`); alpha-beta
@@ -102,7 +102,7 @@ class LRP(Explainer):
         _check(call.model)
         for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit", "centered_logit"}:
             raise UnsupportedError(
-                f"lrp: relevance is of logits, and there is no rule for '{scalar}': explain the logit, or why one "
+                f"lrp: relevance is defined for logits, not for '{scalar}': explain the logit, or why one "
                 "class and not another: Target.cls(3) - Target.cls(7)"
             )
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
@@ -114,7 +114,7 @@ class LRP(Explainer):
             surrogate = mode.find(scores)
             if not all(map(torch.equal, before, _random_states(image.device))):
                 warnings.warn(
-                    "lrp: the model draws random numbers in evaluation mode: value and map are those of one draw",
+                    "lrp: the model draws random numbers in evaluation mode: value and map come from one draw",
                     stacklevel=3,
                 )
             if self.layer is not None and not outputs:
@@ -184,7 +184,7 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
 
     def hook(_: nn.Module, __: object, output: object) -> None:
         if not isinstance(output, Tensor):
-            raise UnsupportedError(f"layer '{layer}' puts out a {type(output).__name__}, no tensor")
+            raise UnsupportedError(f"layer '{layer}' returns a {type(output).__name__}, not a tensor")
         kept.append((mode.find(output), output.detach().clone()))
 
     handle = find_layer(model, layer).register_forward_hook(hook)
@@ -233,8 +233,8 @@ def _compare(surrogate: Tensor, scores: Tensor) -> None:
     limit = _TOLERANCE.get(scores.dtype, 2e-2) * scores.detach().abs().max()
     if not bool(difference <= limit):
         raise UnsupportedError(
-            f"lrp: the surrogate's scores differ from the model's by {float(difference):.3g}: an operation is not what "
-            "it was taken for"
+            f"lrp: the surrogate's scores differ from the model's by {float(difference):.3g}: an operation does not "
+            "do what lrp assumed"
         )
 
 

@@ -190,8 +190,8 @@ class AlphaBeta(Signed):
         """Check the numbers."""
         if abs(self.alpha - self.beta - 1) > 1e-6 or self.beta < 0:
             raise ConfigError(
-                f"alpha {self.alpha} and beta {self.beta}: alpha - beta = 1 and beta >= 0 are needed, or relevance is "
-                "made or lost"
+                f"alpha {self.alpha} and beta {self.beta}: alpha - beta = 1 and beta >= 0 are needed, otherwise "
+                "relevance is created or lost"
             )
 
     def coefficients(self, y: Tensor, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor | None]:

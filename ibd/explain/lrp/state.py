@@ -14,7 +14,7 @@ from ibd.explain.lrp.ledger import Ledger
 from ibd.explain.lrp.nodes import Node, Pending, pixel_range, place_in
 from ibd.explain.lrp.rules import Given
 
-_UNSEEN = "a tensor comes from where torch functions cannot be followed, such as a custom autograd.Function,"
+_UNSEEN = "a tensor comes from code that torch functions cannot follow, such as a custom autograd.Function,"
 _REWRITTEN = "a tensor was changed in place through another view of its memory,"
 
 

@@ -133,7 +133,7 @@ class ConceptBottleneck(InterpretableModule):
         if said := untaught(data.dataset("train").concepts, names):
             _log.warning(said)
         if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
-            _log.warning("no concept differs between the validation images: val/concept_auroc is no number")
+            _log.warning("no concept differs between the validation images: val/concept_auroc is not a number")
 
     def setup(self, stage: str) -> None:
         """Count how often each concept holds in the training set."""

@@ -63,7 +63,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         for name in softmax_groups:
             if name not in spec.exclusive_groups:
                 known = did_you_mean(name, spec.exclusive_groups) or " This data has no exclusive group."
-                raise ConfigError(f"model.softmax_groups: '{name}' is no exclusive group of this data.{known}")
+                raise ConfigError(f"model.softmax_groups: '{name}' is not an exclusive group of this data.{known}")
         self.bottleneck = bottleneck
         self.softmax_groups = [list(spec.concept_groups[name]) for name in softmax_groups]
         self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
@@ -135,8 +135,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         if self.bottleneck == "logits":
             if self.low.isnan().any():
                 raise UnsupportedError(
-                    "this checkpoint has no training percentiles, which stand for true and false where the bottleneck "
-                    "is logits: its run was killed before it ended; continue it with `ibd fit resume=RUN`"
+                    "this checkpoint has no training percentiles, which stand for true and false in a "
+                    "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
                 )
             return torch.where(known, (1 - truth) * self.low + truth * self.high, logits)
         result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
@@ -175,7 +175,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             if bool((total > 1 + 1e-6).any()):
                 row = truth[total.argmax()]
                 given = " and ".join(f"{self.unit_names[i]}={float(row[i]):g}" for i in group if row[i] > 0)
-                raise ConfigError(f"{given} exclude each other: together they can be 1 at most")
+                raise ConfigError(f"{given} exclude each other: their sum can be 1 at most")
         truth, known = complete(truth, known, self.exclusive_groups)
         return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
 

@@ -112,7 +112,7 @@ def top_images(
     _check_split(split)
     module = require_axes(model)
     if report is not None and report.split != split:
-        raise ConfigError(f"top_images: the report is on the {report.split} images, not on the {split} images")
+        raise ConfigError(f"top_images: the report covers the {report.split} images, not the {split} images")
     network, dataset = module.network, data.dataset(split)
     columns = concept_columns(network, data.spec)
     chosen = list(range(len(columns))) if axes is None else [network.unit_index(axis) for axis in axes]

@@ -80,7 +80,7 @@ def axis_maps_figure(
     network, units = prediction.network, prediction.units
     if not isinstance(network, ConceptWhiteningNetwork):
         raise UnsupportedError(
-            f"{network.unit_plural} are no axes that stand for concepts; a ConceptWhitening has them"
+            f"{network.unit_plural} are not axes that stand for concepts; a ConceptWhitening has them"
         )
     count = len(network.concept_names)
     top = min(top, count)

@@ -143,8 +143,8 @@ class ConceptWhiteningLayer(nn.Module):
         if positions < size and not self._warned:
             self._warned = True
             _log.warning(
-                "whitening: a batch has %d positions for %d channels: their covariance has no full rank, and shrinkage "
-                "decides what is done with the rest. Take larger batches or images, model.whitening.groups, or "
+                "whitening: a batch has %d positions for %d channels: their covariance lacks full rank, and shrinkage "
+                "determines the rest. Use larger batches or images, model.whitening.groups, or "
                 "a larger model.whitening.shrinkage",
                 positions,
                 size,

@@ -80,8 +80,8 @@ class ConceptWhitening(InterpretableModule):
         self.label_smoothing = label_smoothing
         if settings.eps == 0 and settings.shrinkage == 0:
             self.nan_advice = (
-                "model.whitening.eps and model.whitening.shrinkage are both 0: features of which one is constant, or "
-                "follows from others, cannot be whitened; leave them out, or take model.whitening.eps=1e-5"
+                "model.whitening.eps and model.whitening.shrinkage are both 0: features cannot be whitened if one "
+                "is constant or follows from others; leave both options out, or set model.whitening.eps=1e-5"
             )
         self._examples: ConceptExamples | None = None
         self._aligned = 0

@@ -29,7 +29,7 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
     kind = getattr(backbone, "name", type(backbone).__name__)
     if not known:
         raise ConfigError(
-            f"model.backbone: {kind} has no batch normalization, whose place concept whitening takes (norm: batch?)"
+            f"model.backbone: {kind} has no batch normalization for concept whitening to replace (norm: batch?)"
         )
     if wanted is None:
         blocks = [name for name, module in backbone.named_modules() if isinstance(module, BasicBlock | Bottleneck)]

@@ -119,7 +119,7 @@ class AxisReading:
             lost = (optional["best_channel"].isnan() & ~own.isnan()).nonzero().flatten().tolist()
             if lost:
                 names = ", ".join(network.concept_names[k] for k in lost)
-                text = "axis_purity_best_channel leaves out %s: always or never there in the %s images"
+                text = "axis_purity_best_channel leaves out %s: always or never present in the %s images"
                 _log.warning(text, names, chosen_on)
         depth = {name: auc_matrix(torch.cat(values), concepts).diagonal() for name, values in self.depth.items()}
         return AxisReport(

@@ -72,7 +72,7 @@ class PIPNet(PhasedModule):
         self.classifier, self.joint = Classifier(train_phase), Joint(train_phase)
         groups = self._groups()
         if self.pretraining.epochs and not any(groups[g] for g, factor in self.pretraining.rates.items() if factor):
-            raise ConfigError("model.pretrain.rates: a rate for the backbone is needed where there is no add-on layer")
+            raise ConfigError("model.pretrain.rates: a rate for the backbone is needed if there is no add-on layer")
         self.begin_phases()
         self.save_plain(
             backbone=backbone,

@@ -119,7 +119,7 @@ def _read(
         logits, units = model(batch.image)
         size.update(_contributions(model.network, units, logits), torch.zeros_like(batch.label))
         if not missing and batch.masks is None:
-            missing = "the data was not asked for its part masks (data.masks)"
+            missing = "the part masks are not turned on (data.masks)"
         if not missing:
             parts = parts or PartFigures(model, len(names), active, top, seed)
             parts.update(batch, units)

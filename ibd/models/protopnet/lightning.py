@@ -60,7 +60,7 @@ class ProtoPNet(PhasedModule):
     network: PrototypeNetwork
     monitor = ("val/projected_accuracy", "max")
     monitor_advice = (
-        "an epoch is scored where prototypes are projected after it: let the training come to an end "
+        "an epoch is scored only if prototypes are projected after it: let the training finish "
         "(trainer.max_epochs=null), or project earlier (model.push.start)"
     )
 
@@ -287,7 +287,7 @@ class ProtoPNet(PhasedModule):
             worst = int(wrong.nonzero()[0])
             raise CheckpointError(
                 f"prototype {worst} is at distance {float(distances[worst]):.3g} from its source "
-                f"'{self.network.provenance.names()[worst]}': it is no training patch"
+                f"'{self.network.provenance.names()[worst]}': it is not a training patch"
             )
         return distances
 

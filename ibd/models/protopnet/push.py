@@ -81,7 +81,9 @@ def _distinct(network: PrototypeNetwork, nearest: Candidates) -> Tensor:
                 taken.add(patch)
         if waiting:
             name = network.class_names[int(network.classes[members[0]])]
-            raise DataError(f"class '{name}' has fewer training patches than prototypes: model.push.distinct cannot be")
+            raise DataError(
+                f"class '{name}' has fewer training patches than prototypes: so model.push.distinct is not possible"
+            )
     return chosen.to(nearest.image.device)
 
 
@@ -116,7 +118,9 @@ def sources(network: PrototypeNetwork) -> list[Source]:
     provenance = network.provenance
     if not bool(provenance.valid):
         if bool(provenance.ever):
-            raise CheckpointError("the prototypes were trained on since their projection: they are no patches now")
+            raise CheckpointError(
+                "the prototypes were trained further after their projection: they are no longer patches"
+            )
         return []
     rows = zip(
         provenance.names(),

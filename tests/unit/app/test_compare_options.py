@@ -49,9 +49,9 @@ def test_a_mistake_is_said_in_a_line(given, message):
     ("content", "message"),
     [
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "own.yaml: "),
-        (b"\xff\xfe\xfd", "own.yaml: no text in UTF-8, as YAML is"),
-        (b"runs: " + b"[" * 2000 + b"]" * 2000, "own.yaml: lists or blocks stand in one another"),
-        (b"- 1", "own.yaml: a list, where keys with values are needed"),
+        (b"\xff\xfe\xfd", "own.yaml: not UTF-8 text, which YAML needs"),
+        (b"runs: " + b"[" * 2000 + b"]" * 2000, "own.yaml: lists or blocks are nested hundreds deep"),
+        (b"- 1", "own.yaml: this is a list, but keys with values are needed"),
     ],
     ids=["PNG", "bytes", "nested", "list"],
 )

@@ -19,7 +19,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "taken", "said"),
     [
-        ("birds", "birds/2026-01-02", "'birds' holds 2 runs; the newest is taken: birds/2026-01-02\n"),
+        ("birds", "birds/2026-01-02", "'birds' holds 2 runs; using the newest: birds/2026-01-02\n"),
         ("birds/2026-01-01", "birds/2026-01-01", ""),
         ("cells", "cells", ""),  # there is but one
     ],
@@ -32,7 +32,7 @@ def test_of_several_runs_it_is_said_which_is_taken(here, capsys, given, taken, s
 def test_the_current_folder(here, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path / "birds")
     assert newest(".") == "2026-01-02"
-    assert capsys.readouterr().err == "'.' holds 2 runs; the newest is taken: 2026-01-02\n"
+    assert capsys.readouterr().err == "'.' holds 2 runs; using the newest: 2026-01-02\n"
 
 
 def test_runs_of_several_names(here):
@@ -67,5 +67,5 @@ def test_an_empty_name_from_python():
         find_run("")
     with pytest.raises(CheckpointError, match="the name is empty"):
         load_model("")
-    with pytest.raises(CheckpointError, match="a NoneType is no run"):
+    with pytest.raises(CheckpointError, match="a NoneType is not a run"):
         load_model(None)

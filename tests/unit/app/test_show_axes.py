@@ -95,4 +95,4 @@ def test_mistakes(stand_in, tmp_path):
         "whitened network"
     )
     (tmp_path / "file").touch()
-    assert "is no folder" in ibd("axes", "RUN", "--out", tmp_path / "file").mistake
+    assert "is not a folder" in ibd("axes", "RUN", "--out", tmp_path / "file").mistake

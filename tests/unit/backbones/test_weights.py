@@ -147,7 +147,7 @@ def test_no_such_file(tmp_path, config):
 
 
 def test_a_run_given_as_weights(run):
-    assert "is a folder; the backbone of an earlier run is given as init_from" in message_of(
+    assert "is a folder; use init_from for the backbone of an earlier run" in message_of(
         CheckpointError, {**SMALL, "weights": str(run)}
     )
 

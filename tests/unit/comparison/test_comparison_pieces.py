@@ -307,7 +307,7 @@ def test_what_the_data_does_not_allow_is_skipped_or_refused():
     assert make_plan(["pixels", "csdc"], chosen(), True).metrics == [
         "deletion", "insertion", "aopc_morf", "aopc_lerf", "abpc", "selectivity", "csdc",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="'part_spearman' cannot be measured: the images cannot be drawn anew"):
+    with pytest.raises(ConfigError, match="'part_spearman' cannot be measured: the images cannot be drawn again"):
         make_plan(["parts"], chosen(scenes=False), True)
     with pytest.raises(ConfigError, match=r"unknown metric 'deletoin'. Did you mean"):
         make_plan(["deletoin"], chosen(), True)

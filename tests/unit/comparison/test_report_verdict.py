@@ -100,7 +100,7 @@ def test_no_better_than_noise_comes_first_and_then_nothing_is_better():
         "noise": ("no clear difference", ""),
     }
     assert first(comparison) == (
-        f"{START} no better than noise, as far as can be told; less well than LRP; "
+        f"{START} no better than noise, as far as these images show; less well than LRP; "
         "it shows no clear difference from Grad-CAM."
     )
     assert "shows no clear difference from noise" in verdicts(comparison, "cbm")[0].sentence
@@ -128,7 +128,7 @@ def test_a_network_at_chance_is_said_to_be_before_all_else():
     comparison = made(scores, accuracy=9 / 40, classes="abcdef", asked=40)
     assert first(comparison) == (
         "Explanations of a network at chance mean nothing: the concept bottleneck classifies 22.5 % of 40 images "
-        "rightly, no more than chance with 6 classes."
+        "correctly, no more than chance with 6 classes."
     )
     assert {v.outcome for v in verdicts(comparison, "cbm")} == {"unknown"}
     assert not any(c.best or c.tied for row in make_table(comparison, "cbm").rows for c in row.cells.values())
@@ -141,7 +141,7 @@ def test_naming_the_most_frequent_class_every_time_is_chance_too():
     always = made(scores, accuracy=0.9, classes="ab", asked=100, majority=0.9)
     assert first(always) == (
         "Explanations of a network at chance mean nothing: the concept bottleneck classifies 90.0 % of 100 images "
-        "rightly, no more than naming the most frequent class every time, which is right for 90.0 %."
+        "correctly, no more than naming the most frequent class every time, which is right for 90.0 %."
     )
     assert {v.outcome for v in verdicts(always, "cbm")} == {"unknown"}
     assert outcomes(made(scores, accuracy=0.97, classes="ab", asked=100, majority=0.9))["gradcam"] == ("better", "")
@@ -193,7 +193,7 @@ def test_many_comparisons_are_corrected():
     found = verdicts(made(scores, kinds), "cbm")
     assert {(v.outcome, v.reason) for v in found} == {("no clear difference", "many")}
     assert found[0].interval.excludes_zero
-    assert "among 8 comparisons that much happens by chance" in found[0].sentence
+    assert "among 8 comparisons, chance explains a difference this large" in found[0].sentence
     assert not any(row.cells["abpc"].best for row in make_table(made(scores, kinds), "cbm").rows)
 
 

@@ -74,7 +74,7 @@ def test_a_mistake_in_a_base_is_found_there():
         ("model: cbm\ndata:\n  name: folder\n  root: ???", "data.root: missing, 'Folder' needs it ('Path')"),
         ("model:\n  name: cbm\n  regime: ???\ndata: folder", "model.regime: missing, 'ConceptBottleneck' needs it"),
         ("", "model.name: missing."),
-        ("- 1", "a list, where keys with values are needed"),
+        ("- 1", "this is a list, but keys with values are needed"),
         ("just words", "just words: Key 'just words' not in 'Config'."),
         ("resume: runs/x", "resume: belongs on the command line, as resume=RUN"),
         ("base: 3", "base: Value '3' is neither a path nor a list of paths"),

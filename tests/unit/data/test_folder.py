@@ -285,7 +285,7 @@ def test_a_single_class(tmp_path):
     for name in CLASSES[1:]:
         for split in ("train", "test"):
             shutil.rmtree(root / split / name)
-    assert error(root) == f"{root / 'train'}: there is one class alone, '{CLASSES[0]}'; two are needed"
+    assert error(root) == f"{root / 'train'}: there is only one class, '{CLASSES[0]}'; two are needed"
 
 
 def test_classes_of_one_image_have_none_to_spare_for_validation(tmp_path):

@@ -77,7 +77,9 @@ def test_deep_images_are_scaled_not_clipped(tmp_path, values, name):
 @pytest.mark.parametrize("value", [-1.0, 1e6, np.nan])
 def test_values_without_a_scale_are_refused(tmp_path, value):
     path = save(tmp_path, np.array([[0, value]], np.float32), name="x.tif")
-    with pytest.raises(DataError, match=r"x\.tif: cannot be read: its values go from .* 0 to 65535 is the most$"):
+    with pytest.raises(
+        DataError, match=r"x\.tif: cannot be read: its values go from .* 0 to 65535 at most is allowed$"
+    ):
         read_image(path)
 
 

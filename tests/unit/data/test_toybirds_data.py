@@ -153,7 +153,7 @@ def test_part_drop_leaves_the_class_determined():
         ({"train_size": 0}, "data.train_size: 0 given"),
         ({"concept_noise": 1.5}, "data.concept_noise: 1.5 given, 0 to 1 is needed"),
         ({"part_drop": -1}, "data.part_drop: -1 given, 0 to 1 is needed"),
-        ({"drop_concept_part": "leg"}, "'leg' is no part of a toy bird"),
+        ({"drop_concept_part": "leg"}, "'leg' is not a part of a toy bird"),
         ({"tag_test": "absent"}, "data.tag_test: 'absent' given, but data.tag is 'none'"),
         ({"concepts": "factor"}, "data.concepts: 'factor' given, one of variants, factored is needed"),
         ({"augment": "spin"}, "data.augment: 'spin' given, one of none, flip is needed"),

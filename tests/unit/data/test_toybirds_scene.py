@@ -132,8 +132,11 @@ def test_tags_have_a_mask_and_codes_differ(kind):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda s: s.remove("wings"), "'wings' is no part of a toy bird. Did you mean 'wing'?"),
-        (lambda s: s.replace("tail", "red_fam"), "'red_fam' is no variant of the tail. Did you mean one of: 'red_fan'"),
+        (lambda s: s.remove("wings"), "'wings' is not a part of a toy bird. Did you mean 'wing'?"),
+        (
+            lambda s: s.replace("tail", "red_fam"),
+            "'red_fam' is not a variant of the tail. Did you mean one of: 'red_fan'",
+        ),
         (lambda s: s.drop_distractor(3), "distractor 3 given, the scene has 0"),
         (lambda s: s.set_background("gray"), "background 'gray' given, a seed of 0 or more or 'flat' is needed"),
     ],

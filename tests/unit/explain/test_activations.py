@@ -71,7 +71,7 @@ def test_mistakes_name_what_there_is():
         find_layer(Twice(), "zzz")
     with pytest.raises(UnsupportedError, match="layer 'unused' does not run"):
         Reader(Twice(), ["unused"])(IMAGES)
-    with pytest.raises(UnsupportedError, match="layer 'pair' puts out a tuple"):
+    with pytest.raises(UnsupportedError, match="layer 'pair' returns a tuple"):
         Reader(Twice(), ["pair"])(IMAGES)
     with pytest.raises(ConfigError, match=r"first: 11, 1, 10, .* \(14 in all\)"):
         find_layer(nn.Sequential(*(nn.Identity() for _ in range(14))), "11x")

@@ -153,7 +153,7 @@ def is_cam(row):
 def test_models_without_a_feature_map(row):
     """The image itself, normalized or smaller, is none."""
     for network in FLAT:
-        with pytest.raises(UnsupportedError, match=r"no feature map is pooled .* take a method of pixels"):
+        with pytest.raises(UnsupportedError, match=r"no feature map is pooled .* use a method of pixels"):
             explainer(row)(network, IMAGE, 1)
 
 
@@ -184,7 +184,7 @@ def test_layers(kind, models):
         assert "\n" not in str(caught.value)
         check_untouched(network, before)
     if issubclass(kind, CamExplainer):
-        with pytest.raises(UnsupportedError, match=r"layer 'head' puts out 4 numbers for each image, no map"):
+        with pytest.raises(UnsupportedError, match=r"layer 'head' returns 4 numbers for each image, no map"):
             kind(layer="head")(models["functional"], IMAGE, 1)
 
 
@@ -234,7 +234,7 @@ def test_targets_that_cannot_be(make_target, message):
 def test_a_model_is_no_option(name, models):
     """As other libraries have it: GradCAM(model), or GradCAM(layer=model.layer4)."""
     cls, model = resolve("explainers", name), models["baseline"]
-    expected = rf"^{cls.__name__}: takes options alone, .*: {cls.__name__}\(...\)\(model, image, target\)$"
+    expected = rf"^{cls.__name__}: takes only options, .*: {cls.__name__}\(...\)\(model, image, target\)$"
     with pytest.raises(ConfigError, match=expected):
         cls(model)
     with pytest.raises(ConfigError, match=expected):
@@ -245,7 +245,7 @@ def test_a_model_is_no_option(name, models):
 def test_images_of_another_type_than_the_weights(dtype):
     """A stranger's network says it in one line; ours computes in its own precision."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    with pytest.raises(UnsupportedError, match=r"not of the type of the model's weights.*\('cpu', torch.float32\)"):
+    with pytest.raises(UnsupportedError, match=r"differ from the model's weights in type.*\('cpu', torch.float32\)"):
         explainer("saliency")(net, IMAGE.to(dtype))
     ours = make("baseline")
     rounded = IMAGE.to(dtype)

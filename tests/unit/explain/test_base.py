@@ -86,6 +86,6 @@ class Plain(nn.Module):
 
 def test_tensors_made_in_inference_mode_are_named_as_what_they_are():
     with pytest.raises(
-        UnsupportedError, match=r"a tensor of the model, no parameter and no buffer, was made inside of"
+        UnsupportedError, match=r"a tensor of the model that is neither a parameter nor a buffer was made inside of"
     ):
         Half()(Plain(), images(), 1)

@@ -203,7 +203,7 @@ def test_several_in_one_pass():
         Cams([])
     with pytest.raises(ConfigError, match="not of the CAM family"):
         Cams([Saliency()])
-    with pytest.raises(ConfigError, match="of layer 'second'"):
+    with pytest.raises(ConfigError, match="uses layer 'second'"):
         Cams([GradCAM("second")])
 
 

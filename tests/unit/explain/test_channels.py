@@ -61,10 +61,10 @@ def test_how_many_channels_there_are():
     assert maximize_activation(flat, Objective.cls(0), channels=4, **make).image.shape == (1, 4, 6, 6)
     start = torch.rand(4, 6, 6)
     assert maximize_activation(flat, Objective.cls(0), start=start, steps=2).image.shape == (1, 4, 6, 6)
-    with pytest.raises(DataError, match="start: images of 4 channels, where 3 are asked for"):
+    with pytest.raises(DataError, match="start: the images have 4 channels, but channels=3 is asked for"):
         maximize_activation(flat, Objective.cls(0), start=start, channels=3)
     with pytest.raises(
-        ConfigError, match=r"colors: these are of 3 channels, for images of 5: .*Colors.independent\(5\)"
+        ConfigError, match=r"colors: these have 3 channels, but the images 5: .*Colors.independent\(5\)"
     ):
         maximize_activation(Wide(5), Objective.cls(0), 16, steps=2, parametrization=Fourier())
 
@@ -114,5 +114,5 @@ def test_a_picture_of_other_channels_is_their_mean_in_gray(channels):
 def test_colors_stay_and_what_is_cut_off_is_said():
     image = torch.rand(3, 4, 3)
     np.testing.assert_array_equal(pixels_of(image), image.permute(1, 2, 0).numpy())
-    with pytest.warns(UserWarning, match="pictures are drawn of images from 0 to 1, and values outside are cut off"):
+    with pytest.warns(UserWarning, match="pictures are drawn of images from 0 to 1, and values outside are clipped"):
         assert pixels_of(4 * image - 2).max() <= 1

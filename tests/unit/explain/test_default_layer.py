@@ -263,7 +263,9 @@ class Streams(nn.Module):
 
 
 def test_two_maps_side_by_side_are_refused_and_the_one_before_both_is_taken():
-    with pytest.raises(UnsupportedError, match="no one feature map has all of the score in this model: name a layer"):
+    with pytest.raises(
+        UnsupportedError, match="no single feature map carries the whole score in this model: name a layer"
+    ):
         GradCAM()(Streams(after=False), IMAGE, 1)
     model = Streams(after=True)
     a = model.one(IMAGE).relu().detach().requires_grad_()
@@ -274,7 +276,7 @@ def test_two_maps_side_by_side_are_refused_and_the_one_before_both_is_taken():
     close(found.map, F.interpolate(product.sum(1, keepdim=True), IMAGE.shape[2:], mode="bilinear")[:, 0])
 
 
-WORKS = "take a method of pixels such as 'integrated_gradients' or 'occlusion'"
+WORKS = "use a method of pixels such as 'integrated_gradients' or 'occlusion'"
 
 
 @pytest.mark.parametrize(("model", "size"), [(vit, (32, 32)), (Attention, (16, 16))])

@@ -137,7 +137,7 @@ def test_groups_of_a_layer():
         neuron_groups(model, IMAGE, "3", groups=7)
     with pytest.raises(DataError, match="nothing is active"):
         factorize(-torch.ones(1, 3, 2, 2), 1)
-    with pytest.raises(UnsupportedError, match="layer '6' puts out 2 numbers"):
+    with pytest.raises(UnsupportedError, match="layer '6' returns 2 numbers"):
         neuron_groups(model, IMAGE, "6")
 
 

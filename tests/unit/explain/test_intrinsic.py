@@ -169,5 +169,5 @@ def test_what_cells_see_must_be_known_to_paint_by_it():
     network = red_prototype()
     network.receptive_field = lambda _: None
     assert Intrinsic()(network, picture(), 0).map.shape == (1, 16, 16)
-    with pytest.raises(UnsupportedError, match="what a cell of this backbone's maps sees of the image is not known"):
+    with pytest.raises(UnsupportedError, match=r"the part of the image that a cell of .* sees is unknown"):
         Intrinsic("receptive_field")(network, picture(), 0)

@@ -113,7 +113,7 @@ def test_a_wrong_name_is_told_the_right_ones():
     model, image = make("baseline"), images()
     with pytest.raises(ConfigError, match=r"no layer 'network.backbone.stage9'.*nearest first: backbone\.stage"):
         GradCAM("network.backbone.stage9")(model, image, 1)
-    with pytest.raises(UnsupportedError, match=r"'network\.head' puts out 3 numbers for each image, no map"):
+    with pytest.raises(UnsupportedError, match=r"'network\.head' returns 3 numbers for each image, no map"):
         GradCAM("network.head")(model, image, 1)
     model = Functional()
     model.unused = nn.Identity()

@@ -217,7 +217,7 @@ def test_what_cannot_be_known_is_refused_and_can_be_said():
     close(parts.spatial, product.sum(3))
     with pytest.raises(ConfigError, match="layout: 'nhwc' is not one of auto, channels_first, channels_last"):
         GradCAM(layout="nhwc")
-    with pytest.raises(ConfigError, match="'gradcam' has the layout 'auto', and not 'channels_last'"):
+    with pytest.raises(ConfigError, match="'gradcam' has the layout 'auto', not 'channels_last'"):
         Cams([GradCAM()], layout="channels_last")
 
 

@@ -128,7 +128,7 @@ def test_the_runs_of_an_image_and_its_mirror_image_are_no_map_together(name):
             body = getattr(self, self.name)
             return self.head((0.2 * body(image) + 0.8 * body(image.flip(3))).mean((2, 3)))
 
-    with pytest.raises(UnsupportedError, match="no one feature map has all of the score"):
+    with pytest.raises(UnsupportedError, match="no single feature map carries the whole score"):
         HiResCAM()(Both(None, name=name), IMAGE, 1)
 
 

@@ -103,7 +103,7 @@ def test_units_of_our_models(make):
 def test_mistakes():
     with pytest.raises(UnsupportedError, match="has no units: name a layer"):
         maximally_activating_patches(net(), [IMAGES])
-    with pytest.raises(UnsupportedError, match="layer '5' puts out"):
+    with pytest.raises(UnsupportedError, match="layer '5' returns"):
         maximally_activating_patches(net(), [IMAGES], "5")
     with pytest.raises(ConfigError, match="no layer '9'"):
         maximally_activating_patches(net(), [IMAGES], "9")
@@ -113,5 +113,5 @@ def test_mistakes():
         maximally_activating_patches(make_module(), [torch.rand(1, 3, 16, 16)], channels=["wing::rod"])
     with pytest.raises(DataError, match="yields no images"):
         maximally_activating_patches(net(), [], "2")
-    with pytest.raises(DataError, match="all must be of one size"):
+    with pytest.raises(DataError, match="all must have one size"):
         maximally_activating_patches(net(), [IMAGES, IMAGES[..., 1:]], "2")

@@ -97,6 +97,6 @@ def test_a_layout_that_cannot_be_told_is_refused_and_can_be_said():
         lambda layout: activation_grid(model, IMAGE[0], "body", 1, layout=layout, **QUICK),
     ]
     for call in calls:
-        with pytest.raises(UnsupportedError, match="which axis holds the channels: say layout="):
+        with pytest.raises(UnsupportedError, match="which axis holds the channels: set layout="):
             call("auto")
     close(calls[0]("channels_first"), IMAGE)

@@ -124,7 +124,7 @@ def test_both_bounds_close(way):
 @pytest.mark.parametrize("explainer", [GuidedBackprop, Deconvnet])
 def test_refused_where_there_is_no_relu(explainer):
     for relu in (F.gelu, torch.tanh, lambda x: x.clamp(min=-1), lambda x: F.hardtanh(x)):
-        with pytest.raises(UnsupportedError, match="none that is a function"):
+        with pytest.raises(UnsupportedError, match="no ReLU of this model is a function"):
             explainer()(model_with(relu), images(), 1)
 
 
@@ -140,5 +140,5 @@ def test_other_activations_beside_relus_are_no_secret(other):
     def relu_and_other(x):
         return other(F.relu(x))
 
-    with pytest.warns(UserWarning, match=f"'guided_backprop' is of ReLUs: {other.__name__} of this model keep"):
+    with pytest.warns(UserWarning, match=f"'guided_backprop' changes only ReLUs: {other.__name__} of this model keep"):
         GuidedBackprop()(Functional(relu_and_other), images(1), 0)

@@ -102,7 +102,7 @@ def test_mistakes_of_one_logit():
         Target.cls(1).scores(Z)
     with pytest.raises(ConfigError, match="no class 2: there are 1"):
         Target.cls(2).scores(Z)
-    with pytest.raises(ConfigError, match=r"Target\.absent is of a model of one logit, and this one has 3"):
+    with pytest.raises(ConfigError, match=r"Target\.absent needs a model of one logit, but this one has 3"):
         Target.absent().scores(LOGITS)
 
 

@@ -52,7 +52,7 @@ def unused(body, x):
     return body(x)
 
 
-ONE_LINE = "layer '{}' runs 2 times, and the score is made from several of the runs, .*'integrated_gradients'"
+ONE_LINE = "layer '{}' runs 2 times, and the score depends on several of the runs, .*'integrated_gradients'"
 
 
 @pytest.mark.parametrize("how", [mirrored, skipping])

@@ -82,7 +82,7 @@ def test_without_captum_there_is_one_line(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UnsupportedError) as caught:
         Lime()(linear(), IMAGES, 0)
-    assert str(caught.value) == 'LIME and KernelSHAP are computed by captum: pip install "ibd[captum]"'
+    assert str(caught.value) == 'LIME and KernelSHAP need captum: pip install "ibd[captum]"'
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,9 @@ def test_runs_in_true_half_precision():
 def test_what_it_needs():
     with pytest.raises(ConfigError, match=r"needs concepts.*concepts\.csv"):
         ConceptBottleneckNetwork(CountingBackbone(), DataSpec(("a", "b")))
-    with pytest.raises(ConfigError, match=r"'wings' is no exclusive group of this data\. Did you mean 'wing'"):
+    with pytest.raises(ConfigError, match=r"'wings' is not an exclusive group of this data\. Did you mean 'wing'"):
         make_network(softmax_groups=["wings"])
-    with pytest.raises(ConfigError, match=r"'size' is no exclusive group of this data\. Known: wing"):
+    with pytest.raises(ConfigError, match=r"'size' is not an exclusive group of this data\. Known: wing"):
         make_network(softmax_groups=["size"])
 
 

@@ -167,7 +167,7 @@ def test_certainty_is_one_in_float32_and_nearly_in_float64():
         ({"flies": float("nan")}, "a concept is set to nan: a finite number is needed"),
         ({"flies": torch.tensor([1, 0, 2, 0.0])}, "concept 'flies' is set to 2: a truth value"),
         ({"flies": torch.ones(3)}, "a tensor of shape (3,): one value, or one for each of the 4 images is needed"),
-        ({"flies": None}, "concept 'flies' is set to None, no number"),
+        ({"flies": None}, "concept 'flies' is set to None, which is not a number"),
         ({"wing": "purple"}, "unknown concept 'wing::purple'. Did you mean"),
         ({"wigns": "red"}, "'wigns=red': a number is needed, or a group and its member. Did you mean 'wing'?"),
         ({"flies": 1, 5: 1}, "concept 'flies' is given twice"),

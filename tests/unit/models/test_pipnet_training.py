@@ -212,7 +212,7 @@ def test_registered_and_described(tmp_path):
         ({"pretrain": {"rates": {}}}, "model.pretrain.rates: a rate for at least one of backbone, add_on"),
         ({"train": {"rates": {"backbone": 1.0}}}, "a rate for the 'head' is needed"),
         ({"train": {"epochs": 2, "classifier_only": 3}}, "3 given, but the phase has 2 epochs"),
-        ({"prototypes": None, "pretrain": {"rates": {"add_on": 1.0}}}, "a rate for the backbone is needed where"),
+        ({"prototypes": None, "pretrain": {"rates": {"add_on": 1.0}}}, "a rate for the backbone is needed if"),
     ],
 )
 def test_mistakes(options, message):

@@ -24,7 +24,7 @@ def test_what_torch_says(sizes):
 def test_where_the_model_is_made(monkeypatch, tmp_path):
     monkeypatch.setattr(ConceptBottleneckNetwork, "__init__", no_memory)
     answer = ibd("fit", TINY, *SMALL, "model.hidden_units=3000", f"output={tmp_path / 'runs'}")
-    assert answer.mistake == "memory is not enough for the model; its largest option is model.hidden_units, 3000 given"
+    assert answer.mistake == "the model does not fit into memory; its largest option is model.hidden_units, 3000 given"
     assert not (tmp_path / "runs").exists()
 
 
@@ -42,6 +42,5 @@ def no_memory_for_python(*given, **options):
 def test_amid_the_training(step, reason, monkeypatch, tmp_path):
     monkeypatch.setattr(ConceptBottleneck, "training_step", step)
     assert ibd("fit", TINY, *SMALL, f"output={tmp_path}", "data.batch_size=32").late_mistake == (
-        f"memory is not enough at epoch 1, step 1 ({reason}): data.batch_size is 32, a smaller one or smaller images "
-        "would do"
+        f"memory ran out at epoch 1, step 1 ({reason}): data.batch_size is 32, use a smaller one or smaller images"
     )

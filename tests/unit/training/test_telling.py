@@ -50,7 +50,7 @@ def test_lengths_that_are_possible():
 
 def test_phases_without_epochs():
     none = {"epochs": 0}
-    with pytest.raises(ConfigError, match=r"^model\.pretrain\.epochs and model\.train\.epochs: 0 given, so that noth"):
+    with pytest.raises(ConfigError, match=r"^model\.pretrain\.epochs and model\.train\.epochs: 0 given, so noth"):
         check_length(make_pipnet(pretrain=none, train={**none, "classifier_only": 0}), {})
     with pytest.raises(ConfigError, match=r"^model\.warm\.epochs and model\.joint\.epochs: 0 given"):
         check_length(make_prototypes(warm=none, joint=none), {"max_epochs": 3})

@@ -97,7 +97,7 @@ def test_a_score_that_is_no_sum_of_outputs_is_refused():
 
 def test_what_is_no_logit_is_refused_in_its_own_words():
     for scalar in ("prob", "log_prob", "log_odds"):
-        with pytest.raises(UnsupportedError, match=f"relevance is of logits, and there is no rule for '{scalar}'"):
+        with pytest.raises(UnsupportedError, match=f"relevance is defined for logits, not for '{scalar}'"):
             LRP()(nn.Flatten(), torch.rand(1, 3, 2, 2), Target.cls(1) - Target.cls(0, scalar))
 
 

@@ -66,7 +66,7 @@ def test_a_mask_is_drawn_once(name, composite):
     torch.manual_seed(7)
     mask = MASKED[name](torch.ones(2, 4, 8, 8, dtype=torch.float64))
     assert 0 < float(mask.count_nonzero()) < mask.numel()
-    with pytest.warns(UserWarning, match="draws random numbers in evaluation mode: value and map are those of one"):
+    with pytest.warns(UserWarning, match="draws random numbers in evaluation mode: value and map come from one"):
         found = explained(MASKED[name], composite)
     same(found, explained(lambda x: x * mask, composite))
 

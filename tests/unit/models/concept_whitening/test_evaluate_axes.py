@@ -144,7 +144,7 @@ def test_a_concept_that_no_channel_can_be_chosen_for(model, data, baseline, capl
     assert report.best_channel_index[4] == -1
     assert not report.best_channel_optimistic.isnan().any()
     assert not math.isnan(report.figures["axis_purity_best_channel"])
-    assert "axis_purity_best_channel leaves out size::loud: always or never there in the val images" in caplog.text
+    assert "axis_purity_best_channel leaves out size::loud: always or never present in the val images" in caplog.text
 
 
 def test_batches_and_what_is_left_behind(model, data, baseline, report):
@@ -248,7 +248,7 @@ def test_top_images(model, data, report, given):
         assert image.name == ("wing::green" if image.axis == 2 else "axis 7")
     assert [image.axis for image in top_images(model, data, k=1)] == list(range(K))
     assert len(top_images(model, data, k=99, axes=[0])) == 50
-    with pytest.raises(ConfigError, match="the report is on the test images, not on the val"):
+    with pytest.raises(ConfigError, match="the report covers the test images, not the val"):
         top_images(model, data, "val", report=report)
     with pytest.raises(ConfigError, match="no axis 16"):
         top_images(model, data, axes=[16])

@@ -76,7 +76,7 @@ def test_layers_are_found_in_the_order_in_which_they_run():
             "'stage2.norm', 'stage1.norm'?",
         ),
         ({"layers": []}, "model.layers: at least one is needed. Known: stage1.norm, stage2.norm, stage3.norm."),
-        ({"backbone": {"name": "small_cnn", "norm": "group"}}, "has no batch normalization, whose place"),
+        ({"backbone": {"name": "small_cnn", "norm": "group"}}, "has no batch normalization for"),
         (
             {"backbone": {"name": "small_cnn", "width": 1, "depth": 3}},
             "a layer with 4 channels has no axes for 6 concepts",

@@ -219,7 +219,7 @@ def test_concepts_without_examples(caplog):
         fit(module, data)
     names = data.spec.concept_names
     assert (
-        f"concepts from which nothing is learned, by the training images: never present: '{names[5]}'; "
+        f"the training images teach nothing about these concepts: never present: '{names[5]}'; "
         f"never absent: '{names[4]}': their axes mean nothing" in caplog.text
     )
     assert not module.network.whitened["stage3.norm"].pull[5].any()

@@ -97,7 +97,7 @@ def test_masks_that_were_not_asked_for_and_a_model_that_was_never_projected(capl
     figures = evaluate_prototypes(model, data)
     assert not set(figures) & {*PARTS, "max_projection_distance"}
     assert "data.masks" in caplog.text
-    assert "trained on since" in caplog.text
+    assert "trained further after" in caplog.text
 
 
 def test_a_single_part_says_nothing_about_consistency(birds, caplog):

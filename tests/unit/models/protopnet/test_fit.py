@@ -193,9 +193,9 @@ def test_trained_on_since():
                       callbacks=[Fail(2)])  # fmt: skip
     assert again.network.provenance.ever
     assert not again.network.provenance.valid
-    with pytest.raises(CheckpointError, match="trained on since"):
+    with pytest.raises(CheckpointError, match="trained further after"):
         again.verify_projection(data)
-    with pytest.raises(CheckpointError, match="trained on since"):
+    with pytest.raises(CheckpointError, match="trained further after"):
         again.sources()
 
 

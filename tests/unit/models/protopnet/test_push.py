@@ -298,7 +298,7 @@ def test_prototypes_that_are_no_patches():
     with pytest.raises(CheckpointError, match=r"prototype 3 is at distance 0\.0001 from its source 'tensor \d+'"):
         module.verify_projection(data)
     network.provenance.valid.fill_(False)  # what a training step does
-    with pytest.raises(CheckpointError, match="trained on since"):
+    with pytest.raises(CheckpointError, match="trained further after"):
         module.verify_projection(data)
 
 
@@ -309,7 +309,7 @@ def test_batch_statistics_that_moved_are_found():
     module.train()
     module.network.backbone(data.splits["train"][0][:16])
     module.eval()
-    with pytest.raises(CheckpointError, match="it is no training patch"):
+    with pytest.raises(CheckpointError, match="it is not a training patch"):
         module.verify_projection(data)
 
 
@@ -325,7 +325,7 @@ def test_data_that_changed():
         module.verify_projection(renamed)
     repainted = SquareData()
     repainted.splits["train"][0].mul_(0.5)
-    with pytest.raises(CheckpointError, match="no training patch"):
+    with pytest.raises(CheckpointError, match="not a training patch"):
         module.verify_projection(repainted)
 
 
