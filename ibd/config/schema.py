@@ -39,7 +39,7 @@ class Config:
     """The top level of a configuration file; ``base:``, a path or a list of them, is merged under the file.
 
     Args:
-        name: Name of the run, which is written to <output>/<name>/<time>; by default the name of the file.
+        name: Name of the run, in <output>/<name>/<time>; by default that of the file.
         seed: Seed of weights, shuffles and augmentation.
         output: Folder for runs.
         model: The network and how it learns.

@@ -102,6 +102,7 @@ def test_lengths_that_cannot_be(tmp_path):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_what_is_told_of_an_epoch_is_on_disk():
     seen = []
 
@@ -159,6 +160,7 @@ def test_two_comparisons_do_not_share_a_folder(trained, tmp_path):
         assert "out' is in use: a comparison is running" in ibd("compare", trained, "--out", tmp_path / "out").mistake
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_no_number_where_anomalies_are_detected():
     real = ConceptBottleneck.losses
 

@@ -11,11 +11,8 @@ from tests.data_makers import make_concept_folder, make_cub
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
 CONFIGS = [file for file in FILES if "name" in read_sources(ROOT / file, ()).merged.get("model", {})]
 QUICK = (
-    "configs/folder/blood_cells_cbm.yaml",
     "configs/folder/cifar10_concept_whitening.yaml",
     "configs/toybirds/baseline.yaml",
-    "configs/toybirds/pipnet.yaml",
-    "configs/toybirds/protopnet.yaml",
     "configs/toybirds/tiny.yaml",
 )
 """Each family once, and birds and folders: the other files differ in numbers."""

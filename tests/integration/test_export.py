@@ -220,6 +220,7 @@ def test_mistakes(run, file, message, tmp_path, monkeypatch):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_on_request(tmp_path):
     for which, classes in (("best", ("ant", "bee")), ("last", ("cow", "dog"))):
         spec = dataclasses.replace(SPEC, class_names=classes)

@@ -69,6 +69,7 @@ def test_ctrl_c_before_the_first_epoch_has_ended():
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [pytest.param(1, marks=pytest.mark.slow, id="last"), pytest.param(2, id="best")])
 def test_ctrl_c_while_the_model_is_finished(which, bird):
     """Both checkpoints are whole, and the run can be completed."""
@@ -144,6 +145,7 @@ def test_a_loss_that_is_no_number_at_once():
     assert message.endswith("keeps no model: no epoch had ended")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_later(bird):
     """Says where and what is kept; what was trained before is there."""
     real = ConceptBottleneck.losses

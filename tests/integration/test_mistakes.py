@@ -14,6 +14,9 @@ from tests.command import ROOT, SMALL, TINY, ibd, ibd_process
 FIT = ("fit", TINY, *SMALL, "trainer.max_epochs=1")
 CONFIG = ("config", TINY)
 
+LONG = "a" * 300
+"""Longer than the name of a file may be, on most systems."""
+
 COMMANDS = {
     "verb": (["fitt"], "unknown verb 'fitt'. Did you mean 'fit'?"),
     "option": (["list", "--modles"], "unrecognized arguments: --modles"),
@@ -45,6 +48,9 @@ COMMANDS = {
     "data root": (["data", "folder", "x.png"], "data.root: missing, 'ConceptFolder' needs it"),
     "picture format": (["data", "toybirds", "x.doc", "preset=tiny", "train_size=8"], "cannot write 'x.doc': Format"),
     "demo folder": (["demo", "/dev/null/x"], "cannot write to '/dev/null/x'"),
+    "long config": (["fit", LONG], "': File name too long"),
+    "long run": (["test", LONG], "': File name too long"),
+    "long list": (["compare", "no-run", f"metrics={LONG}"], f"unknown metric '{LONG}'"),
     "demo key": (["demo", "x", "trainer.epochs=2"], "Key 'epochs' not in 'Trainer'"),
 }  # fmt: skip
 

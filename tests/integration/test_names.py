@@ -48,6 +48,7 @@ def harmless(answer):
     return not [c for c in answer.out + answer.err if (not c.isprintable() and c != "\n") or c == "\u202e"]
 
 
+@pytest.mark.slow
 def test_what_is_printed_of_names_is_harmless(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = make_concept_folder(tmp_path / "data", train=4, val=2, test=1, classes=OBEYED)

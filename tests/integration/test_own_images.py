@@ -106,6 +106,7 @@ def test_the_order_of_the_arguments(given, expected):
     assert in_order(parser(VERBS), given) == expected
 
 
+@pytest.mark.slow
 def test_changes_may_be_written_as_options():
     """As sweeps of W&B do; what is an option of the verb stays one."""
     answer = ibd("fit", "toybirds/tiny", *(f"--{change}" for change in SMALL), "--trainer.max_epochs=1")

@@ -83,6 +83,7 @@ def test_predict_and_intervene_draw_the_sources(run, bird):
     assert is_picture("two.png")
 
 
+@pytest.mark.slow
 def test_without_its_data_a_prediction_is_drawn_without_sources(run, bird):
     alone = Path("alone.ckpt")
     alone.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())

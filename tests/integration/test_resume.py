@@ -257,6 +257,7 @@ def test_early_stopping_is_remembered(tmp_path):
     assert len(rows(run)) == 5
 
 
+@pytest.mark.slow
 def test_resume_through_the_python_api(tmp_path):
     run = package.fit(*CONFIG, "trainer.max_epochs=1")
     longer = package.fit(None, "trainer.max_epochs=2", resume=run)

@@ -71,6 +71,7 @@ def test_best_is_kept_and_last_goes_on(tmp_path):
     assert [checkpoint(run, which)["epoch"] for which in ("best", "last")] == [0, 3]
 
 
+@pytest.mark.slow
 def test_checkpoints_every_n_epochs(tmp_path):
     """After every other epoch, and after the last one; here each is better than the one before."""
     changes = ("checkpoint.every_n_epochs=2", "checkpoint.monitor=train/loss", "checkpoint.mode=min")
@@ -78,6 +79,7 @@ def test_checkpoints_every_n_epochs(tmp_path):
     assert [checkpoint(run, which)["epoch"] for which in ("best", "last")] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_within_an_epoch_is_kept():
     run = fitted(TINY, *SMALL, "trainer.max_epochs=-1", "trainer.max_steps=5")
     assert checkpoint(run)["global_step"] == 5
@@ -128,6 +130,7 @@ def test_percentiles_are_in_the_checkpoints(trained):
         assert bool((state["network.low"] < state["network.high"]).all())
 
 
+@pytest.mark.slow
 def test_runs_in_the_same_second_do_not_meet(tmp_path):
     runs = [fitted(TINY, *SMALL, "trainer.max_epochs=1", "trainer.limit_train_batches=1") for _ in range(2)]
     assert len(set(runs)) == 2
@@ -143,6 +146,7 @@ def test_a_folder_of_runs_means_the_newest(trained, tmp_path):
     assert answer.err.startswith(f"'{tmp_path / 'runs'}' holds 2 runs; using the newest: ")
 
 
+@pytest.mark.slow
 def test_after_an_error_the_next_run_has_a_folder_of_its_own(monkeypatch):
     from ibd.errors import IbdError
 
@@ -153,6 +157,7 @@ def test_after_an_error_the_next_run_has_a_folder_of_its_own(monkeypatch):
     assert fit(TINY, *SMALL, "trainer.max_epochs=1").folder != failed
 
 
+@pytest.mark.slow
 def test_early_stopping(tmp_path):
     run = fitted(TINY, *SMALL, "trainer.max_epochs=9", "early_stopping.patience=2", "early_stopping.monitor=lr",
                  "early_stopping.mode=max", "optimizer.schedule=constant")  # fmt: skip
@@ -160,6 +165,7 @@ def test_early_stopping(tmp_path):
     assert checkpoint(run)["epoch"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision", ["64-true", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bf16-mixed", "bf16-true"))]
 )
@@ -169,6 +175,7 @@ def test_precision(precision):
     assert ibd("test", run).code == 0
 
 
+@pytest.mark.slow
 def test_training_without_validation():
     run = fitted(TINY, *SMALL, "trainer.max_epochs=2", "trainer.limit_val_batches=0")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
@@ -176,6 +183,7 @@ def test_training_without_validation():
     assert ibd("test", run).code == 0
 
 
+@pytest.mark.slow
 def test_validation_every_other_epoch():
     run = fitted(TINY, *SMALL, "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2")
     assert [bool(row["val/loss"]) for row in rows(run)] == [False, True, False, True]
@@ -227,6 +235,7 @@ def test_a_folder_that_another_run_has_claimed_is_left_alone(tmp_path, monkeypat
     assert all(folder.is_dir() for folder in folders)
 
 
+@pytest.mark.slow
 def test_a_monitor_that_is_never_a_number_is_told(monkeypatch):
     """No epoch is the best one then; the last checkpoint takes its place, and nobody should wonder why."""
     config = (TINY, *SMALL, "trainer.max_epochs=1", "checkpoint.monitor=val/accuracy", "checkpoint.mode=max")

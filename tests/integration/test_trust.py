@@ -121,8 +121,14 @@ def test_a_class_that_a_checkpoint_names(run, verb, place):
     assert ".ckpt" in told
 
 
-@pytest.mark.parametrize("verb", READ_CONFIG)
-@pytest.mark.parametrize("place", IN_CONFIG)
+@pytest.mark.parametrize(
+    ("place", "verb"),
+    [
+        pytest.param(place, verb, marks=[] if place == "data" or verb in ("test", "resume") else [pytest.mark.slow])
+        for place in IN_CONFIG
+        for verb in READ_CONFIG
+    ],
+)
 def test_a_class_that_the_config_of_a_run_names(run, verb, place):
     IN_CONFIG[place](run)
     assert "'evil:Evil' is none of ibd's own classes and could run any code" in refused(READ_CONFIG[verb])
@@ -206,7 +212,7 @@ def test_the_config_of_a_run_reads_nothing_else(run, kind, verb, monkeypatch):
 
 
 @pytest.mark.parametrize("verb", ["test", "predict", "explain", "compare", "export", "resume"])
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("value", [torch.nan, pytest.param(torch.inf, marks=pytest.mark.slow)])
 def test_weights_that_are_not_numbers(run, verb, value):
     rewrite(run, lambda content: content["state_dict"]["network.head.weight"][0].fill_(value))
     told = ibd(*READ_CHECKPOINT[verb]).mistake
@@ -255,7 +261,9 @@ def test_a_checkpoint_of_other_types_and_sizes(run, kind):
         assert told.startswith("'run/checkpoints/")
 
 
-@pytest.mark.parametrize("key", ["loops", "optimizer_states", "lr_schedulers"])
+@pytest.mark.parametrize(
+    "key", ["loops", *(pytest.param(key, marks=pytest.mark.slow) for key in ("optimizer_states", "lr_schedulers"))]
+)
 def test_a_state_of_the_training_that_does_not_fit(run, key):
     value = {} if key == "loops" else [{}]
     rewrite(run, lambda content: content.update({"pytorch-lightning_version": "2.6.0", "callbacks": {}, key: value}))

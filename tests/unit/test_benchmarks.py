@@ -26,6 +26,7 @@ from tests.explainer_makers import Functional
 from tests.reference import whitening as reference
 
 
+@pytest.mark.slow
 def test_a_benchmark_measures_and_is_written_down(tmp_path, monkeypatch, capsys):
     def cheap(repetitions):
         return intervention.measure(repetitions, images=4, classes=3, chosen=("uncertainty",))

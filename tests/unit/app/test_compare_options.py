@@ -79,3 +79,8 @@ def test_the_options_are_those_of_the_function():
     assert {name: value for name, value in made.items() if name != "runs"} == {
         name: value for name, value in function.items() if name != "runs"
     }
+
+
+def test_the_config_of_the_package_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_options(["config=compare.yaml"]) == read_options(["config=configs/compare.yaml"])

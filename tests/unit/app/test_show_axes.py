@@ -55,6 +55,7 @@ def test_it_says_and_writes_what_was_measured(stand_in, tmp_path):
         assert [row["name"] for row in csv.DictReader(file)] == [name for name in CONCEPTS for _ in range(3)]
 
 
+@pytest.mark.slow
 def test_without_a_baseline_or_layers_before(stand_in, tmp_path):
     answer = ibd("axes", "SINGLE", "--out", tmp_path, "--images", 0, "--top", 0, "--split", "val")
     assert files(answer) == {"axes.json", "concepts.csv", "auc.csv", "top_images.csv"} | CHARTS - {"trajectory.png"}

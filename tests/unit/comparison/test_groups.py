@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from ibd.comparison import groups
 from ibd.comparison.groups.record import Need, Question
+from ibd.comparison.methods import UNITS, Method
+from ibd.comparison.results import ExplainerInfo
 from ibd.errors import ConfigError
 from ibd.metrics.functional.localization import localize
 
@@ -61,3 +64,16 @@ def test_chance_of_localization_is_what_a_constant_map_scores():
             chance = groups.metric(name).chance
             wanted = {"mask_share": 0.1, "mask_share_iou": 0.1 / 1.9}.get(chance, chance)
             assert math.isclose(float(value), wanted, rel_tol=1e-9), name
+
+
+def test_a_row_without_a_map_is_left_out_of_the_parts_but_for_units():
+    def asked(name, maps):
+        return SimpleNamespace(
+            case=SimpleNamespace(parts=torch.ones(1)), method=Method(ExplainerInfo(name, "posthoc")),
+            attributions=SimpleNamespace(maps=maps),
+        )  # fmt: skip
+
+    why_not = groups.GROUPS["parts"].why_not
+    assert why_not(asked("own", None)) == ""
+    assert why_not(asked("own", torch.ones(1, 2, 2))) is None
+    assert why_not(asked(UNITS, None)) is None

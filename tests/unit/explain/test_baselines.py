@@ -156,7 +156,7 @@ def test_what_black_is_to_normalized_images_is_said_once(row):
         warnings.simplefilter("always")
         method(Functional(), NORMALIZED, 1)
     (message,) = [str(each.message) for each in caught if "the images range" in str(each.message)]
-    assert message.startswith(f"'{name}': the images range from -2 to 2, where ")
+    assert message.startswith(f"'{name}': the images range from -2 to 2, so ")
     assert "put the normalization into the model" in message
     assert "\n" not in message
     assert row == "smoothgrad" or caught[0].filename == __file__

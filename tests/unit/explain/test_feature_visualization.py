@@ -162,6 +162,7 @@ def test_seeds_and_what_is_left_alone():
     assert first.settings["objective"] == "3 channel 1"
 
 
+@pytest.mark.slow
 def test_diversity_lowers_similarity():
     model = small_net()
     alike = Objective.diversity("3")
@@ -260,7 +261,7 @@ def test_operations_in_place(steps):
         (Objective.cls(0), {"size": 0}, ConfigError, "size: 0 given"),
         (Objective.cls(0), {"start": "zeros"}, ConfigError, "start: 'zeros' is neither noise nor images"),
         (Objective.cls(0), {"start": torch.ones(3, 16, 16) * 2}, DataError, "not within 0 and 1"),
-        (Objective.cls(0), {"start": torch.ones(3, 9, 9)}, ConfigError, "where size 16 is asked for"),
+        (Objective.cls(0), {"start": torch.ones(3, 9, 9)}, ConfigError, "but size 16 is asked for"),
         (Objective.of(Target.of(lambda out: out[:, 0].detach())), {}, UnsupportedError, "does not depend on the image"),
     ],
 )

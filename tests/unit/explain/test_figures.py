@@ -50,7 +50,7 @@ def texts(figure):
     "make",
     [make_network, long_names, few_units, lambda: BaselineNetwork(CountingBackbone(64), SPEC.class_names).eval()],
 )
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_nothing_is_cut_off_or_overlaps(make, count):
     network = make()
     prediction = predict(network, IMAGES[:count])
@@ -89,6 +89,7 @@ def test_bars_are_the_largest_contributions_colored_by_the_truth():
     assert len(figure.axes) == 3 * 5
 
 
+@pytest.mark.slow
 def test_titles_and_caption_say_what_is_known():
     prediction = predict(make_network())
     labels = prediction.labels.clone()

@@ -70,6 +70,7 @@ def test_of_the_module_that_predicts():
     check_predict("functional", QUICK, itself=True)
 
 
+@pytest.mark.slow
 def test_in_mixed_precision():
     check_predict("cbm", QUICK, precision="bf16-mixed")
 

@@ -199,6 +199,7 @@ def test_a_merged_normalization_is_a_convolution_with_its_weights():
         torch.testing.assert_close(*maps, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_several_targets_are_as_one_after_the_other():
     model, image = build("resnet18", True), pixels(32)
     together = LRP()(model, image, Target.classes([1, 5, 2]))
@@ -214,6 +215,7 @@ def test_several_targets_are_as_one_after_the_other():
     assert (together.cost.forwards, together.cost.backwards) == (2, 6)
 
 
+@pytest.mark.slow
 def test_images_do_not_depend_on_each_other():
     model, image = build("resnet18", True), pixels(32, count=3)
     together = LRP("epsilon_alpha2_beta1")(model, image, 2).map
@@ -245,6 +247,7 @@ def test_a_bias_that_is_added_later_is_a_bias():
         torch.testing.assert_close(*maps, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_ignored_biases_get_nothing():
     found = LRP(bias="ignore")(build("resnet18", True), pixels(32), 2)
     torch.testing.assert_close(found.map.sum((1, 2)), found.value)

@@ -36,6 +36,7 @@ def test_what_is_infinite_or_unknown():
     assert t_quantile(0.95, torch.tensor([NAN])).isnan().all()
 
 
+@pytest.mark.slow
 def test_quantiles_are_those_of_the_tables():
     df = torch.tensor([1.0, 2, 3, 4, 9, 30, 47, 1e7])
     wanted = [12.7062, 4.30265, 3.18245, 2.77645, 2.26216, 2.04227, 2.01174, 1.95996]

@@ -97,6 +97,7 @@ def long_run(size, count, updates):
     return error(rotation)
 
 
+@pytest.mark.slow
 def test_the_rotation_stays_orthogonal():
     """The published update, in float32, is off by 1e-4 after 300 updates, and by more with each."""
     assert long_run(32, 4, 5000) <= 1e-5

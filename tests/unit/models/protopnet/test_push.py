@@ -240,6 +240,7 @@ def test_kept_prototypes(k, threshold):
     assert k != 6 or 0 < sum(expected) < 15  # something to tell apart
 
 
+@pytest.mark.slow
 def test_pruning_is_a_mask_and_can_be_undone():
     module, data = make_module(per_class=5), SquareData()
     network = module.network.eval()
