@@ -50,7 +50,7 @@ COMMANDS = {
     "demo folder": (["demo", "/dev/null/x"], "cannot write to '/dev/null/x'"),
     "long config": (["fit", LONG], "': File name too long"),
     "long run": (["test", LONG], "': File name too long"),
-    "long list": (["compare", "no-run", f"metrics={LONG}"], f"unknown metric '{LONG}'"),
+    "long list": (["compare", "no-run", f"metrics={LONG}"], "no run 'no-run'"),
     "demo key": (["demo", "x", "trainer.epochs=2"], "Key 'epochs' not in 'Trainer'"),
 }  # fmt: skip
 
