@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ibd import registry
 from ibd.app.arguments import in_order, parser
@@ -20,6 +20,10 @@ from ibd.app.terminal import edits, newest, options, read_values, save_figure, w
 from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
 from ibd.printing import shown
+
+if TYPE_CHECKING:
+    from ibd.models.lightning import InterpretableModule
+    from ibd.models.prediction import Prediction
 
 
 def fit(arguments: list[str]) -> int:
@@ -89,7 +93,7 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
         _draw(run, model, before.join(after), [image, image], figure)
 
 
-def _draw(run: str, model: Any, prediction: Any, images: Sequence[str], path: str) -> None:
+def _draw(run: str, model: InterpretableModule, prediction: Prediction, images: Sequence[str], path: str) -> None:
     """Write the figure of a prediction."""
     from ibd.app.pictures import figure_of
 

@@ -107,11 +107,27 @@ def parser(functions: Mapping[str, Callable[..., object]]) -> Parser:
         allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"ibd {__version__}")
-    verbs = whole.add_subparsers(dest="verb", metavar="VERB")
+    verbs = _Verbs(whole, functions)
+    _add_training(verbs)
+    _add_explaining(verbs)
+    _add_rest(verbs)
+    for name in _LOADING:
+        p = verbs.parsers.choices[name]
+        p.add_argument("--trust", action="store_true", help="let a run name classes of your own")
+    return whole
 
-    def verb(name: str) -> Parser:
-        text = (functions[name].__doc__ or "").strip()
-        return verbs.add_parser(
+
+class _Verbs:
+    """The verbs of the command line, as they are added."""
+
+    def __init__(self, whole: Parser, functions: Mapping[str, Callable[..., object]]) -> None:
+        self.parsers = whole.add_subparsers(dest="verb", metavar="VERB")
+        self.functions = functions
+
+    def verb(self, name: str) -> Parser:
+        """Add a verb."""
+        text = (self.functions[name].__doc__ or "").strip()
+        return self.parsers.add_parser(
             name,
             help=text.partition("\n")[0],
             description=text,
@@ -120,78 +136,88 @@ def parser(functions: Mapping[str, Callable[..., object]]) -> Parser:
             allow_abbrev=False,
         )
 
-    def of_a_run(name: str) -> Parser:
-        p = verb(name)
+    def of_a_run(self, name: str) -> Parser:
+        """Add a verb that takes a run, and changes to its data."""
+        p = self.verb(name)
         p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint")
         p.add_argument("changes", nargs="*", metavar="key=value", help="changes to the run's data: data.root=...")
         return p
 
-    def drawn(p: Parser, what: str) -> None:
+    def drawn(self, p: Parser, what: str) -> None:
+        """Add the options of pictures to a verb."""
         p.add_argument("--pages", type=count, default=3, help=f"pictures of ten {what} each; 0 for all")
         p.add_argument("--split", choices=["train", "val", "test"], default="test")
         p.add_argument("--out", metavar="FOLDER", help=f"where to write; default RUN/figures/{what}")
 
-    p = verb("fit")
+
+def _add_training(verbs: _Verbs) -> None:
+    """Add what trains a model and asks it."""
+    p = verbs.verb("fit")
     p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
-    p = of_a_run("test")
+    p = verbs.of_a_run("test")
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
-    p = verb("predict")
+    p = verbs.verb("predict")
     p.add_argument("run", metavar="RUN")
     p.add_argument("images", nargs="+", metavar="IMAGE")
     p.add_argument("--figure", metavar="PNG", help="also draw it")
     p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
-    p = verb("intervene")
+    p = verbs.verb("intervene")
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_color::red=1, or wing_color=red")
     p.add_argument("--figure", metavar="PNG", help="also draw it")
     p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
-    p = of_a_run("curve")
+    p = verbs.of_a_run("curve")
     p.add_argument("--policies", default="random,uncertainty,expected_change,learned", help="by commas")
     p.add_argument("--trials", type=int, default=5, help="random orders to average over")
     p.add_argument("--split", choices=["val", "test"], default="test")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
-    p = of_a_run("prototypes")
+
+
+def _add_explaining(verbs: _Verbs) -> None:
+    """Add what looks into models and compares them."""
+    p = verbs.of_a_run("prototypes")
     p.add_argument("--images", type=count, default=4, help="images to draw what their prediction rests on")
     p.add_argument("--top", type=count, default=5, help="prototypes of each image; 0 for all")
-    drawn(p, "prototypes")
-    p = of_a_run("axes")
+    verbs.drawn(p, "prototypes")
+    p = verbs.of_a_run("axes")
     p.add_argument("--baseline", metavar="RUN", help="the same network without whitening, to compare with")
     p.add_argument("--images", type=count, default=4, help="images to draw maps of")
     p.add_argument("--top", type=count, default=8, help="images that activate each axis most; 0 for none")
-    drawn(p, "axes")
-    p = verb("explain")
+    verbs.drawn(p, "axes")
+    p = verbs.verb("explain")
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
-    p = verb("compare")
+    p = verbs.verb("compare")
     p.add_argument(
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
     )
     p.add_argument("--out", metavar="FOLDER", help="where to write, and where to continue from; default comparison")
-    p = verb("export")
+
+
+def _add_rest(verbs: _Verbs) -> None:
+    """Add what prepares, lists and exports."""
+    p = verbs.verb("export")
     p.add_argument("run", metavar="RUN")
     p.add_argument("file", metavar="OUT.pt2")
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
-    p = verb("init")
+    p = verbs.verb("init")
     p.add_argument("folder", metavar="DATA", help="train/CLASS/*.jpg, and val/ and test/ if they exist")
     p.add_argument("--config", metavar="YAML", help="the config to write; default NAME.yaml here, after the folder")
-    p = verb("config")
+    p = verbs.verb("config")
     p.add_argument("file", metavar="CONFIG")
     p.add_argument("changes", nargs="*", metavar="key=value")
-    p = verb("data")
+    p = verbs.verb("data")
     p.add_argument("source", metavar="SOURCE", help="a config file, or the name of a data set with built-in defaults")
     p.add_argument("picture", metavar="PNG")
     p.add_argument("changes", nargs="*", metavar="key=value", help="options of the data set, such as preset=hans")
-    p = verb("list")
+    p = verbs.verb("list")
     p.add_argument("kind", nargs="?", choices=["configs", "models", "backbones", "datasets", "explainers", "metrics"])
-    p = verb("demo")
+    p = verbs.verb("demo")
     p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
     p.add_argument("changes", nargs="*", metavar="key=value", help="changes to both configs")
-    for name in _LOADING:
-        verbs.choices[name].add_argument("--trust", action="store_true", help="let a run name classes of your own")
-    return whole
 
 
 _LOADING = (

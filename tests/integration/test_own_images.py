@@ -1,8 +1,10 @@
 """`ibd init`, the configs that come with the package, and an installed wheel: what a newcomer does first."""
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -118,21 +120,30 @@ def test_changes_may_be_written_as_options():
 
 @pytest.mark.slow
 def test_a_wheel_runs_the_demo_in_an_empty_folder(tmp_path):
-    """It carries the configs; the packages of this process serve it, but for ibd itself."""
+    """It carries the configs. The environment is empty but for the packages that the wheel needs: those of this one."""
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "runs", "demo")
+    source = shutil.copytree(ROOT, tmp_path / "source", ignore=left_out)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", tmp_path, ROOT], check=True, cwd=tmp_path, timeout=300)
+    subprocess.run([*build, "--wheel-dir", tmp_path, source], check=True, cwd=tmp_path, timeout=300)
     (wheel,) = tmp_path.glob("ibd-*.whl")
-    site = tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel], check=True)
-    given = {**os.environ, "PYTHONPATH": str(site), "WANDB_MODE": "disabled"}
-    small = ("trainer.max_epochs=1", "data.train_size=64", "data.val_size=40", "data.test_size=40")
-    said = []
-    for command in (["config", "folder/cbm"], ["demo", "shown", *small]):
-        process = subprocess.run(
-            [sys.executable, "-P", "-m", "ibd.cli", *command], env=given, cwd=tmp_path, capture_output=True, text=True
-        )
+    made = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    (site,) = made.glob("lib/python*/site-packages")
+    install = [sys.executable, "-m", "pip", "--python", made / "bin" / "python", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, wheel], check=True)
+    (site / "needed.pth").write_text(sysconfig.get_path("purelib"))  # .pth files there, of an editable ibd, do nothing
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    given = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"WANDB_MODE": "disabled"}
+
+    def run(*command):
+        process = subprocess.run([made / "bin" / "ibd", *command], env=given, cwd=empty, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr
-        said.append(process.stdout)
-    assert said[0].startswith("name: folder-cbm ")
-    assert (tmp_path / "shown" / "report" / "index.html").is_file()
+        return process.stdout
+
+    small = ("trainer.max_epochs=1", "data.train_size=64", "data.val_size=40", "data.test_size=40")
+    assert run("config", "folder/cbm").splitlines()[0].startswith("name: folder-cbm ")
+    assert "done: runs/toybirds-tiny/" in run("fit", "toybirds/tiny", *small)
+    run("demo", "shown", "data.preset=tiny", *small)
+    assert (empty / "shown" / "report" / "index.html").is_file()
     assert {path.name for path in (site / "ibd" / "configs").iterdir()} == {path.name for path in shipped().iterdir()}

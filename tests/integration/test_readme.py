@@ -9,6 +9,7 @@ import pytest
 import torchvision
 
 from tests.command import QUIET, ROOT, ibd
+from tests.data_makers import make_concept_folder
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^```\n\$ ibd ([^\n]+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -33,6 +34,11 @@ def given(command):
 
 @pytest.mark.slow
 def test_every_command_and_block_runs(demo, monkeypatch):
+    meant = {
+        "DATA": make_concept_folder(demo / "DATA", train=2),
+        "RUN": next((demo / "demo" / "runs").glob("*")),
+        "FILE": demo / "configs" / "toybirds" / "tiny.yaml",
+    }
     assert [command.split()[0] for command, _ in COMMANDS] == ["fit", "fit", "intervene", "compare"]
     for command, printed in COMMANDS:
         answer = ibd(*given(command), *(QUIET if command.startswith("fit") else ()))
@@ -42,6 +48,10 @@ def test_every_command_and_block_runs(demo, monkeypatch):
         assert answer.code == 0, (command, answer.err)
         first = printed.splitlines()[:1]  # of what was printed; the rest depends on the training
         assert not first or first[0] in answer.out + answer.err, (command, answer)
+    for line in ("init DATA", "export RUN model.pt2", "config FILE", "list"):
+        assert f"`ibd {line}`" in README
+        answer = ibd(*(meant.get(word, word) for word in line.split()))
+        assert answer.code == 0, (line, answer.err)
     without_network = torchvision.models.resnet18
     monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: without_network(weights=None))
     assert len(PYTHON) == 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +21,7 @@ from ibd.data.toybirds.parts import PARTS
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.checks import ratio
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.models.protopnet.evaluation import PartFigures
-from ibd.models.protopnet.network import PrototypeNetwork
+from ibd.models.protopnet.evaluation import PartFigures, part_figures
 from ibd.types import Units
 
 SHOWN = 10
@@ -173,7 +171,7 @@ def _by_version(after: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def prototype_parts(
-    model: Any, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64
+    model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_size: int = 64
 ) -> dict[str, float]:
     """Return consistency, stability, purity and pointing of prototypes on the true masks of the parts.
 
@@ -189,19 +187,15 @@ def prototype_parts(
     Raises:
         UnsupportedError: the model has no such prototypes, or the images have no masks.
     """
-    network = require_network(model)
-    if not isinstance(network, PrototypeNetwork):
-        raise UnsupportedError("only prototypes that belong to one class each can be measured on its parts")
     check_indices(indices)
     figures: PartFigures | None = None
-    active = network.mask & (network.factor != 0)
-    device = network.mask.device
+    device = next(model.parameters()).device
     with evaluating(model), torch.inference_mode():
         for some in chunks(indices, batch_size):
             batch = load_batch(dataset, some, masks=True).to(device)
             if batch.masks is None:
                 raise UnsupportedError("the data has no part masks")
-            figures = figures or PartFigures(model, batch.masks.shape[1], active, top=10, seed=0)
+            figures = figures or part_figures(model, batch.masks.shape[1])
             figures.update(batch, encoded(model, batch.image)[1])
     assert figures is not None
     return figures.compute()

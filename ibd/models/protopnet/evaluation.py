@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.distributed import progress
-from ibd.errors import CheckpointError, ConfigError, did_you_mean
+from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
 from ibd.io import load_run, load_run_data
 from ibd.metrics.compactness import ExplanationSize, head_sparsity, prototype_uniqueness
 from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centers, part_hits, peak_positions
@@ -132,6 +132,22 @@ def _read(
 def _contributions(network: PrototypeNetwork, units: Units, logits: Tensor) -> Tensor:
     """Return what prototypes add to the predicted class alone, (B, P, 1)."""
     return (units.scores * network.weight()[logits.argmax(1)]).unsqueeze(2)
+
+
+def part_figures(model: torch.nn.Module, parts: int) -> PartFigures:
+    """Return what collects the metrics on annotated parts over batches.
+
+    Args:
+        model: a ``ProtoPNet``.
+        parts: number of parts that masks are of.
+
+    Raises:
+        UnsupportedError: the model has no prototypes of one class each.
+    """
+    if not isinstance(model, ProtoPNet):
+        raise UnsupportedError("only prototypes that belong to one class each can be measured on its parts")
+    active = model.network.mask & (model.network.factor != 0)
+    return PartFigures(model, parts, active, top=10, seed=0)
 
 
 class PartFigures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def fit_last_layer(
     x = scores.to(torch.promote_types(scores.dtype, torch.float32)) * kept
     start = initial.to(x.dtype) * kept
     target = F.one_hot(labels, len(initial)).to(x.dtype)
-    shrink = l1 * (~own).to(x.dtype)
+    problem = _Problem(x, labels, target, start, l1 * (~own).to(x.dtype), kept, ridge)
     size = 1 / (_curvature(x) + ridge)
     weight, before, ratio = start, start, 0.0
     logits = logits_before = x @ start.t()
@@ -76,67 +77,105 @@ def fit_last_layer(
     for done in progress(range(max_steps), "fitting the last layer"):
         steps = done + 1
         ahead, logits_ahead = weight + ratio * (weight - before), logits + ratio * (logits - logits_before)
-        p = logits_ahead.softmax(1)
-        pull = (p - target).t() @ x / len(x)
-        slope = pull + ridge * (ahead - start)
-        while True:
-            following = _soften(ahead - size * slope, size * shrink) * kept
-            logits_following = x @ following.t()
-            distance = float((following - ahead).square().sum())
-            bent = 2 * _bregman(logits_ahead, logits_following, p) + ridge * distance
-            if bent * size <= distance * 1.0001 or distance == 0:
-                break
-            size /= 2
-        uphill = float(((ahead - following) * (following - weight)).sum()) > 0
+        step = problem.step(ahead, logits_ahead, size)
+        uphill = float(((ahead - step.weight) * (step.weight - weight)).sum()) > 0
         grown = (1 + (1 + 4 * momentum * momentum / _GROWTH) ** 0.5) / 2
         ratio, momentum = (0.0, 1.0) if uphill else ((momentum - 1) / grown, grown)
-        change = float((following - weight).abs().max())
-        before, weight, logits_before, logits = weight, following, logits, logits_following
+        change = float((step.weight - weight).abs().max())
+        before, weight, logits_before, logits = weight, step.weight, logits, step.logits
         if ridge:
-            reached = _objective(logits, labels, weight, start, shrink, ridge)
-            converged = float(reached - _dual(p, -pull, start, shrink, ridge)) <= tolerance
+            converged = problem.gap(step) <= tolerance
         else:
-            converged = change <= tolerance * size * float(weight.abs().max())
+            converged = change <= tolerance * step.size * float(weight.abs().max())
         if converged:
             break
-        size *= _GROWTH
+        size = step.size * _GROWTH
     others = weight[~own & kept]
     report = LastLayerReport(
         steps,
         converged,
-        float(_objective(logits, labels, weight, start, shrink, ridge)),
+        problem.objective(logits, weight),
         float((others == 0).float().mean()) if len(others) else 0.0,
     )
     return weight.to(initial.dtype), report
 
 
+class _Step(NamedTuple):
+    """A proximal step: the (C, P) weights and (N, C) logits after it, what it was made by, and its length."""
+
+    weight: Tensor
+    logits: Tensor
+    p: Tensor
+    pull: Tensor
+    size: float
+
+
+class _Problem(NamedTuple):
+    """What is minimized: see `fit_last_layer`."""
+
+    x: Tensor
+    """(N, P) similarities of the kept prototypes; 0 of others."""
+    labels: Tensor
+    """(N,)."""
+    target: Tensor
+    """(N, C) the same, one-hot."""
+    start: Tensor
+    """(C, P) W0."""
+    shrink: Tensor
+    """(C, P) weights of the absolute values."""
+    kept: Tensor
+    """(P,) bool."""
+    ridge: float
+    """Weight of the distance to W0."""
+
+    def step(self, ahead: Tensor, logits: Tensor, size: float) -> _Step:
+        """Return a proximal step, as long as the curvature on the way allows.
+
+        Args:
+            ahead: (C, P) weights that it starts from.
+            logits: (N, C) logits of these.
+            size: its length at most.
+        """
+        p = logits.softmax(1)
+        pull = (p - self.target).t() @ self.x / len(self.x)
+        slope = pull + self.ridge * (ahead - self.start)
+        while True:
+            weight = _soften(ahead - size * slope, size * self.shrink) * self.kept
+            after = self.x @ weight.t()
+            distance = float((weight - ahead).square().sum())
+            bent = 2 * _bregman(logits, after, p) + self.ridge * distance
+            if bent * size <= distance * 1.0001 or distance == 0:
+                return _Step(weight, after, p, pull, size)
+            size /= 2
+
+    def objective(self, logits: Tensor, weight: Tensor) -> float:
+        """Return what is minimized."""
+        fit = F.cross_entropy(logits, self.labels)
+        return float(fit + (self.shrink * weight.abs()).sum() + self.ridge / 2 * (weight - self.start).square().sum())
+
+    def gap(self, step: _Step) -> float:
+        """Return how far the objective is above the minimum at most, by the dual problem; needs a ridge."""
+        return float(self.objective(step.logits, step.weight) - self._dual(step.p, -step.pull))
+
+    def _dual(self, p: Tensor, slope: Tensor) -> float:
+        """Return a value that no weights can go below: that of the dual problem, at some class probabilities.
+
+        ``-mean(sum p log p) - max_W(<slope, W> - |shrink W|_1 - ridge / 2 |W - W0|^2)``, whose maximum has a closed
+        form.
+
+        Args:
+            p: (N, C) probabilities.
+            slope: (C, P): ``(Y - p)' x / N``.
+        """
+        best = _soften(self.start + slope / self.ridge, self.shrink / self.ridge)
+        distance = (best - self.start).square()
+        conjugate = (slope * best - self.shrink * best.abs() - self.ridge / 2 * distance).sum()
+        return float(torch.special.entr(p).sum(1).mean() - conjugate)
+
+
 def _soften(weight: Tensor, by: Tensor) -> Tensor:
     """Return the values nearer to 0, and exactly 0 where they were near."""
     return weight.sign() * (weight.abs() - by).clamp(min=0)
-
-
-def _objective(logits: Tensor, labels: Tensor, weight: Tensor, start: Tensor, shrink: Tensor, ridge: float) -> Tensor:
-    """Return what is minimized, a scalar."""
-    fit = F.cross_entropy(logits, labels)
-    return fit + (shrink * weight.abs()).sum() + ridge / 2 * (weight - start).square().sum()
-
-
-def _dual(p: Tensor, slope: Tensor, start: Tensor, shrink: Tensor, ridge: float) -> Tensor:
-    """Return a value that no weights can go below: that of the dual problem, at some class probabilities.
-
-    ``-mean(sum p log p) - max_W(<slope, W> - |shrink W|_1 - ridge / 2 |W - W0|^2)``, whose maximum has a closed form.
-
-    Args:
-        p: (N, C) probabilities.
-        slope: (C, P): ``(Y - p)' x / N``.
-        start: (C, P) W0.
-        shrink: (C, P).
-        ridge: weight of the distance to W0, more than 0.
-    """
-    best = _soften(start + slope / ridge, shrink / ridge)
-    conjugate = (slope * best - shrink * best.abs() - ridge / 2 * (best - start).square()).sum()
-    entropy: Tensor = torch.special.entr(p).sum(1).mean()
-    return entropy - conjugate
 
 
 def _bregman(one: Tensor, other: Tensor, p: Tensor) -> float:
