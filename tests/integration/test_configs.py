@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from ibd.config import load_config
 from ibd.config.sources import read_sources
 from ibd.io import load_model
-from tests.command import ROOT, checkpoint, ibd, ibd_process, rows
+from tests.command import ROOT, TINY, checkpoint, ibd, ibd_process, rows
 from tests.data_makers import make_concept_folder, make_cub
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
@@ -95,3 +97,12 @@ def test_trains_in_a_process_of_its_own(file, changes, tmp_path):
     assert answer.code == 0, answer.err
     assert answer.out.startswith("done: runs/toybirds-cbm/")
     assert (tmp_path / answer.run / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_a_changed_configuration_leaves_the_next_one_alone():
+    """What is made once, of the options of a class, is not what a configuration holds."""
+    config = load_config(TINY)
+    before = OmegaConf.to_yaml(config)
+    config.logger.explainers.append("lrp")
+    config.model.backbone.width = 99
+    assert OmegaConf.to_yaml(load_config(TINY)) == before

@@ -49,6 +49,7 @@ COMMANDS = {
     "picture format": (["data", "toybirds", "x.doc", "preset=tiny", "train_size=8"], "cannot write 'x.doc': Format"),
     "demo folder": (["demo", "/dev/null/x"], "cannot write to '/dev/null/x'"),
     "long config": (["fit", LONG], "': File name too long"),
+    "long weights": ([*FIT, f"model.backbone.weights={LONG}"], "has no published weights"),
     "long run": (["test", LONG], "': File name too long"),
     "long list": (["compare", "no-run", f"metrics={LONG}"], "no run 'no-run'"),
     "demo key": (["demo", "x", "trainer.epochs=2"], "Key 'epochs' not in 'Trainer'"),

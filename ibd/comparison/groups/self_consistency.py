@@ -46,10 +46,10 @@ def add_self_consistency(comparison: Comparison, case: Case) -> None:
     key["split"] = model.asked  # leakage is measured on more images than the explanations
     account = case.cache.get(key, Account, compute)
     comparison.skipped += [replace(entry, model=name) for entry in account.skipped]
-    comparison.self_consistency[name] = _asked(account.self_consistency, set(comparison.metrics))
+    comparison.self_consistency[name] = asked_figures(account.self_consistency, set(comparison.metrics))
 
 
-def _asked(account: SelfConsistency, metrics: set[str]) -> SelfConsistency:
+def asked_figures(account: SelfConsistency, metrics: set[str]) -> SelfConsistency:
     """Return an account with the figures of the metrics that are asked for."""
     wanted = {
         figure.name

@@ -15,9 +15,10 @@ import torch
 
 from ibd.comparison.report import Report
 from ibd.comparison.report.page import _json
+from ibd.comparison.report.side_tables import shortcut_rows
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 from ibd.metrics.functional.random_effects import two_level, two_level_interval
-from tests.report_makers import KINDS, METRICS, MODELS, NASTY, make_comparison
+from tests.report_makers import KINDS, METRICS, MODELS, NASTY, make_comparison, small_report
 
 ROOT = Path(__file__).parents[3]
 IMAGES, SHOWN = 20, 4
@@ -280,3 +281,9 @@ def test_the_templates_are_installed_with_the_package():
         assert any(
             fnmatch(file, each) and file.count("/") == each.count("/") for each in patterns["ibd.comparison.report"]
         )
+
+
+def test_figures_of_a_part_or_method_stand_beside_those_of_the_model():
+    rows = dict(shortcut_rows(small_report().comparison))
+    assert set(rows) == {"Accuracy absent", "Energy on tag: Grad-CAM"}
+    assert rows["Energy on tag: Grad-CAM"] == ["0.41", "0.41"]

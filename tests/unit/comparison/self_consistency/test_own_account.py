@@ -7,6 +7,8 @@ import torch
 
 from ibd.comparison import tagged_images
 from ibd.comparison.groups import FIGURES, METRICS
+from ibd.comparison.groups.self_consistency import asked_figures
+from ibd.comparison.results import SelfConsistency
 from ibd.comparison.self_consistency import concept_leakage, self_consistency, shortcut_figures
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import ConfigError
@@ -107,3 +109,14 @@ def test_sentences():
 def test_no_images(birds):
     with pytest.raises(ConfigError, match="no images given"):
         self_consistency(make_module(birds.spec), birds, [])
+
+
+def test_only_the_figures_of_the_metrics_that_are_asked_for_are_shown():
+    figures = {"locality": 0.5, "own_change": 0.1, "leakage_gap": 0.2, "units": 4.0, "detectors": 0.3, "form_iou": 0.1}
+    account = SelfConsistency(figures, {"intervention_same_class": {"beak": 1.0}, "form": {"a is b": 0.1}})
+    one = asked_figures(account, {"locality", "deletion"})
+    assert (set(one.figures), one.breakdown) == ({"locality", "own_change", "units"}, {})
+    other = asked_figures(account, {"form_iou", "intervention_consistency"})
+    assert set(other.figures) == {"units", "form_iou"}
+    assert other.breakdown == account.breakdown
+    assert asked_figures(account, {"deletion"}).named() == {}
