@@ -37,6 +37,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
         "cifar_resnet": "ibd.backbones.small:CifarResNet",
+        **dict.fromkeys(("bagnet9", "bagnet17", "bagnet33"), "ibd.backbones.bagnet:BagNet"),
         **dict.fromkeys(_TORCHVISION, "ibd.backbones.torchvision:TorchvisionBackbone"),
     },
     "datasets": {

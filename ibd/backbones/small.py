@@ -19,12 +19,15 @@ class SmallCNN(Backbone):
     """Stages of 3x3 convolution, normalization, ReLU; (B, 3, 64, 64) -> (B, width * 2**(depth - 1), 8, 8).
 
     Each stage doubles the channels; the first three halve the resolution by striding, which trains more than twice as
-    fast as the same channels with max-pooling. A cell sees 31 pixels.
+    fast as the same channels with max-pooling. A cell sees 31 pixels; with `field` fewer, however deep the network is.
 
     Args:
         width: Channels of the first stage.
         depth: Number of stages, at least 3.
         norm: Kind of normalization; "group" makes no difference between training and evaluation.
+        field: Pixels in a row that a cell sees: 1, 3, 7, 15, 31 and 16 more for each further stage. The stages that it
+            leaves no room for have 1x1 convolutions. Cells are 8 pixels apart: with fewer than 15 some pixels are
+            seen by none. null takes 3x3 convolutions throughout.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
         normalize: Statistics of the first layer; "auto" takes those the weights were trained with, else "half".
@@ -35,6 +38,7 @@ class SmallCNN(Backbone):
         width: int = 16,
         depth: int = 4,
         norm: Norm = "batch",
+        field: int | None = None,
         weights: str | None = None,
         init_from: str | None = None,
         normalize: Normalization = "auto",
@@ -43,11 +47,14 @@ class SmallCNN(Backbone):
         check_range("width", width, least=1)
         check_range("depth", depth, least=3)
         _check_size(width, depth, 6 * width**2 * 4 ** min(depth - 1, 40))
-        channels = 3
+        spatial, channels = depth if field is None else _stages_within(field, depth, norm), 3
         for stage in range(depth):
             before, channels = channels, width * 2**stage
+            kernel = 3 if stage < spatial else 1
             layers = OrderedDict(
-                conv=nn.Conv2d(before, channels, 3, stride=2 if stage < 3 else 1, padding=1, bias=False),
+                conv=nn.Conv2d(
+                    before, channels, kernel, stride=2 if stage < 3 else 1, padding=kernel // 2, bias=False
+                ),
                 norm=norm_layer(norm, channels),
                 relu=nn.ReLU(inplace=True),
             )
@@ -103,6 +110,22 @@ class CifarResNet(Backbone):
         self.out_channels = before
         initialize(self)
         self.start_from(weights, init_from)
+
+
+def _stages_within(field: int, depth: int, norm: Norm) -> int:
+    """Return how many stages have 3x3 convolutions where a cell sees `field` pixels in a row."""
+    sizes = [1]
+    for stage in range(depth):  # a stage sees a ring more of cells that are 1, 2, 4, and then 8 pixels apart
+        sizes.append(sizes[-1] + 2 * 2 ** min(stage, 3))
+    if field not in sizes:
+        near = min(sizes, key=lambda size: abs(size - field))
+        known = ", ".join(map(str, sizes)) if len(sizes) < 8 else f"1, 3, 7, 15, 31, ..., {sizes[-1]}"
+        raise ConfigError(
+            f"field: {field} given, but a cell of {depth} stages can see {known} pixels in a row. Did you mean {near}?"
+        )
+    if norm == "group":
+        raise ConfigError(f"field: {field} given, but norm 'group' lets every cell see the whole image; batch does not")
+    return sizes.index(field)
 
 
 def _check_size(width: int, depth: int, weights: int) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import textwrap
+from typing import Any, Protocol, TypeGuard
 
 import torch
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from ibd.backbones.receptive_field import ReceptiveField
 from ibd.drawing import PlainFigure, shorten
+from ibd.explain.boxes import field_of, placed
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.metrics.concepts import decided
 from ibd.types import Units
 
 GREEN, ORANGE, GRAY = "#2b8a3e", "#d9480f", "#868e96"
+_FRAME = "#ffd43b"
 
 
 class Predicted(Protocol):
@@ -70,10 +76,13 @@ def prediction_figure(
         label: (B,) true classes, where known.
         concepts: (B, K) true concepts; a bar is green where the unit agrees with it, orange where it does not.
         top: bars for each image, by the size of the contribution to the predicted class.
-        maps: number of these units' maps to show; red speaks for the unit, blue against, on the map's own scale.
+        maps: number of these units' maps to show; red speaks for the unit, blue against, on the map's own scale. What
+            the strongest cell of a map sees is framed, where that is less than the image.
     """
     rows, maps = len(image), min(maps, len(prediction.network.unit_names))
-    figure = PlainFigure(figsize=(3.0 + 4.6 + 1.9 * maps, 2.3 * rows + 0.3), layout="constrained")
+    field = field_of(prediction.network, prediction.units.maps, (image.shape[2], image.shape[3]))
+    width = 3.0 + 4.6 + 1.9 * maps
+    figure = PlainFigure(figsize=(width, 2.3 * rows + 0.3), layout="constrained")
     ratios = [1.0, 1.7, *[0.85] * maps]
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
@@ -87,12 +96,43 @@ def prediction_figure(
         _bars(axes[row, 1], prediction, row, order, part, values[row], truth)
         for column, unit in enumerate(order[:maps]):
             axis = axes[row, 2 + column]
-            axis.imshow(overlay(image[row], prediction.units.maps[row, unit]), interpolation="nearest")
+            _map(axis, image[row], prediction.units.maps[row, unit], field)
             axis.set_title("::\n".join(_parts(prediction.network.unit_names[unit], 20)), fontsize=8)
         for axis in axes[row, 2:]:
             axis.set_axis_off()
-    figure.supxlabel(_caption(prediction, compared), fontsize=8, color="#495057")
+    caption = textwrap.fill(_caption(prediction, compared, field), int(15 * width))
+    figure.supxlabel(caption, fontsize=8, color="#495057")
     return figure
+
+
+def frame_field(axis: Axes, field: ReceptiveField, row: int, column: int) -> None:
+    """Frame the pixels that a cell sees, to be seen on any image.
+
+    Args:
+        axis: axis that shows the image, a pixel a unit.
+        field: receptive field of the cells.
+        row: row of the cell.
+        column: its column.
+    """
+    top, left, bottom, right = field.box(row, column)
+    frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=_FRAME, lw=1.2)
+    frame.set_path_effects([patheffects.withStroke(linewidth=2.2, foreground="black")])
+    axis.add_patch(frame)
+
+
+def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) -> None:
+    """Draw a unit's map, each cell where it looks, and frame what the strongest one sees."""
+    heat = heat.detach().float().cpu()
+    axis.imshow(overlay(image, placed(heat, (image.shape[1], image.shape[2]), field)), interpolation="nearest")
+    if _bounded(field):
+        frame_field(axis, field, *divmod(int(heat.abs().argmax()), heat.shape[1]))
+
+
+def _bounded(field: ReceptiveField | None) -> TypeGuard[ReceptiveField]:
+    """Return whether it is known that a cell sees less than the image."""
+    if field is None or field.whole_image:
+        return False
+    return any(seen < side for seen, side in zip(field.size, field.image_size, strict=True))
 
 
 def _parts(name: str, width: int) -> list[str]:
@@ -100,11 +140,13 @@ def _parts(name: str, width: int) -> list[str]:
     return [shorten(part, width) for part in name.split("::", 1)]
 
 
-def _caption(prediction: Predicted, compared: bool) -> str:
-    """Return what the colors and signs mean."""
+def _caption(prediction: Predicted, compared: bool, field: ReceptiveField | None) -> str:
+    """Return what the colors, frames and signs mean."""
     kind = prediction.network.unit_kind
     texts = [f"bars: green where the {kind} is as annotated, orange where it is not"] if compared else []
     texts.append(f"maps: red speaks for the {kind}, blue against it")
+    if _bounded(field):
+        texts[-1] += f"; framed: the {field.size[0]} x {field.size[1]} pixels that the strongest cell sees"
     if bool(prediction.edited.any()):
         texts.append("* set by hand, or following from that")
     return "     ".join(texts)
