@@ -67,8 +67,8 @@ class BagNet(Backbone):
         self.start_from(weights, init_from)
 
 
-class ValidBottleneck(Bottleneck):
-    """A residual block of 1x1, k x k and 1x1 convolutions without padding; the shortcut loses its last rows and columns.
+class ValidBottleneck(Bottleneck):  # type: ignore[misc]
+    """A residual block of 1x1, k x k and 1x1 convolutions, none padded; of the shortcut the last rows and columns go.
 
     Args:
         before: Channels of its input.

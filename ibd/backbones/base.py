@@ -21,6 +21,8 @@ STATISTICS: dict[str, Statistics] = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 """name -> mean and standard deviation per channel."""
+_CHANNELS_AT_A_TIME = 16
+"""Of a CPU's vector instructions in float32, with AVX-512; half as many with AVX2."""
 
 
 class Normalize(nn.Module):
@@ -133,8 +135,22 @@ def initialize(module: nn.Module) -> None:
 
 
 def prefers_channels_last(backbone: nn.Module, device: torch.device | str) -> bool:
-    """Return whether the backbone is faster on the device after ``.to(memory_format=torch.channels_last)``.
+    """Return whether the backbone is faster on the device after ``.to(memory_format=torch.channels_last)``, and safe.
 
     Values are the same to rounding.
     """
-    return torch.device(device).type in getattr(backbone, "channels_last_on", ())
+    kind = torch.device(device).type
+    if kind == "cpu" and any(map(_overruns, backbone.modules())):
+        return False
+    return kind in getattr(backbone, "channels_last_on", ())
+
+
+def _overruns(layer: nn.Module) -> bool:
+    """Return whether the backward pass of a layer with its channels last writes past its memory on a CPU.
+
+    It kills the process, or spoils the gradients: oneDNN, issue 6035, strided 1x1 convolutions of fewer channels than
+    it takes at a time.
+    """
+    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1) or max(layer.stride) == 1:
+        return False
+    return layer.in_channels // layer.groups < _CHANNELS_AT_A_TIME

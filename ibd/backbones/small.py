@@ -25,9 +25,9 @@ class SmallCNN(Backbone):
         width: Channels of the first stage.
         depth: Number of stages, at least 3.
         norm: Kind of normalization; "group" makes no difference between training and evaluation.
-        field: Pixels in a row that a cell sees: 1, 3, 7, 15, 31 and 16 more for each further stage. The stages that it
-            leaves no room for have 1x1 convolutions. Cells are 8 pixels apart: with fewer than 15 some pixels are
-            seen by none. null takes 3x3 convolutions throughout.
+        field: Pixels in a row that a cell sees: 1, 3, 7, 15, 31 and 16 more for each further stage; null for all that
+            the depth gives. Stages that it leaves no room for have 1x1 convolutions. Cells are 8 pixels apart: with
+            fields of 1, 3 and 7 some pixels are seen by none.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
         normalize: Statistics of the first layer; "auto" takes those the weights were trained with, else "half".
@@ -52,9 +52,7 @@ class SmallCNN(Backbone):
             before, channels = channels, width * 2**stage
             kernel = 3 if stage < spatial else 1
             layers = OrderedDict(
-                conv=nn.Conv2d(
-                    before, channels, kernel, stride=2 if stage < 3 else 1, padding=kernel // 2, bias=False
-                ),
+                conv=nn.Conv2d(before, channels, kernel, stride=2 if stage < 3 else 1, padding=kernel // 2, bias=False),
                 norm=norm_layer(norm, channels),
                 relu=nn.ReLU(inplace=True),
             )

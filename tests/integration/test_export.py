@@ -235,7 +235,16 @@ def test_the_last_checkpoint_on_request(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone",
-    ["cifar_resnet", "resnet18", "vgg11_bn", "densenet121", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny"],
+    [
+        "cifar_resnet",
+        "bagnet17",
+        "resnet18",
+        "vgg11_bn",
+        "densenet121",
+        "mobilenet_v3_small",
+        "efficientnet_b0",
+        "convnext_tiny",
+    ],
 )
 def test_every_family_of_backbones(backbone, tmp_path):
     spec = dataclasses.replace(SPEC, image_size=(32, 32))

@@ -79,7 +79,7 @@ def test_the_smallest_image_is_one_field():
     for name, seen in (("bagnet9", 9), ("bagnet17", 17), ("bagnet33", 33)):
         backbone = build_backbone({"name": name, **NARROW}).eval()
         assert backbone(torch.rand(1, 3, seen, seen)).shape == (1, 64, 1, 1)
-        with pytest.raises(RuntimeError, match="[Kk]ernel size"):
+        with pytest.raises(RuntimeError, match=r"[Kk]ernel size"):
             backbone(torch.rand(1, 3, seen - 1, seen))
 
 
@@ -149,7 +149,7 @@ def test_size_and_names_as_published():
         backbone = build_backbone({"name": "bagnet33"})
     assert backbone.out_channels == 2048
     assert sum(p.numel() for p in backbone.parameters()) == 18_310_184 - 2048 * 1000 - 1000
-    with pytest.raises(ConfigError, match="no BagNet 'bagnet8'. Did you mean one of: 'bagnet9', "):
+    with pytest.raises(ConfigError, match=r"no BagNet 'bagnet8'\. Did you mean one of: 'bagnet9', "):
         BagNet("bagnet8")
 
 

@@ -135,6 +135,22 @@ def test_channels_last_by_family_and_device():
     assert not prefers_channels_last(torch.nn.Linear(2, 2), "cpu")
 
 
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        ({"name": "cifar_resnet", "depth": 8, "width": 8}, {"width": 16}),
+        ({"name": "bagnet17", "width": 8, "blocks": [1, 1, 1, 1]}, {"width": 16}),
+        ({"name": "small_cnn", "width": 4, "depth": 3, "field": 7}, {"field": 15}),
+    ],
+)
+def test_not_channels_last_where_the_cpu_would_write_past_its_memory(narrow, wide):
+    """A strided 1x1 convolution of fewer than 16 channels killed the training of these (oneDNN, issue 6035)."""
+    with torch.device("meta"):
+        assert not prefers_channels_last(build_backbone(narrow), "cpu")
+        assert prefers_channels_last(build_backbone(narrow), "cuda")
+        assert prefers_channels_last(build_backbone({**narrow, **wide}), "cpu")
+
+
 def test_a_class_of_the_users_own(monkeypatch):
     import sys
     import types

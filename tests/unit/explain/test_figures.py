@@ -7,7 +7,9 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from torch import nn
 
+from ibd.backbones import build_backbone
 from ibd.drawing import shorten
 from ibd.explain.figures import GRAY, GREEN, ORANGE, prediction_figure
 from ibd.explain.render import overlay, upsample
@@ -112,6 +114,40 @@ def test_concepts_of_another_number_are_not_compared():
     network = BaselineNetwork(CountingBackbone(64), SPEC.class_names).eval()
     figure = prediction_figure(predict(network), IMAGES, concepts=torch.ones(3, 6))
     assert {to_hex(bar.get_facecolor()) for bar in figure.axes[1].patches} == {GRAY}
+
+
+class Patches(CountingBackbone):
+    """Cells that see the sum of 6 x 6 pixels, side by side."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.conv, self.normalize = nn.Conv2d(3, 1, 6, stride=6, bias=False), nn.Identity()
+        nn.init.ones_(self.conv.weight)
+
+
+def framed(backbone, row, column):
+    """Return the frame in each map of a figure of an image with one bright pixel, and the caption."""
+    image = torch.zeros(1, 3, 16, 16)
+    image[..., row, column] = 1
+    figure = prediction_figure(predict(BaselineNetwork(backbone, ["a", "b"]).eval(), image), image)
+    frames = [
+        [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in axis.patches] for axis in figure.axes
+    ]
+    return frames[2:], figure.get_supxlabel()
+
+
+def test_what_the_strongest_cell_sees_is_framed():
+    frames, caption = framed(Patches(), 8, 3)
+    assert frames == [[(-0.5, 5.5, 6, 6)]]  # a pixel spans half a unit to either side of its number
+    assert caption.endswith("; framed: the 6 x 6 pixels that the strongest cell sees")
+
+
+def test_a_cell_that_sees_all_is_not_framed():
+    frames, caption = framed(build_backbone({"name": "small_cnn", "width": 1, "depth": 4, "norm": "group"}), 8, 3)
+    assert not any(frames)
+    assert "framed" not in caption
+    frames, caption = framed(build_backbone({"name": "small_cnn", "width": 1, "depth": 4}), 8, 3)
+    assert not any(frames)
 
 
 @pytest.mark.parametrize("width", [5, 6, 9])

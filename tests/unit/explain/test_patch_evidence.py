@@ -23,7 +23,9 @@ def make(model, backbone, dtype):
     torch.manual_seed(0)
     trunk = build_backbone(BACKBONES[backbone])
     classes = SPEC.class_names
-    network = BaselineNetwork(trunk, classes) if model == "baseline" else ConceptBottleneckNetwork(trunk, SPEC, "logits")
+    network = (
+        BaselineNetwork(trunk, classes) if model == "baseline" else ConceptBottleneckNetwork(trunk, SPEC, "logits")
+    )
     network = network.to(dtype).eval()
     for name, weight in network.named_parameters():
         if not name.startswith("backbone."):
