@@ -26,6 +26,8 @@ _TORCHVISION = """
     convnext_tiny convnext_small convnext_base
 """.split()  # noqa: SIM905  # thirty lines as a list
 
+_BCOS = ("bcos_resnet18", "bcos_resnet34", "bcos_resnet50", "bcos_densenet121")
+
 REGISTRY: dict[str, dict[str, str]] = {
     "models": {
         "baseline": "ibd.models.baseline.lightning:Baseline",
@@ -39,6 +41,9 @@ REGISTRY: dict[str, dict[str, str]] = {
         "cifar_resnet": "ibd.backbones.small:CifarResNet",
         **dict.fromkeys(("bagnet9", "bagnet17", "bagnet33"), "ibd.backbones.bagnet:BagNet"),
         **dict.fromkeys(_TORCHVISION, "ibd.backbones.torchvision:TorchvisionBackbone"),
+        "bcos_small_cnn": "ibd.backbones.bcos.networks:BcosSmallCNN",
+        "bcos_cifar_resnet": "ibd.backbones.bcos.networks:BcosCifarResNet",
+        **dict.fromkeys(_BCOS, "ibd.backbones.bcos.networks:BcosTorchvisionBackbone"),
     },
     "datasets": {
         "toybirds": "ibd.data.toybirds.datamodule:ToyBirds",

@@ -13,6 +13,8 @@ from ibd.errors import ConfigError
 
 Norm = Literal["batch", "group"]
 Normalization = Literal["auto", "imagenet", "half", "none"]
+Account = Literal["units", "cells", "pixels"]
+"""Down to where a network's account of itself is exact: what each unit adds, each cell of its map, or each pixel."""
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 STATISTICS: dict[str, Statistics] = {
@@ -64,6 +66,8 @@ class Backbone(nn.Module):
 
     out_channels: int
     channels_last_on: frozenset[str] = frozenset({"cpu", "cuda"})
+    account: Account = "cells"
+    """"pixels" where the features are, for the image at hand, a linear map of what the first layer puts out."""
 
     def __init__(self, normalize: Normalization = "auto", default: Statistics = STATISTICS["half"]) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class Backbone(nn.Module):
         self._auto = normalize == "auto"
         if normalize not in ("auto", *STATISTICS):
             raise ConfigError(f"normalize: '{normalize}' is not one of auto, {', '.join(STATISTICS)}")
-        self.normalize = Normalize(*(default if self._auto else STATISTICS[normalize]))
+        self.normalize: nn.Module = Normalize(*(default if self._auto else STATISTICS[normalize]))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the (B, D, h, w) features of (B, 3, H, W) images in [0, 1]."""

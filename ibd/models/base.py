@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ibd.backbones.base import Backbone
+from ibd.backbones.base import Account, Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.linear_head import LinearHead, seen_range
 from ibd.models.painting import Pooling, paint
+from ibd.models.pixels import PixelMaps, pixel_maps
 from ibd.models.values import Scale, Values
 from ibd.types import Output, Painting, Units
 
@@ -36,6 +37,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         pooling: way in which a unit's map becomes its score.
         proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
             every position has an exact share, be it negative.
+        linear_units: whether `linear_scores` are linear in the backbone's features, but for factors and choices.
         truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
             probabilities of these. Such a network edits and decodes by the scores alone, without maps.
         exclusive_groups: lists of units of which at most one is true in an image.
@@ -46,6 +48,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     has_bias: bool = True
     pooling: Pooling = "mean"
     proportional: bool = False
+    linear_units: bool = False
     truth_values: bool = False
     value_title: str = "value"
     """What the numbers of `readable` are, for the head of a table."""
@@ -103,6 +106,44 @@ class InterpretableNetwork(nn.Module, abc.ABC):
                 `ibd.models.painting.paint`.
         """
         return paint(units.maps, units.scores, self.pooling, painting, self.proportional)
+
+    @property
+    def account(self) -> Account:
+        """Down to where the network's account of itself is exact.
+
+        "pixels": a class's logit, less the bias, is a sum over the pixels, see `pixel_maps`; "cells": over the cells of
+        the map, each of which adds what the units say there (how much of the image a cell sees, `receptive_field`
+        tells); "units": over the units alone, whose `shares` are a way to paint them, or, where the network is not
+        `additive`, nothing is.
+        """
+        if self.linear_units and self.additive and getattr(self.backbone, "account", "cells") == "pixels":
+            return "pixels"
+        return "cells" if self.proportional else "units"
+
+    def linear_scores(self, image: Tensor) -> Tensor:
+        """Return the (B, U) scores less what they are without any image: what is a sum over pixels, with its graph.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+        """
+        return self.encode(image).scores
+
+    def pixel_maps(self, image: Tensor, contributions: Tensor | None = None) -> PixelMaps:
+        """Return what units contribute, laid out over the pixels that their scores are the sum of.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+            contributions: (B, K, U) of K questions; None lays out the scores (`linear_scores`), one by one.
+
+        Raises:
+            UnsupportedError: `account` is not "pixels".
+        """
+        if self.account != "pixels":
+            raise UnsupportedError(
+                f"the account of this network is exact down to its {self.account}, not to pixels: take a B-cos "
+                "backbone (bcos_small_cnn, bcos_resnet18, ...)"
+            )
+        return pixel_maps(self, image, contributions)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.

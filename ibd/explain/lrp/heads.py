@@ -2,7 +2,8 @@
 
 A function with an attribute ``relevance`` and a call of ``torch.overrides.handle_torch_function`` is seen by the
 surrogate as one operation; the attribute names its rule here. So a network can have a fused operation, an autograd
-function of its own, and still be explained, and nothing here needs to know the network.
+function of its own, and still be explained, and nothing here needs to know the network. A function whose attribute is
+"scaled" needs no rule: it scales its first argument, and by how much counts as a constant.
 """
 
 from __future__ import annotations

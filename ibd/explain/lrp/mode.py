@@ -60,8 +60,11 @@ class Surrogate(State):
 
     def _handler(self, call: Call) -> Handler | None:
         """Return what takes care of an operation; None if nothing does."""
-        if (head := HEADS.get(getattr(call.func, "relevance", ""))) is not None:
+        relevance = getattr(call.func, "relevance", "")
+        if (head := HEADS.get(relevance)) is not None:
             return functools.partial(self._head, head)
+        if relevance == "scaled":
+            return self._scaled
         if all(node.image for node in call.nodes) and call.name in (ops.ALONE | ops.RESHAPES):
             return self._alone
         if all(node.carried is not None for node in call.nodes) and (
@@ -196,6 +199,16 @@ class Surrogate(State):
         else:
             factor = divide(value.detach(), given)
             self._keep(value, Node(self._elementwise(before, value, factor, None), call.nodes[0].nonnegative))
+        return value
+
+    def _scaled(self, call: Call) -> object:
+        """A function that says it scales its first argument: by factors that count as constants, as a gate's do."""
+        given = call.args[0]
+        if self._node(given) is None:
+            return self._unruled(call)
+        before, value = self._surrogate(given), call.run()
+        factor = divide(value.detach(), given.detach())
+        self._keep(value, Node(self._elementwise(before, value, factor, None), call.nodes[0].nonnegative))
         return value
 
     def _relu(self, call: Call) -> object:

@@ -20,6 +20,7 @@ class BaselineNetwork(InterpretableNetwork):
     """
 
     unit_kind = "channel"
+    linear_units = True
     proportional = True  # with that its own explanation is CAM, exactly
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str]) -> None:

@@ -174,8 +174,8 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
     ones = torch.ones_like(scores[0])
 
     def read_as(truth: Tensor) -> Tensor:
-        if network.bottleneck == "logits":
-            return network.truth_logits(ones, truth, ones.bool())
+        if network.by_percentiles:
+            return network.activation(network.truth_logits(ones, truth, ones.bool()))
         return truth
 
     groups = list(network.unit_groups.values())

@@ -37,7 +37,8 @@ class ConceptBottleneck(InterpretableModule):
         backbone: feature extractor: its name, and its own options.
         regime: "joint" trains everything together; "sequential" trains the concepts, then the head on what they
             predict; "independent" trains the head on the true concepts.
-        bottleneck: form of the concepts that the head reads: their "probabilities", "logits", or "hard" zeros and ones.
+        bottleneck: form of the concepts that the head reads: their "probabilities", "logits", their positive
+            part, the "evidence", or "hard" zeros and ones.
         head: "linear" (its contributions add up to the logit exactly) or "mlp".
         hidden_units: width of the hidden layer of an "mlp" head.
         concept_weight: lambda, the weight of each concept's loss beside the class loss ("joint" only).
@@ -71,10 +72,10 @@ class ConceptBottleneck(InterpretableModule):
         optimizer: dict[str, Any] | None = None,
     ) -> None:
         spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
-        if regime == "independent" and bottleneck == "logits":
+        if regime == "independent" and bottleneck in ("logits", "evidence"):
             raise ConfigError(
-                "model.bottleneck: 'logits' does not go with model.regime 'independent', whose head learns from true "
-                "zeros and ones: 'probabilities' or 'hard' is needed"
+                f"model.bottleneck: '{bottleneck}' does not go with model.regime 'independent', whose head learns from "
+                "true zeros and ones: 'probabilities' or 'hard' is needed"
             )
         check_range("model.concept_weight", concept_weight, least=0)
         check_range("model.hidden_units", hidden_units, least=1)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ibd.backbones.base import Backbone
+from ibd.backbones.base import Account, Backbone
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.base import (
     InterpretableNetwork,
@@ -20,19 +20,29 @@ from ibd.models.base import (
 )
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
 from ibd.models.values import Values
-from ibd.types import DataSpec, Units
+from ibd.types import DataSpec, Painting, Units
 
-Bottleneck = Literal["probabilities", "logits", "hard"]
+Bottleneck = Literal["probabilities", "logits", "evidence", "hard"]
+
+
+RARE = -2.0
+"""Where the offsets of a B-cos bottleneck start: a concept is absent unless something speaks for it."""
 
 
 class ConceptBottleneckNetwork(InterpretableNetwork):
     """A concept's logit is exactly the mean of its map; the classes see nothing but the concepts.
 
+    On a B-cos backbone a concept's logit is an offset, the logit without any image, and a sum over pixels.
+    Contributions are counted from there: a concept adds what the head makes of the difference between what passes the
+    bottleneck and what would without evidence, and `bias` is what the head makes of the latter. So a concept that
+    nothing speaks for or against adds nothing, and paints nothing, whatever the form of the bottleneck.
+
     Args:
         backbone: feature extractor with D channels.
         spec: description of the data, with the K concepts, their groups and the C classes.
-        bottleneck: form of the concept logits that the head reads: their "probabilities", the "logits" themselves, or
-            "hard" zeros and ones (with the straight-through gradient).
+        bottleneck: form of the concept logits that the head reads: their "probabilities", the "logits" themselves, the
+            "evidence", which is the positive part of the logits (on a B-cos backbone, of what they are above the
+            offset), or "hard" zeros and ones (with the straight-through gradient).
         head: "linear", or "mlp" with one hidden layer.
         hidden_units: width of the hidden layer of an "mlp" head.
         softmax_groups: exclusive groups whose probabilities are a softmax over their concepts and "none of them".
@@ -43,6 +53,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     """
 
     unit_kind = "concept"
+    linear_units = True
     truth_values = True
     low: Tensor
     high: Tensor
@@ -68,6 +79,9 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         self.softmax_groups = [list(spec.concept_groups[name]) for name in softmax_groups]
         self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
         self.concepts = nn.Conv2d(backbone.out_channels, count, kernel_size=1)
+        self.from_offset = getattr(backbone, "account", "cells") == "pixels"
+        if self.from_offset:
+            nn.init.constant_(self.concepts.bias, RARE)  # type: ignore[arg-type]
         self.additive = head == "linear"
         self.proportional = self.additive and bottleneck == "logits"
         self.head: nn.Module = (
@@ -83,6 +97,29 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         maps = self.concepts(self.backbone(image))
         maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
         return Units(spatial_mean(maps), maps)
+
+    @property
+    def account(self) -> Account:
+        """Down to where the account is exact: not to pixels where a concept's probability hangs on others."""
+        known = super().account
+        return "units" if known == "pixels" and self.softmax_groups else known
+
+    def offset(self) -> Tensor:
+        """Return the (K,) concept logits without any image on a B-cos backbone; zeros on any other."""
+        if not self.from_offset:
+            return torch.zeros_like(self.low)
+        assert self.concepts.bias is not None
+        return self.concepts.bias.to(torch.promote_types(self.concepts.bias.dtype, torch.float32))
+
+    def linear_scores(self, image: Tensor) -> Tensor:
+        """Return the (B, K) concept logits above the offset."""
+        return self.encode(image).scores - self.offset()
+
+    def shares(self, units: Units, painting: Painting = "pooling") -> Tensor:
+        """Return where each logit, above the offset, came from: (B, K, h, w), adding up to 1."""
+        offset = self.offset()
+        above = Units(units.scores - offset, units.maps - offset.view(-1, 1, 1))
+        return super().shares(above, painting)
 
     def decode(self, units: Units) -> Tensor:
         """Turn concept logits into (B, C) class logits, in float32 also under autocast."""
@@ -112,6 +149,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         """Return what the head reads, (..., K), of concept logits (..., K)."""
         if self.bottleneck == "logits":
             return logits
+        if self.bottleneck == "evidence":
+            return (logits - self.offset()).relu()
         probability = self.probabilities(logits)
         if self.bottleneck == "probabilities":
             return probability
@@ -121,8 +160,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     def truth_logits(self, logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
         """Return concept logits that say `truth` where it is `known`.
 
-        The translation is the published one: for a bottleneck of logits ``(1 - c) P5 + c P95`` with the training
-        percentiles of each concept (Koh et al. 2020, section 3), else the logit whose probability is c.
+        The translation is the published one: for a bottleneck of logits, or of evidence, ``(1 - c) P5 + c P95`` with
+        the training percentiles of each concept (Koh et al. 2020, section 3), else the logit whose probability is c.
 
         Args:
             logits: (..., K) logits as predicted.
@@ -130,9 +169,9 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             known: (..., K) bool, whether the truth is known.
 
         Raises:
-            UnsupportedError: the bottleneck is logits and the checkpoint has no training percentiles.
+            UnsupportedError: the bottleneck is logits, or evidence, and the checkpoint has no training percentiles.
         """
-        if self.bottleneck == "logits":
+        if self.by_percentiles:
             if self.low.isnan().any():
                 raise UnsupportedError(
                     "this checkpoint has no training percentiles, which stand for true and false in a "
@@ -146,9 +185,14 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         return result
 
     @property
+    def by_percentiles(self) -> bool:
+        """Whether true and false are percentiles of the training logits: what the head reads has no bounds."""
+        return self.bottleneck in ("logits", "evidence")
+
+    @property
     def edit_note(self) -> str:
-        """Where the bottleneck is logits, true and false are shown as what stands for them."""
-        if self.bottleneck != "logits":
+        """Where the bottleneck has no bounds, true and false are shown as what stands for them."""
+        if not self.by_percentiles:
             return ""
         return "; true and false are the 95th and 5th percentile of the concept's training logits, here as probability"
 
@@ -183,36 +227,44 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         """Return what each concept adds to each class logit, (B, K, C).
 
         Exact for a linear head. For an MLP head the entry is the drop of the logit when that concept alone is set to
-        zero in the bottleneck; these do not add up to the logit (`additive` is False).
+        nothing in the bottleneck; these do not add up to the logit (`additive` is False).
         """
-        activation = self.activation(units.scores)
+        passed = self.passed(units)
         if isinstance(self.head, nn.Linear):
-            return linear_contributions(activation, self.head.weight)
-        count = activation.shape[1]
-        without = activation.unsqueeze(1) * (1 - torch.eye(count, device=activation.device, dtype=activation.dtype))
-        return self.classify(activation).unsqueeze(1) - self.classify(without)
+            return linear_contributions(passed, self.head.weight)
+        count = passed.shape[1]
+        without = passed.unsqueeze(1) * (1 - torch.eye(count, device=passed.device, dtype=passed.dtype))
+        return self.decode(units).unsqueeze(1) - self.classify(without + self._nothing())
 
     def bias(self) -> Tensor:
-        """Return the (C,) logits of an empty bottleneck."""
-        return self.classify(self.low.new_zeros(len(self.unit_names)))
+        """Return the (C,) logits of a bottleneck with nothing in it."""
+        return self.classify(self._nothing())
 
     def passed(self, units: Units) -> Tensor:
-        """Return what passes the bottleneck, (B, K)."""
-        return self.activation(units.scores)
+        """Return what passes the bottleneck, (B, K): on a B-cos backbone, beyond what does without evidence."""
+        return self.activation(units.scores) - self._nothing()
+
+    def _nothing(self) -> Tensor:
+        """Return what passes the bottleneck without evidence, (K,): zeros but on a B-cos backbone."""
+        return self.activation(self.offset()) if self.from_offset else torch.zeros_like(self.low)
 
     def decode_without(self, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
         """Return the (B, C) logits with some concepts replaced in the bottleneck."""
-        return self.classify(replaced(self.passed(units), off, value))
+        return self.classify(replaced(self.passed(units), off, value) + self._nothing())
 
     def linear_weight(self) -> Tensor | None:
         """Return the (C, K) weight of a linear head."""
         return self.head.weight if isinstance(self.head, nn.Linear) else None
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
-        """Return 0 and 1, or of logits the training percentiles, once they are known."""
-        if self.bottleneck != "logits":
-            return 0.0, 1.0
-        low, high = float(self.low.min()), float(self.high.max())
+        """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known."""
+        nothing = self._nothing()
+        if not self.by_percentiles:
+            return float((0 - nothing).min()), float((1 - nothing).max())
+        low, high = (
+            float((self.activation(self.low) - nothing).min()),
+            float((self.activation(self.high) - nothing).max()),
+        )
         return None if math.isnan(low) or math.isnan(high) else (low, high)
 
     def rounded(self, units: Units) -> Units:

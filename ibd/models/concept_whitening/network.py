@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -11,12 +12,18 @@ from torch import Tensor, nn
 from ibd.backbones.base import Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError
-from ibd.models.base import InterpretableNetwork, full_precision, replaced, spatial_mean
+from ibd.models.base import (
+    InterpretableNetwork,
+    full_precision,
+    linear_contributions,
+    replaced,
+    spatial_mean,
+)
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.placement import choose_layers, replace_layers, without_whitening
-from ibd.models.concept_whitening.split import Halves, halve, in_order, trace
+from ibd.models.concept_whitening.split import Halves, does_nothing, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.values import Values
 from ibd.types import Units, groups_of
@@ -50,6 +57,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
     """
 
     unit_kind = "axis"
+    linear_units = True
     additive = False
     has_bias = False
     value_title = "activation"
@@ -72,7 +80,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
                 "folder of images for each"
             )
         chosen = choose_layers(backbone, layers)
-        replace_layers(backbone, chosen, len(concepts), whitening or Whitening())
+        whitening = whitening or Whitening()
+        if whitening.center is None:
+            whitening = dataclasses.replace(whitening, center=getattr(backbone, "account", "cells") != "pixels")
+        replace_layers(backbone, chosen, len(concepts), whitening)
         ordered = in_order(trace(backbone, chosen, training=False), chosen)
         width = backbone.get_submodule(ordered[-1]).channels
         names = [*concepts, *(f"axis {index}" for index in range(len(concepts), int(width)))]  # type: ignore[arg-type]
@@ -82,6 +93,8 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         self.pooling = activation
         self.head = nn.Linear(backbone.out_channels, len(class_names))
         self._halves: dict[bool, Halves] = {}  # a dict, which nn.Module does not look into
+        # Where nothing follows the axes but their mean and the linear layer, logits are a sum over them.
+        self.additive = self.has_bias = activation == "mean" and does_nothing(self.halves.second)
         self.register_buffer("low", torch.full((len(names),), torch.nan))
         self.register_buffer("high", torch.full((len(names),), torch.nan))
 
@@ -141,11 +154,17 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
     def contributions(self, units: Units) -> Tensor:
         """Return the logits lost when an axis alone is removed (set to 0, its mean), (B, D, C).
 
-        They do not add up to the logit: what comes after the axes is not linear (`additive` is False). Costs D passes
-        of the rest of the network, in batches.
+        Where something follows the axes they do not add up to the logit (`additive` is False), and cost D passes of the
+        rest of the network, in batches.
         """
+        if self.additive:
+            return linear_contributions(self.passed(units), self.head.weight)
         logits = self.decode(units)
         return logits.unsqueeze(1) - self.without(units, range(len(self.unit_names)))
+
+    def linear_scores(self, image: Tensor) -> Tensor:
+        """Return the mean of each axis over the positions, (B, D)."""
+        return self.passed(self.encode(image))
 
     def without(self, units: Units, axes: Sequence[int]) -> Tensor:
         """Return the logits when one axis alone is removed, for each of `axes`, (B, A, C); many at a time."""
@@ -162,8 +181,11 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         return torch.cat(parts).transpose(0, 1)
 
     def bias(self) -> Tensor:
-        """Return zeros, (C,): what remains without any axis depends on the image, and on what passes the layer by."""
-        return self.head.weight.new_zeros(len(self.class_names))
+        """Return the bias of the linear layer, (C,), where nothing but that follows the axes.
+
+        Else zeros: what remains without any axis depends on the image, and on what passes the layer by.
+        """
+        return self.head.bias if self.additive else self.head.weight.new_zeros(len(self.class_names))
 
     def passed(self, units: Units) -> Tensor:
         """Return the mean of each axis over the positions, (B, D)."""

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from ibd.backbones.bcos.layers import UncenteredNorm2d
 from ibd.errors import ConfigError, did_you_mean
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.whitening import Whitening
+
+_NORMS = (nn.BatchNorm2d, UncenteredNorm2d)
 
 
 def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str]:
@@ -25,7 +28,7 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
     Raises:
         ConfigError: a name or pattern that fits none, or no batch normalization at all.
     """
-    known = [name for name, module in backbone.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    known = [name for name, module in backbone.named_modules() if isinstance(module, _NORMS)]
     kind = getattr(backbone, "name", type(backbone).__name__)
     if not known:
         raise ConfigError(
@@ -61,7 +64,7 @@ def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, se
     """
     for name in layers:
         norm = backbone.get_submodule(name)
-        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(norm, _NORMS)
         replace_module(backbone, name, ConceptWhiteningLayer(norm.num_features, concepts, settings))
 
 

@@ -73,6 +73,8 @@ class _Sums:
     def store(self) -> None:
         """Write the statistics into the layer."""
         mean = self.total / self.count
+        if self.layer.settings.center is False:
+            mean = torch.zeros_like(mean)
         block = mean.view(self.groups, -1)
         covariance = self.products / self.count - block.unsqueeze(2) * block.unsqueeze(1)
         self.layer.running_mean.copy_(self.shift + mean)

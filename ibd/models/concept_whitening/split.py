@@ -101,6 +101,16 @@ def halve(backbone: nn.Module, graph: fx.Graph, layer: str) -> Halves:
     return Halves(fx.GraphModule(backbone, first), fx.GraphModule(backbone, second))
 
 
+def does_nothing(part: fx.GraphModule) -> bool:
+    """Return whether a part of a network hands on the one thing that it is given."""
+    nodes = [node for node in part.graph.nodes if not _is_identity(part, node)]
+    return [node.op for node in nodes] == ["placeholder", "output"]
+
+
+def _is_identity(part: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(part.get_submodule(str(node.target)), nn.Identity)
+
+
 def source(graph: fx.Graph, layer: str) -> str | None:
     """Return the name of the module whose output a layer alone reads, or None: no module's, or others read it too."""
     feeding: Any = next(node for node in graph.nodes if _calls(node, [layer])).args[0]

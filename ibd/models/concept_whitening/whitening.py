@@ -1,5 +1,7 @@
 """Center, whiten and rotate in one linear map, forward and backward, statistics included.
 
+Without centering mu is 0, and S the second moment: what was a sum over the pixels stays one.
+
 Shapes: B images, D channels in G groups of C, h x w the feature map, m = B h w positions. With x the (m, D) positions,
 mean mu and covariance S (shrunk, see `shrink`), W = S^(-1/2) in blocks of the groups and R the rotation,
 
@@ -41,6 +43,8 @@ class Whitening:
         momentum: weight of a batch in the running statistics.
         groups: number of equal parts of the channels that are whitened each by itself; cheaper, and needs fewer
             positions.
+        center: whether to take the mean away first, as published; null does unless the backbone is a B-cos one, whose
+            account of itself a mean taken away would break.
     """
 
     method: Method = "auto"
@@ -49,6 +53,7 @@ class Whitening:
     eps: float = 1e-5
     momentum: float = 0.05
     groups: int = 1
+    center: bool | None = None
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
@@ -110,7 +115,10 @@ class _WhitenRotate(torch.autograd.Function):
         flat = _rows(x)
         total = sum_over_processes(torch.cat([flat.sum(0), flat.new_tensor([len(flat)])]))
         mean, positions = total[:-1] / total[-1], total[-1]
-        flat = torch.sub(flat, mean, out=None if _is_view(flat, x) else flat)
+        if settings.center is False:
+            mean = torch.zeros_like(mean)
+        else:
+            flat = torch.sub(flat, mean, out=None if _is_view(flat, x) else flat)
         blocks = _blocks(flat, settings.groups)
         covariance = sum_over_processes(blocks.mT @ blocks) / positions
         root = whitening_root(covariance, settings)
@@ -141,7 +149,8 @@ def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
     of_root = of_matrix.view(groups, size, groups, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     of_covariance = _shrink_gradient(inverse_root_gradient(of_root, Root(*root), settings.iterations), settings)
     result = g @ matrix
-    result -= mean @ matrix
+    if settings.center is not False:
+        result -= mean @ matrix
     _blocks(result, groups).baddbmm_(_blocks(flat, groups), of_covariance * (2 / positions))
     return _image(result, gradient)
 

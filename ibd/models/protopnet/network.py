@@ -7,7 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from ibd.backbones.base import Backbone
+from ibd.backbones.base import Account, Backbone
+from ibd.backbones.bcos.layers import b_of
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, check_range, check_weights
 from ibd.models.linear_head import seen_range
@@ -58,6 +59,7 @@ class PrototypeNetwork(LinearPrototypes):
         provenance: training patches that the prototypes are.
     """
 
+    linear_units = True
     value_title = "similarity"
     detail_title = "x weight, class of the prototype, its source (row, column)"
     classes: Tensor
@@ -93,7 +95,7 @@ class PrototypeNetwork(LinearPrototypes):
         self.pooling = "max" if top_k == 1 else "top_k"
         self.distance: Distance = distance
         self.activation: Activation = activation
-        self.add_on = build_add_on(add_on, backbone.out_channels, dimension, sigmoid=distance == "l2")
+        self.add_on = build_add_on(add_on, backbone.out_channels, dimension, sigmoid=distance == "l2", b=b_of(backbone))
         self.prototypes = nn.Parameter(torch.rand(count, dimension * extent * extent))
         if distance == "cosine":  # directions of all signs, as those of features without a sigmoid
             nn.init.normal_(self.prototypes)
@@ -151,6 +153,21 @@ class PrototypeNetwork(LinearPrototypes):
             everywhere = from_squared(all_distances(patches, prototypes, nearest), self.distance)
             similarity = activate(everywhere, self.activation, self.distance).view(*everywhere.shape[:2], *grid)
         return Matches(distance, nearest.position, grid, similarity)
+
+    @property
+    def account(self) -> Account:
+        """Down to where the account is exact: to pixels for a cosine, which is linear in the direction of a patch."""
+        known = super().account
+        return "units" if known == "pixels" and self.distance != "cosine" else known
+
+    def linear_scores(self, image: Tensor) -> Tensor:
+        """Return the (B, P) cosines with the patches that the scores are of: what is a sum over pixels."""
+        features = self.features(image)
+        with torch.no_grad():
+            position = self.match(features.detach(), maps=True).position  # (B, P, k)
+        patches, _ = patches_of(features, (self.extent, self.extent))
+        cosines = comparable(patches, self.distance, 2) @ comparable(self.prototypes, self.distance, 1).t()
+        return cosines.transpose(1, 2).gather(2, position).mean(2)
 
     def score(self, distance: Tensor) -> Tensor:
         """Return (..., P) similarities of (..., P, k) distances."""

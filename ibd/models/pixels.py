@@ -1,0 +1,78 @@
+"""The account of a network that is exact to the pixel: what units say, laid out over the pixels that it is a sum of.
+
+For the image at hand a B-cos backbone is a linear map of what its first layer puts out (`ibd.backbones.bcos`), and a
+unit's score, less what is there without any image, is the sum over the pixels of that map times them. What a unit
+contributes to a class is laid out in the same proportions; so the map adds up to what was laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ibd.backbones.bcos.linearized import Linearized
+
+_TINY = 1e-12
+
+
+class PixelMaps(NamedTuple):
+    """Contributions laid out over pixels.
+
+    Attributes:
+        heat: (B, K, H, W): what each pixel adds.
+        weights: (B, K, 6, H, W): the linear map, which times the six channels [x, 1 - x] is that.
+    """
+
+    heat: Tensor
+    weights: Tensor
+
+
+class _Network(Protocol):
+    @property
+    def backbone(self) -> nn.Module: ...
+
+    def linear_scores(self, image: Tensor) -> Tensor: ...
+
+
+def pixel_maps(network: _Network, image: Tensor, contributions: Tensor | None) -> PixelMaps:
+    """Lay contributions of units out over the pixels: one pass forward, and one back for each of the K.
+
+    Args:
+        network: a network whose `account` is "pixels", in evaluation mode.
+        image: (B, 3, H, W).
+        contributions: (B, K, U); None lays out the scores themselves, K = U.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), Linearized(), _leaf(network.backbone) as leaves:
+        sums = network.linear_scores(image.detach().clone())
+        factors = torch.eye(sums.shape[1]).to(sums).expand(len(sums), -1, -1)
+        if contributions is not None:
+            factors = per_score(contributions.to(sums.dtype), sums.detach().unsqueeze(1))
+        weights = [torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)[0] for factor in factors.unbind(1)]
+    stacked = torch.stack(weights, 1).detach()
+    return PixelMaps((stacked * leaves[0].detach().unsqueeze(1)).sum(2), stacked)
+
+
+def per_score(contributions: Tensor, scores: Tensor) -> Tensor:
+    """Return contributions over scores; 0 where a score is: there is nothing to lay out, and nothing to lay it on."""
+    size = scores.abs()
+    return torch.where(size > _TINY, contributions / torch.where(size > _TINY, scores, 1.0), 0.0)
+
+
+@contextmanager
+def _leaf(backbone: nn.Module) -> Iterator[list[Tensor]]:
+    """Cut the graph behind the backbone's first layer; gives what that layer put out, once it has run."""
+    leaves: list[Tensor] = []
+
+    def cut(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[0]
+
+    handle = backbone.normalize.register_forward_hook(cut)  # type: ignore[union-attr]
+    try:
+        yield leaves
+    finally:
+        handle.remove()
