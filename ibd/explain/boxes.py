@@ -61,6 +61,11 @@ def field_of(model: nn.Module, maps: Tensor, image_size: tuple[int, int]) -> Rec
     return field if inside else None
 
 
+def account_of(model: nn.Module) -> str:
+    """Return down to where the account of a model of ours is exact, "units", "cells" or "pixels"; "none" of others."""
+    return str(getattr(network_of(model), "account", "none"))
+
+
 def spread(maps: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None) -> Tensor:
     """Return (..., h, w) maps laid out over pixels, (..., H, W), bilinearly and with the same sum.
 

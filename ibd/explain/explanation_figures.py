@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ibd.drawing import PlainFigure, shorten
 from ibd.explain.base import Explanation
+from ibd.explain.colors import LINEAR_MAP, own_colors
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 
 _MOST_COLUMNS = 7
 _CAPTION = "Red speaks for what is explained, blue against it; full strength is the 99th percentile of each map."
+_COLORS = "In colors: what the network looked for in each pixel, as opaque as what the pixel adds."
 
 
 def explanations_figure(images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str]) -> Figure:
@@ -23,12 +25,14 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
     Args:
         images: (B, C, H, W) in [0, 1]; gray where C is not 3.
         explanations: explanations of these images, of single targets, whose maps are (B, H, W); those without a map are
-            left out.
+            left out. What a B-cos network says of itself is also drawn in the colors of its linear map.
         titles: titles of the B images: what is explained.
     """
     shown = [explanation for explanation in explanations if explanation.map is not None]
-    columns = min(_MOST_COLUMNS, 1 + len(shown))
-    lines = -(-(1 + len(shown)) // columns)
+    colored = [explanation for explanation in shown if LINEAR_MAP in explanation.extra]
+    count = 1 + len(shown) + len(colored)
+    columns = min(_MOST_COLUMNS, count)
+    lines = -(-count // columns)
     figure = PlainFigure(figsize=(2.1 * columns, 2.3 * lines * len(images) + 0.25), layout="constrained")
     axes = figure.subplots(lines * len(images), columns, squeeze=False)
     for axis in axes.flat:
@@ -41,7 +45,12 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
             assert explanation.map is not None
             cell.imshow(overlay(image, explanation.map[row], normalization="percentile"), interpolation="nearest")
             cell.set_title(shorten(explanation.method, 24), fontsize=9)
-    figure.supxlabel(textwrap.fill(_CAPTION, 28 * columns), fontsize=8, color="#495057")
+        for cell, explanation in zip(cells[1 + len(shown) :], colored, strict=False):
+            assert explanation.map is not None
+            cell.imshow(own_colors(explanation.extra[LINEAR_MAP][row], explanation.map[row]), interpolation="nearest")
+            cell.set_title(f"{shorten(explanation.method, 14)}, in colors", fontsize=9)
+    caption = f"{_CAPTION} {_COLORS}" if colored else _CAPTION
+    figure.supxlabel(textwrap.fill(caption, 28 * columns), fontsize=8, color="#495057")
     return figure
 
 

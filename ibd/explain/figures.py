@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ibd.backbones.receptive_field import ReceptiveField
 from ibd.drawing import PlainFigure, shorten
-from ibd.explain.boxes import field_of, placed
+from ibd.explain.boxes import account_of, field_of, placed
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.metrics.concepts import decided
@@ -85,6 +85,7 @@ def prediction_figure(
     figure = PlainFigure(figsize=(width, 2.3 * rows + 0.3), layout="constrained")
     ratios = [1.0, 1.7, *[0.85] * maps]
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
+    exact = account_of(prediction.network) == "pixels"
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
     compared = concepts is not None and concepts.shape[1] == contributions.shape[1]
     for row in range(rows):
@@ -94,13 +95,14 @@ def prediction_figure(
         truth = concepts[row].cpu() if compared and concepts is not None else torch.full_like(part, torch.nan)
         _image(axes[row, 0], image[row], heading(prediction, row, label))
         _bars(axes[row, 1], prediction, row, order, part, values[row], truth)
+        seen = _unit_maps(prediction, image[row : row + 1], row, order[:maps])
         for column, unit in enumerate(order[:maps]):
             axis = axes[row, 2 + column]
-            _map(axis, image[row], prediction.units.maps[row, unit], field)
+            _map(axis, image[row], seen[column], None if exact else field)
             axis.set_title("::\n".join(_parts(prediction.network.unit_names[unit], 20)), fontsize=8)
         for axis in axes[row, 2:]:
             axis.set_axis_off()
-    caption = textwrap.fill(_caption(prediction, compared, field), int(15 * width))
+    caption = textwrap.fill(_caption(prediction, compared, None if exact else field), int(15 * width))
     figure.supxlabel(caption, fontsize=8, color="#495057")
     return figure
 
@@ -122,10 +124,23 @@ def frame_field(axis: Axes, field: ReceptiveField, row: int, column: int) -> Non
 
 def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) -> None:
     """Draw a unit's map, each cell where it looks, and frame what the strongest one sees."""
-    heat = heat.detach().float().cpu()
-    axis.imshow(overlay(image, placed(heat, (image.shape[1], image.shape[2]), field)), interpolation="nearest")
+    heat, size = heat.detach().float().cpu(), (image.shape[1], image.shape[2])
+    if tuple(heat.shape) == size:  # pixel by pixel, of which a few would fade the rest
+        axis.imshow(overlay(image, heat, normalization="percentile"), interpolation="nearest")
+        return
+    axis.imshow(overlay(image, placed(heat, size, field)), interpolation="nearest")
     if _bounded(field):
         frame_field(axis, field, *divmod(int(heat.abs().argmax()), heat.shape[1]))
+
+
+def _unit_maps(prediction: Predicted, image: Tensor, row: int, units: list[int]) -> Tensor:
+    """Return the maps of some units of one image, at the resolution down to which they are exact."""
+    network = prediction.network
+    if account_of(network) != "pixels":
+        return prediction.units.maps[row, units]
+    weight = next(network.parameters())
+    heat: Tensor = network.pixel_maps(image.to(weight.device, weight.dtype), units=units).heat[0]
+    return heat
 
 
 def _bounded(field: ReceptiveField | None) -> TypeGuard[ReceptiveField]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation, undisturbed
-from ibd.explain.boxes import field_of, placed, seen, spread
+from ibd.explain.boxes import account_of, field_of, placed, seen, spread
+from ibd.explain.colors import LINEAR_MAP
 from ibd.explain.layers import einsum, precise
 from ibd.explain.targets import Term, sign_of_one_logit
 from ibd.types import Painting, Units
@@ -21,7 +22,8 @@ class Intrinsic(Explainer):
     Of a class it is the sum of what each unit adds to its logit, laid out over the positions that the unit's score came
     from (``network.shares``): the map adds up to the logit less its bias where contributions do, over the cells and
     over the pixels. Of a unit it is its map. Each cell is drawn where it looks. Where the network's account is exact to
-    the pixel (a B-cos backbone, ``network.account``), both are sums over the pixels, and need no painting.
+    the pixel (a B-cos backbone, ``network.account``), both are sums over the pixels, and need no painting; then
+    ``extra["linear_map"]`` is the (B, 6, H, W) map that, times the channels [x, 1 - x], is that of the explanation.
 
     Args:
         painting: way to lay out a contribution: "pooling", by how the network made the unit's score of its map; or, to
@@ -62,7 +64,7 @@ class Intrinsic(Explainer):
             parts = [sum((_parts(term, contributions, logits) for term in terms), none) for terms in target.sums]
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
             plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
-            heat = _laid_out(network, image, units, stacked, plain, self.painting)
+            heat, weights = _laid_out(network, image, units, stacked, plain, self.painting)
         single = not call.target.many
         return self.answer(
             call,
@@ -71,6 +73,7 @@ class Intrinsic(Explainer):
             units=stacked[:, 0] if single else stacked,
             unit_names=list(network.unit_names),  # type: ignore[arg-type]
             unit_maps=units.maps,
+            extra={} if weights is None else {LINEAR_MAP: weights[:, 0] if single else weights},
         )
 
 
@@ -90,19 +93,23 @@ def repaint(model: nn.Module, image: Tensor, contributions: Tensor, painting: Pa
     with undisturbed(model), torch.no_grad():
         units = network.encode(image.clone())
         stacked = precise(contributions).to(units.maps.device).unsqueeze(1)
-        return _laid_out(network, image, units, stacked, [False], painting)[:, 0]
+        return _laid_out(network, image, units, stacked, [False], painting)[0][:, 0]
 
 
 def _laid_out(
     network: Any, image: Tensor, units: Units, stacked: Tensor, plain: list[bool], painting: Painting
-) -> Tensor:
-    """Return the (B, K, H, W) maps of (B, K, U) contributions: exact to the pixel where the network can."""
-    if painting != "pooling" or getattr(network, "account", "units") != "pixels":
-        return _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), painting)
+) -> tuple[Tensor, Tensor | None]:
+    """Return the (B, K, H, W) maps of (B, K, U) contributions: exact to the pixel where the network can.
+
+    Then also the (B, K, 6, H, W) linear map that they are of.
+    """
+    if painting != "pooling" or account_of(network) != "pixels":
+        return _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), painting), None
     if any(plain):  # a unit asked for has the weight 1 for a contribution: what is laid out is its score
         alone = torch.tensor(plain, device=stacked.device).view(1, -1, 1)
         stacked = torch.where(alone, stacked * network.linear_scores(image).to(stacked).unsqueeze(1), stacked)
-    return precise(network.pixel_maps(image, stacked).heat)
+    heat, weights = network.pixel_maps(image, stacked)
+    return precise(heat), precise(weights)
 
 
 def _painted(

@@ -128,12 +128,15 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """
         return self.encode(image).scores
 
-    def pixel_maps(self, image: Tensor, contributions: Tensor | None = None) -> PixelMaps:
+    def pixel_maps(
+        self, image: Tensor, contributions: Tensor | None = None, units: Sequence[int] | None = None
+    ) -> PixelMaps:
         """Return what units contribute, laid out over the pixels that their scores are the sum of.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
-            contributions: (B, K, U) of K questions; None lays out the scores (`linear_scores`), one by one.
+            contributions: (B, K, U) of K questions; None lays out scores (`linear_scores`), one by one.
+            units: units whose scores are laid out; by default all.
 
         Raises:
             UnsupportedError: `account` is not "pixels".
@@ -143,7 +146,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
                 f"the account of this network is exact down to its {self.account}, not to pixels: take a B-cos "
                 "backbone (bcos_small_cnn, bcos_resnet18, ...)"
             )
-        return pixel_maps(self, image, contributions)
+        return pixel_maps(self, image, contributions, units)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.

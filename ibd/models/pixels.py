@@ -7,7 +7,7 @@ contributes to a class is laid out in the same proportions; so the map adds up t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -38,17 +38,22 @@ class _Network(Protocol):
     def linear_scores(self, image: Tensor) -> Tensor: ...
 
 
-def pixel_maps(network: _Network, image: Tensor, contributions: Tensor | None) -> PixelMaps:
+def pixel_maps(
+    network: _Network, image: Tensor, contributions: Tensor | None, chosen: Sequence[int] | None = None
+) -> PixelMaps:
     """Lay contributions of units out over the pixels: one pass forward, and one back for each of the K.
 
     Args:
         network: a network whose `account` is "pixels", in evaluation mode.
         image: (B, 3, H, W).
-        contributions: (B, K, U); None lays out the scores themselves, K = U.
+        contributions: (B, K, U); None lays out scores themselves.
+        chosen: units whose scores are laid out; by default all, K = U.
     """
     with torch.inference_mode(False), torch.enable_grad(), Linearized(), _leaf(network.backbone) as leaves:
         sums = network.linear_scores(image.detach().clone())
         factors = torch.eye(sums.shape[1]).to(sums).expand(len(sums), -1, -1)
+        if chosen is not None:
+            factors = factors[:, list(chosen)]
         if contributions is not None:
             factors = per_score(contributions.to(sums.dtype), sums.detach().unsqueeze(1))
         weights = [torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)[0] for factor in factors.unbind(1)]
