@@ -24,6 +24,9 @@ EPSILON = 1e-6
 """What is added to the squared norm of what a place sees: of an input of zeros the output is 0."""
 
 
+_FEW = 32
+
+
 @dataclass(frozen=True)
 class Window:
     """The places that a convolution looks at: its arguments as (rows, columns)."""
@@ -57,7 +60,8 @@ def aligned(product: Tensor, x: Tensor, b: float, window: Window | None = None) 
         return seen
     if b == 1 or product.is_meta:  # shapes alone, for a receptive field: the factor sees what the product does
         return product
-    return cast(Tensor, _Aligned.apply(*_promoted(product, x), b, window))
+    with torch.autocast(product.device.type, enabled=False):
+        return cast(Tensor, _Aligned.apply(*_promoted(product, x), b, window))
 
 
 aligned.relevance = "scaled"  # type: ignore[attr-defined]
@@ -101,7 +105,7 @@ class _Aligned(torch.autograd.Function):
         of_product, pull = torch.empty_like(factor), torch.empty_like(inverse)
         for some in parts(factor):
             g = gradient[some]
-            torch.sum(_by_group(g * y[some], ctx.window), units, keepdim=True, out=pull[some])
+            pull[some] = _channel_sums(_by_group(g * y[some], ctx.window), units)
             torch.mul(g, factor[some], out=of_product[some]).mul_(ctx.b)
         if not ctx.needs_input_grad[1]:
             return of_product, None, None, None
@@ -110,15 +114,19 @@ class _Aligned(torch.autograd.Function):
 
 
 def _power(cosine: Tensor, exponent: float) -> Tensor:
-    """Return ``|cosine|^exponent``, in the memory of `cosine`; quarters by square roots, which cost far less."""
+    """Return ``|cosine|^exponent``, in the memory of `cosine`; halves and quarters by roots, which cost far less."""
     size = cosine.abs_()
     if exponent == 1:
         return size
     if exponent == 0.5:
         return size.sqrt_()
-    if exponent in (0.25, 0.75):
+    if exponent == 0.75:
         root = size.sqrt_()
-        return root.sqrt_() if exponent == 0.25 else root.mul_(root.sqrt())
+        return root.mul_(root.sqrt())
+    if exponent == 1.25:
+        return size.mul_(size.sqrt().sqrt_())
+    if exponent == 1.5:
+        return size.mul_(size.sqrt())
     return size.pow_(exponent)
 
 
@@ -135,11 +143,25 @@ def _inverse_norm(x: Tensor, window: Window | None) -> Tensor:
     """Return 1 / |x| of what each place sees: (B, 1, h, w); (B, G, 1, h, w) of several groups; (..., 1)."""
     if window is None:
         return x.square().sum(-1, keepdim=True).add_(EPSILON).rsqrt_()
-    squares = _by_group(x, window).square().sum(-3, keepdim=True)
+    squares = _channel_sums(_by_group(x.square(), window))
     if not window.pointwise:
         rows, columns = _boxes(window, squares)
         squares = rows @ squares @ columns.mT
     return (squares + EPSILON).rsqrt_()
+
+
+def _channel_sums(values: Tensor, dim: int = -3) -> Tensor:
+    """Return sums over the channels, which stay as one.
+
+    With few channels that lie last in memory a product with ones takes half of the time of a sum.
+    """
+    if values.dim() == 4 and dim == -3 and values.shape[1] <= _FEW:
+        last = values.permute(0, 2, 3, 1)
+        if last.is_contiguous():
+            return (last.reshape(-1, last.shape[3]) @ last.new_ones(last.shape[3])).view(
+                len(values), 1, *last.shape[1:3]
+            )
+    return values.sum(dim, keepdim=True)
 
 
 def _times_boxes(x: Tensor, of_squares: Tensor, window: Window | None) -> Tensor:
