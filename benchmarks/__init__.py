@@ -17,5 +17,6 @@ BENCHMARKS = (
     "explainer_costs",
     "localization",
     "faithfulness",
+    "bcos",
 )
 """The names, in the order of the table; each is a module of this package."""

@@ -6,6 +6,7 @@ import torch
 
 import benchmarks
 from benchmarks import (
+    bcos,
     cbm_step,
     concept_whitening,
     coverage,
@@ -45,6 +46,13 @@ def test_a_benchmark_measures_and_is_written_down(tmp_path, monkeypatch, capsys)
 def test_the_cbm_step_trains_and_fills_its_metrics():
     rows = cbm_step.measure(1, ("small_cnn",))
     assert [row.bar for row in rows] == ["<= 1.02"] * 2
+    assert all(row.cpu > 0 and row.wall > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_bcos_is_measured():
+    rows = bcos.measure(1, ("small_cnn",))
+    assert [row.bar for row in rows] == ["<= 1.5", "<= 1.5"]
     assert all(row.cpu > 0 and row.wall > 0 for row in rows)
 
 

@@ -16,6 +16,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import handle_torch_function, has_torch_function
 
 from ibd.backbones.bcos.parts import parts
@@ -78,39 +80,92 @@ def _promoted(product: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return product.to(dtype), x.to(dtype)
 
 
-class _Aligned(torch.autograd.Function):
-    """``y = a |a r|^(b - 1)`` with ``r = 1 / |x|`` at each place.
+def convolved(x: Tensor, weight: Tensor, b: float, window: Window) -> Tensor:
+    """Return the convolution of x with weights of norm 1, and ``aligned``, in one operation.
 
-    ``dy/da = b |a r|^(b - 1)``; and as ``dy/dr = (b - 1) y / r``, the squared norm s gets
-    ``-(b - 1) / 2 r^2 sum_o g y``, and x what the box filter brings back of it, times 2 x.
+    The same as one after the other; backward, what the factor says of x is added to what the convolution does in
+    place. In float32 or better; not for modes of torch functions, which are to see the convolution.
+
+    Args:
+        x: (B, I, H, W).
+        weight: (O, I / groups, rows, columns), effective.
+        b: B, more than 1.
+        window: places that the convolution looks at.
     """
+    return cast(Tensor, _Convolved.apply(x, weight, b, window))
+
+
+class _Aligned(torch.autograd.Function):
+    """``y = a |a r|^(b - 1)`` with ``r = 1 / |x|`` at each place; see `_scale` and `_unscale`."""
 
     @staticmethod
     def forward(ctx: Any, product: Tensor, x: Tensor, b: float, window: Window | None) -> Tensor:
-        inverse = _inverse_norm(x, window)
-        factor, y = torch.empty_like(product), torch.empty_like(product)
-        for some in parts(product):
-            a = product[some]
-            torch.mul(_by_group(a, window), inverse[some], out=_by_group(factor[some], window))
-            torch.mul(a, _power(factor[some], b - 1), out=y[some])
-        ctx.save_for_backward(x, inverse, factor, y)
+        y = torch.empty_like(product)
+        ctx.save_for_backward(x, *_scale(product, x, b, window, y), y)
+        ctx.b, ctx.window = b, window
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        x, inverse, factor, y = ctx.saved_tensors
+        of_product, of_squares = _unscale(gradient, inverse, factor, y, ctx.b, ctx.window)
+        if not ctx.needs_input_grad[1]:
+            return of_product, None, None, None
+        of_x = _by_group(x, ctx.window) * _seen_by(x, of_squares, ctx.window)
+        return of_product, of_x.view_as(x), None, None
+
+
+class _Convolved(torch.autograd.Function):
+    """A convolution and `_Aligned`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, b: float, window: Window) -> Tensor:
+        y = F.conv2d(x, weight, None, window.stride, window.padding, window.dilation, window.groups)
+        ctx.save_for_backward(x, weight, *_scale(y, x, b, window, y), y)
         ctx.b, ctx.window = b, window
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, inverse, factor, y = ctx.saved_tensors
-        units = -1 if ctx.window is None else -3
-        of_product, pull = torch.empty_like(factor), torch.empty_like(inverse)
-        for some in parts(factor):
-            g = gradient[some]
-            pull[some] = _channel_sums(_by_group(g * y[some], ctx.window), units)
-            torch.mul(g, factor[some], out=of_product[some]).mul_(ctx.b)
-        if not ctx.needs_input_grad[1]:
-            return of_product, None, None, None
-        of_squares = pull.mul_(inverse.square()).mul_(1 - ctx.b)
-        return of_product, _times_boxes(x, of_squares, ctx.window), None, None
+        x, weight, inverse, factor, y = ctx.saved_tensors
+        window: Window = ctx.window
+        of_product, of_squares = _unscale(gradient, inverse, factor, y, ctx.b, window)
+        settings = (window.stride, window.padding, window.dilation, window.groups)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = conv2d_weight(x, weight.shape, of_product, *settings)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[0]:
+            of_x = conv2d_input(x.shape, weight, of_product, *settings)  # type: ignore[no-untyped-call]
+            _by_group(of_x, window).addcmul_(_by_group(x, window), _seen_by(x, of_squares, window))
+        return of_x, of_weight, None, None
+
+
+def _scale(product: Tensor, x: Tensor, b: float, window: Window | None, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Write ``y = a |a r|^(b - 1)`` to `out`, which may be the product a itself; return r and the factor."""
+    inverse, factor = _inverse_norm(x, window), torch.empty_like(product)
+    for some in parts(product):
+        a = product[some]
+        torch.mul(_by_group(a, window), inverse[some], out=_by_group(factor[some], window))
+        torch.mul(a, _power(factor[some], b - 1), out=out[some])
+    return inverse, factor
+
+
+def _unscale(
+    gradient: Tensor, inverse: Tensor, factor: Tensor, y: Tensor, b: float, window: Window | None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the product and, times 1/2, of the squared norm that each place sees.
+
+    ``dy/da = b |a r|^(b - 1)``; and as ``dy/dr = (b - 1) y / r``, the squared norm gets ``-(b - 1) / 2 r^2 sum_o g y``.
+    """
+    units = -1 if window is None else -3
+    of_product, pull = torch.empty_like(factor), torch.empty_like(inverse)
+    for some in parts(factor):
+        g = gradient[some]
+        pull[some] = _channel_sums(_by_group(g * y[some], window), units)
+        torch.mul(g, factor[some], out=of_product[some]).mul_(b)
+    return of_product, pull.mul_(inverse.square()).mul_(1 - b)
 
 
 def _power(cosine: Tensor, exponent: float) -> Tensor:
@@ -143,7 +198,7 @@ def _inverse_norm(x: Tensor, window: Window | None) -> Tensor:
     """Return 1 / |x| of what each place sees: (B, 1, h, w); (B, G, 1, h, w) of several groups; (..., 1)."""
     if window is None:
         return x.square().sum(-1, keepdim=True).add_(EPSILON).rsqrt_()
-    squares = _channel_sums(_by_group(x.square(), window))
+    squares = torch.cat([_channel_sums(_by_group(x[some].square(), window)) for some in parts(x)])
     if not window.pointwise:
         rows, columns = _boxes(window, squares)
         squares = rows @ squares @ columns.mT
@@ -164,14 +219,12 @@ def _channel_sums(values: Tensor, dim: int = -3) -> Tensor:
     return values.sum(dim, keepdim=True)
 
 
-def _times_boxes(x: Tensor, of_squares: Tensor, window: Window | None) -> Tensor:
-    """Return x times what the places that see it pull at its square: the transpose of the box filter."""
-    if window is None:
-        return x * of_squares
-    if not window.pointwise:
-        rows, columns = _boxes(window, x)
-        of_squares = rows.mT @ of_squares @ columns
-    return (_by_group(x, window) * of_squares).view_as(x)
+def _seen_by(x: Tensor, of_squares: Tensor, window: Window | None) -> Tensor:
+    """Return what the places that see each pixel of x give to its squares: the transpose of the box filter."""
+    if window is None or window.pointwise:
+        return of_squares
+    rows, columns = _boxes(window, x)
+    return rows.mT @ of_squares @ columns
 
 
 def _boxes(window: Window, image: Tensor) -> list[Tensor]:

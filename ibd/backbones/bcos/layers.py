@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import has_torch_function
 
-from ibd.backbones.bcos.alignment import Window, aligned
+from ibd.backbones.bcos.alignment import Window, aligned, convolved
 from ibd.backbones.bcos.rms import scaled_by_rms
 from ibd.errors import ConfigError, check_range
 
@@ -66,12 +68,19 @@ class BcosConv2d(nn.Conv2d):
         """Return (B, O, h, w), in float32 or better also under autocast."""
         window = self.window
         weight = effective(self.weight, self.b, self.unit_norm)
+        if self._at_once(x):
+            return convolved(x, weight, self.b, window)
         product = F.conv2d(x, weight, None, window.stride, window.padding, window.dilation, window.groups)
         if self.max_out > 1:  # of the products: the factor rises with them
             product = largest(
                 product.view(len(product), window.groups, -1, *product.shape[2:]), self.max_out, 2
             ).flatten(1, 2)
         return aligned(product, x, self.b, window)
+
+    def _at_once(self, x: Tensor) -> bool:
+        """Return whether nobody need see the convolution by itself."""
+        alone = self.b > 1 and self.max_out == 1 and x.dtype == self.weight.dtype and x.dim() == 4
+        return alone and not (x.is_meta or has_torch_function((x,)) or torch.is_autocast_enabled(x.device.type))
 
     def extra_repr(self) -> str:
         """Return what is shown beside the name."""
@@ -152,6 +161,16 @@ class UncenteredNorm2d(nn.Module):
         with torch.no_grad():
             self.running_square.lerp_(square.to(self.running_square.dtype), self.momentum)
         return y
+
+    def randomized(
+        self, name: str, old: Tensor, normal: Callable[[Sequence[int], torch.dtype], Tensor]
+    ) -> Tensor | None:
+        """Return what a tensor becomes where a network is made random: mean squares are positive."""
+        if name != "running_square":
+            return None
+        sizes = old.clamp(min=max(1e-3 * float(old.max()), 1e-12)).log()
+        deviation = sizes.std() if sizes.numel() > 1 else sizes.new_zeros(())
+        return (sizes.mean() + deviation * normal(sizes.shape, sizes.dtype)).exp()
 
     def extra_repr(self) -> str:
         """Return what is shown beside the name."""

@@ -9,13 +9,14 @@ from ibd.backbones.small import CifarResNet, SmallCNN
 from ibd.backbones.torchvision import TorchvisionBackbone
 
 
-def make_bcos(backbone: Backbone, b: float, max_out: int) -> None:
+def make_bcos(backbone: Backbone, b: float, max_out: int, rectify: bool) -> None:
     """Make a plain backbone, whose weights do not matter, a B-cos one with random weights, in place.
 
     Args:
         backbone: a backbone that is not trained.
         b: B of all layers.
         max_out: units of which every output is the largest.
+        rectify: whether rectifiers stay.
 
     Raises:
         ConfigError: b below 1, no unit to choose from, or a convolution that has no B-cos form.
@@ -25,7 +26,7 @@ def make_bcos(backbone: Backbone, b: float, max_out: int) -> None:
     path, _, last = first.rpartition(".")
     parent = backbone.get_submodule(path)
     setattr(parent, last, two_sided_like(getattr(parent, last)))
-    replace_layers(backbone, bcos_layers(b, max_out))
+    replace_layers(backbone, bcos_layers(b, max_out, rectify))
     backbone.normalize = TwoSided()
     backbone.account = "pixels"
 
@@ -38,6 +39,7 @@ class BcosSmallCNN(SmallCNN):
         depth: Number of stages, at least 3.
         b: B of all layers: how much an input has to look like the weights; 1 is a linear network.
         max_out: Units of which every output is the largest; 1 is none to choose from.
+        rectify: Whether rectifiers stay where the plain network has them; the paper's networks have none.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
     """
@@ -48,11 +50,12 @@ class BcosSmallCNN(SmallCNN):
         depth: int = 4,
         b: float = 1.75,
         max_out: int = 1,
+        rectify: bool = True,
         weights: str | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(width, depth)
-        make_bcos(self, b, max_out)
+        make_bcos(self, b, max_out, rectify)
         self.start_from(weights, init_from)
 
 
@@ -65,6 +68,7 @@ class BcosCifarResNet(CifarResNet):
         stem_stride: s, the stride of the first convolution.
         b: B of all layers: how much an input has to look like the weights; 1 is a linear network.
         max_out: Units of which every output is the largest; 1 is none to choose from.
+        rectify: Whether rectifiers stay where the plain network has them; the paper's networks have none.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
     """
@@ -76,11 +80,12 @@ class BcosCifarResNet(CifarResNet):
         stem_stride: int = 1,
         b: float = 1.75,
         max_out: int = 1,
+        rectify: bool = True,
         weights: str | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(depth, width, stem_stride)
-        make_bcos(self, b, max_out)
+        make_bcos(self, b, max_out, rectify)
         self.start_from(weights, init_from)
 
 
@@ -91,6 +96,7 @@ class BcosTorchvisionBackbone(TorchvisionBackbone):
         name: torchvision's name of the network after ``bcos_``.
         b: B of all layers: how much an input has to look like the weights; 1 is a linear network.
         max_out: Units of which every output is the largest; 1 is none to choose from.
+        rectify: Whether rectifiers stay where the plain network has them; the paper's networks have none.
         weights: File with weights of the same architecture.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
     """
@@ -102,10 +108,11 @@ class BcosTorchvisionBackbone(TorchvisionBackbone):
         name: str,
         b: float = 1.75,
         max_out: int = 1,
+        rectify: bool = True,
         weights: str | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(name.removeprefix("bcos_"))
-        make_bcos(self, b, max_out)
+        make_bcos(self, b, max_out, rectify)
         self.name = name
         self.start_from(weights, init_from)

@@ -14,11 +14,11 @@ Replacement = Callable[[nn.Module], nn.Module | None]
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 
 
-def bcos_layers(b: float, max_out: int) -> Replacement:
+def bcos_layers(b: float, max_out: int, rectify: bool) -> Replacement:
     """Return what a layer of a plain network becomes in a B-cos network that is trained from nothing.
 
-    Convolutions and batch normalizations have their B-cos forms, rectifiers go (the cosine is the nonlinearity), and
-    pooling by the maximum is by the mean (Boehle et al. 2024).
+    Convolutions and batch normalizations have their B-cos forms, and pooling by the maximum is by the mean (Boehle et
+    al. 2024). Rectifiers stay where they are asked for: what they let through is as linear as before.
     """
 
     def replacement(layer: nn.Module) -> nn.Module | None:
@@ -26,7 +26,7 @@ def bcos_layers(b: float, max_out: int) -> Replacement:
             return conv_like(layer, b=b, max_out=max_out)
         if isinstance(layer, _BatchNorm):
             return UncenteredNorm2d(layer.num_features)
-        if isinstance(layer, _ACTIVATIONS):
+        if isinstance(layer, _ACTIVATIONS) and not rectify:
             return nn.Identity()
         if isinstance(layer, nn.MaxPool2d):
             return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)

@@ -11,6 +11,7 @@ from ibd.backbones.bcos import parts as cut
 from ibd.backbones.bcos.alignment import EPSILON, aligned
 from ibd.backbones.bcos.layers import BcosConv2d, BcosLinear, TwoSided, UncenteredNorm2d
 from ibd.backbones.bcos.linearized import Linearized
+from ibd.comparison.probes.randomize import randomizable, randomize
 from ibd.errors import ConfigError
 
 WINDOWS = [
@@ -129,6 +130,17 @@ def test_a_norm_is_over_the_root_mean_square_and_centers_nothing():
     torch.testing.assert_close(norm(x), x / 7**0.5, rtol=1e-5, atol=0)
     assert norm.running_square.item() == pytest.approx(0.9 + 0.1 * 7)
     torch.testing.assert_close(norm.eval()(x), x / 1.6**0.5, rtol=1e-5, atol=0)
+
+
+def test_a_random_norm_still_has_positive_mean_squares():
+    torch.manual_seed(0)
+    network = nn.Sequential(BcosConv2d(3, 64, 1), UncenteredNorm2d(64))
+    network[1].running_square.uniform_(1e-4, 1e-2)
+    before = network[1].running_square.clone()
+    randomize(network, randomizable(network))
+    assert float(network[1].running_square.min()) > 0
+    assert not torch.allclose(network[1].running_square, before)
+    assert bool(network.eval()(torch.rand(1, 3, 4, 4)).isfinite().all())
 
 
 def test_the_gradient_of_the_norm_is_that_of_the_formula():
