@@ -68,7 +68,7 @@ def load_models(
     if twice:
         run = next(model.info.run for model in models if model.fingerprint == twice[0])
         raise ConfigError(f"compare: '{run}' is given twice")
-    named = _named([model.info for model in models])
+    named = _named(_by_backbone([model.info for model in models]))
     return [replace(model, info=info, asked=asked) for model, info in zip(models, named, strict=True)]
 
 
@@ -143,6 +143,19 @@ def _backbone(module: InterpretableModule) -> str:
     name = block.pop("name", "")
     plain = {key: value for key, value in block.items() if isinstance(value, int | float) and key != "pretrained"}
     return " ".join([str(name), *(f"{key} {value}" for key, value in plain.items())])
+
+
+def _by_backbone(infos: Sequence[ModelInfo]) -> list[ModelInfo]:
+    """Make models of one kind on different backbones families of their own: they are no seeds of each other."""
+    bodies: dict[str, set[str]] = {}
+    for info in infos:
+        bodies.setdefault(info.family, set()).add(info.backbone.partition(" ")[0])
+    return [
+        replace(info, family=f"{info.family}-{info.backbone.partition(' ')[0]}")
+        if len(bodies[info.family]) > 1
+        else info
+        for info in infos
+    ]
 
 
 def _named(infos: Sequence[ModelInfo]) -> list[ModelInfo]:

@@ -26,7 +26,8 @@ class ModelInfo:
 
     Attributes:
         name: unique in the comparison, such as "cbm" or "cbm 2" (several seeds of one family).
-        family: registered name of the model, which seeds share: "baseline", "cbm", "protopnet", "concept_whitening".
+        family: registered name of the model, which seeds share: "baseline", "cbm", "protopnet", "concept_whitening";
+            where models of one name have different backbones, with that, such as "cbm-bcos_small_cnn".
         run: run that the model came from.
         seed: seed of its training.
         accuracy: share of the asked images' split that it classifies rightly, 0 to 1.

@@ -77,8 +77,9 @@ CHECKS = {
 
 
 def family_title(family: str) -> str:
-    """Return what a family of models is called in a sentence."""
-    return FAMILIES.get(family, plain(family))
+    """Return what a family of models is called in a sentence, and on which backbone where there are several."""
+    model, on, backbone = family.partition("-")
+    return FAMILIES.get(model, plain(model)) + (f" on {backbone}" if on else "")
 
 
 def explainer_title(name: str) -> str:

@@ -25,7 +25,7 @@ from ibd.types import DataSpec, Painting, Units
 Bottleneck = Literal["probabilities", "logits", "evidence", "hard"]
 
 
-RARE = -2.0
+RARE = -3.0
 """Where the offsets of a B-cos bottleneck start: a concept is absent unless something speaks for it."""
 
 
@@ -258,7 +258,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known."""
-        nothing = self._nothing()
+        nothing = self._nothing().detach()
         if not self.by_percentiles:
             return float((0 - nothing).min()), float((1 - nothing).max())
         low, high = (

@@ -20,9 +20,10 @@ from ibd.comparison.groups.properties import measure as properties
 from ibd.comparison.groups.record import Measured, Points
 from ibd.comparison.images import ComparedImages, balanced, choose_images
 from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, Method, choose_methods
-from ibd.comparison.models import _named
+from ibd.comparison.models import _by_backbone, _named
 from ibd.comparison.plan import make_plan
 from ibd.comparison.reference_maps import REFERENCE_MAPS
+from ibd.comparison.report.names import family_title
 from ibd.comparison.results import ExplainerInfo, Floats, ModelInfo
 from ibd.errors import ConfigError, UnsupportedError
 
@@ -130,6 +131,22 @@ def test_seeds_of_a_family_have_names_of_their_own():
 
     given = [info("cbm", 0), info("baseline", 0), info("cbm", 1), info("pipnet", 4), info("pipnet", 4)]
     assert [each.name for each in _named(given)] == ["cbm seed 0", "baseline", "cbm seed 1", "pipnet 1", "pipnet 2"]
+
+
+def test_models_on_different_backbones_are_no_seeds_of_each_other():
+    def info(family, backbone, seed):
+        return ModelInfo(family, family, "run", seed, 0.5, "concept", backbone)
+
+    given = [
+        info("cbm", "small_cnn width 16", 0), info("cbm", "bcos_small_cnn width 16", 0), info("cbm", "small_cnn", 1),
+        info("baseline", "small_cnn", 0),
+    ]  # fmt: skip
+    named = _named(_by_backbone(given))
+    assert [each.family for each in named] == ["cbm-small_cnn", "cbm-bcos_small_cnn", "cbm-small_cnn", "baseline"]
+    assert [each.name for each in named] == [
+        "cbm-small_cnn seed 0", "cbm-bcos_small_cnn", "cbm-small_cnn seed 1", "baseline"
+    ]  # fmt: skip
+    assert family_title("cbm-bcos_small_cnn") == "concept bottleneck on bcos_small_cnn"
 
 
 def chosen(masks=True, scenes=True):

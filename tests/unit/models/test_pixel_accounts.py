@@ -130,6 +130,30 @@ def test_nothing_speaks_for_a_concept_that_is_at_its_offset():
     assert float(network.probabilities(units.scores).max()) < 0.2
 
 
+@pytest.mark.parametrize("bottleneck", ["probabilities", "logits", "evidence", "hard"])
+def test_sliders_compute_the_logits(bottleneck):
+    network = make(bottleneck)
+    with torch.no_grad():
+        logits, units = network(images())
+        passed = network.passed(units)
+        torch.testing.assert_close(passed @ network.linear_weight().t() + network.bias(), logits)
+    network.low.fill_(-3.0)
+    network.high.fill_(3.0)
+    low, high = network.value_range()
+    for truth, end in ((0.0, low), (1.0, high)):
+        with torch.no_grad():
+            edited = network.passed(network.edit(units, {0: truth}))[:, 0]
+        torch.testing.assert_close(edited, torch.full_like(edited, end), rtol=0, atol=0.2)
+
+
+def test_evidence_is_what_speaks_for_a_concept():
+    network = make("evidence")
+    with torch.no_grad():
+        network.concepts.bias.copy_(torch.tensor([-3.0, -3.0, -1.0, 0.0, 0.0, 0.0]))
+        logits = torch.tensor([[-4.0, 1.0, -0.5, -2.0, 0.0, 3.0]]).double()
+        assert network.activation(logits).tolist() == [[0.0, 4.0, 0.5, 0.0, 0.0, 3.0]]
+
+
 def test_what_is_not_exact_to_the_pixel_says_so():
     body = build_backbone({"name": "small_cnn", "width": 4, "depth": 3})
     assert BaselineNetwork(body, SPEC.class_names).account == "cells"

@@ -55,6 +55,23 @@ def test_gradcheck(method, groups, layout):
     assert torch.autograd.gradcheck(lambda each: whiten_rotate(each, rotation, settings)[0], (x,))
 
 
+@pytest.mark.parametrize("method", ["eigen", "newton"])
+def test_without_centering_it_is_that_of_the_features_and_their_negatives(method):
+    """Which have a mean of 0, and as covariance the second moment."""
+    x = features().requires_grad_()
+    rotation = rotation_of(4)
+    z, mean, square = whiten_rotate(x, rotation, Whitening(method, center=False, **EXACT))
+    both = torch.cat([x, -x])
+    expected, _, covariance = whiten_rotate(both, rotation, Whitening(method, center=True, **EXACT))
+    torch.testing.assert_close(z, expected[: len(x)], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(square, covariance)
+    assert not mean.any()
+    weight = torch.randn(x.shape, dtype=torch.float64)
+    mine = torch.autograd.grad(z, x, weight)
+    theirs = torch.autograd.grad(expected, x, torch.cat([weight, -weight]) / 2)
+    torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)
+
+
 def test_equal_eigenvalues_have_a_gradient():
     """The textbook backward of an eigendecomposition divides by their difference."""
     matrix = torch.eye(3, dtype=torch.float64).unsqueeze(0) * 2
