@@ -16,6 +16,7 @@ from ibd.app import export as exporting
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.baseline.network import BaselineNetwork
+from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.pipnet.network import PIPNetwork
 from tests.command import ibd
@@ -31,6 +32,7 @@ MAKERS = {
 MORE = {
     "cbm with a softmax": lambda: make_module(bottleneck="hard", softmax_groups=["wing"], head="mlp"),
     "protopnet by cosine": make_prototypes,
+    "cbm on a B-cos backbone": lambda: ConceptBottleneck(SPEC, {**SMALL, "name": "bcos_small_cnn"}).eval(),
     "whitened several times": lambda: make_whitening(layers=["stage2.norm", "stage3.norm"], activation="positive_mean"),
 }
 

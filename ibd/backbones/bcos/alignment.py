@@ -62,6 +62,8 @@ def aligned(product: Tensor, x: Tensor, b: float, window: Window | None = None) 
         return seen
     if b == 1 or product.is_meta:  # shapes alone, for a receptive field: the factor sees what the product does
         return product
+    if torch.compiler.is_compiling():  # who fuses operations need not be told how, nor what their gradient is
+        return product * alignment(product, x, b, window)
     with torch.autocast(product.device.type, enabled=False):
         return cast(Tensor, _Aligned.apply(*_promoted(product, x), b, window))
 

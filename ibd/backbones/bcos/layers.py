@@ -80,6 +80,7 @@ class BcosConv2d(nn.Conv2d):
     def _at_once(self, x: Tensor) -> bool:
         """Return whether nobody need see the convolution by itself."""
         alone = self.b > 1 and self.max_out == 1 and x.dtype == self.weight.dtype and x.dim() == 4
+        alone = alone and not torch.compiler.is_compiling()
         return alone and not (x.is_meta or has_torch_function((x,)) or torch.is_autocast_enabled(x.device.type))
 
     def extra_repr(self) -> str:

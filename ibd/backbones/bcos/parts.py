@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 _CACHED = 1 << 16
@@ -12,7 +13,11 @@ _CACHED = 1 << 16
 
 def parts(values: Tensor) -> Iterator[slice]:
     """Give slices of the first axis: on a CPU so many as its cache holds at once, elsewhere all."""
+    if torch.compiler.is_compiling():  # to which the number of images may be unknown
+        yield slice(None)
+        return
     step = len(values)
     if values.device.type == "cpu":
         step = _CACHED * len(values) // max(1, values.numel())
-    return (slice(start, start + max(1, step)) for start in range(0, max(1, len(values)), max(1, step)))
+    for start in range(0, max(1, len(values)), max(1, step)):
+        yield slice(start, start + max(1, step))
