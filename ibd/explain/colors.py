@@ -9,16 +9,16 @@ from torch import Tensor
 
 LINEAR_MAP = "linear_map"
 """Where an explanation has the linear map that it is made of, among its extras."""
-_FULL = 0.999
-"""Share of the pixels whose contribution is less than what is drawn with full opacity."""
+_FULL = 0.99
+"""Share of the pixels whose contribution is not drawn with full opacity."""
 
 
 def own_colors(weights: Tensor, heat: Tensor) -> NDArray[np.float32]:
     """Return pictures with opacity, (..., H, W, 4) in [0, 1] (Boehle et al. 2022, section 3.3 and figure 2).
 
     A pixel has the color that its weights ask for: of a channel and its negative, the share of the first among what is
-    positive of the two. Its opacity is what it contributes over the 99.9th percentile of that; what speaks against is
-    not drawn.
+    positive of the two. Its opacity is what it contributes over the 99th percentile of that (the paper: the
+    99.9th, of larger images); what speaks against is not drawn.
 
     Args:
         weights: (..., 6, H, W) of the channels [x, 1 - x], as ``network.pixel_maps`` returns them.

@@ -17,7 +17,7 @@ from ibd.types import Painting, Units
 
 
 class Intrinsic(Explainer):
-    """The model's own explanation, in one pass.
+    """The model's own explanation, in one pass; exact to the pixel, in two and one back for each target.
 
     Of a class it is the sum of what each unit adds to its logit, laid out over the positions that the unit's score came
     from (``network.shares``): the map adds up to the logit less its bias where contributions do, over the cells and
@@ -65,6 +65,9 @@ class Intrinsic(Explainer):
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
             plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
             heat, weights = _laid_out(network, image, units, stacked, plain, self.painting)
+            if weights is not None:  # another pass to the units, and back to the pixels for each of the K
+                call.cost.forwards += len(image)
+                call.cost.backwards += len(image) * stacked.shape[1]
         single = not call.target.many
         return self.answer(
             call,
@@ -105,10 +108,7 @@ def _laid_out(
     """
     if painting != "pooling" or account_of(network) != "pixels":
         return _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), painting), None
-    if any(plain):  # a unit asked for has the weight 1 for a contribution: what is laid out is its score
-        alone = torch.tensor(plain, device=stacked.device).view(1, -1, 1)
-        stacked = torch.where(alone, stacked * network.linear_scores(image).to(stacked).unsqueeze(1), stacked)
-    heat, weights = network.pixel_maps(image, stacked)
+    heat, weights = network.pixel_maps(image, stacked, alone=plain)
     return precise(heat), precise(weights)
 
 

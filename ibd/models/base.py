@@ -129,7 +129,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return self.encode(image).scores
 
     def pixel_maps(
-        self, image: Tensor, contributions: Tensor | None = None, units: Sequence[int] | None = None
+        self,
+        image: Tensor,
+        contributions: Tensor | None = None,
+        units: Sequence[int] | None = None,
+        alone: Sequence[bool] | None = None,
     ) -> PixelMaps:
         """Return what units contribute, laid out over the pixels that their scores are the sum of.
 
@@ -137,6 +141,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             image: (B, 3, H, W) in [0, 1].
             contributions: (B, K, U) of K questions; None lays out scores (`linear_scores`), one by one.
             units: units whose scores are laid out; by default all.
+            alone: K, which of the contributions are weights of scores instead, and these are laid out.
 
         Raises:
             UnsupportedError: `account` is not "pixels".
@@ -146,7 +151,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
                 f"the account of this network is exact down to its {self.account}, not to pixels: take a B-cos "
                 "backbone (bcos_small_cnn, bcos_resnet18, ...)"
             )
-        return pixel_maps(self, image, contributions, units)
+        return pixel_maps(self, image, contributions, units, alone)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.

@@ -39,7 +39,11 @@ class _Network(Protocol):
 
 
 def pixel_maps(
-    network: _Network, image: Tensor, contributions: Tensor | None, chosen: Sequence[int] | None = None
+    network: _Network,
+    image: Tensor,
+    contributions: Tensor | None,
+    chosen: Sequence[int] | None = None,
+    alone: Sequence[bool] | None = None,
 ) -> PixelMaps:
     """Lay contributions of units out over the pixels: one pass forward, and one back for each of the K.
 
@@ -48,6 +52,7 @@ def pixel_maps(
         image: (B, 3, H, W).
         contributions: (B, K, U); None lays out scores themselves.
         chosen: units whose scores are laid out; by default all, K = U.
+        alone: K, of which of the contributions are weights of scores, and these are laid out.
     """
     with torch.inference_mode(False), torch.enable_grad(), Linearized(), _leaf(network.backbone) as leaves:
         sums = network.linear_scores(image.detach().clone())
@@ -55,7 +60,10 @@ def pixel_maps(
         if chosen is not None:
             factors = factors[:, list(chosen)]
         if contributions is not None:
-            factors = per_score(contributions.to(sums.dtype), sums.detach().unsqueeze(1))
+            given = contributions.to(sums.dtype)
+            factors = per_score(given, sums.detach().unsqueeze(1))
+            if alone is not None:
+                factors = torch.where(torch.tensor(alone, device=sums.device).view(1, -1, 1), given, factors)
         weights = [torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)[0] for factor in factors.unbind(1)]
     stacked = torch.stack(weights, 1).detach()
     return PixelMaps((stacked * leaves[0].detach().unsqueeze(1)).sum(2), stacked)

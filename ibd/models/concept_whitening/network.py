@@ -23,7 +23,7 @@ from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.placement import choose_layers, replace_layers, without_whitening
-from ibd.models.concept_whitening.split import Halves, does_nothing, halve, in_order, trace
+from ibd.models.concept_whitening.split import Halves, does_nothing, drop_last_rectifiers, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.values import Values
 from ibd.types import Units, groups_of
@@ -35,7 +35,8 @@ _MOST_VALUES = 2**24
 class ConceptWhiteningNetwork(InterpretableNetwork):
     """Its units are the axes of the deepest whitened layer: the first K mean the concepts, the others nothing.
 
-    `encode` runs the backbone up to and with that layer; `decode` runs the rest from there.
+    `encode` runs the backbone up to and with that layer; `decode` runs the rest from there. On a B-cos backbone a
+    rectifier that would be all that follows the axes is left out: they are signed, and the logits sums over them.
 
     Args:
         backbone: feature extractor with batch normalization; changed in place.
@@ -94,6 +95,8 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         self.head = nn.Linear(backbone.out_channels, len(class_names))
         self._halves: dict[bool, Halves] = {}  # a dict, which nn.Module does not look into
         # Where nothing follows the axes but their mean and the linear layer, logits are a sum over them.
+        if getattr(backbone, "account", "cells") == "pixels":
+            drop_last_rectifiers(backbone, self.halves.second)
         self.additive = self.has_bias = activation == "mean" and does_nothing(self.halves.second)
         self.register_buffer("low", torch.full((len(names),), torch.nan))
         self.register_buffer("high", torch.full((len(names),), torch.nan))

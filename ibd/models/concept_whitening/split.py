@@ -101,6 +101,21 @@ def halve(backbone: nn.Module, graph: fx.Graph, layer: str) -> Halves:
     return Halves(fx.GraphModule(backbone, first), fx.GraphModule(backbone, second))
 
 
+def drop_last_rectifiers(backbone: nn.Module, rest: fx.GraphModule) -> None:
+    """Take the rectifiers away that follow a layer, if nothing else does; in place, in the backbone.
+
+    Args:
+        backbone: backbone whose modules the rest is made of.
+        rest: what runs after the layer, of `halve`.
+    """
+    steps = [node for node in rest.graph.nodes if node.op not in ("placeholder", "output")]
+    names = [str(node.target) for node in steps if node.op == "call_module"]
+    if len(names) == len(steps) and all(isinstance(rest.get_submodule(name), nn.ReLU | nn.Identity) for name in names):
+        for name in names:
+            path, _, last = name.rpartition(".")
+            setattr(backbone.get_submodule(path), last, nn.Identity())
+
+
 def does_nothing(part: fx.GraphModule) -> bool:
     """Return whether a part of a network hands on the one thing that it is given."""
     nodes = [node for node in part.graph.nodes if not _is_identity(part, node)]

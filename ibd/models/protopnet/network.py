@@ -15,7 +15,7 @@ from ibd.models.linear_head import seen_range
 from ibd.models.protopnet.add_on import AddOn, build_add_on
 from ibd.models.protopnet.distance import all_distances, nearest_patches, patches_of
 from ibd.models.protopnet.provenance import Provenance
-from ibd.models.protopnet.similarity import Activation, Distance, activate, comparable, from_squared
+from ibd.models.protopnet.similarity import Activation, Distance, activate, comparable, from_squared, is_blank
 from ibd.models.prototypes import LinearPrototypes
 from ibd.types import DataSpec, Units
 
@@ -143,22 +143,29 @@ class PrototypeNetwork(LinearPrototypes):
                 "cells"
             )
         patches, grid = patches_of(features, (self.extent, self.extent))
+        blank = is_blank(patches) if self.distance == "cosine" else None  # (B, L), of no direction
         patches = comparable(patches, self.distance, 2)
         prototypes = comparable(self.prototypes, self.distance, 1)
         # Where a map is asked for, somebody looks at places, and they must not hang on the batch or the processor.
         nearest = nearest_patches(patches, prototypes, min(k or self.top_k, patches.shape[1]), first=maps)
         distance = from_squared(nearest.distance, self.distance)
+        if blank is not None:
+            places = nearest.position.flatten(1)
+            distance = distance.masked_fill(blank.gather(1, places).view_as(nearest.position), 1.0)
         similarity = None
         if maps:
             everywhere = from_squared(all_distances(patches, prototypes, nearest), self.distance)
+            if blank is not None:
+                everywhere = everywhere.masked_fill(blank.unsqueeze(1), 1.0)
             similarity = activate(everywhere, self.activation, self.distance).view(*everywhere.shape[:2], *grid)
         return Matches(distance, nearest.position, grid, similarity)
 
     @property
     def account(self) -> Account:
-        """Down to where the account is exact: to pixels for a cosine, which is linear in the direction of a patch."""
+        """Down to where the account is exact: to pixels for the cosine, linear in a patch's direction."""
         known = super().account
-        return "units" if known == "pixels" and self.distance != "cosine" else known
+        linear = self.distance == "cosine" and self.activation == "linear"
+        return "units" if known == "pixels" and not linear else known
 
     def linear_scores(self, image: Tensor) -> Tensor:
         """Return the (B, P) cosines with the patches that the scores are of: what is a sum over pixels."""

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 Distance = Literal["l2", "cosine"]
 Activation = Literal["log", "linear", "exponential"]
 
+_NOTHING = 1e-12
+"""Norm below which a vector has no direction, that of `torch.nn.functional.normalize`."""
 EPSILON = 1e-4
 """Epsilon of the log activation, as published: a distance of 0 is a similarity of log(1 / EPSILON) = 9.2103."""
 
@@ -22,6 +24,11 @@ def comparable(vectors: Tensor, distance: Distance, dim: int) -> Tensor:
         if (distance == "cosine")
         else vectors
     )
+
+
+def is_blank(vectors: Tensor) -> Tensor:
+    """Return which vectors, along the last dimension, have no direction: their cosine with any other counts as 0."""
+    return torch.linalg.vector_norm(vectors.detach(), dim=-1) < _NOTHING
 
 
 def from_squared(squared: Tensor, distance: Distance) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ibd.backbones import build_backbone
-from ibd.backbones.bcos.layers import BcosConv2d
+from ibd.backbones.bcos.layers import BcosConv2d, UncenteredNorm2d
 from ibd.errors import UnsupportedError
 from ibd.explain import Intrinsic, Target
 from ibd.models.baseline.network import BaselineNetwork
@@ -24,7 +24,7 @@ HEADS = {
     "hard": lambda body: ConceptBottleneckNetwork(body, SPEC, bottleneck="hard"),
     "prototypes": lambda body: PrototypeNetwork(body, SPEC, **COSINE, activation="linear"),
     "large prototypes": lambda body: PrototypeNetwork(
-        body, SPEC, **COSINE, activation="exponential", top_k=2, extent=2, add_on="bottleneck"
+        body, SPEC, **COSINE, activation="linear", top_k=2, extent=2, add_on="bottleneck"
     ),
     "whitening": lambda body: ConceptWhiteningNetwork(body, SPEC.class_names, ["red", "blue"], activation="mean"),
 }
@@ -34,8 +34,16 @@ def make(head, dtype=torch.float64, **options):
     """Return a network with random weights and statistics, in evaluation mode."""
     torch.manual_seed(0)
     network = HEADS[head](build_backbone({"name": "bcos_small_cnn", "width": 4, "depth": 3, **options})).to(dtype)
-    network.train()(images(dtype, 8))
+    settle(network, images(dtype, 8))
     return network.eval()
+
+
+def settle(network, image):
+    """Let the norms see a batch as if it were all that there is: what they put out then has the size that it should."""
+    for layer in network.modules():
+        if isinstance(layer, UncenteredNorm2d):
+            layer.momentum = 1.0
+    network.train()(image)
 
 
 def images(dtype=torch.float64, count=2):
@@ -120,6 +128,14 @@ def test_by_hand_a_pixel_has_what_the_formula_gives_it():
     torch.testing.assert_close(Intrinsic()(network, image, Target.cls(1)).map, heat, rtol=1e-5, atol=1e-9)
 
 
+def test_what_has_no_direction_is_like_no_prototype():
+    network = make("prototypes")
+    blank = torch.zeros(1, 5, 3, 3).double()
+    matches = network.match(blank)
+    assert bool((matches.distance == 1).all())
+    assert bool((matches.maps == 0).all())
+
+
 def test_nothing_speaks_for_a_concept_that_is_at_its_offset():
     network = make("probabilities")
     with torch.no_grad():
@@ -169,6 +185,7 @@ def test_what_mixes_units_is_not_exact_to_the_pixel():
     assert ConceptBottleneckNetwork(body(), SPEC, softmax_groups=["wing"]).account == "units"
     assert ConceptBottleneckNetwork(body(), SPEC, head="mlp").account == "units"
     assert PrototypeNetwork(body(), SPEC, per_class=2, dimension=5).account == "units"  # squared distances
+    assert PrototypeNetwork(body(), SPEC, **COSINE, activation="exponential").account == "units"  # not 0 at 0
     assert PIPNetwork(body(), SPEC, prototypes=4).account == "units"
     assert ConceptWhiteningNetwork(body(), SPEC.class_names, ["red"], ["stage2.norm"]).account == "units"
 
@@ -178,7 +195,7 @@ def test_larger_bodies(name):
     torch.manual_seed(0)
     options = {"depth": 8, "width": 4} if name == "bcos_cifar_resnet" else {}
     network = BaselineNetwork(build_backbone({"name": name, **options}), SPEC.class_names).double()
-    network.train()(images(count=4))
+    settle(network, images(count=4))
     network.eval()
     with torch.no_grad():
         expected = network(images()).logits[:, 1] - network.bias()[1]
