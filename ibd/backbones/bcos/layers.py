@@ -65,7 +65,7 @@ class BcosConv2d(nn.Conv2d):
         nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight[0].numel()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, O, h, w), in float32 or better also under autocast."""
+        """Return (B, O, h, w); in the dtype of x, but in float32 under autocast, and computed in that or better."""
         window = self.window
         weight = effective(self.weight, self.b, self.unit_norm)
         if self._at_once(x):
@@ -75,11 +75,12 @@ class BcosConv2d(nn.Conv2d):
             product = largest(
                 product.view(len(product), window.groups, -1, *product.shape[2:]), self.max_out, 2
             ).flatten(1, 2)
-        return aligned(product, x, self.b, window)
+        return aligned(product, x, self.b, window).to(_kept(x))
 
     def _at_once(self, x: Tensor) -> bool:
         """Return whether nobody need see the convolution by itself."""
         alone = self.b > 1 and self.max_out == 1 and x.dtype == self.weight.dtype and x.dim() == 4
+        alone = alone and x.dtype in (torch.float32, torch.float64)
         alone = alone and not torch.compiler.is_compiling()
         return alone and not (x.is_meta or has_torch_function((x,)) or torch.is_autocast_enabled(x.device.type))
 
@@ -114,10 +115,10 @@ class BcosLinear(nn.Module):
         nn.init.normal_(self.weight, std=1 / math.sqrt(self.in_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (..., O), in float32 or better also under autocast."""
+        """Return (..., O), in the dtype of `BcosConv2d`."""
         product = F.linear(x, effective(self.weight, self.b))
         product = largest(product, self.max_out, -1)
-        return aligned(product, x, self.b)
+        return aligned(product, x, self.b).to(_kept(x))
 
     def extra_repr(self) -> str:
         """Return what is shown beside the name."""
@@ -154,14 +155,16 @@ class UncenteredNorm2d(nn.Module):
         self.running_square.fill_(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, D, h, w), in float32 or better also under autocast."""
+        """Return (B, D, h, w), in the dtype of `BcosConv2d`."""
+        given = _kept(x)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         if not self.training or x.is_meta:  # shapes alone, for a receptive field: the batch's statistics are no place
-            return x * (self.weight * torch.rsqrt(self.running_square + self.eps)).view(1, -1, 1, 1)
-        y, square = scaled_by_rms(x, self.weight, self.eps)
+            scale = self.weight * torch.rsqrt(self.running_square.to(x.dtype) + self.eps)
+            return (x * scale.to(x.dtype).view(1, -1, 1, 1)).to(given)
+        y, square = scaled_by_rms(x, self.weight.to(x.dtype), self.eps)
         with torch.no_grad():
             self.running_square.lerp_(square.to(self.running_square.dtype), self.momentum)
-        return y
+        return y.to(given)
 
     def randomized(
         self, name: str, old: Tensor, normal: Callable[[Sequence[int], torch.dtype], Tensor]
@@ -187,6 +190,11 @@ class TwoSided(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the six channels."""
         return torch.cat([image, 1 - image], 1)
+
+
+def _kept(x: Tensor) -> torch.dtype | None:
+    """Return the dtype of what a layer makes of x; None leaves it, under autocast, whose next layer picks its own."""
+    return None if not x.is_meta and torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
 def b_of(backbone: nn.Module) -> float | None:

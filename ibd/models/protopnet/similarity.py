@@ -28,7 +28,8 @@ def comparable(vectors: Tensor, distance: Distance, dim: int) -> Tensor:
 
 def is_blank(vectors: Tensor) -> Tensor:
     """Return which vectors, along the last dimension, have no direction: their cosine with any other counts as 0."""
-    return torch.linalg.vector_norm(vectors.detach(), dim=-1) < _NOTHING
+    norm: Tensor = torch.linalg.vector_norm(vectors.detach(), dim=-1)
+    return norm < _NOTHING
 
 
 def from_squared(squared: Tensor, distance: Distance) -> Tensor:

@@ -166,6 +166,17 @@ def test_channels_last_and_half_precision():
     torch.testing.assert_close(half, y, rtol=0.1, atol=0.1)
 
 
+def test_a_network_in_half_precision_stays_in_it():
+    torch.manual_seed(0)
+    network = nn.Sequential(BcosConv2d(3, 4, 3, b=1.75), UncenteredNorm2d(4), BcosConv2d(4, 2, 1)).bfloat16()
+    x = torch.randn(2, 3, 6, 6, dtype=torch.bfloat16)
+    for training in (True, False):
+        y = network.train(training)(x)
+        assert y.dtype == torch.bfloat16
+        torch.testing.assert_close(y.float(), network.float()(x.float()), rtol=0.1, atol=0.1)
+        network.bfloat16()
+
+
 def test_two_sides_of_an_image():
     image = torch.tensor([0.25, 0.5, 1.0]).view(1, 3, 1, 1)
     assert TwoSided()(image).flatten().tolist() == [0.25, 0.5, 1.0, 0.75, 0.5, 0.0]
