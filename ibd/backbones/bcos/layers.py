@@ -64,14 +64,18 @@ class BcosConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, O, h, w), in float32 or better also under autocast."""
+        return self.answer(x, self.b)
+
+    def answer(self, x: Tensor, b: float) -> Tensor:
+        """Return what `forward` would with another b."""
         window = self.window
-        weight = effective(self.weight, self.b, self.unit_norm)
+        weight = effective(self.weight, b, self.unit_norm)
         product = F.conv2d(x, weight, None, window.stride, window.padding, window.dilation, window.groups)
         if self.max_out > 1:  # of the products: the factor rises with them
             product = largest(
                 product.view(len(product), window.groups, -1, *product.shape[2:]), self.max_out, 2
             ).flatten(1, 2)
-        return aligned(product, x, self.b, window)
+        return aligned(product, x, b, window)
 
     def extra_repr(self) -> str:
         """Return what is shown beside the name."""
@@ -170,8 +174,8 @@ class TwoSided(nn.Module):
 
 
 def b_of(backbone: nn.Module) -> float | None:
-    """Return B of the last B-cos convolution of a backbone whose account is exact to pixels; None of any other."""
-    if getattr(backbone, "account", "cells") != "pixels":
+    """Return B of the last B-cos convolution of a backbone whose account will be exact to pixels; None of any other."""
+    if getattr(backbone, "final_account", "cells") != "pixels":
         return None
     known = [layer.b for layer in backbone.modules() if isinstance(layer, BcosConv2d)]
     return known[-1] if known else None
@@ -184,6 +188,8 @@ def largest(values: Tensor, count: int, dim: int) -> Tensor:
 
 def effective(weight: Tensor, b: float, unit_norm: bool = True) -> Tensor:
     """Return (O, ...) weights brought to norm 1; or to the b-th root of their norm, see `BcosConv2d`."""
+    if b == 1 and not unit_norm:
+        return weight
     norm = torch.linalg.vector_norm(weight.flatten(1), dim=1).clamp_min(_TINY)
     scale = norm.reciprocal() if unit_norm else norm.pow(1 / b - 1)
     scaled: Tensor = weight * scale.view(-1, *[1] * (weight.dim() - 1))
