@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones import weights as files
-from ibd.backbones.bcos.fading import SHARE, faded
+from ibd.backbones.bcos.fading import SHARE
 from ibd.errors import ConfigError
 
 Norm = Literal["batch", "group"]
@@ -67,8 +67,11 @@ class Backbone(nn.Module):
 
     out_channels: int
     channels_last_on: frozenset[str] = frozenset({"cpu", "cuda"})
-    final_account: Account = "cells"
-    """What `account` is once a conversion is over (`ibd.backbones.bcosify`); set by what makes a B-cos network."""
+    account: Account = "cells"
+    """"pixels" where the features are, for the image at hand, a linear map of what the first layer puts out.
+
+    Of a network that is converted (`ibd.backbones.bcosify`): as soon as it has wholly faded.
+    """
     fade_share: float = SHARE
     """Share of a training that a conversion takes."""
 
@@ -79,11 +82,6 @@ class Backbone(nn.Module):
         if normalize not in ("auto", *STATISTICS):
             raise ConfigError(f"normalize: '{normalize}' is not one of auto, {', '.join(STATISTICS)}")
         self.normalize: nn.Module = Normalize(*(default if self._auto else STATISTICS[normalize]))
-
-    @property
-    def account(self) -> Account:
-        """Down to where it is exact: to "pixels" where features are, for the image, a linear map of the first layer."""
-        return self.final_account if faded(self) == 1 else "cells"
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the (B, D, h, w) features of (B, 3, H, W) images in [0, 1]."""

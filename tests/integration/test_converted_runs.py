@@ -90,3 +90,11 @@ def test_a_conversion_that_is_not_over_is_told(conversion):
 def test_a_training_without_an_end_is_refused(conversion):
     answer = ibd("fit", *conversion, "trainer.max_epochs=-1", "optimizer.schedule=constant")
     assert "model.backbone.fade: a conversion needs to know how long the training is" in answer.late_mistake
+
+
+@pytest.mark.slow
+def test_a_model_that_is_trained_in_phases_fades_its_backbone_too(conversion):
+    prototypes = {"name": "protopnet", "per_class": 1, "distance": "cosine", "activation": "linear"}
+    phases = ("model.warm={epochs: 1}", "model.joint={epochs: 2}")
+    run = fitted(*conversion, *(f"model.{key}={value}" for key, value in prototypes.items()), *phases)
+    assert load_model(run).network.account == "pixels"

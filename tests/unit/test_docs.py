@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,33 @@ def test_the_python_of_the_page_on_explainers_runs(monkeypatch):
     assert names["made"].image.shape == (2, 3, 64, 64)
     torch.testing.assert_close(names["relevance"].extra["conservation"], torch.ones(4), atol=1e-3, rtol=0)
     assert names["GradientTimesMean"].__name__ == "GradientTimesMean"
+
+
+def test_the_python_of_the_page_on_models_runs(monkeypatch):
+    """With a network of torchvision in the place of timm's, which need not be installed."""
+    torch.manual_seed(0)
+    timm = types.ModuleType("timm")
+    timm.create_model = lambda *_, **__: _Features()
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    names = {"__name__": "page"}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "models.md", "exec"), names)
+    heat, logit = names["heat"].detach(), names["logit"].detach()
+    assert logit != 0
+    torch.testing.assert_close(heat.sum(), logit, rtol=0, atol=1e-5 * float(heat.abs().sum()))
+    backbone = names["Lite"]()
+    assert backbone.account == "pixels"
+    assert backbone(torch.rand(1, 3, 32, 32)).shape == (1, 4, 16, 16)
+
+
+class _Features(torch.nn.Sequential):
+    """A feature extractor as timm makes them."""
+
+    num_features = 4
+
+    def __init__(self):
+        super().__init__(torch.nn.Conv2d(3, 4, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(4), torch.nn.SiLU())
 
 
 @pytest.mark.parametrize("name", registry.names("explainers"))

@@ -72,7 +72,7 @@ def bcosify(
                 setattr(parent, name, layers[layer].train(layer.training))
     if isinstance(network, Backbone):
         network.normalize = TwoSided()
-        network.final_account = "pixels"
+        network.account = "pixels"
     return network
 
 
@@ -89,6 +89,8 @@ def _converted(name: str, layer: nn.Module, b: float) -> nn.Module | None:
         raise ConfigError(f"'{name}', a {kind}, has no B-cos form here: it is no linear map of its input")
     known = next((known for known in _CONVERTED if isinstance(layer, known)), None)
     if known is None:
+        if any(tensors.get("bias") is not None for tensors in (layer._parameters, layer._buffers)):
+            raise ConfigError(f"'{name}', a {kind}, has no B-cos form here: its bias would stay")
         return None
     follow = OrderedDict(layer.named_children())  # of timm's layers that normalize, then drop and activate
     own = any(getattr(type(layer), method, None) is not getattr(known, method, None) for method in _METHODS)

@@ -174,8 +174,8 @@ class TwoSided(nn.Module):
 
 
 def b_of(backbone: nn.Module) -> float | None:
-    """Return B of the last B-cos convolution of a backbone whose account will be exact to pixels; None of any other."""
-    if getattr(backbone, "final_account", "cells") != "pixels":
+    """Return B of the last B-cos convolution of a backbone whose account is exact to pixels; None of any other."""
+    if getattr(backbone, "account", "cells") != "pixels":
         return None
     known = [layer.b for layer in backbone.modules() if isinstance(layer, BcosConv2d)]
     return known[-1] if known else None

@@ -31,7 +31,7 @@ def make_bcos(backbone: Backbone, b: float, max_out: int) -> None:
     setattr(parent, last, two_sided_like(getattr(parent, last)))
     replace_layers(backbone, bcos_layers(b, max_out))
     backbone.normalize = TwoSided()
-    backbone.final_account = "pixels"
+    backbone.account = "pixels"
 
 
 def become_bcos(

@@ -82,7 +82,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         chosen = choose_layers(backbone, layers)
         whitening = whitening or Whitening()
         if whitening.center is None:
-            whitening = dataclasses.replace(whitening, center=getattr(backbone, "final_account", "cells") != "pixels")
+            whitening = dataclasses.replace(whitening, center=getattr(backbone, "account", "cells") != "pixels")
         replace_layers(backbone, chosen, len(concepts), whitening)
         ordered = in_order(trace(backbone, chosen, training=False), chosen)
         width = backbone.get_submodule(ordered[-1]).channels
