@@ -8,10 +8,26 @@ from typing import Any, cast
 
 from ibd import registry
 from ibd.backbones.base import Backbone, prefers_channels_last
+from ibd.backbones.bcos.conversion import bcosify
+from ibd.backbones.bcos.fading import fade_during, faded, set_fade
+from ibd.backbones.bcos.layers import TwoSided
+from ibd.backbones.bcos.linearized import Linearized
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, did_you_mean
 
-__all__ = ["Backbone", "ReceptiveField", "build_backbone", "prefers_channels_last", "receptive_field"]
+__all__ = [
+    "Backbone",
+    "Linearized",
+    "ReceptiveField",
+    "TwoSided",
+    "bcosify",
+    "build_backbone",
+    "fade_during",
+    "faded",
+    "prefers_channels_last",
+    "receptive_field",
+    "set_fade",
+]
 
 
 def build_backbone(config: Mapping[str, Any]) -> Backbone:

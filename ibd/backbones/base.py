@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones import weights as files
+from ibd.backbones.bcos.fading import SHARE
 from ibd.errors import ConfigError
 
 Norm = Literal["batch", "group"]
@@ -67,7 +68,12 @@ class Backbone(nn.Module):
     out_channels: int
     channels_last_on: frozenset[str] = frozenset({"cpu", "cuda"})
     account: Account = "cells"
-    """"pixels" where the features are, for the image at hand, a linear map of what the first layer puts out."""
+    """"pixels" where the features are, for the image at hand, a linear map of what the first layer puts out.
+
+    Of a network that is converted (`ibd.backbones.bcosify`): as soon as it has wholly faded.
+    """
+    fade_share: float = SHARE
+    """Share of a training that a conversion takes."""
 
     def __init__(self, normalize: Normalization = "auto", default: Statistics = STATISTICS["half"]) -> None:
         super().__init__()
@@ -94,14 +100,29 @@ class Backbone(nn.Module):
             ConfigError: both are given, or `weights` is neither a known name nor a path.
             CheckpointError: the weights cannot be had, or do not fit.
         """
+        given = self.initial_state(weights, init_from)
+        if given is not None:
+            self.copy_state(*given)
+
+    def initial_state(self, weights: str | None, init_from: str | None) -> tuple[files.State, str] | None:
+        """Return the weights to start from, and where they are from in words; None where nothing says so.
+
+        Args and errors are those of `start_from`.
+        """
         if weights is not None and init_from is not None:
             raise ConfigError("weights and init_from both say where the backbone's weights come from: give one of them")
         if init_from is not None:
-            state, source = files.read_run(init_from), f"init_from '{init_from}'"
-        elif weights is not None:
-            state, source = self.published(weights) or files.read_file(weights), f"weights '{weights}'"
-        else:
-            return
+            return files.read_run(init_from), f"init_from '{init_from}'"
+        if weights is not None:
+            return self.published(weights) or files.read_file(weights), f"weights '{weights}'"
+        return None
+
+    def copy_state(self, state: files.State, source: str) -> None:
+        """Replace the weights by those of the same architecture.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
         files.copy_into(self, state, source, take_statistics=self._auto)
 
     def published(self, weights: str) -> files.State | None:

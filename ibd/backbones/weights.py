@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +138,7 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     _check_fit(backbone, own, state, source)
     fitting = {key: state.get(key, value) for key, value in own.items()}
-    for key in _STATISTICS:
+    for key in own.keys() & set(_STATISTICS):
         fitting[key] = fitting[key].reshape(own[key].shape).to(own[key])
         if not take_statistics and not torch.allclose(fitting[key], own[key], atol=1e-4):
             given, used = ([round(x, 4) for x in values.flatten().tolist()] for values in (fitting[key], own[key]))
@@ -148,6 +149,8 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
 
 
 def _check_fit(backbone: nn.Module, own: State, state: State, source: str) -> None:
+    name = getattr(backbone, "name", type(backbone).__name__)
+    _check_kind(name, own, state, source)
     optional = (*_STATISTICS, "num_batches_tracked")
     modules = {name for name, _ in backbone.named_children()}
     wrong = {
@@ -161,9 +164,40 @@ def _check_fit(backbone: nn.Module, own: State, state: State, source: str) -> No
     }
     if any(wrong.values()):
         parts = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in wrong.items() if keys]
-        name = getattr(backbone, "name", type(backbone).__name__)
         hint = ": it was trained with concept whitening" if any("running_covariance" in key for key in state) else ""
         raise CheckpointError(f"{source} does not fit {name}: {'; '.join(parts)}{hint}")
+
+
+Kind = Literal["plain", "B-cos", "converted"]
+
+_MARKS: dict[str, Kind] = {"_extra_state": "converted", "running_square": "B-cos", "running_mean": "plain"}
+"""End of a name that only such networks have in their state; the first that fits counts."""
+
+
+def kind_of(state: Iterable[str]) -> Kind | None:
+    """Return which kind of network a state dict with such names is of; None where nothing tells."""
+    names = [*state]
+    return next((kind for mark, kind in _MARKS.items() if any(name.endswith(mark) for name in names)), None)
+
+
+_ADVICE = {
+    ("plain", "B-cos"): "model.backbone.converted=true converts it",
+    ("converted", "B-cos"): "set model.backbone.converted=true",
+    ("B-cos", "plain"): "take a backbone whose name begins with bcos_",
+    ("converted", "plain"): "take a backbone whose name begins with bcos_, and model.backbone.converted=true",
+}
+"""What a state is of, and what it is for -> what to do."""
+
+
+def _check_kind(name: str, own: Iterable[str], state: Iterable[str], source: str) -> None:
+    """Refuse a state of another kind of network, whatever else does not fit.
+
+    Raises:
+        CheckpointError: it is of another kind.
+    """
+    given, needed = kind_of(state), kind_of(own)
+    if advice := _ADVICE.get((str(given), str(needed))):
+        raise CheckpointError(f"{source} is of a {given} network, which does not fit {name}: {advice}")
 
 
 def _prefix(state: Iterable[str], own: Mapping[str, Tensor]) -> str:

@@ -16,7 +16,7 @@ from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.linear_head import LinearHead, seen_range
 from ibd.models.painting import Pooling, paint
-from ibd.models.pixels import PixelMaps, pixel_maps
+from ibd.models.pixels import PixelMaps, pixel_maps, reaches_pixels, what_it_takes
 from ibd.models.values import Scale, Values
 from ibd.types import Output, Painting, Units
 
@@ -116,7 +116,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         tells); "units": over the units alone, whose `shares` are a way to paint them, or, where the network is not
         `additive`, nothing is.
         """
-        if self.linear_units and self.additive and getattr(self.backbone, "account", "cells") == "pixels":
+        if self.linear_units and self.additive and reaches_pixels(self.backbone):
             return "pixels"
         return "cells" if self.proportional else "units"
 
@@ -148,8 +148,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """
         if self.account != "pixels":
             raise UnsupportedError(
-                f"the account of this network is exact down to its {self.account}, not to pixels: take a B-cos "
-                "backbone (bcos_small_cnn, bcos_resnet18, ...)"
+                f"the account of this network is exact down to its {self.account}, not to pixels: "
+                f"{what_it_takes(self.backbone)}"
             )
         return pixel_maps(self, image, contributions, units, alone)
 

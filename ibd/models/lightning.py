@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from ibd import registry
-from ibd.backbones import prefers_channels_last
+from ibd.backbones import fade_during, faded, prefers_channels_last
 from ibd.data.base import ImageDataModule
 from ibd.distributed import progress, world_size
 from ibd.errors import CheckpointError, ConfigError, DataError
@@ -161,6 +161,23 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
         self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
         return terms["loss"]
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Go on converting the backbone, if it is one that `bcosify` made, by the share of the training that is done.
+
+        Raises:
+            ConfigError: that is not known, as the training has no end.
+        """
+        backbone = self.network.backbone
+        if faded(backbone) == 1:
+            return
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise ConfigError(
+                "model.backbone.fade: a conversion needs to know how long the training is: set trainer.max_epochs or "
+                "trainer.max_steps"
+            )
+        fade_during(backbone, (self.trainer.global_step + 1) / steps)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the epoch, and the learning rate it ended with."""

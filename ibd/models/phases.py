@@ -115,6 +115,7 @@ class PhasedModule(InterpretableModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rates, which depend on the step alone, so that a resumed run has those it would have had."""
+        super().on_train_batch_start(batch, batch_idx)
         phase, epoch = self._phase(self.trainer.current_epoch)
         batches = int(self.trainer.num_training_batches)
         settings = self.optimizer_settings

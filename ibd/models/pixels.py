@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ibd.backbones.bcos.fading import faded
 from ibd.backbones.bcos.linearized import Linearized
 
 _TINY = 1e-12
@@ -67,6 +68,18 @@ def pixel_maps(
         weights = [torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)[0] for factor in factors.unbind(1)]
     stacked = torch.stack(weights, 1).detach()
     return PixelMaps((stacked * leaves[0].detach().unsqueeze(1)).sum(2), stacked)
+
+
+def reaches_pixels(backbone: nn.Module) -> bool:
+    """Return whether features are sums over pixels: those of a B-cos backbone, whose conversion, if any, is over."""
+    return getattr(backbone, "account", "cells") == "pixels" and faded(backbone) == 1
+
+
+def what_it_takes(backbone: nn.Module) -> str:
+    """Return what to do where an account is not exact to the pixel."""
+    if (fade := faded(backbone)) < 1:
+        return f"the conversion of its backbone is not over ({fade:.0%})"
+    return "take a B-cos backbone (bcos_small_cnn, bcos_resnet18, ...)"
 
 
 def per_score(contributions: Tensor, scores: Tensor) -> Tensor:

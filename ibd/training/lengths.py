@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from ibd.backbones import faded
 from ibd.errors import ConfigError
 from ibd.models.lightning import InterpretableModule
 from ibd.models.phases import PhasedModule
@@ -49,6 +50,8 @@ class TellLength(Callback):
         name = self.keep.monitor
         if not module.has_learned(max(0, trainer.current_epoch - 1)):
             return "no label was used in any of them"
+        if (fade := faded(module.network.backbone)) < 1:
+            return f"the conversion of its backbone is not over ({fade:.0%}; model.backbone.fade)"
         if not trainer.limit_val_batches and name.startswith("val/"):
             return f"without validation (trainer.limit_val_batches=0) there is no {name}"
         advice = module.monitor_advice if name == module.monitor[0] else ""

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
+from ibd.backbones import faded
 from ibd.models.lightning import InterpretableModule
 
 
@@ -24,9 +25,14 @@ def figure(trainer: pl.Trainer, name: str) -> float:
 
 
 def counts(trainer: pl.Trainer) -> bool:
-    """Return whether the model of this epoch may be the best: what it says about classes has been learned."""
+    """Return whether the model of this epoch may be the best.
+
+    What it says about classes has been learned, and no conversion of its backbone is under way.
+    """
     module = trainer.lightning_module
-    return not isinstance(module, InterpretableModule) or module.has_learned(trainer.current_epoch)
+    if not isinstance(module, InterpretableModule):
+        return True
+    return module.has_learned(trainer.current_epoch) and faded(module.network.backbone) == 1
 
 
 class StopEarly(EarlyStopping):

@@ -35,7 +35,7 @@ def test_the_same_linear_layer():
 def test_the_same_account():
     """The gradient with the factors held constant: their explanation mode, our `Linearized`."""
     torch.manual_seed(0)
-    ours = nn.Sequential(BcosConv2d(6, 8, 3, 2, 1), BcosConv2d(8, 3, 3)).double()
+    ours = nn.Sequential(BcosConv2d(6, 8, 3, 2, 1, b=2.0), BcosConv2d(8, 3, 3, b=2.0)).double()
     other = nn.Sequential(theirs.BcosConv2d(6, 8, 3, 2, 1), theirs.BcosConv2d(8, 3, 3)).double()
     for mine, layer in zip(ours, other, strict=True):
         layer.linear.weight.data.copy_(mine.weight.detach())

@@ -3,12 +3,15 @@
 import importlib
 import inspect
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import ibd as package
 from ibd import explain, registry
 from ibd.app.compare import read_options
 from ibd.comparison import tagged_images
@@ -18,7 +21,9 @@ from ibd.comparison.methods import DEFAULT, choose_methods
 from ibd.comparison.reference_maps import REFERENCE_MAPS
 from ibd.data import ToyBirds
 from ibd.errors import ConfigError
+from ibd.models.baseline.lightning import Baseline
 from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.types import DataSpec
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explainers.md").read_text(encoding="utf-8")
@@ -40,6 +45,35 @@ def test_the_python_of_the_page_on_explainers_runs(monkeypatch):
     assert names["made"].image.shape == (2, 3, 64, 64)
     torch.testing.assert_close(names["relevance"].extra["conservation"], torch.ones(4), atol=1e-3, rtol=0)
     assert names["GradientTimesMean"].__name__ == "GradientTimesMean"
+
+
+def test_the_python_of_the_page_on_models_runs(monkeypatch):
+    """With a network of torchvision in the place of timm's, which need not be installed."""
+    torch.manual_seed(0)
+    timm = types.ModuleType("timm")
+    timm.create_model = lambda *_, **__: _Features()
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    names = {"__name__": "page", "ibd": package, "images": torch.rand(2, 3, 32, 32)}
+    names["model"] = Baseline(DataSpec(("a", "b"), image_size=(32, 32)), {"name": "bcos_small_cnn", "width": 2}).eval()
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "models.md", "exec"), names)
+    assert names["maps"].weights.shape == (2, 2, 6, 32, 32)
+    heat, logit = names["heat"].detach(), names["logit"].detach()
+    assert logit != 0
+    torch.testing.assert_close(heat.sum(), logit, rtol=0, atol=1e-5 * float(heat.abs().sum()))
+    backbone = names["Lite"]()
+    assert backbone.account == "pixels"
+    assert backbone(torch.rand(1, 3, 32, 32)).shape == (1, 4, 16, 16)
+
+
+class _Features(torch.nn.Sequential):
+    """A feature extractor as timm makes them."""
+
+    num_features = 4
+
+    def __init__(self):
+        super().__init__(torch.nn.Conv2d(3, 4, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(4), torch.nn.SiLU())
 
 
 @pytest.mark.parametrize("name", registry.names("explainers"))

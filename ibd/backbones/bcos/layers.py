@@ -15,6 +15,8 @@ from ibd.backbones.bcos.alignment import Window, aligned, convolved
 from ibd.backbones.bcos.rms import scaled_by_rms
 from ibd.errors import ConfigError, check_range
 
+B = 2.5
+"""What B is unless it is said: by measurement on the built-in birds (docs/results.md); the paper has 2."""
 _TINY = 1e-12
 
 
@@ -50,7 +52,7 @@ class BcosConv2d(nn.Conv2d):
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
-        b: float = 2.0,
+        b: float = B,
         max_out: int = 1,
         unit_norm: bool = True,
     ) -> None:
@@ -66,20 +68,24 @@ class BcosConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, O, h, w); in the dtype of x, but in float32 under autocast, and computed in that or better."""
+        return self.answer(x, self.b)
+
+    def answer(self, x: Tensor, b: float) -> Tensor:
+        """Return what `forward` would with another b."""
         window = self.window
-        weight = effective(self.weight, self.b, self.unit_norm)
-        if self._at_once(x):
-            return convolved(x, weight, self.b, window)
+        weight = effective(self.weight, b, self.unit_norm)
+        if self._at_once(x, b):
+            return convolved(x, weight, b, window)
         product = F.conv2d(x, weight, None, window.stride, window.padding, window.dilation, window.groups)
         if self.max_out > 1:  # of the products: the factor rises with them
             product = largest(
                 product.view(len(product), window.groups, -1, *product.shape[2:]), self.max_out, 2
             ).flatten(1, 2)
-        return aligned(product, x, self.b, window).to(_kept(x))
+        return aligned(product, x, b, window).to(_kept(x))
 
-    def _at_once(self, x: Tensor) -> bool:
+    def _at_once(self, x: Tensor, b: float) -> bool:
         """Return whether nobody need see the convolution by itself."""
-        alone = self.b > 1 and self.max_out == 1 and x.dtype == self.weight.dtype and x.dim() == 4
+        alone = b > 1 and self.max_out == 1 and x.dtype == self.weight.dtype and x.dim() == 4
         alone = alone and x.dtype in (torch.float32, torch.float64)
         alone = alone and not torch.compiler.is_compiling()
         return alone and not (x.is_meta or has_torch_function((x,)) or torch.is_autocast_enabled(x.device.type))
@@ -103,7 +109,7 @@ class BcosLinear(nn.Module):
         ConfigError: b below 1, or no unit to choose from.
     """
 
-    def __init__(self, in_features: int, out_features: int, b: float = 2.0, max_out: int = 1) -> None:
+    def __init__(self, in_features: int, out_features: int, b: float = B, max_out: int = 1) -> None:
         super().__init__()
         check_bcos(b, max_out)
         self.in_features, self.out_features, self.b, self.max_out = in_features, out_features, b, max_out
@@ -212,6 +218,8 @@ def largest(values: Tensor, count: int, dim: int) -> Tensor:
 
 def effective(weight: Tensor, b: float, unit_norm: bool = True) -> Tensor:
     """Return (O, ...) weights brought to norm 1; or to the b-th root of their norm, see `BcosConv2d`."""
+    if b == 1 and not unit_norm:
+        return weight
     norm = torch.linalg.vector_norm(weight.flatten(1), dim=1).clamp_min(_TINY)
     scale = norm.reciprocal() if unit_norm else norm.pow(1 / b - 1)
     scaled: Tensor = weight * scale.view(-1, *[1] * (weight.dim() - 1))

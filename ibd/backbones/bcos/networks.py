@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from ibd.backbones import weights as files
 from ibd.backbones.base import Backbone
-from ibd.backbones.bcos.layers import TwoSided, check_bcos
+from ibd.backbones.bcos.conversion import bcosify
+from ibd.backbones.bcos.fading import SHARE
+from ibd.backbones.bcos.layers import B, TwoSided, check_bcos
 from ibd.backbones.bcos.structure import bcos_layers, first_convolution, replace_layers, two_sided_like
 from ibd.backbones.small import CifarResNet, SmallCNN
 from ibd.backbones.torchvision import TorchvisionBackbone
+from ibd.errors import CheckpointError, ConfigError
 
 
 def make_bcos(backbone: Backbone, b: float, max_out: int, rectify: bool) -> None:
@@ -31,6 +35,56 @@ def make_bcos(backbone: Backbone, b: float, max_out: int, rectify: bool) -> None
     backbone.account = "pixels"
 
 
+def become_bcos(
+    backbone: Backbone,
+    b: float,
+    max_out: int,
+    rectify: bool,
+    converted: bool = False,
+    fade: float = SHARE,
+    weights: str | None = None,
+    init_from: str | None = None,
+) -> None:
+    """Make a plain backbone, just built, a B-cos one, in place, with the weights that it is to start from.
+
+    Args:
+        backbone: a backbone with random weights.
+        b: B of all layers.
+        max_out: units of which every output is the largest.
+        rectify: whether rectifiers stay.
+        converted: whether the body stays that of the plain network, and fades (`bcosify`); weights are then those of a
+            plain network, or of one that was converted before.
+        fade: share of the training during which it fades.
+        weights: see `Backbone.start_from`.
+        init_from: see `Backbone.start_from`.
+
+    Raises:
+        ConfigError: an option that is not allowed.
+        CheckpointError: the weights cannot be had, or do not fit.
+    """
+    if not converted:
+        make_bcos(backbone, b, max_out, rectify)
+        backbone.start_from(weights, init_from)
+        return
+    if max_out != 1:
+        raise ConfigError(f"max_out: {max_out} given, but a converted network keeps its units: 1 is needed")
+    if not rectify:
+        raise ConfigError("rectify: false given, but a converted network keeps its rectifiers: true is needed")
+    if not 0 <= fade <= 1:
+        raise ConfigError(f"fade: {fade} given, a share of the training, from 0 to 1, is needed")
+    given = backbone.initial_state(weights, init_from)
+    kind = None if given is None else files.kind_of(given[0])
+    if given is not None and kind == "B-cos":
+        raise CheckpointError(f"{given[1]} is of a B-cos network already: set model.backbone.converted=false")
+    before = kind == "converted"
+    if given is not None and not before:
+        backbone.copy_state(*given)
+    bcosify(backbone, b)
+    if given is not None and before:
+        backbone.copy_state(*given)
+    backbone.fade_share = fade
+
+
 class BcosSmallCNN(SmallCNN):
     """The B-cos form of `SmallCNN`; (B, 3, 64, 64) -> (B, width * 2**(depth - 1), 8, 8).
 
@@ -40,23 +94,27 @@ class BcosSmallCNN(SmallCNN):
         b: B of all layers: how much an input has to look like the weights; 1 is a linear network.
         max_out: Units of which every output is the largest; 1 is none to choose from.
         rectify: Whether rectifiers stay where the plain network has them; the paper's networks have none.
-        weights: File with weights of the same architecture.
-        init_from: Run folder or checkpoint of an earlier run to take the backbone from.
+        converted: Whether to convert a plain network, whose body and weights it keeps: `weights` or `init_from` are
+            then those of the plain network.
+        fade: Share of the training during which a converted network becomes a B-cos one.
+        weights: File with weights of the same architecture, or, with `converted`, of the plain one.
+        init_from: Run folder or checkpoint of an earlier run to take the backbone from, likewise.
     """
 
     def __init__(
         self,
         width: int = 16,
         depth: int = 4,
-        b: float = 2.5,
+        b: float = B,
         max_out: int = 1,
         rectify: bool = True,
+        converted: bool = False,
+        fade: float = SHARE,
         weights: str | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(width, depth)
-        make_bcos(self, b, max_out, rectify)
-        self.start_from(weights, init_from)
+        become_bcos(self, b, max_out, rectify, converted, fade, weights, init_from)
 
 
 class BcosCifarResNet(CifarResNet):
@@ -69,8 +127,11 @@ class BcosCifarResNet(CifarResNet):
         b: B of all layers: how much an input has to look like the weights; 1 is a linear network.
         max_out: Units of which every output is the largest; 1 is none to choose from.
         rectify: Whether rectifiers stay where the plain network has them; the paper's networks have none.
-        weights: File with weights of the same architecture.
-        init_from: Run folder or checkpoint of an earlier run to take the backbone from.
+        converted: Whether to convert a plain network, whose body and weights it keeps: `weights` or `init_from` are
+            then those of the plain network.
+        fade: Share of the training during which a converted network becomes a B-cos one.
+        weights: File with weights of the same architecture, or, with `converted`, of the plain one.
+        init_from: Run folder or checkpoint of an earlier run to take the backbone from, likewise.
     """
 
     def __init__(
@@ -78,15 +139,16 @@ class BcosCifarResNet(CifarResNet):
         depth: int = 20,
         width: int = 16,
         stem_stride: int = 1,
-        b: float = 2.5,
+        b: float = B,
         max_out: int = 1,
         rectify: bool = True,
+        converted: bool = False,
+        fade: float = SHARE,
         weights: str | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(depth, width, stem_stride)
-        make_bcos(self, b, max_out, rectify)
-        self.start_from(weights, init_from)
+        become_bcos(self, b, max_out, rectify, converted, fade, weights, init_from)
 
 
 class BcosTorchvisionBackbone(TorchvisionBackbone):
@@ -97,8 +159,12 @@ class BcosTorchvisionBackbone(TorchvisionBackbone):
         b: B of all layers: how much an input has to look like the weights; 1 is a linear network.
         max_out: Units of which every output is the largest; 1 is none to choose from.
         rectify: Whether rectifiers stay where the plain network has them; the paper's networks have none.
-        weights: File with weights of the same architecture.
-        init_from: Run folder or checkpoint of an earlier run to take the backbone from.
+        converted: Whether to convert a plain network, whose body and weights it keeps: `weights` or `init_from` are
+            then those of the plain network.
+        fade: Share of the training during which a converted network becomes a B-cos one.
+        weights: File with weights of the same architecture, or, with `converted`, of the plain one; then torchvision's
+            names of weights ("DEFAULT"), too.
+        init_from: Run folder or checkpoint of an earlier run to take the backbone from, likewise.
     """
 
     config_excludes = ("name",)
@@ -106,13 +172,28 @@ class BcosTorchvisionBackbone(TorchvisionBackbone):
     def __init__(
         self,
         name: str,
-        b: float = 2.5,
+        b: float = B,
         max_out: int = 1,
         rectify: bool = True,
+        converted: bool = False,
+        fade: float = SHARE,
         weights: str | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(name.removeprefix("bcos_"))
-        make_bcos(self, b, max_out, rectify)
+        self.converted = converted
+        become_bcos(self, b, max_out, rectify, converted, fade, weights, init_from)
         self.name = name
-        self.start_from(weights, init_from)
+
+    def published(self, weights: str) -> files.State | None:
+        """Return torchvision's weights of the plain network, which can be converted; None where `weights` is a path.
+
+        Raises:
+            ConfigError: it is neither, or the network is not to be a converted one.
+        """
+        state = None if not self.converted and files.is_path(weights) else super().published(weights)
+        if state is not None and not self.converted:
+            raise ConfigError(
+                f"weights: '{weights}' are those of the plain {self.name}, which model.backbone.converted=true converts"
+            )
+        return state

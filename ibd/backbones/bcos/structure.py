@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,6 +12,7 @@ from ibd.backbones.bcos.layers import BcosConv2d, UncenteredNorm2d
 from ibd.errors import ConfigError
 
 Replacement = Callable[[nn.Module], nn.Module | None]
+_Kind = TypeVar("_Kind", bound=BcosConv2d)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 
 
@@ -23,7 +25,7 @@ def bcos_layers(b: float, max_out: int, rectify: bool) -> Replacement:
 
     def replacement(layer: nn.Module) -> nn.Module | None:
         if isinstance(layer, nn.Conv2d):
-            return conv_like(layer, b=b, max_out=max_out)
+            return conv_like(layer, b, max_out)
         if isinstance(layer, _BatchNorm):
             return UncenteredNorm2d(layer.num_features)
         if isinstance(layer, _ACTIVATIONS) and not rectify:
@@ -35,8 +37,14 @@ def bcos_layers(b: float, max_out: int, rectify: bool) -> Replacement:
     return replacement
 
 
-def conv_like(layer: nn.Conv2d, b: float, max_out: int = 1, unit_norm: bool = True) -> BcosConv2d:
-    """Return a B-cos convolution of the shape of a plain one.
+def conv_like(
+    layer: nn.Conv2d,
+    b: float,
+    max_out: int = 1,
+    unit_norm: bool = True,
+    kind: type[_Kind] = BcosConv2d,  # type: ignore[assignment]
+) -> _Kind:
+    """Return a B-cos convolution, of a kind, of the shape of a plain one.
 
     Raises:
         ConfigError: the padding is not one of zeros, or not given in numbers.
@@ -46,7 +54,7 @@ def conv_like(layer: nn.Conv2d, b: float, max_out: int = 1, unit_norm: bool = Tr
             f"a convolution with padding '{layer.padding}' of {layer.padding_mode} has no B-cos form here"
         )
     shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    return BcosConv2d(*shape, layer.groups, b=b, max_out=max_out, unit_norm=unit_norm)  # type: ignore[arg-type]
+    return kind(*shape, layer.groups, b=b, max_out=max_out, unit_norm=unit_norm)  # type: ignore[arg-type]
 
 
 def first_convolution(network: nn.Module) -> str:

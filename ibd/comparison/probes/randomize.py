@@ -60,6 +60,7 @@ def randomizable(network: nn.Module) -> dict[str, Tensor]:
     seen: set[int] = set()
     for name, tensor in network.state_dict(keep_vars=True).items():
         learned = tensor.is_floating_point() and tensor.numel() and not _unknown(tensor)
+        learned = learned and not name.endswith("_extra_state")  # settings that a state dict has beside its tensors
         if learned and name not in kept and id(tensor) not in seen:
             tensors[name] = tensor
             seen.add(id(tensor))

@@ -261,10 +261,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         nothing = self._nothing().detach()
         if not self.by_percentiles:
             return float((0 - nothing).min()), float((1 - nothing).max())
-        low, high = (
-            float((self.activation(self.low) - nothing).min()),
-            float((self.activation(self.high) - nothing).max()),
-        )
+        least, most = (self.activation(end).detach() - nothing for end in (self.low, self.high))
+        low, high = float(least.min()), float(most.max())
         return None if math.isnan(low) or math.isnan(high) else (low, high)
 
     def rounded(self, units: Units) -> Units:

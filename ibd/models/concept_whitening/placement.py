@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from ibd.backbones.bcos.fading_layers import FadingNorm
 from ibd.backbones.bcos.layers import UncenteredNorm2d
 from ibd.errors import ConfigError, did_you_mean
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.whitening import Whitening
 
-_NORMS = (nn.BatchNorm2d, UncenteredNorm2d)
+_NORMS = (nn.BatchNorm2d, UncenteredNorm2d, FadingNorm)
 
 
 def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str]:

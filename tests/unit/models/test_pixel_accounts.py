@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ibd.backbones import build_backbone
+from ibd.backbones import build_backbone, set_fade
 from ibd.backbones.bcos.layers import BcosConv2d, UncenteredNorm2d
 from ibd.errors import UnsupportedError
 from ibd.explain import Intrinsic, Target
@@ -68,6 +68,23 @@ def test_the_own_map_adds_up_to_the_logit(head, dtype, within):
         assert explanation.map.shape == (2, 32, 32)
         torch.testing.assert_close(explanation.map.sum((1, 2)), value.to(dtype), rtol=0, atol=within * scale)
         torch.testing.assert_close(explanation.units.sum(1), value.to(dtype), rtol=0, atol=within * scale)
+
+
+@pytest.mark.parametrize("head", sorted(HEADS.keys() - {"whitening"}))  # which needs the last layer to itself
+def test_on_a_converted_backbone_the_own_map_adds_up_once_it_has_faded(head):
+    network, image = make(head, converted=True), images()
+    assert network.account != "pixels"
+    with pytest.raises(UnsupportedError, match=r"not to pixels: the conversion of its backbone is not over \(0%\)"):
+        network.pixel_maps(image)
+    set_fade(network, 1.0)
+    network.train()(images(count=8))
+    network.eval()
+    assert network.account == "pixels"
+    with torch.no_grad():
+        logits, _ = network(image)
+        expected = logits[:, 1] - network.bias()[1]
+    heat = Intrinsic()(network, image, Target.cls(1)).map
+    torch.testing.assert_close(heat.sum((1, 2)), expected, rtol=0, atol=1e-9 * (1 + float(expected.abs().max())))
 
 
 @pytest.mark.parametrize("head", HEADS)
