@@ -191,9 +191,10 @@ class BcosTorchvisionBackbone(TorchvisionBackbone):
         Raises:
             ConfigError: it is neither, or the network is not to be a converted one.
         """
-        state = None if not self.converted and files.is_path(weights) else super().published(weights)
-        if state is not None and not self.converted:
+        if self.converted:
+            return super().published(weights)
+        if not files.is_path(weights):
             raise ConfigError(
                 f"weights: '{weights}' are those of the plain {self.name}, which model.backbone.converted=true converts"
             )
-        return state
+        return None

@@ -201,6 +201,7 @@ def test_published_weights_are_those_of_a_plain_network(monkeypatch):
     alpha = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(started.conv1.weight[:, :3], state["conv1.weight"] * alpha.view(3, 1, 1))
     assert started.name == "bcos_resnet18"
+    monkeypatch.setattr("ibd.backbones.weights.download", lambda *_: pytest.fail("downloaded for nothing"))
     with pytest.raises(
         ConfigError, match=r"'DEFAULT' are those of the plain resnet18, which model.*converted=true con"
     ):
