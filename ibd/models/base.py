@@ -6,7 +6,7 @@ import abc
 import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -382,16 +382,6 @@ def replaced(values: Tensor, off: Tensor, value: Tensor | float) -> Tensor:
 def spatial_mean(maps: Tensor) -> Tensor:
     """Return the mean of (B, U, h, w) maps over positions, in float32 or better: exactly what a score is."""
     return maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((2, 3))
-
-
-def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Switch autocast off for a while on the device of a tensor; nothing where it is off, so nothing to export."""
-    return torch.autocast(tensor.device.type, enabled=False) if autocasting(tensor) else nullcontext()
-
-
-def autocasting(tensor: Tensor) -> bool:
-    """Return whether autocast is on for a tensor; never where there are shapes alone, as for a receptive field."""
-    return tensor.device.type != "meta" and torch.is_autocast_enabled(tensor.device.type)
 
 
 @contextmanager

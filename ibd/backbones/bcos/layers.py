@@ -13,6 +13,7 @@ from torch.overrides import has_torch_function
 
 from ibd.backbones.bcos.alignment import Window, aligned, convolved
 from ibd.backbones.bcos.rms import scaled_by_rms
+from ibd.backbones.precision import autocasting
 from ibd.errors import ConfigError, check_range
 
 B = 2.5
@@ -88,7 +89,7 @@ class BcosConv2d(nn.Conv2d):
         alone = b > 1 and self.max_out == 1 and x.dtype == self.weight.dtype and x.dim() == 4
         alone = alone and x.dtype in (torch.float32, torch.float64)
         alone = alone and not torch.compiler.is_compiling()
-        return alone and not (x.is_meta or has_torch_function((x,)) or torch.is_autocast_enabled(x.device.type))
+        return alone and not (x.is_meta or has_torch_function((x,)) or autocasting(x))
 
     def extra_repr(self) -> str:
         """Return what is shown beside the name."""
@@ -200,7 +201,7 @@ class TwoSided(nn.Module):
 
 def _kept(x: Tensor) -> torch.dtype | None:
     """Return the dtype of what a layer makes of x; None leaves it, under autocast, whose next layer picks its own."""
-    return None if not x.is_meta and torch.is_autocast_enabled(x.device.type) else x.dtype
+    return None if autocasting(x) else x.dtype
 
 
 def b_of(backbone: nn.Module) -> float | None:

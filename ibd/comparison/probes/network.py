@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones import prefers_channels_last
+from ibd.backbones.precision import full_precision
 from ibd.comparison.probes.folding import fold_batch_norm
 from ibd.comparison.probes.memory import peak_bytes
 from ibd.errors import ConfigError
 from ibd.explain.activations import network_of
 from ibd.explain.base import check_image
 from ibd.explain.targets import logits_of
-from ibd.models.base import InterpretableNetwork, full_precision
+from ibd.models.base import InterpretableNetwork
 
 TOLERANCE = 1e-4
 """How far the logits of the faster copy may be from the model's, over the largest of them."""

@@ -138,7 +138,7 @@ CONSTANTS = {
 
 OF_CARRIED = {
     *ADDITIONS, *PRODUCTS, *QUOTIENTS, *ACTIVATIONS, *RELUS, "neg", "__neg__", "log", "exp", "log1p", "expm1",
-    *("sqrt", "rsqrt", "reciprocal", "square", "pow", "__pow__", "abs", "log2", "log10"),
+    "masked_fill", *("sqrt", "rsqrt", "reciprocal", "square", "pow", "__pow__", "abs", "log2", "log10"),
 }  # fmt: skip
 """Functions of one value each, which what is carried stays through; see `Node.carried`."""
 

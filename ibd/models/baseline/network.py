@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.models.base import InterpretableNetwork, full_precision, linear_contributions, spatial_mean
+from ibd.backbones.precision import full_precision
+from ibd.models.base import InterpretableNetwork, linear_contributions, spatial_mean
 from ibd.models.values import Values
 from ibd.types import Units
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Account, Backbone
+from ibd.backbones.precision import full_precision
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.base import (
     InterpretableNetwork,
-    full_precision,
     linear_contributions,
     replaced,
     spatial_mean,

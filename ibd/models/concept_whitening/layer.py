@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ibd.backbones.precision import autocasting, full_precision
 from ibd.distributed import world_size
 from ibd.errors import ConfigError
-from ibd.models.base import autocasting, full_precision
 from ibd.models.concept_whitening.whitening import Whitening, rotate_root, whiten_rotate, whitening_root
 from ibd.models.random_values import Normal, random_rotation
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
+from ibd.backbones.precision import full_precision
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError
 from ibd.models.base import (
     InterpretableNetwork,
-    full_precision,
     linear_contributions,
     replaced,
     spatial_mean,

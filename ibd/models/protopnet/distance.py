@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
-from ibd.models.base import full_precision
+from ibd.backbones.precision import full_precision
 
 _CHUNK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 """How much of the map of distances, and of the differences at its minima, is held at once: on a CPU, what its cache
