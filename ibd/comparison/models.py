@@ -146,16 +146,21 @@ def _backbone(module: InterpretableModule) -> str:
 
 
 def _by_backbone(infos: Sequence[ModelInfo]) -> list[ModelInfo]:
-    """Make models of one kind on different backbones families of their own: they are no seeds of each other."""
+    """Make models of one kind on different backbones families of their own: they are no seeds of each other.
+
+    They are called by the name of the backbone, and where several have one of that name by its options, too.
+    """
     bodies: dict[str, set[str]] = {}
     for info in infos:
-        bodies.setdefault(info.family, set()).add(info.backbone.partition(" ")[0])
-    return [
-        replace(info, family=f"{info.family}-{info.backbone.partition(' ')[0]}")
-        if len(bodies[info.family]) > 1
-        else info
-        for info in infos
-    ]
+        bodies.setdefault(info.family, set()).add(info.backbone)
+    named = []
+    for info in infos:
+        others = bodies[info.family]
+        short = info.backbone.partition(" ")[0]
+        alone = sum(other.partition(" ")[0] == short for other in others) == 1
+        body = short if alone else info.backbone.replace(" ", "_")
+        named.append(replace(info, family=f"{info.family}-{body}") if len(others) > 1 else info)
+    return named
 
 
 def _named(infos: Sequence[ModelInfo]) -> list[ModelInfo]:

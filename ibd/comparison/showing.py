@@ -62,7 +62,9 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[ShownUnit]]:
     prediction = module.predict(images)
     contributions = prediction.contributions[torch.arange(count), :, classes]
     network = module.network
-    values = network.passed(prediction.units) if with_all else prediction.unit_values  # what sliders compute with
+    values = (
+        network.slider_values(prediction.units) if with_all else prediction.unit_values
+    )  # what sliders compute with
     patches = _patches(case, module, prediction, classes) if isinstance(module, ProtoPNet) else {}
     units = []
     for i in range(count):

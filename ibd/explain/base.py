@@ -59,7 +59,7 @@ class Explanation:
         unit_names: names of the units.
         unit_maps: (B, U, h, w), or (B, K, U, h, w), where the method has them.
         cost: cost of the explanation.
-        extra: further figures of the method, (B,) or (B, K) each, such as "conservation".
+        extra: further figures of the method, (B, ...) or (B, K, ...) each, such as "conservation".
         layer: layer by whose output it is explained: the layer's name, or how a map was made that no layer puts out,
             such as "relu of 'features'"; None where it is the pixels.
     """

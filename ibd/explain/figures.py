@@ -85,7 +85,7 @@ def prediction_figure(
     figure = PlainFigure(figsize=(width, 2.3 * rows + 0.3), layout="constrained")
     ratios = [1.0, 1.7, *[0.85] * maps]
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
-    exact = account_of(prediction.network) == "pixels"
+    exact = _exact(prediction, image)
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
     compared = concepts is not None and concepts.shape[1] == contributions.shape[1]
     for row in range(rows):
@@ -133,13 +133,18 @@ def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) 
         frame_field(axis, field, *divmod(int(heat.abs().argmax()), heat.shape[1]))
 
 
+def _exact(prediction: Predicted, image: Tensor) -> bool:
+    """Return whether units can be shown pixel by pixel: the images are those that the network takes, too."""
+    return account_of(prediction.network) == "pixels" and image.shape[1] == 3
+
+
 def _unit_maps(prediction: Predicted, image: Tensor, row: int, units: list[int]) -> Tensor:
     """Return the maps of some units of one image, at the resolution down to which they are exact."""
     network = prediction.network
-    if account_of(network) != "pixels":
+    if not _exact(prediction, image):
         return prediction.units.maps[row, units]
     weight = next(network.parameters())
-    heat: Tensor = network.pixel_maps(image.to(weight.device, weight.dtype), units=units).heat[0]
+    heat: Tensor = network.pixel_maps(image.to(weight.device, weight.dtype), units=units, weights=False).heat[0]
     return heat
 
 

@@ -23,7 +23,8 @@ class Intrinsic(Explainer):
     from (``network.shares``): the map adds up to the logit less its bias where contributions do, over the cells and
     over the pixels. Of a unit it is its map. Each cell is drawn where it looks. Where the network's account is exact to
     the pixel (a B-cos backbone, ``network.account``), both are sums over the pixels, and need no painting; then
-    ``extra["linear_map"]`` is the (B, 6, H, W) map that, times the channels [x, 1 - x], is that of the explanation.
+    ``extra["linear_map"]`` of a single target is the (B, 6, H, W) map that, times the channels [x, 1 - x], is that of
+    the explanation. A concept's map then adds up to what its logit is above the offset (`network.offset`).
 
     Args:
         painting: way to lay out a contribution: "pooling", by how the network made the unit's score of its map; or, to
@@ -65,7 +66,9 @@ class Intrinsic(Explainer):
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
             plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
             heat, weights = _laid_out(network, image, units, stacked, plain, self.painting)
-            if weights is not None:  # another pass to the units, and back to the pixels for each of the K
+            if _to_pixels(
+                network, self.painting
+            ):  # another pass to the units, and back to the pixels for each of the K
                 call.cost.forwards += len(image)
                 call.cost.backwards += len(image) * stacked.shape[1]
         single = not call.target.many
@@ -76,7 +79,7 @@ class Intrinsic(Explainer):
             units=stacked[:, 0] if single else stacked,
             unit_names=list(network.unit_names),  # type: ignore[arg-type]
             unit_maps=units.maps,
-            extra={} if weights is None else {LINEAR_MAP: weights[:, 0] if single else weights},
+            extra={LINEAR_MAP: weights[:, 0]} if single and weights is not None else {},
         )
 
 
@@ -106,10 +109,15 @@ def _laid_out(
 
     Then also the (B, K, 6, H, W) linear map that they are of.
     """
-    if painting != "pooling" or account_of(network) != "pixels":
+    if not _to_pixels(network, painting):
         return _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), painting), None
-    heat, weights = network.pixel_maps(image, stacked, alone=plain)
-    return precise(heat), precise(weights)
+    heat, weights = network.pixel_maps(image, stacked, alone=plain, weights=stacked.shape[1] == 1)
+    return precise(heat), None if weights is None else precise(weights)
+
+
+def _to_pixels(network: nn.Module, painting: Painting) -> bool:
+    """Return whether a map is that of the network's exact account."""
+    return painting == "pooling" and account_of(network) == "pixels"
 
 
 def _painted(

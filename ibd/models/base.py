@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ibd.backbones.base import Account, Backbone
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.models.linear_head import LinearHead, seen_range
+from ibd.models.linear_head import LinearHead, replaced, seen_range
 from ibd.models.painting import Pooling, paint
 from ibd.models.pixels import PixelMaps, pixel_maps, reaches_pixels, what_it_takes
 from ibd.models.values import Scale, Values
@@ -134,6 +134,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         contributions: Tensor | None = None,
         units: Sequence[int] | None = None,
         alone: Sequence[bool] | None = None,
+        weights: bool = True,
     ) -> PixelMaps:
         """Return what units contribute, laid out over the pixels that their scores are the sum of.
 
@@ -142,16 +143,18 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             contributions: (B, K, U) of K questions; None lays out scores (`linear_scores`), one by one.
             units: units whose scores are laid out; by default all.
             alone: K, which of the contributions are weights of scores instead, and these are laid out.
+            weights: whether to keep the linear map, six times as large as the heat.
 
         Raises:
-            UnsupportedError: `account` is not "pixels".
+            UnsupportedError: `account` is not "pixels", or the backbone does not run its first layer, ``normalize``.
         """
         if self.account != "pixels":
             raise UnsupportedError(
                 f"the account of this network is exact down to its {self.account}, not to pixels: "
                 f"{what_it_takes(self.backbone)}"
             )
-        return pixel_maps(self, image, contributions, units, alone)
+        with evaluating(self):
+            return pixel_maps(self, image, contributions, units, alone, weights)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.
@@ -205,6 +208,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def linear_weight(self) -> Tensor | None:
         """Return the (C, U) weight W with which ``logits == passed @ W.T + bias``; None where there is none."""
         return None
+
+    def slider_values(self, units: Units) -> Tensor:
+        """Return the (B, U) values that sliders start from, and `linear_head` computes with: by default `passed`."""
+        return self.passed(units)
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return the lowest and the highest value that `passed` takes; None where that is not known.
@@ -367,16 +374,6 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         if not bool(column.isfinite().all()):
             raise ConfigError(f"{self._article} {self.unit_kind} is set to {value}: a finite number is needed")
         return column.flatten().expand(len(scores))
-
-
-def linear_contributions(activation: Tensor, weight: Tensor) -> Tensor:
-    """Return activation (B, U) times weight (C, U) as (B, U, C): what each unit adds to each logit."""
-    return activation.unsqueeze(2) * weight.t().unsqueeze(0)
-
-
-def replaced(values: Tensor, off: Tensor, value: Tensor | float) -> Tensor:
-    """Return values in which those that are `off` are replaced, by others that may be of any type and device."""
-    return torch.where(off, torch.as_tensor(value, dtype=values.dtype, device=values.device), values)
 
 
 def spatial_mean(maps: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.bcos.fading import faded
 from ibd.backbones.bcos.linearized import Linearized
+from ibd.errors import UnsupportedError
 
 _TINY = 1e-12
 
@@ -25,11 +26,12 @@ class PixelMaps(NamedTuple):
 
     Attributes:
         heat: (B, K, H, W): what each pixel adds.
-        weights: (B, K, 6, H, W): the linear map, which times the six channels [x, 1 - x] is that.
+        weights: (B, K, 6, H, W): the linear map, which times the six channels [x, 1 - x] is that; None where it was not
+            asked for.
     """
 
     heat: Tensor
-    weights: Tensor
+    weights: Tensor | None = None
 
 
 class _Network(Protocol):
@@ -45,6 +47,7 @@ def pixel_maps(
     contributions: Tensor | None,
     chosen: Sequence[int] | None = None,
     alone: Sequence[bool] | None = None,
+    weights: bool = True,
 ) -> PixelMaps:
     """Lay contributions of units out over the pixels: one pass forward, and one back for each of the K.
 
@@ -54,6 +57,10 @@ def pixel_maps(
         contributions: (B, K, U); None lays out scores themselves.
         chosen: units whose scores are laid out; by default all, K = U.
         alone: K, of which of the contributions are weights of scores, and these are laid out.
+        weights: whether to keep the linear map, six times as large as the heat.
+
+    Raises:
+        UnsupportedError: the backbone does not run its first layer, ``normalize``, which is where pixels are counted.
     """
     with torch.inference_mode(False), torch.enable_grad(), Linearized(), _leaf(network.backbone) as leaves:
         sums = network.linear_scores(image.detach().clone())
@@ -65,9 +72,18 @@ def pixel_maps(
             factors = per_score(given, sums.detach().unsqueeze(1))
             if alone is not None:
                 factors = torch.where(torch.tensor(alone, device=sums.device).view(1, -1, 1), given, factors)
-        weights = [torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)[0] for factor in factors.unbind(1)]
-    stacked = torch.stack(weights, 1).detach()
-    return PixelMaps((stacked * leaves[0].detach().unsqueeze(1)).sum(2), stacked)
+        if not leaves:
+            raise UnsupportedError(
+                f"{type(network.backbone).__name__} does not run its first layer, `normalize`, in whose output the "
+                "pixels are counted"
+            )
+        seen, heat, kept = leaves[0].detach(), list[Tensor](), list[Tensor]()
+        for factor in factors.unbind(1):
+            (row,) = torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)
+            heat.append((row * seen).sum(1))
+            if weights:
+                kept.append(row)
+    return PixelMaps(torch.stack(heat, 1).detach(), torch.stack(kept, 1).detach() if weights else None)
 
 
 def reaches_pixels(backbone: nn.Module) -> bool:
@@ -79,6 +95,10 @@ def what_it_takes(backbone: nn.Module) -> str:
     """Return what to do where an account is not exact to the pixel."""
     if (fade := faded(backbone)) < 1:
         return f"the conversion of its backbone is not over ({fade:.0%})"
+    if getattr(backbone, "account", "cells") == "pixels":
+        return (
+            "its backbone's account is, but what stands on it mixes units, or adds what no pixel says (docs/models.md)"
+        )
     return "take a B-cos backbone (bcos_small_cnn, bcos_resnet18, ...)"
 
 

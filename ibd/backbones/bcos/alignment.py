@@ -63,7 +63,8 @@ def aligned(product: Tensor, x: Tensor, b: float, window: Window | None = None) 
     if b == 1 or product.is_meta:  # shapes alone, for a receptive field: the factor sees what the product does
         return product
     if torch.compiler.is_compiling():  # who fuses operations need not be told how, nor what their gradient is
-        return product * alignment(product, x, b, window)
+        wide, x = _promoted(product, x)
+        return wide * alignment(wide, x, b, window)
     with torch.autocast(product.device.type, enabled=False):
         return cast(Tensor, _Aligned.apply(*_promoted(product, x), b, window))
 
@@ -74,7 +75,12 @@ aligned.relevance = "scaled"  # type: ignore[attr-defined]
 def alignment(product: Tensor, x: Tensor, b: float, window: Window | None = None) -> Tensor:
     """Return ``|cos|^(b - 1)``, of the shape of `product`; see `aligned`."""
     product, x = _promoted(product, x)
-    return _power(_by_group(product, window) * _inverse_norm(x, window), b - 1).view_as(product)
+    with torch.autocast(product.device.type, enabled=False):
+        cosine = _by_group(product, window) * _inverse_norm(x, window)
+        if not torch.compiler.is_compiling():
+            return _power(cosine, b - 1).view_as(product)
+        size = cosine.abs()  # differentiable, also at 0, where a root is not
+        return torch.where(size > 0, torch.where(size > 0, size, 1.0).pow(b - 1), 0.0).view_as(product)
 
 
 def _promoted(product: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

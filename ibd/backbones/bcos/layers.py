@@ -140,26 +140,30 @@ class UncenteredNorm2d(nn.Module):
 
     Args:
         channels: D.
-        eps: what is added to the mean square.
+        eps: what is added to the mean square, which may be small after a few layers.
         momentum: weight of a batch in the running mean square.
 
     Attributes:
-        running_square: (D,) mean square of each channel.
+        running_square: (D,) mean square of each channel; the first batch replaces what it starts with.
+        batches: number of batches that it has seen.
         weight: (D,) factor of each channel.
     """
 
     running_square: Tensor
+    batches: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int, eps: float = 1e-10, momentum: float = 0.1) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = channels, eps, momentum
         self.weight = nn.Parameter(torch.ones(channels))
         self.register_buffer("running_square", torch.ones(channels))
+        self.register_buffer("batches", torch.tensor(0))
 
     def reset_parameters(self) -> None:
         """Forget what was learned, and what was seen."""
         nn.init.ones_(self.weight)
         self.running_square.fill_(1.0)
+        self.batches.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, D, h, w), in the dtype of `BcosConv2d`."""
@@ -170,7 +174,9 @@ class UncenteredNorm2d(nn.Module):
             return (x * scale.to(x.dtype).view(1, -1, 1, 1)).to(given)
         y, square = scaled_by_rms(x, self.weight.to(x.dtype), self.eps)
         with torch.no_grad():
-            self.running_square.lerp_(square.to(self.running_square.dtype), self.momentum)
+            weight = torch.where(self.batches == 0, 1.0, self.momentum).to(self.running_square.dtype)
+            self.running_square.lerp_(square.to(self.running_square.dtype), weight)
+            self.batches += 1
         return y.to(given)
 
     def randomized(
@@ -192,10 +198,17 @@ class TwoSided(nn.Module):
     """The image and its negative, (B, 3, H, W) in [0, 1] -> (B, 6, H, W): [x, 1 - x].
 
     So a color is a direction, whatever its brightness, and black is no less there than white.
+
+    Attributes:
+        shift: what is taken from the image before.
     """
+
+    shift = 0.0
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the six channels."""
+        if self.shift:
+            image = image - self.shift
         return torch.cat([image, 1 - image], 1)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Normalize
+from ibd.backbones.bcos.layers import TwoSided
 from ibd.comparison.probes.explaining import Explain, maps_of, unrectified
 from ibd.comparison.probes.randomize import random_network, randomize, stages
 from ibd.comparison.probes.seeding import Id, numbers_of
@@ -163,7 +164,7 @@ def other_classes(classes: Tensor, count: int, ids: Sequence[Id]) -> Tensor:
 def shifted_model(model: nn.Module) -> nn.Module:
     """Return a copy that says of ``image + SHIFT`` what the model says of the image.
 
-    Ours have their input normalization's mean moved; any other model gets the shift taken away before it.
+    Ours have the mean of their first layer moved; any other model gets the shift taken away before it.
     """
     with torch.inference_mode(False), torch.no_grad():
         network = copy.deepcopy(network_of(model)).eval()
@@ -171,6 +172,9 @@ def shifted_model(model: nn.Module) -> nn.Module:
         first = getattr(backbone, "normalize", None)
         if isinstance(first, Normalize):
             first.mean += SHIFT
+            return network
+        if isinstance(first, TwoSided):
+            first.shift += SHIFT
             return network
         return _Unshifted(network).eval()
 

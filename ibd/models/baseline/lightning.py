@@ -24,7 +24,8 @@ class Baseline(InterpretableModule):
         backbone: feature extractor: its name, and its own options.
         loss: "cross_entropy"; or "binary", a cross-entropy for each class against all others, summed: what is learned
             then is evidence for a class, and not what is said against the others (Boehle et al. 2022). The bias starts
-            at the log odds of a class among C, log(1 / (C - 1)).
+            at the log odds of a class among C, log(1 / (C - 1)). The probabilities of a prediction are the softmax of
+            the logits all the same.
         label_smoothing: share of the target spread over all classes, 0 to 1.
         optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """

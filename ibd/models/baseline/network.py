@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
-from ibd.models.base import InterpretableNetwork, linear_contributions, spatial_mean
+from ibd.models.base import InterpretableNetwork, spatial_mean
+from ibd.models.linear_head import linear_contributions
 from ibd.models.values import Values
 from ibd.types import Units
 

@@ -12,13 +12,9 @@ from torch import Tensor, nn
 from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.models.base import (
-    InterpretableNetwork,
-    linear_contributions,
-    replaced,
-    spatial_mean,
-)
+from ibd.models.base import InterpretableNetwork, spatial_mean
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
+from ibd.models.linear_head import LinearHead, linear_contributions, replaced
 from ibd.models.values import Values
 from ibd.types import DataSpec, Painting, Units
 
@@ -94,7 +90,12 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images into concept logits (B, K) and their maps (B, K, h, w)."""
-        maps = self.concepts(self.backbone(image))
+        features = self.backbone(image)
+        if self.from_offset:  # in half precision the offset would swallow what is above it
+            with full_precision(features):
+                maps = self.concepts(features.to(self.concepts.weight.dtype))
+        else:
+            maps = self.concepts(features)
         maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
         return Units(spatial_mean(maps), maps)
 
@@ -256,13 +257,21 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         """Return the (C, K) weight of a linear head."""
         return self.head.weight if isinstance(self.head, nn.Linear) else None
 
+    def slider_values(self, units: Units) -> Tensor:
+        """Return what passes the bottleneck, (B, K): probabilities where these do, and not what they are above."""
+        return self.activation(units.scores)
+
+    def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
+        bounds = self.value_range()
+        if not isinstance(self.head, nn.Linear) or bounds is None:
+            return None
+        return LinearHead.of_tensors(self.unit_names, self.class_names, self.head.weight, self.head.bias, bounds)
+
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known."""
-        nothing = self._nothing().detach()
         if not self.by_percentiles:
-            return float((0 - nothing).min()), float((1 - nothing).max())
-        least, most = (self.activation(end).detach() - nothing for end in (self.low, self.high))
-        low, high = float(least.min()), float(most.max())
+            return 0.0, 1.0
+        low, high = (float(end.detach()) for end in (self.activation(self.low).min(), self.activation(self.high).max()))
         return None if math.isnan(low) or math.isnan(high) else (low, high)
 
     def rounded(self, units: Units) -> Units:

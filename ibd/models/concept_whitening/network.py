@@ -9,22 +9,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ibd.backbones.base import Backbone
+from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError
-from ibd.models.base import (
-    InterpretableNetwork,
-    linear_contributions,
-    replaced,
-    spatial_mean,
-)
+from ibd.models.base import InterpretableNetwork, spatial_mean
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.concept_whitening.placement import choose_layers, replace_layers, without_whitening
 from ibd.models.concept_whitening.split import Halves, does_nothing, drop_last_rectifiers, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
+from ibd.models.linear_head import linear_contributions, replaced
 from ibd.models.values import Values
 from ibd.types import Units, groups_of
 
@@ -47,6 +43,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         whitening: settings of the whitening.
 
     Attributes:
+        centered: whether the mean over the data is taken from what is whitened.
         concept_names: the K concepts.
         layer_names: the whitened layers, in the order in which they run.
         low, high: (D,) the 5th and 95th percentile of each axis's score over the training images; NaN until training
@@ -85,11 +82,13 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         if whitening.center is None:
             whitening = dataclasses.replace(whitening, center=getattr(backbone, "account", "cells") != "pixels")
         replace_layers(backbone, chosen, len(concepts), whitening)
+        centered = whitening.center is not False
         ordered = in_order(trace(backbone, chosen, training=False), chosen)
         width = backbone.get_submodule(ordered[-1]).channels
         names = [*concepts, *(f"axis {index}" for index in range(len(concepts), int(width)))]  # type: ignore[arg-type]
         groups = {name: list(members) for name, members in groups_of(list(concepts)).items()}
         super().__init__(backbone, names, class_names, groups)
+        self.centered = centered
         self.concept_names, self.layer_names, self.activation = list(concepts), ordered, activation
         self.pooling = activation
         self.head = nn.Linear(backbone.out_channels, len(class_names))
@@ -164,6 +163,12 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
             return linear_contributions(self.passed(units), self.head.weight)
         logits = self.decode(units)
         return logits.unsqueeze(1) - self.without(units, range(len(self.unit_names)))
+
+    @property
+    def account(self) -> Account:
+        """Down to where the account is exact: to pixels where no mean is taken away, for which no pixel stands."""
+        known = super().account
+        return "units" if known == "pixels" and self.centered else known
 
     def linear_scores(self, image: Tensor) -> Tensor:
         """Return the mean of each axis over the positions, (B, D)."""

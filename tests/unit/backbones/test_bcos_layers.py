@@ -128,8 +128,12 @@ def test_a_norm_is_over_the_root_mean_square_and_centers_nothing():
     norm = UncenteredNorm2d(1).double()
     x = torch.tensor([3.0, 3.0, 3.0, -1.0]).double().view(2, 1, 1, 2)  # mean square 7
     torch.testing.assert_close(norm(x), x / 7**0.5, rtol=1e-5, atol=0)
-    assert norm.running_square.item() == pytest.approx(0.9 + 0.1 * 7)
-    torch.testing.assert_close(norm.eval()(x), x / 1.6**0.5, rtol=1e-5, atol=0)
+    assert norm.running_square.item() == pytest.approx(7)  # the first batch is all that is known
+    norm(2 * x)
+    assert norm.running_square.item() == pytest.approx(0.9 * 7 + 0.1 * 28)
+    torch.testing.assert_close(norm.eval()(x), x / 9.1**0.5, rtol=1e-5, atol=0)
+    tiny = UncenteredNorm2d(1).double()
+    torch.testing.assert_close(tiny(1e-3 * x), x / 7**0.5, rtol=1e-3, atol=0)  # no channel is damped for being small
 
 
 def test_a_random_norm_still_has_positive_mean_squares():
@@ -175,6 +179,21 @@ def test_a_network_in_half_precision_stays_in_it():
         assert y.dtype == torch.bfloat16
         torch.testing.assert_close(y.float(), network.float()(x.float()), rtol=0.1, atol=0.1)
         network.bfloat16()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("b", [1.6, 1.75, 2.5])
+def test_compiled_it_has_the_same_gradient_also_where_nothing_is(b):
+    torch.manual_seed(0)
+    layer = BcosConv2d(3, 4, 3, b=b).double()
+    x = torch.randn(2, 3, 8, 8).double()
+    x[:, :, :4, :4] = 0
+    x.requires_grad_()
+    compiled = torch.compile(layer, backend="aot_eager")
+    (mine,) = torch.autograd.grad(layer(x).square().sum(), x)
+    (theirs,) = torch.autograd.grad(compiled(x).square().sum(), x)
+    assert bool(theirs.isfinite().all())
+    torch.testing.assert_close(theirs, mine, rtol=1e-6, atol=1e-9)
 
 
 def test_two_sides_of_an_image():

@@ -42,7 +42,7 @@ def test_shape_and_names(name, monkeypatch):
     assert next(backbone.children()) is backbone.normalize
     names = {key for key in backbone.state_dict() if not key.startswith("normalize.")}
     if name.startswith("bcos_"):  # without biases and means
-        assert all(key.endswith((".weight", ".running_square")) for key in names)
+        assert all(key.endswith((".weight", ".running_square", ".batches")) for key in names)
     elif networks:
         assert names == {key for key in networks[0].state_dict() if not key.startswith(("fc.", "classifier."))}
 

@@ -138,13 +138,13 @@ def test_models_on_different_backbones_are_no_seeds_of_each_other():
         return ModelInfo(family, family, "run", seed, 0.5, "concept", backbone)
 
     given = [
-        info("cbm", "small_cnn width 16", 0), info("cbm", "bcos_small_cnn width 16", 0), info("cbm", "small_cnn", 1),
-        info("baseline", "small_cnn", 0),
+        info("cbm", "small_cnn depth 4", 0), info("cbm", "bcos_small_cnn depth 4", 0),
+        info("cbm", "small_cnn depth 4", 1), info("cbm", "small_cnn depth 5 field 15", 0),
+        info("baseline", "small_cnn depth 4", 0),
     ]  # fmt: skip
-    named = _named(_by_backbone(given))
-    assert [each.family for each in named] == ["cbm-small_cnn", "cbm-bcos_small_cnn", "cbm-small_cnn", "baseline"]
-    assert [each.name for each in named] == [
-        "cbm-small_cnn seed 0", "cbm-bcos_small_cnn", "cbm-small_cnn seed 1", "baseline"
+    assert [each.name for each in _named(_by_backbone(given))] == [
+        "cbm-small_cnn_depth_4 seed 0", "cbm-bcos_small_cnn", "cbm-small_cnn_depth_4 seed 1",
+        "cbm-small_cnn_depth_5_field_15", "baseline",
     ]  # fmt: skip
     assert family_title("cbm-bcos_small_cnn") == "concept bottleneck on bcos_small_cnn"
 

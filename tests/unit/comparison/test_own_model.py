@@ -24,7 +24,8 @@ from ibd.comparison.self_consistency import (
 from ibd.comparison.showing import shown_images
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import UnsupportedError
-from ibd.models.base import InterpretableNetwork, replaced
+from ibd.models.base import InterpretableNetwork
+from ibd.models.linear_head import replaced
 from ibd.models.prediction import Prediction
 from ibd.types import Units
 from tests.model_makers import TensorData

@@ -5,11 +5,13 @@ import torch
 
 from ibd.backbones import build_backbone, set_fade
 from ibd.backbones.bcos.layers import BcosConv2d, UncenteredNorm2d
+from ibd.comparison.probes.sanity import SHIFT, shifted_model
 from ibd.errors import UnsupportedError
 from ibd.explain import Intrinsic, Target
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
+from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.pixels import per_score
 from ibd.models.protopnet.network import PrototypeNetwork
@@ -170,13 +172,19 @@ def test_sliders_compute_the_logits(bottleneck):
         logits, units = network(images())
         passed = network.passed(units)
         torch.testing.assert_close(passed @ network.linear_weight().t() + network.bias(), logits)
-    network.low.fill_(-3.0)
-    network.high.fill_(3.0)
-    low, high = network.value_range()
-    for truth, end in ((0.0, low), (1.0, high)):
-        with torch.no_grad():
-            edited = network.passed(network.edit(units, {0: truth}))[:, 0]
-        torch.testing.assert_close(edited, torch.full_like(edited, end), rtol=0, atol=0.2)
+    network.concepts.bias.data.uniform_(-3, 1)
+    network.low.fill_(-4.0)
+    network.high.fill_(4.0)
+    with torch.no_grad():
+        logits, units = network(images())
+        values = network.slider_values(units)
+    head = network.linear_head()
+    mine = values.numpy() @ head.weights + head.bias
+    torch.testing.assert_close(torch.from_numpy(mine), logits, rtol=0, atol=1e-9)
+    if bottleneck in ("probabilities", "hard"):
+        assert (head.low, head.high) == (0, 1)
+    if bottleneck == "probabilities":
+        torch.testing.assert_close(values, network.readable(units))
 
 
 def test_evidence_is_what_speaks_for_a_concept():
@@ -185,6 +193,44 @@ def test_evidence_is_what_speaks_for_a_concept():
         network.concepts.bias.copy_(torch.tensor([-3.0, -3.0, -1.0, 0.0, 0.0, 0.0]))
         logits = torch.tensor([[-4.0, 1.0, -0.5, -2.0, 0.0, 3.0]]).double()
         assert network.activation(logits).tolist() == [[0.0, 4.0, 0.5, 0.0, 0.0, 3.0]]
+
+
+def test_a_mean_that_is_taken_away_is_no_sum_over_pixels():
+    body = build_backbone({"name": "bcos_small_cnn", "width": 4, "depth": 3})
+    centered = ConceptWhiteningNetwork(
+        body, SPEC.class_names, ["red"], activation="mean", whitening=Whitening(center=True)
+    )
+    assert centered.account == "units"
+
+
+def test_maps_are_those_of_evaluation():
+    network = make("baseline")
+    expected = network.pixel_maps(images()).heat
+    before = network.backbone.stage1.norm.running_square.clone()
+    torch.testing.assert_close(network.train().pixel_maps(images(), weights=False).heat, expected)
+    assert network.training
+    assert torch.equal(network.backbone.stage1.norm.running_square, before)
+    assert network.pixel_maps(images(), weights=False).weights is None
+
+
+def test_under_autocast_nothing_still_adds_nothing():
+    network = make("evidence", torch.float32)
+    with torch.no_grad():
+        network.concepts.weight.zero_()
+        network.concepts.bias.uniform_(-3.1, -2.9)
+        with torch.autocast("cpu", torch.bfloat16):
+            passed = network.passed(network.encode(images(torch.float32)))
+    assert float(passed.abs().max()) < 1e-6  # in bfloat16 the offset alone is rounded by 0.01
+
+
+def test_own_maps_pass_the_sanity_of_a_shifted_input():
+    network = make("baseline", torch.float32)
+    moved = shifted_model(network)
+    image = images(torch.float32)
+    torch.testing.assert_close(moved(image + SHIFT).logits, network(image).logits, rtol=1e-4, atol=1e-5)
+    mine, theirs = (Intrinsic()(n, i, Target.cls(1)).map for n, i in ((network, image), (moved, image + SHIFT)))
+    torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5)
+    assert network.backbone.normalize.shift == 0
 
 
 def test_what_is_not_exact_to_the_pixel_says_so():
