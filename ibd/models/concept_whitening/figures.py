@@ -84,7 +84,8 @@ def axis_maps_figure(
         )
     count = len(network.concept_names)
     top = min(top, count)
-    note = "The concept axes of the highest activation. Red: above its mean; blue: below; one scale for an image."
+    middle = "its mean" if network.centered else "0"
+    note = f"The concept axes of the highest activation. Red: above {middle}; blue: below; one scale for an image."
     if concepts is not None:
         note += " Title: green where the image holds the concept, orange where it does not, gray where nobody knows."
     width = 1.75 * (1 + top) + 0.2

@@ -142,7 +142,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
     def edit(self, units: Units, values: Values) -> Units:
         """Set an axis to a value at every position, or scale its map; the mean over the data is 0.
 
-        ``{"wing::red": 0}`` removes the axis, ``{"wing::red": 2.5}`` makes it 2.5 (standard deviations) everywhere,
+        ``{"wing::red": 0}`` removes the axis, ``{"wing::red": 2.5}`` makes it 2.5 (`readable`) everywhere,
         ``{"wing::red": Scale(0.5)}`` halves what is there.
 
         Raises:
@@ -154,7 +154,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         return Units(self.pool(maps), maps, (maps, *units.state[1:]))
 
     def contributions(self, units: Units) -> Tensor:
-        """Return the logits lost when an axis alone is removed (set to 0, its mean), (B, D, C).
+        """Return the logits lost when an axis alone is removed (set to 0; where it is centered, its mean), (B, D, C).
 
         Where something follows the axes they do not add up to the logit (`additive` is False), and cost D passes of the
         rest of the network, in batches.
@@ -219,7 +219,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         return network
 
     def readable(self, units: Units) -> Tensor:
-        """Return the activations, (B, D), in standard deviations of a position over the data."""
+        """Return the activations, (B, D), in standard deviations of a position over the data.
+
+        Without centering, in root mean squares.
+        """
         return units.scores
 
     def detail(self, unit: int, class_index: int) -> str:
