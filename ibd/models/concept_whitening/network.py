@@ -58,6 +58,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
     linear_units = True
     additive = False
     has_bias = False
+    centered = True
     value_title = "activation"
     detail_title = "5 to 95 % of training images"
     low: Tensor

@@ -253,7 +253,13 @@ def test_what_mixes_units_is_not_exact_to_the_pixel():
     assert ConceptWhiteningNetwork(body(), SPEC.class_names, ["red"], ["stage2.norm"]).account == "units"
 
 
-@pytest.mark.parametrize("name", ["bcos_cifar_resnet", "bcos_resnet18", "bcos_densenet121"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bcos_cifar_resnet",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bcos_resnet18", "bcos_densenet121")),
+    ],
+)
 def test_larger_bodies(name):
     torch.manual_seed(0)
     options = {"depth": 8, "width": 4} if name == "bcos_cifar_resnet" else {}
