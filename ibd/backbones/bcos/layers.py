@@ -16,8 +16,8 @@ from ibd.backbones.bcos.rms import scaled_by_rms
 from ibd.backbones.precision import autocasting
 from ibd.errors import ConfigError, check_range
 
-B = 2.5
-"""What B is unless it is said: by measurement on the built-in birds (docs/results.md); the paper has 2."""
+B = 2.0
+"""What B is unless it is said, as in the paper."""
 _TINY = 1e-12
 
 
