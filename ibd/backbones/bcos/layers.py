@@ -28,6 +28,8 @@ class BcosConv2d(nn.Conv2d):
     counts, too, as in a plain convolution: with b = 1 it is one. (A product with weights of norm ``g^(1/b)``, times the
     same power of itself over the input's norm, is g times what a norm of 1 gives; so that costs nothing.)
 
+    What it puts out is kept for the way back: a layer that works in place must not follow it at once in a training.
+
     Args:
         in_channels: I.
         out_channels: O.
