@@ -14,7 +14,7 @@ from ibd.comparison.cache import Cache
 from ibd.comparison.images import ComparedImages, choose_images
 from ibd.comparison.models import ComparedModel
 from ibd.comparison.plan import Plan
-from ibd.comparison.probes.parts import oracle_maps as paint, part_values, subset_tables
+from ibd.comparison.probes.parts import additive_maps, oracle_maps as paint, part_values, subset_tables
 from ibd.comparison.probes.scenes import cell_values, object_values
 from ibd.comparison.results import Floats
 
@@ -92,8 +92,8 @@ def _finer(case: Case) -> Finer:
     return Finer(objects.numpy(), cell_values(case.predictor, drawings, case.classes).numpy())
 
 
-def oracle_maps(case: Case) -> Tensor:
-    """Return maps of the truth: of each pixel of a part what the part is worth, (N, H, W)."""
+def oracle_maps(case: Case, summed: bool = False) -> Tensor:
+    """Return maps of the truth, (N, H, W): the mean over a part is what the part is worth, or the sum is."""
     assert case.parts is not None
     assert case.images.masks is not None
-    return paint(part_values(case.parts), case.images.masks)
+    return (additive_maps if summed else paint)(part_values(case.parts), case.images.masks)

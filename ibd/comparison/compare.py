@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ibd import registry
 from ibd.comparison.cache import Cache
 from ibd.comparison.images import choose_images
-from ibd.comparison.methods import ORACLE, choose_methods
+from ibd.comparison.methods import choose_methods
 from ibd.comparison.models import load_models
 from ibd.comparison.one_model import OneModel, Work
 from ibd.comparison.options import CompareOptions
@@ -106,7 +106,7 @@ def _compare(asked: CompareOptions) -> Report:
     chosen = choose_images(data, asked.split, asked.images, asked.seed)
     plan = make_plan(asked.metrics, chosen, bool(data.spec.concept_names))
     if not chosen.scenes:
-        methods = [method for method in methods if method.name != ORACLE]
+        methods = [method for method in methods if method.info.kind != "oracle"]
     cache = Cache(None if asked.output is None else Path(asked.output) / "cache")
     comparison = Comparison(
         settings=describe(data, chosen, asked.seed, asked.probe_images),

@@ -30,7 +30,9 @@ QUICK = ("intrinsic", "gradcam", "lrp", "smoothgrad")
 """The usual ones of these that take seconds, for a first look."""
 UNITS = "intrinsic_units"
 """The row of a model's own units: what those of a part contribute, without a map."""
-ORACLE = "oracle"
+ORACLE, ORACLE_SUM = "oracle", "oracle_sum"
+"""The truth as a map whose means over parts are right, and as one whose sums are: what an account that adds up can
+score at best."""
 OTHER = "other_image"
 """The reference map that is the map of another image."""
 
@@ -61,7 +63,7 @@ class Method:
 
 
 def choose_methods(named: Sequence[str | Mapping[str, object]] | None, oracle: bool) -> list[Method]:
-    """Return the explainers that are compared, then the reference maps, then the oracle.
+    """Return the explainers that are compared, then the reference maps, then the oracles.
 
     Args:
         named: registered names, or ``{"name": "smoothgrad", "n": 50}``, with ``"label"`` as the name of the row where
@@ -79,13 +81,13 @@ def choose_methods(named: Sequence[str | Mapping[str, object]] | None, oracle: b
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"explainers: '{name}' is given twice; give one of them another `label`")
-        if name in (*REFERENCE_MAPS, OTHER, ORACLE, UNITS):
+        if name in (*REFERENCE_MAPS, OTHER, ORACLE, ORACLE_SUM, UNITS):
             raise ConfigError(f"explainers: '{name}' is the name of a row that is always there")
     if any(method.info.kind == "intrinsic" for method in methods):
         at = 1 + next(i for i, method in enumerate(methods) if method.info.kind == "intrinsic")
         methods.insert(at, Method(ExplainerInfo(UNITS, "intrinsic")))
     methods += [Method(ExplainerInfo(name, "reference")) for name in (*REFERENCE_MAPS, OTHER)]
-    return methods + ([Method(ExplainerInfo(ORACLE, "oracle"))] if oracle else [])
+    return methods + [Method(ExplainerInfo(name, "oracle")) for name in (ORACLE, ORACLE_SUM) if oracle]
 
 
 def _class_of(explainer: Explainer | None) -> list[str] | None:

@@ -18,7 +18,7 @@ from ibd.comparison.groups import GROUPS
 from ibd.comparison.groups.agreement import add_agreement
 from ibd.comparison.groups.self_consistency import add_self_consistency
 from ibd.comparison.images import ComparedImages
-from ibd.comparison.methods import ORACLE, OTHER, UNITS, Method
+from ibd.comparison.methods import ORACLE, ORACLE_SUM, OTHER, UNITS, Method
 from ibd.comparison.models import Accuracy, ComparedModel, accuracy
 from ibd.comparison.paintings import add_paintings
 from ibd.comparison.plan import Plan
@@ -141,8 +141,8 @@ class OneModel:
             return explain_all(case.model, method, chosen, case.classes, case.cache)
         if method.name == UNITS:
             return self._own_units(case, attributions)
-        if method.name == ORACLE:
-            return Attributions(oracle_maps(case), nothing, None, free)
+        if method.name in (ORACLE, ORACLE_SUM):
+            return Attributions(oracle_maps(case, summed=method.name == ORACLE_SUM), nothing, None, free)
         if method.name in REFERENCE_MAPS:
             return Attributions(reference_maps(method.name, chosen.pixels, chosen.ids, case.seed), nothing, None, free)
         first = next((given for given in attributions.values() if given.maps is not None), None)

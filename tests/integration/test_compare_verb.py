@@ -68,6 +68,8 @@ def test_the_oracle_knows_the_parts_and_nulls_do_not(report):
         for name in ("part_spearman_mean", "part_spearman_sum", "object_spearman", "cell_spearman"):
             assert means(made, name)[model, "oracle"] == pytest.approx(1), name
             assert means(made, name)[model, "noise"] < 0.6, name
+        assert means(made, "part_spearman_sum")[model, "oracle_sum"] > 0.99
+        assert spearman[model, "oracle_sum"] > 0.5
         assert sign[model, "oracle"] == 1
         assert spearman[model, "constant"] == 0
         share = np.mean([each.masks.any(0).mean() for each in made.comparison.shown])

@@ -123,7 +123,7 @@ def test_the_options_of_compare_are_in_their_table():
 
 def test_every_null_is_in_its_table():
     rows = re.findall(r"^\| `(\w+)` \|", COMPARISON.split("**Reference maps")[1].split("**Intervals")[0], re.MULTILINE)
-    assert rows == [*REFERENCE_MAPS, "other_image", "oracle"]
+    assert rows == [*REFERENCE_MAPS, "other_image", "oracle", "oracle_sum"]
 
 
 def test_the_example_of_a_metric_runs():

@@ -125,6 +125,23 @@ def oracle_maps(values: Tensor, masks: Tensor) -> Tensor:
     return (maps + torch.einsum("bp,bphw->bhw", missing / alone.sum((2, 3)).clamp(min=1), alone)).float()
 
 
+def additive_maps(values: Tensor, masks: Tensor) -> Tensor:
+    """Return the maps whose sum over each part is what the part is worth, (B, H, W) float32.
+
+    A part's value is spread evenly over its pixels. Where parts share pixels it is the smallest such map (by its sum of
+    squares); for parts that own exactly the same pixels, whose sums cannot differ, the closest one.
+
+    Args:
+        values: (B, P), such as `part_values`; NaN counts as 0.
+        masks: (B, P, H, W) bool, the pixels of each part.
+    """
+    owned = masks.flatten(2).double()
+    shared = owned @ owned.mT  # (B, P, P): how many pixels two parts share
+    worth = values.nan_to_num(0.0).to(owned).masked_fill(~masks.flatten(2).any(2), 0.0)
+    per_pixel = torch.linalg.pinv(shared, hermitian=True) @ worth.unsqueeze(2)
+    return (owned.mT @ per_pixel).view(len(masks), *masks.shape[2:]).float()
+
+
 def deciding_mask(values: Tensor, masks: Tensor) -> Tensor:
     """Return the visible pixels of the parts that decide for the explained class in this model, (B, H, W) bool.
 

@@ -38,6 +38,7 @@ EXPLAINERS = {
     "center": "Center",
     "edges": "Edges",
     "oracle": "Oracle",
+    "oracle_sum": "Oracle, summed",
 }
 
 ORDER = ("Faithfulness", "Parts", "Localization", "Robustness", "Sanity", "Properties", "Units", "Agreement", "Other")

@@ -96,6 +96,20 @@ def test_the_oracle_says_of_each_part_what_it_is_worth(birds):
     assert bool((maps[~masks.any(1)] == 0).all())
 
 
+def test_the_second_oracle_adds_up_to_what_each_part_is_worth():
+    masks = torch.zeros(2, 4, 1, 12, dtype=torch.bool)
+    masks[0, 0, 0, :4] = masks[0, 1, 0, 2:8] = masks[0, 2, 0, 10:] = True  # the first two share two pixels
+    masks[1, 0, 0, :4] = masks[1, 1, 0, :4] = True  # these two share all: their sums are the same
+    values = torch.tensor([[2.0, -6.0, 0.5, torch.nan], [1.0, 4.0, 3.0, 0.0]], dtype=torch.float64)
+    maps = parts.additive_maps(values, masks)
+    sums = (maps.unsqueeze(1) * masks).sum((2, 3))
+    torch.testing.assert_close(sums[0], torch.tensor([2.0, -6.0, 0.5, 0.0]))
+    torch.testing.assert_close(sums[1], torch.tensor([2.5, 2.5, 0.0, 0.0]))  # a part without a pixel says nothing
+    # by hand: a / 4 pixels of the first, b / 6 of the second, where they overlap both: 4 a + 2 b = 2, 2 a + 6 b = -6
+    expected = [1.2] * 2 + [-0.2] * 2 + [-1.4] * 4 + [0] * 2 + [0.25] * 2
+    torch.testing.assert_close(maps[0, 0], torch.tensor(expected))
+
+
 def test_mistakes(birds):
     predictor = Predictor(Convolutions(), torch.rand(1, 3, SIZE, SIZE))
     with pytest.raises(DataError, match="as many classes"):
