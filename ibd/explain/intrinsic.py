@@ -7,17 +7,18 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from ibd.backbones.bcos.pixels import PixelPass
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.boxes import account_of, field_of, placed, seen, spread
 from ibd.explain.colors import LINEAR_MAP
 from ibd.explain.layers import einsum, precise
 from ibd.explain.targets import Term, sign_of_one_logit
-from ibd.types import Painting, Units
+from ibd.types import Output, Painting, Units
 
 
 class Intrinsic(Explainer):
-    """The model's own explanation, in one pass; exact to the pixel, in two and one back for each target.
+    """The model's own explanation, in one pass; to be exact to the pixel, then one back for each target.
 
     Of a class it is the sum of what each unit adds to its logit, laid out over the positions that the unit's score came
     from (``network.shares``): the map adds up to the logit less its bias where contributions do, over the cells and
@@ -55,8 +56,9 @@ class Intrinsic(Explainer):
                 f"'intrinsic' needs a model that explains itself (units, contributions); {type(network).__name__} does "
                 "not: take a post-hoc explainer"
             )
+        pixels = _pixel_pass(network, image, self.painting)
         with torch.no_grad():
-            output = call.output(image)
+            output: Output = call.output(image) if pixels is None else _output(call, network, pixels)
             target = call.target.pin(output)
             scores = target.scores(output)
             units: Units = output.units
@@ -65,12 +67,12 @@ class Intrinsic(Explainer):
             parts = [sum((_parts(term, contributions, logits) for term in terms), none) for terms in target.sums]
             stacked = precise(torch.stack(parts, 1))  # (B, K, U)
             plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
-            heat, weights = _laid_out(network, image, units, stacked, plain, self.painting)
-            if _to_pixels(
-                network, self.painting
-            ):  # another pass to the units, and back to the pixels for each of the K
-                call.cost.forwards += len(image)
-                call.cost.backwards += len(image) * stacked.shape[1]
+            if pixels is None:
+                size = (image.shape[2], image.shape[3])
+                heat, weights = _painted(network, units, stacked, plain, size, self.painting), None
+            else:
+                call.cost.backwards += stacked.shape[0] * stacked.shape[1]
+                heat, weights = _over_pixels(pixels, stacked, plain)
         single = not call.target.many
         return self.answer(
             call,
@@ -97,27 +99,32 @@ def repaint(model: nn.Module, image: Tensor, contributions: Tensor, painting: Pa
     """
     network: Any = getattr(model, "network", model)
     with undisturbed(model), torch.no_grad():
-        units = network.encode(image.clone())
+        pixels = _pixel_pass(network, image, painting)
+        units = network.encode(image.clone()) if pixels is None else pixels.units
         stacked = precise(contributions).to(units.maps.device).unsqueeze(1)
-        return _laid_out(network, image, units, stacked, [False], painting)[0][:, 0]
+        if pixels is not None:
+            return _over_pixels(pixels, stacked, [False])[0][:, 0]
+        return _painted(network, units, stacked, [False], (image.shape[2], image.shape[3]), painting)[:, 0]
 
 
-def _laid_out(
-    network: Any, image: Tensor, units: Units, stacked: Tensor, plain: list[bool], painting: Painting
-) -> tuple[Tensor, Tensor | None]:
-    """Return the (B, K, H, W) maps of (B, K, U) contributions: exact to the pixel where the network can.
+def _pixel_pass(network: Any, image: Tensor, painting: Painting) -> PixelPass | None:
+    """Return a pass by which maps are those of the network's exact account; None where that, or a painting, is not."""
+    if painting != "pooling" or account_of(network) != "pixels":
+        return None
+    passed: PixelPass = network.pixel_pass(image.to(next(network.parameters()).dtype))
+    return passed
 
-    Then also the (B, K, 6, H, W) linear map that they are of.
-    """
-    if not _to_pixels(network, painting):
-        return _painted(network, units, stacked, plain, (image.shape[2], image.shape[3]), painting), None
-    heat, weights = network.pixel_maps(image, stacked, alone=plain, weights=stacked.shape[1] == 1)
+
+def _output(call: Call, network: Any, pixels: PixelPass) -> Output:
+    """Return what the model returns, by a pass that is already made."""
+    call.cost.forwards += len(pixels.units.scores)
+    return Output(network.decode(pixels.units), pixels.units)
+
+
+def _over_pixels(pixels: PixelPass, stacked: Tensor, plain: list[bool]) -> tuple[Tensor, Tensor | None]:
+    """Return the (B, K, H, W) maps of (B, K, U) contributions, and the (B, 1, 6, H, W) linear map of a single one."""
+    heat, weights = pixels.lay_out(stacked, alone=plain, weights=stacked.shape[1] == 1)
     return precise(heat), None if weights is None else precise(weights)
-
-
-def _to_pixels(network: nn.Module, painting: Painting) -> bool:
-    """Return whether a map is that of the network's exact account."""
-    return painting == "pooling" and account_of(network) == "pixels"
 
 
 def _painted(

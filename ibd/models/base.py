@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Account, Backbone
+from ibd.backbones.bcos.pixels import PixelMaps, PixelPass, reaches_pixels, what_it_takes
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.models.linear_head import LinearHead, replaced, seen_range
 from ibd.models.painting import Pooling, paint
-from ibd.models.pixels import PixelMaps, pixel_maps, reaches_pixels, what_it_takes
 from ibd.models.values import Scale, Values
 from ibd.types import Output, Painting, Units
 
@@ -37,7 +37,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         pooling: way in which a unit's map becomes its score.
         proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
             every position has an exact share, be it negative.
-        linear_units: whether `linear_scores` are linear in the backbone's features, but for factors and choices.
+        linear_units: whether the sums of `linear_pass` are linear in the backbone's features, but for factors and
+            choices.
         truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
             probabilities of these. Such a network edits and decodes by the scores alone, without maps.
         exclusive_groups: lists of units of which at most one is true in an image.
@@ -120,30 +121,20 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             return "pixels"
         return "cells" if self.proportional else "units"
 
-    def linear_scores(self, image: Tensor) -> Tensor:
-        """Return the (B, U) scores less what they are without any image: what is a sum over pixels, with its graph.
+    def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
+        """Return units, and their (B, U) scores less what they are without any image: what is a sum over pixels.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
         """
-        return self.encode(image).scores
+        units = self.encode(image)
+        return units, units.scores
 
-    def pixel_maps(
-        self,
-        image: Tensor,
-        contributions: Tensor | None = None,
-        units: Sequence[int] | None = None,
-        alone: Sequence[bool] | None = None,
-        weights: bool = True,
-    ) -> PixelMaps:
-        """Return what units contribute, laid out over the pixels that their scores are the sum of.
+    def pixel_pass(self, image: Tensor) -> PixelPass:
+        """Return one pass of images to the units, whose scores can then be laid out over the pixels.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
-            contributions: (B, K, U) of K questions; None lays out scores (`linear_scores`), one by one.
-            units: units whose scores are laid out; by default all.
-            alone: K, which of the contributions are weights of scores instead, and these are laid out.
-            weights: whether to keep the linear map, six times as large as the heat.
 
         Raises:
             UnsupportedError: `account` is not "pixels", or the backbone does not run its first layer, ``normalize``.
@@ -154,7 +145,26 @@ class InterpretableNetwork(nn.Module, abc.ABC):
                 f"{what_it_takes(self.backbone)}"
             )
         with evaluating(self):
-            return pixel_maps(self, image, contributions, units, alone, weights)
+            return PixelPass(self, image)
+
+    def pixel_maps(
+        self,
+        image: Tensor,
+        contributions: Tensor | None = None,
+        units: Sequence[int] | None = None,
+        alone: Sequence[bool] | None = None,
+        weights: bool = True,
+    ) -> PixelMaps:
+        """Return what units contribute, laid out over the pixels that their scores are the sum of, by one `pixel_pass`.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+            contributions: (B, K, U) of K questions; None lays out the scores of `units`, one by one, by default all.
+            units: units whose scores are laid out.
+            alone: K, which of the contributions are weights of scores instead, and these are laid out.
+            weights: whether to keep the linear map, six times as large as the heat.
+        """
+        return self.pixel_pass(image).lay_out(contributions, units, alone, weights)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.
@@ -374,11 +384,6 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         if not bool(column.isfinite().all()):
             raise ConfigError(f"{self._article} {self.unit_kind} is set to {value}: a finite number is needed")
         return column.flatten().expand(len(scores))
-
-
-def spatial_mean(maps: Tensor) -> Tensor:
-    """Return the mean of (B, U, h, w) maps over positions, in float32 or better: exactly what a score is."""
-    return maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((2, 3))
 
 
 @contextmanager

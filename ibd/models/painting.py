@@ -23,6 +23,11 @@ TOP_SHARE = 0.05
 WINDOW = 3
 
 
+def spatial_mean(maps: Tensor) -> Tensor:
+    """Return the mean of (B, U, h, w) maps over positions, in float32 or better: exactly what the pooling "mean" is."""
+    return maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((2, 3))
+
+
 def paint(
     maps: Tensor, scores: Tensor, pooling: Pooling, painting: Painting = "pooling", signed: bool = False
 ) -> Tensor:

@@ -139,7 +139,8 @@ def additive_maps(values: Tensor, masks: Tensor) -> Tensor:
     shared = owned @ owned.mT  # (B, P, P): how many pixels two parts share
     worth = values.nan_to_num(0.0).to(owned).masked_fill(~masks.flatten(2).any(2), 0.0)
     per_pixel = torch.linalg.pinv(shared, hermitian=True) @ worth.unsqueeze(2)
-    return (owned.mT @ per_pixel).view(len(masks), *masks.shape[2:]).float()
+    maps: Tensor = (owned.mT @ per_pixel).view(len(masks), *masks.shape[2:])
+    return maps.float()
 
 
 def deciding_mask(values: Tensor, masks: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
-from ibd.models.base import InterpretableNetwork, spatial_mean
+from ibd.models.base import InterpretableNetwork
 from ibd.models.linear_head import linear_contributions
+from ibd.models.painting import spatial_mean
 from ibd.models.values import Values
 from ibd.types import Units
 

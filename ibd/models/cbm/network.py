@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.models.base import InterpretableNetwork, spatial_mean
+from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
 from ibd.models.linear_head import LinearHead, linear_contributions, replaced
+from ibd.models.painting import spatial_mean
 from ibd.models.values import Values
 from ibd.types import DataSpec, Painting, Units
 
@@ -112,9 +113,10 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         assert self.concepts.bias is not None
         return self.concepts.bias.to(torch.promote_types(self.concepts.bias.dtype, torch.float32))
 
-    def linear_scores(self, image: Tensor) -> Tensor:
-        """Return the (B, K) concept logits above the offset."""
-        return self.encode(image).scores - self.offset()
+    def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
+        """Return the units, and the (B, K) concept logits above the offset."""
+        units = self.encode(image)
+        return units, units.scores - self.offset()
 
     def shares(self, units: Units, painting: Painting = "pooling") -> Tensor:
         """Return where each logit, above the offset, came from: (B, K, h, w), adding up to 1."""

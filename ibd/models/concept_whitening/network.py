@@ -13,7 +13,7 @@ from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError
-from ibd.models.base import InterpretableNetwork, spatial_mean
+from ibd.models.base import InterpretableNetwork
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.folding import fold
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
@@ -21,6 +21,7 @@ from ibd.models.concept_whitening.placement import choose_layers, replace_layers
 from ibd.models.concept_whitening.split import Halves, does_nothing, drop_last_rectifiers, halve, in_order, trace
 from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.linear_head import linear_contributions, replaced
+from ibd.models.painting import spatial_mean
 from ibd.models.values import Values
 from ibd.types import Units, groups_of
 
@@ -171,9 +172,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         known = super().account
         return "units" if known == "pixels" and self.centered else known
 
-    def linear_scores(self, image: Tensor) -> Tensor:
-        """Return the mean of each axis over the positions, (B, D)."""
-        return self.passed(self.encode(image))
+    def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
+        """Return the units, and the mean of each axis over the positions, (B, D)."""
+        units = self.encode(image)
+        return units, self.passed(units)
 
     def without(self, units: Units, axes: Sequence[int]) -> Tensor:
         """Return the logits when one axis alone is removed, for each of `axes`, (B, A, C); many at a time."""

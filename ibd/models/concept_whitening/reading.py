@@ -14,11 +14,11 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.metrics.axes import ConceptImportance, auc_matrix
 from ibd.metrics.whitening import AxisCorrelation, ConceptSeparation
-from ibd.models.base import spatial_mean
 from ibd.models.concept_whitening.baseline_channels import BaselineChannels
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.report import AxisReport
+from ibd.models.painting import spatial_mean
 from ibd.types import Batch, DataSpec
 
 _log = logging.getLogger(__name__)

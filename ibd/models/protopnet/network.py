@@ -167,14 +167,17 @@ class PrototypeNetwork(LinearPrototypes):
         linear = self.distance == "cosine" and self.activation == "linear"
         return "units" if known == "pixels" and not linear else known
 
-    def linear_scores(self, image: Tensor) -> Tensor:
-        """Return the (B, P) cosines with the patches that the scores are of: what is a sum over pixels."""
+    def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
+        """Return the units, and the (B, P) cosines with the patches that the scores are of: what is a sum over pixels.
+
+        The cosines are made anew of these patches: a distance has squares in it, which are not linear.
+        """
         features = self.features(image)
         with torch.no_grad():
-            position = self.match(features.detach(), maps=True).position  # (B, P, k)
+            matches = self.match(features.detach(), maps=True)  # positions are (B, P, k)
         patches, _ = patches_of(features, (self.extent, self.extent))
         cosines = comparable(patches, self.distance, 2) @ comparable(self.prototypes, self.distance, 1).t()
-        return cosines.transpose(1, 2).gather(2, position).mean(2)
+        return self._units_of(matches), cosines.transpose(1, 2).gather(2, matches.position).mean(2)
 
     def score(self, distance: Tensor) -> Tensor:
         """Return (..., P) similarities of (..., P, k) distances."""
@@ -186,7 +189,9 @@ class PrototypeNetwork(LinearPrototypes):
         The state is the (B, P) distances to the nearest patches, which the losses read. In training mode the maps are
         (B, P, 0, 0): nobody looks at them.
         """
-        matches = self.match(self.features(image), maps=not self.training)
+        return self._units_of(self.match(self.features(image), maps=not self.training))
+
+    def _units_of(self, matches: Matches) -> Units:
         scores = self.score(matches.distance)
         maps = scores.new_empty(*scores.shape, 0, 0) if matches.maps is None else matches.maps
         return Units(scores, maps, (matches.distance[..., 0],))

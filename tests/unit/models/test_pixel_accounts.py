@@ -5,6 +5,7 @@ import torch
 
 from ibd.backbones import build_backbone, set_fade
 from ibd.backbones.bcos.layers import BcosConv2d, UncenteredNorm2d
+from ibd.backbones.bcos.pixels import per_score
 from ibd.comparison.probes.sanity import SHIFT, shifted_model
 from ibd.errors import UnsupportedError
 from ibd.explain import Intrinsic, Target
@@ -13,7 +14,6 @@ from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.pipnet.network import PIPNetwork
-from ibd.models.pixels import per_score
 from ibd.models.protopnet.network import PrototypeNetwork
 from tests.model_makers import SPEC
 
@@ -93,7 +93,7 @@ def test_on_a_converted_backbone_the_own_map_adds_up_once_it_has_faded(head):
 def test_units_are_sums_over_pixels_of_a_linear_map(head):
     network, image = make(head, max_out=2), images()
     with torch.no_grad():
-        scores = network.linear_scores(image)
+        scores = network.linear_pass(image)[1]
     maps = network.pixel_maps(image)
     torch.testing.assert_close(maps.heat.sum((2, 3)), scores, rtol=0, atol=1e-9)
     six = torch.cat([image, 1 - image], 1)
@@ -108,7 +108,7 @@ def test_the_map_of_a_class_is_that_of_its_units_by_what_they_contribute(head):
     with torch.no_grad():
         units = network.encode(image)
         parts = network.contributions(units)[:, :, 1]
-        scores = network.linear_scores(image)
+        scores = network.linear_pass(image)[1]
     each = network.pixel_maps(image).heat
     by_unit = torch.einsum("bu,buhw->bhw", per_score(parts, scores), each)
     torch.testing.assert_close(Intrinsic()(network, image, Target.cls(1)).map, by_unit, rtol=0, atol=1e-9)
@@ -201,6 +201,20 @@ def test_a_mean_that_is_taken_away_is_no_sum_over_pixels():
         body, SPEC.class_names, ["red"], activation="mean", whitening=Whitening(center=True)
     )
     assert centered.account == "units"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_own_map_is_one_pass_forward_and_one_back_for_each_question(head):
+    network, image = make(head), images()
+    passes = []
+    handle = network.backbone.normalize.register_forward_hook(lambda *_: passes.append(1))
+    asked = Intrinsic()(network, image, Target.classes([0, 1]))
+    handle.remove()
+    assert len(passes) == 1
+    assert (asked.cost.forwards, asked.cost.backwards) == (2, 4)  # of each of two images
+    with torch.no_grad():
+        torch.testing.assert_close(asked.value, network(image).logits[:, :2], rtol=0, atol=1e-9)
+    assert not asked.unit_maps.requires_grad
 
 
 def test_maps_are_those_of_evaluation():

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ibd.backbones.bcos.fading import faded
 from ibd.backbones.bcos.linearized import Linearized
 from ibd.errors import UnsupportedError
+from ibd.types import Units
 
 _TINY = 1e-12
 
@@ -38,52 +39,67 @@ class _Network(Protocol):
     @property
     def backbone(self) -> nn.Module: ...
 
-    def linear_scores(self, image: Tensor) -> Tensor: ...
+    def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]: ...
 
 
-def pixel_maps(
-    network: _Network,
-    image: Tensor,
-    contributions: Tensor | None,
-    chosen: Sequence[int] | None = None,
-    alone: Sequence[bool] | None = None,
-    weights: bool = True,
-) -> PixelMaps:
-    """Lay contributions of units out over the pixels: one pass forward, and one back for each of the K.
+class PixelPass:
+    """One pass of a network whose account is exact to the pixel: its units, and what of them is a sum over pixels.
+
+    It holds the graph of the pass, with all that is between the pixels and the units.
 
     Args:
         network: a network whose `account` is "pixels", in evaluation mode.
         image: (B, 3, H, W).
-        contributions: (B, K, U); None lays out scores themselves.
-        chosen: units whose scores are laid out; by default all, K = U.
-        alone: K, of which of the contributions are weights of scores, and these are laid out.
-        weights: whether to keep the linear map, six times as large as the heat.
+
+    Attributes:
+        units: units of the pass, without its graph.
 
     Raises:
         UnsupportedError: the backbone does not run its first layer, ``normalize``, which is where pixels are counted.
     """
-    with torch.inference_mode(False), torch.enable_grad(), Linearized(), _leaf(network.backbone) as leaves:
-        sums = network.linear_scores(image.detach().clone())
-        factors = torch.eye(sums.shape[1]).to(sums).expand(len(sums), -1, -1)
-        if chosen is not None:
-            factors = factors[:, list(chosen)]
-        if contributions is not None:
-            given = contributions.to(sums.dtype)
-            factors = per_score(given, sums.detach().unsqueeze(1))
-            if alone is not None:
-                factors = torch.where(torch.tensor(alone, device=sums.device).view(1, -1, 1), given, factors)
+
+    def __init__(self, network: _Network, image: Tensor) -> None:
+        with torch.inference_mode(False), torch.enable_grad(), Linearized(), _leaf(network.backbone) as leaves:
+            units, self._sums = network.linear_pass(image.detach().clone())
         if not leaves:
             raise UnsupportedError(
                 f"{type(network.backbone).__name__} does not run its first layer, `normalize`, in whose output the "
                 "pixels are counted"
             )
-        seen, heat, kept = leaves[0].detach(), list[Tensor](), list[Tensor]()
-        for factor in factors.unbind(1):
-            (row,) = torch.autograd.grad(sums, leaves[0], factor, retain_graph=True)
-            heat.append((row * seen).sum(1))
-            if weights:
-                kept.append(row)
-    return PixelMaps(torch.stack(heat, 1).detach(), torch.stack(kept, 1).detach() if weights else None)
+        self._leaf = leaves[0]
+        self.units = Units(units.scores.detach(), units.maps.detach(), tuple(part.detach() for part in units.state))
+
+    def lay_out(
+        self,
+        contributions: Tensor | None = None,
+        chosen: Sequence[int] | None = None,
+        alone: Sequence[bool] | None = None,
+        weights: bool = True,
+    ) -> PixelMaps:
+        """Lay contributions of units out over the pixels: one pass back for each of the K.
+
+        Args:
+            contributions: (B, K, U); None lays out scores themselves.
+            chosen: units whose scores are laid out; by default all, K = U.
+            alone: K, of which of the contributions are weights of scores, and these are laid out.
+            weights: whether to keep the linear map, six times as large as the heat.
+        """
+        sums, seen, heat, kept = self._sums, self._leaf.detach(), list[Tensor](), list[Tensor]()
+        factors = torch.eye(sums.shape[1]).to(sums).expand(len(sums), -1, -1)
+        if chosen is not None:
+            factors = factors[:, list(chosen)]
+        if contributions is not None:
+            given = contributions.detach().to(sums.dtype)
+            factors = per_score(given, sums.detach().unsqueeze(1))
+            if alone is not None:
+                factors = torch.where(torch.tensor(alone, device=sums.device).view(1, -1, 1), given, factors)
+        with torch.inference_mode(False):
+            for factor in factors.unbind(1):
+                (row,) = torch.autograd.grad(sums, self._leaf, factor.clone(), retain_graph=True)
+                heat.append((row * seen).sum(1))
+                if weights:
+                    kept.append(row)
+        return PixelMaps(torch.stack(heat, 1), torch.stack(kept, 1) if weights else None)
 
 
 def reaches_pixels(backbone: nn.Module) -> bool:
