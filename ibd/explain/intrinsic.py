@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.boxes import account_of, field_of, placed, seen, spread
 from ibd.explain.colors import LINEAR_MAP
 from ibd.explain.layers import einsum, precise
-from ibd.explain.targets import Term, sign_of_one_logit
+from ibd.explain.targets import Target, Term, sign_of_one_logit
 from ibd.types import Output, Painting, Units
 
 
@@ -63,16 +63,14 @@ class Intrinsic(Explainer):
             scores = target.scores(output)
             units: Units = output.units
             contributions: Tensor = network.contributions(units)  # type: ignore[operator]
-            logits, none = output.logits, torch.zeros(())
-            parts = [sum((_parts(term, contributions, logits) for term in terms), none) for terms in target.sums]
-            stacked = precise(torch.stack(parts, 1))  # (B, K, U)
-            plain = [all(term.kind == "unit" for term in terms) for terms in target.sums]
+            asked = _asked(target, contributions, output.logits)
+            stacked = asked.contributions + asked.factors
             if pixels is None:
                 size = (image.shape[2], image.shape[3])
-                heat, weights = _painted(network, units, stacked, plain, size, self.painting), None
+                heat, weights = _painted(network, units, asked, size, self.painting), None
             else:
                 call.cost.backwards += stacked.shape[0] * stacked.shape[1]
-                heat, weights = _over_pixels(pixels, stacked, plain)
+                heat, weights = _over_pixels(pixels, asked)
         single = not call.target.many
         return self.answer(
             call,
@@ -102,9 +100,29 @@ def repaint(model: nn.Module, image: Tensor, contributions: Tensor, painting: Pa
         pixels = _pixel_pass(network, image, painting)
         units = network.encode(image.clone()) if pixels is None else pixels.units
         stacked = precise(contributions).to(units.maps.device).unsqueeze(1)
+        asked = _Asked(stacked, torch.zeros_like(stacked))
         if pixels is not None:
-            return _over_pixels(pixels, stacked, [False])[0][:, 0]
-        return _painted(network, units, stacked, [False], (image.shape[2], image.shape[3]), painting)[:, 0]
+            return _over_pixels(pixels, asked)[0][:, 0]
+        return _painted(network, units, asked, (image.shape[2], image.shape[3]), painting)[:, 0]
+
+
+class _Asked(NamedTuple):
+    """What units have to do with K questions, both (B, K, U)."""
+
+    contributions: Tensor
+    """To logits of classes."""
+    factors: Tensor
+    """Times the units' own scores."""
+
+
+def _asked(target: Target, contributions: Tensor, logits: Tensor) -> _Asked:
+    none = torch.zeros_like(contributions[..., 0])
+    both = []
+    for of_unit in (False, True):
+        sums = [[term for term in terms if (term.kind == "unit") == of_unit] for terms in target.sums]
+        parts = [sum((_parts(term, contributions, logits) for term in terms), none) for terms in sums]
+        both.append(precise(torch.stack(parts, 1)))
+    return _Asked(*both)
 
 
 def _pixel_pass(network: Any, image: Tensor, painting: Painting) -> PixelPass | None:
@@ -121,17 +139,17 @@ def _output(call: Call, network: Any, pixels: PixelPass) -> Output:
     return Output(network.decode(pixels.units), pixels.units)
 
 
-def _over_pixels(pixels: PixelPass, stacked: Tensor, plain: list[bool]) -> tuple[Tensor, Tensor | None]:
-    """Return the (B, K, H, W) maps of (B, K, U) contributions, and the (B, 1, 6, H, W) linear map of a single one."""
-    heat, weights = pixels.lay_out(stacked, alone=plain, weights=stacked.shape[1] == 1)
+def _over_pixels(pixels: PixelPass, asked: _Asked) -> tuple[Tensor, Tensor | None]:
+    """Return the (B, K, H, W) maps of K questions, and the (B, 1, 6, H, W) linear map of a single one."""
+    heat, weights = pixels.lay_out(*asked, weights=asked.factors.shape[1] == 1)
     return precise(heat), None if weights is None else precise(weights)
 
 
-def _painted(
-    network: Any, units: Units, stacked: Tensor, plain: list[bool], size: tuple[int, int], painting: Painting
-) -> Tensor:
-    """Return the (B, K, H, W) maps of (B, K, U) contributions; of targets that are units alone, the units' maps."""
+def _painted(network: Any, units: Units, asked: _Asked, size: tuple[int, int], painting: Painting) -> Tensor:
+    """Return the (B, K, H, W) maps of K questions: of contributions by their shares, of units their maps."""
     field = field_of(network, units.maps, size)
+    as_maps = painting == "pooling"
+    stacked = asked.contributions if as_maps else asked.contributions + asked.factors
     shares = network.shares(units, painting).to(stacked.dtype)
     cells = einsum("bku,buhw->bkhw", stacked, shares)
     if painting == "receptive_field":
@@ -141,10 +159,10 @@ def _painted(
             )
         return seen(cells, size, field)
     heat = spread(cells, size, field)
-    if painting == "pooling":
-        for k in (k for k, alone in enumerate(plain) if alone):
-            own = einsum("bu,buhw->bhw", stacked[:, k], units.maps.to(stacked.dtype))
-            heat[:, k] = placed(own, size, field)
+    if as_maps:
+        for k in (k for k in range(heat.shape[1]) if bool(asked.factors[:, k].any())):
+            own = einsum("bu,buhw->bhw", asked.factors[:, k], units.maps.to(stacked.dtype))
+            heat[:, k] += placed(own, size, field)
     return heat
 
 

@@ -152,7 +152,6 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         image: Tensor,
         contributions: Tensor | None = None,
         units: Sequence[int] | None = None,
-        alone: Sequence[bool] | None = None,
         weights: bool = True,
     ) -> PixelMaps:
         """Return what units contribute, laid out over the pixels that their scores are the sum of, by one `pixel_pass`.
@@ -161,10 +160,12 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             image: (B, 3, H, W) in [0, 1].
             contributions: (B, K, U) of K questions; None lays out the scores of `units`, one by one, by default all.
             units: units whose scores are laid out.
-            alone: K, which of the contributions are weights of scores instead, and these are laid out.
             weights: whether to keep the linear map, six times as large as the heat.
         """
-        return self.pixel_pass(image).lay_out(contributions, units, alone, weights)
+        if contributions is None and units is not None:
+            chosen = torch.eye(len(self.unit_names), device=image.device)[list(units)]
+            return self.pixel_pass(image).lay_out(factors=chosen.expand(len(image), -1, -1), weights=weights)
+        return self.pixel_pass(image).lay_out(contributions, weights=weights)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.

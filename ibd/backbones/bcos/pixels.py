@@ -7,7 +7,7 @@ contributes to a class is laid out in the same proportions; so the map adds up t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -72,30 +72,27 @@ class PixelPass:
     def lay_out(
         self,
         contributions: Tensor | None = None,
-        chosen: Sequence[int] | None = None,
-        alone: Sequence[bool] | None = None,
+        factors: Tensor | None = None,
         weights: bool = True,
     ) -> PixelMaps:
-        """Lay contributions of units out over the pixels: one pass back for each of the K.
+        """Lay what units say out over the pixels: one pass back for each of the K.
 
         Args:
-            contributions: (B, K, U); None lays out scores themselves.
-            chosen: units whose scores are laid out; by default all, K = U.
-            alone: K, of which of the contributions are weights of scores, and these are laid out.
+            contributions: (B, K, U) of K questions, each laid out as its unit's sum is.
+            factors: (B, K, U) times the units' sums, which is laid out too; with neither, each sum by itself, K = U.
             weights: whether to keep the linear map, six times as large as the heat.
         """
         sums, seen, heat, kept = self._sums, self._leaf.detach(), list[Tensor](), list[Tensor]()
-        factors = torch.eye(sums.shape[1]).to(sums).expand(len(sums), -1, -1)
-        if chosen is not None:
-            factors = factors[:, list(chosen)]
-        if contributions is not None:
-            given = contributions.detach().to(sums.dtype)
-            factors = per_score(given, sums.detach().unsqueeze(1))
-            if alone is not None:
-                factors = torch.where(torch.tensor(alone, device=sums.device).view(1, -1, 1), given, factors)
+        if factors is None and contributions is None:
+            factors = torch.eye(sums.shape[1]).expand(len(sums), -1, -1)
         with torch.inference_mode(False):
-            for factor in factors.unbind(1):
-                (row,) = torch.autograd.grad(sums, self._leaf, factor.clone(), retain_graph=True)
+            times = torch.zeros((), dtype=sums.dtype, device=sums.device)
+            if factors is not None:
+                times = times + factors.detach().to(sums)
+            if contributions is not None:
+                times = times + per_score(contributions.detach().to(sums), sums.detach().unsqueeze(1))
+            for factor in times.unbind(1):
+                (row,) = torch.autograd.grad(sums, self._leaf, factor.contiguous(), retain_graph=True)
                 heat.append((row * seen).sum(1))
                 if weights:
                     kept.append(row)

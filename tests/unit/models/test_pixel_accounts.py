@@ -217,6 +217,18 @@ def test_an_own_map_is_one_pass_forward_and_one_back_for_each_question(head):
     assert not asked.unit_maps.requires_grad
 
 
+@pytest.mark.parametrize("converted", [False, True])  # to the pixel, and painted
+def test_a_class_and_a_unit_asked_together_are_the_sum_of_both(converted):
+    network, image = make("probabilities", converted=converted), images()
+    assert (network.account == "pixels") is not converted
+    explain = Intrinsic()
+    both, a, b = (
+        explain(network, image, target).map
+        for target in (Target.cls(1) + 2 * Target.unit(0), Target.cls(1), Target.unit(0))
+    )
+    torch.testing.assert_close(both, a + 2 * b, rtol=0, atol=1e-9)
+
+
 def test_maps_are_those_of_evaluation():
     network = make("baseline")
     expected = network.pixel_maps(images()).heat
