@@ -31,7 +31,7 @@ from ibd.errors import IbdError
 from ibd.training.runner import evaluate, fit
 
 ON_BASELINE = ("protopnet", "pipnet", "concept_whitening")
-"""They start from the backbone of the baseline of the same seed."""
+"""They start from the backbone of the baseline of the same seed, bcos_protopnet from that of bcos_baseline."""
 IN_PHASES = ("protopnet", "pipnet")
 """The phases of the model say how long they train."""
 Share = tuple[int, int]
@@ -46,13 +46,12 @@ def train(study: Study, model: str, seed: int, folder: Path) -> Trained:
     if done.exists():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     changes = [f"data.root={study.root}"] if study.root else []
-    changes += [
-        override
-        for override in study.overrides
-        if not (model in IN_PHASES and override.startswith("trainer.max_epochs"))
-    ]
-    if model in ON_BASELINE:
-        changes.append(f"model.backbone.init_from={train(study, 'baseline', seed, folder)['run']}")
+    in_phases = model.endswith(IN_PHASES)
+    changes += [change for change in study.overrides if not (in_phases and change.startswith("trainer.max_epochs"))]
+    for kind in ON_BASELINE:
+        if model.endswith(kind):
+            baseline = train(study, model.removesuffix(kind) + "baseline", seed, folder)
+            changes.append(f"model.backbone.init_from={baseline['run']}")
     changes += [f"seed={seed}", f"output={folder / 'runs'}", "logger.name=csv", "logger.figures_every=0"]
     print(f"{folder.name}: training {model}, seed {seed}", flush=True)
     started = time.monotonic()
