@@ -85,7 +85,7 @@ def prediction_figure(
     figure = PlainFigure(figsize=(width, 2.3 * rows + 0.3), layout="constrained")
     ratios = [1.0, 1.7, *[0.85] * maps]
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
-    exact = _exact(prediction, image)
+    exact = exact_to_pixels(prediction, image)
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
     compared = concepts is not None and concepts.shape[1] == contributions.shape[1]
     for row in range(rows):
@@ -95,7 +95,7 @@ def prediction_figure(
         truth = concepts[row].cpu() if compared and concepts is not None else torch.full_like(part, torch.nan)
         _image(axes[row, 0], image[row], heading(prediction, row, label))
         _bars(axes[row, 1], prediction, row, order, part, values[row], truth)
-        seen = _unit_maps(prediction, image[row : row + 1], row, order[:maps])
+        seen = unit_maps(prediction, image[row : row + 1], row, order[:maps])
         for column, unit in enumerate(order[:maps]):
             axis = axes[row, 2 + column]
             _map(axis, image[row], seen[column], None if exact else field)
@@ -133,15 +133,22 @@ def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) 
         frame_field(axis, field, *divmod(int(heat.abs().argmax()), heat.shape[1]))
 
 
-def _exact(prediction: Predicted, image: Tensor) -> bool:
-    """Return whether units can be shown pixel by pixel: the images are those that the network takes, too."""
+def exact_to_pixels(prediction: Predicted, image: Tensor) -> bool:
+    """Return whether units can be shown pixel by pixel: (B, 3, H, W) images are those that the network takes, too."""
     return account_of(prediction.network) == "pixels" and image.shape[1] == 3
 
 
-def _unit_maps(prediction: Predicted, image: Tensor, row: int, units: list[int]) -> Tensor:
-    """Return the maps of some units of one image, at the resolution down to which they are exact."""
+def unit_maps(prediction: Predicted, image: Tensor, row: int, units: list[int]) -> Tensor:
+    """Return the maps of some units of one image, (n, h, w), at the resolution down to which they are exact.
+
+    Args:
+        prediction: prediction for B images.
+        image: (1, 3, H, W) in [0, 1].
+        row: which of the B it is.
+        units: n units.
+    """
     network = prediction.network
-    if not _exact(prediction, image):
+    if not exact_to_pixels(prediction, image):
         return prediction.units.maps[row, units]
     weight = next(network.parameters())
     heat: Tensor = network.pixel_maps(image.to(weight.device, weight.dtype), units=units, weights=False).heat[0]

@@ -12,9 +12,9 @@ from torch import Tensor
 from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import UnsupportedError
-from ibd.explain.figures import GRAY, GREEN, ORANGE, heading
+from ibd.explain.figures import GRAY, GREEN, ORANGE, exact_to_pixels, heading, unit_maps
 from ibd.explain.pixels import pixels_of
-from ibd.explain.render import overlay
+from ibd.explain.render import overlay, strongest
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.top_images import TopImage
 from ibd.models.prediction import Prediction
@@ -88,6 +88,8 @@ def axis_maps_figure(
     note = f"The concept axes of the highest activation. Red: above {middle}; blue: below; one scale for an image."
     if concepts is not None:
         note += " Title: green where the image holds the concept, orange where it does not, gray where nobody knows."
+    exact = exact_to_pixels(prediction, images)
+    note += " Pixel by pixel, the maps add up to the activations." if exact else ""
     width = 1.75 * (1 + top) + 0.2
     caption = _wrapped(note, width)
     height = 2.35 * len(images) + 0.3 + 0.16 * (1 + caption.count("\n"))
@@ -100,8 +102,8 @@ def axis_maps_figure(
         axes[row, 0].imshow(pixels_of(image), interpolation="nearest")
         axes[row, 0].set_title(heading(prediction, row, label), fontsize=8)
         shown = scores[row].argsort(descending=True, stable=True)[:top].tolist()
-        maps = units.maps[row, shown].detach().float().cpu()
-        largest = float(maps.abs().max())
+        maps = unit_maps(prediction, images[row : row + 1], row, shown).detach().float().cpu()
+        largest = float(strongest(maps, "percentile").max() if exact else maps.abs().max())
         for column, (unit, heat) in enumerate(zip(shown, maps, strict=True)):
             axis = axes[row, 1 + column]
             axis.imshow(overlay(image, heat, scale=largest), interpolation="nearest")

@@ -22,7 +22,7 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import DataError
 from ibd.explain.boxes import placed
-from ibd.explain.figures import GRAY, GREEN, ORANGE, heading
+from ibd.explain.figures import GRAY, GREEN, ORANGE, exact_to_pixels, heading, unit_maps
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay
 from ibd.models.prediction import Prediction
@@ -92,7 +92,8 @@ def local_figure(
     sources = {j: source for j, source in sources_of(model).items() if j in wanted}
     pictures = _pictures(data, sources)
     lines = 2 if pictures else 1
-    caption = _caption(model, bool(prediction.edited.any()), top)
+    exact = exact_to_pixels(prediction, images)
+    caption = _caption(model, bool(prediction.edited.any()), top, exact)
     height = 2.55 * lines * len(images) + 0.2 + 0.16 * (1 + caption.count("\n"))
     figure = PlainFigure(figsize=(2.1 * (1 + top) + 0.2, height), layout="constrained")
     axes = figure.subplots(lines * len(images), 1 + top, squeeze=False)
@@ -103,13 +104,13 @@ def local_figure(
         part = rows[i * top : (i + 1) * top]
         edited = prediction.edited[i]
         _show(axes[lines * i, 0], image, heading(prediction, i, label))
-        for column, row in enumerate(part):
+        heats = unit_maps(prediction, images[i : i + 1], i, [row.prototype for row in part])
+        for column, (row, heat) in enumerate(zip(part, heats, strict=True)):
             axis = axes[lines * i, 1 + column]
             star = "*" if bool(edited[row.prototype]) else ""
-            heat = prediction.units.maps[i, row.prototype]
-            _show(axis, _heated(image, heat, model), _sum(row, star))
+            _show(axis, _heated(image, heat, None if exact else model), _sum(row, star))
             axis.title.set_color(GREEN if row.contribution >= 0 else ORANGE)
-            center = patch_center(model, row.peak, heat.shape)
+            center = patch_center(model, row.peak, prediction.units.maps.shape[2:])
             _frame(axis, Place(row.box, row.peak, center))
             if lines == 2:
                 _source(axes[lines * i + 1, 1 + column], row, pictures, places)
@@ -244,9 +245,14 @@ def _panel(axis: Axes, prediction: Prediction, index: int, shown: Sequence[Proto
     axis.text(0.0, 0.5, "\n".join(lines), family="monospace", fontsize=8, va="center", transform=axis.transAxes)
 
 
-def _caption(model: ProtoPNet, edited: bool, top: int) -> str:
+def _caption(model: ProtoPNet, edited: bool, top: int, exact: bool) -> str:
     parts = ["Similarity x weight = contribution to the logit: green for the class, orange against it"]
-    parts += ["cross: the most similar patch; red: how similar, between the map's least and most"]
+    parts += ["cross: the most similar patch"]
+    parts += [
+        "red: what each pixel adds to its similarity, blue: takes from it"
+        if exact
+        else "red: how similar, between the map's least and most"
+    ]
     parts += ["* similarity multiplied by hand"] if edited else []
     return "\n".join(textwrap.wrap(f"{'; '.join(parts)}. {field_note(model)}.", 30 * (1 + top)))
 
@@ -262,8 +268,13 @@ def _show(axis: Axes, image: Any, title: str) -> None:
     axis.set_axis_off()
 
 
-def _heated(image: Tensor, heat: Tensor, model: ProtoPNet) -> object:
-    """Return the image with a similarity map on it, from its least similar place (gray) to its most similar (red)."""
+def _heated(image: Tensor, heat: Tensor, model: ProtoPNet | None) -> object:
+    """Return the image with a similarity map on it, from its least similar place (gray) to its most similar (red).
+
+    Without a model it is a map of pixels that adds up to the similarity, in red and blue.
+    """
+    if model is None:
+        return overlay(image, heat, normalization="percentile")
     heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()
     return overlay(image, (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat), scale=1.0)
