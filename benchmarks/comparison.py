@@ -76,7 +76,7 @@ def compare_all(name: str, study: Study, folder: Path) -> str:
     trained = {model: [train(study, model, seed, folder) for seed in range(study.seeds)] for model in study.models}
     runs = [run["run"] for of_model in trained.values() for run in of_model]
     report = compare(runs, output=folder / "report", **study.options)
-    text = f"## {name}\n\n{findings(report, study.tables, trained)}"
+    text = f"## {name}\n\n{findings(report, study.tables, trained, study.differences)}"
     write(folder / "tables.md", text)
     return text
 

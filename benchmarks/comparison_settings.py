@@ -36,6 +36,7 @@ class Study:
         compare: options of `ibd.compare`, and ``data``: changes to the data of all runs.
         explainers: as in `ibd.compare`.
         tables: metrics that get a table of explainers by families.
+        differences: metrics that get a table of what own maps score more than other explainers' maps, paired.
     """
 
     configs: str
@@ -46,6 +47,7 @@ class Study:
     compare: dict[str, Any] = field(default_factory=dict)
     explainers: list[Any] | None = None
     tables: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -119,9 +121,10 @@ def _check(name: str, study: Study) -> None:
     for model in study.models:
         if not Path(f"{study.configs}{model}.yaml").exists():
             raise ConfigError(f"{name}.models: there is no file '{study.configs}{model}.yaml'")
-    for metric in study.tables:
-        if metric not in METRICS:
-            raise ConfigError(f"{name}.tables: unknown metric '{metric}'.{did_you_mean(metric, METRICS)}")
+    for key, metrics in (("tables", study.tables), ("differences", study.differences)):
+        for metric in metrics:
+            if metric not in METRICS:
+                raise ConfigError(f"{name}.{key}: unknown metric '{metric}'.{did_you_mean(metric, METRICS)}")
     for explainer in study.explainers or []:
         registry.resolve("explainers", explainer if isinstance(explainer, str) else str(explainer.get("name")))
     known = [key for key in (*inspect.signature(compare).parameters, "data") if key not in _OURS]

@@ -12,21 +12,29 @@ from ibd.comparison.report import Report
 from ibd.comparison.report.names import explainer_title, family_title
 from ibd.comparison.report.numbers import number, span
 from ibd.comparison.report.tables import Cell, Table, metric_title
+from ibd.metrics.functional.bootstrap import Interval
 
 _DIRECTION = {True: "higher is better", False: "lower is better", None: "neither is better"}
 
 
-def findings(report: Report, metrics: Sequence[str], trained: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Return accuracies, one table for each metric, and the verdicts.
+def findings(
+    report: Report,
+    metrics: Sequence[str],
+    trained: Mapping[str, Sequence[Mapping[str, Any]]],
+    differences: Sequence[str] = (),
+) -> str:
+    """Return accuracies, one table for each metric, what own maps score more than other explainers, and the verdicts.
 
     Args:
         report: of the comparison.
         metrics: which get a table.
         trained: model -> for each seed what its training and its test gave.
+        differences: metrics that get a table of paired differences.
     """
     tables = [view.table for view in report.views]
     models, images = len(report.comparison.models), len(report.comparison.image_ids)
     parts = [accuracies(trained), *(metric_table(tables, metric) for metric in metrics)]
+    parts += [difference_table(report, metric) for metric in differences]
     head = f"{models} trainings, {images} images. Mean [95 % interval]; bold: the best of its column."
     return "\n\n".join([head, *parts, "```\n" + summary(report) + "\n```"]) + "\n"
 
@@ -56,6 +64,30 @@ def metric_table(tables: Sequence[Table], metric: str) -> str:
         if any(cells):
             lines.append(f"| {explainer_title(name)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def difference_table(report: Report, metric: str) -> str:
+    """Return what the own map of a family scores more than each other explainer, paired, a column for each family."""
+    title = f"**{metric_title(metric)}**: the model's own map less another explainer's, paired (`{metric}`)"
+    views = report.views
+    found = {
+        (verdict.other, view.table.family): verdict
+        for view in views
+        for verdict in view.verdicts
+        if verdict.metric == metric and verdict.kind in ("posthoc", "intrinsic")
+    }
+    if not found:
+        return f"{title}: not measured on this data."
+    lines = [title, "", f"| | {' | '.join(view.table.title for view in views)} |", "|---" * (len(views) + 1) + "|"]
+    for other in dict.fromkeys(name for name, _ in found):
+        cells = [found.get((other, view.table.family)) for view in views]
+        texts = ["" if cell is None else _signed(cell.interval) for cell in cells]
+        lines.append(f"| {explainer_title(other)} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def _signed(value: Interval) -> str:
+    return f"{'+' if value.mean > 0 else ''}{number(value.mean, 2)} {span(value.low, value.high, 2)}".strip()
 
 
 def _order(tables: Sequence[Table]) -> list[str]:

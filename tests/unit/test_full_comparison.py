@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks import comparison
 from benchmarks.comparison_settings import read_studies
-from benchmarks.comparison_tables import accuracies, findings, metric_table
+from benchmarks.comparison_tables import accuracies, difference_table, findings, metric_table
 from ibd.comparison.report.page import family_views
 from ibd.errors import ConfigError
 from tests.report_makers import make_comparison, small_report
@@ -197,6 +198,20 @@ def test_a_single_training_has_no_deviation():
     assert lines[2] == "| concept bottleneck | 1 | 50.0 | 1.5 |"
     several = accuracies({"cbm": [{"test/accuracy": each, "wall_s": 60.0} for each in (0.5, 0.7)]})
     assert several.endswith("| concept bottleneck | 2 | 60.0 ± 14.1 | 1.0 |")  # by hand: 10 * sqrt(2)
+
+
+def test_differences_are_of_the_own_map_and_paired():
+    report = small_report()
+    lines = difference_table(report, "deletion").splitlines()
+    families = [view.table.family for view in report.views]
+    assert lines[2].count("|") == len(families) + 2
+    row = next(line for line in lines if line.startswith("| Grad-CAM |"))
+    values = report.comparison.scores
+    for family, cell in zip(families, row.split(" | ")[1:], strict=True):
+        models = [model.name for model in report.comparison.models if model.family == family]
+        gaps = [values[name, "intrinsic", "deletion"] - values[name, "gradcam", "deletion"] for name in models]
+        assert float(cell.split()[0].replace("\u2212", "-")) == pytest.approx(float(np.mean(gaps)), abs=0.006)
+    assert difference_table(report, "csdc").endswith("not measured on this data.")
 
 
 def test_the_verdicts_stand_below_the_tables():
