@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import handle_torch_function, has_torch_function
 
 from ibd.backbones.bcos.parts import parts
@@ -140,12 +139,12 @@ class _Convolved(torch.autograd.Function):
         x, weight, inverse, factor, y = ctx.saved_tensors
         window: Window = ctx.window
         of_product, of_squares = _unscale(gradient, inverse, factor, y, ctx.b, window)
-        settings = (window.stride, window.padding, window.dilation, window.groups)
-        of_x = of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = conv2d_weight(x, weight.shape, of_product, *settings)  # type: ignore[no-untyped-call]
-        if ctx.needs_input_grad[0]:
-            of_x = conv2d_input(x.shape, weight, of_product, *settings)  # type: ignore[no-untyped-call]
+        # Both at once, and of the tensors themselves: conv2d_input has a stand-in without their layout, and copies.
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            *(of_product, x, weight, None, window.stride, window.padding, window.dilation),
+            *(False, (0, 0), window.groups, (*ctx.needs_input_grad[:2], False)),
+        )
+        if of_x is not None:
             _by_group(of_x, window).addcmul_(_by_group(x, window), _seen_by(x, of_squares, window))
         return of_x, of_weight, None, None
 
