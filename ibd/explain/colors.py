@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ibd.explain.render import smoothed
+
 LINEAR_MAP = "linear_map"
 """Where an explanation has the linear map that it is made of, among its extras."""
 _FULL = 0.99
@@ -17,14 +19,14 @@ def own_colors(weights: Tensor, heat: Tensor) -> NDArray[np.float32]:
     """Return pictures with opacity, (..., H, W, 4) in [0, 1] (Boehle et al. 2022, section 3.3 and figure 2).
 
     A pixel has the color that its weights ask for: of a channel and its negative, the share of the first among what is
-    positive of the two. Its opacity is what it contributes over the 99th percentile of that (the paper: the
-    99.9th, of larger images); what speaks against is not drawn.
+    positive of the two. Its opacity is what it and the pixels around it contribute (`ibd.explain.render.smoothed`) over
+    the 99th percentile of that (the paper: the 99.9th, of larger images); what speaks against is not drawn.
 
     Args:
         weights: (..., 6, H, W) of the channels [x, 1 - x], as ``network.pixel_maps`` returns them.
         heat: (..., H, W) contributions.
     """
-    weights, heat = weights.detach().float().cpu(), heat.detach().float().cpu().clamp(min=0)
+    weights, heat = weights.detach().float().cpu(), smoothed(heat.detach().cpu()).clamp(min=0)
     asked = weights.relu()
     plain, negative = asked[..., :3, :, :], asked[..., 3:, :, :]
     total = plain + negative

@@ -16,7 +16,7 @@ from ibd.backbones.receptive_field import ReceptiveField
 from ibd.drawing import PlainFigure, shorten
 from ibd.explain.boxes import account_of, field_of, placed
 from ibd.explain.pixels import pixels_of
-from ibd.explain.render import overlay
+from ibd.explain.render import overlay, smoothed
 from ibd.metrics.concepts import decided
 from ibd.types import Units
 
@@ -102,7 +102,7 @@ def prediction_figure(
             axis.set_title("::\n".join(_parts(prediction.network.unit_names[unit], 20)), fontsize=8)
         for axis in axes[row, 2:]:
             axis.set_axis_off()
-    caption = textwrap.fill(_caption(prediction, compared, None if exact else field), int(15 * width))
+    caption = textwrap.fill(_caption(prediction, compared, None if exact else field, exact), int(15 * width))
     figure.supxlabel(caption, fontsize=8, color="#495057")
     return figure
 
@@ -126,7 +126,7 @@ def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) 
     """Draw a unit's map, each cell where it looks, and frame what the strongest one sees."""
     heat, size = heat.detach().float().cpu(), (image.shape[1], image.shape[2])
     if tuple(heat.shape) == size:  # pixel by pixel, of which a few would fade the rest
-        axis.imshow(overlay(image, heat, normalization="percentile"), interpolation="nearest")
+        axis.imshow(overlay(image, smoothed(heat), normalization="percentile"), interpolation="nearest")
         return
     axis.imshow(overlay(image, placed(heat, size, field)), interpolation="nearest")
     if _bounded(field):
@@ -167,11 +167,12 @@ def _parts(name: str, width: int) -> list[str]:
     return [shorten(part, width) for part in name.split("::", 1)]
 
 
-def _caption(prediction: Predicted, compared: bool, field: ReceptiveField | None) -> str:
+def _caption(prediction: Predicted, compared: bool, field: ReceptiveField | None, exact: bool) -> str:
     """Return what the colors, frames and signs mean."""
     kind = prediction.network.unit_kind
     texts = [f"bars: green where the {kind} is as annotated, orange where it is not"] if compared else []
     texts.append(f"maps: red speaks for the {kind}, blue against it")
+    texts[-1] += ", pixel by pixel (exact, smoothed to be seen)" if exact else ""
     if _bounded(field):
         texts[-1] += f"; framed: the {field.size[0]} x {field.size[1]} pixels that the strongest cell sees"
     if bool(prediction.edited.any()):

@@ -80,6 +80,20 @@ def overlay(
     return mixed
 
 
+def smoothed(heat: Tensor) -> Tensor:
+    """Return (..., H, W) maps for a picture: each pixel is the mean of those around it.
+
+    What single pixels add alternates with the steps of a network's convolutions, and that pattern hides where they are.
+    The window is a twentieth of the shorter side, rounded to an odd number of pixels, at least 3 (the paper's code for
+    B-cos networks takes 15 of 224).
+    """
+    shape, side = heat.shape, min(heat.shape[-2:])
+    width = 2 * max(1, round(side / 40)) + 1
+    return F.avg_pool2d(heat.float().reshape(-1, 1, *shape[-2:]), width, 1, width // 2, count_include_pad=False).view(
+        shape
+    )
+
+
 def strongest(values: Tensor, normalization: Normalization = "max") -> Tensor:
     """Return the absolute values that are painted with full strength, (..., 1, 1) for (..., H, W) maps.
 

@@ -14,7 +14,7 @@ from ibd.drawing import PlainFigure, shorten
 from ibd.errors import UnsupportedError
 from ibd.explain.figures import GRAY, GREEN, ORANGE, exact_to_pixels, heading, unit_maps
 from ibd.explain.pixels import pixels_of
-from ibd.explain.render import overlay, strongest
+from ibd.explain.render import overlay, smoothed, strongest
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.concept_whitening.top_images import TopImage
 from ibd.models.prediction import Prediction
@@ -103,6 +103,7 @@ def axis_maps_figure(
         axes[row, 0].set_title(heading(prediction, row, label), fontsize=8)
         shown = scores[row].argsort(descending=True, stable=True)[:top].tolist()
         maps = unit_maps(prediction, images[row : row + 1], row, shown).detach().float().cpu()
+        maps = smoothed(maps) if exact else maps
         largest = float(strongest(maps, "percentile").max() if exact else maps.abs().max())
         for column, (unit, heat) in enumerate(zip(shown, maps, strict=True)):
             axis = axes[row, 1 + column]

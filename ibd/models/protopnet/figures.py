@@ -24,7 +24,7 @@ from ibd.errors import DataError
 from ibd.explain.boxes import placed
 from ibd.explain.figures import GRAY, GREEN, ORANGE, exact_to_pixels, heading, unit_maps
 from ibd.explain.pixels import pixels_of
-from ibd.explain.render import overlay
+from ibd.explain.render import overlay, smoothed
 from ibd.models.prediction import Prediction
 from ibd.models.protopnet.explanations import (
     NearestPatch,
@@ -274,7 +274,7 @@ def _heated(image: Tensor, heat: Tensor, model: ProtoPNet | None) -> object:
     Without a model it is a map of pixels that adds up to the similarity, in red and blue.
     """
     if model is None:
-        return overlay(image, heat, normalization="percentile")
+        return overlay(image, smoothed(heat), normalization="percentile")
     heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()
     return overlay(image, (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat), scale=1.0)

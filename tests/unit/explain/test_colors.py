@@ -15,9 +15,10 @@ def test_a_pixel_has_the_color_that_is_asked_for_and_the_opacity_of_what_it_adds
     picture = own_colors(weights, heat)
     assert picture.shape == (1, 4, 4)
     np.testing.assert_allclose(picture[0, 0], [1, 0, 0, 1], atol=1e-6)
-    np.testing.assert_allclose(picture[0, 1], [0.25, 0.25, 0.25, 0.25], atol=1e-6)
-    np.testing.assert_allclose(picture[0, 2], [0.5, 0.5, 1, 0.5], atol=1e-6)
-    np.testing.assert_allclose(picture[0, 3], [0.5, 0.5, 0.5, 0], atol=1e-6)  # what speaks against is not drawn
+    # of 3 x 3 pixels that are there: means 5 / 2, 7 / 3, -2 and -7 / 2
+    np.testing.assert_allclose(picture[0, 1], [0.25, 0.25, 0.25, 14 / 15], atol=1e-6)
+    np.testing.assert_allclose(picture[0, 2], [0.5, 0.5, 1, 0], atol=1e-6)  # what speaks against is not drawn
+    np.testing.assert_allclose(picture[0, 3], [0.5, 0.5, 0.5, 0], atol=1e-6)
 
 
 def test_a_few_strong_pixels_do_not_fade_the_rest_and_nothing_is_nothing():

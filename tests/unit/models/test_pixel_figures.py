@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ibd.backbones import build_backbone
-from ibd.explain.render import overlay
+from ibd.explain.render import overlay, smoothed
 from ibd.models.concept_whitening.figures import axis_maps_figure
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.prediction import Prediction
@@ -36,7 +36,7 @@ def test_prototypes(images):
     for number, row in enumerate(local_explanation(model, prediction, top=2)):
         image, column = divmod(number, 2)
         heat = model.network.pixel_maps(images[image : image + 1], units=[row.prototype]).heat[0, 0]
-        expected = overlay(images[image], heat, normalization="percentile")
+        expected = overlay(images[image], smoothed(heat), normalization="percentile")
         np.testing.assert_allclose(shown(figure.axes[3 * image + 1 + column]), expected, atol=1e-4)
     assert "what each pixel adds to its similarity" in figure.get_supxlabel().replace("\n", " ")
 
@@ -50,6 +50,6 @@ def test_axes(images):
     figure = axis_maps_figure(prediction, images[:1], top=1)
     unit = int(units.scores[0, :2].argmax())
     heat = network.pixel_maps(images[:1], units=[unit]).heat[0, 0]
-    expected = overlay(images[0], heat, normalization="percentile")
+    expected = overlay(images[0], smoothed(heat), normalization="percentile")
     np.testing.assert_allclose(shown(figure.axes[1]), expected, atol=1e-4)
     assert "Pixel by pixel" in figure.get_supxlabel().replace("\n", " ")
