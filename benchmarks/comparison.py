@@ -24,14 +24,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison_settings import Study, read_studies
+from benchmarks.comparison_settings import Study, baseline_of, read_studies
 from benchmarks.comparison_tables import findings
 from ibd.comparison.compare import compare
 from ibd.errors import IbdError
 from ibd.training.runner import evaluate, fit
 
-ON_BASELINE = ("protopnet", "pipnet", "concept_whitening")
-"""They start from the backbone of the baseline of the same seed, bcos_protopnet from that of bcos_baseline."""
 IN_PHASES = ("protopnet", "pipnet")
 """The phases of the model say how long they train."""
 Share = tuple[int, int]
@@ -48,10 +46,9 @@ def train(study: Study, model: str, seed: int, folder: Path) -> Trained:
     changes = [f"data.root={study.root}"] if study.root else []
     in_phases = model.endswith(IN_PHASES)
     changes += [change for change in study.overrides if not (in_phases and change.startswith("trainer.max_epochs"))]
-    for kind in ON_BASELINE:
-        if model.endswith(kind):
-            baseline = train(study, model.removesuffix(kind) + "baseline", seed, folder)
-            changes.append(f"model.backbone.init_from={baseline['run']}")
+    baseline = baseline_of(model)
+    if baseline is not None:
+        changes.append(f"model.backbone.init_from={train(study, baseline, seed, folder)['run']}")
     changes += [f"seed={seed}", f"output={folder / 'runs'}", "logger.name=csv", "logger.figures_every=0"]
     print(f"{folder.name}: training {model}, seed {seed}", flush=True)
     started = time.monotonic()

@@ -19,8 +19,16 @@ from ibd.comparison.groups import METRICS
 from ibd.config.sources import first_line
 from ibd.errors import ConfigError, did_you_mean
 
+_ON_BASELINE = ("protopnet", "pipnet", "concept_whitening")
+"""They start from the backbone of the baseline of the same seed."""
 _OURS = ("runs", "output", "overrides", "explainers")
 """Options of `ibd.compare` that the command fills in."""
+
+
+def baseline_of(model: str) -> str | None:
+    """Return the model whose backbone another one starts from: bcos_baseline for bcos_protopnet; None for none."""
+    kind = next((kind for kind in _ON_BASELINE if model.endswith(kind)), None)
+    return None if kind is None else model.removesuffix(kind) + "baseline"
 
 
 @dataclass
@@ -116,11 +124,20 @@ def _study(name: str, block: dict[str, Any], names: Sequence[str]) -> Study:
     return Study(**vars(study))
 
 
-def _check(name: str, study: Study) -> None:
-    """Find now what would be found after hours of training."""
+def _check_models(name: str, study: Study) -> None:
     for model in study.models:
         if not Path(f"{study.configs}{model}.yaml").exists():
             raise ConfigError(f"{name}.models: there is no file '{study.configs}{model}.yaml'")
+        baseline = baseline_of(model)
+        if baseline is not None and not Path(f"{study.configs}{baseline}.yaml").exists():
+            raise ConfigError(
+                f"{name}.models: {model} starts from '{study.configs}{baseline}.yaml', which is not there"
+            )
+
+
+def _check(name: str, study: Study) -> None:
+    """Find now what would be found after hours of training."""
+    _check_models(name, study)
     for key, metrics in (("tables", study.tables), ("differences", study.differences)):
         for metric in metrics:
             if metric not in METRICS:

@@ -31,8 +31,7 @@ QUICK = ("intrinsic", "gradcam", "lrp", "smoothgrad")
 UNITS = "intrinsic_units"
 """The row of a model's own units: what those of a part contribute, without a map."""
 ORACLE, ORACLE_SUM = "oracle", "oracle_sum"
-"""The truth as a map whose means over parts are right, and as one whose sums are: what an account that adds up can
-score at best."""
+"""The truth as a map whose means over parts are right, and as one whose sums are: as an account that adds up."""
 OTHER = "other_image"
 """The reference map that is the map of another image."""
 

@@ -134,8 +134,13 @@ def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) 
 
 
 def exact_to_pixels(prediction: Predicted, image: Tensor) -> bool:
-    """Return whether units can be shown pixel by pixel: (B, 3, H, W) images are those that the network takes, too."""
-    return account_of(prediction.network) == "pixels" and image.shape[1] == 3
+    """Return whether units can be shown pixel by pixel: (B, 3, H, W) images are those that the network takes, too.
+
+    Where units were set by hand that is what the network saw, which is shown of truth values alone: the maps of other
+    units change with them.
+    """
+    as_seen = prediction.network.truth_values or not bool(prediction.edited.any())
+    return account_of(prediction.network) == "pixels" and image.shape[1] == 3 and as_seen
 
 
 def unit_maps(prediction: Predicted, image: Tensor, row: int, units: list[int]) -> Tensor:

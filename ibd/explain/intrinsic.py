@@ -22,10 +22,11 @@ class Intrinsic(Explainer):
 
     Of a class it is the sum of what each unit adds to its logit, laid out over the positions that the unit's score came
     from (``network.shares``): the map adds up to the logit less its bias where contributions do, over the cells and
-    over the pixels. Of a unit it is its map. Each cell is drawn where it looks. Where the network's account is exact to
-    the pixel (a B-cos backbone, ``network.account``), both are sums over the pixels, and need no painting; then
-    ``extra["linear_map"]`` of a single target is the (B, 6, H, W) map that, times the channels [x, 1 - x], is that of
-    the explanation. A concept's map then adds up to what its logit is above the offset (`network.offset`).
+    over the pixels. Of a unit it is its map, each pixel with its cell's value, also where both are asked together. Each
+    cell is drawn where it looks. Where the network's account is exact to the pixel (a B-cos backbone,
+    ``network.account``), both are sums over the pixels, and need no painting; then ``extra["linear_map"]`` of a single
+    target is the (B, 6, H, W) map that, times the channels [x, 1 - x], is that of the explanation. A concept's map then
+    adds up to what its logit is above the offset (`network.offset`).
 
     Args:
         painting: way to lay out a contribution: "pooling", by how the network made the unit's score of its map; or, to
@@ -149,7 +150,9 @@ def _painted(network: Any, units: Units, asked: _Asked, size: tuple[int, int], p
     """Return the (B, K, H, W) maps of K questions: of contributions by their shares, of units their maps."""
     field = field_of(network, units.maps, size)
     as_maps = painting == "pooling"
-    stacked = asked.contributions if as_maps else asked.contributions + asked.factors
+    stacked = asked.contributions
+    if not as_maps:  # a score is laid out as what it contributes is
+        stacked = stacked + asked.factors * units.scores.unsqueeze(1).to(stacked.dtype)
     shares = network.shares(units, painting).to(stacked.dtype)
     cells = einsum("bku,buhw->bkhw", stacked, shares)
     if painting == "receptive_field":

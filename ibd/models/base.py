@@ -158,14 +158,11 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
         Args:
             image: (B, 3, H, W) in [0, 1].
-            contributions: (B, K, U) of K questions; None lays out the scores of `units`, one by one, by default all.
-            units: units whose scores are laid out.
+            contributions: (B, K, U) of K questions; None lays out the scores of `units`, one by one.
+            units: units whose scores are laid out where no contributions are, by default all.
             weights: whether to keep the linear map, six times as large as the heat.
         """
-        if contributions is None and units is not None:
-            chosen = torch.eye(len(self.unit_names), device=image.device)[list(units)]
-            return self.pixel_pass(image).lay_out(factors=chosen.expand(len(image), -1, -1), weights=weights)
-        return self.pixel_pass(image).lay_out(contributions, weights=weights)
+        return self.pixel_pass(image).lay_out(contributions, weights=weights, units=units)
 
     def receptive_field(self, image_size: tuple[int, int]) -> ReceptiveField | None:
         """Return which pixels of an image the cells of the units' maps see; None where that cannot be told.

@@ -76,6 +76,25 @@ def test_it_trains_what_is_not_there_and_compares_all(called, tmp_path):
     assert "| concept bottleneck | 2 | 75.0 ± 0.0 |" in text
 
 
+def test_models_on_other_backbones_start_from_the_baseline_on_theirs(called, tmp_path):
+    text = SMALL.replace("toybirds/", "folder/blood_cells_").replace("baseline, cbm, ", "bcos_baseline, bcos_")
+    (tmp_path / "small.yaml").write_text(text)
+    run(tmp_path)
+    trained = ["blood_cells_bcos_baseline"] * 2 + ["blood_cells_bcos_protopnet"] * 2
+    assert [name for name, _ in called.trained] == trained
+    changes = called.trained[3][1]
+    assert f"model.backbone.init_from={tmp_path / 'run blood_cells_bcos_baseline 1'}" in changes
+    assert "trainer.max_epochs=1" not in changes
+
+
+def test_a_model_without_the_baseline_that_it_starts_from_is_found_at_once(called, tmp_path):
+    text = SMALL.replace("configs/toybirds/", f"{tmp_path}/").replace("[baseline, cbm, protopnet]", "[new_protopnet]")
+    (tmp_path / "small.yaml").write_text(text)
+    (tmp_path / "new_protopnet.yaml").touch()
+    with pytest.raises(ConfigError, match=r"new_protopnet starts from '.*new_baseline\.yaml', which is not there"):
+        run(tmp_path)
+
+
 def test_what_is_done_is_taken_up(called, tmp_path):
     run(tmp_path)
     folder = tmp_path / "out/birds"

@@ -139,11 +139,12 @@ class _Convolved(torch.autograd.Function):
         x, weight, inverse, factor, y = ctx.saved_tensors
         window: Window = ctx.window
         of_product, of_squares = _unscale(gradient, inverse, factor, y, ctx.b, window)
+        transposed, output_padding, wanted = False, (0, 0), (*ctx.needs_input_grad[:2], False)
         # Both at once, and of the tensors themselves: conv2d_input has a stand-in without their layout, and copies.
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            *(of_product, x, weight, None, window.stride, window.padding, window.dilation),
-            *(False, (0, 0), window.groups, (*ctx.needs_input_grad[:2], False)),
-        )
+            of_product, x, weight, None, window.stride, window.padding, window.dilation, transposed, output_padding,
+            window.groups, wanted,
+        )  # fmt: skip
         if of_x is not None:
             _by_group(of_x, window).addcmul_(_by_group(x, window), _seen_by(x, of_squares, window))
         return of_x, of_weight, None, None

@@ -7,7 +7,7 @@ contributes to a class is laid out in the same proportions; so the map adds up t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -74,25 +74,29 @@ class PixelPass:
         contributions: Tensor | None = None,
         factors: Tensor | None = None,
         weights: bool = True,
+        units: Sequence[int] | None = None,
     ) -> PixelMaps:
-        """Lay what units say out over the pixels: one pass back for each of the K.
+        """Lay what units say out over the pixels: one pass back for each of the K, which can be asked for once.
 
         Args:
             contributions: (B, K, U) of K questions, each laid out as its unit's sum is.
-            factors: (B, K, U) times the units' sums, which is laid out too; with neither, each sum by itself, K = U.
+            factors: (B, K, U) times the units' sums, which is laid out too; with neither, each sum by itself.
             weights: whether to keep the linear map, six times as large as the heat.
+            units: K units, whose sums are laid out where nothing else is; by default all.
         """
         sums, seen, heat, kept = self._sums, self._leaf.detach(), list[Tensor](), list[Tensor]()
         if factors is None and contributions is None:
-            factors = torch.eye(sums.shape[1]).expand(len(sums), -1, -1)
+            one = torch.eye(sums.shape[1], device=sums.device)
+            factors = (one if units is None else one[list(units)]).expand(len(sums), -1, -1)
         with torch.inference_mode(False):
             times = torch.zeros((), dtype=sums.dtype, device=sums.device)
             if factors is not None:
                 times = times + factors.detach().to(sums)
             if contributions is not None:
                 times = times + per_score(contributions.detach().to(sums), sums.detach().unsqueeze(1))
-            for factor in times.unbind(1):
-                (row,) = torch.autograd.grad(sums, self._leaf, factor.contiguous(), retain_graph=True)
+            for k, factor in enumerate(times.unbind(1)):
+                more = k + 1 < times.shape[1]  # the last one frees what the pass kept
+                (row,) = torch.autograd.grad(sums, self._leaf, factor.contiguous(), retain_graph=more)
                 heat.append((row * seen).sum(1))
                 if weights:
                     kept.append(row)

@@ -129,7 +129,7 @@ def additive_maps(values: Tensor, masks: Tensor) -> Tensor:
     """Return the maps whose sum over each part is what the part is worth, (B, H, W) float32.
 
     A part's value is spread evenly over its pixels. Where parts share pixels it is the smallest such map (by its sum of
-    squares); for parts that own exactly the same pixels, whose sums cannot differ, the closest one.
+    squares); where no map has these sums (of parts with exactly the same pixels, say), the closest one.
 
     Args:
         values: (B, P), such as `part_values`; NaN counts as 0.
@@ -137,7 +137,7 @@ def additive_maps(values: Tensor, masks: Tensor) -> Tensor:
     """
     owned = masks.flatten(2).double()
     shared = owned @ owned.mT  # (B, P, P): how many pixels two parts share
-    worth = values.nan_to_num(0.0).to(owned).masked_fill(~masks.flatten(2).any(2), 0.0)
+    worth = values.nan_to_num(0.0).to(owned)
     per_pixel = torch.linalg.pinv(shared, hermitian=True) @ worth.unsqueeze(2)
     maps: Tensor = (owned.mT @ per_pixel).view(len(masks), *masks.shape[2:])
     return maps.float()

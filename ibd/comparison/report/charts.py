@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ibd.comparison.methods import ORACLE
 from ibd.comparison.report.numbers import number
 from ibd.comparison.report.svg import FAINT, GRAY, INK, PALETTE, STYLE
 from ibd.comparison.results import Floats
@@ -67,14 +68,14 @@ class Line:
 
 
 def styles(names: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """Return a style for each (name, kind): the intrinsic one in front, references dashed, the oracle dotted."""
+    """Return a style for each (name, kind): the intrinsic one in front, references dashed, oracles dotted."""
     drawn, used = {}, 1
     for place, (name, kind) in enumerate(names):
         css = f"ibd-line-{place}"
         if kind == "reference":
             drawn[name] = Style(GRAY, "--", 1.0, "ibd-line-reference")
         elif kind == "oracle":
-            drawn[name] = Style(INK, ":", 1.6, css)
+            drawn[name] = Style(INK, ":" if name == ORACLE else "-.", 1.6, css)
         elif kind == "intrinsic" and PALETTE[0] not in {style.color for style in drawn.values()}:
             drawn[name] = Style(PALETTE[0], "-", 2.6, css)
         else:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ibd.comparison import groups
 from ibd.comparison.groups import METRICS
+from ibd.comparison.methods import ORACLE
 from ibd.comparison.report import names
 from ibd.comparison.report.differences import many_intervals
 from ibd.comparison.report.marks import OVER_NOISE, best_and_tied
@@ -234,6 +235,9 @@ def _mean(means: dict[tuple[str, str], Interval], comparison: Comparison, kind: 
 
 
 def reference_of(comparison: Comparison, kind: str) -> str | None:
-    """Return the name of the reference map that stands for chance (noise, or else the first), or of the oracle."""
+    """Return the name of the reference map that stands for chance (noise, or else the first), or of the oracle.
+
+    Of the two oracles it is the one whose means over parts are right.
+    """
     named = [explainer.name for explainer in comparison.explainers if explainer.kind == kind]
-    return "noise" if "noise" in named else next(iter(named), None)
+    return next((name for name in ("noise", ORACLE) if name in named), next(iter(named), None))

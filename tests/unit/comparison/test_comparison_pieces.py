@@ -19,7 +19,7 @@ from ibd.comparison.groups.parts import importance_of_parts
 from ibd.comparison.groups.properties import measure as properties
 from ibd.comparison.groups.record import Measured, Points
 from ibd.comparison.images import ComparedImages, balanced, choose_images
-from ibd.comparison.methods import DEFAULT, ORACLE, OTHER, UNITS, Method, choose_methods
+from ibd.comparison.methods import DEFAULT, ORACLE, ORACLE_SUM, OTHER, UNITS, Method, choose_methods
 from ibd.comparison.models import _by_backbone, _named
 from ibd.comparison.plan import make_plan
 from ibd.comparison.reference_maps import REFERENCE_MAPS
@@ -228,7 +228,7 @@ def asked_of(tmp_path, **changes):
         probe_images=1,
         cache=Cache(tmp_path),
     )
-    method = choose_methods(["gradcam"], oracle=True)[-1]
+    method = choose_methods(["gradcam"], oracle=True)[-2]
     attributions = Attributions(torch.zeros(1, 4, 4), torch.zeros(1), changes.pop("units", None), None)
     return Asked(case, method, attributions, **changes)
 
@@ -334,7 +334,7 @@ def test_what_the_data_does_not_allow_is_skipped_or_refused():
 
 def test_rows_of_the_tables():
     names = [method.name for method in choose_methods(None, oracle=True)]
-    assert names == ["intrinsic", UNITS, *DEFAULT[1:], *REFERENCE_MAPS, OTHER, ORACLE]
+    assert names == ["intrinsic", UNITS, *DEFAULT[1:], *REFERENCE_MAPS, OTHER, ORACLE, ORACLE_SUM]
     without = choose_methods(["gradcam", {"name": "lrp", "composite": "epsilon", "label": "lrp-0"}], oracle=False)
     assert [method.name for method in without] == ["gradcam", "lrp-0", *REFERENCE_MAPS, OTHER]
     assert without[1].options == {"composite": "epsilon"}

@@ -41,9 +41,30 @@ def test_prototypes(images):
     assert "what each pixel adds to its similarity" in figure.get_supxlabel().replace("\n", " ")
 
 
-def test_axes(images):
+def test_after_an_intervention_maps_are_those_of_the_cells_that_were_set(images):
+    """What the pixels add is what the network saw: it does not add up to a value that was set by hand."""
+    network = whitened()
+    with torch.no_grad():
+        logits, units = network(images)
+        units = network.edit(units, {"red": 2.5})
+    edited = torch.zeros_like(units.scores, dtype=torch.bool)
+    edited[:, 0] = True
+    figure = axis_maps_figure(Prediction(network, units, logits, edited, []), images[:1], top=1)
+    np.testing.assert_allclose(
+        shown(figure.axes[1]),
+        overlay(images[0], units.maps[0, 0], scale=float(units.maps[0, 0].abs().max())),
+        atol=1e-6,
+    )
+    assert "Pixel by pixel" not in figure.get_supxlabel()
+
+
+def whitened():
     torch.manual_seed(0)
-    network = ConceptWhiteningNetwork(build_backbone(BODY), SPEC.class_names, ["red", "blue"], activation="mean").eval()
+    return ConceptWhiteningNetwork(build_backbone(BODY), SPEC.class_names, ["red", "blue"], activation="mean").eval()
+
+
+def test_axes(images):
+    network = whitened()
     with torch.no_grad():
         logits, units = network(images)
     prediction = Prediction(network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), [])
