@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.parts import make_batch, make_spec, plain_step
+from benchmarks.parts import make_batch, make_spec, plain_step, saved_bytes
 from benchmarks.timing import Row, side_by_side
 from ibd.backbones import build_backbone, prefers_channels_last
 from ibd.explain import Intrinsic, Target
@@ -45,6 +45,10 @@ def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> lis
         rows.append(_row("B-cos training step / plain step", shapes, timed["bcos"], timed["plain"], "<= 1.5"))
         if peer is not None:
             rows.append(_row("B-cos training step / of the package bcos", shapes, timed["bcos"], timed["peer"], "<= 1"))
+        kept = {label: _kept(block, batch.image) / 2**20 for label, block in (("bcos", bcos), ("plain", plain))}
+        ratio = kept["bcos"] / kept["plain"]
+        what = "memory that a B-cos network keeps for the way back / a plain one"
+        rows.append(Row(what, shapes, f"{kept['bcos']:.1f} / {kept['plain']:.1f} MiB", ratio, ratio, "<= 2"))
         account = side_by_side(_explaining(bcos, batch.image), repetitions)
         rows.append(_row("own map / forward and back", shapes, account["own"], account["floor"], "<= 1.5"))
     return rows
@@ -56,6 +60,13 @@ def _row(what: str, shapes: str, ours: Any, other: Any, bar: str) -> Row:
 
 def _step(block: dict[str, Any], batch: Any) -> Callable[[], object]:
     return plain_step(block, batch, CLASSES, prefers_channels_last(build_backbone(block), "cpu"))
+
+
+def _kept(block: dict[str, Any], image: Tensor) -> int:
+    """Return what a training's pass forward keeps, in bytes."""
+    network = BaselineNetwork(build_backbone(block), [str(index) for index in range(CLASSES)]).train()
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    return saved_bytes(lambda: network(image).logits, own)
 
 
 def _explaining(block: dict[str, Any], image: Tensor) -> dict[str, Callable[[], object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -125,3 +125,19 @@ def module_step(module: InterpretableModule, batch: Batch) -> Step:
         optimizer.step()
 
     return step
+
+
+def saved_bytes(layer: Callable[[], Tensor], inputs: Collection[int] = ()) -> int:
+    """Return what a pass keeps for the way back, in bytes, without the storages at these addresses."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in inputs:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = layer()
+    del result
+    return sum(kept.values())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.parts import TensorData, make_batch, make_spec, plain_step
+from benchmarks.parts import TensorData, make_batch, make_spec, plain_step, saved_bytes
 from benchmarks.timing import Row, Times, side_by_side
 from ibd.models.optimizer import OptimizerSettings, build_optimizer
 from ibd.models.protopnet.distance import nearest_patches, patches_of
@@ -65,7 +65,7 @@ def layer_rows(rounds: int) -> list[Row]:
         if "cabrnet" in timed:
             rows.append(_row("CaBRNet's distance layer / ours", shapes, timed, "cabrnet", "ours", ">= 1"))
         inputs = {features.data_ptr(), prototypes.data_ptr(), ones.data_ptr()}
-        saved = [_saved_bytes(call, inputs) / 2**20 for call in (published, ours)]
+        saved = [saved_bytes(call, inputs) / 2**20 for call in (published, ours)]
         ratio = saved[0] / saved[1]
         what = "the same, memory kept for the backward pass beside features and prototypes"
         rows.append(Row(what, shapes, f"{saved[0]:.1f} / {saved[1]:.1f} MiB", ratio, ratio, ">= 15"))
@@ -90,21 +90,6 @@ def _cabrnet(features: Tensor, prototypes: Tensor) -> Callable[[], None]:
         similarity.flatten(2).amax(2).sum().backward()  # type: ignore[no-untyped-call]
 
     return call
-
-
-def _saved_bytes(layer: Callable[[], Tensor], inputs: set[int]) -> int:
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in inputs:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = layer()
-    del result
-    return sum(kept.values())
 
 
 def make_module() -> ProtoPNet:
