@@ -51,7 +51,7 @@ class Style:
     def dasharray(self) -> str:
         """The dashes as the page's legend draws them."""
         if isinstance(self.dash, str):
-            return {"-": "", "--": "4 2.5", ":": "1.6 2.4"}[self.dash]
+            return {"-": "", "--": "4 2.5", ":": "1.6 2.4", "-.": "5 2 1.6 2"}[self.dash]
         return " ".join(f"{1.6 * length:g}" for length in self.dash[1])
 
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from ibd.comparison.methods import ORACLE, ORACLE_SUM
 from ibd.comparison.report import Report
+from ibd.comparison.report.charts import styles
 from ibd.comparison.report.page import _json
 from ibd.comparison.report.side_tables import shortcut_rows
 from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
@@ -287,3 +289,17 @@ def test_figures_of_a_part_or_method_stand_beside_those_of_the_model():
     rows = dict(shortcut_rows(small_report().comparison))
     assert set(rows) == {"Accuracy absent", "Energy on tag: Grad-CAM"}
     assert rows["Energy on tag: Grad-CAM"] == ["0.41", "0.41"]
+
+
+def test_lines_of_all_kinds_can_be_told_apart_in_the_legend():
+    names = [
+        ("intrinsic", "intrinsic"),
+        ("lrp", "posthoc"),
+        ("noise", "reference"),
+        (ORACLE, "oracle"),
+        (ORACLE_SUM, "oracle"),
+    ]
+    drawn = styles(names)
+    looks = {name: (style.variable, style.dasharray) for name, style in drawn.items()}
+    assert len(set(looks.values())) == len(names)
+    assert looks["intrinsic"][1] == ""
