@@ -16,7 +16,7 @@ from ibd.explain.render import overlay
 
 _MOST_COLUMNS = 7
 _CAPTION = "Red speaks for what is explained, blue against it; full strength is the 99th percentile of each map."
-_COLORS = "In colors: what the network looked for in each pixel, as opaque as what the pixel adds."
+_COLORS = "In colors: what the network looked for in each pixel, as opaque as what is added around it."
 
 
 def explanations_figure(images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str]) -> Figure:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.command import QUIET, assert_same_weights, checkpoint, fitted, ibd_process, rows
+from tests.command import QUIET, checkpoint, fitted, ibd_process, rows
 
 pytestmark = pytest.mark.ddp
 
@@ -46,7 +46,12 @@ def test_twenty_steps_are_those_of_one_process(activation, config):
     assert answer.code == 0, answer.err
     pair = place / answer.run
     assert int(checkpoint(one)["global_step"]) == int(checkpoint(pair)["global_step"]) == 20
-    assert_same_weights(one, pair, tolerance=5e-5)  # as completed afterwards, in float32: 1.3e-5 on an AMD EPYC
+    weights = [checkpoint(run)["state_dict"] for run in (one, pair)]  # as completed afterwards, in float32
+    assert list(weights[0]) == list(weights[1])
+    for name, value in weights[0].items():
+        # Ends of the activations, after all layers in float32: 1.3e-5 apart on an AMD EPYC.
+        bound = 5e-5 if name in ("network.low", "network.high") else 1e-5
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=bound, equal_nan=True)
     before, after = (checkpoint(run)["ibd_unfinished"] for run in (one, pair))  # as trained, in float64
     assert len([name for name in before if "running" in name]) == 6
     assert len([name for name in before if name.endswith((".weight", ".rotation", ".pull"))]) == 10
