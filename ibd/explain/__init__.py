@@ -94,6 +94,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     )
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
+    from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
@@ -129,6 +130,7 @@ _PUBLIC = {
         "sparsity_by_depth",
     ),
     "factorization": ("NeuronGroups", "neuron_groups"),
+    "quantus": ("quantus_explain",),
     "patches": ("Patches", "maximally_activating_patches"),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),
