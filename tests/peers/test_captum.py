@@ -96,7 +96,8 @@ def test_measures_of_captum_on_an_explainer_of_ours():
     theirs = attr.InputXGradient(model)
 
     def summed(x, target):
-        return theirs.attribute(x[0] if isinstance(x, tuple) else x, target).sum(1, keepdim=True)
+        found = theirs.attribute(x, target)
+        return (found[0].sum(1, keepdim=True),) if isinstance(x, tuple) else found.sum(1, keepdim=True)
 
     torch.manual_seed(0)
     expected = metrics.sensitivity_max(summed, image, target=3, n_perturb_samples=2)
