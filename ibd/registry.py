@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ibd.errors import ConfigError, UntrustedError, did_you_mean
@@ -100,6 +101,8 @@ BASES: dict[str, str] = {
 """kind -> what a class of the user's own must be a subclass of."""
 
 SETTINGS: dict[str, str] = {
+    "class_folder": "ibd.data.class_folder:ClassFolder",
+    "foreign": "ibd.app.foreign:ForeignSettings",
     "optimizer": "ibd.models.optimizer:OptimizerSettings",
     "trainer": "pytorch_lightning:Trainer",
     "logger": "ibd.training.settings:LoggerSettings",
@@ -202,11 +205,26 @@ def locate(kind: str, name: str) -> str:
             f"'{name}' is none of ibd's own classes and could run any code; if you trust whoever made it, add --trust "
             "(in Python: trust=True)"
         )
+    _see_here(module, name)
+    return name
+
+
+def own_module(module: str) -> ModuleType:
+    """Import a module of the user's own, from where it is installed or from the current folder.
+
+    Raises:
+        ConfigError: there is none. An error inside of it is not caught.
+    """
+    _see_here(module, module)
+    return importlib.import_module(module)
+
+
+def _see_here(module: str, name: str) -> None:
+    """Let modules of the current folder be imported."""
     if str(Path.cwd()) not in sys.path and "" not in sys.path:  # only now: it could hide any package of the same name
         sys.path.insert(0, str(Path.cwd()))
     if not _exists(module):
         raise ConfigError(f"'{name}': there is no module '{module}'; is its folder on PYTHONPATH?")
-    return name
 
 
 def resolve(kind: str, name: str) -> type[Any]:

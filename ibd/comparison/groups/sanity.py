@@ -20,7 +20,7 @@ def measure(asked: Asked) -> Measured:
         case.classes[:count],
         ids=chosen.ids,
         maps=asked.maps[:count],
-        class_count=len(case.model.module.network.class_names),
+        class_count=len(case.model.data.spec.class_names),
         most=case.stages,
         seed=case.seed,
     )
