@@ -113,6 +113,8 @@ def read_options(changes: Sequence[str]) -> CompareCommand:
     block = given.pop("data")
     if isinstance(block, dict) and "name" not in block:  # changes to the data of runs
         return CompareCommand(**given, overrides=[*_data_changes(block), *data])
+    if block is not None and not isinstance(block, str | dict):
+        raise ConfigError(f"compare: data: {block!r} given, a folder, a config file or a block of changes is needed")
     return CompareCommand(**given, data=block, overrides=data)
 
 

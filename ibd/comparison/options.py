@@ -38,10 +38,6 @@ class CompareOptions:
     """
 
     runs: Sequence[Any] = field(default_factory=list)
-    models: Mapping[str, Any] | None = None
-    data: Any = None
-    preprocess: Any = None
-    label: int | str | None = None
     explainers: Sequence[Any] | None = None
     metrics: Sequence[str] | None = None
     images: int = 64
@@ -53,6 +49,10 @@ class CompareOptions:
     overrides: Sequence[str] = ()
     progress: bool = True
     device: str = "auto"
+    models: Mapping[str, Any] | None = None
+    data: Any = None
+    preprocess: Any = None
+    label: int | str | None = None
 
     def check(self) -> None:
         """Find what cannot be, before anything is read.

@@ -116,7 +116,9 @@ class ForeignModel(nn.Module):
         Raises:
             ConfigError: one of them is not among the network's `class_names`.
         """
-        if not self.class_names or self.output == "multilabel" or self.class_names == list(names):
+        if not self.class_names or self.output == "multilabel":
+            self.class_names = list(names)
+        if self.class_names == list(names):
             return
         if missing := [name for name in names if name not in self.class_names]:
             near = did_you_mean(missing[0], self.class_names)
