@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import find_layer, maps_note
+from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.gradients import layer_fields
 from ibd.explain.layers import LayerCut
-from ibd.explain.layouts import to_first
 from ibd.explain.lrp.composites import Composite, composite
 from ibd.explain.lrp.ledger import Layer, Ledger
 from ibd.explain.lrp.mode import Surrogate
@@ -122,13 +122,13 @@ class LRP(Explainer):
                 raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
             return self._passed_down(call, image, mode, surrogate, scores, outputs)
 
-    def _has_last(self, call: Call, image: Tensor) -> bool:
-        """Return whether the layer puts out its channels last; told by a pass of its own, which is counted.
+    def _arranged(self, call: Call, image: Tensor) -> Arrangement:
+        """Return how the layer's output lies; told by a pass of its own, which is counted.
 
         Raises:
             UnsupportedError: it runs several times, and the score is made from several of the runs.
         """
-        return LayerCut(call, image, self.layer).channels_last
+        return LayerCut(call, image, self.layer).arrangement
 
     def _passed_down(
         self,
@@ -167,8 +167,11 @@ class LRP(Explainer):
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
-        if (heat.dim() == 5 or len(outputs) > 1) and self._has_last(call, image):
-            heat = to_first(heat)
+        if heat.dim() > 3 or len(outputs) > 1:
+            found = self._arranged(call, image)
+            if (others := found.rest(heat.transpose(0, 1))) is not None:
+                more["extra"]["other_tokens"] = others[:, 0] if single else others
+            heat = found.to_map(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
         return self.answer(call, maps, scores, size=mode.ledger.size, **more)
