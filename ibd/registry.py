@@ -68,6 +68,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "eigencam": "ibd.explain.cam:EigenCAM",
         "ablationcam": "ibd.explain.cam:AblationCAM",
         "scorecam": "ibd.explain.cam:ScoreCAM",
+        "attention_rollout": "ibd.explain.attention_maps:AttentionRollout",
+        "attention_gradient": "ibd.explain.attention_maps:AttentionGradient",
         "lrp": "ibd.explain.lrp.explainer:LRP",
         "occlusion": "ibd.explain.perturbation:Occlusion",
         "rise": "ibd.explain.perturbation:Rise",
