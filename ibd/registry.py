@@ -39,6 +39,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
         "cifar_resnet": "ibd.backbones.small:CifarResNet",
+        "small_vit": "ibd.backbones.small_vit:SmallViT",
         **dict.fromkeys(("bagnet9", "bagnet17", "bagnet33"), "ibd.backbones.bagnet:BagNet"),
         **dict.fromkeys(_TORCHVISION, "ibd.backbones.torchvision:TorchvisionBackbone"),
         "bcos_small_cnn": "ibd.backbones.bcos.networks:BcosSmallCNN",

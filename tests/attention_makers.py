@@ -1,4 +1,4 @@
-"""Small vision transformers: one whose answer is in one known patch, by weights set by hand, and one drawn at random."""
+"""Small vision transformers: one with its answer in one known patch, by weights set by hand, and one drawn at random."""
 
 import torch
 from torch import nn
@@ -55,14 +55,16 @@ class Block(nn.Module):
 class TinyViT(nn.Module):
     """Patches of 4 pixels; `extra` tokens before them, of which the first is read, or the mean of all patches."""
 
-    def __init__(self, grid=(2, 3), width=8, depth=2, heads=2, extra=1, pooled=False, style="module", bias=True):
+    def __init__(
+        self, grid=(2, 3), width=8, depth=2, heads=2, extra=1, pooled=False, style="module", bias=True, classes=3
+    ):
         super().__init__()
         torch.manual_seed(0)
         self.patches = nn.Conv2d(3, width, 4, 4, bias=bias)
         self.extra = nn.Parameter(torch.randn(1, extra, width))
         self.places = nn.Parameter(torch.randn(1, extra + grid[0] * grid[1], width) * (0.3 if bias else 0.0))
         self.blocks = nn.Sequential(*(Block(width, heads, style, bias) for _ in range(depth)))
-        self.norm, self.head, self.pooled = nn.LayerNorm(width, bias=bias), nn.Linear(width, 3, bias=bias), pooled
+        self.norm, self.head, self.pooled = nn.LayerNorm(width, bias=bias), nn.Linear(width, classes, bias=bias), pooled
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.2)

@@ -221,8 +221,7 @@ class LayerCut(Cut):
     def _arranged(self, flow: Flow, node: int, layout: Layout) -> Arrangement:
         """Return how the place lies."""
         picture = (self.image.shape[2], self.image.shape[3])
-        found = arrangement_of(flow, node, tuple(self.place.leaf.shape), layout, self.described, picture)
-        return found
+        return arrangement_of(flow, node, tuple(self.place.leaf.shape), layout, self.described, picture)
 
     def _as_there(self, values: Tensor) -> Tensor:
         """Return values with the axes, and the order in memory, of the place itself."""

@@ -19,9 +19,9 @@ def last_map(flow: Flow, score: int | None, end: int, lie: Sequence[Frame | None
 
     It has more than one position, each where the image has it (see `ibd.explain.moves`), and is made of the pixels by
     more than a normalization. Of tokens the patches have to be known (see `ibd.explain.tokens`), and the score has to
-    be made from several of them: where only a class token is read, that is what the last attention reads. Where the model puts out a
-    map, and only the target makes a number of it (a mean over pixels), it is the last one before the operation that
-    mixes features to that: a map of the output would only repeat the output.
+    be made from several of them: where only a class token is read, that is what the last attention reads. Where the
+    model puts out a map, and only the target makes a number of it (a mean over pixels), it is the last one before the
+    operation that mixes features to that: a map of the output would only repeat the output.
 
     Args:
         flow: flow of the pass.

@@ -164,7 +164,7 @@ def rollout(weights, rows):
 
 
 def weighted_by_gradient(model, image, index, weights, rows, step=1e-5):
-    """Return the (N,) rows of ``R + mean relu(G A) R``, with the gradients G by differences of the weights, one each."""
+    """Return the (N,) rows of ``R + mean relu(G A) R``, with the gradients G by differences of single weights."""
     relevance = np.eye(weights[0].shape[1])
     for layer, weight in enumerate(weights):
         gradient = np.zeros_like(weight)
@@ -186,8 +186,9 @@ def _score_with(model, image, index, layer, at, change):
             weights[at] += change
             v = attended.parts[:, 2].transpose(1, 0, 2)
             joined = np.einsum("hij,hjd->hid", weights, v).transpose(1, 0, 2).reshape(len(x), -1)
-            y = joined @ attended.out.T + (0 if block.attention.inner.out_proj.bias is None else
-                                           array(block.attention.inner.out_proj.bias))
+            y = joined @ attended.out.T + (
+                0 if block.attention.inner.out_proj.bias is None else array(block.attention.inner.out_proj.bias)
+            )
         middle = x + y
         normed = norm(middle, block.norm2)[0]
         hidden = _gelu(normed @ array(block.mlp[0].weight).T + _bias(block.mlp[0]))

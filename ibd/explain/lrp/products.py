@@ -20,7 +20,7 @@ Rule = Literal["attnlrp", "constant"]
 
 
 class ImagesApartError(Exception):
-    """Images are not the first axis of a tensor: sums for each of them cannot be told, so one is explained at a time."""
+    """Images are not the first axis of a tensor, so that sums for each cannot be told: one is explained at a time."""
 
 
 class Products(State):

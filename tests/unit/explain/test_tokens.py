@@ -143,9 +143,8 @@ class Sequence(nn.Module):
         self.double().eval()
 
     def forward(self, image):
-        x, _ = self.inner.placed(
-            self.inner.patches(image).flatten(2).transpose(1, 2), image.new_tensor([[[0.0, 0, 1, 0]]]).expand(len(image), 1, 4)
-        )
+        own = image.new_tensor([0.0, 0.0, 1.0, 0.0]).expand(len(image), 1, 4)
+        x, _ = self.inner.placed(self.inner.patches(image).flatten(2).transpose(1, 2), own)
         x = self.read(x.transpose(1, 2) if self.channels else x.transpose(0, 1))
         x = x.transpose(1, 2) if self.channels else x.transpose(0, 1)
         return self.inner.head((x + self.inner.attention(x))[:, 0])
@@ -251,7 +250,7 @@ class Summed(TinyViT):
 @pytest.mark.parametrize("model", [Mixer, ByHand, Summed])
 def test_tokens_of_unknown_places_are_refused_in_one_line(model):
     for make in FAMILY:
-        with pytest.raises(UnsupportedError, match="cannot be told which token is which patch.*'occlusion'") as caught:
+        with pytest.raises(UnsupportedError, match=r"cannot be told which token is which patch.*'occlusion'") as caught:
             make()(model(), IMAGE, 1)
         assert "\n" not in str(caught.value)
 

@@ -184,7 +184,7 @@ def test_what_is_refused():
 
     with pytest.raises(ConfigError, match="attention 'uniform' is not one of attnlrp, constant"):
         LRP(attention="uniform")
-    with pytest.raises(UnsupportedError, match="product of two.*'matmul'"):  # scores themselves, without a softmax
+    with pytest.raises(UnsupportedError, match=r"product of two.*'matmul'"):  # scores themselves, without a softmax
         LRP(attention="constant")(Net(lambda x: x @ x.mT), IMAGE, 1)
     with pytest.raises(UnsupportedError, match="dropout_p"):
         LRP()(Net(lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5)), IMAGE, 1)
