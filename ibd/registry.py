@@ -40,6 +40,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
         "cifar_resnet": "ibd.backbones.small:CifarResNet",
+        "small_vit": "ibd.backbones.small_vit:SmallViT",
         **dict.fromkeys(("bagnet9", "bagnet17", "bagnet33"), "ibd.backbones.bagnet:BagNet"),
         **dict.fromkeys(_TORCHVISION, "ibd.backbones.torchvision:TorchvisionBackbone"),
         "bcos_small_cnn": "ibd.backbones.bcos.networks:BcosSmallCNN",
@@ -69,6 +70,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "eigencam": "ibd.explain.cam:EigenCAM",
         "ablationcam": "ibd.explain.cam:AblationCAM",
         "scorecam": "ibd.explain.cam:ScoreCAM",
+        "attention_rollout": "ibd.explain.attention_maps:AttentionRollout",
+        "attention_gradient": "ibd.explain.attention_maps:AttentionGradient",
         "lrp": "ibd.explain.lrp.explainer:LRP",
         "occlusion": "ibd.explain.perturbation:Occlusion",
         "rise": "ibd.explain.perturbation:Rise",
