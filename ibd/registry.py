@@ -121,6 +121,9 @@ SETTINGS: dict[str, str] = {
 """The blocks of a configuration that have one class each."""
 
 
+COMMON: dict[str, str] = {"backbones": "ibd.backbones.freezing:Freezing"}
+"""kind -> class whose options every block of that kind has beside those of its own class."""
+
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
 
