@@ -94,6 +94,9 @@ REGISTRY: dict[str, dict[str, str]] = {
 }
 """kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""
 
+FAMILIES: dict[str, dict[str, str]] = {"backbones": {"timm/": "ibd.backbones.timm:TimmBackbone"}}
+"""kind -> beginning of a name -> "module:Class" for names that are another package's to say."""
+
 BASES: dict[str, str] = {
     "models": "ibd.models.lightning:InterpretableModule",
     "backbones": "torch.nn:Module",
@@ -123,6 +126,9 @@ SETTINGS: dict[str, str] = {
 }
 """The blocks of a configuration that have one class each."""
 
+
+COMMON: dict[str, str] = {"backbones": "ibd.backbones.freezing:Freezing"}
+"""kind -> class whose options every block of that kind has beside those of its own class."""
 
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
@@ -166,7 +172,7 @@ def list_models() -> list[str]:
 
 
 def list_backbones() -> list[str]:
-    """Return the names that ``model.backbone.name`` may be."""
+    """Return the names that ``model.backbone.name`` may be, but for those of other packages: ``timm/NAME``."""
     return names("backbones")
 
 
@@ -190,7 +196,8 @@ def locate(kind: str, name: str) -> str:
 
     Args:
         kind: "models", "backbones", "datasets", "explainers" or "metrics".
-        name: a registered name, or ``package.module:Class`` for a class of the user's own.
+        name: a registered name, one of another package (``timm/NAME``), or ``package.module:Class`` for a class of the
+            user's own.
 
     Raises:
         ConfigError: nothing goes by that name, or its module does not exist.
@@ -199,6 +206,9 @@ def locate(kind: str, name: str) -> str:
     known = names(kind)
     if name in known:
         return REGISTRY[kind][name]
+    for beginning, place in FAMILIES.get(kind, {}).items():
+        if name.startswith(beginning):
+            return place
     module, colon, _ = name.partition(":")
     if not colon:
         own = " A class of your own is written package.module:Class." if "." in name else ""

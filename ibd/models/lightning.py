@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from ibd import registry
-from ibd.backbones import fade_during, faded, prefers_channels_last
+from ibd.backbones import fade_during, faded, freezing_of, prefers_channels_last
 from ibd.data.base import ImageDataModule
 from ibd.distributed import progress, world_size
 from ibd.errors import CheckpointError, ConfigError, DataError
@@ -47,6 +47,8 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     """
 
     config_excludes = ("spec", "optimizer")
+    needs_images: str | None = "its network makes units of images"
+    """Why a training reads images, be the backbone frozen; None where features are enough."""
     network: InterpretableNetwork
     epochs: int | None = None
     monitor: tuple[str, str] = ("val/accuracy", "max")
@@ -66,9 +68,10 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     def save_plain(self, backbone: dict[str, Any], **hyper_parameters: Any) -> None:
         """Save what rebuilds this module, as plain values.
 
-        Initial weights are left out: a checkpoint holds the weights, and must load where those files are not.
+        Initial weights are left out, and where features are kept: a checkpoint holds the weights, and must load where
+        those files are not.
         """
-        architecture = {key: value for key, value in backbone.items() if key not in ("weights", "init_from")}
+        architecture = {key: value for key, value in backbone.items() if key not in ("weights", "init_from", "cache")}
         self.hparams.clear()  # a subclass's arguments take the place of its parent's
         self.save_hyperparameters({"spec": self.spec.to_dict(), "backbone": architecture, **hyper_parameters})
 
@@ -139,6 +142,31 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
             image = image.contiguous(memory_format=torch.channels_last)
         return self.network(image)  # type: ignore[no-any-return]
 
+    def answer(self, batch: Batch) -> Output:
+        """Return logits and units of a batch of images, or of what a frozen backbone makes of them."""
+        return self(batch.image) if batch.features is None else self.from_features(batch.features)  # type: ignore[no-any-return]
+
+    def from_features(self, features: Tensor) -> Output:
+        """Return logits and units of the (B, D, h, w) features of a frozen backbone.
+
+        Raises:
+            UnsupportedError: the network needs images.
+        """
+        units = self.network.encode_features(features.to(next(self.network.parameters()).dtype))
+        return Output(self.network.decode(units), units)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return freezing_of(self.network.backbone).frozen
+
+    def train(self, mode: bool = True) -> Self:
+        """Go to training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.network.backbone.eval()
+        return self
+
     channels_last = False
 
     def use_fast_layout(self, device: torch.device | None = None) -> None:
@@ -154,7 +182,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, logging its terms."""
-        output: Output = self(batch.image)
+        output = self.answer(batch)
         terms = self.losses(output, batch)
         self._update_metrics(output, batch, "train")
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
@@ -198,7 +226,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     def _evaluate(self, batch: Batch, split: str) -> None:
         batch = batch.select(batch.index >= 0)  # padding that evens out the processes' shares is not counted
         if len(batch):
-            output: Output = self(batch.image)
+            output = self.answer(batch)
             self._update_metrics(output, batch, split)
             terms = {f"{split}/{name}": value for name, value in self.losses(output, batch).items()}
             self.log_dict(terms, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
