@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.cbm.lightning import ConceptBottleneck as ConceptBottleneck
     from ibd.models.concept_whitening.evaluation import evaluate_axes as evaluate_axes
     from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
+    from ibd.models.foreign import ForeignModel as ForeignModel
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
     from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
     from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
@@ -45,6 +46,7 @@ _PUBLIC = {
     "ConceptBottleneck": "ibd.models.cbm.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
+    "ForeignModel": "ibd.models.foreign",
     "ConceptWhitening": "ibd.models.concept_whitening.lightning",
     "evaluate_prototypes": "ibd.models.protopnet.evaluation",
     "evaluate_axes": "ibd.models.concept_whitening.evaluation",

@@ -143,22 +143,29 @@ def axes(
 
 
 def explain(run: str, image: str, changes: list[str], figure: str | None) -> None:
-    """Ask a model, and post-hoc methods, where it looked, and draw that: RUN IMAGE [target=...] [explainers=a,b]."""
-    from ibd.app.explain import show_explanations
+    """Ask a model, and post-hoc methods, where it looked, and draw that: RUN IMAGE [target=...] [explainers=a,b].
 
-    for line in show_explanations(newest(run), image, changes, figure):
+    RUN may be package.module:make_model of any network, with model.preprocess=imagenet or the like.
+    """
+    from ibd.app.explain import show_explanations
+    from ibd.app.foreign import is_place
+
+    for line in show_explanations(run if is_place(run) else newest(run), image, changes, figure):
         _say(shown(line))
 
 
 def compare(runs: list[str], out: str | None) -> None:
     """Measure what explanations are worth, of one or several models, and write a report: RUN RUN ... [key=value].
 
-    RUN is a run folder or a checkpoint; all runs on the same data.
+    RUN is a run folder or a checkpoint, all runs on the same data; or package.module:make_model of any network, with
+    data=FOLDER and model.preprocess=imagenet (or unit, or model.mean=[r,g,b] model.std=[r,g,b]).
     """
     from ibd.app.compare import compare_runs
+    from ibd.app.foreign import is_place
 
     changes = [text for text in runs if "=" in text and not os.path.exists(text)]  # noqa: PTH110  # long ones, too
-    for line in compare_runs([newest(text) for text in runs if text not in changes], changes, out):
+    given = [text if is_place(text) else newest(text) for text in runs if text not in changes]
+    for line in compare_runs(given, changes, out):
         _say(line)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ibd.errors import ConfigError, UntrustedError, did_you_mean
@@ -39,6 +40,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
         "cifar_resnet": "ibd.backbones.small:CifarResNet",
+        "small_vit": "ibd.backbones.small_vit:SmallViT",
         **dict.fromkeys(("bagnet9", "bagnet17", "bagnet33"), "ibd.backbones.bagnet:BagNet"),
         **dict.fromkeys(_TORCHVISION, "ibd.backbones.torchvision:TorchvisionBackbone"),
         "bcos_small_cnn": "ibd.backbones.bcos.networks:BcosSmallCNN",
@@ -68,6 +70,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "eigencam": "ibd.explain.cam:EigenCAM",
         "ablationcam": "ibd.explain.cam:AblationCAM",
         "scorecam": "ibd.explain.cam:ScoreCAM",
+        "attention_rollout": "ibd.explain.attention_maps:AttentionRollout",
+        "attention_gradient": "ibd.explain.attention_maps:AttentionGradient",
         "lrp": "ibd.explain.lrp.explainer:LRP",
         "occlusion": "ibd.explain.perturbation:Occlusion",
         "rise": "ibd.explain.perturbation:Rise",
@@ -90,6 +94,9 @@ REGISTRY: dict[str, dict[str, str]] = {
 }
 """kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""
 
+FAMILIES: dict[str, dict[str, str]] = {"backbones": {"timm/": "ibd.backbones.timm:TimmBackbone"}}
+"""kind -> beginning of a name -> "module:Class" for names that are another package's to say."""
+
 BASES: dict[str, str] = {
     "models": "ibd.models.lightning:InterpretableModule",
     "backbones": "torch.nn:Module",
@@ -100,6 +107,8 @@ BASES: dict[str, str] = {
 """kind -> what a class of the user's own must be a subclass of."""
 
 SETTINGS: dict[str, str] = {
+    "class_folder": "ibd.data.class_folder:ClassFolder",
+    "foreign": "ibd.app.foreign:ForeignSettings",
     "optimizer": "ibd.models.optimizer:OptimizerSettings",
     "trainer": "pytorch_lightning:Trainer",
     "logger": "ibd.training.settings:LoggerSettings",
@@ -117,6 +126,9 @@ SETTINGS: dict[str, str] = {
 }
 """The blocks of a configuration that have one class each."""
 
+
+COMMON: dict[str, str] = {"backbones": "ibd.backbones.freezing:Freezing"}
+"""kind -> class whose options every block of that kind has beside those of its own class."""
 
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
@@ -160,7 +172,7 @@ def list_models() -> list[str]:
 
 
 def list_backbones() -> list[str]:
-    """Return the names that ``model.backbone.name`` may be."""
+    """Return the names that ``model.backbone.name`` may be, but for those of other packages: ``timm/NAME``."""
     return names("backbones")
 
 
@@ -184,7 +196,8 @@ def locate(kind: str, name: str) -> str:
 
     Args:
         kind: "models", "backbones", "datasets", "explainers" or "metrics".
-        name: a registered name, or ``package.module:Class`` for a class of the user's own.
+        name: a registered name, one of another package (``timm/NAME``), or ``package.module:Class`` for a class of the
+            user's own.
 
     Raises:
         ConfigError: nothing goes by that name, or its module does not exist.
@@ -193,6 +206,9 @@ def locate(kind: str, name: str) -> str:
     known = names(kind)
     if name in known:
         return REGISTRY[kind][name]
+    for beginning, place in FAMILIES.get(kind, {}).items():
+        if name.startswith(beginning):
+            return place
     module, colon, _ = name.partition(":")
     if not colon:
         own = " A class of your own is written package.module:Class." if "." in name else ""
@@ -202,11 +218,26 @@ def locate(kind: str, name: str) -> str:
             f"'{name}' is none of ibd's own classes and could run any code; if you trust whoever made it, add --trust "
             "(in Python: trust=True)"
         )
+    _see_here(module, name)
+    return name
+
+
+def own_module(module: str) -> ModuleType:
+    """Import a module of the user's own, from where it is installed or from the current folder.
+
+    Raises:
+        ConfigError: there is none. An error inside of it is not caught.
+    """
+    _see_here(module, module)
+    return importlib.import_module(module)
+
+
+def _see_here(module: str, name: str) -> None:
+    """Let modules of the current folder be imported."""
     if str(Path.cwd()) not in sys.path and "" not in sys.path:  # only now: it could hide any package of the same name
         sys.path.insert(0, str(Path.cwd()))
     if not _exists(module):
         raise ConfigError(f"'{name}': there is no module '{module}'; is its folder on PYTHONPATH?")
-    return name
 
 
 def resolve(kind: str, name: str) -> type[Any]:

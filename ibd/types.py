@@ -124,6 +124,8 @@ class Sample:
     """Position in its split."""
     masks: Tensor | None = None
     """(P, H, W) bool: the visible pixels of each part; masks may overlap."""
+    features: Tensor | None = None
+    """(D, h, w) of a frozen backbone, which stand for the image: that is (3, 0, 0) then."""
 
 
 @dataclass  # not frozen: Lightning writes the fields of a copy where it converts them (precision 64-true)
@@ -136,6 +138,7 @@ class Batch:
         concepts: (B, K) float32, 0 or 1 (or between, for soft annotations), NaN where unknown.
         index: (B,) int64 position in the split; -1 marks padding that must not be counted.
         masks: (B, P, H, W) bool or None.
+        features: (B, D, h, w) of a frozen backbone, which stand for the images, (B, 3, 0, 0) then; or None.
     """
 
     image: Tensor
@@ -143,6 +146,7 @@ class Batch:
     concepts: Tensor
     index: Tensor
     masks: Tensor | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -212,10 +216,12 @@ def stack_samples(samples: list[Sample]) -> Batch:
     masks = [s.masks for s in samples if s.masks is not None]
     if masks and len(masks) < len(samples):
         raise ValueError("some of these samples have masks and some have none")
+    features = [s.features for s in samples if s.features is not None]
     return Batch(
         image=torch.stack([s.image for s in samples]),
         label=torch.tensor([s.label for s in samples], dtype=torch.int64),
         concepts=torch.stack([s.concepts for s in samples]),
         index=torch.tensor([s.index for s in samples], dtype=torch.int64),
         masks=torch.stack(masks) if masks else None,
+        features=torch.stack(features) if features else None,
     )

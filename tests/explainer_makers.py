@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
+from ibd.explain.attention_maps import AttentionGradient, AttentionRollout
 from ibd.explain.cam import (
     CAM,
     AblationCAM,
@@ -29,6 +30,7 @@ from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.surrogates import KernelShap, Lime
 from ibd.models.baseline.lightning import Baseline
 from tests import model_makers as makers
+from tests.attention_makers import TinyViT
 from tests.unit.models.concept_whitening import makers as whitening
 
 EXPLAINERS = {
@@ -51,6 +53,8 @@ EXPLAINERS = {
     "eigencam": EigenCAM,
     "ablationcam": AblationCAM,
     "scorecam": lambda: ScoreCAM(chunk=3),
+    "attention_rollout": AttentionRollout,
+    "attention_gradient": AttentionGradient,
     "lrp": LRP,
     **{f"lrp: {name}": functools.partial(LRP, name) for name in COMPOSITES},
     "occlusion": lambda: Occlusion(window=9, stride=7),
@@ -142,6 +146,7 @@ MODELS = {
     "functional": Functional,
     "dict": Dicts,
     "tuple": TwoLayers,
+    "vit": lambda: TinyViT(grid=(8, 9), classes=4).float(),
     "resnet18": lambda: resnet18(weights=None, num_classes=4),
 }
 WITH_UNITS = ("baseline", "cbm", "protopnet", "pipnet", "concept_whitening")
@@ -160,6 +165,10 @@ def refused(row, model, target="class"):
     """Return words of the error with which a pair is refused, rightly; None where there is an explanation."""
     if row == "intrinsic" and model not in WITH_UNITS:
         return "'intrinsic' needs a model that explains itself"
+    if row.startswith("attention_") and model != "vit":
+        return "needs attention between the image and the score"
+    if row in ("guided_backprop", "deconvnet") and model == "vit":
+        return "no ReLU of this model"
     linear = (*("baseline", "functional", "dict", "cbm", "concept_whitening", "resnet18"),)
     if target == "unit":
         linear = ("baseline", "cbm")

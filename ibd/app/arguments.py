@@ -34,8 +34,10 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd explain runs/toybirds-cbm bird.png",
         "ibd explain runs/toybirds-cbm bird.png target=wing::red_oval explainers=gradcam,lrp",
         'ibd explain runs/mine image.jpg target="robin - jay" explainers=all --figure why.png',
+        "ibd explain torchvision.models:resnet18 cat.jpg model.preprocess=imagenet explainers=gradcam,lrp",
     ],
     "compare": [
+        "ibd compare mymodels:make_resnet data=photographs model.preprocess=imagenet",
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
         "ibd compare runs/*/* explainers=intrinsic,lrp metrics=parts,pixels images=48 --out report",
     ],

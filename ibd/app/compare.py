@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 
 import torch
 
+from ibd.app.foreign import ForeignSettings, find_model, is_place, short_name
 from ibd.comparison.compare import compare
 from ibd.comparison.options import CompareOptions
 from ibd.comparison.report import Report
@@ -27,9 +28,12 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     """Compare what explanations of runs are worth; yield lines on it for a person.
 
     Args:
-        runs: RUN of the command line, any number; none where the file says which.
+        runs: RUN of the command line, any number, or ``package.module:make_model`` of a network of anybody's; none
+            where the file says which.
         changes: ``key=value`` options of `ibd.compare`, lists by commas; ``data.key=value`` for the data of the runs;
-            ``config=FILE`` for a YAML file of the same options, ``logger.mode=online`` to log to W&B.
+            ``config=FILE`` for a YAML file of the same options, ``logger.mode=online`` to log to W&B. For networks of
+            anybody's also ``model.key=value`` (see `ibd.app.foreign.ForeignSettings`) and, without runs, ``data=`` a
+            folder of images or a config file.
         out: folder of the report; by default ``comparison``.
 
     Raises:
@@ -38,8 +42,21 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     asked = read_options(changes)
     settings = build("logger", asked.logger)
     folder = Path(out or asked.output or "comparison")
+    given = [*runs, *asked.runs]
+    places = [str(place) for place in given if isinstance(place, str) and is_place(place)]
+    if not places and asked.model:
+        raise ConfigError("compare: model: options of a network package.module:make_model, and there is none")
+    settings_of = ForeignSettings(**(asked.model or {}))
+    networks = {short_name(place): find_model(place, settings_of) for place in places}
+    if len(networks) < len(places):
+        raise ConfigError(
+            f"compare: two networks are called {short_name(places[0])}: compare them in Python, by models="
+        )
     report = compare(
-        [*runs, *asked.runs],
+        [run for run in given if run not in places],
+        models=networks or None,
+        data=asked.data,
+        label=asked.model.get("label") if asked.model else None,
         explainers=asked.explainers,
         metrics=asked.metrics,
         images=asked.images,
@@ -67,12 +84,14 @@ class CompareCommand(CompareOptions):
 
     Attributes:
         logger: settings of the logger; it is off unless a mode is given.
-        data: changes to the data of the runs, a block.
+        data: changes to the data of the runs, a block; without runs a folder of images or a config file.
+        model: way to ask networks of anybody's.
     """
 
-    config_excludes = ("overrides",)
+    config_excludes = ("overrides", "models", "preprocess", "label")
     logger: Annotated[dict[str, Any], Block("logger")] = field(default_factory=lambda: {"mode": "disabled"})
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Any = None
+    model: Annotated[dict[str, Any] | None, Block("foreign")] = None
 
 
 def read_options(changes: Sequence[str]) -> CompareCommand:
@@ -92,7 +111,11 @@ def read_options(changes: Sequence[str]) -> CompareCommand:
     sources = Sources("compare", [Layer(layer.label, _listed(layer.values)) for layer in layers])
     given = plain_values(CompareCommand, sources)
     block = given.pop("data")
-    return CompareCommand(**given, overrides=[*_data_changes(block), *data])
+    if isinstance(block, dict) and "name" not in block:  # changes to the data of runs
+        return CompareCommand(**given, overrides=[*_data_changes(block), *data])
+    if block is not None and not isinstance(block, str | dict):
+        raise ConfigError(f"compare: data: {block!r} given, a folder, a config file or a block of changes is needed")
+    return CompareCommand(**given, data=block, overrides=data)
 
 
 def _listed(values: Mapping[str, object]) -> dict[str, Any]:

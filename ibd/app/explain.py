@@ -5,42 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ibd import registry
+from ibd.app.foreign import find_model, image_tensor, is_place, read_settings
 from ibd.app.terminal import options, save_figure
 from ibd.comparison.methods import DEFAULT
 from ibd.errors import ConfigError, UnsupportedError, check_once, did_you_mean
+from ibd.explain.activations import network_of
 from ibd.explain.base import Explainer, Explanation
 from ibd.explain.explanation_figures import cost_table, explanations_figure
-from ibd.explain.targets import Target
+from ibd.explain.names import names_of, require_names
+from ibd.explain.targets import Target, logits_of
 from ibd.io import find_run, load_model
-from ibd.models.lightning import InterpretableModule
 
 
 def show_explanations(run: str, image: str, changes: Sequence[str], out: str | None) -> Iterator[str]:
     """Explain an image, draw it, and yield lines on it for a person.
 
     Args:
-        run: RUN of the command line.
+        run: RUN of the command line, or ``package.module:make_model`` of a network of anybody's.
         image: image file.
         changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; by default
-            the predicted class) and ``explainers=a,b`` (or ``all``).
-        out: file of the picture; by default beside the run's figures.
+            the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's ``model.key=value``,
+            see `ibd.app.foreign.ForeignSettings`.
+        out: file of the picture; by default beside the run's figures, or in the current folder.
 
     Raises:
-        ConfigError: an unknown option, explainer, class or unit.
+        ConfigError: an unknown option, explainer, class or unit, or a network that cannot be asked.
         UnsupportedError: a method that was asked for cannot explain this model.
     """
-    given = {key: _text(value) for key, value in options(changes).items()}
+    of_model = [text for text in changes if text.startswith("model.")]
+    given = {key: _text(value) for key, value in options([c for c in changes if c not in of_model]).items()}
     for key in given:
         if key not in ("target", "explainers"):
             raise ConfigError(f"explain: there is no option '{key}'.{did_you_mean(key, ['target', 'explainers'])}")
     named = given.get("explainers")
     chosen = choose(named)
-    model = load_model(run)
+    model, pictures, folder = _asked(run, image, of_model)
     target = parse_target(given.get("target", "predicted"), model)
-    pictures = model.read_images([image])
     explanations: list[Explanation] = []
     for explainer in chosen:
         try:
@@ -52,20 +56,40 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
     if not explanations:
         raise UnsupportedError("explain: none of the methods can explain this model")
     title = _title(given.get("target", "predicted"), model, pictures)
-    path = Path(out) if out else find_run(run) / "figures" / f"explained_{Path(image).stem}.png"
+    path = Path(out) if out else folder / f"explained_{Path(image).stem}.png"
     yield f"{image}: {title} = {float(explanations[0].value[0]):+.3f}"
     yield from cost_table(explanations).splitlines()
     yield f"figure: {save_figure(explanations_figure(pictures, explanations, [title]), path)}"
 
 
-def _title(text: str, model: InterpretableModule, pictures: Tensor) -> str:
+def _asked(run: str, image: str, changes: Sequence[str]) -> tuple[nn.Module, Tensor, Path]:
+    """Return the model that is asked, the image as it takes it, and the folder for pictures."""
+    if not is_place(run):
+        if changes:
+            raise ConfigError(f"explain: '{changes[0]}': a run says itself how its model is asked")
+        ours = load_model(run)
+        return ours, ours.read_images([image]), find_run(run) / "figures"
+    settings = read_settings(changes)
+    model = find_model(run, settings).eval()
+    pictures = image_tensor([image], settings)
+    with torch.no_grad():
+        count = len(model.class_names) or model.adapted(model.model(model.preprocess(pictures))).shape[1]
+    model.class_names = model.class_names or [str(number) for number in range(count)]
+    model.check(pictures, model.class_names)
+    return model, pictures, Path()
+
+
+def _title(text: str, model: nn.Module, pictures: Tensor) -> str:
     """Return a target in words: names in place of "predicted" and of numbers."""
+    classes = list(require_names(model, "class"))
     if text == "predicted":
-        return f"{model.predict(pictures).classes[0]} (predicted)"
+        with torch.no_grad():
+            predicted = int(logits_of(model(pictures)).argmax(1)[0])
+        return f"{classes[predicted]} (predicted)"
     kind, colon, number = text.partition(":")
     if colon and kind == "unit" and number.isdecimal():
-        return str(model.network.unit_names[int(number)])
-    return str(model.network.class_names[int(text)]) if text.isdecimal() else text
+        return list(require_names(model, "unit"))[int(number)]
+    return classes[int(text)] if text.isdecimal() else text
 
 
 def _text(value: object) -> str:
@@ -101,7 +125,7 @@ def _made(name: str) -> Explainer:
     return made
 
 
-def parse_target(text: str, model: InterpretableModule) -> Target:
+def parse_target(text: str, model: nn.Module) -> Target:
     """Return the target that a text means: "predicted", ``3``, a name, ``unit:NAME``, or ``A - B``.
 
     Raises:
@@ -118,10 +142,10 @@ def parse_target(text: str, model: InterpretableModule) -> Target:
         return (Target.unit(wanted) if kind == "unit" else Target.cls(wanted)).resolve(model)
     if text.isdecimal():
         return Target.cls(int(text))
-    network = model.network
-    if text in network.class_names:
+    classes, units = names_of(model, "class") or {}, names_of(model, "unit") or {}
+    if text in classes:
         return Target.cls(text).resolve(model)
-    if text in network.unit_names:
+    if text in units:
         return Target.unit(text).resolve(model)
-    known = [*network.class_names, *network.unit_names]
-    raise ConfigError(f"target: no class and no {network.unit_kind} is called '{text}'.{did_you_mean(text, known)}")
+    kinds = f"class and no {network_of(model).unit_kind}" if units else "class"
+    raise ConfigError(f"target: no {kinds} is called '{text}'.{did_you_mean(text, [*classes, *units])}")

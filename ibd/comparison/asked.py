@@ -94,6 +94,8 @@ class Case:
     @cached_property
     def unit_parts(self) -> Tensor | None:
         """(U, P) bool: which of the model's units speak of which part, by their groups' names; None where none do."""
+        if self.model.foreign:
+            return None
         network: Any = self.model.module.network
         names = self.images.part_names
         parts = torch.zeros(len(network.unit_names), len(names), dtype=torch.bool)

@@ -11,24 +11,27 @@ from tqdm.auto import tqdm
 
 from ibd import registry
 from ibd.comparison.cache import Cache
-from ibd.comparison.images import choose_images
+from ibd.comparison.foreign import foreign_models, no_accounts
+from ibd.comparison.images import choose_images, has_split
 from ibd.comparison.methods import choose_methods
-from ibd.comparison.models import load_models
+from ibd.comparison.models import ComparedModel, chosen_device, load_models, named
 from ibd.comparison.one_model import OneModel, Work
 from ibd.comparison.options import CompareOptions
 from ibd.comparison.plan import expanded, make_plan
 from ibd.comparison.report import Report
 from ibd.comparison.results import Comparison
 from ibd.comparison.settings import describe
+from ibd.comparison.sources import Data, find_data
 from ibd.data.base import Split
 from ibd.lock import locked
+from ibd.models.foreign import Preprocess
 from ibd.types import RunLike
 
 _log = logging.getLogger(__name__)
 
 
 def compare(
-    runs: Sequence[RunLike],
+    runs: Sequence[RunLike] = (),
     explainers: Sequence[str | Mapping[str, Any]] | None = None,
     metrics: Sequence[str] | None = None,
     images: int = 64,
@@ -41,6 +44,10 @@ def compare(
     progress: bool = True,
     device: str = "auto",
     trust: bool = False,
+    models: Mapping[str, Any] | None = None,
+    data: Data = None,
+    preprocess: Preprocess | None = None,
+    label: int | str | None = None,
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
@@ -66,12 +73,22 @@ def compare(
         progress: whether to show bars.
         device: device for the models: "auto" is the first CUDA device where there is one, else the CPU.
         trust: trust in all runs, as of ``ibd.load_model``.
+        models: name -> network: any ``nn.Module`` that classifies images, an ``ibd.ForeignModel`` where more is to be
+            said of it, or a list of several trainings. They are asked what runs are asked; an account of their own they
+            have not. Beside runs they are asked about the data of these.
+        data: what `models` are asked about without runs: a folder of images, a config file, any data set of (image,
+            label) or (image, label, masks), or a data module; see ``ibd.data.GivenImages``.
+        preprocess: what is done to images in [0, 1] before an ``nn.Module``: "unit", nothing; "imagenet"; ``{"mean":
+            ..., "std": ...}``; or a module. There is no default; it is tried on a few images, and the report says how
+            many are right.
+        label: which of several labels of an image is asked about, where the data has several.
 
     Returns:
         A report; ``report.save(folder)`` writes it. With `output` it is written there already.
 
     Raises:
-        ConfigError: runs on different data, an unknown explainer or metric, a metric that the data does not allow.
+        ConfigError: runs on different data, an unknown explainer or metric, a metric that the data does not allow, a
+            network that cannot be asked about the data.
         CheckpointError: a run that cannot be read.
         DataError: there are no images.
     """
@@ -88,6 +105,10 @@ def compare(
         overrides=overrides,
         progress=progress,
         device=device,
+        models=models,
+        data=data,
+        preprocess=preprocess,
+        label=label,
     )
     asked.check()
     with registry.trusting(trust), locked(output, "a comparison", "compare"):
@@ -101,12 +122,15 @@ def _compare(asked: CompareOptions) -> Report:
     """Measure, and return the report, which is not written yet."""
     methods = choose_methods(asked.explainers, oracle=True)
     expanded(asked.metrics)  # a mistake in what is asked for is found before a model is read
-    models = load_models(asked.runs, asked.split, asked.overrides, asked.device)
+    models = _models(asked)
     data = models[0].data
     chosen = choose_images(data, asked.split, asked.images, asked.seed)
-    plan = make_plan(asked.metrics, chosen, bool(data.spec.concept_names))
+    own = not all(model.foreign for model in models)
+    plan = make_plan(asked.metrics, chosen, bool(data.spec.concept_names), own, has_split(data, "val"))
     if not chosen.scenes:
         methods = [method for method in methods if method.info.kind != "oracle"]
+    if not own:
+        methods = [method for method in methods if method.info.kind != "intrinsic"]
     cache = Cache(None if asked.output is None else Path(asked.output) / "cache")
     comparison = Comparison(
         settings=describe(data, chosen, asked.seed, asked.probe_images),
@@ -117,7 +141,7 @@ def _compare(asked: CompareOptions) -> Report:
         metrics=plan.metrics,
         image_ids=chosen.ids,
         labels=chosen.labels.numpy(),
-        skipped=list(plan.skipped),
+        skipped=[*plan.skipped, *no_accounts(models)],
     )
     work = Work(chosen, methods, plan, cache, asked.probe_images, asked.seed, asked.shown)
     disable = None if asked.progress else True
@@ -126,3 +150,13 @@ def _compare(asked: CompareOptions) -> Report:
             OneModel(work, model, comparison, bar).measure()
     _log.info("%d pieces computed, %d found", cache.computed, cache.found)
     return Report(comparison)
+
+
+def _models(asked: CompareOptions) -> list[ComparedModel]:
+    """Return the models of runs, then those that are given as networks."""
+    models = load_models(asked.runs, asked.split, asked.overrides, asked.device) if asked.runs else []
+    if asked.models:
+        data = models[0].data if models else find_data(asked.data, asked.overrides, asked.label)
+        place = chosen_device(asked.device)
+        models += foreign_models(asked.models, data, asked.split, asked.preprocess, place)
+    return named(models)

@@ -104,6 +104,14 @@ def choose_images(data: ImageDataModule, split: Split, count: int, seed: int) ->
     return ComparedImages(split, index, ids, images, labels, masks, truth, names, scenes, digest.hexdigest()[:16])
 
 
+def has_split(data: ImageDataModule, split: Split) -> bool:
+    """Return whether there are images of a split."""
+    try:
+        return len(data.dataset(split)) > 0
+    except DataError:
+        return False
+
+
 def balanced(labels: Tensor, count: int, seed: int) -> list[int]:
     """Return positions, one of each class in turn, at random within a class and in the order of classes."""
     rng = np.random.default_rng(seed)

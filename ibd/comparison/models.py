@@ -18,8 +18,11 @@ from ibd.comparison.same_data import check_same_data
 from ibd.config import load_saved_config
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import ConfigError
+from ibd.explain.activations import network_of
+from ibd.explain.targets import logits_of
 from ibd.io import find_checkpoint, find_run, load_run
 from ibd.models.base import evaluating
+from ibd.models.foreign import ForeignModel
 from ibd.models.lightning import InterpretableModule
 
 
@@ -29,7 +32,7 @@ class ComparedModel:
 
     Attributes:
         info: name, family, accuracy, ... of the model.
-        module: the trained Lightning module, in evaluation mode.
+        module: the trained Lightning module, or a network of anybody's as a `ForeignModel`, in evaluation mode.
         data: data that the model is asked about.
         trained_on: training data of the model, whatever it is asked about.
         fingerprint: fingerprint of its checkpoint: changes where any weight does.
@@ -42,6 +45,11 @@ class ComparedModel:
     trained_on: ImageDataModule
     fingerprint: str
     asked: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it accounts for itself in no way that is known here."""
+        return isinstance(self.module, ForeignModel)
 
 
 def load_models(
@@ -57,19 +65,31 @@ def load_models(
 
     Raises:
         CheckpointError: a run has no checkpoint, or none that can be read.
-        ConfigError: no run, a run given twice, or runs on different data.
+        ConfigError: a run given twice, or runs on different data.
     """
-    if not runs:
-        raise ConfigError("compare: at least one run is needed")
-    place = _device(device)
+    place = chosen_device(device)
     asked = ", ".join(check_same_data([getattr(run, "folder", run) for run in runs], split, overrides).values())
     models = [_load(getattr(run, "folder", run), overrides, place) for run in runs]
     twice = [name for name, count in Counter(model.fingerprint for model in models).items() if count > 1]
     if twice:
         run = next(model.info.run for model in models if model.fingerprint == twice[0])
         raise ConfigError(f"compare: '{run}' is given twice")
-    named = _named(_by_backbone([model.info for model in models]))
-    return [replace(model, info=info, asked=asked) for model, info in zip(models, named, strict=True)]
+    infos = _by_backbone([model.info for model in models])
+    return [replace(model, info=info, asked=asked) for model, info in zip(models, infos, strict=True)]
+
+
+def named(models: Sequence[ComparedModel]) -> list[ComparedModel]:
+    """Return models, each with a name of its own.
+
+    Raises:
+        ConfigError: models of runs and of Python go by one name.
+    """
+    kinds = {(model.info.family, model.foreign) for model in models}
+    for family, count in Counter(family for family, _ in kinds).items():
+        if count > 1:
+            raise ConfigError(f"compare: models: '{family}' is the name of a run's model, too: give another name")
+    infos = _named([model.info for model in models])
+    return [replace(model, info=info) for model, info in zip(models, infos, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -87,21 +107,27 @@ class Accuracy:
     majority: float
 
 
-def accuracy(module: InterpretableModule, data: ImageDataModule, split: Split) -> Accuracy:
+def accuracy(module: nn.Module, data: ImageDataModule, split: Split) -> Accuracy:
     """Return how many of a split's images are classified rightly."""
     right, counts = 0, torch.zeros(len(data.spec.class_names), dtype=torch.int64)
+    network = network_of(module)
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     with evaluating(module), torch.inference_mode():
         for batch in data.loader(split):
             kept = batch.index >= 0
-            logits = module.network(batch.image[kept].to(device)).logits
+            logits = logits_of(network(batch.image[kept].to(device)))
             right += int((logits.argmax(1).cpu() == batch.label[kept]).sum())
             counts += batch.label[kept].bincount(minlength=len(counts))
     total = int(counts.sum())
     return Accuracy(right / total if total else float("nan"), total, float(counts.max()) / max(1, total))
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """Return a device by its name, of which "auto" is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

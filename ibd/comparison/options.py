@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from ibd.comparison.foreign import names_of
 from ibd.data.base import SPLITS, Split
 from ibd.errors import ConfigError, check_range
 
@@ -17,6 +20,10 @@ class CompareOptions:
 
     Attributes:
         runs: run folders, checkpoints, or what ``ibd.fit`` returned.
+        models: name -> network of anybody's.
+        data: images that these networks are asked about.
+        preprocess: what is done to images before them.
+        label: which of several labels of an image is asked about.
         explainers: registered names, or blocks of a name and options, with a `label` where one comes twice.
         metrics: names of metrics, or of groups of them.
         images: number of images, as many of each class as can be.
@@ -42,6 +49,10 @@ class CompareOptions:
     overrides: Sequence[str] = ()
     progress: bool = True
     device: str = "auto"
+    models: Mapping[str, Any] | None = None
+    data: Any = None
+    preprocess: Any = None
+    label: int | str | None = None
 
     def check(self) -> None:
         """Find what cannot be, before anything is read.
@@ -51,9 +62,28 @@ class CompareOptions:
         """
         if isinstance(self.runs, str | Path):
             raise ConfigError(f"compare: runs: '{self.runs}' given, a list of runs is needed")
+        self._check_models()
         check_range("compare: images", self.images, least=1)
         check_range("compare: probe_images", self.probe_images, least=1)
         check_range("compare: shown", self.shown, least=0)
         check_range("compare: seed", self.seed, least=0)
         if self.split not in SPLITS:
             raise ConfigError(f"compare: split: '{self.split}' is not one of {', '.join(SPLITS)}")
+
+    def _check_models(self) -> None:
+        """Find networks that are not given as networks are, and data that nobody asks about."""
+        for run in self.runs:
+            if isinstance(run, nn.Module):
+                raise ConfigError(
+                    f"compare: runs: a {type(run).__name__} given; a network is given by name, with its data: "
+                    "compare(models={'mine': network}, data=..., preprocess='imagenet')"
+                )
+        count = len(names_of(self.models))
+        if not self.runs and not count:
+            raise ConfigError("compare: at least one run is needed")
+        if count and not self.runs and self.data is None:
+            raise ConfigError("compare: data: images that the models are asked about are needed, such as a folder")
+        if self.data is not None and self.runs:
+            raise ConfigError(
+                "compare: data: the runs say which images; changes to it are overrides, such as data.root=FOLDER"
+            )

@@ -12,6 +12,7 @@ from ibd.comparison.results import Skipped
 from ibd.errors import ConfigError, check_once, did_you_mean
 
 _OWN_SPLIT = "its threshold is chosen on the validation split, and that split is measured here"
+_NO_SPLIT = "its threshold is chosen on validation images, and the data has none"
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,22 @@ class Plan:
         return [name for name, group in GROUPS.items() if set(group.names) & set(self.metrics)]
 
 
-def make_plan(named: Sequence[str] | None, chosen: ComparedImages, concepts: bool) -> Plan:
+def make_plan(
+    named: Sequence[str] | None, chosen: ComparedImages, concepts: bool, units: bool = True, validation: bool = True
+) -> Plan:
     """Return what is measured.
 
     Args:
         named: metrics, or groups of them; None takes all that the data allows, "all" also the slow ones.
         chosen: images, which have masks and scenes or do not.
         concepts: whether the images have concepts.
+        units: whether any of the models has units.
+        validation: whether there are validation images.
 
     Raises:
         ConfigError: an unknown name, none, or a metric that was asked for by name and needs what the data has not.
     """
-    missing = _missing(chosen, concepts)
+    missing = _missing(chosen, concepts, units)
     asked = expanded(named)
     kept, skipped = [], []
     for name, metric in METRICS.items():
@@ -60,17 +65,20 @@ def make_plan(named: Sequence[str] | None, chosen: ComparedImages, concepts: boo
             raise ConfigError(f"metrics: '{name}' cannot be measured: {why}")
         else:
             skipped.append(Skipped(None, None, name, why))
-    if chosen.split == "val":
-        skipped += [Skipped(None, None, name, _OWN_SPLIT) for name in kept if METRICS[name].validated]
+    if chosen.split == "val" or not validation:
+        why = _OWN_SPLIT if validation else _NO_SPLIT
+        skipped += [Skipped(None, None, name, why) for name in kept if METRICS[name].validated]
         kept = [name for name in kept if not METRICS[name].validated]
     if not kept:
         raise ConfigError(f"metrics: none of the requested ones can be measured: {skipped[0].why}")
     return Plan(kept, skipped)
 
 
-def _missing(chosen: ComparedImages, concepts: bool) -> dict[Need, str]:
-    """Return what the data has not, and what to say of it."""
+def _missing(chosen: ComparedImages, concepts: bool, units: bool) -> dict[Need, str]:
+    """Return what the data, or the models, have not, and what to say of it."""
     missing: dict[Need, str] = {}
+    if not units:
+        missing["units"] = "no model here has units that are known"
     if not concepts:
         missing["concepts"] = "the data has no concepts"
     if chosen.masks is None:

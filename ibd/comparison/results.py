@@ -27,11 +27,12 @@ class ModelInfo:
     Attributes:
         name: unique in the comparison, such as "cbm" or "cbm 2" (several seeds of one family).
         family: registered name of the model, which seeds share: "baseline", "cbm", "protopnet", "concept_whitening";
-            where models of one name have different backbones, with that, such as "cbm-bcos_small_cnn".
-        run: run that the model came from.
+            where models of one name have different backbones, with that, such as "cbm-bcos_small_cnn"; of a model that
+            was given as a network, the name that it was given.
+        run: run that the model came from; of a network, how it is fed, in words.
         seed: seed of its training.
         accuracy: share of the asked images' split that it classifies rightly, 0 to 1.
-        unit_kind: "concept", "prototype", "axis" or "channel".
+        unit_kind: "concept", "prototype", "axis" or "channel"; "" of a model without units that are known.
         backbone: name and options, in words.
         images: images of that split; 0 where that is unknown.
         majority: share of that split's most frequent class, 0 to 1; 0 where that is unknown.

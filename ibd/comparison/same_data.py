@@ -38,7 +38,7 @@ def check_same_data(runs: Sequence[str | Path], split: Split, overrides: Sequenc
         if file.exists():
             block = to_plain(load_saved_config(file, *overrides))["data"]
             groups.setdefault(json.dumps(block, sort_keys=True), []).append(str(run))
-    fingerprints = {text: _fingerprint(build_data(json.loads(text)), split) for text in groups}
+    fingerprints = {text: fingerprint_of(build_data(json.loads(text)), split) for text in groups}
     alike: dict[tuple[str, ...], list[str]] = {}
     for text, words in fingerprints.items():
         alike.setdefault(tuple(words.values()), []).append(text)
@@ -82,7 +82,7 @@ def _flat(block: Mapping[str, object], prefix: str = "data") -> dict[str, object
     return flat
 
 
-def _fingerprint(data: ImageDataModule, split: Split) -> dict[str, str]:
+def fingerprint_of(data: ImageDataModule, split: Split) -> dict[str, str]:
     """Return what must be the same of two data sources."""
     dataset, spec = data.dataset(split), data.spec
     step = max(1, len(dataset) // _LOOKED_AT)

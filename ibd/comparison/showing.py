@@ -29,7 +29,7 @@ def shown_images(
     """Return the first images with what this model and its methods say, added to what is there of other models."""
     chosen, model = case.images, case.model.info.name
     count = min(count, len(chosen))
-    units = _units(case, count, with_all=model in comparison.heads)
+    units = [] if case.model.foreign else _units(case, count, with_all=model in comparison.heads)
     shown = []
     for i in range(count):
         before = comparison.shown[i] if i < len(comparison.shown) else None
@@ -45,7 +45,7 @@ def shown_images(
                 masks=None if chosen.masks is None else chosen.masks[i].numpy(),
                 maps={**(before.maps if before else {}), model: maps},
                 predicted={**(before.predicted if before else {}), model: predicted},
-                units={**(before.units if before else {}), model: units[i]},
+                units={**(before.units if before else {}), **({model: units[i]} if units else {})},
             )
         )
     return shown

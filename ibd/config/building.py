@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ibd.config.plain import container
-from ibd.config.schema import block_options
+from ibd.config.schema import block_options, common_options
 from ibd.config.sources import Sources
 from ibd.config.validation import as_mapping, fill, location
 from ibd.registry import REGISTRY, load_class
@@ -47,6 +47,7 @@ def check(
     Raises:
         ConfigError: the block does not fit the class.
     """
+    supplied = {*supplied, *common_options(kind)}  # which are for who builds the model
     sources, path = Sources(), ({"models": "model", "datasets": "data"}.get(kind, kind.removesuffix("s")),)
     values = as_mapping(kind, block if isinstance(block, str) else container(block), sources, path)
     values = {key: value for key, value in values.items() if key not in supplied}

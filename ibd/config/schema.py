@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from omegaconf import MISSING
 
-from ibd.registry import SETTINGS
+from ibd.registry import COMMON, SETTINGS, load_class
 
 SUPPLIED = {"trainer": ("logger", "callbacks", "default_root_dir", "use_distributed_sampler")}
 """Arguments that the program gives to a class that is not ours; our own list them in ``config_excludes``."""
@@ -104,11 +104,19 @@ OMITTED = object()
 
 
 def block_options(kind: str, cls: type[Any], exclude: Iterable[str] = ()) -> dict[str, Option]:
-    """Return the keys of a block: `name`, where the registry has several classes for its kind, and their arguments."""
+    """Return the keys of a block: `name`, where the registry has several classes for its kind, and their arguments.
+
+    Those of `common_options` come last.
+    """
     if kind in SETTINGS:
         return options(cls, {*exclude, *SUPPLIED.get(kind, ())})
     name = Option("name", "str", str, MISSING, None, first_sentence(cls.__doc__))
-    return {"name": name, **options(cls, {*exclude, "name"})}
+    return {"name": name, **options(cls, {*exclude, "name"}), **common_options(kind, exclude)}
+
+
+def common_options(kind: str, exclude: Iterable[str] = ()) -> dict[str, Option]:
+    """Return the options that every block of a kind has, whatever its class."""
+    return options(load_class(COMMON[kind]), exclude) if kind in COMMON else {}
 
 
 def options(cls: type[Any], exclude: Iterable[str] = ()) -> dict[str, Option]:

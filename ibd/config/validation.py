@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from ibd.config.schema import OMITTED, Option, block_options
 from ibd.config.sources import Sources, first_line
 from ibd.errors import ConfigError, did_you_mean
 from ibd.registry import REGISTRY, SETTINGS, load_class, locate, names
+
+_log = logging.getLogger(__name__)
 
 Path = tuple[str, ...]
 """The keys that lead to a value."""
@@ -115,9 +118,23 @@ def _fill_blocks(
             cls = load_class(place, kind)
         except ConfigError as error:
             raise sources.error((*path, key, "name"), str(error)) from None
-        inner = fill(cls.__name__, block_options(kind, cls), block, sources, (*path, key))
+        allowed_inside = block_options(kind, cls)
+        if kind == "backbones":
+            block = _without_inherited(cls.__name__, allowed_inside, block, sources, (*path, key))
+        inner = fill(cls.__name__, allowed_inside, block, sources, (*path, key))
         with flag_override(node, "no_deepcopy_set_nodes", True):  # nobody else has it
             node[key] = inner
+
+
+def _without_inherited(
+    owner: str, allowed: Mapping[str, Option], block: dict[str, Any], sources: Sources, path: Path
+) -> dict[str, Any]:
+    """Return a block without what a lower layer gives to another class, over which this one was set; which is told."""
+    left_out = [key for key in block if key not in allowed and sources.older_than_name(path, key)]
+    for key in left_out:
+        if not sources.dropped((*path, key)):
+            _log.warning("%s is left out: '%s' has no such option", ".".join((*path, key)), owner)
+    return {key: value for key, value in block.items() if key not in left_out}
 
 
 def _advice(unfit: list[str], allowed: Mapping[str, Option], sources: Sources, path: Path) -> str:

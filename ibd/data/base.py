@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ibd.data.dataset import ImageDataset
+from ibd.data.features import FeatureDataset, FeatureFile
 from ibd.data.overview import save_overview
 from ibd.data.sampling import EvalSampler, TrainSampler
 from ibd.errors import ConfigError, DataError, check_range
@@ -35,6 +36,7 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
     Attributes:
         start_epoch: the first epoch that is trained, not 0 where a training is resumed: loader processes fetch their
             first images before Lightning has read in the checkpoint which epoch it is.
+        features: split -> features of a frozen backbone, which a training reads in the place of images.
     """
 
     spec: DataSpec
@@ -47,24 +49,34 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
         if num_workers > _MOST_WORKERS:
             raise ConfigError(f"data.num_workers: {num_workers} given, at most {_MOST_WORKERS} processes are allowed")
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.features: dict[Split, FeatureFile] = {}
 
     @abc.abstractmethod
     def dataset(self, split: Split, augment: bool = False) -> ImageDataset:
         """Return one split, with the training augmentation or without; the same object when asked again."""
 
+    def inputs(self, split: Split, augment: bool = False) -> ImageDataset:
+        """Return one split as a training reads it: where there are `features`, these, which know no augmentation."""
+        if split not in self.features:
+            return self.dataset(split, augment)
+        return FeatureDataset(self.dataset(split), self.features[split])
+
     def save_overview(self, path: str | Path) -> None:
         """Write a PNG with training images of some classes and what is known of them."""
         save_overview(self.dataset("train"), self.spec, path)
 
-    def loader(self, split: Split, augment: bool = False, shuffle: bool = False) -> DataLoader[Batch]:
+    def loader(
+        self, split: Split, augment: bool = False, shuffle: bool = False, features: bool = False
+    ) -> DataLoader[Batch]:
         """Return a loader over `split`.
 
         Args:
             split: "train", "val" or "test".
             augment: whether to apply the random training augmentation.
             shuffle: whether to shuffle by (seed, epoch); without it every image comes once and in order.
+            features: whether to read the features of a frozen backbone where there are some, see `inputs`.
         """
-        dataset = self.dataset(split, augment)
+        dataset = self.inputs(split, augment) if features else self.dataset(split, augment)
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         if len(dataset) < world:
@@ -91,11 +103,11 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the shuffled, augmented training images."""
-        return self.loader("train", augment=True, shuffle=True)
+        return self.loader("train", augment=True, shuffle=True, features=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation images in order."""
-        return self.loader("val")
+        return self.loader("val", features=True)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test images in order."""

@@ -46,6 +46,10 @@ class ImageDataset(Dataset[Sample], abc.ABC):
     def sample_id(self, index: int) -> str:
         """Return what names image `index` for a person: its path, or how it was made."""
 
+    def version(self, index: int) -> str:
+        """Return what changes where image `index` does, without reading it: by default `sample_id`."""
+        return self.sample_id(index)
+
     def deciding_mask(self, index: int) -> Tensor | None:
         """Return where that is in image `index` which decides its class, (H, W) bool; None where nobody knows."""
         return None

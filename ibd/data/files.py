@@ -93,6 +93,12 @@ class FileDataset(ImageDataset):
         """Return the path of image `index`, relative to the folder of the images."""
         return self.table.paths[index]
 
+    def version(self, index: int) -> str:
+        """Return the path of image `index`, its size, and when it was written."""
+        path = self.table.paths[index]
+        state = (self.store.folder / path).stat()
+        return f"{path} {state.st_size} {state.st_mtime_ns}"
+
 
 class FileDataModule(ImageDataModule, abc.ABC):
     """A source of image files; a subclass reads its tables and sets `spec`, `tables`, `images` and `masks`.

@@ -148,6 +148,11 @@ def scan(root: Path) -> Files:
     return files
 
 
+def class_folders(root: Path) -> dict[str, list[str]]:
+    """Return class -> paths of its images, relative to a folder that has one folder for each class."""
+    return {name: _images(root, name) for name in _folders(root)}
+
+
 def _folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 

@@ -14,6 +14,10 @@ from ibd.errors import did_you_mean
 
 if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
     from ibd.explain.activations import layer_names as layer_names
+    from ibd.explain.attention_maps import (
+        AttentionGradient as AttentionGradient,
+        AttentionRollout as AttentionRollout,
+    )
     from ibd.explain.attribution import LayerAttribution as LayerAttribution, layer_attribution as layer_attribution
     from ibd.explain.base import Cost as Cost, Explainer as Explainer, Explanation as Explanation
     from ibd.explain.boxes import percentile_box as percentile_box, relative_box as relative_box
@@ -109,6 +113,7 @@ _PUBLIC = {
     "gradients": ("GradientExplainer", "GradientTimesInput", "IntegratedGradients", "Saliency", "Sensitivity"),
     "smoothgrad": ("SmoothGrad",),
     "relu_modes": ("Deconvnet", "GuidedBackprop"),
+    "attention_maps": ("AttentionGradient", "AttentionRollout"),
     "cam": (
         *("CAM", "AblationCAM", "CamExplainer", "Cams", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "HiResCAM"),
         *("LayerCAM", "ScoreCAM", "XGradCAM"),

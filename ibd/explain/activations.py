@@ -191,8 +191,8 @@ class Reader:
 def no_map(model: nn.Module, image: Tensor, layer: str | None, output: Tensor) -> UnsupportedError:
     """Return the error for a layer whose output is no (B, D, h, w); it names layers that put out maps."""
     shape = "x".join(str(size) for size in output.shape[1:])
-    tokens = ", tokens (B, N, D), which have no map yet: use a layer with a map, or a method of pixels such as "
-    why = f"{tokens}'integrated_gradients' or 'occlusion'." if output.dim() == 3 else ", no map."
+    tokens = ", tokens of which it is not known which are which patch: use a layer with a map, or a method of pixels "
+    why = f"{tokens}such as 'integrated_gradients' or 'occlusion'." if output.dim() == 3 else ", no map."
     note = maps_note(model, image, layer or "")
     return UnsupportedError(f"layer '{layer}' returns {shape} numbers for each image{why}{note}")
 

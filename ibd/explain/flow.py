@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ibd.explain.calls import Call, tensors_in
 from ibd.explain.layouts import Links
 from ibd.explain.moved_axes import Moved, moved, reach
+from ibd.explain.tokens import Grid, begin, follow
 
 _MIXERS = (
     *("conv", "linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "einsum", "tensordot"),
@@ -76,6 +77,9 @@ class Flow:
         moves: node -> the node that it was made from by moving cells, and what was done to its axes.
         reaches: node -> how many rows and columns each output of the convolution or pooling saw that made it.
         names: node -> name of the outermost module that put it out.
+        grids: node -> which of its tokens is which patch.
+        mixers: nodes for which values of several tokens went into one.
+        scattered: nodes that are maps of patches which do not lie where the image has them.
     """
 
     def __init__(self, image: Tensor, constants: Iterable[Tensor] = ()) -> None:
@@ -86,6 +90,9 @@ class Flow:
         self.moves: dict[int, tuple[int, Moved]] = {}
         self.reaches: dict[int, tuple[int, int]] = {}
         self.names: dict[int, str] = {}
+        self.grids: dict[int, Grid] = {}
+        self.mixers: set[int] = set()
+        self.scattered: set[int] = set()
         self._of: dict[int, tuple[weakref.ref[Tensor], int | None]] = {}
         for tensor in constants:
             self._set(tensor, None)
@@ -130,6 +137,7 @@ class Flow:
             node = self._add(tensor, Node(name, tuple(parents), tuple(tensor.shape), spot, pixels, depth))
             self.links.note(call, before, (node, tensor))
             self._note_places(call, node, position)
+            self._note_tokens(call, before, (node, tensor), position)
             if tensor._base is not None and call.writes:
                 self._set(tensor._base, node)
 
@@ -143,6 +151,34 @@ class Flow:
             self.moves[node] = (source, shift)
         elif (seen := reach(call)) is not None:
             self.reaches[node] = seen
+
+    def _note_tokens(
+        self, call: Call, before: list[tuple[int | None, Tensor]], made: tuple[int, Tensor], position: int
+    ) -> None:
+        """Note which token of a result is which patch."""
+        node, tensor = made
+        given = [(known, argument, self.grids.get(-1 if known is None else known)) for known, argument in before]
+        if any(grid is not None for *_, grid in given):
+            step = follow(call, given, tensor, position, self.images)
+            if step.grid is not None:
+                self.grids[node] = step.grid
+            if step.mixes:
+                self.mixers.add(node)
+            if step.scattered:
+                self.scattered.add(node)
+        elif tensor.dim() == 3 and (source := self._map_among(call)) is not None:
+            axes = (1, 2) if source[1] == 3 else (2, 3)
+            if (grid := begin(call, source[0], axes, position)) is not None:
+                self.grids[node] = grid
+
+    def _map_among(self, call: Call) -> tuple[int, int] | None:
+        """Return node and axis of the channels of a call's first argument, if that is a map made of features."""
+        first = call.args[0] if call.args else None
+        node = self.of(first) if isinstance(first, Tensor) and first.dim() == 4 else None
+        if node is None or self.nodes[node].pixels or self.nodes[node].shape[0] != self.images:
+            return None
+        axis = self.links.channels(node, self.nodes[node].shape, (self.nodes[0].shape[2], self.nodes[0].shape[3]))
+        return None if axis is None else (node, axis)
 
     def _parents(self, given: list[Tensor]) -> list[int]:
         return sorted({node for tensor in given if (node := self.of(tensor)) is not None})

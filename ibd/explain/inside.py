@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,8 +18,8 @@ from ibd.explain.feature_visualization.maximize import maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
 from ibd.explain.feature_visualization.parametrizations import Fourier
 from ibd.explain.feature_visualization.penalties import TotalVariation
-from ibd.explain.layer_layout import puts_last, read_map
-from ibd.explain.layouts import Layout, to_first
+from ibd.explain.layer_layout import read_map
+from ibd.explain.layouts import Layout
 
 
 def first_layer_filters(model: nn.Module, normalization: Literal["max", "shared"] = "max") -> Tensor:
@@ -87,7 +87,7 @@ def activation_grid(
         UnsupportedError: the layer puts out no map.
     """
     check_range("cells", cells, least=1)
-    maps, last = _maps_of_one(model, image, layer, layout)
+    maps = _maps_of_one(model, image, layer, layout)
     maps = F.adaptive_avg_pool2d(maps, (min(cells, maps.shape[1]), min(cells, maps.shape[2])))
     height, width = maps.shape[1:]
     vectors = maps.flatten(1).t()
@@ -95,8 +95,8 @@ def activation_grid(
     directions = vectors / magnitude.clamp(min=torch.finfo(vectors.dtype).tiny).unsqueeze(1)
     made = []
     for part in progress(list(chunked(len(vectors), batch_size)), "cells"):
-        objective = _of_layout(Objective.direction(layer, directions[part], cosine_power=2.0), last)
-        made.append(_small(model, objective, size, part.stop - part.start, magnitude, options))
+        objective = Objective.direction(layer, directions[part], cosine_power=2.0)
+        made.append(_small(model, objective, size, part.stop - part.start, magnitude, {"layout": layout, **options}))
     images = torch.cat(made).view(height, width, 3, size, size)
     return ActivationGrid(images, magnitude.view(height, width).cpu(), layer)
 
@@ -151,14 +151,14 @@ def semantic_dictionary(
         UnsupportedError: the layer puts out no map.
     """
     check_range("top", top, least=1)
-    maps, last = _maps_of_one(model, image, layer, layout)
+    maps = _maps_of_one(model, image, layer, layout)
     rows, columns = maps.shape[1:]
     if not (0 <= cell[0] < rows and 0 <= cell[1] < columns):
         raise ConfigError(f"no cell {cell[0]}, {cell[1]} in '{layer}' of {rows} x {columns}")
     values = maps[:, cell[0], cell[1]]
     order = values.argsort(descending=True, stable=True)[:top].tolist()
-    objective = _of_layout(Objective.channel(layer, order), last)
-    made = _small(model, objective, size, len(order), values[order], options)
+    objective = Objective.channel(layer, order)
+    made = _small(model, objective, size, len(order), values[order], {"layout": layout, **options})
     whole = float(values.square().sum())
     share = float(values[order].square().sum()) / whole if whole else 0.0
     return SemanticDictionary(order, values[order].cpu(), made, share, cell, (rows, columns), layer)
@@ -211,22 +211,11 @@ def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[object]) -> di
     return {name: zeros[name] / total[name] for name in zeros}
 
 
-def _maps_of_one(model: nn.Module, image: Tensor, layer: str, layout: Layout) -> tuple[Tensor, bool]:
-    """Return the (D, h, w) output of a layer for one image, and whether the layer itself has its channels last."""
+def _maps_of_one(model: nn.Module, image: Tensor, layer: str, layout: Layout) -> Tensor:
+    """Return the (D, h, w) output of a layer for one image."""
     single = image if image.dim() == 4 else image.unsqueeze(0)
     check_image(single)
     if len(single) != 1:
         raise DataError(f"{len(single)} images given: one is looked into at a time")
     with undisturbed(model):
-        maps = read_map(model, single, layer, layout)[0]
-        return maps, puts_last(model, single, layer, layout)
-
-
-def _of_layout(objective: Objective, last: bool) -> Objective:
-    """Return an objective of a layer, for which the channels of what it puts out come first."""
-
-    def turned(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda output: value(to_first(output))
-
-    parts = (part if part.value is None else replace(part, value=turned(part.value)) for part in objective.parts)
-    return Objective(tuple(parts)) if last else objective
+        return read_map(model, single, layer, layout)[0]

@@ -1,31 +1,31 @@
-"""Which axis of what a layer puts out holds the channels, where the layer is only read."""
+"""How what a layer puts out lies, where the layer is only read."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ibd.explain.activations import Reader, find_layer, no_map, unknown_layout
-from ibd.explain.layouts import Layout, check_layout, to_first
+from ibd.explain.activations import Reader, find_layer, no_map
+from ibd.explain.arrangement import Arrangement, arrangement_of
+from ibd.explain.layouts import Layout, check_layout
 from ibd.explain.tape import Watch
 
 
-def puts_last(model: nn.Module, image: Tensor, layer: str, layout: Layout = "auto") -> bool:
-    """Return whether a layer that puts out (B, ., ., .) has its channels last; told by a pass of its own.
+def layer_arrangement(model: nn.Module, image: Tensor, layer: str, layout: Layout = "auto") -> Arrangement:
+    """Return how what a layer puts out lies, (B, ., ., .) or tokens (B, N, D); told by a pass of its own.
 
     Raises:
         ConfigError: there is no such layer or layout.
         UnsupportedError: it cannot be told.
     """
-    if check_layout(layout) != "auto":
-        return layout == "channels_last"
-    watch, layouts = Watch(image, False, constants=model.buffers()), list[tuple[int | None, tuple[int, ...]]]()
+    check_layout(layout)
+    watch, outputs = Watch(image, False, constants=model.buffers()), list[tuple[int | None, tuple[int, ...]]]()
     assert watch.flow is not None
     flow = watch.flow
 
     def note(_: nn.Module, __: object, output: Tensor) -> None:
         with watch.alone():
-            layouts.append((flow.of(output), tuple(output.shape)))
+            outputs.append((flow.of(output), tuple(output.shape)))
 
     handle = find_layer(model, layer).register_forward_hook(note)
     try:
@@ -33,11 +33,8 @@ def puts_last(model: nn.Module, image: Tensor, layer: str, layout: Layout = "aut
             model(image)
     finally:
         handle.remove()
-    node, shape = layouts[-1]
-    axis = None if node is None else flow.links.channels(node, shape, (image.shape[2], image.shape[3]))
-    if axis is None:
-        raise unknown_layout(layer, shape)
-    return axis == 3
+    node, shape = outputs[-1]
+    return arrangement_of(flow, node, shape, layout, layer, (image.shape[2], image.shape[3]))
 
 
 def read_map(model: nn.Module, image: Tensor, layer: str, layout: Layout = "auto") -> Tensor:
@@ -49,6 +46,20 @@ def read_map(model: nn.Module, image: Tensor, layer: str, layout: Layout = "auto
     """
     with torch.no_grad():
         output = Reader(model, [layer])(image)[layer]
-    if output.dim() != 4:
+    return as_map(model, image, layer, output, layout)[0]
+
+
+def as_map(
+    model: nn.Module, image: Tensor, layer: str, output: Tensor, layout: Layout = "auto"
+) -> tuple[Tensor, Arrangement]:
+    """Return what a layer put out for an image as a (B, D, h, w) map, and how it lies.
+
+    Raises:
+        UnsupportedError: it is no map, nor tokens whose patches are known; or its layout cannot be told.
+    """
+    if output.dim() not in (3, 4):
         raise no_map(model, image, layer, output)
-    return to_first(output) if puts_last(model, image, layer, layout) else output
+    found = layer_arrangement(model, image, layer, layout)
+    if output.dim() == 3 and found.grid is None:
+        raise no_map(model, image, layer, output)
+    return found.to_map(output), found

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import UnsupportedError
-from ibd.explain.activations import find_layer, maps_note, network_of, unknown_layout
+from ibd.explain.activations import find_layer, maps_note, network_of
+from ibd.explain.arrangement import Arrangement, arrangement_of, tokens_of
 from ibd.explain.base import Call
 from ibd.explain.flow import Flow, Spot
 from ibd.explain.hooks import hooked, is_cut, named, reached_by
 from ibd.explain.layouts import Layout, to_first, to_last
 from ibd.explain.moves import EVEN, frames
 from ibd.explain.places import last_map
+from ibd.explain.reading import is_read
 from ibd.explain.tape import Watch
 from ibd.explain.targets import Target
 
@@ -97,6 +99,8 @@ class InputCut(Cut):
 class LayerCut(Cut):
     """The output of a layer, or the last feature map. Whatever its layout is, `value` has the channels first.
 
+    Of tokens, `value` is the map of the patches; class tokens and registers stay as they are.
+
     Args:
         call: call with the model.
         image: (B, 3, H, W).
@@ -108,7 +112,7 @@ class LayerCut(Cut):
         layout: axis that holds the channels; None is the call's.
 
     Attributes:
-        channels_last: whether the layer itself puts out (B, h, w, C).
+        arrangement: how the layer's own output lies.
         described: name of the layer, or, of a map that no layer puts out, how it was made.
 
     Raises:
@@ -133,6 +137,7 @@ class LayerCut(Cut):
         columns = self._run(target or call.target, watch)
         assert watch.flow is not None
         flow, (spot, node) = watch.flow, self._choose(watch, columns)
+        self._check_read(flow, node, columns)
         if not is_cut(watch, spot, columns, replay):
             watch = Watch(image, False, replay, only=spot)
             columns = self._run(self.target, watch)
@@ -140,8 +145,8 @@ class LayerCut(Cut):
                 raise self._not_every()
         self.place = next(place for place in watch.places if place.spot == spot)
         self.described = layer or ("backbone" if spot.kind == "run" else flow.describe(node))
-        self.channels_last = self._has_last(flow, node, layout or call.layout)
-        self.value = to_first(self.place.leaf) if self.channels_last else self.place.leaf
+        self.arrangement = self._arranged(flow, node, layout or call.layout)
+        self.value = self.arrangement.to_map(self.place.leaf)
         self._skippable = spot.kind == "run" and watch.runs == 1
         self.tape = watch.tape if watch.tape is not None and self.scores in watch.tape else None
         self._checked = False
@@ -197,6 +202,15 @@ class LayerCut(Cut):
         (node,) = maps
         return flow.nodes[node].spot, node
 
+    def _check_read(self, flow: Flow, node: int, columns: list[Tensor]) -> None:
+        """Refuse tokens after which only others than the patches are read."""
+        scores = [score for column in columns if (score := flow.of(column)) is not None]
+        if tokens_of(flow, node) is not None and not any(is_read(flow, node, score) for score in scores):
+            raise UnsupportedError(
+                f"the score does not depend on the patches that layer '{self.layer}' puts out, only on other tokens "
+                "(a class token): name an earlier layer, or none"
+            )
+
     def _not_every(self) -> UnsupportedError:
         name = f"'{self.layer}'" if self.layer is not None else "one feature map"
         return UnsupportedError(
@@ -204,21 +218,16 @@ class LayerCut(Cut):
             "a constant)"
         )
 
-    def _has_last(self, flow: Flow, node: int, layout: Layout) -> bool:
-        """Return whether the last axis of the place holds the channels."""
-        shape = tuple(self.place.leaf.shape)
-        if len(shape) != 4 or layout != "auto":
-            return len(shape) == 4 and layout == "channels_last"
-        axis = flow.links.channels(node, shape, (self.image.shape[2], self.image.shape[3]))
-        if axis is None:
-            raise unknown_layout(self.described, shape)
-        return axis == 3
+    def _arranged(self, flow: Flow, node: int, layout: Layout) -> Arrangement:
+        """Return how the place lies."""
+        picture = (self.image.shape[2], self.image.shape[3])
+        return arrangement_of(flow, node, tuple(self.place.leaf.shape), layout, self.described, picture)
 
     def _as_there(self, values: Tensor) -> Tensor:
         """Return values with the axes, and the order in memory, of the place itself."""
-        if self.channels_last:
-            return to_last(values).contiguous()
         leaf = self.place.leaf
+        if not self.arrangement.same:
+            return self.arrangement.to_layer(values, leaf)
         if leaf.dim() == 4 and not leaf.is_contiguous() and to_last(leaf).is_contiguous():
             return to_first(to_last(values).contiguous())
         return values
@@ -321,17 +330,17 @@ class LayerCut(Cut):
         """Yield the gradients of a few scores at a time, (B, k, C, h, w)."""
         batch, count = scores.shape
         self.call.cost.heads += batch * count
-        here = values is self.value and self.channels_last
+        here = values is self.value and not self.arrangement.same
         values = self.place.leaf if here else values
         if count == 1:
-            gradients = _backward(scores, values, torch.ones_like(scores).unsqueeze(0)).transpose(0, 1)
-            yield to_first(gradients) if here else gradients
+            gradients = _backward(scores, values, torch.ones_like(scores).unsqueeze(0))
+            yield (self.arrangement.to_map(gradients) if here else gradients).transpose(0, 1)
             return
         chosen = torch.eye(count, dtype=scores.dtype, device=scores.device)
         chosen = chosen.unsqueeze(1).expand(count, batch, count)
         for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
-            gradients = _backward(scores, values, part).transpose(0, 1)
-            yield to_first(gradients) if here else gradients
+            gradients = _backward(scores, values, part)
+            yield (self.arrangement.to_map(gradients) if here else gradients).transpose(0, 1)
 
 
 def _dependent(scores: Tensor) -> Tensor:

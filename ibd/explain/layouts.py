@@ -80,7 +80,7 @@ class Links:
     def _in_place(self, call: Call, maps: Sequence[tuple[int, Tensor]], made: tuple[int, Tensor]) -> None:
         """Note a call that leaves axes where they are; of a linear layer all but the last."""
         name, last = call.bare, made[1].dim() - 1
-        on_last = name == "linear" or (name in ("layer_norm", "rms_norm") and _normalized(call) == 1)
+        on_last = name == "linear" or (name in ("layer_norm", "rms_norm") and normalized_axes(call) == 1)
         if on_last and last in (2, 3):
             self._strong[made[0]].add(last)
             self._strong[maps[0][0]].add(last)
@@ -176,8 +176,13 @@ def order_of(call: Call, dims: int) -> tuple[int, ...]:
 
 def _left(call: Call, dims: int) -> int | None:
     """Return the one axis, beside that of the images, that a reduction leaves."""
-    kept = [size - 2 for size in _tried(call, dims) if size > 2]
+    kept = [axis for axis in kept_axes(call, dims) if axis > 0]
     return kept[0] if len(kept) == 1 else None
+
+
+def kept_axes(call: Call, dims: int) -> list[int]:
+    """Return for each axis of what a reduction makes the axis that it was; -1 for one of size 1 in its place."""
+    return [size - 2 if size > 1 else -1 for size in _tried(call, dims)]
 
 
 def _tried(call: Call, dims: int) -> tuple[int, ...]:
@@ -207,7 +212,7 @@ def _slices(call: Call) -> bool:
     )
 
 
-def _normalized(call: Call) -> int:
+def normalized_axes(call: Call) -> int:
     """Return over how many axes a layer normalization goes."""
     given = call.argument(1, "normalized_shape", ())
     return 1 if isinstance(given, int) else len(given)

@@ -74,6 +74,13 @@ def _along(after: Tensor, axis: int, size: int) -> tuple[int, tuple[int, ...]] |
     return None
 
 
+def along(numbers: Tensor, axis: int) -> tuple[int, ...] | None:
+    """Return the numbers from 1 that lie along an axis, less 1; None if they differ along another axis as well."""
+    rest = [other for other in range(numbers.dim()) if other != axis]
+    line = numbers.amax(rest, keepdim=True) if rest else numbers
+    return tuple(int(value) - 1 for value in line.flatten().tolist()) if bool((numbers == line).all()) else None
+
+
 def reach(call: Call) -> tuple[int, int] | None:
     """Return how many rows and columns a cell of a convolution or pooling sees; None for another function."""
     name = call.bare

@@ -39,6 +39,10 @@ def _frame(flow: Flow, node: int, known: list[Frame | None]) -> Frame | None:
     made = flow.nodes[node]
     if is_vector(made.shape, flow.images):
         return None
+    if node in flow.scattered:
+        return LOST
+    if node in flow.grids:  # tokens, whose cells are known one by one
+        return known[flow.grids[node].source]
     below = {frame for parent in made.parents if (frame := known[parent]) is not None}
     if len(below) != 1:
         return LOST if below else None

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range, did_you_mean
-from ibd.explain.activations import Reader, device_of, images_of, network_of, no_map
+from ibd.explain.activations import Reader, device_of, images_of, network_of
+from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import undisturbed
-from ibd.explain.layer_layout import puts_last
-from ibd.explain.layouts import Layout, to_first
+from ibd.explain.layer_layout import as_map
+from ibd.explain.layouts import Layout
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,13 @@ def _maps_of(model: nn.Module, layer: str | None, layout: Layout) -> Callable[[T
         if encode is None:
             raise UnsupportedError(f"{type(model).__name__} has no units: name a layer")
         return lambda image: encode(image).maps
-    reader, last = Reader(model, [layer]), list[bool]()
+    reader, found = Reader(model, [layer]), list[Arrangement]()
 
     def read(image: Tensor) -> Tensor:
         output = reader(image)[layer]
-        if output.dim() != 4:
-            raise no_map(model, image, layer, output)
-        if not last:
-            last.append(puts_last(model, image, layer, layout))
-        return to_first(output) if last[0] else output
+        if not found:
+            found.append(as_map(model, image, layer, output, layout)[1])
+        return found[0].to_map(output)
 
     return read
 

@@ -75,6 +75,14 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images in [0, 1] into units: the one pass of the backbone."""
 
+    def encode_features(self, features: Tensor) -> Units:
+        """Turn the (B, D, h, w) features of the backbone into units: what `encode` does after it.
+
+        Raises:
+            UnsupportedError: the units of this network are not made of these alone.
+        """
+        raise UnsupportedError(f"{type(self).__name__} makes its units of images, and not of features")
+
     @abc.abstractmethod
     def decode(self, units: Units) -> Tensor:
         """Turn units into (B, C) logits, without the backbone."""

@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from ibd import registry
-from ibd.backbones import fade_during, faded, prefers_channels_last
+from ibd.backbones import fade_during, faded, freezing_of, prefers_channels_last
 from ibd.data.base import ImageDataModule
 from ibd.distributed import world_size
 from ibd.errors import CheckpointError, ConfigError, DataError, UnsupportedError
@@ -48,6 +48,8 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     """
 
     config_excludes = ("spec", "optimizer")
+    needs_images: str | None = "its network makes units of images"
+    """Why a training reads images, be the backbone frozen; None where features are enough."""
     network: InterpretableNetwork
     epochs: int | None = None
     monitor: tuple[str, str] = ("val/accuracy", "max")
@@ -65,9 +67,10 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     def save_plain(self, backbone: dict[str, Any], **hyper_parameters: Any) -> None:
         """Save what rebuilds this module, as plain values.
 
-        Initial weights are left out: a checkpoint holds the weights, and must load where those files are not.
+        Initial weights are left out, and where features are kept: a checkpoint holds the weights, and must load where
+        those files are not.
         """
-        architecture = {key: value for key, value in backbone.items() if key not in ("weights", "init_from")}
+        architecture = {key: value for key, value in backbone.items() if key not in ("weights", "init_from", "cache")}
         self.hparams.clear()  # a subclass's arguments take the place of its parent's
         self.save_hyperparameters({"spec": self.spec.to_dict(), "backbone": architecture, **hyper_parameters})
 
@@ -124,6 +127,31 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         """
         return {}
 
+    def answer(self, batch: Batch) -> Output:
+        """Return logits and units of a batch of images, or of what a frozen backbone makes of them."""
+        return self(batch.image) if batch.features is None else self.from_features(batch.features)  # type: ignore[no-any-return]
+
+    def from_features(self, features: Tensor) -> Output:
+        """Return logits and units of the (B, D, h, w) features of a frozen backbone.
+
+        Raises:
+            UnsupportedError: the network needs images.
+        """
+        units = self.network.encode_features(features.to(next(self.network.parameters()).dtype))
+        return Output(self.network.decode(units), units)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return freezing_of(self.network.backbone).frozen
+
+    def train(self, mode: bool = True) -> Self:
+        """Go to training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.network.backbone.eval()
+        return self
+
     def use_fast_layout(self, device: torch.device | None = None) -> None:
         """Lay the backbone's weights out as is fastest on a device, by default the current one."""
         self.channels_last = prefers_channels_last(self.network.backbone, device or self.device)
@@ -131,16 +159,13 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         self.network.backbone.to(memory_format=layout)
 
     def configure_model(self) -> None:
-        """Choose the memory layout, before DDP wraps the model: what it sums up later has the layout of now.
-
-        Lightning's `load_from_checkpoint` asks for it, too, where there is no trainer.
-        """
+        """Choose the memory layout, before DDP wraps the model: what it sums up later has the layout of now."""
         if self._trainer is not None and self.trainer.training:
             self.use_fast_layout(self.trainer.strategy.root_device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, logging its terms."""
-        output: Output = self(batch.image)
+        output = self.answer(batch)
         terms = self.losses(output, batch)
         self._update_metrics(output, batch, "train")
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
@@ -184,7 +209,7 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     def _evaluate(self, batch: Batch, split: str) -> None:
         batch = batch.select(batch.index >= 0)  # padding that evens out the processes' shares is not counted
         if len(batch):
-            output: Output = self(batch.image)
+            output = self.answer(batch)
             self._update_metrics(output, batch, split)
             terms = {f"{split}/{name}": value for name, value in self.losses(output, batch).items()}
             self.log_dict(terms, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
@@ -281,10 +306,10 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         """Return the module of a checkpoint in training mode, by Lightning; `ibd.load_model` finds more mistakes.
 
         Args:
-            checkpoint_path: checkpoint; this and the other arguments are those of Lightning.
-            args: further arguments by position.
+            checkpoint_path: checkpoint.
+            args: further arguments of Lightning.
             trust: whether classes that are none of ours may be named in it, as of `ibd.load_model`.
-            kwargs: further arguments by name; options of the model in the place of those in the checkpoint, too.
+            kwargs: further arguments of Lightning, and options of the model in the place of those in the checkpoint.
 
         Raises:
             UntrustedError: it names a class that is none of ours.
@@ -303,7 +328,7 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         Raises:
             UnsupportedError: huggingface_hub or safetensors is not installed.
         """
-        self._on_hub().save_pretrained(folder, **options)
+        _hub().HubModel(self._described(), self.state_dict()).save_pretrained(folder, **options)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Write the model into a repository of the Hugging Face Hub, ``owner/name``; return the address of the commit.
@@ -315,7 +340,7 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         Raises:
             UnsupportedError: huggingface_hub or safetensors is not installed.
         """
-        return str(self._on_hub().push_to_hub(name, **options))
+        return str(_hub().HubModel(self._described(), self.state_dict()).push_to_hub(name, **options))
 
     @classmethod
     def from_pretrained(cls, name: str | Path, trust: bool = False, **options: Any) -> Self:
@@ -336,17 +361,14 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
             raise CheckpointError(f"'{name}' holds a {type(module).__name__}, not a {cls.__name__}")
         return module
 
-    def _on_hub(self) -> Any:
-        return _hub().HubModel(self._described(), self.state_dict())
-
     def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Prediction:
         """Return the `Prediction` of a batch, for ``Trainer.predict``; `Prediction.join` puts several together.
 
         Args:
             batch: batch of our data, without the padding of several processes; or images (B, 3, H, W) in [0, 1], alone
                 or as the first of a tuple or list.
-            batch_idx: number of the batch.
-            dataloader_idx: number of the loader.
+            batch_idx: not looked at.
+            dataloader_idx: not looked at.
 
         Raises:
             DataError: images of another shape, type or range.

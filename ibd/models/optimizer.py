@@ -58,7 +58,7 @@ class OptimizerSettings:
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Return an optimizer of all parameters of `module`."""
+    """Return an optimizer of all parameters of `module` that learn."""
     decayed, plain = split_by_decay(module.parameters(), settings)
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}]
     if plain:
@@ -69,8 +69,8 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
 def split_by_decay(
     parameters: Iterable[nn.Parameter], settings: OptimizerSettings
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the parameters with weight decay, and those without: biases and normalization weights, by default."""
-    known = list(parameters)
+    """Return the parameters that learn with weight decay, and without: biases and normalization weights, by default."""
+    known = [parameter for parameter in parameters if parameter.requires_grad]
     decays = [settings.decay_all or parameter.ndim > 1 for parameter in known]
     return list(compress(known, decays)), list(compress(known, map(not_, decays)))
 

@@ -61,8 +61,15 @@ class PhasedModule(InterpretableModule):
         """Return the phases in the order in which they run."""
 
     def begin_phases(self) -> None:
-        """Say how long the training is; fix for good what learns in none of its phases."""
+        """Say how long the training is; fix for good what learns in none of its phases.
+
+        Raises:
+            ConfigError: a phase in which a frozen backbone alone would learn.
+        """
         phases = self._phases()
+        for phase in phases:
+            if self.frozen and phase.epochs and not any(r for g, r in phase.rates.items() if g != "backbone"):
+                raise ConfigError(f"{phase.key}: {phase.epochs} given, but only the backbone would learn: it is frozen")
         self.phase_keys = list(dict.fromkeys(phase.key for phase in phases))
         self.epochs = sum(phase.epochs for phase in phases)
         for group, parameters in self._groups().items():

@@ -14,7 +14,7 @@ from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 from ibd.io import MODEL_KEY, find_checkpoint, find_run, load_model, read_checkpoint
 
 _MUST_STAY = ("seed", "model", "data", "optimizer")
-_MAY_CHANGE = ("data.root", "data.num_workers", "data.cache", "data.check_images")
+_MAY_CHANGE = ("data.root", "data.num_workers", "data.cache", "data.check_images", "model.backbone.cache")
 _TRAINER_MUST_STAY = ("devices", "num_nodes", "accumulate_grad_batches", "limit_train_batches", "overfit_batches")
 
 

@@ -27,6 +27,7 @@ from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
 from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
+from ibd.training.features import use_features
 from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
@@ -140,6 +141,7 @@ def _train(
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     with telling_of_the_disk(folder):
         trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
+    use_features(model, data, trainer, checkpoint)
     try:
         with telling_of_the_disk(folder):
             interrupted = train(trainer, model, data, checkpoint)
@@ -152,6 +154,7 @@ def _train(
     # What is in a new run, the user has named.
     with telling_of_the_disk(folder), registry.trusting(checkpoint is None):
         end = complete(trainer, data, folder, logging_settings, interrupted)
+    data.features = {}  # which are those of this backbone
     return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)
 
 

@@ -159,7 +159,8 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
     assert methods["smoothgrad 50"].explainer.n == 50
     if where == "file":
         given = set(yaml.safe_load(path.read_text(encoding="utf-8"))) - {"data"}
-        assert given == {*inspect.signature(compare).parameters, "logger"} - {"overrides", "progress", "trust"}
+        in_python = {"overrides", "progress", "trust", "models", "data", "preprocess", "label"}
+        assert given - {"model"} == {*inspect.signature(compare).parameters, "logger"} - in_python
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]

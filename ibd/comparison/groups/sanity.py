@@ -6,6 +6,7 @@ from ibd.comparison.asked import Asked
 from ibd.comparison.groups.again import explainer_of, why_not_again
 from ibd.comparison.groups.record import SIGNED, Group, Measured, Metric
 from ibd.comparison.probes.sanity import sanity
+from ibd.explain.names import require_names
 from ibd.metrics.functional.self_consistency import randomization_verdict
 
 
@@ -20,7 +21,7 @@ def measure(asked: Asked) -> Measured:
         case.classes[:count],
         ids=chosen.ids,
         maps=asked.maps[:count],
-        class_count=len(case.model.module.network.class_names),
+        class_count=len(require_names(case.model.module, "class")),
         most=case.stages,
         seed=case.seed,
     )

@@ -19,6 +19,7 @@ from ibd.comparison.report.matrices import Matrix, agreement_matrix, coherency_m
 from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.paintings import PaintingTable, painting_table
 from ibd.comparison.report.pictures import part_colors
+from ibd.comparison.report.ranking import ranking
 from ibd.comparison.report.side_tables import (
     CostRow,
     SanityRow,
@@ -163,6 +164,8 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
 def _verdict_view(
     comparison: Comparison, table: Table, family_verdicts: list[Verdict], metric: str, paintings: PaintingTable | None
 ) -> VerdictView:
+    if intrinsic_of(comparison, table.family) is None:
+        return VerdictView(metric, *ranking(comparison, table, metric), [], None)
     against = from_the_best(
         [verdict for verdict in family_verdicts if verdict.metric == metric and verdict.kind in REAL]
     )

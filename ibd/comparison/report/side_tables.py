@@ -146,16 +146,17 @@ def shortcut_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
 
 
 def skipped_rows(comparison: Comparison) -> list[SkippedRow]:
-    """Return what was left out, the models and explainers of one reason together."""
+    """Return what was left out, the metrics, models and explainers of one reason together."""
     reasons: dict[tuple[str | None, str], tuple[dict[str, None], dict[str, None]]] = {}
     for entry in comparison.skipped:
         models, explainers = reasons.setdefault((entry.metric, entry.why), ({}, {}))
         models[entry.model or "all models"] = None
         explainers[names.explainer_title(entry.explainer) if entry.explainer else "all explainers"] = None
-    return [
-        SkippedRow(f"{metric_title(metric) if metric else 'All metrics'}, {listed(explainers)}, {listed(models)}", why)
-        for (metric, why), (models, explainers) in reasons.items()
-    ]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (metric, why), (models, explainers) in reasons.items():
+        of = f"{listed(explainers)}, {listed(models)}"
+        alike.setdefault((of, why), []).append(metric_title(metric) if metric else "All metrics")
+    return [SkippedRow(f"{listed(metrics)}, {of}", why) for (of, why), metrics in alike.items()]
 
 
 def _figure_title(name: str, of: str) -> str:

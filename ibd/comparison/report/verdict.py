@@ -28,13 +28,19 @@ from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
 
 def main_metrics(comparison: Comparison) -> list[str]:
     """Return what the verdict rests on: part importance where images can be drawn anew, else deletion and insertion."""
-    intrinsic = [explainer.name for explainer in comparison.explainers if explainer.kind == "intrinsic"]
-    measured = {key[2] for key in comparison.scores if key[1] in intrinsic} & set(comparison.metrics)
+    measured = {key[2] for key in comparison.scores if key[1] in _judged(comparison)} & set(comparison.metrics)
     wanted = comparison.settings.get("main_metric")
     for choice in ([wanted], *MAIN):
         if chosen := [metric for metric in choice if metric in measured]:
             return chosen
     return [metric for metric in comparison.metrics if metric in measured and higher_is_better(metric) is not None][:1]
+
+
+def _judged(comparison: Comparison) -> set[str]:
+    """Return the names of the explainers that verdicts are on: the models' own, else all."""
+    own = {explainer.name for explainer in comparison.explainers if explainer.kind == "intrinsic"}
+    own &= {key[1] for key in comparison.scores}
+    return own or {explainer.name for explainer in comparison.explainers if explainer.kind == "posthoc"}
 
 
 def verdicts(comparison: Comparison, family: str) -> list[Verdict]:

@@ -20,7 +20,7 @@ _NOTHING = "Explanations of a network at chance mean nothing"
 
 def headline(comparison: Comparison, table: Table, verdicts: list[Verdict], metric: str) -> str:
     """Return one sentence on a family: what its own map is worth under a metric, doubts about the question first."""
-    if chance := _chance(comparison, table):
+    if chance := chance_of(comparison, table):
         return chance
     does, owner = _finds(metric)[0], f"the {table.title}'s own map"
     against = [verdict for verdict in verdicts if verdict.metric == metric and verdict.kind in REAL]
@@ -66,7 +66,7 @@ def _finds(metric: str) -> Finding:
     return known.finding if known and known.finding else Finding(f"scores in {title}", title)
 
 
-def _chance(comparison: Comparison, table: Table) -> str:
+def chance_of(comparison: Comparison, table: Table) -> str:
     """Return what there is to say of networks at chance; empty where none is."""
     models = at_chance(comparison, table.models)
     if not models:

@@ -12,6 +12,7 @@ from ibd.comparison.self_consistency.redrawing import chunks, redrawn, require_s
 from ibd.data.dataset import ImageDataset
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import network_of
+from ibd.explain.targets import logits_of
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.types import Batch, Units, stack_samples
 
@@ -72,6 +73,11 @@ def encoded(model: nn.Module, image: Tensor) -> tuple[Tensor, Units]:
     network = require_network(model)
     units = network.encode(placed_as(image, model))
     return network.decode(units), units
+
+
+def classified(model: nn.Module, image: Tensor) -> Tensor:
+    """Return the (B,) classes of the highest logit, on the model's device."""
+    return logits_of(network_of(model)(placed_as(image, model))).argmax(1)
 
 
 def load_batch(dataset: ImageDataset, indices: Sequence[int], masks: bool = False) -> Batch:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.self_consistency.reading import check_indices, encoded
+from ibd.comparison.self_consistency.reading import check_indices, classified
 from ibd.comparison.self_consistency.redrawing import chunks, drawn, require_scenes
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import FIRST_DISTRACTOR, TAG
@@ -98,7 +98,7 @@ def tag_effects(
     """Return what a tag does to the predictions, and whether maps show it.
 
     Args:
-        model: a module of ours, or its network.
+        model: any classifier of images in [0, 1].
         dataset: a split of toy birds with tags.
         indices: which images of it.
         maps: name of a method -> (N, H, W) signed maps of what speaks for the predicted class of ``tagged(dataset,
@@ -122,7 +122,7 @@ def tag_effects(
         for some in chunks(indices, batch_size // len(MODES)):
             for mode in MODES:
                 images, mask = tagged(birds, some, mode)
-                predicted[mode].append(encoded(model, images)[0].argmax(1).cpu())
+                predicted[mode].append(classified(model, images).cpu())
                 masks += [mask] if mode == "aligned" else []
             codes += [_code(birds.scene(i), i, count, "flipped") for i in some]
     said = {mode: torch.cat(parts) for mode, parts in predicted.items()}
@@ -150,7 +150,7 @@ def input_dependence(
 
     Args:
         explain: ((B, 3, H, W) images, (B,) classes) -> (B, H, W) signed maps.
-        model: a module of ours, or its network, which says the classes.
+        model: any classifier of images in [0, 1], which says the classes.
         dataset: a split of toy birds.
         indices: which images of it.
         batch_size: images explained at a time.
@@ -172,7 +172,7 @@ def input_dependence(
         here = [index == _number(item) for index, item in zip(shown, largest, strict=True)]
         mask = torch.from_numpy(np.stack(here))
         with evaluating(model), torch.no_grad():
-            classes, other = (encoded(model, pictures)[0].argmax(1) for pictures in (images, without))
+            classes, other = (classified(model, pictures) for pictures in (images, without))
         means = [_mean_inside(explain(pictures, classes), mask) for pictures in (images, without)]
         less = (means[0] < means[1]).double() + (means[0] == means[1]).double() / 2
         rows.append(less.where(~(means[0] - means[1]).isnan() & (classes == other).cpu(), torch.nan))

@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from ibd.distributed import progress as progress_bar
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import Reader, device_of, network_of
+from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import undisturbed
 from ibd.explain.feature_visualization.objectives import Objective
 from ibd.explain.feature_visualization.parametrizations import Canvas, Colors, Decoder, Fourier, Parametrization
 from ibd.explain.feature_visualization.penalties import Penalty
 from ibd.explain.feature_visualization.redirect import RedirectedRelu
 from ibd.explain.feature_visualization.transforms import Transforms
+from ibd.explain.layer_layout import as_map
+from ibd.explain.layouts import Layout
 
 _REDIRECTED = 16
 """Steps at the start in which a ReLU that is off lets gradients through."""
@@ -61,6 +64,7 @@ def maximize_activation(
     seed: int = 0,
     progress: bool = True,
     channels: int | None = None,
+    layout: Layout = "auto",
 ) -> Visualization:
     """Return images that maximize an objective; several at once cost little more than one.
 
@@ -85,12 +89,15 @@ def maximize_activation(
         seed: seed of noise and movements.
         progress: whether to show a bar, if it takes more than two seconds.
         channels: C; None takes that of the images to start from, or what the model's first convolution takes, or 3.
+        layout: axis of the layers' output that holds the channels; "auto" tells it, or refuses. Of tokens it is the map
+            of the patches that objectives are about.
 
     Raises:
         ConfigError: no such layer, channel, class or unit, colors of another number of channels, or a number out of
             its range.
         DataError: images to start from that are not such.
-        UnsupportedError: the objective does not depend on the image.
+        UnsupportedError: the objective does not depend on the image, or is about a layer of which it cannot be told
+            which axis holds the channels, or which token is which patch.
     """
     check_range("steps", steps, least=1)
     if batch is None:
@@ -106,7 +113,7 @@ def maximize_activation(
         kind = parametrization or Fourier(colors)
         for module in (model, *(kind.modules if isinstance(kind, Decoder) else [])):
             stack.enter_context(undisturbed(module))
-        score = _scorer(model, resolved)
+        score = _scorer(model, resolved, layout)
         canvas = kind.start(like, generator, image)
         moved = (lambda picture: transforms(picture, generator)) if transforms else (lambda picture: picture)
         trace = _climb(canvas, score, moved, _growing(penalties, ramp * steps), steps, lr, progress)
@@ -160,11 +167,12 @@ def _growing(penalties: Sequence[Penalty], steps: float) -> Callable[[Tensor, in
     return penalty
 
 
-def _scorer(model: nn.Module, objective: Objective) -> Callable[[Tensor], Tensor]:
+def _scorer(model: nn.Module, objective: Objective, layout: Layout) -> Callable[[Tensor], Tensor]:
     """Return images -> (B,) objective, by a pass no longer than needed."""
     reader, network = Reader(model, objective.layers), network_of(model)
+    mapped = _mapper(model, layout)
     if objective.reads == "layers":
-        return lambda image: objective.values(reader(as_input(model, image)), None)
+        return lambda image: objective.values(mapped(image, reader(as_input(model, image))), None)
     encode = getattr(network, "encode", None)
     if objective.reads == "units" and encode is not None:
 
@@ -176,9 +184,22 @@ def _scorer(model: nn.Module, objective: Objective) -> Callable[[Tensor], Tensor
 
     def score(image: Tensor) -> Tensor:
         layers, output = reader.whole(as_input(model, image), run)
-        return objective.values(layers, output)
+        return objective.values(mapped(image, layers), output)
 
     return score
+
+
+def _mapper(model: nn.Module, layout: Layout) -> Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]]:
+    """Return images, and name -> what layers put out -> the same with the channels first; how it lies is told once."""
+    found: dict[str, Arrangement] = {}
+
+    def mapped(image: Tensor, layers: dict[str, Tensor]) -> dict[str, Tensor]:
+        for name, output in layers.items():
+            if output.dim() > 2 and name not in found:
+                found[name] = as_map(model, as_input(model, image.detach()), name, output.detach(), layout)[1]
+        return {name: found[name].to_map(output) if name in found else output for name, output in layers.items()}
+
+    return mapped
 
 
 def as_input(model: nn.Module, image: Tensor) -> Tensor:

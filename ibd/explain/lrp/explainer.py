@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import find_layer, maps_note
+from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.gradients import layer_fields
 from ibd.explain.layers import LayerCut
-from ibd.explain.layouts import to_first
 from ibd.explain.lrp.composites import Composite, composite
 from ibd.explain.lrp.ledger import Layer, Ledger
 from ibd.explain.lrp.mode import Surrogate
+from ibd.explain.lrp.products import ImagesApartError, Rule as Attention
 
 Name = Literal[
     "epsilon",
@@ -71,6 +73,9 @@ class LRP(Explainer):
         high: largest value of the input of the first layer, likewise.
         layers: whether to return also the conservation of every linear operation, as ``extra["layer: <module>"]``.
         layer: name of a module by whose output the score is explained; None takes the pixels.
+        attention: rule of attention. "attnlrp" (Achtibat et al. 2024): a softmax by its first Taylor term, half of the
+            relevance of a product of matrices to each factor, so that what was looked for has a part in it as well as
+            what was found. "constant" (CP-LRP, Ali et al. 2022): weights are constants, all goes to what was found.
     """
 
     name = "lrp"
@@ -85,11 +90,14 @@ class LRP(Explainer):
         high: float | tuple[float, ...] | None = None,
         layers: bool = False,
         layer: str | None = None,
+        attention: Attention = "attnlrp",
     ) -> None:
+        if attention not in get_args(Attention):
+            raise ConfigError(f"lrp: attention '{attention}' is not one of {', '.join(get_args(Attention))}")
         if bias not in ("absorb", "ignore"):
             raise ConfigError(f"lrp: bias '{bias}' is not one of absorb, ignore")
         self.composite = composite if isinstance(composite, Composite) else _named(composite, epsilon, gamma, low, high)
-        self.bias, self.layers, self.layer = bias, layers, layer
+        self.bias, self.layers, self.layer, self.attention = bias, layers, layer, attention
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return (B, H, W) relevance.
@@ -105,8 +113,20 @@ class LRP(Explainer):
                 f"lrp: relevance is defined for logits, not for '{scalar}': explain the logit, or why one "
                 "class and not another: Target.cls(3) - Target.cls(7)"
             )
+        try:
+            return self._explained(call, image)
+        except ImagesApartError:  # such as (tokens, images, features)
+            parts = [
+                self._explained(Call(call.model, call.target.select(slice(i, i + 1)), call.layout), image[i : i + 1])
+                for i in range(len(image))
+            ]
+            return _together(call, parts)
+
+    def _explained(self, call: Call, image: Tensor) -> Explanation:
+        """Return the explanation of images by one pass."""
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
+        mode.attention = self.attention
         before = _random_states(image.device)
         with torch.autocast(image.device.type, enabled=False):
             with mode, _kept(call.model, self.layer, mode) as outputs:
@@ -122,13 +142,13 @@ class LRP(Explainer):
                 raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
             return self._passed_down(call, image, mode, surrogate, scores, outputs)
 
-    def _has_last(self, call: Call, image: Tensor) -> bool:
-        """Return whether the layer puts out its channels last; told by a pass of its own, which is counted.
+    def _arranged(self, call: Call, image: Tensor) -> Arrangement:
+        """Return how the layer's output lies; told by a pass of its own, which is counted.
 
         Raises:
             UnsupportedError: it runs several times, and the score is made from several of the runs.
         """
-        return LayerCut(call, image, self.layer).channels_last
+        return LayerCut(call, image, self.layer).arrangement
 
     def _passed_down(
         self,
@@ -167,8 +187,11 @@ class LRP(Explainer):
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
-        if (heat.dim() == 5 or len(outputs) > 1) and self._has_last(call, image):
-            heat = to_first(heat)
+        if heat.dim() > 3 or len(outputs) > 1:
+            found = self._arranged(call, image)
+            if (others := found.rest(heat.transpose(0, 1))) is not None:
+                more["extra"]["other_tokens"] = others[:, 0] if single else others
+            heat = found.to_map(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
         return self.answer(call, maps, scores, size=mode.ledger.size, **more)
@@ -192,6 +215,21 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
         yield kept
     finally:
         handle.remove()
+
+
+def _together(call: Call, parts: Sequence[Explanation]) -> Explanation:
+    """Return the explanation of several images made of one of each."""
+    for part in parts:
+        call.cost.forwards += part.cost.forwards
+        call.cost.backwards += part.cost.backwards
+
+    def joined(name: str) -> Tensor | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else torch.cat(values)
+
+    tensors = {name: joined(name) for name in ("map", "value", "units", "unit_maps")}
+    extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+    return dataclasses.replace(parts[0], **tensors, extra=extra, target=call.target, cost=call.cost)  # type: ignore
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

@@ -108,6 +108,27 @@ class Elementwise(torch.autograd.Function):
         return like(relevance, ctx.template), None, None, None, None
 
 
+class Softmax(torch.autograd.Function):
+    """A softmax s of x by its first Taylor term: ``R_i = x_i (R(s_i) - s_i sum_j R(s_j))`` (Achtibat et al. 2024).
+
+    As a gradient that is the softmax's own. What is missing of the relevance, the expansion's constant, stays.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, dim: int, ledger: Ledger) -> Tensor:  # noqa: D102
+        ctx.dim, ctx.ledger, ctx.x, ctx.value = dim, ledger, x.detach(), value.detach()
+        return value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        relevance = gradient * ctx.value
+        passed = relevance - ctx.value * relevance.sum(ctx.dim, keepdim=True)
+        moved = torch.where(passed == 0, 0.0, passed * ctx.x)  # masked scores are minus infinity
+        ctx.ledger.keep(ctx.ledger.per_image(relevance - moved))
+        return passed.to(ctx.x.dtype), None, None, None
+
+
 @dataclass
 class Shared:
     """Memory that a backward pass will read and that the model may write over before."""

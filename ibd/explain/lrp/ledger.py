@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -58,7 +59,12 @@ class Ledger:
             kept = gradient.sum(tuple(range(2, gradient.dim()))) @ bias.flatten()
             kept = kept if len(kept) == self.images else self.per_image(kept)
         else:
-            kept = self.per_image(gradient * bias)
+            product = gradient * bias
+            kept = self.per_image(product if all_finite(product) else torch.where(gradient == 0, 0.0, product))
+        return self.keep(kept)
+
+    def keep(self, kept: Tensor) -> Tensor:
+        """Write down (B,) relevance that stays, and return it."""
         self.taken = kept if self.taken is None else self.taken + kept
         return kept
 

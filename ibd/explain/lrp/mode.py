@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from ibd.explain.attention import FUSED
 from ibd.explain.calls import Arguments, Function, Keywords, tensors_in
 from ibd.explain.lrp import operations as ops
 from ibd.explain.lrp.functions import Carrier, Relu, Shared, secant
@@ -25,13 +26,13 @@ from ibd.explain.lrp.ledger import divide
 from ibd.explain.lrp.nodes import Call, Node, Operation, Pending, place_in
 from ibd.explain.lrp.norms import batch_norm, normalized, running_instance_norm
 from ibd.explain.lrp.parsing import linear_map
-from ibd.explain.lrp.state import State
+from ibd.explain.lrp.products import Products
 
 Handler = Callable[[Call], object]
 """Runs a call and returns its result."""
 
 
-class Surrogate(State):
+class Surrogate(Products):
     """Follows a model while it runs."""
 
     # --- every operation ---------------------------------------------------------------------------------------------
@@ -49,6 +50,8 @@ class Surrogate(State):
             return iter(self.__torch_function__(torch.unbind, types, args, kwargs))  # type: ignore[call-overload]
         unknown = next((node.unknown for node in nodes if node.unknown is not None), None)
         with torch.no_grad():
+            if unknown and (gated := self._unknown_gate(call)) is not None:
+                return gated
             prepared = None if unknown or call.name in ops.CONSTANTS else self._handler(call)
             if prepared is not None and call.draws:
                 prepared = self._drawn
@@ -56,7 +59,9 @@ class Surrogate(State):
                 written = self._node(args[0]) if args else None
                 if written is not None and written.shared is not None:
                     written.shared.save()
-            return self._unruled(call, unknown) if prepared is None else prepared(call)
+            result = self._unruled(call, unknown) if prepared is None else prepared(call)
+            self._follow_images(call, result)
+            return result
 
     def _handler(self, call: Call) -> Handler | None:
         """Return what takes care of an operation; None if nothing does."""
@@ -94,8 +99,8 @@ class Surrogate(State):
 
     def _linear(self, call: Call) -> object:
         given = [tensor for tensor in call.tensors if self._node(tensor) is not None]
-        if len(given) == 2 and call.nodes[0].gate != call.nodes[1].gate:  # attention: how much of each, a constant
-            return self._gated(call)
+        if len(given) == 2 and call.name in ops.MATMULS:
+            return self._of_two(call)
         parsed = linear_map(call, given[0]) if len(given) == 1 else None
         if parsed is None:
             return self._unruled(call)
@@ -182,8 +187,8 @@ class Surrogate(State):
         nonnegative = call.name in ops.NONNEGATIVE or (keeps and self._all_nonnegative(call))
         for tensor, surrogate in zip(tensors_in(result), tensors_in(again), strict=True):
             if tensor.is_floating_point() and surrogate.requires_grad:
-                gate, start = (call.nodes[0].gate, call.nodes[0].start) if moves else (False, 0.0)
-                self._keep(tensor, Node(surrogate, nonnegative, gate, start))
+                kept = {name: getattr(call.nodes[0], name) for name in ("gate", "weights", "start")} if moves else {}
+                self._keep(tensor, Node(surrogate, nonnegative, **kept))
         return result
 
     def _drawn(self, call: Call) -> object:
@@ -252,19 +257,7 @@ class Surrogate(State):
             if call.nodes[0].nonnegative and isinstance(factor, int | float) and factor >= 0 and result in self.nodes:
                 self.nodes[result].nonnegative = True
             return result
-        return self._gated(call)
-
-    def _gated(self, call: Call) -> object:
-        """Products of which one factor says how much of the other there is to be: that one is a constant."""
-        gates = [node.gate or node.carried is not None for node in call.nodes]
-        if len(call.nodes) != 2 or gates[0] == gates[1]:
-            product = f"a product of two tensors that depend on the image ('{call.name}')"
-            return self._unruled(call, f"there is no rule for {product}{self._where()}")
-        gate = [tensor for tensor in call.tensors if self._node(tensor) is not None][gates.index(True)]
-        again = call.again(lambda t: t.detach() if t is gate else self._surrogate(t))
-        result = call.run()
-        self._keep(result, Node(again, all(node.nonnegative for node in call.nodes)))
-        return result
+        return self._of_two(call)
 
     def _quotient(self, call: Call) -> object:
         """Quotients: what divides is a constant, as in a normalization."""
@@ -283,6 +276,10 @@ class Surrogate(State):
         given = before.detach()
         if call.name.startswith("softmax"):
             dim: int = call.kwargs["dim"] if "dim" in call.kwargs else (*call.args[1:], -1)[0]
+            if self.attention == "attnlrp":
+                value = call.run()
+                self._keep(value, self._softmax(before, value, dim))
+                return value
             start = 1 / x.shape[dim]
         else:
             start = float(call.again(lambda t: t.new_zeros(()) if t is x else t))
@@ -292,7 +289,7 @@ class Surrogate(State):
         bare = call.name.rstrip("_")
         node = Node(
             self._elementwise(before, value, slope, bias), start >= 0 and bare in ops.NONNEGATIVE, bare in ops.GATES,
-            start,
+            bare == "softmax", start=start,
         )  # fmt: skip
         if bare.startswith(("clamp", "clip", "hardtanh")):
             node.nonnegative = bool(value.amin() >= 0)
@@ -379,4 +376,5 @@ _HANDLERS: dict[str, Callable[[Surrogate, Call], object]] = {
     "instance_norm": Surrogate._instance_norm,
     **dict.fromkeys(ops.COMPARISONS, Surrogate._comparison),
     "batch_norm": Surrogate._batch_norm,
+    **dict.fromkeys(FUSED, Surrogate._attention),
 }

@@ -54,7 +54,9 @@ class Node:
     Attributes:
         surrogate: surrogate of the tensor; None while pending, carried or unknown.
         nonnegative: whether no value is below 0, for certain.
-        gate: whether it says how much of something else there is to be.
+        gate: whether it says how much of something else there is to be; nothing need be known of its own relevance.
+        weights: whether it is the gate that a softmax makes: the weights of an attention.
+        batch: axis of the images.
         start: value at an input of 0, such as 0.5 behind a sigmoid.
         pending: the operation it comes from.
         carried: ones whose gradient is its *relevance*: each value is a function of the relevance's bearer alone.
@@ -69,6 +71,8 @@ class Node:
     surrogate: Tensor | None = None
     nonnegative: bool = False
     gate: bool = False
+    weights: bool = False
+    batch: int = 0
     start: float = 0.0
     pending: Pending | None = None
     carried: Tensor | None = None

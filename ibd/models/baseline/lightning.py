@@ -31,6 +31,7 @@ class Baseline(InterpretableModule):
     """
 
     network: BaselineNetwork
+    needs_images = None
 
     def __init__(
         self,

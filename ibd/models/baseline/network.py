@@ -33,8 +33,11 @@ class BaselineNetwork(InterpretableNetwork):
 
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images into channel activations."""
-        maps = self.backbone(image)
-        return Units(spatial_mean(maps), maps)
+        return self.encode_features(self.backbone(image))
+
+    def encode_features(self, features: Tensor) -> Units:
+        """Turn (B, D, h, w) features into channel activations, whose maps they are."""
+        return Units(spatial_mean(features), features)
 
     def decode(self, units: Units) -> Tensor:
         """Turn channel activations into (B, C) logits, in float32 also under autocast."""

@@ -33,8 +33,8 @@ class ReadSplit(NamedTuple):
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
     """Return the scores of every image of a split, in order, without augmentation."""
     scores = []
-    for batch in progress(data.loader(split), f"reading {split} images"):
-        output = module(batch.image.to(module.device))
+    for batch in progress(data.loader(split, features=True), f"reading {split} images"):
+        output = module.answer(batch.to(module.device))
         scores.append(output.units.scores.float().cpu())
     dataset = data.dataset(split)
     return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels)

@@ -52,6 +52,7 @@ class ConceptBottleneck(InterpretableModule):
     """
 
     network: ConceptBottleneckNetwork
+    needs_images = None
     ratio: Tensor
 
     def __init__(

@@ -91,7 +91,10 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images into concept logits (B, K) and their maps (B, K, h, w)."""
-        features = self.backbone(image)
+        return self.encode_features(self.backbone(image))
+
+    def encode_features(self, features: Tensor) -> Units:
+        """Turn (B, D, h, w) features into concept logits and their maps."""
         if self.from_offset:  # in half precision the offset would swallow what is above it
             with full_precision(features):
                 maps = self.concepts(features.to(self.concepts.weight.dtype))

@@ -71,6 +71,11 @@ class ConceptWhitening(InterpretableModule):
         if concepts is None:
             concepts = folder_concepts(concept_folder) if concept_folder else list(spec.concept_names)
         _check_concepts(concepts, None if concept_folder else spec)
+        if backbone.get("frozen"):
+            raise ConfigError(
+                "model.backbone.frozen: concept whitening learns in layers inside of the backbone, which cannot stay as "
+                "it is"
+            )
         settings = Whitening(**(whitening or {}))
         network = ConceptWhiteningNetwork(
             build_backbone(backbone), spec.class_names, concepts, layers, activation, settings

@@ -29,7 +29,7 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
     Raises:
         ConfigError: a name or pattern that fits none, or no batch normalization at all.
     """
-    known = [name for name, module in backbone.named_modules() if isinstance(module, _NORMS)]
+    known = [name for name, module in backbone.named_modules() if _replaceable(module)]
     kind = getattr(backbone, "name", type(backbone).__name__)
     if not known:
         raise ConfigError(
@@ -49,6 +49,12 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
             )
         chosen += [name for name in matching if name not in chosen]
     return chosen
+
+
+def _replaceable(module: nn.Module) -> bool:
+    """Return whether a module is a normalization and nothing more: those of timm may hold the activation, too."""
+    inside = (getattr(module, part, None) for part in ("act", "drop"))
+    return isinstance(module, _NORMS) and all(part is None or isinstance(part, nn.Identity) for part in inside)
 
 
 def replace_layers(backbone: nn.Module, layers: Sequence[str], concepts: int, settings: Whitening) -> None:

@@ -44,6 +44,7 @@ class PIPNet(PhasedModule):
     """
 
     network: PIPNetwork
+    needs_images = "PIP-Net learns from two views of each image"
 
     def __init__(
         self,
@@ -71,8 +72,10 @@ class PIPNet(PhasedModule):
         self.pretraining, train_phase = Pretrain(**(pretrain or {})), Train(**(train or {}))
         self.classifier, self.joint = Classifier(train_phase), Joint(train_phase)
         groups = self._groups()
-        if self.pretraining.epochs and not any(groups[g] for g, factor in self.pretraining.rates.items() if factor):
-            raise ConfigError("model.pretrain.rates: a rate for the backbone is needed if there is no add-on layer")
+        learning = [p for g, factor in self.pretraining.rates.items() if factor for p in groups[g] if p.requires_grad]
+        if self.pretraining.epochs and not learning:
+            needed = "model.prototypes is" if self.frozen else "a rate for the backbone is"
+            raise ConfigError(f"model.pretrain.rates: {needed} needed if there is no add-on layer")
         self.begin_phases()
         self.save_plain(
             backbone=backbone,

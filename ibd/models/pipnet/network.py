@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
-from ibd.errors import ConfigError, check_range, check_weights
+from ibd.errors import ConfigError, UnsupportedError, check_range, check_weights
 from ibd.models.linear_head import LinearHead
 from ibd.models.pipnet.losses import log_odds
 from ibd.models.prototypes import LinearPrototypes
@@ -116,19 +116,35 @@ def keep_resolution(backbone: Backbone, stages: int) -> None:
     """Set the strided convolutions of the last stages that have any to stride 1; weights stay as they are.
 
     Args:
-        backbone: backbone whose stages are its children, or those of its only one with several.
+        backbone: backbone whose stages are its children, or within these where one holds several.
         stages: number of stages.
 
     Raises:
         ConfigError: there are not that many.
+        UnsupportedError: one of them lowers the resolution in another way, too, or the backbone takes one size alone.
     """
+    if stages and getattr(backbone, "only_size", None) is not None:
+        raise UnsupportedError(f"model.finer: {backbone.name} takes images of one size, its resolution is fixed")
     children = [child for child in backbone.children() if child is not backbone.normalize]
     if len(children) == 1:
         children = list(children[0].children())
-    strided = [[m for m in child.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1] for child in children]
-    strided = [modules for modules in strided if modules]
+    strided = [stage for child in children for stage in _stages(child)]
     if stages > len(strided):
         raise ConfigError(f"model.finer: {stages} given, but {backbone.name} has {len(strided)} strided stages")
-    for modules in strided[len(strided) - stages :]:
-        for convolution in modules:
+    for stage in strided[len(strided) - stages :]:
+        if any(isinstance(m, nn.AvgPool2d | nn.MaxPool2d) and m.stride not in (1, (1, 1)) for m in stage.modules()):
+            raise UnsupportedError(f"model.finer: {stages} given, but {backbone.name} halves the resolution by pooling")
+        for convolution in _strided(stage):
             convolution.stride = (1, 1)
+
+
+def _stages(module: nn.Module) -> list[nn.Module]:
+    """Return a module with strided convolutions; what it is a sequence of where several of these have some."""
+    parts = [part for part in module.children() if _strided(part)]
+    if isinstance(module, nn.Sequential) and len(parts) > 1:
+        return [stage for part in parts for stage in _stages(part)]
+    return [module] if _strided(module) else []
+
+
+def _strided(module: nn.Module) -> list[nn.Conv2d]:
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1]

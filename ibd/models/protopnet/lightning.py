@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,7 @@ class ProtoPNet(PhasedModule):
     """
 
     network: PrototypeNetwork
+    needs_images = None
     monitor = ("val/projected_accuracy", "max")
     monitor_advice = (
         "an epoch is scored only if prototypes are projected after it: let the training finish "
@@ -206,12 +208,19 @@ class ProtoPNet(PhasedModule):
 
     def forward(self, image: Tensor) -> Output:
         """Return logits and units; after a projection in the precision of that projection."""
-        image = image.to(self.network.prototypes.dtype)
+        with self._precision(image):
+            return super().forward(image.to(self.network.prototypes.dtype))
+
+    def from_features(self, features: Tensor) -> Output:
+        """Return logits and units of features; after a projection in the precision of that projection."""
+        with self._precision(features):
+            return super().from_features(features)
+
+    def _precision(self, tensor: Tensor) -> AbstractContextManager[object]:
         dtype = None if self.training else PRECISIONS[int(self.network.provenance.precision)]
-        if dtype is None or torch.is_autocast_enabled(image.device.type):
-            return super().forward(image)
-        with torch.autocast(image.device.type, dtype):
-            return super().forward(image)
+        if dtype is None or torch.is_autocast_enabled(tensor.device.type):
+            return nullcontext()
+        return torch.autocast(tensor.device.type, dtype)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Take over weights, and with those of a training in bfloat16 throughout the precision it computed in.

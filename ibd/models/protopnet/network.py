@@ -191,6 +191,10 @@ class PrototypeNetwork(LinearPrototypes):
         """
         return self._units_of(self.match(self.features(image), maps=not self.training))
 
+    def encode_features(self, features: Tensor) -> Units:
+        """Turn the (B, D', h, w) features of the backbone into similarities and their maps, as `encode` does."""
+        return self._units_of(self.match(self.add_on(features), maps=not self.training))
+
     def _units_of(self, matches: Matches) -> Units:
         scores = self.score(matches.distance)
         maps = scores.new_empty(*scores.shape, 0, 0) if matches.maps is None else matches.maps

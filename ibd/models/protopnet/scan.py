@@ -167,7 +167,7 @@ def chunks(
         only: images that are read: chunks without any of these are left out.
     """
     rank, world = (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
-    dataset, device = data.dataset(split), network.prototypes.device
+    dataset, device = data.inputs(split), network.prototypes.device
     dtype = network.prototypes.dtype
     # As in training, whose layout a model that was read from a file does not have: each rounds differently.
     last = prefers_channels_last(network.backbone, device)
@@ -178,7 +178,9 @@ def chunks(
     for batch in progress(_loader(dataset, mine, data.num_workers), title):
         batch = batch.to(device)
         with torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None):
-            yield batch, network.features(batch.image.to(dtype))
+            known = batch.features
+            features = network.features(batch.image.to(dtype)) if known is None else network.add_on(known.to(dtype))
+            yield batch, features
 
 
 def _loader(dataset: ImageDataset, chosen: list[int], workers: int) -> DataLoader[Batch]:

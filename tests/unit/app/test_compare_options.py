@@ -29,7 +29,7 @@ def test_the_block_of_the_data_becomes_changes_to_it(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("data=5", "override 'data=5': data: Value '5' of type 'int' given, 'dict.*' is needed"),
+        ("data=5", "compare: data: 5 given, a folder, a config file or a block of changes is needed"),
         ("logger=5", "logger: Value '5' of type 'int' given, a block with options is needed"),
         ("logger.mod=offline", r"logger\.mod: Key 'mod' not in 'LoggerSettings'\. Did you mean: 'mode'"),
         ("image=5", r"override 'image=5': image: Key 'image' not in 'CompareCommand'\. Did you mean: 'images'"),

@@ -129,7 +129,9 @@ def test_sliders_read_what_the_head_reads():
     units = network.encode(images)
     prediction = Prediction(network, units, network.decode(units), torch.zeros_like(units.scores, dtype=torch.bool))
     model = SimpleNamespace(
-        info=SimpleNamespace(name="own"), module=SimpleNamespace(network=network, predict=lambda _: prediction)
+        foreign=False,
+        info=SimpleNamespace(name="own"),
+        module=SimpleNamespace(network=network, predict=lambda _: prediction),
     )
     chosen = ComparedImages(pixels=images, labels=torch.tensor([0, 1]), masks=None)
     case = SimpleNamespace(model=model, images=chosen, classes=torch.tensor([0, 1]))

@@ -269,7 +269,7 @@ def test_a_report_of_almost_nothing(tmp_path):
     html = Report(tiny).save(tmp_path).read_text(encoding="utf-8")
     page = Page(html)
     assert [attrs["id"] for tag, attrs in page.elements if tag == "section"] == ["verdict", "scores", "reading"]
-    assert "This family has no map of its own" in html
+    assert "This model has no map of its own" in html
     assert json.loads((tmp_path / "summary.json").read_text())["verdicts"] == []
     assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "x,b,own,my_model,0,gradcam,posthoc,deletion,0.5"
 

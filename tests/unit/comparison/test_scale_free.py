@@ -50,7 +50,7 @@ def case():
     chosen = SimpleNamespace(pixels=images, masks=masks, ids=list(range(COUNT)))
     chosen.first = lambda count: chosen
     chosen.drawings = SimpleNamespace(masks=masks)
-    model.network = SimpleNamespace(class_names=["a", "b", "c"])
+    model.class_names = ["a", "b", "c"]
     changed = [matched(predictor, images, classes, each) for each in (noisy(images, chosen.ids), translated(images))]
     return SimpleNamespace(
         images=chosen, truth=masks[:, :2].any(1), parts=table, kept=kept, predictor=predictor, classes=classes,

@@ -150,18 +150,33 @@ def test_lightnings_trainer(monkeypatch):
     )
 
 
-def test_options_of_another_class_are_named_and_can_be_dropped():
+def test_options_of_another_backbone_are_left_out_and_named(caplog):
     """A backbone over one with options of its own: from a file as from the command line."""
-    write("deep.yaml", f"base: {CBM}\nmodel: {{backbone: {{name: small_cnn, width: 4, depth: 3}}}}")
-    assert message(load_config, "deep.yaml", "model.backbone.name=resnet18") == (
-        "deep.yaml: model.backbone.width: Key 'width' not in 'ResNet'. It belongs to another model.backbone.name, over "
-        "which this one was set; drop it with model.backbone.width=null model.backbone.depth=null"
-    )
+    write("deep.yaml", f"base: {CBM}\nmodel: {{backbone: {{name: small_cnn, width: 4, depth: 3, weights: w.pth}}}}")
     write("top.yaml", "base: deep.yaml\nmodel: {backbone: {name: resnet18, width: null, depth: null}}")
     drop = ("model.backbone=resnet18", "model.backbone.width=null", "model.backbone.depth=null")
     for config in (load_config("top.yaml"), load_config("deep.yaml", *drop)):
-        assert config.model.backbone == load_config(CBM).model.backbone
+        assert "width" not in config.model.backbone
+    assert not caplog.messages
+    config = load_config("deep.yaml", "model.backbone.name=resnet18")
+    assert caplog.messages == [
+        f"model.backbone.{key} is left out: 'ResNet' has no such option" for key in ("width", "depth")
+    ]
+    assert config.model.backbone.weights == "w.pth"  # which it has
+    shown = message(load_config, "deep.yaml", "model.backbone.name=resnet18", "model.backbone.widht=2")
+    assert "Key 'widht' not in 'ResNet'" in shown
+    shown = message(load_config, "deep.yaml", "model.backbone.name=resnet18", "model.backbone.width=2")
+    assert "Key 'width' not in 'ResNet'" in shown  # said over the name, or beside it
+
+
+def test_options_of_another_class_are_named_and_can_be_dropped():
+    write("deep.yaml", f"base: {CBM}\nmodel: {{concept_weight: 0.5, head: mlp}}")
+    shown = message(load_config, "deep.yaml", "model.name=many")
+    assert shown.endswith(
+        "It belongs to another model.name, over which this one was set; drop it with model.backbone=null "
+        "model.concept_weight=null model.head=null"
+    )
+    drop = ("model.backbone=null", "model.concept_weight=null", "model.head=null")
+    assert load_config("deep.yaml", "model.name=many", *drop).model.name == "many"
     assert "Key 'width' not in" in message(load_config, CBM, "model.backbone.width=null")  # there is none to drop
     assert "Key 'sed' not in" in message(load_config, CBM, "sed=null")
-    shown = message(load_config, "deep.yaml", "model.backbone.name=resnet18", "model.backbone.widht=2")
-    assert "drop it with model.backbone.width=null model.backbone.depth=null" in shown

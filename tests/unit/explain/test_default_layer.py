@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import inception_v3, mobilenet_v2, resnet18, shufflenet_v2_x0_5, squeezenet1_1
-from torchvision.models.vision_transformer import VisionTransformer
 
 from ibd.errors import UnsupportedError
 from ibd.explain.cam import (
@@ -239,13 +238,6 @@ class Attention(nn.Module):
         return self.head(self.out(mixed.transpose(1, 2).reshape(rows, count, 16)).mean(1))
 
 
-def vit():
-    torch.manual_seed(0)
-    model = VisionTransformer(image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32)
-    nn.init.normal_(model.heads.head.weight)
-    return model
-
-
 class Streams(nn.Module):
     """Two maps of the image, side by side, or one after the other; each is pooled into the score."""
 
@@ -276,28 +268,47 @@ def test_two_maps_side_by_side_are_refused_and_the_one_before_both_is_taken():
     close(found.map, F.interpolate(product.sum(1, keepdim=True), IMAGE.shape[2:], mode="bilinear")[:, 0])
 
 
+class Scattered(Attention):
+    """Tokens are put into a buffer, in an order of their own: it is not known which is which patch."""
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        tokens = torch.zeros_like(x)
+        tokens[:, torch.arange(x.shape[1]).flip(0)] = x
+        return self.head(self.out(tokens).mean(1))
+
+
 WORKS = "use a method of pixels such as 'integrated_gradients' or 'occlusion'"
 
 
-@pytest.mark.parametrize(("model", "size"), [(vit, (32, 32)), (Attention, (16, 16))])
-def test_tokens_are_refused_in_one_line_that_says_what_works(model, size):
-    model, image = model().eval(), images(2, size)
+def test_tokens_of_unknown_places_are_refused_in_one_line_that_says_what_works():
+    model, image = Scattered().eval(), images(2, (16, 16))
     for make in FAMILY:
         with pytest.raises(UnsupportedError, match=f"made from tokens .*{WORKS}") as caught:
             make()(model, image, 1)
         assert "\n" not in str(caught.value)
-    for layer, refused in {"encoder": "tokens", "out": "tokens", "mixed": "which axis holds the channels"}.items():
-        if layer in dict(model.named_children()):
-            with pytest.raises(UnsupportedError, match=refused) as caught:
-                GradCAM(layer)(model, image, 1)
-            assert "\n" not in str(caught.value)
+    for layer, refused in {"out": "it is not known which are which patch", "head": "no map"}.items():
+        with pytest.raises(UnsupportedError, match=refused) as caught:
+            GradCAM(layer)(model, image, 1)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UnsupportedError, match="which axis holds the channels"):  # of attention heads
+        GradCAM("mixed")(Attention().eval(), image, 1)
 
 
 @pytest.mark.parametrize("count", [1, 4, 16, 64, 65])
-def test_tokens_are_refused_of_any_number_of_images(count):
+def test_tokens_are_known_of_any_number_of_images(count):
     """Of 4 tokens of 16 numbers, with as many images as either, as both together, and more."""
+    model, image = Attention().eval().double(), images(count, (8, 8)).double()
+    found = HiResCAM()(model, image, 1)
+    assert found.layer == "out"
+    kept = []
+    handle = model.out.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    model(image)
+    handle.remove()
+    cells = (kept[0] @ model.head.weight[1].detach()).view(count, 1, 2, 2) / 4
+    close(found.map, F.interpolate(cells, (8, 8), mode="bilinear")[:, 0])
     with pytest.raises(UnsupportedError, match="made from tokens"):
-        EigenCAM()(Attention().eval(), images(count, (8, 8)), 1)
+        EigenCAM()(Scattered().eval().double(), image, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""Maps from the weights of a vision transformer's attention: rollout, and weights times their gradients."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ibd.errors import UnsupportedError
+from ibd.explain.attention import FUSED, same_as_fused, written_down
+from ibd.explain.base import Call, Explainer, Explanation
+from ibd.explain.calls import Arguments, Call as FunctionCall, Function, Keywords, tensors_in
+from ibd.explain.flow import Flow
+from ibd.explain.layers import precise
+from ibd.explain.moves import EVEN, frames
+from ibd.explain.tape import Watch
+from ibd.explain.tokens import Grid
+
+_PRODUCTS = ("matmul", "bmm", "einsum")
+
+
+class Attentions(NamedTuple):
+    """The attentions of a pass, in the order in which they ran.
+
+    Attributes:
+        weights: softmax of each, with a graph; (B, heads, N, N), or with both of the first two axes in one.
+        grid: which of the N tokens is which patch.
+        scores: (B, K) scores that were explained.
+    """
+
+    weights: list[Tensor]
+    grid: Grid
+    scores: Tensor
+
+
+class _AttentionExplainer(Explainer):
+    """What the explainers by attention share: the pass, and how relevance of tokens becomes a map.
+
+    Works on attention of `nn.MultiheadAttention`, of `F.scaled_dot_product_attention`, and written down as a softmax
+    and a product of matrices. The layers have to follow one another, each over all tokens, with a residual connection
+    around each, which the formulas assume. The map is of the tokens from which the score is made: the class token, or
+    the mean of those that are pooled.
+    """
+
+    def explain(self, call: Call, image: Tensor) -> Explanation:
+        """Return the (B, H, W) maps.
+
+        Raises:
+            UnsupportedError: a model without attention, or whose attention is windowed, or of other tokens than those
+                of the patches.
+        """
+        found = _attentions(call, image, self.name)
+        scores, batch = found.scores, len(image)
+        maps = []
+        for index in range(scores.shape[1]):
+            call.cost.backwards += batch
+            gradients = torch.autograd.grad(
+                scores[:, index].sum(), found.weights, retain_graph=index + 1 < scores.shape[1]
+            )
+            count = len(found.grid.cells)
+            by_head = [precise(part).reshape(batch, -1, count, count) for part in (*found.weights, *gradients)]
+            weights, slopes = by_head[: len(gradients)], by_head[len(gradients) :]
+            relevance = self.relevance(weights, slopes)
+            read = slopes[-1].abs().sum((0, 1, 3)) > 0  # rows of the last attention that the score is made from
+            if not bool(read.any()):
+                raise UnsupportedError(f"'{self.name}': the score does not depend on the last attention of this model")
+            maps.append(_map(relevance[:, read].mean(1), found.grid))
+        size = (image.shape[2], image.shape[3])
+        return self.answer(call, torch.stack(maps, 1), scores, size=size)
+
+    @abc.abstractmethod
+    def relevance(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        """Return (B, N, N): of each token at the end, what it has of each at the start.
+
+        Args:
+            weights: (B, heads, N, N) of each layer.
+            gradients: gradients of the score by them.
+        """
+
+
+class AttentionRollout(_AttentionExplainer):
+    """``A_1 ... A_L`` with ``A_l = (mean over heads + I) / 2`` (Abnar & Zuidema 2020).
+
+    The same map for every score, and never below 0: how attention carried tokens on, whatever for.
+    """
+
+    name = "attention_rollout"
+
+    def relevance(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        """Return the product of the layers, each row of which adds up to 1."""
+        unit = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
+        rolled = unit.expand(len(weights[0]), -1, -1)
+        for weight in weights:
+            layer = weight.mean(1) + unit
+            rolled = layer / layer.sum(2, keepdim=True) @ rolled
+        return rolled
+
+
+class AttentionGradient(_AttentionExplainer):
+    """``R <- R + mean over heads of relu(G * A) R`` from ``R = I``, layer by layer (Chefer et al. 2021, ICCV).
+
+    With G the gradients of the score by the weights A; never below 0.
+    """
+
+    name = "attention_gradient"
+
+    def relevance(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        """Return the relevance of each token for each."""
+        unit = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device)
+        relevance = unit.expand(len(weights[0]), -1, -1)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            relevance = relevance + (weight * gradient).relu().mean(1) @ relevance
+        return relevance
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes attention down in plain operations, and keeps the weights that are multiplied with something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used: list[Tensor] = []
+        self._made: dict[int, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
+    ) -> object:
+        """Run one function."""
+        call = FunctionCall(func, args, kwargs or {})
+        if call.bare in FUSED:
+            return self._fused(call)
+        if call.bare in _PRODUCTS:
+            self.used += [tensor for tensor in call.tensors if id(tensor) in self._made]
+        result = call.run()
+        first = call.args[0] if call.args else call.kwargs.get("input")
+        made = isinstance(result, Tensor) and isinstance(first, Tensor) and result.shape == first.shape
+        if made and (call.bare == "softmax" or id(first) in self._made):  # dropout and its like keep it what it is
+            self._made[id(result)] = result  # type: ignore[assignment]
+        return result
+
+    def _fused(self, call: FunctionCall) -> object:
+        with torch.no_grad():
+            fused = call.run()
+        with self:
+            written = written_down(call)
+        same_as_fused(call.name, tensors_in(fused)[0], written.output)
+        if not isinstance(fused, tuple):
+            return written.output
+        averaged = fused[1] is not None and fused[1].dim() == 3
+        return written.output, None if fused[1] is None else written.weights.mean(1) if averaged else written.weights
+
+
+def _attentions(call: Call, image: Tensor, name: str) -> Attentions:
+    """Run the model, and return its attentions.
+
+    Raises:
+        UnsupportedError: there are none, or they do not carry the patches from layer to layer.
+    """
+    watch, recorder = Watch(image, False, constants=call.model.buffers()), _Recorder()
+    flow = watch.flow
+    assert flow is not None
+    image.requires_grad_()
+    with torch.autocast(image.device.type, enabled=False), watch, recorder:
+        output = call.output(image)
+        call.target = call.target.pin(output)
+        scores = call.target.scores(output)
+    nodes = [flow.of(weights) for weights in recorder.used]
+    end = flow.of(scores)
+    needed = flow.needed(end) if end is not None else set()
+    used = [(node, weights) for node, weights in zip(nodes, recorder.used, strict=True) if node in needed]
+    if not used:
+        raise UnsupportedError(
+            f"'{name}' needs attention between the image and the score, and this model has none that is a softmax of "
+            "torch and a product of matrices: use 'gradcam' or 'lrp'"
+        )
+    grid = _grid(flow, used, name)
+    return Attentions([weights for _, weights in used], grid, scores)
+
+
+def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], name: str) -> Grid:
+    """Return which token is which patch, the same for all attentions."""
+    lie, before, grids = frames(flow), None, set[Grid]()
+    for number, (node, weights) in enumerate(used, 1):
+        assert node is not None
+        grid, where = flow.grids.get(node), f"'{name}': attention {number} of {len(used)}"
+        rows, columns = weights.shape[-2:]
+        if rows != columns or grid is None or grid.axis != weights.dim() - 2 or len(weights) % flow.images:
+            raise UnsupportedError(
+                f"{where} ({rows} queries, {columns} keys) is not of all patches to all (windowed, pooled, over "
+                "channels, or of tokens whose places are not known): use 'gradcam' or 'lrp'"
+            )
+        if not grid.whole or lie[node] not in (None, EVEN):
+            raise UnsupportedError(f"{where} is not of all patches where the image has them: use 'lrp'")
+        if before is not None and before not in flow.needed(node):
+            raise UnsupportedError(f"{where} does not follow the one before, but runs beside it: use 'lrp'")
+        before = node
+        grids.add(Grid(0, grid.cells, grid.shape, grid.source))
+    if len(grids) > 1:
+        raise UnsupportedError(f"'{name}': the attentions of this model are of different tokens: use 'lrp'")
+    return grids.pop()
+
+
+def _map(tokens: Tensor, grid: Grid) -> Tensor:
+    """Return the (B, h, w) map of (B, N) tokens."""
+    cells = torch.tensor(grid.cells, device=tokens.device)
+    order = cells.argsort()[int((cells < 0).sum()) :]
+    return tokens[:, order].unflatten(1, grid.shape)

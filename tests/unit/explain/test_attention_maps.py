@@ -1,0 +1,106 @@
+"""Rollout and gradient-weighted attention: against weights multiplied by hand, and on an answer in a known patch."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer, resnet18
+from torchvision.models.swin_transformer import SwinTransformer
+
+from ibd.errors import UnsupportedError
+from ibd.explain.attention_maps import AttentionGradient, AttentionRollout
+from ibd.explain.targets import Target
+from tests.attention_makers import STYLES, Attention, Planted, TinyViT, planted_images
+from tests.explainer_makers import images
+from tests.reference.attention import attentions, rollout, weighted_by_gradient
+
+IMAGE = images(2, (8, 12)).double()
+BOTH = [AttentionRollout, AttentionGradient]
+close = torch.testing.assert_close
+
+
+def drawn(tokens, extra):
+    """Return the (H, W) map of (N,) tokens."""
+    cells = torch.as_tensor(tokens[extra:]).view(1, 1, 2, 3)
+    return F.interpolate(cells, (8, 12), mode="bilinear")[0, 0]
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("extra", [1, 3])
+def test_is_the_product_of_the_layers(pooled, extra):
+    model = TinyViT(extra=extra, pooled=pooled)
+    rows = slice(extra, None) if pooled else [0]
+    found = AttentionRollout()(model, IMAGE, Target.classes([0, 2]))
+    weighted = AttentionGradient()(model, IMAGE, Target.classes([0, 2]))
+    for row, image in enumerate(IMAGE):
+        weights = attentions(model, image)
+        for column, index in enumerate((0, 2)):
+            close(found.map[row, column], drawn(rollout(weights, rows), extra))
+            if (row, column) == (1, 1):  # slow: by differences
+                expected = weighted_by_gradient(model, image, index, weights, rows)
+                close(weighted.map[row, column], drawn(expected, extra), rtol=1e-5, atol=1e-7)
+    close(found.value, model(IMAGE)[:, [0, 2]].detach())
+    assert (found.cost.forwards, found.cost.backwards) == (2, 4)
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("style", STYLES[:-1])
+def test_however_attention_is_written(style, make):
+    close(make()(TinyViT(style=style), IMAGE, 1).map, make()(TinyViT(style="matmul"), IMAGE, 1).map)
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_the_planted_patch_is_lit(make):
+    cells = [(1, 2), (0, 1), (1, 0)]
+    model = Planted(lambda patches, own: (torch.cat([patches[:, [4, 2, 0, 5, 1, 3]], own], 1), -1))
+    for heat, (row, column) in zip(make()(model, planted_images(cells), 1).map, cells, strict=True):
+        assert int(F.avg_pool2d(heat[None], 4).argmax()) == 3 * row + column
+        assert heat.amin() >= 0
+
+
+class Beside(nn.Module):
+    """Two attentions of the same tokens, side by side; or one after the other."""
+
+    def __init__(self, after):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.one, self.other = nn.Conv2d(3, 4, 4, 4), Attention(4, 1), Attention(4, 1)
+        self.head, self.after = nn.Linear(4, 2), after
+        self.double().eval()
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        one = x + self.one(x)
+        return self.head((one + self.other(one if self.after else x)).mean(1))
+
+
+def few():
+    return VisionTransformer(16, 4, 2, 2, 8, 16, num_classes=3).double().eval()
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_what_is_not_defined_is_refused_in_one_line(make):
+    torch.manual_seed(0)
+    swin = SwinTransformer([4, 4], 8, [2], [2], [2, 2], num_classes=3).double().eval()
+    refused = {
+        "this model has none": (resnet18().double().eval(), images(1, (32, 32)).double()),
+        "attention 1 of 2 .4 queries, 4 keys. is not of all patches": (swin, images(1, (32, 32)).double()),
+        "attention 2 of 2 does not follow the one before": (Beside(after=False), IMAGE),
+    }
+    for words, (model, image) in refused.items():
+        with pytest.raises(UnsupportedError, match=words) as caught:
+            make()(model, image, 1)
+        assert "\n" not in str(caught.value)
+    assert make()(Beside(after=True), IMAGE, 1).map.shape == (2, 8, 12)
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_torchvision_without_gradients_of_its_own(make):
+    model = few()
+    nn.init.normal_(model.heads.head.weight)
+    before = model(images(2, (16, 16)).double())
+    with torch.no_grad():
+        found = make()(model, images(2, (16, 16)).double(), 1)
+    close(found.value, before[:, 1].detach())
+    assert found.map.std((1, 2)).min() > 0
+    assert all(parameter.grad is None for parameter in model.parameters())
