@@ -80,7 +80,7 @@ def test_training_on_two_nodes_and_on_one_of_them(nodes, tmp_path, monkeypatch):
         for name, value in one.items():
             if value:
                 assert float(two[name]) == pytest.approx(float(value), abs=2e-5), name
-    changes = ("trainer.num_nodes=1", "trainer.strategy=auto", "trainer.max_epochs=3")
+    changes = ("trainer.num_nodes=1", "trainer.strategy=auto", "trainer.max_epochs=3", "data.batch_size=16")
     onward = ibd("fit", f"resume={run}", *changes)
     assert onward.code == 0, onward.err
     assert float(rows(run)[-1]["epoch"]) == 2
