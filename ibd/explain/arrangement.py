@@ -30,6 +30,13 @@ class Arrangement:
         """Whether nothing is to be done."""
         return not self.last and self.grid is None
 
+    @property
+    def channels(self) -> int:
+        """The axis that holds the channels."""
+        if self.grid is None:
+            return 3 if self.last else 1
+        return 1 if self.grid.axis == 2 else 2
+
     def to_map(self, values: Tensor) -> Tensor:
         """Return (..., C, h, w) of values that lie as the layer has them, with any axes before.
 

@@ -137,9 +137,7 @@ class _Computation:
         compute: function from a batch of images to (B, D, h, w) float32 on the CPU.
     """
 
-    def __init__(
-        self, folder: Path, dataset: ImageDataset, workers: int, compute: Callable[[Batch], Tensor]
-    ) -> None:
+    def __init__(self, folder: Path, dataset: ImageDataset, workers: int, compute: Callable[[Batch], Tensor]) -> None:
         self.folder, self.dataset, self.workers, self.compute = folder, dataset, workers, compute
         self.count = -(-len(dataset) // CHUNK)
 
@@ -195,12 +193,12 @@ def _fingerprint(backbone: nn.Module, dataset: ImageDataset, data: ImageDataModu
     digest = hashlib.sha256(json.dumps([repr(backbone), computed, torch.__version__]).encode())
     for name, value in backbone.state_dict().items():
         if isinstance(value, Tensor):
-            digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(
+                name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
     digest.update(json.dumps([data.spec.image_size, data.spec.resize, len(dataset)]).encode())
     for index in range(len(dataset)):
         digest.update(dataset.version(index).encode() + b"\0")
     for index in range(0, len(dataset), max(1, len(dataset) // _LOOKED_AT)):
         digest.update(dataset[index].image.numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
