@@ -38,7 +38,7 @@ class Arrangement:
         if self.grid is None:
             return to_first(values) if self.last else values
         tokens = self._tokens_last(values).index_select(-1, self._order(values.device))
-        return tokens.unflatten(-1, self.grid.shape)
+        return tokens.reshape(*tokens.shape[:-1], *self.grid.shape)
 
     def rest(self, values: Tensor) -> Tensor | None:
         """Return (B, k) sums of values (k, B, ...) over the tokens that are no patches; None where there are none."""

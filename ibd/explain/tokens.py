@@ -211,7 +211,7 @@ def _moved(call: Call, swaps: dict[int, Tensor], position: int) -> Tensor | None
         if call.bare == "pad":
             return torch.nn.functional.pad(args[0], args[1] if len(args) > 1 else kwargs["pad"])
         if call.bare in ("view", "unsafe_view"):  # numbers do not lie in memory as values do
-            return args[0].reshape(*args[1:]) if not kwargs else None  # type: ignore[no-any-return]
+            return args[0].reshape(*args[1:]) if not kwargs else None
         made = tensors_in(dataclasses.replace(call, args=args, kwargs=kwargs).run())
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
         return None
