@@ -46,6 +46,9 @@ class _AttentionExplainer(Explainer):
     the mean of those that are pooled.
     """
 
+    def __init__(self) -> None:
+        """Take no options."""
+
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the (B, H, W) maps.
 

@@ -55,7 +55,8 @@ class LRP(Explainer):
     beside the map of their sum.
 
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
-    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. Of a model that draws random
+    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. By a layer of tokens also
+    ``extra["other_tokens"]``, the relevance of those that are no patches. Of a model that draws random
     numbers in evaluation mode value and map come from one draw, with a warning.
 
     Where the literature is silent: a product with a gate (sigmoid, softmax, step) goes to the other factor; what
@@ -171,27 +172,26 @@ class LRP(Explainer):
         """
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
-        relevances, taken, layers = [], [], []
+        many = len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2)
+        found = self._arranged(call, image) if many else Arrangement()
+        relevances, others, taken, layers = [], [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
-            relevances.append(
-                _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
-            )
+            part = _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
+            relevances.append(found.to_map(part))
+            others += [] if (rest := found.rest(part)) is None else [rest]
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
         kept, heat = torch.stack(taken, 1), torch.stack(relevances, 1)
-        extra = {"conservation": (heat.flatten(2).sum(2) + kept) / scores.detach(), "bias": kept}
+        beside = torch.stack(others, 1) if others else torch.zeros_like(kept)
+        extra = {"conservation": (heat.flatten(2).sum(2) + beside + kept) / scores.detach(), "bias": kept}
+        extra |= {"other_tokens": beside} if others else {}
         for name in layers[0] if self.layers else ():
             extra[f"layer: {name}"] = torch.stack([_share(layer[name]) for layer in layers], 1)
         single = not call.target.many
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
-        if heat.dim() > 3 or len(outputs) > 1:
-            found = self._arranged(call, image)
-            if (others := found.rest(heat.transpose(0, 1))) is not None:
-                more["extra"]["other_tokens"] = others[:, 0] if single else others
-            heat = found.to_map(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
         return self.answer(call, maps, scores, size=mode.ledger.size, **more)
