@@ -93,12 +93,12 @@ def _multi_head(given: dict[str, Any]) -> Attended:
     else:
         weights = list(given["in_proj_weight"].chunk(3))
     biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
-    heads = [
-        F.linear(given[name].transpose(0, 1), weight, bias).unflatten(2, (given["num_heads"], -1)).transpose(1, 2)
-        for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True)
-    ]
+    heads = []
+    for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
+        projected = F.linear(given[name].transpose(0, 1), weight, bias)
+        heads.append(projected.reshape(*projected.shape[:2], given["num_heads"], -1).transpose(1, 2))
     mask = _mask(given["attn_mask"], given["key_padding_mask"], len(heads[0]), given["num_heads"], query)
-    output, attention, *_ = _scaled(*heads, attn_mask=mask)
+    output, attention, *_ = _scaled(heads[0], heads[1], heads[2], mask)
     joined = F.linear(output.transpose(1, 2).flatten(2), given["out_proj_weight"], given["out_proj_bias"])
     return Attended(joined.transpose(0, 1), attention, given["key"], 0)
 

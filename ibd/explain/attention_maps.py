@@ -46,6 +46,9 @@ class _AttentionExplainer(Explainer):
     the mean of those that are pooled.
     """
 
+    def __init__(self) -> None:
+        """Take no options."""
+
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the (B, H, W) maps.
 
@@ -138,7 +141,7 @@ class _Recorder(TorchFunctionMode):
         first = call.args[0] if call.args else call.kwargs.get("input")
         made = isinstance(result, Tensor) and isinstance(first, Tensor) and result.shape == first.shape
         if made and (call.bare == "softmax" or id(first) in self._made):  # dropout and its like keep it what it is
-            self._made[id(result)] = result  # type: ignore[assignment]
+            self._made[id(result)] = result
         return result
 
     def _fused(self, call: FunctionCall) -> object:
@@ -207,4 +210,4 @@ def _map(tokens: Tensor, grid: Grid) -> Tensor:
     """Return the (B, h, w) map of (B, N) tokens."""
     cells = torch.tensor(grid.cells, device=tokens.device)
     order = cells.argsort()[int((cells < 0).sum()) :]
-    return tokens[:, order].unflatten(1, grid.shape)
+    return tokens[:, order].view(-1, *grid.shape)

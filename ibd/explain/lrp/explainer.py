@@ -60,7 +60,8 @@ class LRP(Explainer):
     that relevance where it enters the channels, which conservation is then relative to.
 
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
-    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. Of a model that draws random
+    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. By a layer of tokens also
+    ``extra["other_tokens"]``, the relevance of those that are no patches. Of a model that draws random
     numbers in evaluation mode value and map come from one draw, with a warning.
 
     Where the literature is silent: a product with a gate (sigmoid, softmax, step) goes to the other factor; what
@@ -197,35 +198,32 @@ class LRP(Explainer):
         """
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
-        relevances, taken, layers, passed = [], [], [], []
         gated = None if call.target.gate is None else self._gated(call, image, outputs)
+        many = gated is None and (len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2))
+        found = self._arranged(call, image) if many else Arrangement()
+        relevances, others, taken, layers, passed = [], [], [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
             if gated is not None:
                 passed.append(gated.enter(score, mode))
-                relevances.append(_relevance(gated.surrogate, mode, end, gated.gradient))
-            elif outputs:
-                relevances.append(_relevance_at(*outputs[-1], score, mode, end))
+                part = _relevance(gated.surrogate, mode, end, gated.gradient)
             else:
-                relevances.append(_relevance(score, mode, end))
+                part = _relevance_at(*outputs[-1], score, mode, end) if outputs else _relevance(score, mode, end)
+            relevances.append(found.to_map(part))
+            others += [] if (rest := found.rest(part)) is None else [rest]
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
         kept, heat = torch.stack(taken, 1), torch.stack(relevances, 1)
         whole = torch.stack(passed, 1) if passed else scores.detach()
-        extra = {"conservation": (heat.flatten(2).sum(2) + kept) / whole, "bias": kept}
-        if passed:
-            extra["passed"] = whole
+        beside = torch.stack(others, 1) if others else torch.zeros_like(kept)
+        extra = {"conservation": (heat.flatten(2).sum(2) + beside + kept) / whole, "bias": kept}
+        extra |= ({"other_tokens": beside} if others else {}) | ({"passed": whole} if passed else {})
         for name in layers[0] if self.layers else ():
             extra[f"layer: {name}"] = torch.stack([_share(layer[name]) for layer in layers], 1)
         single = not call.target.many
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
-        if heat.dim() > 3 or len(outputs) > 1:
-            found = self._arranged(call, image)
-            if (others := found.rest(heat.transpose(0, 1))) is not None:
-                more["extra"]["other_tokens"] = others[:, 0] if single else others
-            heat = found.to_map(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
         return self.answer(call, maps, scores, size=mode.ledger.size, **more)

@@ -120,6 +120,25 @@ def test_by_default_the_tokens_that_the_last_attention_reads(extra):
     close(HiResCAM("blocks.1.norm1")(model, IMAGE, 1).map, found.map)
 
 
+@pytest.mark.parametrize("way", ["matmul", "einsum", "slice"])
+def test_products_with_weights_leave_each_token_by_itself(way):
+    """What follows the last attention does not mix tokens, however it is written: it is not a map of what was read."""
+
+    class Net(TinyViT):
+        def forward(self, image):
+            x = self.blocks(self.tokens(image))
+            weight = self.head.weight.detach()[:, :4]
+            if way == "matmul":
+                return (self.norm(x)[..., :4] @ weight.t())[:, 0]
+            if way == "einsum":
+                return torch.einsum("bnd,cd->bnc", self.norm(x)[:, :, :4], weight)[:, 0]
+            return F.linear(self.norm(x).narrow(1, 0, 1).squeeze(1)[:, :4], weight)
+
+    found = GradCAM(relu=False)(Net(), IMAGE, 1)
+    assert found.layer == "blocks.1.norm1"
+    assert found.map.abs().min() > 0
+
+
 def test_pooled_patches_are_taken_after_the_last_normalization_and_add_up():
     model = TinyViT(extra=2, pooled=True)
     found = HiResCAM()(model, IMAGE, 1)
