@@ -143,7 +143,7 @@ def _timm() -> ModuleType:
         import timm
     except ImportError:
         raise ConfigError("a backbone timm/NAME needs the package timm: pip install 'ibd[timm]'") from None
-    return cast(ModuleType, timm)
+    return timm
 
 
 def _tags(model: str) -> list[str]:
@@ -191,8 +191,8 @@ def _download(model: str, weights: str) -> files.State:
     except Exception as error:  # what downloads may fail in the way of any of three libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(
-            f"weights: cannot get those of {PREFIX}{model} ({reason}): fetch them on a machine with network and give the "
-            "file as `weights: /path/to/file`, or start from random weights with `weights: null`"
+            f"weights: cannot get those of {PREFIX}{model} ({reason}): fetch them on a machine with network and give "
+            "the file as `weights: /path/to/file`, or start from random weights with `weights: null`"
         ) from None
     mean, std = _statistics(model, cast(Any, network).pretrained_cfg)
     return {**network.state_dict(), "normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}

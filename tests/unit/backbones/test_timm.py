@@ -11,7 +11,6 @@ from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 timm = pytest.importorskip("timm")
 
 
-
 def make(name, **options):
     torch.manual_seed(0)
     return build_backbone({"name": f"timm/{name}", **options}).eval()
@@ -171,10 +170,13 @@ def test_mistakes(monkeypatch):
     assert "timm has no weights 'a1_in2k' of resnet18" in message_of(ConfigError, "resnet18.a1_in2k")
     assert len(message_of(ConfigError, "nothing like this")) < 200
     assert "has no option 'width'" in message_of(ConfigError, "test_resnet", width=4)
-    with pytest.raises(ConfigError, match=r"data.image_size: 64 x 64 given, but the backbone timm/test_vit takes 160 x"):
+    with pytest.raises(ConfigError, match=r"data.image_size: 64 x 64 given, but the backbone timm/test_vit takes 160"):
         make("test_vit")(torch.rand(1, 3, 64, 64))
     backbone = make("test_resnet")
-    for features, said in ((torch.zeros(1, 9), "no feature map"), (torch.zeros(1, 5, 2, 2), r"\(1, 5, 2, 2\), and not")):
+    for features, said in (
+        (torch.zeros(1, 9), "no feature map"),
+        (torch.zeros(1, 5, 2, 2), r"\(1, 5, 2, 2\), and not"),
+    ):
         monkeypatch.setattr(backbone.network, "forward", lambda _, features=features: [features])
         with pytest.raises(UnsupportedError, match=f"timm/test_resnet puts out {said}"):
             backbone(torch.rand(1, 3, 64, 64))
@@ -200,4 +202,6 @@ def test_a_model_on_it_is_read_back_without_its_file(tmp_path):
     again = ibd.load_model(tmp_path / "run.ckpt")
     torch.testing.assert_close(again.eval()(image).logits, model(image).logits)
     backbone = make("test_resnet", init_from=str(tmp_path / "run.ckpt"))
-    assert torch.equal(backbone.network.layer1[0].bn1.running_mean, model.network.backbone.network.layer1[0].bn1.running_mean)
+    assert torch.equal(
+        backbone.network.layer1[0].bn1.running_mean, model.network.backbone.network.layer1[0].bn1.running_mean
+    )

@@ -13,9 +13,7 @@ from ibd.types import DataSpec, groups_of
 
 pytest.importorskip("timm")
 NAMES = ("a::x", "a::y", "b")
-SPEC = DataSpec(
-    class_names=("a", "b"), concept_names=NAMES, concept_groups=groups_of(NAMES), image_size=(64, 64)
-)
+SPEC = DataSpec(class_names=("a", "b"), concept_names=NAMES, concept_groups=groups_of(NAMES), image_size=(64, 64))
 
 
 def pipnet(name, **options):
