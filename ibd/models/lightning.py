@@ -144,7 +144,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     def answer(self, batch: Batch) -> Output:
         """Return logits and units of a batch of images, or of what a frozen backbone makes of them."""
-        return self(batch.image) if batch.features is None else self.from_features(batch.features)  # type: ignore[no-any-return]
+        return self(batch.image) if batch.features is None else self.from_features(batch.features)
 
     def from_features(self, features: Tensor) -> Output:
         """Return logits and units of the (B, D, h, w) features of a frozen backbone.
