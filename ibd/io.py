@@ -140,7 +140,21 @@ def load_model(run: RunLike, which: str = "best", trust: bool = False) -> Interp
             or holds weights that are not numbers.
     """
     path = find_checkpoint(run, which)
-    content = read_checkpoint(path)
+    return rebuild(path, read_checkpoint(path), trust)
+
+
+def rebuild(path: Path, content: dict[str, Any], trust: bool = False) -> InterpretableModule:
+    """Return the module that a checkpoint, or another file with its values, describes; in evaluation mode.
+
+    Args:
+        path: file, for its size and for messages.
+        content: what it holds: the entries `MODEL_KEY`, "hyper_parameters" and "state_dict".
+        trust: trust in it, as of `load_model`.
+
+    Raises:
+        CheckpointError: it is not one of ours, not to be trusted, does not fit the installed version, or holds weights
+            that are not numbers.
+    """
     if MODEL_KEY not in content:
         raise CheckpointError(f"'{path}' was not written by ibd: it does not say which model it holds")
     try:

@@ -112,3 +112,7 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test images in order."""
         return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the test images in order, for ``Trainer.predict``."""
+        return self.loader("test")

@@ -10,16 +10,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ibd.drawing import shorten
 from ibd.errors import ConfigError, DataError, UnsupportedError
+from ibd.explain.asking import Asking, layer_among
 from ibd.explain.checkpointing import kept
 from ibd.explain.layouts import Layout
 from ibd.explain.render import pictures, upsample
+from ibd.explain.saving import as_array, save_arrays
 from ibd.explain.targets import Target
 
 _MISMATCH = re.compile("expected scalar type|type .* should be the same|same dtype|tensors to be on the same device")
@@ -104,6 +109,30 @@ class Explanation:
         tensors = {name: moved(getattr(self, name)) for name in ("map", "value", "units", "unit_maps")}
         return dataclasses.replace(self, **tensors, extra={name: moved(value) for name, value in self.extra.items()})
 
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """Return the tensors that there are as arrays, by name: "map", "value", "units", "unit_maps".
+
+        What else the method says (`extra`) is among them by its own name.
+        """
+        named = {name: getattr(self, name) for name in ("map", "value", "units", "unit_maps")}
+        tensors: dict[str, Tensor] = {n: t for n, t in {**self.extra, **named}.items() if t is not None}
+        return {name: as_array(tensor) for name, tensor in tensors.items()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write the explanation into a file, in the format that the ending of its name says; return where it is.
+
+        Args:
+            path: ``.npz``, all arrays of `to_numpy`; ``.png``, the maps, each in a scale of its own; ``.csv``, a row
+                for what each unit adds, or for each pixel where the method has no units.
+
+        Raises:
+            ConfigError: another ending, or the file cannot be written.
+            UnsupportedError: the explanation has nothing of that kind.
+        """
+        scores = self.value.shape[1:].numel()
+        titles = [f"image {n // scores}" + f", score {n % scores}" * (scores > 1) for n in range(self.value.numel())]
+        return save_arrays(self.to_numpy(), path, titles, self.unit_names or [])
+
 
 class Call:
     """A model while it is being explained: it counts passes, and answers in the right mode.
@@ -116,7 +145,8 @@ class Call:
     """
 
     def __init__(self, model: nn.Module, target: Target, layout: Layout = "auto") -> None:
-        self.model, self.target, self.cost, self.layout = model, target.resolve(model), Cost(), layout
+        self.model: nn.Module = getattr(model, "behind_logits", model)  # the network, which has units
+        self.target, self.cost, self.layout = target.resolve(model), Cost(), layout
 
     def output(self, image: Tensor) -> Any:
         """Return what the model returns, counting the pass; it gets a copy, which it may write over."""
@@ -157,11 +187,16 @@ class Explainer(abc.ABC):
     layout: Layout = "auto"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuse a model, or a layer itself, among the options: other libraries take it there."""
-        if any(isinstance(argument, nn.Module) for argument in (*args, *kwargs.values())):
+        """Refuse a model, or a layer itself, among the options: other libraries take it there.
+
+        Raises:
+            ConfigError: one is given; the line says how the explainer is called.
+        """
+        modules = [part for part in tree_leaves((args, kwargs)) if isinstance(part, nn.Module)]
+        if modules:
             raise ConfigError(
                 f"{cls.__name__}: takes only options, a layer by its name; pass the model with the images: "
-                f"{cls.__name__}(...)(model, image, target)"
+                f"{cls.__name__}({layer_among(modules)})(model, image, target)"
             )
         made = super().__new__(cls)
         object.__setattr__(made, "given", (args, kwargs))  # also of a frozen dataclass
@@ -200,6 +235,22 @@ class Explainer(abc.ABC):
             answer = dataclasses.replace(answer, layer=getattr(self, "layer", None))
         answer.cost.seconds = time.perf_counter() - started
         return answer
+
+    def on(self, model: nn.Module) -> Asking:
+        """Return the explainer of a model, as captum has it: ``Saliency().on(model).attribute(images, target=3)``."""
+        return Asking(self, model)
+
+    def attribute(self, *args: object, **kwargs: object) -> Tensor:
+        """Say how to call an explainer, which, other than captum's, holds no model.
+
+        Raises:
+            ConfigError: always.
+        """
+        name = type(self).__name__
+        raise ConfigError(
+            f"{name}.attribute: an explainer holds no model: {name}(...).on(model).attribute(images, target=3) gives a "
+            f"tensor as captum does, {name}(...)(model, images, 3) all there is to say"
+        )
 
     def check_scale(self, image: Tensor) -> None:  # noqa: B027 - most methods have nothing to say
         """Warn where the method means something else on images that are not from 0 to 1."""

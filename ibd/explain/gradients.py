@@ -39,12 +39,10 @@ class GradientExplainer(Explainer):
 
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the map of each image."""
-        attribution, at, extra = self.attribute(call, image)
+        attribution, at, extra = self.numbers(call, image)
         return self.finish(call, image, attribution, at.scores, extra)
 
-    def attribute(
-        self, call: Call, image: Tensor, target: Target | None = None
-    ) -> tuple[Tensor, Cut, dict[str, Tensor]]:
+    def numbers(self, call: Call, image: Tensor, target: Target | None = None) -> tuple[Tensor, Cut, dict[str, Tensor]]:
         """Return what every value accounts for, (B, K, C, h, w), the cut it was computed at, and further figures.
 
         Args:
@@ -180,9 +178,7 @@ class IntegratedGradients(GradientExplainer):
         """Return the mean gradient times the way."""
         return gradient * value.unsqueeze(1)
 
-    def attribute(
-        self, call: Call, image: Tensor, target: Target | None = None
-    ) -> tuple[Tensor, Cut, dict[str, Tensor]]:
+    def numbers(self, call: Call, image: Tensor, target: Target | None = None) -> tuple[Tensor, Cut, dict[str, Tensor]]:
         """Return what every value accounts for, the cut, and the completeness."""
         at = cut(call, image, self.layer, target, replay=True)
         value = at.value.detach()

@@ -104,7 +104,7 @@ class SmoothGrad(Explainer):
     def _one(self, call: Call, noisy: Tensor, target: Target) -> Tensor:
         """Return the attributions (b, K, C, h, w) or maps (b, K, H, W) of noisy images."""
         if isinstance(self.base, GradientExplainer):
-            return self.base.attribute(call, noisy, target)[0]
+            return self.base.numbers(call, noisy, target)[0]
         call.target = target
         maps = self.base.explain(call, noisy).map
         if maps is None:

@@ -3,6 +3,7 @@
 from ibd.metrics.axes import AxisPurity, ConceptImportance, auc_matrix
 from ibd.metrics.compactness import ExplanationSize, explanation_size, head_sparsity, prototype_uniqueness
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC, auroc_per_concept
+from ibd.metrics.maps import MapScore, quantus_metric
 from ibd.metrics.parts import (
     CONSISTENCY_HALF,
     PURITY_HALF,
@@ -40,6 +41,7 @@ __all__ = [
     "ConceptSeparation",
     "EnergyPointingGame",
     "ExplanationSize",
+    "MapScore",
     "PointingGame",
     "PrototypeConsistency",
     "PrototypePurity",
@@ -59,4 +61,5 @@ __all__ = [
     "peak_positions",
     "peaks_inside",
     "prototype_uniqueness",
+    "quantus_metric",
 ]

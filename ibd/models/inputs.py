@@ -72,6 +72,11 @@ def as_files(images: Any) -> list[File]:
     raise DataError(f"images are paths, Pillow images, or one tensor or array, not {type(images).__name__}")
 
 
+def named(files: Sequence[File]) -> list[str]:
+    """Return what each file is called in a table."""
+    return [str(file) if isinstance(file, str | Path) else f"image {i}" for i, file in enumerate(files)]
+
+
 def checked(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return (3, H, W) or (B, 3, H, W) images as (B, 3, H, W).
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import pytorch_lightning as pl
@@ -17,21 +17,22 @@ from torchmetrics.classification import MulticlassAccuracy
 from ibd import registry
 from ibd.backbones import fade_during, faded, freezing_of, prefers_channels_last
 from ibd.data.base import ImageDataModule
-from ibd.distributed import progress, world_size
-from ibd.errors import CheckpointError, ConfigError, DataError
-from ibd.io import MODEL_KEY
+from ibd.distributed import world_size
+from ibd.errors import CheckpointError, ConfigError, DataError, UnsupportedError
+from ibd.io import MODEL_KEY, rebuild
 from ibd.metrics.classes import BalancedAccuracy
-from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.models.inputs import File, Images, as_files, as_tensor, checked, read_images
+from ibd.models.base import InterpretableNetwork
+from ibd.models.inputs import checked
 from ibd.models.optimizer import OptimizerSettings, build_optimizer, build_schedule
 from ibd.models.prediction import Prediction
-from ibd.types import Batch, DataSpec, Output, Units
+from ibd.models.trained import TrainedModel
+from ibd.types import Batch, DataSpec, Output
 
 UNFINISHED_KEY = "ibd_unfinished"
 """The checkpoint entry with what `InterpretableModule.finish` replaced, for a training that is continued."""
 
 
-class InterpretableModule(pl.LightningModule, abc.ABC):
+class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     """A network with its losses, metrics and optimizer.
 
     A subclass builds `network` and `metrics`, and says in `losses` what is minimized.
@@ -56,9 +57,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
     nan_advice: str = "Try a lower optimizer.lr or trainer.gradient_clip_val=1"
 
     def __init__(self, spec: DataSpec, network: InterpretableNetwork, optimizer: dict[str, Any] | None) -> None:
-        super().__init__()
-        self.spec = spec
-        self.network = network
+        super().__init__(spec, network)
         self.optimizer_settings = OptimizerSettings(**(optimizer or {}))
         kinds = self.build_metrics()
         self.metrics = nn.ModuleDict(  # the underscores keep clear of nn.Module's own `train`
@@ -128,20 +127,6 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         """
         return {}
 
-    def forward(self, image: Tensor) -> Output:
-        """Return logits and units of (B, 3, H, W) float images in [0, 1]; they are computed in the model's precision.
-
-        Raises:
-            DataError: no tensor of floats.
-        """
-        if not isinstance(image, Tensor) or not image.is_floating_point():
-            what = image.dtype if isinstance(image, Tensor) else type(image).__name__
-            raise DataError(f"images are {what}: a float tensor (B, 3, H, W) in [0, 1] is needed")
-        image = image.to(next(self.network.parameters()).dtype)
-        if self.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
-        return self.network(image)  # type: ignore[no-any-return]
-
     def answer(self, batch: Batch) -> Output:
         """Return logits and units of a batch of images, or of what a frozen backbone makes of them."""
         return self(batch.image) if batch.features is None else self.from_features(batch.features)
@@ -167,8 +152,6 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
             self.network.backbone.eval()
         return self
 
-    channels_last = False
-
     def use_fast_layout(self, device: torch.device | None = None) -> None:
         """Lay the backbone's weights out as is fastest on a device, by default the current one."""
         self.channels_last = prefers_channels_last(self.network.backbone, device or self.device)
@@ -177,7 +160,7 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
 
     def configure_model(self) -> None:
         """Choose the memory layout, before DDP wraps the model: what it sums up later has the layout of now."""
-        if self.trainer.training:
+        if self._trainer is not None and self.trainer.training:
             self.use_fast_layout(self.trainer.strategy.root_device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -287,63 +270,129 @@ class InterpretableModule(pl.LightningModule, abc.ABC):
         Raises:
             CheckpointError: it cannot be written.
         """
-        content = {
-            MODEL_KEY: registry.name_of("models", type(self)),
-            "hyper_parameters": dict(self.hparams),
-            "state_dict": {name: value.cpu() for name, value in self.state_dict().items()},
-            "pytorch-lightning_version": pl.__version__,  # type: ignore[attr-defined]
-        }
+        weights = {name: value.cpu() for name, value in self.state_dict().items()}
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            torch.save(content, path)
+            torch.save({**self._described(), "state_dict": weights}, path)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"cannot write '{path}': {error}") from error
+
+    def _described(self) -> dict[str, Any]:
+        """Return what a file must say of the model beside its weights, as plain values."""
+        return {
+            MODEL_KEY: registry.name_of("models", type(self)),
+            "hyper_parameters": dict(self.hparams),
+            "pytorch-lightning_version": pl.__version__,  # type: ignore[attr-defined]
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which class can read this checkpoint."""
         checkpoint[MODEL_KEY] = registry.name_of("models", type(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue a training from where it was before it was finished (Lightning calls this on resume)."""
-        checkpoint["state_dict"] |= checkpoint.get(UNFINISHED_KEY, {})
-
-    def read_images(self, paths: Sequence[File]) -> Tensor:
-        """Return images as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
-
-        Args:
-            paths: image files, or images that Pillow has opened.
+        """Continue a training from where it was before it was finished; everything else reads the finished model.
 
         Raises:
-            DataError: a file is missing or unreadable, or none is given.
+            CheckpointError: it is that of another model.
         """
-        return read_images(paths, self.spec)
+        mine, found = registry.name_of("models", type(self)), checkpoint.get(MODEL_KEY)
+        if found is not None and found != mine:
+            raise CheckpointError(f"the checkpoint holds a '{found}', not a '{mine}': ibd.load_model reads any")
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            checkpoint["state_dict"] |= checkpoint.get(UNFINISHED_KEY, {})
 
-    def predict(self, images: Images, batch_size: int = 64) -> Prediction:
-        """Return what the model says of images, as a `Prediction` that can be printed and intervened on.
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, trust: bool = False, **kwargs: Any) -> Self:
+        """Return the module of a checkpoint in training mode, by Lightning; `ibd.load_model` finds more mistakes.
 
         Args:
-            images: (B, 3, H, W) or (3, H, W) float tensor or numpy array in [0, 1] at the training size, or one file (a
-                path, or an image opened with Pillow), or several. Files may have any size and mode: they are brought to
-                the training size as the validation images were.
-            batch_size: images to read and compute at a time.
+            checkpoint_path: checkpoint.
+            args: further arguments of Lightning.
+            trust: whether classes that are none of ours may be named in it, as of `ibd.load_model`.
+            kwargs: further arguments of Lightning, and options of the model in the place of those in the checkpoint.
 
         Raises:
-            DataError: an unreadable file, a tensor of another shape, type or range, or what is neither.
+            UntrustedError: it names a class that is none of ours.
+            CheckpointError: it is that of another model.
+        """
+        with registry.trusting(trust), registry.loading():
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write the model into a folder as the Hugging Face Hub has it: config.json, model.safetensors, a model card.
+
+        Args:
+            folder: folder, which is made.
+            options: further options of ``huggingface_hub.ModelHubMixin.save_pretrained``.
+
+        Raises:
+            UnsupportedError: huggingface_hub or safetensors is not installed.
+        """
+        _hub().HubModel(self._described(), self.state_dict()).save_pretrained(folder, **options)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Write the model into a repository of the Hugging Face Hub, ``owner/name``; return the address of the commit.
+
+        Args:
+            name: name of the repository, which is made.
+            options: further options of ``huggingface_hub.ModelHubMixin.push_to_hub``: ``private``, ``token``, ...
+
+        Raises:
+            UnsupportedError: huggingface_hub or safetensors is not installed.
+        """
+        return str(_hub().HubModel(self._described(), self.state_dict()).push_to_hub(name, **options))
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, trust: bool = False, **options: Any) -> Self:
+        """Return the model of a folder by `save_pretrained`, or of a repository; in evaluation mode, on the CPU.
+
+        Args:
+            name: a folder, or ``owner/name`` on the Hub.
+            trust: whether classes that are none of ours may be named in it, as of `ibd.load_model`.
+            options: further options of the mixin: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
+
+        Raises:
+            CheckpointError: there is no such model, or it is damaged, of another class, or not to be trusted.
+            UnsupportedError: huggingface_hub or safetensors is not installed.
+        """
+        path, content = _hub().read(name, **options)
+        module = rebuild(path, content, trust)
+        if not isinstance(module, cls):
+            raise CheckpointError(f"'{name}' holds a {type(module).__name__}, not a {cls.__name__}")
+        return module
+
+    def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Prediction:
+        """Return the `Prediction` of a batch, for ``Trainer.predict``; `Prediction.join` puts several together.
+
+        Args:
+            batch: batch of our data, without the padding of several processes; or images (B, 3, H, W) in [0, 1], alone
+                or as the first of a tuple or list.
+            batch_idx: not looked at.
+            dataloader_idx: not looked at.
+
+        Raises:
+            DataError: images of another shape, type or range.
         """
         names: list[str] = []
-        images = as_tensor(images)
-        if isinstance(images, Tensor):
-            parts: list[Any] = list(torch.split(checked(images, self.spec.image_size), batch_size))
-        else:
-            files = as_files(images)
-            names = [str(file) if isinstance(file, str | Path) else f"image {i}" for i, file in enumerate(files)]
-            parts = [files[start : start + batch_size] for start in range(0, max(len(files), 1), batch_size)]
-        weight = next(self.network.parameters())
-        predicted = []
-        with evaluating(self), torch.no_grad():
-            for part in progress(parts, "reading images"):
-                image = part if isinstance(part, Tensor) else self.read_images(part)
-                predicted.append(self(image.to(weight.device, weight.dtype)))
-        units = Units.cat([output.units for output in predicted])
-        logits = torch.cat([output.logits for output in predicted])
-        return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), names)
+        image = batch[0] if isinstance(batch, list | tuple) and batch else batch
+        if isinstance(batch, Batch):
+            batch = batch.select(batch.index >= 0)
+            image, names = batch.image, [f"image {index}" for index in batch.index.tolist()]
+        if not isinstance(image, Tensor):
+            raise DataError(f"a batch to predict is images, or begins with them, and no {type(image).__name__}")
+        with torch.inference_mode(False), torch.no_grad():  # what is predicted can be edited later
+            logits, units = self(checked(image, self.spec.image_size))
+        return self.prediction(logits, units, names)
+
+
+def _hub() -> ModuleType:
+    """Return the module that reads and writes what the Hugging Face Hub has.
+
+    Raises:
+        UnsupportedError: what it needs is not installed.
+    """
+    try:
+        from ibd.models import hub
+    except ImportError as error:
+        raise UnsupportedError(f"the Hugging Face Hub needs {error.name}: pip install 'ibd[hub]'") from error
+    return hub

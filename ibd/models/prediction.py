@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +81,16 @@ class Prediction:
             place = range(len(self))[index]
             keep = slice(place, place + 1)
         return Prediction(self.network, self.units[keep], self.logits[keep], self.edited[keep], self.names[keep])
+
+    def to(self, *args: Any, **kwargs: Any) -> Prediction:
+        """Return the prediction with every tensor moved, as ``Tensor.to`` does (Lightning calls this).
+
+        The network is left where it is: to intervene, bring it to the same device.
+        """
+        parts = (self.units.scores, self.units.maps, *self.units.state)
+        scores, maps, *state = (part.to(*args, **kwargs) for part in parts)
+        logits, edited = self.logits.to(*args, **kwargs), self.edited.to(*args, **kwargs).bool()
+        return Prediction(self.network, Units(scores, maps, tuple(state)), logits, edited, self.names)
 
     def join(self, other: Prediction) -> Prediction:
         """Return the images of both, one after the other.

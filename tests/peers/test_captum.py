@@ -4,10 +4,12 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
+from ibd.explain.boxes import placed
 from ibd.explain.cam import GradCAM
 from ibd.explain.gradients import GradientTimesInput, IntegratedGradients, Saliency
 from ibd.explain.relu_modes import Deconvnet, GuidedBackprop
-from tests.explainer_makers import images
+from ibd.models.logits import Logits
+from tests.explainer_makers import images, make
 
 attr = pytest.importorskip("captum.attr")
 
@@ -59,3 +61,44 @@ def test_same_layer_attribution():
     found = GradientTimesInput("layer3")(model, image, 3)
     expected = attr.LayerGradientXActivation(model, model.layer3).attribute(image, 3)
     assert error(found.unit_maps, expected) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["cbm", "protopnet", "concept_whitening"])
+def test_captum_on_the_plain_logits_of_ours(name):
+    """The same numbers as ours of the whole model."""
+    model = make(name).double().eval()  # of one family the network alone
+    logits = model.logits if hasattr(model, "logits") else Logits(model)
+    image = images(2, (32, 32) if name == "protopnet" else (16, 16)).double()
+    theirs = attr.InputXGradient(logits).attribute(image.clone().requires_grad_(), 1).sum(1)
+    assert error(GradientTimesInput()(model, image, 1).map, theirs) < 1e-9
+    theirs = attr.IntegratedGradients(logits).attribute(image, target=1, n_steps=8).sum(1)
+    assert error(IntegratedGradients(steps=8)(model, image, 1).map, theirs) < 1e-6
+    theirs = attr.Saliency(logits).attribute(image.clone().requires_grad_(), 1).amax(1)
+    assert error(Saliency()(model, image, 1).map, theirs) < 1e-9
+
+
+def test_captum_by_a_layer_of_ours():
+    model = make("cbm").double().eval()
+    image = images(2, (16, 16)).double()
+    theirs = attr.LayerGradCam(model.logits, model.network.backbone).attribute(image, 1)[:, 0]
+    size = (16, 16)
+    ours = GradCAM("backbone", relu=False)(model, image, 1)
+    assert error(ours.map, placed(theirs, size, model.network.receptive_field(size))) < 1e-6
+
+
+def test_measures_of_captum_on_an_explainer_of_ours():
+    """Captum's own sensitivity asks our explainer again and again, as it would its own."""
+    metrics = pytest.importorskip("captum.metrics")
+    model, image = unshared().float(), images(2, (32, 32))
+    ours = GradientTimesInput().on(model)
+    torch.manual_seed(0)
+    found = metrics.sensitivity_max(ours.attribute, image, target=3, n_perturb_samples=2)
+    theirs = attr.InputXGradient(model)
+
+    def summed(x, target):
+        found = theirs.attribute(x, target)
+        return (found[0].sum(1, keepdim=True),) if isinstance(x, tuple) else found.sum(1, keepdim=True)
+
+    torch.manual_seed(0)
+    expected = metrics.sensitivity_max(summed, image, target=3, n_perturb_samples=2)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-5)

@@ -9,7 +9,7 @@ from ibd.explain import cam
 from ibd.explain.base import Call, undisturbed
 from ibd.explain.cam.base import cut_map
 from ibd.explain.targets import Target
-from tests.explainer_makers import images
+from tests.explainer_makers import images, make
 
 theirs = pytest.importorskip("pytorch_grad_cam")
 targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
@@ -67,3 +67,15 @@ def test_same_maps(name, record_property, monkeypatch):
     error = float((found - expected).abs().max() / expected.abs().max())
     record_property("relative_error", error)
     assert error < TOLERANCE.get(name, 1e-4)
+
+
+def test_pytorch_grad_cam_on_the_plain_logits_of_ours():
+    model = make("cbm").eval()
+    image = images(2, (16, 16))
+    chosen = [targets.ClassifierOutputTarget(1)] * 2
+    with theirs.GradCAM(model=model.logits, target_layers=[model.network.backbone]) as method:
+        found = torch.from_numpy(method(input_tensor=image, targets=chosen))
+    ours = cam.GradCAM("backbone")(model.logits, image, 1).map
+    assert found.shape == ours.shape
+    # Theirs is resized otherwise and brought to 0 to 1: it peaks where ours does.
+    assert torch.equal(found.flatten(1).argmax(1), ours.flatten(1).argmax(1))

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from ibd.explain.quantus import quantus_explain
+from ibd.metrics import quantus_metric
 from ibd.metrics.functional import curves, localization, properties, robustness
+from tests.explainer_makers import explainer, images, make
 
 quantus = pytest.importorskip("quantus")
 
@@ -36,7 +39,7 @@ def case(seed=0):
 
 
 def theirs(name, maps, mask=None, image=None, batch_size=64, call=None, **options):
-    options = {"disable_warnings": True, "display_progressbar": False, "normalize": False, "abs": False, **options}
+    options = {"disable_warnings": True, "display_progressbar": False, "normalise": False, "abs": False, **options}
     metric = getattr(quantus, name)(**options)
     image = torch.zeros(len(maps), 1, SIZE, SIZE) if image is None else image
     with warnings.catch_warnings():
@@ -62,7 +65,7 @@ def test_same_localization_of_positive_maps():
         ("RelevanceRankAccuracy", "rank_accuracy"),
         ("PointingGame", "pointing_game"),
         ("AUC", "roc_auc"),
-        ("AttributionLocalization", "mass_accuracy"),
+        ("AttributionLocalisation", "mass_accuracy"),
     ):
         np.testing.assert_allclose(theirs(name, maps, mask), found[ours], atol=1e-6, err_msg=name)
     k = int(mask[0].sum())
@@ -123,7 +126,7 @@ def test_counter_example_mass_of_signed_maps_is_no_share():
 def test_counter_example_completeness_of_an_exact_map_is_false():
     image, _, _ = case()
     maps = image[:, 0] * Linear().weight.view(SIZE, SIZE)
-    said = theirs("Completeness", maps, image=image, normalize=True, abs=False)
+    said = theirs("Completeness", maps, image=image, normalise=True, abs=False)
     assert not any(said)
     value = Linear()(image)[:, 0] - Linear()(image * 0)[:, 0]
     assert float(properties.conservation(maps, value).max()) < 1e-5
@@ -134,8 +137,8 @@ def test_counter_example_a_score_depends_on_the_neighbors():
     _, maps, _ = case()
     maps = maps.abs()
     maps[4] *= 1e7
-    together = theirs("Sparseness", maps, normalize=True)[0]
-    alone = theirs("Sparseness", maps[:1], normalize=True)[0]
+    together = theirs("Sparseness", maps, normalise=True)[0]
+    alone = theirs("Sparseness", maps[:1], normalise=True)[0]
     assert abs(together - alone) > 0.1
     assert properties.sparseness(maps)[0].item() == properties.sparseness(maps[:1])[0].item()
 
@@ -144,7 +147,7 @@ def test_counter_example_the_callers_array_is_changed():
     _, maps, _ = case()
     given = maps.abs().double().numpy()
     before = given.copy()
-    metric = quantus.Sparseness(disable_warnings=True, display_progressbar=False, normalize=False, abs=False)
+    metric = quantus.Sparseness(disable_warnings=True, display_progressbar=False, normalise=False, abs=False)
     metric.evaluate_batch(x_batch=given, a_batch=given)
     assert not np.array_equal(given, before)
     properties.sparseness(torch.from_numpy(before))
@@ -166,3 +169,51 @@ def test_same_sensitivity_of_one_draw():
     norm = quantus.norm_func.fro_norm
     expected = norm((maps - changed).flatten(1).numpy()) / norm(maps.flatten(1).numpy())
     np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gradient_input", "gradcam", "intrinsic"])
+def test_quantus_asks_our_explainers(name):
+    """What it measures of maps that it asks for is that of the same maps given; for robustness it asks many times."""
+    model, image = make("cbm").eval(), images(3, (16, 16))
+    labels = np.array([0, 2, 1])
+    given = explainer(name).on(model).attribute(image, torch.tensor(labels)).numpy()
+    options = {"disable_warnings": True, "display_progressbar": False, "normalise": False, "abs": False}
+    call = {"model": model.logits, "x_batch": image.numpy(), "y_batch": labels, "device": "cpu"}
+    asked = {"explain_func": quantus_explain, "explain_func_kwargs": {"method": name}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = quantus.Complexity(**options)(**call, **asked)
+        np.testing.assert_allclose(found, quantus.Complexity(**options)(**call, a_batch=given.copy()), rtol=1e-6)
+        robust = quantus.MaxSensitivity(nr_samples=2, **options)(**call, **asked)
+    assert np.isfinite(np.array(robust)[np.abs(given).sum((1, 2, 3)) > 0]).all()  # a map of zeros has no ratio
+
+
+def test_quantus_evaluates_by_our_measures():
+    """In its `evaluate`, beside its own, and equal to ours of the same maps."""
+    image, _, mask = case()
+    labels, model = np.zeros(IMAGES, dtype=int), Linear().eval()
+    metrics = {
+        "ours": quantus_metric("rank_accuracy"),
+        "theirs": quantus.RelevanceRankAccuracy(
+            disable_warnings=True, display_progressbar=False, normalise=False, abs=False
+        ),
+        "properties": quantus_metric("sparseness"),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = quantus.evaluate(
+            metrics=metrics,
+            xai_methods={"gradient_input": quantus_explain, "saliency": quantus_explain},
+            model=model,
+            x_batch=image.numpy(),
+            y_batch=labels,
+            s_batch=mask.numpy().astype(float),
+            agg_func=np.mean,
+            explain_func_kwargs={},
+            call_kwargs={"call": {"device": "cpu"}},
+        )
+    maps = image[:, 0] * Linear().weight.view(SIZE, SIZE)
+    assert found["gradient_input"]["ours"] == pytest.approx(float(localization.rank_accuracy(maps, mask[:, 0]).mean()))
+    assert found["gradient_input"]["ours"] == pytest.approx(found["gradient_input"]["theirs"])
+    assert found["saliency"]["ours"] == pytest.approx(found["saliency"]["theirs"])
+    assert found["gradient_input"]["properties"] == pytest.approx(float(properties.sparseness(maps).mean()), rel=1e-5)

@@ -1,0 +1,103 @@
+"""What a trained model is asked: to predict images, files of any size among them. No trainer is needed for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ibd.distributed import progress
+from ibd.errors import DataError
+from ibd.models.base import InterpretableNetwork, evaluating
+from ibd.models.inputs import File, Images, as_files, as_tensor, checked, named, read_images
+from ibd.models.logits import Logits
+from ibd.models.prediction import Prediction
+from ibd.types import DataSpec, Output, Units
+
+
+class TrainedModel(nn.Module):
+    """A network, and what must be known of its images to use it.
+
+    Args:
+        spec: description of its data.
+        network: the pure network.
+
+    Attributes:
+        spec: description of its data.
+        network: the pure network.
+        channels_last: whether images are laid out with their channels last, see `use_fast_layout` of
+            `ibd.models.lightning.InterpretableModule`.
+    """
+
+    network: InterpretableNetwork
+    channels_last = False
+
+    def __init__(self, spec: DataSpec, network: InterpretableNetwork) -> None:
+        super().__init__()
+        self.spec = spec
+        self.network = network
+
+    @property
+    def logits(self) -> Logits:
+        """The network as a plain classifier of images, which other libraries take; it shares the weights."""
+        return Logits(self.network)
+
+    def forward(self, image: Tensor) -> Output:
+        """Return logits and units of (B, 3, H, W) float images in [0, 1]; they are computed in the model's precision.
+
+        Raises:
+            DataError: no tensor of floats.
+        """
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            what = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise DataError(f"images are {what}: a float tensor (B, 3, H, W) in [0, 1] is needed")
+        image = image.to(next(self.network.parameters()).dtype)
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return self.network(image)  # type: ignore[no-any-return]
+
+    def read_images(self, paths: Sequence[File]) -> Tensor:
+        """Return images as (B, 3, H, W) in [0, 1], brought to the training size as the validation images were.
+
+        Args:
+            paths: image files, or images that Pillow has opened.
+
+        Raises:
+            DataError: a file is missing or unreadable, or none is given.
+        """
+        return read_images(paths, self.spec)
+
+    def predict(self, images: Images, batch_size: int = 64) -> Prediction:
+        """Return what the model says of images, as a `Prediction` that can be printed and intervened on.
+
+        Args:
+            images: (B, 3, H, W) or (3, H, W) float tensor or numpy array in [0, 1] at the training size, or one file (a
+                path, or an image opened with Pillow), or several. Files may have any size and mode: they are brought to
+                the training size as the validation images were.
+            batch_size: images to read and compute at a time.
+
+        Raises:
+            DataError: an unreadable file, a tensor of another shape, type or range, or what is neither.
+        """
+        names: list[str] = []
+        images = as_tensor(images)
+        if isinstance(images, Tensor):
+            parts: list[Any] = list(torch.split(checked(images, self.spec.image_size), batch_size))
+        else:
+            files = as_files(images)
+            names = named(files)
+            parts = [files[start : start + batch_size] for start in range(0, max(len(files), 1), batch_size)]
+        weight = next(self.network.parameters())
+        predicted = []
+        with evaluating(self), torch.no_grad():
+            for part in progress(parts, "reading images"):
+                image = part if isinstance(part, Tensor) else self.read_images(part)
+                predicted.append(self(image.to(weight.device, weight.dtype)))
+        units = Units.cat([output.units for output in predicted])
+        return self.prediction(torch.cat([output.logits for output in predicted]), units, names)
+
+    def prediction(self, logits: Tensor, units: Units, names: list[str]) -> Prediction:
+        """Return what the network has put out as a `Prediction`, in which nothing is edited yet."""
+        return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), names)
