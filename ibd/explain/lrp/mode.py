@@ -174,7 +174,9 @@ class Surrogate(Products):
                 return result
             again = call.again(self._surrogate)
         else:
-            again = call.again(self._surrogate)
+            # What is written over is what the surrogate's own pass back would read: LeakyReLU in place.
+            saved = ops.in_place(call.name, call.kwargs) and call.name in ops.HOMOGENEOUS
+            again = call.again(lambda x: self._surrogate(x).clone() if saved else self._surrogate(x))
             bias = self._constant_part(call)
             if call.name in ops.POOLS and "out" not in call.kwargs:  # once is enough: too expensive to be done twice
                 result = tree_map_only(Tensor, Tensor.detach, again)
