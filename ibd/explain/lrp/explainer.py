@@ -172,17 +172,18 @@ class LRP(Explainer):
         """
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
-        many = len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2)
-        found = self._arranged(call, image) if many else Arrangement()
-        relevances, others, taken, layers = [], [], [], []
+        relevances, taken, layers = [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
-            part = _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
-            relevances.append(found.to_map(part))
-            others += [] if (rest := found.rest(part)) is None else [rest]
+            relevances.append(
+                _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
+            )
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
-        kept, heat = torch.stack(taken, 1), torch.stack(relevances, 1)
+        many = len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2)
+        found = self._arranged(call, image) if many else Arrangement()
+        others = [rest for part in relevances if (rest := found.rest(part)) is not None]
+        kept, heat = torch.stack(taken, 1), torch.stack([found.to_map(part) for part in relevances], 1)
         beside = torch.stack(others, 1) if others else torch.zeros_like(kept)
         extra = {"conservation": (heat.flatten(2).sum(2) + beside + kept) / scores.detach(), "bias": kept}
         extra |= {"other_tokens": beside} if others else {}
