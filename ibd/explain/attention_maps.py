@@ -106,7 +106,8 @@ class AttentionRollout(_AttentionExplainer):
 class AttentionGradient(_AttentionExplainer):
     """``R <- R + mean over heads of relu(G * A) R`` from ``R = I``, layer by layer (Chefer et al. 2021, ICCV).
 
-    With G the gradients of the score by the weights A; never below 0.
+    With G the gradients of the score by the weights A; never below 0. The I it began with is taken off at the end: of a
+    class token it is in no patch, and to tokens that are pooled it gives the same for each.
     """
 
     name = "attention_gradient"
@@ -117,7 +118,7 @@ class AttentionGradient(_AttentionExplainer):
         relevance = unit.expand(len(weights[0]), -1, -1)
         for weight, gradient in zip(weights, gradients, strict=True):
             relevance = relevance + (weight * gradient).relu().mean(1) @ relevance
-        return relevance
+        return relevance - unit
 
 
 class _Recorder(TorchFunctionMode):
