@@ -106,7 +106,8 @@ class AttentionRollout(_AttentionExplainer):
 class AttentionGradient(_AttentionExplainer):
     """``R <- R + mean over heads of relu(G * A) R`` from ``R = I``, layer by layer (Chefer et al. 2021, ICCV).
 
-    With G the gradients of the score by the weights A; never below 0.
+    With G the gradients of the score by the weights A; never below 0. The I it began with is taken off at the end: of a
+    class token it is in no patch, and to tokens that are pooled it gives the same for each.
     """
 
     name = "attention_gradient"
@@ -117,7 +118,7 @@ class AttentionGradient(_AttentionExplainer):
         relevance = unit.expand(len(weights[0]), -1, -1)
         for weight, gradient in zip(weights, gradients, strict=True):
             relevance = relevance + (weight * gradient).relu().mean(1) @ relevance
-        return relevance
+        return relevance - unit
 
 
 class _Recorder(TorchFunctionMode):
@@ -174,16 +175,16 @@ def _attentions(call: Call, image: Tensor, name: str) -> Attentions:
     end = flow.of(scores)
     needed = flow.needed(end) if end is not None else set()
     used = [(node, weights) for node, weights in zip(nodes, recorder.used, strict=True) if node in needed]
-    if not used:
+    if not used or end is None:
         raise UnsupportedError(
             f"'{name}' needs attention between the image and the score, and this model has none that is a softmax of "
             "torch and a product of matrices: use 'gradcam' or 'lrp'"
         )
-    grid = _grid(flow, used, name)
+    grid = _grid(flow, used, end, name)
     return Attentions([weights for _, weights in used], grid, scores)
 
 
-def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], name: str) -> Grid:
+def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name: str) -> Grid:
     """Return which token is which patch, the same for all attentions."""
     lie, before, grids = frames(flow), None, set[Grid]()
     for number, (node, weights) in enumerate(used, 1):
@@ -201,9 +202,25 @@ def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], name: str) -> G
             raise UnsupportedError(f"{where} does not follow the one before, but runs beside it: use 'lrp'")
         before = node
         grids.add(Grid(0, grid.cells, grid.shape, grid.source))
+    if (beside := _beside(flow, {node for node, _ in used if node is not None}, end)) is not None:
+        raise UnsupportedError(
+            f"'{name}': tokens are mixed by '{flow.describe(beside)}' as well, which is no attention that is followed: "
+            "use 'lrp'"
+        )
     if len(grids) > 1:
         raise UnsupportedError(f"'{name}': the attentions of this model are of different tokens: use 'lrp'")
     return grids.pop()
+
+
+def _beside(flow: Flow, weights: set[int], end: int) -> int | None:
+    """Return a node that mixes tokens and is none of the attentions, but comes before the last of them."""
+    free, waiting = {end}, [end]  # what the score is made from not only by way of weights
+    while waiting:
+        new = set(flow.nodes[waiting.pop()].parents) - free - weights
+        free |= new
+        waiting += new
+    inner = [node for node in sorted(free & flow.mixers) if node < max(weights)]
+    return next((node for node in inner if not weights & set(flow.nodes[node].parents)), None)
 
 
 def _map(tokens: Tensor, grid: Grid) -> Tensor:

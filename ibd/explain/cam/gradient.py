@@ -10,6 +10,9 @@ from ibd.explain.cam.base import CamExplainer, GradientCam, affine_gradients, ev
 from ibd.explain.layers import LayerCut, precise
 from ibd.explain.layouts import Layout
 
+_CANCELLED = 1e-3
+"""Share of what is added up in a cell that is no more than rounding, and the constant of a normalization."""
+
 
 class CAM(CamExplainer):
     """``sum_c w_c A_c`` with the weights of the linear layer after a mean over positions (Zhou et al. 2016).
@@ -68,6 +71,24 @@ class HiResCAM(GradientCam):
 
     name = "hirescam"
     formula = staticmethod(formulas.hirescam)
+
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the maps.
+
+        Raises:
+            UnsupportedError: they are 0 but for rounding, as where a normalization of each cell is all that follows:
+                what a cell is multiplied by makes no difference then.
+        """
+        maps = super().maps(at)
+        gradients = precise(at.gradients()) if at.scores.shape[1] == 1 else None
+        if gradients is not None and bool(gradients.any()):
+            parts = formulas.hirescam(precise(at.value).abs(), gradients.abs())
+            if bool((maps.abs() <= _CANCELLED * parts).all()):
+                raise UnsupportedError(
+                    f"'hirescam': gradient times activation cancels in every cell of '{at.described}', which a "
+                    "normalization of each cell follows: name a layer behind that, or use 'gradcam'"
+                )
+        return maps
 
 
 class GradCAMPlusPlus(_Positive):

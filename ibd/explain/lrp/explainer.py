@@ -199,21 +199,21 @@ class LRP(Explainer):
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
         gated = None if call.target.gate is None else self._gated(call, image, outputs)
-        many = gated is None and (len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2))
-        found = self._arranged(call, image) if many else Arrangement()
-        relevances, others, taken, layers, passed = [], [], [], [], []
+        relevances, taken, layers, passed = [], [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
             if gated is not None:
                 passed.append(gated.enter(score, mode))
-                part = _relevance(gated.surrogate, mode, end, gated.gradient)
+                relevances.append(_relevance(gated.surrogate, mode, end, gated.gradient))
             else:
-                part = _relevance_at(*outputs[-1], score, mode, end) if outputs else _relevance(score, mode, end)
-            relevances.append(found.to_map(part))
-            others += [] if (rest := found.rest(part)) is None else [rest]
+                below = _relevance_at(*outputs[-1], score, mode, end) if outputs else _relevance(score, mode, end)
+                relevances.append(below)
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
-        kept, heat = torch.stack(taken, 1), torch.stack(relevances, 1)
+        many = gated is None and (len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2))
+        found = self._arranged(call, image) if many else Arrangement()
+        others = [rest for part in relevances if (rest := found.rest(part)) is not None]
+        kept, heat = torch.stack(taken, 1), torch.stack([found.to_map(part) for part in relevances], 1)
         whole = torch.stack(passed, 1) if passed else scores.detach()
         beside = torch.stack(others, 1) if others else torch.zeros_like(kept)
         extra = {"conservation": (heat.flatten(2).sum(2) + beside + kept) / whole, "bias": kept}

@@ -99,6 +99,11 @@ class State(TorchFunctionMode):
         assert node.surrogate is not None
         return node.surrogate
 
+    def _saved(self, tensor: Tensor) -> Tensor:
+        """Return a copy of the surrogate of a tensor that is about to be written over."""
+        with torch.enable_grad():
+            return self._surrogate(tensor).clone()
+
     def _elementwise(
         self, surrogate: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None
     ) -> Tensor:

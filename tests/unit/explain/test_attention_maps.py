@@ -104,3 +104,25 @@ def test_torchvision_without_gradients_of_its_own(make):
     close(found.value, before[:, 1].detach())
     assert found.map.std((1, 2)).min() > 0
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Gated(nn.Module):
+    """After one attention another, whose weights are a mean of a softmax and of fixed ones: no softmax that is seen."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.one, self.head = nn.Conv2d(3, 4, 4, 4), Attention(4, 1), nn.Linear(4, 2)
+        self.fixed = nn.Parameter(torch.rand(6, 6).softmax(1))
+        self.double().eval()
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        x = x + (0.5 * self.fixed + 0.5 * (x @ x.mT).softmax(2)) @ x
+        return self.head((x + self.one(x)).mean(1))
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_all_that_mixes_tokens_has_to_be_an_attention(make):
+    with pytest.raises(UnsupportedError, match=r"tokens are mixed by .* as well, which is no attention"):
+        make()(Gated(), IMAGE, 1)

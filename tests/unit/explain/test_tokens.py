@@ -197,8 +197,8 @@ def test_swin_windows_and_channels_last_light_the_patch(size):
             return swin.head((x * weight.to(x)).sum((2, 3)))
 
     image = images(1, size).double()
-    for layer in (None, "swin.features.1", "swin.norm"):
-        heat = HiResCAM(layer)(Net(), image, 1).map[0].abs()
+    for explain in (HiResCAM(), HiResCAM("swin.norm"), LayerCAM("swin.features.1", relu=False)):
+        heat = explain(Net(), image, 1).map[0].abs()
         row, column = divmod(int(heat.argmax()), size[1])
         assert abs(row - 21.5) < 3
         assert abs(column - 9.5) < 3
@@ -286,3 +286,30 @@ def test_torchvision_says_its_layer(build):
     assert found.layer == {"vit": "encoder.layers.encoder_layer_2.ln_1", "maxvit": "blocks.0"}[build]
     assert found.map.shape == (2, 32, 32)
     assert found.map.std((1, 2)).min() > 0
+
+
+class Keeps(TinyViT):
+    """Derives something at its first image, and keeps it: later passes call fewer functions."""
+
+    kept = None
+
+    def tokens(self, image):
+        x = super().tokens(image)
+        if self.kept is None:
+            self.kept = x.new_zeros(x.shape[1], x.shape[2]).cos() * 1.0
+        return x * self.kept
+
+
+def test_a_model_that_keeps_what_it_derives_is_cut_at_the_same_place():
+    found, expected = HiResCAM()(Keeps(), IMAGE, 1), HiResCAM()(TinyViT(), IMAGE, 1)
+    assert found.layer == expected.layer == "blocks.1.norm1"
+    close(found.map, expected.map)
+
+
+def test_what_cancels_in_every_cell_is_no_map():
+    """Of what a normalization of each token is made from, gradient times value is 0 but for rounding."""
+    model = TinyViT(pooled=True, extra=0)
+    with pytest.raises(UnsupportedError, match=r"cancels in every cell of 'blocks.1'") as caught:
+        HiResCAM("blocks.1")(model, IMAGE, 1)
+    assert "\n" not in str(caught.value)
+    assert GradCAM("blocks.1")(model, IMAGE, 1).map.std() > 0
