@@ -22,7 +22,8 @@ from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
 from ibd.printing import shown
 
 if TYPE_CHECKING:
-    from ibd.models.lightning import InterpretableModule
+    from torch import Tensor
+
     from ibd.models.prediction import Prediction
 
 
@@ -70,34 +71,35 @@ def test(run: str, changes: list[str], which: str) -> None:
 
 def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
     """Say what a model predicts for images, and on which units that rests."""
-    from ibd.io import load_model
+    from ibd.models.loading import load_network
 
     run = newest(run)
-    model = load_model(run)
+    model = load_network(run)
     prediction = model.predict(images)
     _say("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
     if figure:
-        _draw(run, model, prediction, images, figure)
+        _draw(run, prediction, model.read_images(images), figure)
 
 
 def intervene(run: str, image: str, values: list[str], figure: str | None, top: int) -> None:
     """Set units by hand and show the prediction before and after: RUN IMAGE name=value ..."""
-    from ibd.io import load_model
+    from ibd.models.loading import load_network
 
     wanted, run = edits(values), newest(run)
-    model = load_model(run)
+    model = load_network(run)
     before = model.predict(image)
     after = before.intervene(read_values(wanted, model.network))
     _say(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
     if figure:
-        _draw(run, model, before.join(after), [image, image], figure)
+        _draw(run, before.join(after), model.read_images([image, image]), figure)
 
 
-def _draw(run: str, model: InterpretableModule, prediction: Prediction, images: Sequence[str], path: str) -> None:
+def _draw(run: str, prediction: Prediction, images: Tensor, path: str) -> None:
     """Write the figure of a prediction."""
     from ibd.app.pictures import figure_of
+    from ibd.io import load_model
 
-    _say(f"figure: {save_figure(figure_of(run, model, prediction, model.read_images(images)), Path(path))}")
+    _say(f"figure: {save_figure(figure_of(run, load_model(run), prediction, images), Path(path))}")
 
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:

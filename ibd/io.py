@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,11 +179,11 @@ def _rebuild(path: Path, content: dict[str, Any]) -> InterpretableModule:
         Exception: whatever the constructor finds wrong.
     """
     name, values = content[MODEL_KEY], content.get("hyper_parameters", {})
-    cls = registry.resolve("models", name)
+    cls: Callable[..., InterpretableModule] = registry.resolve("models", name)
     if not registry.trusted():
         check_hyper_parameters(name, values)
-        check_size(cls, values, path.stat().st_size, len(content["state_dict"]))
-    module: InterpretableModule = cls(**values)
+        check_size(partial(cls, **values), path.stat().st_size, len(content["state_dict"]))
+    module = cls(**values)
     undefined = {key for key, value in module.state_dict().items() if bool(value.isnan().any())}  # until it is finished
     module.load_state_dict(content["state_dict"])
     check_finite(module, undefined)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +91,27 @@ def check_hyper_parameters(name: str, values: Mapping[str, Any]) -> None:
     """
     configuration.check("models", {**values, "name": name}, supplied=("spec", "optimizer"))
     configuration.check("optimizer", values.get("optimizer") or {})
+    check_backbone(values["backbone"])
+
+
+def check_backbone(values: Mapping[str, Any]) -> None:
+    """Check what the backbone of one of our own models is to be made with.
+
+    Raises:
+        ConfigError: an option that there is not, or a value of another type.
+        CheckpointError: it would read another file than the checkpoint, which has all weights.
+    """
+    configuration.check("backbones", values)
     for key in ("weights", "init_from"):
-        if values["backbone"].get(key) is not None:
+        if values.get(key) is not None:
             raise CheckpointError(f"its backbone.{key} asks for other weights than its own")
 
 
-def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int) -> None:
+def check_size(make: Callable[[], nn.Module], size: int, saved: int) -> None:
     """Build a model without memory, to see that it needs no more of it than its checkpoint has weights.
 
     Args:
-        cls: class of the module.
-        values: the arguments of its constructor.
+        make: function that makes it.
         size: size of the checkpoint, in bytes.
         saved: number of tensors that it holds.
 
@@ -110,7 +120,7 @@ def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int)
     """
     most = size + _SPARE_VALUES
     with torch.device("meta"), _Bounded(_SPARE_CALLS + _CALLS * saved):
-        module: nn.Module = cls(**values)
+        module = make()
     if sum(value.numel() for value in module.state_dict().values()) > most:
         raise CheckpointError(_TOO_LARGE)
 
@@ -118,8 +128,15 @@ def check_size(cls: type[Any], values: Mapping[str, Any], size: int, saved: int)
 _TOO_LARGE = "its hyperparameters describe a larger network than its weights"
 
 
+_DRAWS = {
+    *("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"),
+    *("xavier_normal_", "xavier_uniform_"),
+}
+"""What draws the numbers of a tensor, which one without memory has none of; torch would import its compiler for it."""
+
+
 class _Bounded(TorchFunctionMode):
-    """Stops what does not come to an end, such as a network of a billion layers."""
+    """Stops what does not come to an end, such as a network of a billion layers; draws no numbers."""
 
     def __init__(self, calls: int) -> None:
         super().__init__()
@@ -135,6 +152,8 @@ class _Bounded(TorchFunctionMode):
         self.calls -= 1
         if self.calls < 0:
             raise CheckpointError(_TOO_LARGE)
+        if getattr(func, "__name__", "") in _DRAWS:
+            return (kwargs or {}).get("tensor", args[0] if args else None)
         return func(*args, **(kwargs or {}))
 
 

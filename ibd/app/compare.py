@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import torch
 
 from ibd.app.foreign import ForeignSettings, find_model, is_place, short_name
-from ibd.comparison.compare import compare
+from ibd.comparison.compare import compare, compare_part
 from ibd.comparison.options import CompareOptions
 from ibd.comparison.report import Report
 from ibd.config import Block, build, plain_values
@@ -52,23 +52,28 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
         raise ConfigError(
             f"compare: two networks are called {short_name(places[0])}: compare them in Python, by models="
         )
-    report = compare(
-        [run for run in given if run not in places],
-        models=networks or None,
-        data=asked.data,
-        label=asked.model.get("label") if asked.model else None,
-        explainers=asked.explainers,
-        metrics=asked.metrics,
-        images=asked.images,
-        split=asked.split,
-        seed=asked.seed,
-        probe_images=asked.probe_images,
-        shown=asked.shown,
-        output=folder,
-        overrides=asked.overrides,
-        progress=asked.progress,
-        device=asked.device,
-    )
+    options: dict[str, Any] = {
+        "runs": [run for run in given if run not in places],
+        "models": networks or None,
+        "data": asked.data,
+        "label": asked.model.get("label") if asked.model else None,
+        "explainers": asked.explainers,
+        "metrics": asked.metrics,
+        "images": asked.images,
+        "split": asked.split,
+        "seed": asked.seed,
+        "probe_images": asked.probe_images,
+        "shown": asked.shown,
+        "output": folder,
+        "overrides": asked.overrides,
+        "progress": asked.progress,
+        "device": asked.device,
+    }
+    if asked.part is not None:
+        yield compare_part(asked.part, **options)
+        yield f"pieces:  {folder / 'cache'}; when all parts are there, the same command without part= makes the report"
+        return
+    report = compare(**options)
     yield summary(report)
     if asked.images != CompareOptions.images and asked.images > (there := len(report.comparison.image_ids)):
         yield f"images:  {asked.images} asked for, the {asked.split} split has {there}"
@@ -86,12 +91,14 @@ class CompareCommand(CompareOptions):
         logger: settings of the logger; it is off unless a mode is given.
         data: changes to the data of the runs, a block; without runs a folder of images or a config file.
         model: way to ask networks of anybody's.
+        part: part i of n of the work, ``i/n``, for this process: it keeps finished pieces, and makes no report.
     """
 
     config_excludes = ("overrides", "models", "preprocess", "label")
     logger: Annotated[dict[str, Any], Block("logger")] = field(default_factory=lambda: {"mode": "disabled"})
     data: Any = None
     model: Annotated[dict[str, Any] | None, Block("foreign")] = None
+    part: str | None = None
 
 
 def read_options(changes: Sequence[str]) -> CompareCommand:

@@ -6,7 +6,6 @@ import math
 from collections import OrderedDict
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from ibd.backbones.base import Backbone, Norm, Normalization, initialize, norm_layer
 from ibd.errors import ConfigError, check_range
@@ -137,8 +136,11 @@ def _check_size(width: int, depth: int, weights: int) -> None:
         raise ConfigError(f"depth: {depth} given, at most {_MOST_LAYERS} is allowed")
 
 
-def _block(before: int, channels: int, stride: int, norm: Norm) -> BasicBlock:
+def _block(before: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock  # the other networks here do without, and are ready sooner
+
     shortcut = None
     if stride != 1 or before != channels:
         shortcut = nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), norm_layer(norm, channels))
-    return BasicBlock(before, channels, stride, shortcut, norm_layer=lambda width: norm_layer(norm, width))
+    block: nn.Module = BasicBlock(before, channels, stride, shortcut, norm_layer=lambda width: norm_layer(norm, width))
+    return block

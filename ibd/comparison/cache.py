@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,18 +25,19 @@ class Cache:
 
     Args:
         folder: folder of the files; None keeps nothing.
+        alone: whether no other process writes into the folder now; else what is half written is left to it.
 
     Raises:
         ConfigError: nothing can be written there.
     """
 
-    def __init__(self, folder: str | Path | None) -> None:
+    def __init__(self, folder: str | Path | None, alone: bool = True) -> None:
         self._folder = None if folder is None else Path(folder)
         self.computed = self.found = 0
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                for left in self._folder.glob("*.tmp"):
+                for left in self._folder.glob("*.tmp") if alone else ():
                     left.unlink(missing_ok=True)
             except OSError as error:
                 raise ConfigError(f"compare: cannot write to '{folder}': {error.strerror or error}") from None
@@ -83,7 +85,7 @@ def _computed(compute: Callable[[], object]) -> _Piece:
 
 
 def _write(path: Path, text: str, piece: _Piece) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")
     beside = {"__key__": np.array(text), "__plain__": np.array(json.dumps(piece.plain))}
     with partial.open("wb") as file:
         np.savez_compressed(file, **beside, **piece.arrays)  # type: ignore[arg-type]

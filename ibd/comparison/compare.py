@@ -23,6 +23,7 @@ from ibd.comparison.results import Comparison
 from ibd.comparison.settings import describe
 from ibd.comparison.sources import Data, find_data
 from ibd.data.base import Split
+from ibd.errors import ConfigError
 from ibd.lock import locked
 from ibd.models.foreign import Preprocess
 from ibd.types import RunLike
@@ -112,14 +113,80 @@ def compare(
     )
     asked.check()
     with registry.trusting(trust), locked(output, "a comparison", "compare"):
+        _check_parts(output)
         report = _compare(asked)
         if output is not None:
             report.save(output)
     return report
 
 
-def _compare(asked: CompareOptions) -> Report:
-    """Measure, and return the report, which is not written yet."""
+def compare_part(part: str, trust: bool = False, **options: Any) -> str:
+    """Measure a part of a comparison, and keep its finished pieces for the call of `compare` that makes the report.
+
+    The parts may run at once, on any computers that see the same folder. A part is a share of the pairs of a model and
+    an explainer; the call without a part then finds their pieces, and computes what is missing: its report is the one
+    that it would have made alone.
+
+    Args:
+        part: ``i/n``: part i, counted from 0, of n.
+        trust: trust in all runs, as of `compare`.
+        options: options of `compare`, the same for all parts; `output` is needed.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        ConfigError: no such part, no output, and what `compare` raises.
+    """
+    share, shares = _share(part)
+    asked = CompareOptions(**options)
+    asked.check()
+    if asked.output is None:
+        raise ConfigError("compare: part: a folder for the finished pieces is needed, output=FOLDER")
+    place = Path(asked.output) / _PARTS / f"{share}_of_{shares}"
+    with registry.trusting(trust), locked(place, "this part of a comparison", "compare"):
+        work, models, comparison = _prepared(asked, alone=False)
+        pairs = [(model, method) for model in models for method in work.methods if method.explainer is not None]
+        mine = pairs[share::shares]
+        with _bar(asked, sum(1 for _ in mine) * (1 + len(work.plan.groups()))) as bar:
+            for number, model in enumerate(models):
+                methods = [method for other, method in mine if other is model]
+                whole = number % shares == share
+                if methods or whole:
+                    OneModel(work, model, comparison, bar).measure_part(methods, whole)
+    counts = f"{work.cache.computed} pieces computed, {work.cache.found} found"
+    return f"part {share} of {shares}: {len(mine)} of {len(pairs)} explanations of models, {counts}"
+
+
+_PARTS = "parts"
+
+
+def _share(part: str) -> tuple[int, int]:
+    """Return which part of how many a text means.
+
+    Raises:
+        ConfigError: it means none.
+    """
+    share, _, shares = part.partition("/")
+    if not (share.isdecimal() and shares.isdecimal() and int(share) < int(shares)):
+        raise ConfigError(f"compare: part: '{part}' given, i/n is needed: 0/2 and 1/2 are the two halves")
+    return int(share), int(shares)
+
+
+def _check_parts(output: str | Path | None) -> None:
+    """Look for parts that are being measured now, whose half-written pieces would be removed.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if output is not None:
+        for place in sorted((Path(output) / _PARTS).glob("*")):
+            with locked(place, "a part of this comparison", "compare"):
+                pass
+
+
+def _prepared(asked: CompareOptions, alone: bool) -> tuple[Work, list[ComparedModel], Comparison]:
+    """Return what there is to do, the models, and a comparison without results."""
     methods = choose_methods(asked.explainers, oracle=True)
     expanded(asked.metrics)  # a mistake in what is asked for is found before a model is read
     models = _models(asked)
@@ -131,7 +198,7 @@ def _compare(asked: CompareOptions) -> Report:
         methods = [method for method in methods if method.info.kind != "oracle"]
     if not own:
         methods = [method for method in methods if method.info.kind != "intrinsic"]
-    cache = Cache(None if asked.output is None else Path(asked.output) / "cache")
+    cache = Cache(None if asked.output is None else Path(asked.output) / "cache", alone)
     comparison = Comparison(
         settings=describe(data, chosen, asked.seed, asked.probe_images),
         class_names=list(data.spec.class_names),
@@ -143,12 +210,21 @@ def _compare(asked: CompareOptions) -> Report:
         labels=chosen.labels.numpy(),
         skipped=[*plan.skipped, *no_accounts(models)],
     )
-    work = Work(chosen, methods, plan, cache, asked.probe_images, asked.seed, asked.shown)
-    disable = None if asked.progress else True
-    with tqdm(total=len(models) * work.pieces, desc="comparing", disable=disable, dynamic_ncols=True) as bar:
+    return Work(chosen, methods, plan, cache, asked.probe_images, asked.seed, asked.shown), models, comparison
+
+
+def _bar(asked: CompareOptions, total: int) -> Any:
+    """Return a bar of progress, unless none is wanted."""
+    return tqdm(total=total, desc="comparing", disable=None if asked.progress else True, dynamic_ncols=True)
+
+
+def _compare(asked: CompareOptions) -> Report:
+    """Measure, and return the report, which is not written yet."""
+    work, models, comparison = _prepared(asked, alone=True)
+    with _bar(asked, len(models) * work.pieces) as bar:
         for model in models:
             OneModel(work, model, comparison, bar).measure()
-    _log.info("%d pieces computed, %d found", cache.computed, cache.found)
+    _log.info("%d pieces computed, %d found", work.cache.computed, work.cache.found)
     return Report(comparison)
 
 

@@ -80,7 +80,7 @@ class OneModel:
         work, comparison = self.work, self.comparison
         self.bar.set_postfix_str(self.name)
         self._add_accuracy()
-        case = make_case(self.model, work.images, work.cache, work.plan, work.probe_images, work.seed)
+        case = make_case(self.model, work.images, work.cache, work.plan, *self._numbers())
         self.bar.update()
         for method in work.methods:
             if self.model.foreign and method.info.kind == "intrinsic":  # said once, for the model
@@ -94,6 +94,23 @@ class OneModel:
             add_self_consistency(comparison, case)
         add_shortcut(comparison, case, work.methods)
         comparison.shown[:] = shown_images(comparison, case, work.methods, self.attributions, work.shown)
+
+    def measure_part(self, methods: Sequence[Method], whole: bool) -> None:
+        """Measure some of the methods, so that their pieces are kept; what needs all of them is left out.
+
+        Args:
+            methods: methods to explain and measure.
+            whole: whether to measure what is asked of the model itself, too.
+        """
+        self._add_accuracy()
+        case = make_case(self.model, self.work.images, self.work.cache, self.work.plan, *self._numbers())
+        for method in methods:
+            self._measure_method(case, method)
+        if whole and not self.model.foreign:
+            add_self_consistency(self.comparison, case)
+
+    def _numbers(self) -> tuple[int, int]:
+        return self.work.probe_images, self.work.seed
 
     def _add_accuracy(self) -> None:
         model, chosen = self.model, self.work.images

@@ -4,7 +4,7 @@ The signature of a class is the schema of its block: its annotations are what is
 its docstring is the help. See `ibd.config.schema.Config` for the top level.
 """
 
-from ibd.config.building import build, check
+from ibd.config.building import build, check, check_options
 from ibd.config.describing import describe
 from ibd.config.loading import load_config, load_saved_config, plain_values
 from ibd.config.plain import save_config, to_plain
@@ -14,6 +14,7 @@ __all__ = [
     "Block",
     "build",
     "check",
+    "check_options",
     "describe",
     "load_config",
     "load_saved_config",

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ibd.config.plain import container
-from ibd.config.schema import block_options, common_options
+from ibd.config.schema import block_options, common_options, options
 from ibd.config.sources import Sources
 from ibd.config.validation import as_mapping, fill, location
 from ibd.registry import REGISTRY, load_class
@@ -53,3 +53,18 @@ def check(
     values = {key: value for key, value in values.items() if key not in supplied}
     cls = load_class(location(kind, values, sources, path), kind)
     return cls, container(fill(cls.__name__, block_options(kind, cls, supplied), values, sources, path))
+
+
+def check_options(cls: type[Any], values: Mapping[str, Any], supplied: Collection[str] = ()) -> None:
+    """Check arguments of a class that is no block of a configuration against its constructor.
+
+    Args:
+        cls: class whose constructor is annotated.
+        values: arguments by name.
+        supplied: names of arguments that do not count.
+
+    Raises:
+        ConfigError: an argument that there is not, or a value of another type.
+    """
+    given = {key: value for key, value in values.items() if key not in supplied}
+    fill(cls.__name__, options(cls, supplied), given, Sources())

@@ -51,8 +51,10 @@ class FileTable:
         """
         chosen = torch.zeros(len(self.paths), dtype=torch.bool)
         ticket = [hashlib.sha256(f"{seed}:{path}".encode()).digest() for path in self.paths]
-        for label in set(self.labels.tolist()):
-            members = (self.labels == label).nonzero().flatten().tolist()
+        by_label: dict[int, list[int]] = {}
+        for index, label in enumerate(self.labels.tolist()):
+            by_label.setdefault(label, []).append(index)
+        for members in by_label.values():
             count = min(max(round(fraction * len(members)), 1), len(members) - 1)
             chosen[sorted(members, key=ticket.__getitem__)[:count]] = True
         return self.select(~chosen), self.select(chosen)

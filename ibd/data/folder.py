@@ -174,7 +174,7 @@ def _paths(names: dict[str, list[str]]) -> list[str]:
 
 def _table(names: dict[str, list[str]], classes: list[str], concepts: Tensor) -> FileTable:
     paths = _paths(names)
-    labels = [classes.index(name) for name, members in names.items() for _ in members]
+    labels = [label for name, members in names.items() for label in [classes.index(name)] * len(members)]
     return FileTable(paths, torch.tensor(labels), concepts, torch.arange(len(paths)))
 
 

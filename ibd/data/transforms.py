@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
+from ibd.data.fitting import check_resize, covering_size, padding
 from ibd.errors import ConfigError
 from ibd.types import Resize
 
@@ -43,14 +44,10 @@ class PadToAspect:
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Pad every input: (..., H, W)."""
-        height, width = self.size
         padded = []
         for image in inputs:
-            h, w = image.shape[-2:]
-            extra_w = max(round(h * width / height) - w, 0)
-            extra_h = max(round(w * height / width) - h, 0)
-            left, top = extra_w // 2, extra_h // 2
-            padded.append(functional.pad(image, [left, top, extra_w - left, extra_h - top]))
+            left, right, top, bottom = padding(image, self.size)
+            padded.append(functional.pad(image, [left, top, right, bottom]))
         return _one_or_all(padded)
 
 
@@ -67,15 +64,14 @@ class Fit:
     """
 
     def __init__(self, size: tuple[int, int], resize: Resize) -> None:
+        check_resize(resize)
         self.size = size
         if resize == "squash":
             self.steps = Chain([v2.Resize(size, antialias=True)])
         elif resize == "pad":
             self.steps = Chain([PadToAspect(size), v2.Resize(size, antialias=True)])
-        elif resize == "crop":
-            self.steps = Chain([ResizeToCover(size), v2.CenterCrop(size)])
         else:
-            raise ConfigError(f"data.resize: '{resize}' given, one of {', '.join(get_args(Resize))} is needed")
+            self.steps = Chain([ResizeToCover(size), v2.CenterCrop(size)])
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Fit an image, or an image and its masks."""
@@ -183,9 +179,7 @@ class ResizeToCover:
         """Resize every input: (..., H, W)."""
         resized = []
         for image in inputs:
-            h, w = image.shape[-2:]
-            scale = max(self.size[0] / h, self.size[1] / w)
-            target = [max(round(h * scale), self.size[0]), max(round(w * scale), self.size[1])]
+            target = list(covering_size(image, self.size))
             # Masks choose nearest by themselves; on an image of the right size this does nothing.
             resized.append(functional.resize(image, target, InterpolationMode.BILINEAR, antialias=True))
         return _one_or_all(resized)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ibd.data.fitting import fit_image
 from ibd.data.images import read_image
-from ibd.data.transforms import eval_transform
 from ibd.errors import DataError
 from ibd.types import DataSpec
 
@@ -34,14 +34,13 @@ def read_images(paths: Sequence[File], spec: DataSpec) -> Tensor:
     """
     if len(paths) == 0:
         raise DataError("no image given")
-    to_size = eval_transform(spec.image_size, spec.resize)
     images: list[Tensor] = []
     for path in paths:
         if not isinstance(path, str | Path | Image.Image):
             raise DataError(
                 f"images are paths, Pillow images, or one tensor or array of them all, not {type(path).__name__}"
             )
-        images.append(to_size(read_image(path)))  # type: ignore[arg-type]  # one input, one output
+        images.append(fit_image(read_image(path), spec.image_size, spec.resize).to(torch.float32).div_(255))
     return torch.stack(images)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from ibd.io import MODEL_KEY, find_checkpoint, find_run, load_model, read_checkp
 _MUST_STAY = ("seed", "model", "data", "optimizer")
 _MAY_CHANGE = ("data.root", "data.num_workers", "data.cache", "data.check_images", "model.backbone.cache")
 _TRAINER_MUST_STAY = ("devices", "num_nodes", "accumulate_grad_batches", "limit_train_batches", "overfit_batches")
+
+_SHARES = ("data.batch_size", "trainer.devices", "trainer.num_nodes")
+"""What may change together: how the images of a step are shared out to processes."""
 
 
 def find_resumable(run: Any) -> tuple[Path, Path, dict[str, Any]]:
@@ -51,14 +55,19 @@ def check_unchanged(folder: Path, settings: DictConfig) -> None:
     """
     if settings.trainer.max_steps not in (None, -1):
         raise UnsupportedError("resume: a training continues by epochs: use trainer.max_epochs in place of max_steps")
-    own = dict(_fixed(configuration.to_plain(configuration.load_saved_config(folder / "config.yaml"))))
-    given = dict(_fixed(configuration.to_plain(settings)))
+    before, now = (
+        configuration.to_plain(configuration.load_saved_config(folder / "config.yaml")),
+        configuration.to_plain(settings),
+    )
+    own, given, images = dict(_fixed(before)), dict(_fixed(now)), _images_of_a_step(before)
+    shared = _SHARES if images is not None and images == _images_of_a_step(now) else ()
     for key in [*given, *own]:
-        if own.get(key) != given.get(key):
+        if own.get(key) != given.get(key) and key not in shared:
+            shares = f" Processes may become more or fewer: {' x '.join(_SHARES)} must stay {images}." if images else ""
             raise ConfigError(
                 f"resume: {key} is {own.get(key)!r} in '{folder}', but {given.get(key)!r} is given. A run continues "
                 "with its own settings; for others start a new one, which takes over the backbone with "
-                f"model.backbone.init_from={folder}"
+                f"model.backbone.init_from={folder}{shares if key in _SHARES else ''}"
             )
 
 
@@ -81,6 +90,14 @@ def _fixed(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
     for key in _TRAINER_MUST_STAY:
         yield f"trainer.{key}", config["trainer"].get(key)
+
+
+def _images_of_a_step(config: Mapping[str, Any]) -> int | None:
+    """Return how many images all processes together take in a step; None where that depends on the machine."""
+    devices, nodes = config["trainer"].get("devices"), config["trainer"].get("num_nodes", 1)
+    counts = (config["data"].get("batch_size"), devices, nodes)
+    known = all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in counts)
+    return math.prod(counts) if known else None
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

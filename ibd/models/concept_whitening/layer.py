@@ -77,9 +77,9 @@ class ConceptWhiteningLayer(nn.Module):
         self.channels, self.concepts = channels, concepts
         size = channels // groups
         self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_covariance", torch.eye(size).repeat(groups, 1, 1))
+        self.register_buffer("running_covariance", _identity(size).expand(groups, -1, -1).clone())
         self.register_buffer("batches", torch.tensor(0))
-        self.register_buffer("rotation", torch.eye(channels))
+        self.register_buffer("rotation", _identity(channels))
         self.register_buffer("pull", torch.zeros(concepts, channels))
         self._derived: tuple[Any, Tensor, Tensor] | None = None
         self._warned = False
@@ -175,3 +175,8 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.conv2d(x, weight[:, :, None, None], bias)
     product = weight.expand(len(x), -1, -1) @ x.flatten(2)  # the convolution takes 1.3 to 4 times as long on a CPU
     return product.add_(bias.unsqueeze(1)).view(x.shape)
+
+
+def _identity(size: int) -> Tensor:
+    """Return (size, size): ``torch.eye``, for which torch would import its compiler where there is no memory."""
+    return torch.zeros(size, size).fill_diagonal_(1)

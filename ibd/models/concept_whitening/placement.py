@@ -7,7 +7,6 @@ import fnmatch
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ibd.backbones.bcos.fading_layers import FadingNorm
 from ibd.backbones.bcos.layers import UncenteredNorm2d
@@ -36,7 +35,7 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
             f"model.backbone: {kind} has no batch normalization for concept whitening to replace (norm: batch?)"
         )
     if wanted is None:
-        blocks = [name for name, module in backbone.named_modules() if isinstance(module, BasicBlock | Bottleneck)]
+        blocks = [name for name, module in backbone.named_modules() if _is_residual_block(module)]
         return [f"{blocks[-1]}.bn1" if blocks and f"{blocks[-1]}.bn1" in known else known[-1]]
     if not wanted:
         raise ConfigError(f"model.layers: at least one is needed.{did_you_mean('', known)}")
@@ -49,6 +48,12 @@ def choose_layers(backbone: nn.Module, wanted: Sequence[str] | None) -> list[str
             )
         chosen += [name for name in matching if name not in chosen]
     return chosen
+
+
+def _is_residual_block(module: nn.Module) -> bool:
+    """Return whether a module is a block of torchvision's ResNets, which is imported where there is one."""
+    places = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(module).__mro__}
+    return bool(places & {"torchvision.models.resnet.BasicBlock", "torchvision.models.resnet.Bottleneck"})
 
 
 def _replaceable(module: nn.Module) -> bool:

@@ -100,7 +100,7 @@ class PrototypeNetwork(LinearPrototypes):
         if distance == "cosine":  # directions of all signs, as those of features without a sigmoid
             nn.init.normal_(self.prototypes)
         self.head = nn.Linear(count, len(spec.class_names), bias=False)
-        self.register_buffer("classes", torch.arange(count) // per_class)
+        self.register_buffer("classes", torch.arange(len(spec.class_names)).repeat_interleave(per_class))
         self.provenance = Provenance(count)
         with torch.no_grad():
             self.head.weight.copy_(self.initial_head())
@@ -108,7 +108,7 @@ class PrototypeNetwork(LinearPrototypes):
     def initial_head(self) -> Tensor:
         """Return the (C, P) last layer that training starts with: 1 to the own class, -0.5 to the others."""
         own = torch.arange(len(self.class_names), device=self.classes.device).unsqueeze(1) == self.classes
-        return torch.where(own, 1.0, -0.5)
+        return own.float() * 1.5 - 0.5
 
     def own(self) -> Tensor:
         """Return which connections of the last layer are between a prototype and its own class, (C, P) bool."""

@@ -1,0 +1,86 @@
+"""A trained network alone: the same as the whole model, by what is ready sooner."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ibd import registry
+from ibd.errors import CheckpointError
+from ibd.io import load_model, read_checkpoint
+from ibd.models import loading
+from ibd.models.baseline.lightning import Baseline
+from ibd.models.loading import FAMILIES, load_network
+from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
+
+MAKERS = {
+    "baseline": lambda: Baseline(SPEC, SMALL),
+    "cbm": lambda: make_module(bottleneck="logits", head="mlp", softmax_groups=["wing"]),
+    "protopnet": make_prototypes,
+    "pipnet": make_pipnet,
+    "concept_whitening": lambda: make_whitening(whitening={"eps": 1e-4}),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_is_the_network_of_the_whole_model(name, tmp_path):
+    module = MAKERS[name]().eval()
+    module.save(tmp_path / "x.ckpt")
+    found = loading._light(tmp_path / "x.ckpt", read_checkpoint(tmp_path / "x.ckpt"))  # nothing was read twice
+    whole = load_model(tmp_path / "x.ckpt")
+    assert type(found.network) is type(whole.network)
+    assert not found.training
+    assert found.spec == whole.spec
+    state, expected = found.network.state_dict(), whole.network.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in state if not expected[key].isnan().any())
+    image = torch.rand(3, 3, *module.spec.image_size, generator=torch.Generator().manual_seed(0))
+    assert str(found.predict(image)) == str(whole.predict(image))
+
+
+@pytest.mark.parametrize("name", registry.list_models())
+def test_all_options_are_known(name):
+    """Those of the network and those of its training are together what the model takes; none is left out unseen."""
+    family = FAMILIES[name]
+    taken = set(inspect.signature(registry.resolve("models", name)).parameters)
+    assert taken == {"spec", "backbone", "optimizer", *family.options, *family.training}
+    assert set(family.options) <= set(inspect.signature(registry.load_class(family.network)).parameters)
+
+
+def test_what_is_wrong_or_not_known_is_left_to_the_whole_model(tmp_path):
+    file, module = tmp_path / "x.ckpt", make_module()
+    module.save(file)
+    content = torch.load(file, weights_only=True)
+    for changes, message in (
+        ({"bottleneck": "soft"}, "does not fit this version of ibd .*'soft'"),
+        ({"later": 1}, "does not fit this version of ibd .*later"),
+        ({"backbone": {"name": "os:path"}}, "none of ibd's own classes"),
+        ({"backbone": {**SMALL, "width": 512}}, "larger network than its weights"),
+    ):
+        values = {**content["hyper_parameters"], **changes}
+        torch.save({**content, "hyper_parameters": values}, file)
+        with pytest.raises(CheckpointError, match=message):
+            load_network(file)
+    weights = {**content["state_dict"], "network.head.bias": torch.full((3,), torch.nan)}
+    torch.save({**content, "state_dict": weights}, file)
+    with pytest.raises(CheckpointError, match=r"values that are not numbers, in network\.head\.bias"):
+        load_network(file)
+
+
+def test_a_prediction_imports_nothing_of_a_training(tmp_path):
+    from PIL import Image
+
+    make_module().save(tmp_path / "x.ckpt")
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    code = (
+        "import sys; from ibd.cli import main; assert main(sys.argv[1:]) == 0; "
+        "slow = ('pytorch_lightning', 'torchmetrics', 'torchvision', 'matplotlib', 'torch._dynamo', 'wandb'); "
+        "print([name for name in slow if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "predict", str(tmp_path / "x.ckpt"), str(tmp_path / "x.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "= logit" in done.stdout
