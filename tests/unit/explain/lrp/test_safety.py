@@ -248,8 +248,9 @@ def test_numbers_drawn_by_the_processor_count_wherever_the_images_are(monkeypatc
 
 
 IN_PLACE = [
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.ReLU6, nn.Hardtanh,
-]  # fmt: skip
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.Mish),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.ReLU6, nn.Hardtanh),
+]
 
 
 @pytest.mark.parametrize("kind", IN_PLACE, ids=lambda kind: kind.__name__)
