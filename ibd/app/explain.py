@@ -136,8 +136,9 @@ def _title(text: str, model: nn.Module, pictures: Tensor) -> str:
         return f"{classes[predicted]} (predicted)"
     kind, colon, number = text.partition(":")
     if colon and kind == "unit" and number.isdecimal():
-        return list(require_names(model, "unit"))[int(number)]
-    return classes[int(text)] if text.isdecimal() else text
+        units = list(require_names(model, "unit"))
+        return units[int(number)] if int(number) < len(units) else text
+    return classes[int(text)] if text.isdecimal() and int(text) < len(classes) else text
 
 
 def _text(value: object) -> str:
