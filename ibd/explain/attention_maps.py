@@ -181,7 +181,9 @@ def _attentions(call: Call, image: Tensor, name: str) -> Attentions:
             "torch and a product of matrices: use 'gradcam' or 'lrp'"
         )
     grid = _grid(flow, used, end, name)
-    return Attentions([weights for _, weights in used], grid, scores)
+    found = Attentions([weights for _, weights in used], grid, scores)
+    _check_images(found, name)
+    return found
 
 
 def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name: str) -> Grid:
@@ -210,6 +212,18 @@ def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name:
     if len(grids) > 1:
         raise UnsupportedError(f"'{name}': the attentions of this model are of different tokens: use 'lrp'")
     return grids.pop()
+
+
+def _check_images(found: Attentions, name: str) -> None:
+    """Check that images are the first axis of weights, or of its parts; by a gradient, where sizes leave it open."""
+    images = len(found.scores)
+    for weights in found.weights:
+        by_image = weights.dim() == 3 or (weights.dim() == 4 and weights.shape[0] == images)
+        if by_image and images > 1 and (weights.dim() == 3 or weights.shape[1] == images):
+            (gradient,) = torch.autograd.grad(found.scores[0].sum(), weights, retain_graph=True)
+            by_image = not bool(gradient.view(images, -1)[1:].any())
+        if not by_image:
+            raise UnsupportedError(f"'{name}': images are not the first axis of the attention's weights: use 'lrp'")
 
 
 def _beside(flow: Flow, weights: set[int], end: int) -> int | None:

@@ -64,7 +64,7 @@ class LRP(Explainer):
     ``extra["other_tokens"]``, the relevance of those that are no patches. Of a model that draws random
     numbers in evaluation mode value and map come from one draw, with a warning.
 
-    Where the literature is silent: a product with a gate (sigmoid, softmax, step) goes to the other factor; what
+    Where the literature is silent: a product with a gate (sigmoid, step) goes to the other factor; what
     divides is a constant; an activation that is not 0 at 0 has a bias (`ibd.explain.lrp.functions.secant`); alpha-beta
     and z+ give all to the sign that there is where the other is missing.
 

@@ -8,6 +8,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ibd.errors import UnsupportedError
+from ibd.explain.activations import network_of
 from ibd.explain.lrp.composites import Composite
 from ibd.explain.lrp.functions import Elementwise, LinearRule
 from ibd.explain.lrp.ledger import Ledger
@@ -22,7 +23,7 @@ class State(TorchFunctionMode):
     """Tensor of the model -> surrogate.
 
     Args:
-        model: model whose modules give the names of places.
+        model: model whose modules give the names of places; of our training modules those of their network.
         composite: composite that gives each operation its rule.
         ledger: ledger in which the backward passes write what biases took.
         ignore: whether biases of linear operations get nothing.
@@ -35,7 +36,7 @@ class State(TorchFunctionMode):
     def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:
         super().__init__()
         self.composite, self.ledger, self.ignore = composite, ledger, ignore
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names = {module: name for name, module in network_of(model).named_modules()}
         self.nodes = WeakTensorKeyDictionary()
         self.sources: list[Tensor] = []
         self.count = 0
