@@ -56,7 +56,7 @@ def scan(root: Path) -> None:
 
 def check(root: Path) -> None:
     """Scan the folder, and look at the first and last bytes of every file."""
-    opened(root, check=True)
+    opened(root, check=True).prepare_data()
 
 
 def read(root: Path) -> None:
