@@ -216,7 +216,8 @@ def list_names(kind: str | None) -> None:
     if kind == "configs":
         return
     for listed in [kind] if kind else registry.REGISTRY:
-        _say(f"{listed}:\n  " + "\n  ".join(registry.names(listed) or ["(none yet)"]))
+        others = [f"{beginning}NAME" for beginning in registry.FAMILIES.get(listed, {})]
+        _say(f"{listed}:\n  " + "\n  ".join([*registry.names(listed), *others] or ["(none yet)"]))
     if kind in (None, "metrics"):
         from ibd.comparison.groups import GROUPS
 

@@ -54,6 +54,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "explainers": {
         "intrinsic": "ibd.explain.intrinsic:Intrinsic",
+        "unit_relevance": "ibd.explain.unit_relevance:UnitRelevance",
         "saliency": "ibd.explain.gradients:Saliency",
         "gradient_input": "ibd.explain.gradients:GradientTimesInput",
         "sensitivity": "ibd.explain.gradients:Sensitivity",

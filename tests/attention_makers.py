@@ -1,4 +1,4 @@
-"""Small vision transformers: one with its answer in one known patch, by weights set by hand, and one drawn at random."""
+"""Small vision transformers: one with its answer in a known patch, by weights set by hand, and one drawn at random."""
 
 import torch
 from torch import nn
@@ -77,6 +77,14 @@ class TinyViT(nn.Module):
     def forward(self, image):
         x = self.norm(self.blocks(self.tokens(image)))
         return self.head(x[:, self.extra.shape[1] :].mean(1) if self.pooled else x[:, 0])
+
+
+class AnySize(TinyViT):
+    """Without places, so that images may have any size."""
+
+    def tokens(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        return torch.cat([self.extra.expand(len(x), -1, -1), x], 1)
 
 
 class Planted(nn.Module):

@@ -30,7 +30,7 @@ from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.surrogates import KernelShap, Lime
 from ibd.models.baseline.lightning import Baseline
 from tests import model_makers as makers
-from tests.attention_makers import TinyViT
+from tests.attention_makers import AnySize
 from tests.unit.models.concept_whitening import makers as whitening
 
 EXPLAINERS = {
@@ -76,7 +76,12 @@ REPEATED = {f"lrp: {name}" for name in COMPOSITES if name != "epsilon_gamma_box"
 """Rows that differ from others in numbers alone: left to the slow tests where there are many cases."""
 
 
-ROWS = [pytest.param(row, marks=[pytest.mark.slow] if row in REPEATED else []) for row in EXPLAINERS]
+ATTENTION = ("attention_rollout", "attention_gradient")
+"""Rows that explain no convolutional network."""
+ROWS = [
+    pytest.param(row, marks=[pytest.mark.slow] if row in REPEATED else []) for row in EXPLAINERS if row not in ATTENTION
+]
+"""Rows that explain a convolutional network."""
 
 
 def explainer(row):
@@ -146,7 +151,7 @@ MODELS = {
     "functional": Functional,
     "dict": Dicts,
     "tuple": TwoLayers,
-    "vit": lambda: TinyViT(grid=(8, 9), classes=4).float(),
+    "vit": lambda: AnySize(classes=4).float(),
     "resnet18": lambda: resnet18(weights=None, num_classes=4),
 }
 WITH_UNITS = ("baseline", "cbm", "protopnet", "pipnet", "concept_whitening")
@@ -165,7 +170,7 @@ def refused(row, model, target="class"):
     """Return words of the error with which a pair is refused, rightly; None where there is an explanation."""
     if row == "intrinsic" and model not in WITH_UNITS:
         return "'intrinsic' needs a model that explains itself"
-    if row.startswith("attention_") and model != "vit":
+    if row in ATTENTION and model != "vit":
         return "needs attention between the image and the score"
     if row in ("guided_backprop", "deconvnet") and model == "vit":
         return "no ReLU of this model"

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from ibd import registry
+from ibd.app.concepts import show_concepts
 from ibd.app.foreign import find_model, image_tensor, is_place, read_settings
 from ibd.app.terminal import options, save_figure
 from ibd.comparison.methods import DEFAULT
+from ibd.comparison.sources import find_data
+from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError, UnsupportedError, check_once, did_you_mean
 from ibd.explain.activations import network_of
 from ibd.explain.base import Explainer, Explanation
 from ibd.explain.explanation_figures import cost_table, explanations_figure
 from ibd.explain.names import names_of, require_names
 from ibd.explain.targets import Target, logits_of
-from ibd.io import find_run, load_model
+from ibd.io import find_run, load_model, load_run_data
 
 
 def show_explanations(run: str, image: str, changes: Sequence[str], out: str | None) -> Iterator[str]:
@@ -29,7 +32,8 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         image: image file.
         changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; by default
             the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's ``model.key=value``,
-            see `ibd.app.foreign.ForeignSettings`.
+            see `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the class, of a layer's
+            channels with ``layer=...``, with patches of the run's training images, or of ``data=FOLDER``.
         out: file of the picture; by default beside the run's figures, or in the current folder.
 
     Raises:
@@ -37,14 +41,45 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         UnsupportedError: a method that was asked for cannot explain this model.
     """
     of_model = [text for text in changes if text.startswith("model.")]
-    given = {key: _text(value) for key, value in options([c for c in changes if c not in of_model]).items()}
+    of_data = [text for text in changes if text.startswith(("data.", "data="))]
+    rest = [text for text in changes if text not in (*of_model, *of_data)]
+    given = {key: _text(value) for key, value in options(rest).items()}
     for key in given:
-        if key not in ("target", "explainers"):
-            raise ConfigError(f"explain: there is no option '{key}'.{did_you_mean(key, ['target', 'explainers'])}")
-    named = given.get("explainers")
-    chosen = choose(named)
-    model, pictures, folder = _asked(run, image, of_model)
+        if key not in _OPTIONS:
+            raise ConfigError(f"explain: there is no option '{key}'.{did_you_mean(key, _OPTIONS)}")
+    if "concepts" not in given and (alone := [*of_data, *(key for key in ("layer", "search") if key in given)]):
+        raise ConfigError(f"explain: '{alone[0]}' is for concepts=N, which draws the N units that carried a class")
+    if "concepts" in given and "explainers" in given:
+        raise ConfigError("explain: explainers and concepts are two pictures: ask for one at a time")
+    chosen = choose(given.get("explainers"))
+    data = _searched_data(run, of_data) if "concepts" in given else None
+    model, pictures, folder = _asked(run, image, of_model, () if data is None else data.spec.class_names)
     target = parse_target(given.get("target", "predicted"), model)
+    title = _title(given.get("target", "predicted"), model, pictures)
+    if "concepts" in given:
+        path = Path(out) if out else folder / f"concepts_{Path(image).stem}.png"
+        yield from show_concepts(model, pictures, target, title, given, data, path)
+    else:
+        path = Path(out) if out else folder / f"explained_{Path(image).stem}.png"
+        yield from _show_maps(
+            model, pictures, target, f"{image}: {title}", chosen, given.get("explainers"), title, path
+        )
+
+
+_OPTIONS = ("target", "explainers", "concepts", "layer", "search")
+
+
+def _show_maps(
+    model: nn.Module,
+    pictures: Tensor,
+    target: Target,
+    asked: str,
+    chosen: Sequence[Explainer],
+    named: str | None,
+    title: str,
+    path: Path,
+) -> Iterator[str]:
+    """Draw what each method says, and yield lines on it."""
     explanations: list[Explanation] = []
     for explainer in chosen:
         try:
@@ -55,15 +90,28 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
             yield f"left out: {explainer.name}: {error}"
     if not explanations:
         raise UnsupportedError("explain: none of the methods can explain this model")
-    title = _title(given.get("target", "predicted"), model, pictures)
-    path = Path(out) if out else folder / f"explained_{Path(image).stem}.png"
-    yield f"{image}: {title} = {float(explanations[0].value[0]):+.3f}"
+    yield f"{asked} = {float(explanations[0].value[0]):+.3f}"
     yield from cost_table(explanations).splitlines()
     yield f"figure: {save_figure(explanations_figure(pictures, explanations, [title]), path)}"
 
 
-def _asked(run: str, image: str, changes: Sequence[str]) -> tuple[nn.Module, Tensor, Path]:
-    """Return the model that is asked, the image as it takes it, and the folder for pictures."""
+def _searched_data(run: str, changes: Sequence[str]) -> ImageDataModule | None:
+    """Return what patches are searched in: the data of a run, or what ``data=`` names; None for a network without."""
+    if not is_place(run):
+        return load_run_data(run, *changes)
+    named = [text.removeprefix("data=") for text in changes if text.startswith("data=")]
+    return find_data(named[-1], [text for text in changes if text.startswith("data.")]) if named else None
+
+
+def _asked(run: str, image: str, changes: Sequence[str], names: Sequence[str]) -> tuple[nn.Module, Tensor, Path]:
+    """Return the model that is asked, the image as it takes it, and the folder for pictures.
+
+    Args:
+        run: run, or place of a network.
+        image: image file.
+        changes: how a network is asked.
+        names: names of the classes of the data, where that is known.
+    """
     if not is_place(run):
         if changes:
             raise ConfigError(f"explain: '{changes[0]}': a run says itself how its model is asked")
@@ -74,7 +122,7 @@ def _asked(run: str, image: str, changes: Sequence[str]) -> tuple[nn.Module, Ten
     pictures = image_tensor([image], settings)
     with torch.no_grad():
         count = len(model.class_names) or model.adapted(model.model(model.preprocess(pictures))).shape[1]
-    model.class_names = model.class_names or [str(number) for number in range(count)]
+    model.class_names = model.class_names or list(names) or [str(number) for number in range(count)]
     model.check(pictures, model.class_names)
     return model, pictures, Path()
 
@@ -88,8 +136,9 @@ def _title(text: str, model: nn.Module, pictures: Tensor) -> str:
         return f"{classes[predicted]} (predicted)"
     kind, colon, number = text.partition(":")
     if colon and kind == "unit" and number.isdecimal():
-        return list(require_names(model, "unit"))[int(number)]
-    return classes[int(text)] if text.isdecimal() else text
+        units = list(require_names(model, "unit"))
+        return units[int(number)] if int(number) < len(units) else text
+    return classes[int(text)] if text.isdecimal() and int(text) < len(classes) else text
 
 
 def _text(value: object) -> str:

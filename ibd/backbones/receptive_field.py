@@ -105,6 +105,8 @@ class _Trace(NamedTuple):
 
     axes: tuple[_Axis, _Axis] | None
     whole_image: bool
+    channels: int | None = 1
+    """The axis of the tensor that is its channels; None where that cannot be told."""
 
     def window(
         self,
@@ -118,23 +120,25 @@ class _Trace(NamedTuple):
             return self
         settings = zip(*map(_pair, (kernel, stride or kernel, padding, dilation)), strict=True)
         rows, columns = (axis.window(*values) for axis, values in zip(self.axes, settings, strict=True))
-        return _Trace((rows, columns), self.whole_image)
+        return _Trace((rows, columns), self.whole_image, self.channels)
 
     def unite(self, other: _Trace) -> _Trace:
         """Return the trace of an operation on two tensors, cell by cell."""
+        channels = self.channels if self.channels == other.channels else None
         if self.axes is None or other.axes is None:
-            return _Trace(self.axes or other.axes, self.whole_image or other.whole_image)
+            return _Trace(self.axes or other.axes, self.whole_image or other.whole_image, channels)
         if any(a.stride != b.stride for a, b in zip(self.axes, other.axes, strict=True)):
             raise UnsupportedError("receptive field: two branches of different stride meet")
         rows, columns = (
             _Axis(a.stride, min(a.low, b.low), max(a.high, b.high)) for a, b in zip(self.axes, other.axes, strict=True)
         )
-        return _Trace((rows, columns), self.whole_image or other.whole_image)
+        return _Trace((rows, columns), self.whole_image or other.whole_image, channels)
 
 
 _POOLS = ("max_pool2d", "max_pool2d_with_indices", "avg_pool2d")
 _ADAPTIVE = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")
 _REDUCTIONS = ("mean", "sum", "amax", "amin", "var", "std", "var_mean")
+_PRODUCTS = ("mm", "addmm", "bmm")
 _MIXING = ("native_group_norm", "bmm", "dot_product_attention")
 
 
@@ -157,10 +161,14 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         traces = [trace for leaf in tree_leaves((args, kwargs)) if (trace := self.trace_of(leaf))]
         if traces:
-            trace = _step(func.overloadpacket.__name__, args, functools.reduce(_Trace.unite, traces), len(traces))
+            name = func.overloadpacket.__name__
+            trace = _step(name, args, functools.reduce(_Trace.unite, traces), len(traces))
+            given = next(leaf for leaf in tree_leaves((args, kwargs)) if self.trace_of(leaf))
+            if name in _PRODUCTS and len(traces) == 1:
+                trace = _product(trace, given, left=given is args[-2])
             for leaf in tree_leaves(result):
                 if isinstance(leaf, Tensor):
-                    self._traces[leaf] = trace
+                    self._traces[leaf] = trace._replace(channels=_channels(name, args, given, trace.channels, leaf))
         return result
 
 
@@ -191,6 +199,33 @@ def _step(name: str, args: Sequence[Any], trace: _Trace, dependent: int) -> _Tra
     if any(part in name for part in _MIXING) and not (name == "bmm" and dependent == 1):
         return trace._replace(whole_image=True)
     return trace
+
+
+def _product(trace: _Trace, given: Tensor, left: bool) -> _Trace:
+    """Return the trace after a product with a constant matrix: over the channels, or else over the whole image."""
+    summed = given.dim() - (1 if left else 2)
+    mixes = trace.axes is not None and trace.channels != summed
+    return trace._replace(whole_image=trace.whole_image or mixes)
+
+
+def _channels(name: str, args: Sequence[Any], given: Tensor, channels: int | None, result: Tensor) -> int | None:
+    """Return which axis of a result is the channels, where that of the `given` argument is known; else None."""
+    if channels is None:
+        return None
+    if name in _PRODUCTS:
+        return result.dim() - 1
+    if name == "permute":
+        return [axis % given.dim() for axis in args[1]].index(channels)
+    if name in ("transpose", "t"):
+        one, two = (axis % given.dim() for axis in (args[1:3] if name == "transpose" else (0, 1)))
+        return {one: two, two: one}.get(channels, channels)
+    if result.shape == given.shape:
+        return channels
+    if channels == given.dim() - 1 and result.shape[-1] == given.shape[-1]:
+        return result.dim() - 1
+    if channels == 1 and (result.shape[:2] == given.shape[:2] or result.dim() == given.dim()):
+        return 1
+    return channels if result.dim() == given.dim() and "view" not in name else None
 
 
 def _sliced(trace: _Trace, tensor: Tensor, dim: int, start: int | None = 0, _: object = None, step: int = 1) -> _Trace:

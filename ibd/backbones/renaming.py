@@ -32,7 +32,7 @@ def by_name(own: Mapping[str, Tensor], state: Mapping[str, Tensor], base: str) -
     renamed = {name: state[key] for key, name in matched.items()}
     for key, value in state.items():
         if key not in matched and key.startswith(tuple(place for place in places if place)):
-            renamed[base + key] = value
+            renamed[base + key[len(prefix) :]] = value
     for name in STATISTICS:
         if (found := next((key for key in state if key == name or key.endswith(f".{name}")), None)) is not None:
             renamed[name] = state[found]

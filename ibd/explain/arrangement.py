@@ -30,6 +30,13 @@ class Arrangement:
         """Whether nothing is to be done."""
         return not self.last and self.grid is None
 
+    @property
+    def channels(self) -> int:
+        """The axis that holds the channels."""
+        if self.grid is None:
+            return 3 if self.last else 1
+        return 1 if self.grid.axis == 2 else 2
+
     def to_map(self, values: Tensor) -> Tensor:
         """Return (..., C, h, w) of values that lie as the layer has them, with any axes before.
 
@@ -38,14 +45,14 @@ class Arrangement:
         if self.grid is None:
             return to_first(values) if self.last else values
         tokens = self._tokens_last(values).index_select(-1, self._order(values.device))
-        return tokens.unflatten(-1, self.grid.shape)
+        return tokens.reshape(*tokens.shape[:-1], *self.grid.shape)
 
     def rest(self, values: Tensor) -> Tensor | None:
-        """Return (B, k) sums of values (k, B, ...) over the tokens that are no patches; None where there are none."""
+        """Return (B,) sums of values, as the layer has them, over the tokens that are no patches; None without any."""
         if self.grid is None or min(self.grid.cells) >= 0:
             return None
         others = [index for index, cell in enumerate(self.grid.cells) if cell < 0]
-        return self._tokens_last(values)[..., others].flatten(2).sum(2).transpose(0, 1)
+        return self._tokens_last(values)[..., others].flatten(1).sum(1)
 
     def to_layer(self, maps: Tensor, template: Tensor) -> Tensor:
         """Return (B, C, h, w) values as the layer has them; tokens that are no patches as in a template.

@@ -26,14 +26,10 @@ class Attended(NamedTuple):
     Attributes:
         output: what the function returns, the first of it where it returns several.
         weights: (B, heads, L, S) softmax of queries and keys.
-        keys: tensor whose tokens the weights are about, see `token_axis`.
-        token_axis: axis of `keys` along which these tokens lie.
     """
 
     output: Tensor
     weights: Tensor
-    keys: Tensor
-    token_axis: int
 
 
 def written_down(call: Call) -> Attended:
@@ -75,11 +71,11 @@ def _scaled(
     elif attn_mask is not None:
         scores = scores + attn_mask
     weights = scores.softmax(-1)
-    return Attended(weights @ value, weights, key, key.dim() - 2)
+    return Attended(weights @ value, weights)
 
 
 def _multi_head(given: dict[str, Any]) -> Attended:
-    """Write down `F.multi_head_attention_forward` of (L, B, E) queries; its keys are those before the projection."""
+    """Write down `F.multi_head_attention_forward` of (L, B, E) queries."""
     query: Tensor = given["query"]
     for name in ("bias_k", "bias_v", "static_k", "static_v"):
         if given[name] is not None:
@@ -93,14 +89,14 @@ def _multi_head(given: dict[str, Any]) -> Attended:
     else:
         weights = list(given["in_proj_weight"].chunk(3))
     biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
-    heads = [
-        F.linear(given[name].transpose(0, 1), weight, bias).unflatten(2, (given["num_heads"], -1)).transpose(1, 2)
-        for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True)
-    ]
+    heads = []
+    for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
+        projected = F.linear(given[name].transpose(0, 1), weight, bias)
+        heads.append(projected.reshape(*projected.shape[:2], given["num_heads"], -1).transpose(1, 2))
     mask = _mask(given["attn_mask"], given["key_padding_mask"], len(heads[0]), given["num_heads"], query)
-    output, attention, *_ = _scaled(*heads, attn_mask=mask)
+    output, attention = _scaled(heads[0], heads[1], heads[2], mask)
     joined = F.linear(output.transpose(1, 2).flatten(2), given["out_proj_weight"], given["out_proj_bias"])
-    return Attended(joined.transpose(0, 1), attention, given["key"], 0)
+    return Attended(joined.transpose(0, 1), attention)
 
 
 def _mask(mask: Tensor | None, padding: Tensor | None, images: int, heads: int, query: Tensor) -> Tensor | None:

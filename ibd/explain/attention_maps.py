@@ -46,6 +46,9 @@ class _AttentionExplainer(Explainer):
     the mean of those that are pooled.
     """
 
+    def __init__(self) -> None:
+        """Take no options."""
+
     def explain(self, call: Call, image: Tensor) -> Explanation:
         """Return the (B, H, W) maps.
 
@@ -103,7 +106,8 @@ class AttentionRollout(_AttentionExplainer):
 class AttentionGradient(_AttentionExplainer):
     """``R <- R + mean over heads of relu(G * A) R`` from ``R = I``, layer by layer (Chefer et al. 2021, ICCV).
 
-    With G the gradients of the score by the weights A; never below 0.
+    With G the gradients of the score by the weights A; never below 0. The I it began with is taken off at the end: of a
+    class token it is in no patch, and to tokens that are pooled it gives the same for each.
     """
 
     name = "attention_gradient"
@@ -114,7 +118,7 @@ class AttentionGradient(_AttentionExplainer):
         relevance = unit.expand(len(weights[0]), -1, -1)
         for weight, gradient in zip(weights, gradients, strict=True):
             relevance = relevance + (weight * gradient).relu().mean(1) @ relevance
-        return relevance
+        return relevance - unit
 
 
 class _Recorder(TorchFunctionMode):
@@ -138,7 +142,7 @@ class _Recorder(TorchFunctionMode):
         first = call.args[0] if call.args else call.kwargs.get("input")
         made = isinstance(result, Tensor) and isinstance(first, Tensor) and result.shape == first.shape
         if made and (call.bare == "softmax" or id(first) in self._made):  # dropout and its like keep it what it is
-            self._made[id(result)] = result  # type: ignore[assignment]
+            self._made[id(result)] = result
         return result
 
     def _fused(self, call: FunctionCall) -> object:
@@ -171,16 +175,18 @@ def _attentions(call: Call, image: Tensor, name: str) -> Attentions:
     end = flow.of(scores)
     needed = flow.needed(end) if end is not None else set()
     used = [(node, weights) for node, weights in zip(nodes, recorder.used, strict=True) if node in needed]
-    if not used:
+    if not used or end is None:
         raise UnsupportedError(
             f"'{name}' needs attention between the image and the score, and this model has none that is a softmax of "
             "torch and a product of matrices: use 'gradcam' or 'lrp'"
         )
-    grid = _grid(flow, used, name)
-    return Attentions([weights for _, weights in used], grid, scores)
+    grid = _grid(flow, used, end, name)
+    found = Attentions([weights for _, weights in used], grid, scores)
+    _check_images(found, name)
+    return found
 
 
-def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], name: str) -> Grid:
+def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name: str) -> Grid:
     """Return which token is which patch, the same for all attentions."""
     lie, before, grids = frames(flow), None, set[Grid]()
     for number, (node, weights) in enumerate(used, 1):
@@ -198,13 +204,41 @@ def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], name: str) -> G
             raise UnsupportedError(f"{where} does not follow the one before, but runs beside it: use 'lrp'")
         before = node
         grids.add(Grid(0, grid.cells, grid.shape, grid.source))
+    if (beside := _beside(flow, {node for node, _ in used if node is not None}, end)) is not None:
+        raise UnsupportedError(
+            f"'{name}': tokens are mixed by '{flow.describe(beside)}' as well, which is no attention that is followed: "
+            "use 'lrp'"
+        )
     if len(grids) > 1:
         raise UnsupportedError(f"'{name}': the attentions of this model are of different tokens: use 'lrp'")
     return grids.pop()
+
+
+def _check_images(found: Attentions, name: str) -> None:
+    """Check that images are the first axis of weights, or of its parts; by a gradient, where sizes leave it open."""
+    images = len(found.scores)
+    for weights in found.weights:
+        by_image = weights.dim() == 3 or (weights.dim() == 4 and weights.shape[0] == images)
+        if by_image and images > 1 and (weights.dim() == 3 or weights.shape[1] == images):
+            (gradient,) = torch.autograd.grad(found.scores[0].sum(), weights, retain_graph=True)
+            by_image = not bool(gradient.view(images, -1)[1:].any())
+        if not by_image:
+            raise UnsupportedError(f"'{name}': images are not the first axis of the attention's weights: use 'lrp'")
+
+
+def _beside(flow: Flow, weights: set[int], end: int) -> int | None:
+    """Return a node that mixes tokens and is none of the attentions, but comes before the last of them."""
+    free, waiting = {end}, [end]  # what the score is made from not only by way of weights
+    while waiting:
+        new = set(flow.nodes[waiting.pop()].parents) - free - weights
+        free |= new
+        waiting += new
+    inner = [node for node in sorted(free & flow.mixers) if node < max(weights)]
+    return next((node for node in inner if not weights & set(flow.nodes[node].parents)), None)
 
 
 def _map(tokens: Tensor, grid: Grid) -> Tensor:
     """Return the (B, h, w) map of (B, N) tokens."""
     cells = torch.tensor(grid.cells, device=tokens.device)
     order = cells.argsort()[int((cells < 0).sum()) :]
-    return tokens[:, order].unflatten(1, grid.shape)
+    return tokens[:, order].view(-1, *grid.shape)

@@ -275,7 +275,7 @@ class Explainer(abc.ABC):
         return Explanation(
             map=maps if maps is None else (maps[:, 0] if single else maps).detach(),
             value=(scores[:, 0] if single else scores).detach(),
-            target=call.target,
+            target=call.target.without_model(),
             kind=self.kind,
             method=self.name,
             cost=call.cost,

@@ -13,7 +13,8 @@ from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.boxes import account_of, field_of, placed, seen, spread
 from ibd.explain.colors import LINEAR_MAP
 from ibd.explain.layers import einsum, precise
-from ibd.explain.targets import Target, Term, sign_of_one_logit
+from ibd.explain.targets import Target
+from ibd.explain.terms import Term, sign_of_one_logit
 from ibd.types import Output, Painting, Units
 
 
@@ -172,6 +173,10 @@ def _painted(network: Any, units: Units, asked: _Asked, size: tuple[int, int], p
 def _parts(term: Term, contributions: Tensor, logits: Tensor) -> Tensor:
     """Return what each unit has to do with a term, (B, U)."""
     batch, units, classes = contributions.shape
+    if term.through:
+        wanted = torch.zeros(units, 1, dtype=contributions.dtype, device=contributions.device)
+        wanted[[unit for unit in term.through if isinstance(unit, int)]] = 1.0
+        contributions = contributions * wanted
     if term.kind != "unit" and classes == 1 and term.scalar in ("logit", "centered_logit", "log_odds"):
         return term.weight * contributions[..., 0] * sign_of_one_logit(logits, term).unsqueeze(1)
     index = torch.as_tensor(term.index if not isinstance(term.index, str) else 0, device=contributions.device)

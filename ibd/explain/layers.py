@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from ibd.errors import UnsupportedError
 from ibd.explain.activations import find_layer, maps_note, network_of
-from ibd.explain.arrangement import Arrangement, arrangement_of, tokens_of
+from ibd.explain.arrangement import Arrangement, arrangement_of
 from ibd.explain.base import Call
 from ibd.explain.flow import Flow, Spot
 from ibd.explain.hooks import hooked, is_cut, named, reached_by
 from ibd.explain.layouts import Layout, to_first, to_last
 from ibd.explain.moves import EVEN, frames
-from ibd.explain.places import last_map
-from ibd.explain.reading import is_read
+from ibd.explain.places import PIXEL_METHODS, last_map
+from ibd.explain.reading import check_read
 from ibd.explain.tape import Watch
 from ibd.explain.targets import Target
 
@@ -133,16 +133,7 @@ class LayerCut(Cut):
     ) -> None:
         self.call, self.image, self.layer = call, image, layer
         self.module = _module(call.model, layer)
-        watch = Watch(image, layer is None, replay, constants=call.model.buffers())
-        columns = self._run(target or call.target, watch)
-        assert watch.flow is not None
-        flow, (spot, node) = watch.flow, self._choose(watch, columns)
-        self._check_read(flow, node, columns)
-        if not is_cut(watch, spot, columns, replay):
-            watch = Watch(image, False, replay, only=spot)
-            columns = self._run(self.target, watch)
-            if not all(id(watch.places[0].leaf) in reached_by(column) for column in columns):
-                raise self._not_every()
+        watch, flow, spot, node = self._cut(target or call.target, replay)
         self.place = next(place for place in watch.places if place.spot == spot)
         self.described = layer or ("backbone" if spot.kind == "run" else flow.describe(node))
         self.arrangement = self._arranged(flow, node, layout or call.layout)
@@ -152,11 +143,32 @@ class LayerCut(Cut):
         self._checked = False
         self._maps: dict[str, Tensor] = {}
 
+    def _cut(self, target: Target, replay: bool) -> tuple[Watch, Flow, Spot, int]:
+        """Return the pass that was cut, the flow of a whole one, and the place.
+
+        A model that keeps what it derives at its first image calls other functions then: it is begun again.
+        """
+        for _ in range(2):
+            watch = Watch(self.image, self.layer is None, replay, constants=self.call.model.buffers())
+            columns = self._run(target, watch)
+            assert watch.flow is not None
+            spot, node = self._choose(watch, columns)
+            check_read(watch.flow, node, columns, self.layer)
+            if is_cut(watch, spot, columns, replay):
+                return watch, watch.flow, spot, node
+            again = Watch(self.image, False, replay, only=spot)
+            columns = self._run(self.target, again)
+            if again.done == watch.done:
+                if not all(id(again.places[0].leaf) in reached_by(column) for column in columns):
+                    raise self._not_every()
+                return again, watch.flow, spot, node
+        raise UnsupportedError(f"the model computes the same images in another way each time: use {PIXEL_METHODS}")
+
     def _run(self, target: Target, watch: Watch) -> list[Tensor]:
         """Run the model, cut it, and return a column of scores for each target."""
         with watch, hooked(self._hookable(watch), watch, self.layer is None), named(self.call.model, watch):
             output = self.call.output(self.image)
-        watch.end = 0 if watch.flow is None else len(watch.flow.nodes)
+        watch.done, watch.end = watch.calls, 0 if watch.flow is None else len(watch.flow.nodes)
         self.target = target.pin(output)
         with watch:
             searched, watch.automatic = watch.automatic, False  # what the target does is not the model's
@@ -201,15 +213,6 @@ class LayerCut(Cut):
             raise self._not_every()
         (node,) = maps
         return flow.nodes[node].spot, node
-
-    def _check_read(self, flow: Flow, node: int, columns: list[Tensor]) -> None:
-        """Refuse tokens after which only others than the patches are read."""
-        scores = [score for column in columns if (score := flow.of(column)) is not None]
-        if tokens_of(flow, node) is not None and not any(is_read(flow, node, score) for score in scores):
-            raise UnsupportedError(
-                f"the score does not depend on the patches that layer '{self.layer}' puts out, only on other tokens "
-                "(a class token): name an earlier layer, or none"
-            )
 
     def _not_every(self) -> UnsupportedError:
         name = f"'{self.layer}'" if self.layer is not None else "one feature map"

@@ -84,31 +84,58 @@ def maximally_activating_patches(
         DataError: no images, or images of different sizes.
         UnsupportedError: the layer puts out no map, or the model has no units.
     """
+    with undisturbed(model), torch.no_grad():
+        maps_of = maps_reader(model, layer, layout)
+        return search(model, data_loader, maps_of, maps_of, layer, channels, k)
+
+
+def search(
+    model: nn.Module,
+    data_loader: Iterable[object],
+    values_of: Callable[[Tensor], Tensor],
+    maps_of: Callable[[Tensor], Tensor],
+    layer: str | None,
+    channels: Sequence[int | str] | None,
+    k: int,
+) -> Patches:
+    """Return the k images with the highest value of each channel, and where it is, in one pass over the data.
+
+    Args:
+        model: model that the values are of.
+        data_loader: loader of images.
+        values_of: (B, 3, H, W) images -> (B, D, h, w) values.
+        maps_of: images -> maps of the same cells, by which it is told what a cell sees.
+        layer: layer that they are of; None are units.
+        channels: channels that are asked for; None are all.
+        k: number of images of each.
+    """
     check_range("k", k, least=1)
     best, chosen, size, seen, shape = None, None, None, 0, (0, 0)
-    with undisturbed(model), torch.no_grad():
-        maps_of = _maps_of(model, layer, layout)
-        for batch in progress(data_loader, "searching patches"):
-            images = images_of(batch)
-            if size is not None and tuple(images.shape[2:]) != size:
-                raise DataError(f"images of {size} and of {tuple(images.shape[2:])} pixels: all must have one size")
-            size = (images.shape[2], images.shape[3])
-            maps = maps_of(images.to(device_of(model)))
-            if chosen is None:
-                chosen = _chosen(model, layer, channels, maps.shape[1])
-            maps = maps[:, chosen].float().cpu()
-            numbers = torch.arange(seen, seen + len(images))
-            if hasattr(batch, "image") and hasattr(batch, "index"):
-                numbers = batch.index.cpu()
-            best, seen, shape = _merged(best, maps, numbers, k), seen + len(images), (maps.shape[2], maps.shape[3])
-        if best is None or size is None or chosen is None:
-            raise DataError("the data loader yields no images")
-        field = _field(model, maps_of, layer is None, size)
+    for batch in progress(data_loader, "searching patches"):
+        images = images_of(batch)
+        if size is not None and tuple(images.shape[2:]) != size:
+            raise DataError(f"images of {size} and of {tuple(images.shape[2:])} pixels: all must have one size")
+        size = (images.shape[2], images.shape[3])
+        maps = values_of(images.to(device_of(model)))
+        if chosen is None:
+            chosen = _chosen(model, layer, channels, maps.shape[1])
+        maps = maps[:, chosen].float().cpu()
+        numbers = torch.arange(seen, seen + len(images))
+        if hasattr(batch, "image") and hasattr(batch, "index"):
+            numbers = batch.index.cpu()
+        best, seen, shape = _merged(best, maps, numbers, k), seen + len(images), (maps.shape[2], maps.shape[3])
+    if best is None or size is None or chosen is None:
+        raise DataError("the data loader yields no images")
+    field = _field(model, maps_of, layer is None, size)
     return _patches(best, _names(model, layer, chosen), size, shape, field)
 
 
-def _maps_of(model: nn.Module, layer: str | None, layout: Layout) -> Callable[[Tensor], Tensor]:
-    """Return images -> (B, D, h, w)."""
+def maps_reader(model: nn.Module, layer: str | None, layout: Layout) -> Callable[[Tensor], Tensor]:
+    """Return what turns images into the maps of a layer, or of the units, (B, D, h, w).
+
+    Raises:
+        UnsupportedError: the model has no units.
+    """
     if layer is None:
         encode = getattr(network_of(model), "encode", None)
         if encode is None:

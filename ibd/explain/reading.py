@@ -7,6 +7,9 @@ patch, where a normalization of each token comes first. So it is the tokens that
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from ibd.errors import UnsupportedError
 from ibd.explain.arrangement import tokens_of
 from ibd.explain.flow import Flow
 
@@ -14,6 +17,20 @@ from ibd.explain.flow import Flow
 def is_read(flow: Flow, node: int, score: int) -> bool:
     """Return whether a score depends on the patches of a node: whether they are mixed into what it is made from."""
     return bool(_mixed_into(flow, node, flow.needed(score)))
+
+
+def check_read(flow: Flow, node: int, columns: list[Tensor], layer: str | None) -> None:
+    """Refuse tokens after which only others than the patches are read.
+
+    Raises:
+        UnsupportedError: none of the scores depends on the patches.
+    """
+    scores = [score for column in columns if (score := flow.of(column)) is not None]
+    if tokens_of(flow, node) is not None and not any(is_read(flow, node, score) for score in scores):
+        raise UnsupportedError(
+            f"the score does not depend on the patches that layer '{layer}' puts out, only on other tokens (a class "
+            "token): name an earlier layer, or none"
+        )
 
 
 def read_through(flow: Flow, node: int, score: int) -> int:

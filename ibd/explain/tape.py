@@ -130,7 +130,8 @@ class Watch(TorchFunctionMode):
 
     Attributes:
         flow: flow of the pass; None where a spot is given, so that nothing is left to choose.
-        end: number of nodes that the flow had when the model was done.
+        done: number of functions that had been called when the model was done.
+        end: number of nodes that the flow had then.
         runs: number of runs of the module at whose output the model is cut.
     """
 
@@ -149,7 +150,7 @@ class Watch(TorchFunctionMode):
         self.flow = Flow(image, constants) if self.spot is None else None
         self.places: list[Place] = []
         self.tape: Tape | None = None
-        self.runs = self.calls = self.end = 0
+        self.runs = self.calls = self.done = self.end = 0
         self._own = False
         self._swaps: dict[int, Tensor] = {}
         self._kept: list[Tensor] = []

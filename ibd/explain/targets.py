@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,44 +14,11 @@ from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.names import require_names
-from ibd.explain.scalars import Scalar, logits_of, of_class, of_one_logit
+from ibd.explain.scalars import Scalar, logits_of
+from ibd.explain.terms import Index, Term, resolved, score_of
+from ibd.explain.through import Gate, chosen_units
 
 __all__ = ["Index", "Scalar", "Target", "Term", "logits_of"]
-
-Index = int | str | tuple[int, ...]
-"""One for all images, by position or name; or one position for each image."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """A weighted part of a target.
-
-    Attributes:
-        kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
-            0 for its class, 1 against it) or "function".
-        index: index of the class or unit.
-        scalar: scalar of a class: its "logit", "centered_logit", "prob", "log_prob" or "log_odds".
-        weight: factor of the score.
-        function: output -> (B,), of the kind "function".
-        names: number of names where the index was given by name.
-    """
-
-    kind: Literal["class", "unit", "predicted", "side", "function"]
-    index: Index = 0
-    scalar: Scalar = "logit"
-    weight: float = 1.0
-    function: Callable[[Any], Tensor] | None = None
-    names: int | None = field(default=None, compare=False)
-
-    def __str__(self) -> str:
-        """Return what it asks for, in words: ``log_odds of class 3``."""
-        places = self.index if isinstance(self.index, tuple) else (self.index,)
-        listed = ", ".join(map(str, places[:4])) + (", ..." if len(places) > 4 else "")
-        fixed = {"predicted": "the predicted class", "function": "a function of the output"}
-        fixed["side"] = "the absence of the class" if places[0] else "the class"
-        what = fixed.get(self.kind, f"{self.kind} {listed}")
-        what = what if self.scalar == "logit" else f"{self.scalar} of {what}"
-        return what if abs(self.weight) == 1 else f"{abs(self.weight):g} * {what}"
 
 
 @dataclass(frozen=True)
@@ -69,11 +36,13 @@ class Target:
         sums: terms of each score.
         many: whether maps and values have a dimension for the scores.
         pattern: pattern of unit names, which a model has yet to resolve.
+        gate: channels of a layer that its relevance passes, in place of all.
     """
 
     sums: tuple[tuple[Term, ...], ...]
     many: bool = False
     pattern: str | None = None
+    gate: Gate | None = None
 
     @classmethod
     def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "logit") -> Target:
@@ -119,6 +88,35 @@ class Target:
         """Return any (B,) score of what the model returns."""
         return cls(((Term("function", function=function),),))
 
+    def through(
+        self,
+        units: int | str | Sequence[int | str] | None = None,
+        layer: str | None = None,
+        channels: Sequence[int] | None = None,
+    ) -> Target:
+        """Return the part of a class's logit that passes units, or channels of a layer.
+
+        ``Target.cls(3).through("wing::*")`` is what these units contribute to the logit, of a network whose logits are
+        a sum over its units: the parts of all units add up to the logit less its bias. ``through(layer="layer4",
+        channels=[5])`` is the relevance that passes there, of any network; only `LRP` can be asked for it.
+
+        Args:
+            units: one or several, by number, name or pattern.
+            layer: name of a layer.
+            channels: channels of the layer by number; None are all.
+
+        Raises:
+            ConfigError: neither units nor a layer, or both; units for what is no class.
+        """
+        if (units is None) == (layer is None):
+            raise ConfigError("target: through: units, or a layer and its channels, are needed")
+        if layer is not None:
+            return dataclasses.replace(self, gate=Gate(layer, None if channels is None else tuple(channels)))
+        if self.pattern is not None or any(t.kind not in ("class", "predicted") for terms in self.sums for t in terms):
+            raise ConfigError("target: through: what passes units is asked for of a class")
+        chosen = chosen_units(units if units is not None else ())
+        return self._map(lambda term: dataclasses.replace(term, through=chosen))
+
     def __add__(self, other: Target) -> Target:
         """Return the sum of two targets of one score each."""
         if self.many or other.many:
@@ -129,6 +127,8 @@ class Target:
         """Return what is asked, in words: ``class 3 - class 7``; several scores are told apart by semicolons."""
         if self.pattern is not None:
             return f"units {self.pattern}"
+        if self.gate is not None:
+            return f"{dataclasses.replace(self, gate=None)} through {self.gate}"
         said = ["".join(f" {'-' if term.weight < 0 else '+'} {term}" for term in terms) for terms in self.sums]
         return "; ".join(text.removeprefix(" + ").strip() for text in said)
 
@@ -166,8 +166,8 @@ class Target:
                 near = did_you_mean(self.pattern, list(names))
                 raise ConfigError(f"target: no unit's name fits '{self.pattern}'.{near}")
             sums = tuple((Term("unit", index),) for index in indices)
-        resolved = tuple(tuple(_resolve(term, model) for term in terms) for terms in sums)
-        return Target(resolved, self.many)
+        found = tuple(tuple(resolved(term, model) for term in terms) for terms in sums)
+        return Target(found, self.many, gate=self.gate)
 
     def scores(self, output: Any) -> Tensor:
         """Return the (B, K) scores of what a model returned; K is 1 for a single target.
@@ -177,19 +177,25 @@ class Target:
 
         Raises:
             ConfigError: a class or unit that there is not, or another number of indices than images.
-            UnsupportedError: the output has no such thing.
+            UnsupportedError: the output has no such thing, or what passes channels of a layer is asked for.
         """
+        if self.gate is not None:
+            raise UnsupportedError(f"target: what passes {self.gate} is a relevance, which lrp alone can tell")
         together = self._together(output)
         if together is not None:
             return together
-        columns = [torch.stack([term.weight * _score(term, output) for term in terms]).sum(0) for terms in self.sums]
+        columns = [torch.stack([term.weight * score_of(term, output) for term in terms]).sum(0) for terms in self.sums]
         return torch.stack(columns, 1)
 
     def _together(self, output: object) -> Tensor | None:
         """Return the scores of several logits, or of several units, by one look-up; None where there is more to it."""
         terms = [terms[0] for terms in self.sums if len(terms) == 1]
         kinds = {(term.kind, term.scalar) for term in terms}
-        plain = kinds in ({("class", "logit")}, {("class", "centered_logit")}, {("unit", "logit")})
+        plain = not any(term.through for term in terms) and kinds in (
+            {("class", "logit")},
+            {("class", "centered_logit")},
+            {("unit", "logit")},
+        )
         if len(terms) != len(self.sums) or len(terms) < 2 or not plain:
             return None
         index = [term.index for term in terms if isinstance(term.index, int)]
@@ -217,6 +223,10 @@ class Target:
         best = _index((logits[:, 0] <= 0).long() if one else logits.argmax(1))
         kind: Literal["side", "class"] = "side" if one else "class"
         return self._map(lambda term: dataclasses.replace(term, kind=kind, index=best), kind="predicted")
+
+    def without_model(self) -> Target:
+        """Return the target without the model that it was resolved for: what is kept holds no network."""
+        return self._map(lambda term: dataclasses.replace(term, model=None))
 
     def repeat(self, count: int) -> Target:
         """Return the target for batches in which every image comes `count` times in a row."""
@@ -268,74 +278,3 @@ def _checked(scalar: Scalar) -> Scalar:
     if scalar not in get_args(Scalar):
         raise ConfigError(f"target: scalar '{scalar}' is not one of {', '.join(get_args(Scalar))}")
     return scalar
-
-
-def _resolve(term: Term, model: nn.Module) -> Term:
-    if not isinstance(term.index, str):
-        return term
-    names = require_names(model, "unit" if term.kind == "unit" else "class")
-    if term.index not in names:
-        raise ConfigError(f"target: unknown {term.kind} '{term.index}'.{did_you_mean(term.index, list(names))}")
-    return dataclasses.replace(term, index=names[term.index], names=len(names))
-
-
-def _score(term: Term, output: Any) -> Tensor:
-    if term.function is not None:
-        scores = term.function(output)
-        if not isinstance(scores, Tensor) or scores.dim() != 1:
-            shape = f" of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else ""
-            raise ConfigError(
-                f"target: the function returned a {type(scores).__name__}{shape}: "
-                "a score for each image is needed, (B,)"
-            )
-        return scores
-    if term.kind == "unit":
-        units = getattr(output, "units", None)
-        if units is None:
-            raise UnsupportedError("target: this model has no units: ask for a class")
-        return _pick(units.scores, term)
-    logits = logits_of(output)
-    if logits.shape[1] == 1:
-        return of_one_logit(logits[:, 0], _absent(logits, term), term.scalar)
-    if term.kind == "side":
-        raise ConfigError(f"target: Target.absent needs a model of one logit, but this one has {logits.shape[1]}")
-    index = logits.detach().argmax(1) if term.kind == "predicted" else _positions(logits, term)
-    return of_class(logits, index, term.scalar)
-
-
-def _absent(logits: Tensor, term: Term) -> Tensor:
-    """Return for which images a term asks about the absence of the class of the one logit there is, (B,) bool."""
-    if term.kind == "predicted":
-        return logits.detach()[:, 0] <= 0
-    if term.kind == "side":
-        return _positions(logits.expand(-1, 2), term) == 1
-    if term.names == 2:  # of two names the second is that of the logit, as in labels of 0 and 1
-        return _positions(logits.expand(-1, 2), term) == 0
-    if isinstance(term.index, int) and term.index == 1:
-        raise ConfigError(
-            "target: no class 1: the model has one logit, which is class 0; Target.absent() asks what speaks against it"
-        )
-    return _positions(logits, term) == 1
-
-
-def sign_of_one_logit(logits: Tensor, term: Term) -> Tensor:
-    """Return (B,): -1 where a term asks about the absence of the class of the one logit there is, (B, 1), else 1."""
-    return torch.where(_absent(logits, term), -1.0, 1.0).to(logits.dtype)
-
-
-def _positions(values: Tensor, term: Term) -> Tensor:
-    """Return the (B,) positions that a term asks for."""
-    index = term.index
-    if isinstance(index, str):
-        raise ConfigError(f"target: '{index}' is a name, which Target.resolve(model) turns into a position")
-    given = index if isinstance(index, tuple) else (index,) * len(values)
-    if len(given) != len(values):
-        raise ConfigError(f"target: {len(given)} {term.kind} numbers for {len(values)} images")
-    for item in given:
-        if not 0 <= item < values.shape[1]:
-            raise ConfigError(f"target: no {term.kind} {item}: there are {values.shape[1]}, counted from 0")
-    return torch.tensor(given, dtype=torch.int64, device=values.device)
-
-
-def _pick(values: Tensor, term: Term) -> Tensor:
-    return values.gather(1, _positions(values, term).unsqueeze(1)).squeeze(1)

@@ -114,7 +114,8 @@ def follow(call: Call, given: Given, made: Tensor, position: int, images: int) -
         query = next((grid for _, tensor, grid in given if tensor is call.argument(0, "query")), None)
         return Step(query if position == 0 and made.dim() == call.argument(0, "query").dim() else None, mixes=True)
     if name in _PRODUCTS or name in ("rmatmul", "einsum"):
-        return Step(_product(call, given, made), mixes=True)
+        grid, several = _product(call, given, made), sum(node is not None for node, *_ in given) > 1
+        return Step(grid, mixes=grid is None or several)
     if name in _REDUCES:
         return _reduce(call, given, made)
     return _each(call, given, made, images) if name in _APIECE else Step(None, mixes=True)
@@ -211,7 +212,7 @@ def _moved(call: Call, swaps: dict[int, Tensor], position: int) -> Tensor | None
         if call.bare == "pad":
             return torch.nn.functional.pad(args[0], args[1] if len(args) > 1 else kwargs["pad"])
         if call.bare in ("view", "unsafe_view"):  # numbers do not lie in memory as values do
-            return args[0].reshape(*args[1:]) if not kwargs else None  # type: ignore[no-any-return]
+            return args[0].reshape(*args[1:]) if not kwargs else None
         made = tensors_in(dataclasses.replace(call, args=args, kwargs=kwargs).run())
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
         return None

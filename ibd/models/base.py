@@ -76,11 +76,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """Turn (B, 3, H, W) images in [0, 1] into units: the one pass of the backbone."""
 
     def encode_features(self, features: Tensor) -> Units:
-        """Turn the (B, D, h, w) features of the backbone into units: what `encode` does after it.
-
-        Raises:
-            UnsupportedError: the units of this network are not made of these alone.
-        """
+        """Turn (B, D, h, w) features of the backbone into units; an UnsupportedError where these are not enough."""
         raise UnsupportedError(f"{type(self).__name__} makes its units of images, and not of features")
 
     @abc.abstractmethod

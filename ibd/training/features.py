@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ class _Computation:
 
     def run(self, title: str) -> FeatureFile:
         """Compute what is missing, and return all of it."""
-        first = self.compute(self._read([0]).__next__())
+        first = self.compute(next(self._read([0])))
         shape = (len(self.dataset), *first.shape[1:])
         self.folder.mkdir(parents=True, exist_ok=True)
         numbers = self._open("features.f32", np.float32, shape)
@@ -151,24 +151,29 @@ class _Computation:
         if sums[0] and not np.allclose(numbers[:CHUNK], first.numpy(), rtol=1e-3, atol=1e-3 * float(first.abs().max())):
             _log.warning("features in '%s' are not those of the first images: computed anew", self.folder)
             sums[:] = 0
+        if not sums[0]:
+            self._write(numbers, sums, 0, first)
         damaged = [c for c in range(self.count) if sums[c] and sums[c] != _checksum(numbers, c)]
         if damaged:
             _log.warning("%d of %d parts of '%s' are damaged: computed anew", len(damaged), self.count, self.folder)
             sums[damaged] = 0
         missing = [c for c in range(self.count) if not sums[c]]
         for c, batch in zip(missing, progress(self._read(missing), title, len(missing)), strict=True):
-            numbers[c * CHUNK : (c + 1) * CHUNK] = self.compute(batch).numpy()
-            sums[c] = _checksum(numbers, c)
+            self._write(numbers, sums, c, self.compute(batch))
         numbers.flush()
         sums.flush()
         return FeatureFile(self.folder / "features.f32", shape)
 
-    def _read(self, chunks: list[int]) -> Any:
+    def _write(self, numbers: npt.NDArray[Any], sums: npt.NDArray[Any], chunk: int, features: Tensor) -> None:
+        numbers[chunk * CHUNK : (chunk + 1) * CHUNK] = features.numpy()
+        sums[chunk] = _checksum(numbers, chunk)
+
+    def _read(self, chunks: list[int]) -> Iterator[Batch]:
         size = len(self.dataset)
         indices = [i for c in chunks for i in range(c * CHUNK, min((c + 1) * CHUNK, size))]
         subset = Subset(self.dataset, indices)
         workers = self.workers if len(chunks) > 1 else 0
-        return iter(DataLoader(subset, CHUNK, num_workers=workers, collate_fn=stack_samples))  # type: ignore[arg-type]
+        return iter(DataLoader(subset, CHUNK, num_workers=workers, collate_fn=stack_samples))
 
     def _open(self, name: str, kind: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
         """Return numbers in a file, all 0 where it is new; its room on the disk is taken now, not amid the writing."""
@@ -182,7 +187,7 @@ class _Computation:
 
 
 def _checksum(numbers: npt.NDArray[Any], chunk: int) -> int:
-    return zlib.crc32(np.ascontiguousarray(numbers[chunk * CHUNK : (chunk + 1) * CHUNK])) + _KNOWN
+    return zlib.crc32(numbers[chunk * CHUNK : (chunk + 1) * CHUNK].tobytes()) + _KNOWN
 
 
 def _fingerprint(backbone: nn.Module, dataset: ImageDataset, data: ImageDataModule, computed: str) -> str:
@@ -193,9 +198,8 @@ def _fingerprint(backbone: nn.Module, dataset: ImageDataset, data: ImageDataModu
     digest = hashlib.sha256(json.dumps([repr(backbone), computed, torch.__version__]).encode())
     for name, value in backbone.state_dict().items():
         if isinstance(value, Tensor):
-            digest.update(
-                name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-            )
+            plain = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(name.encode() + plain.numpy().tobytes())
     digest.update(json.dumps([data.spec.image_size, data.spec.resize, len(dataset)]).encode())
     for index in range(len(dataset)):
         digest.update(dataset.version(index).encode() + b"\0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import warnings
@@ -33,6 +34,8 @@ from ibd.training.resuming import check_same_data, check_unchanged, find_resumab
 from ibd.training.settings import LoggerSettings
 from ibd.training.trainer import build_trainer, quieten, train
 from ibd.types import RunLike
+
+_log = logging.getLogger(__name__)
 
 RUN_DIR = "IBD_RUN_DIR"
 """Environment variable through which the processes of one training agree on the run folder."""
@@ -195,8 +198,10 @@ def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True)
         weights: whether to read the backbone's initial weights; a resumed run has its own.
     """
     plain = configuration.to_plain(config)
+    backbone = plain["model"].get("backbone", {})
+    if weights and backbone.get("frozen") and {"weights": None, "init_from": None}.items() <= backbone.items():
+        _log.warning("model.backbone.frozen: its weights are random and stay so; give it weights, or init_from")
     if not weights:
-        backbone = plain["model"].get("backbone", {})
         backbone |= {key: None for key in ("weights", "init_from") if key in backbone}
     try:
         model: InterpretableModule = configuration.build(

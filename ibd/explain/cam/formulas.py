@@ -26,6 +26,11 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     return einsum("bkchw,bchw->bkhw", gradients, activations)
 
 
+def hirescam_size(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Return ``sum_c |G_c A_c|``, of which `hirescam` is what does not cancel."""
+    return hirescam(activations.abs(), gradients.abs())
+
+
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Return ``sum_c sum_ij(alpha relu(G_c)) A_c``, ``alpha = G^2 / (2 G^2 + sum_ij(A_c) G^3)``.
 

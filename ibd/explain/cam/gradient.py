@@ -7,8 +7,11 @@ from torch import Tensor
 from ibd.errors import UnsupportedError
 from ibd.explain.cam import formulas
 from ibd.explain.cam.base import CamExplainer, GradientCam, affine_gradients, evenly
-from ibd.explain.layers import LayerCut, precise
+from ibd.explain.layers import Formula, LayerCut, precise
 from ibd.explain.layouts import Layout
+
+_CANCELLED = 1e-3
+"""Share of what is added up in a cell that is no more than rounding, and the constant of a normalization."""
 
 
 class CAM(CamExplainer):
@@ -68,6 +71,27 @@ class HiResCAM(GradientCam):
 
     name = "hirescam"
     formula = staticmethod(formulas.hirescam)
+
+    @classmethod
+    def formulas(cls) -> dict[str, Formula]:
+        """Return the formula, and that of how much is added up."""
+        return {**super().formulas(), "hirescam size": formulas.hirescam_size}
+
+    def maps(self, at: LayerCut) -> Tensor:
+        """Return the maps.
+
+        Raises:
+            UnsupportedError: they are 0 but for rounding, as where a normalization of each cell is all that follows:
+                what a cell is multiplied by makes no difference then.
+        """
+        maps, size = super().maps(at), at.maps("hirescam size", self.formulas())
+        cancelled = (maps.abs() <= _CANCELLED * size).flatten(2).all(2)[size.flatten(2).any(2)]
+        if len(cancelled) and bool(cancelled.all()):
+            raise UnsupportedError(
+                f"'hirescam': gradient times activation cancels in every cell of '{at.described}', which a "
+                "normalization of each cell follows: name a layer behind that, or use 'gradcam'"
+            )
+        return maps
 
 
 class GradCAMPlusPlus(_Positive):

@@ -18,7 +18,8 @@ class Choice:
         rule: rule of the operations.
         kind: "conv" or "linear".
         first: whether the operation reads the image.
-        place: pattern of the module's name, such as ``layer4.*``.
+        place: pattern of the module's name, such as ``backbone.layer4.*``; of our training modules as for a layer, see
+            `ibd.explain.activations.find_layer`.
         since: index of the first operation, counted in the order in which they run.
         before: index of the first that it is not for any more.
     """
@@ -37,8 +38,13 @@ class Choice:
             and self.first in (None, operation.first)
             and self.since <= operation.index
             and (self.before is None or operation.index < self.before)
-            and (self.place is None or fnmatch.fnmatchcase(operation.place, self.place))
+            and (self.place is None or _matches(operation.place, self.place))
         )
+
+
+def _matches(place: str, pattern: str) -> bool:
+    """Return whether a module's name matches, with or without ``network.`` before it, as that of a layer does."""
+    return any(fnmatch.fnmatchcase(place, each) for each in (pattern, pattern.removeprefix("network.")))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.gradients import layer_fields
 from ibd.explain.layers import LayerCut
 from ibd.explain.lrp.composites import Composite, composite
+from ibd.explain.lrp.gated import Gated
 from ibd.explain.lrp.ledger import Layer, Ledger
 from ibd.explain.lrp.mode import Surrogate
 from ibd.explain.lrp.products import ImagesApartError, Rule as Attention
@@ -54,11 +55,16 @@ class LRP(Explainer):
     several runs make the score, it is refused): the channels' sums over the positions are the explanation's ``units``,
     beside the map of their sum.
 
+    Of a target through channels of a layer (``Target.through``) the map is the relevance that passes these channels,
+    and nothing that goes around the layer: concept relevance propagation (Achtibat et al. 2023). ``extra["passed"]`` is
+    that relevance where it enters the channels, which conservation is then relative to.
+
     Explanations have ``extra["conservation"]``, the relevance in the map and what biases took of it, divided by the
-    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. Of a model that draws random
+    score (1 by right), and ``extra["bias"]``, what biases took, in the unit of the score. By a layer of tokens also
+    ``extra["other_tokens"]``, the relevance of those that are no patches. Of a model that draws random
     numbers in evaluation mode value and map come from one draw, with a warning.
 
-    Where the literature is silent: a product with a gate (sigmoid, softmax, step) goes to the other factor; what
+    Where the literature is silent: a product with a gate (sigmoid, step) goes to the other factor; what
     divides is a constant; an activation that is not 0 at 0 has a bias (`ibd.explain.lrp.functions.secant`); alpha-beta
     and z+ give all to the sign that there is where the other is missing.
 
@@ -108,6 +114,8 @@ class LRP(Explainer):
                 the model.
         """
         _check(call.model)
+        if call.target.gate is not None and self.layer is not None:
+            raise ConfigError("lrp: a target through channels of a layer is explained by the pixels, not by a layer")
         for scalar in {term.scalar for terms in call.target.sums for term in terms} - {"logit", "centered_logit"}:
             raise UnsupportedError(
                 f"lrp: relevance is defined for logits, not for '{scalar}': explain the logit, or why one "
@@ -127,19 +135,21 @@ class LRP(Explainer):
         ledger = Ledger(len(image), (image.shape[2], image.shape[3]), by_layer=self.layers)
         mode = Surrogate(call.model, self.composite, ledger, self.bias == "ignore")
         mode.attention = self.attention
+        gate = call.target.gate
+        watched = self.layer if gate is None else gate.layer
         before = _random_states(image.device)
         with torch.autocast(image.device.type, enabled=False):
-            with mode, _kept(call.model, self.layer, mode) as outputs:
-                scores = call.target.scores(call.output(mode.begin(image)))
+            with mode, _kept(call.model, watched, mode) as outputs:
+                scores = dataclasses.replace(call.target, gate=None).scores(call.output(mode.begin(image)))
             surrogate = mode.find(scores)
             if not all(map(torch.equal, before, _random_states(image.device))):
                 warnings.warn(
                     "lrp: the model draws random numbers in evaluation mode: value and map come from one draw",
                     stacklevel=3,
                 )
-            if self.layer is not None and not outputs:
-                note = maps_note(call.model, image, self.layer)
-                raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
+            if watched is not None and not outputs:
+                note = maps_note(call.model, image, watched)
+                raise UnsupportedError(f"layer '{watched}' does not run when the model sees an image.{note}")
             return self._passed_down(call, image, mode, surrogate, scores, outputs)
 
     def _arranged(self, call: Call, image: Tensor) -> Arrangement:
@@ -148,7 +158,24 @@ class LRP(Explainer):
         Raises:
             UnsupportedError: it runs several times, and the score is made from several of the runs.
         """
-        return LayerCut(call, image, self.layer).arrangement
+        gate = call.target.gate
+        plain = dataclasses.replace(call.target, gate=None)
+        return LayerCut(call, image, self.layer if gate is None else gate.layer, plain).arrangement
+
+    def _gated(self, call: Call, image: Tensor, outputs: Sequence[tuple[Tensor, Tensor]]) -> Gated:
+        """Return the channels that relevance is to pass.
+
+        Raises:
+            UnsupportedError: their layer runs several times, or where its channels are is not known.
+            ConfigError: there is no such channel.
+        """
+        gate = call.target.gate
+        assert gate is not None
+        if len(outputs) > 1:
+            raise UnsupportedError(f"lrp: layer '{gate.layer}' runs {len(outputs)} times: name one that runs once")
+        surrogate, value = outputs[0]
+        axis = 1 if value.dim() == 2 else self._arranged(call, image).channels
+        return Gated(surrogate, value, gate, axis)
 
     def _passed_down(
         self,
@@ -171,27 +198,32 @@ class LRP(Explainer):
         """
         _compare(surrogate, scores)
         call.cost.backwards += scores.numel()
-        relevances, taken, layers = [], [], []
+        gated = None if call.target.gate is None else self._gated(call, image, outputs)
+        relevances, taken, layers, passed = [], [], [], []
         for k in range(scores.shape[1]):
             score, end = surrogate[:, k].sum(), k + 1 == scores.shape[1]
-            relevances.append(
-                _relevance(score, mode, end) if not outputs else _relevance_at(*outputs[-1], score, mode, end)
-            )
+            if gated is not None:
+                passed.append(gated.enter(score, mode))
+                relevances.append(_relevance(gated.surrogate, mode, end, gated.gradient))
+            else:
+                below = _relevance_at(*outputs[-1], score, mode, end) if outputs else _relevance(score, mode, end)
+                relevances.append(below)
             taken.append(mode.ledger.total() + torch.zeros_like(scores[:, k]).detach())
             layers.append(mode.ledger.layers)
-        kept, heat = torch.stack(taken, 1), torch.stack(relevances, 1)
-        extra = {"conservation": (heat.flatten(2).sum(2) + kept) / scores.detach(), "bias": kept}
+        many = gated is None and (len(outputs) > 1 or (len(outputs) == 1 and outputs[0][1].dim() > 2))
+        found = self._arranged(call, image) if many else Arrangement()
+        others = [rest for part in relevances if (rest := found.rest(part)) is not None]
+        kept, heat = torch.stack(taken, 1), torch.stack([found.to_map(part) for part in relevances], 1)
+        whole = torch.stack(passed, 1) if passed else scores.detach()
+        beside = torch.stack(others, 1) if others else torch.zeros_like(kept)
+        extra = {"conservation": (heat.flatten(2).sum(2) + beside + kept) / whole, "bias": kept}
+        extra |= ({"other_tokens": beside} if others else {}) | ({"passed": whole} if passed else {})
         for name in layers[0] if self.layers else ():
             extra[f"layer: {name}"] = torch.stack([_share(layer[name]) for layer in layers], 1)
         single = not call.target.many
         more: dict[str, Any] = {"extra": {key: value[:, 0] if single else value for key, value in extra.items()}}
         if self.layer is None:
             return self.answer(call, heat, scores, **more)
-        if heat.dim() > 3 or len(outputs) > 1:
-            found = self._arranged(call, image)
-            if (others := found.rest(heat.transpose(0, 1))) is not None:
-                more["extra"]["other_tokens"] = others[:, 0] if single else others
-            heat = found.to_map(heat)
         more |= layer_fields(self.layer, heat, single)
         maps = heat.sum(2) if heat.dim() == 5 else None
         return self.answer(call, maps, scores, size=mode.ledger.size, **more)
@@ -276,10 +308,19 @@ def _compare(surrogate: Tensor, scores: Tensor) -> None:
         )
 
 
-def _relevance(score: Tensor, mode: Surrogate, last: bool) -> Tensor:
-    """Return the (B, H, W) relevance of a score that is a sum over the images."""
+def _relevance(score: Tensor, mode: Surrogate, last: bool, gradient: Tensor | None = None) -> Tensor:
+    """Return the (B, H, W) relevance of a score that is a sum over the images, or of a layer's output.
+
+    Args:
+        score: sum, or output of a layer.
+        mode: mode that the model ran in.
+        last: whether nothing more is asked of the pass.
+        gradient: gradient of a layer's output that is passed on.
+    """
     mode.ledger.clear()
-    gradients = torch.autograd.grad(score, mode.sources, retain_graph=not last, allow_unused=True)
+    gradients = torch.autograd.grad(
+        score, mode.sources, grad_outputs=gradient, retain_graph=not last, allow_unused=True
+    )
     for source, gradient in zip(mode.sources, gradients, strict=True):
         if gradient is not None:
             mode.ledger.deposit(source.detach() * gradient)

@@ -174,7 +174,9 @@ class Surrogate(Products):
                 return result
             again = call.again(self._surrogate)
         else:
-            again = call.again(self._surrogate)
+            # LeakyReLU in place writes over what the way back would read.
+            written = ops.in_place(call.name, call.kwargs) and call.name in ops.HOMOGENEOUS
+            again = call.again(self._saved if written else self._surrogate)
             bias = self._constant_part(call)
             if call.name in ops.POOLS and "out" not in call.kwargs:  # once is enough: too expensive to be done twice
                 result = tree_map_only(Tensor, Tensor.detach, again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -73,12 +73,13 @@ class Products(State):
             return None
         product = call.name in ops.PRODUCTS or call.name in ops.MATMULS
         if product and unknown[0].gate and len(call.nodes) == 2:
-            return self._gated(call, [node is unknown[0] for node in call.nodes].index(True))
+            gated: object = self._gated(call, [node is unknown[0] for node in call.nodes].index(True))
+            return gated
         stays = len(call.nodes) == 1 and unknown[0].gate and call.name in ops.VIEWS
         if not stays and not (call.name.startswith("softmax") and len(call.nodes) == 1):
             return None
-        result: Any = self._unruled(call, unknown[0].unknown)
-        for tensor in [result] if isinstance(result, Tensor) else result:
+        result = self._unruled(call, unknown[0].unknown)
+        for tensor in tensors_in(result):
             self.nodes[tensor].gate = self.nodes[tensor].weights = True
         return result
 
@@ -134,5 +135,5 @@ class Products(State):
 def _drops_first(call: Call) -> bool:
     """Return whether a call takes one part along the first axis."""
     if call.bare == "select":
-        return call.argument(1, "dim") == 0
+        return bool(call.argument(1, "dim") == 0)
     return isinstance(call.args[1], int)

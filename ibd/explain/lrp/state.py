@@ -8,6 +8,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ibd.errors import UnsupportedError
+from ibd.explain.activations import network_of
 from ibd.explain.lrp.composites import Composite
 from ibd.explain.lrp.functions import Elementwise, LinearRule
 from ibd.explain.lrp.ledger import Ledger
@@ -22,7 +23,7 @@ class State(TorchFunctionMode):
     """Tensor of the model -> surrogate.
 
     Args:
-        model: model whose modules give the names of places.
+        model: model whose modules give the names of places; of our training modules those of their network.
         composite: composite that gives each operation its rule.
         ledger: ledger in which the backward passes write what biases took.
         ignore: whether biases of linear operations get nothing.
@@ -35,7 +36,7 @@ class State(TorchFunctionMode):
     def __init__(self, model: nn.Module, composite: Composite, ledger: Ledger, ignore: bool = False) -> None:
         super().__init__()
         self.composite, self.ledger, self.ignore = composite, ledger, ignore
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names = {module: name for name, module in network_of(model).named_modules()}
         self.nodes = WeakTensorKeyDictionary()
         self.sources: list[Tensor] = []
         self.count = 0
@@ -98,6 +99,11 @@ class State(TorchFunctionMode):
                 node.surrogate = Elementwise.apply(node.carried, value, value, None, self.ledger)
         assert node.surrogate is not None
         return node.surrogate
+
+    def _saved(self, tensor: Tensor) -> Tensor:
+        """Return a copy of the surrogate of a tensor that is about to be written over."""
+        with torch.enable_grad():
+            return self._surrogate(tensor).clone()
 
     def _elementwise(
         self, surrogate: Tensor, value: Tensor, slope: Tensor | float | None, bias: Tensor | float | None

@@ -73,8 +73,8 @@ class ConceptWhitening(InterpretableModule):
         _check_concepts(concepts, None if concept_folder else spec)
         if backbone.get("frozen"):
             raise ConfigError(
-                "model.backbone.frozen: concept whitening learns in layers inside of the backbone, which cannot stay as "
-                "it is"
+                "model.backbone.frozen: concept whitening learns in layers inside of the backbone, which cannot stay "
+                "as it is"
             )
         settings = Whitening(**(whitening or {}))
         network = ConceptWhiteningNetwork(

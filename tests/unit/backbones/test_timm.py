@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from ibd.backbones import build_backbone
+from ibd.backbones import build_backbone, receptive_field
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 
 timm = pytest.importorskip("timm")
@@ -44,6 +44,33 @@ def test_features_are_timms_own_of_images_normalized_as_timm_says(name, tmp_path
         features = backbone(image)
     assert features.shape[:2] == (2, backbone.out_channels)
     torch.testing.assert_close(features, expected)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_efficientnet", "test_vit"])
+def test_an_earlier_stage_is_put_out_and_nothing_behind_it_is_kept(name, tmp_path):
+    network = published(name)
+    torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, tmp_path / "w.pth")
+    backbone = make(name, weights=str(tmp_path / "w.pth"), stage=-2, normalize="none")
+    image = torch.rand(2, 3, *network.default_cfg["input_size"][1:], requires_grad=True)
+    every = timm.create_model(name, features_only=True).eval()
+    last = make(name, weights=str(tmp_path / "w.pth"), normalize="none")
+    every.load_state_dict({key.removeprefix("network."): v for key, v in last.network.state_dict().items()})
+    features = backbone(image)
+    torch.testing.assert_close(features, every(image)[-2])
+    unused = torch.autograd.grad(features.sum(), list(backbone.parameters()), allow_unused=True)
+    assert all(gradient is not None for gradient in unused)
+    assert "stage: -9 given, but timm/" in message_of(ConfigError, name, stage=-9)
+
+
+@pytest.mark.parametrize("name", ["mixer_s32_224", "test_vit"])
+def test_a_cell_of_what_mixes_tokens_sees_the_whole_image(name):
+    """By a matrix product over the positions, or by attention."""
+    backbone = make(name)
+    size = backbone.only_size
+    image = torch.rand(1, 3, *size, requires_grad=True)
+    (seen,) = torch.autograd.grad(backbone(image)[0, :, 0, 0].sum(), image)
+    assert bool((seen[0, :, -1, -1] != 0).any())
+    assert receptive_field(backbone, size).box(0, 0) == (0, 0, *size)
 
 
 def test_channels_are_brought_to_the_front_where_timm_has_them_last():
@@ -170,9 +197,7 @@ def test_mistakes(monkeypatch):
     assert "timm has no weights 'a1_in2k' of resnet18" in message_of(ConfigError, "resnet18.a1_in2k")
     assert len(message_of(ConfigError, "nothing like this")) < 200
     assert "has no option 'width'" in message_of(ConfigError, "test_resnet", width=4)
-    with pytest.raises(
-        ConfigError, match=r"data.image_size: 64 x 64 given, but the backbone timm/test_vit takes 160 x"
-    ):
+    with pytest.raises(ConfigError, match=r"data.image_size: 64 x 64 given, but the backbone timm/test_vit takes 160"):
         make("test_vit")(torch.rand(1, 3, 64, 64))
     backbone = make("test_resnet")
     for features, said in (

@@ -14,6 +14,7 @@ def stand_ins(monkeypatch, tmp_path):
     monkeypatch.setitem(registry.REGISTRY, "models", here(cbm=ConceptBottleneck, many=Many))
     monkeypatch.setitem(registry.REGISTRY, "datasets", here(folder=Folder))
     monkeypatch.setitem(registry.REGISTRY, "backbones", here(small_cnn=SmallCNN, resnet18=ResNet, resnet34=ResNet))
+    monkeypatch.delitem(registry.COMMON, "backbones")
     for block in registry.SETTINGS:
         monkeypatch.setitem(registry.SETTINGS, block, "config_stand_ins:Settings")
     monkeypatch.chdir(tmp_path)

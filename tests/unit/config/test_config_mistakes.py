@@ -7,7 +7,7 @@ from config_stand_ins import CBM, message, write
 from omegaconf import OmegaConf
 
 from ibd import registry
-from ibd.config import describe, load_config
+from ibd.config import describe, load_config, validation
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,7 @@ def test_options_of_another_backbone_are_left_out_and_named(caplog):
     for config in (load_config("top.yaml"), load_config("deep.yaml", *drop)):
         assert "width" not in config.model.backbone
     assert not caplog.messages
+    validation._tell.cache_clear()
     config = load_config("deep.yaml", "model.backbone.name=resnet18")
     assert caplog.messages == [
         f"model.backbone.{key} is left out: 'ResNet' has no such option" for key in ("width", "depth")

@@ -104,3 +104,52 @@ def test_torchvision_without_gradients_of_its_own(make):
     close(found.value, before[:, 1].detach())
     assert found.map.std((1, 2)).min() > 0
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Gated(nn.Module):
+    """After one attention another, whose weights are a mean of a softmax and of fixed ones: no softmax that is seen."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.one, self.head = nn.Conv2d(3, 4, 4, 4), Attention(4, 1), nn.Linear(4, 2)
+        self.fixed = nn.Parameter(torch.rand(6, 6).softmax(1))
+        self.double().eval()
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        x = x + (0.5 * self.fixed + 0.5 * (x @ x.mT).softmax(2)) @ x
+        return self.head((x + self.one(x)).mean(1))
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_all_that_mixes_tokens_has_to_be_an_attention(make):
+    with pytest.raises(UnsupportedError, match=r"tokens are mixed by .* as well, which is no attention"):
+        make()(Gated(), IMAGE, 1)
+
+
+class HeadsFirst(nn.Module):
+    """Weights (heads, images, N, N), or of both in one axis: sizes do not tell which is which."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.joined = joined
+        torch.manual_seed(0)
+        self.patches, self.head = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 2)
+        self.double().eval()
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        heads = x.unflatten(2, (2, 2)).permute(2, 0, 1, 3)
+        parts = heads.flatten(0, 1) if self.joined else heads
+        mixed = ((parts @ parts.mT).softmax(-1) @ parts).view(heads.shape)
+        return self.head((x + mixed.permute(1, 2, 0, 3).flatten(2)).mean(1))
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_images_are_the_first_axis_of_weights(make, count, joined):
+    with pytest.raises(UnsupportedError, match=r"images are not the first axis|not of all patches"):
+        make()(HeadsFirst(joined), images(count, (8, 12)).double(), 1)
+    assert make()(TinyViT(), IMAGE, 1).map.shape == (2, 8, 12)  # two images, two heads

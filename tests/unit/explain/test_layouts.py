@@ -92,6 +92,11 @@ def test_both_are_the_same_network():
 def test_maps_are_those_of_the_network_with_its_channels_first(layer):
     for make in FAMILY:
         for target in (1, Target.classes([2, 0])):
+            if (make, layer) == (HiResCAM, "backbone.1"):  # what a normalization of each cell follows
+                for network, name in ((Last(), layer), (First(), NAMES[layer])):
+                    with pytest.raises(UnsupportedError, match="cancels in every cell"):
+                        make(name)(network, IMAGE, target)
+                continue
             found = make(layer, relu=False)(Last(), IMAGE, target)
             expected = make(NAMES.get(layer), relu=False)(First(), IMAGE, target)
             close(found.map, expected.map)

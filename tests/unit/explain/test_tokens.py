@@ -120,6 +120,25 @@ def test_by_default_the_tokens_that_the_last_attention_reads(extra):
     close(HiResCAM("blocks.1.norm1")(model, IMAGE, 1).map, found.map)
 
 
+@pytest.mark.parametrize("way", ["matmul", "einsum", "slice"])
+def test_products_with_weights_leave_each_token_by_itself(way):
+    """What follows the last attention does not mix tokens, however it is written: it is not a map of what was read."""
+
+    class Net(TinyViT):
+        def forward(self, image):
+            x = self.blocks(self.tokens(image))
+            weight = self.head.weight.detach()[:, :4]
+            if way == "matmul":
+                return (self.norm(x)[..., :4] @ weight.t())[:, 0]
+            if way == "einsum":
+                return torch.einsum("bnd,cd->bnc", self.norm(x)[:, :, :4], weight)[:, 0]
+            return F.linear(self.norm(x).narrow(1, 0, 1).squeeze(1)[:, :4], weight)
+
+    found = GradCAM(relu=False)(Net(), IMAGE, 1)
+    assert found.layer == "blocks.1.norm1"
+    assert found.map.abs().min() > 0
+
+
 def test_pooled_patches_are_taken_after_the_last_normalization_and_add_up():
     model = TinyViT(extra=2, pooled=True)
     found = HiResCAM()(model, IMAGE, 1)
@@ -178,8 +197,8 @@ def test_swin_windows_and_channels_last_light_the_patch(size):
             return swin.head((x * weight.to(x)).sum((2, 3)))
 
     image = images(1, size).double()
-    for layer in (None, "swin.features.1", "swin.norm"):
-        heat = HiResCAM(layer)(Net(), image, 1).map[0].abs()
+    for explain in (HiResCAM(), HiResCAM("swin.norm"), LayerCAM("swin.features.1", relu=False)):
+        heat = explain(Net(), image, 1).map[0].abs()
         row, column = divmod(int(heat.argmax()), size[1])
         assert abs(row - 21.5) < 3
         assert abs(column - 9.5) < 3
@@ -267,3 +286,30 @@ def test_torchvision_says_its_layer(build):
     assert found.layer == {"vit": "encoder.layers.encoder_layer_2.ln_1", "maxvit": "blocks.0"}[build]
     assert found.map.shape == (2, 32, 32)
     assert found.map.std((1, 2)).min() > 0
+
+
+class Keeps(TinyViT):
+    """Derives something at its first image, and keeps it: later passes call fewer functions."""
+
+    kept = None
+
+    def tokens(self, image):
+        x = super().tokens(image)
+        if self.kept is None:
+            self.kept = x.new_zeros(x.shape[1], x.shape[2]).cos() * 1.0
+        return x * self.kept
+
+
+def test_a_model_that_keeps_what_it_derives_is_cut_at_the_same_place():
+    found, expected = HiResCAM()(Keeps(), IMAGE, 1), HiResCAM()(TinyViT(), IMAGE, 1)
+    assert found.layer == expected.layer == "blocks.1.norm1"
+    close(found.map, expected.map)
+
+
+def test_what_cancels_in_every_cell_is_no_map():
+    """Of what a normalization of each token is made from, gradient times value is 0 but for rounding."""
+    model = TinyViT(pooled=True, extra=0)
+    with pytest.raises(UnsupportedError, match=r"cancels in every cell of 'blocks.1'") as caught:
+        HiResCAM("blocks.1")(model, IMAGE, 1)
+    assert "\n" not in str(caught.value)
+    assert GradCAM("blocks.1")(model, IMAGE, 1).map.std() > 0

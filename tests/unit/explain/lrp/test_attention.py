@@ -161,6 +161,16 @@ def test_by_a_layer_of_tokens():
     close(by_rule.both, LRP(layer="blocks.0")(model, IMAGE, 1).unit_maps)
 
 
+def test_by_a_layer_with_tokens_before_images():
+    target = Target.classes([2, 0, 1])
+    for layer in ("encoder.layers.0", "encoder.layers.1.norm1"):
+        expected = LRP("epsilon", layer=layer)(Sequence(True), IMAGE, target)
+        found = LRP("epsilon", layer=layer)(Sequence(False), IMAGE, target)
+        close(found.unit_maps, expected.unit_maps)
+        close(found.extra["conservation"], expected.extra["conservation"])
+    close(found.map, expected.map)
+
+
 def test_torchvision_with_fused_attention_gives_its_own_logits():
     torch.manual_seed(0)
     model = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4)

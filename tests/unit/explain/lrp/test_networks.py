@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from ibd.explain.lrp import LRP
+from ibd.explain.lrp import LRP, Choice, Composite, ZPlus
 from ibd.explain.targets import Target
+from ibd.models.baseline.lightning import Baseline
+from tests import model_makers as makers
 from tests.lrp_makers import perturb
 
 COMPOSITES = ["epsilon", "epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat", "deep_taylor"]
@@ -252,3 +254,13 @@ def test_ignored_biases_get_nothing():
     found = LRP(bias="ignore")(build("resnet18", True), pixels(32), 2)
     torch.testing.assert_close(found.map.sum((1, 2)), found.value)
     assert float(LRP()(build("resnet18", True), pixels(32), 2).extra["bias"].abs().min()) > 0
+
+
+def test_places_are_names_within_the_network():
+    """A rule for a place in one of our training modules is taken, whether or not its name begins with ``network.``."""
+    module, image = Baseline(makers.SPEC, makers.SMALL).eval(), torch.rand(1, 3, 16, 16)
+    by_rule = Composite((Choice(ZPlus(), kind="conv"),))
+    expected = LRP(by_rule)(module, image, 1).map
+    for place in ("backbone.*", "network.backbone.*"):
+        torch.testing.assert_close(LRP(Composite((Choice(ZPlus(), place=place),)))(module, image, 1).map, expected)
+    assert not torch.allclose(LRP("epsilon")(module, image, 1).map, expected)

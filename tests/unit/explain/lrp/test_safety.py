@@ -66,7 +66,7 @@ UNKNOWN = {
     "'cumsum'": lambda x: x.cumsum(1),
     "'__rdiv__'|'__rtruediv__'": lambda x: 1 / (x + 1),
     "product of two.*'__mul__'|product of two.*'mul'": lambda x: x * x,
-    "product of two.*'baddbmm'|'baddbmm'": lambda x: torch.baddbmm(x[:, 0], x[:, 0], x[:, 1])[:, None],
+    "'baddbmm'": lambda x: torch.baddbmm(x[:, 0], x[:, 0], x[:, 1])[:, None].expand(-1, 4, -1, -1),
     "'__setitem__'": write,
     "custom autograd.Function": Cube.apply,
     "changed in place through another view": through_a_view,
@@ -245,3 +245,21 @@ def test_numbers_drawn_by_the_processor_count_wherever_the_images_are(monkeypatc
     assert not torch.equal(before[0], _random_states(torch.device("cuda"))[0])
     assert len(before) == 2
     assert len(_random_states(torch.device("cpu"))) == 1
+
+
+IN_PLACE = [
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.Mish),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.ReLU6, nn.Hardtanh),
+]
+
+
+@pytest.mark.parametrize("kind", IN_PLACE, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("norm", [True, False], ids=["norm", "none"])
+def test_an_activation_that_writes_over_its_input_says_the_same(kind, norm):
+    def net(in_place):
+        torch.manual_seed(0)
+        steps = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4) if norm else nn.Identity(), kind(inplace=in_place)]
+        return nn.Sequential(*steps, nn.Flatten(), nn.Linear(64, 3)).double().eval()
+
+    x = image(torch.float64)
+    torch.testing.assert_close(LRP()(net(True), x, 0).map, LRP()(net(False), x, 0).map)
