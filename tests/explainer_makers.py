@@ -28,6 +28,7 @@ from ibd.explain.perturbation import Occlusion, Rise
 from ibd.explain.relu_modes import Deconvnet, GuidedBackprop
 from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.surrogates import KernelShap, Lime
+from ibd.explain.unit_relevance import UnitRelevance
 from ibd.models.baseline.lightning import Baseline
 from tests import model_makers as makers
 from tests.attention_makers import AnySize
@@ -35,6 +36,7 @@ from tests.unit.models.concept_whitening import makers as whitening
 
 EXPLAINERS = {
     "intrinsic": Intrinsic,
+    "unit_relevance": UnitRelevance,
     "saliency": Saliency,
     "gradient_input": GradientTimesInput,
     "sensitivity": Sensitivity,
@@ -76,10 +78,10 @@ REPEATED = {f"lrp: {name}" for name in COMPOSITES if name != "epsilon_gamma_box"
 """Rows that differ from others in numbers alone: left to the slow tests where there are many cases."""
 
 
-ATTENTION = ("attention_rollout", "attention_gradient")
-"""Rows that explain no convolutional network."""
+APART = ("attention_rollout", "attention_gradient", "unit_relevance")
+"""Rows that explain no convolutional network of anybody's."""
 ROWS = [
-    pytest.param(row, marks=[pytest.mark.slow] if row in REPEATED else []) for row in EXPLAINERS if row not in ATTENTION
+    pytest.param(row, marks=[pytest.mark.slow] if row in REPEATED else []) for row in EXPLAINERS if row not in APART
 ]
 """Rows that explain a convolutional network."""
 
@@ -170,7 +172,11 @@ def refused(row, model, target="class"):
     """Return words of the error with which a pair is refused, rightly; None where there is an explanation."""
     if row == "intrinsic" and model not in WITH_UNITS:
         return "'intrinsic' needs a model that explains itself"
-    if row in ATTENTION and model != "vit":
+    if row == "unit_relevance":
+        if model not in WITH_UNITS:
+            return "no names for its units"
+        return "no sum over its units" if model == "concept_whitening" and target == "class" else None
+    if row in APART and model != "vit":
         return "needs attention between the image and the score"
     if row in ("guided_backprop", "deconvnet") and model == "vit":
         return "no ReLU of this model"

@@ -90,7 +90,7 @@ def test_ctrl_c_while_the_model_is_finished(which, bird):
 
 
 def test_ctrl_c_elsewhere(trained, bird):
-    with mock.patch("ibd.io.load_model", side_effect=KeyboardInterrupt):
+    with mock.patch("ibd.models.loading.load_network", side_effect=KeyboardInterrupt):
         answer = ibd("predict", trained, bird)
     assert (answer.code, answer.err) == (130, "ibd: interrupted\n")
 

@@ -68,7 +68,7 @@ def test_none_differs_in_validation(fit, tmp_path, caplog):
             marks=pytest.mark.slow,
         ),
         (["trainer.precision=transformer-engine"], "trainer: Requirement 'transformer_engine"),
-        (["model.backbone.name=resnet18"], "drop it with model.backbone.width=null model.backbone.depth=null"),
+        (["model.backbone.name=resnet18", "model.backbone.width=8"], "model.backbone.width"),
         (["model.backbone.weights=IMAGENET1K_V1"], "model.backbone.weights: SmallCNN has no published weights"),
         (["model.backbone.depth=2"], "model.backbone.depth: 2 given, at least 3 is needed"),
         (["model.backbone.depth=50", "model.backbone.width=100000000"], "model.backbone.depth: 50 given with width"),

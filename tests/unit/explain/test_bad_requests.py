@@ -13,7 +13,7 @@ from ibd.explain.cam.base import CamExplainer
 from ibd.explain.smoothgrad import SmoothGrad
 from ibd.explain.targets import Target
 from ibd.registry import names, resolve
-from tests.explainer_makers import ATTENTION, EXPLAINERS, ROWS, Functional, explainer, images, make
+from tests.explainer_makers import APART, EXPLAINERS, ROWS, Functional, explainer, images, make
 from tests.model_state import check_untouched, snapshot
 
 IMAGE = images(2, (17, 20))
@@ -121,7 +121,7 @@ BLIND = ("intrinsic", "occlusion", "rise", "lime", "kernel_shap")
 """Those that take no gradient."""
 
 
-@pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in (*BLIND, *ATTENTION)])
+@pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in (*BLIND, *APART)])
 def test_scores_that_are_constants(row):
     with pytest.raises(UnsupportedError, match=r"does not depend on the image|every score depends on one feature map"):
         explainer(row)(Returns(torch.Tensor.detach), IMAGE, 1)
@@ -157,7 +157,7 @@ def test_models_without_a_feature_map(row):
             explainer(row)(network, IMAGE, 1)
 
 
-@pytest.mark.parametrize("row", [row for row in EXPLAINERS if not is_cam(row) and row not in ("intrinsic", *ATTENTION)])
+@pytest.mark.parametrize("row", [row for row in EXPLAINERS if not is_cam(row) and row not in ("intrinsic", *APART)])
 def test_what_needs_no_feature_map_explains_these_too(row):
     for network in FLAT:
         if row in ("guided_backprop", "deconvnet") and not any(isinstance(each, nn.ReLU) for each in network):

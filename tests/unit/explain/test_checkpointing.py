@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.utils import checkpoint
 
 from ibd.explain.checkpointing import kept
-from tests.explainer_makers import ATTENTION, EXPLAINERS, Functional, explainer, images
+from tests.explainer_makers import APART, EXPLAINERS, Functional, explainer, images
 
 
 class Checkpointed(Functional):
@@ -29,7 +29,7 @@ class Checkpointed(Functional):
 
 @pytest.mark.parametrize("kind", ["reentrant", "other"])
 @pytest.mark.parametrize(
-    "row", [row for row in EXPLAINERS if row not in ("intrinsic", *ATTENTION) and not row.startswith("lrp: ")]
+    "row", [row for row in EXPLAINERS if row not in ("intrinsic", *APART) and not row.startswith("lrp: ")]
 )
 def test_every_explainer_answers_as_without(row, kind):
     image = images(2)

@@ -14,7 +14,7 @@ from ibd.explain.intrinsic import Intrinsic
 from ibd.explain.perturbation import Occlusion, Rise
 from ibd.explain.targets import Target, logits_of
 from tests.explainer_makers import (
-    ATTENTION,
+    APART,
     EXPLAINERS,
     MODELS,
     REPEATED,
@@ -112,7 +112,7 @@ def test_units(row, model):
     assert several.map.isfinite().all()
 
 
-EXPENSIVE = {*REPEATED, *ATTENTION, "scorecam", "ablationcam"}
+EXPENSIVE = {*REPEATED, *APART, "scorecam", "ablationcam"}
 
 
 @pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in EXPENSIVE])
@@ -285,7 +285,7 @@ def test_what_was_made_in_inference_mode():
     for row in EXPLAINERS:
         if row in ("intrinsic", "occlusion", "rise"):
             assert explainer(row)(network, image, 1).map.isfinite().all()
-        elif row not in ("lime", "kernel_shap", *ATTENTION):
+        elif row not in ("lime", "kernel_shap", *APART):
             with pytest.raises(
                 UnsupportedError, match=r"made inside of torch.inference_mode, .* load the model outside"
             ):

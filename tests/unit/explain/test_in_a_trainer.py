@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
-from tests.explainer_makers import ATTENTION, EXPLAINERS, MODELS, REPEATED, WITH_UNITS, explainer, images, make, refused
+from tests.explainer_makers import APART, EXPLAINERS, MODELS, REPEATED, WITH_UNITS, explainer, images, make, refused
 from tests.model_makers import SMALL, SPEC, TensorData
 from tests.model_state import check_untouched, snapshot
 
@@ -58,7 +58,7 @@ def check_predict(model, rows, target=None, itself=False, **options):
                 assert one[row].map.dtype == torch.float32, row
 
 
-QUICK = [row for row in EXPLAINERS if row not in (*CAPTUM, *REPEATED, *ATTENTION, "scorecam")]
+QUICK = [row for row in EXPLAINERS if row not in (*CAPTUM, *REPEATED, *APART, "scorecam")]
 
 
 @pytest.mark.parametrize("model", ["protopnet", "dict"])

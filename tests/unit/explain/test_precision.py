@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ibd.explain.lrp import LRP
-from tests.explainer_makers import ATTENTION, EXPLAINERS, explainer, images
+from tests.explainer_makers import APART, EXPLAINERS, explainer, images
 
 
 class AtFullSize(nn.Module):
@@ -21,7 +21,7 @@ class AtFullSize(nn.Module):
         return self.head(F.relu(self.first(image)).mean((2, 3)))
 
 
-@pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in ("intrinsic", *ATTENTION)])
+@pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in ("intrinsic", *APART)])
 def test_a_map_is_as_precise_as_the_model(row):
     found = explainer(row)(AtFullSize().double(), images(2).double(), 1)
     for each in (found.map, found.value, *found.extra.values()):

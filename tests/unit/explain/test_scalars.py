@@ -9,7 +9,7 @@ from ibd.explain.gradients import GradientTimesInput
 from ibd.explain.lrp import LRP
 from ibd.explain.perturbation import Occlusion
 from ibd.explain.targets import Target
-from tests.explainer_makers import ATTENTION, EXPLAINERS, ROWS, Functional, explainer, images
+from tests.explainer_makers import APART, EXPLAINERS, ROWS, Functional, explainer, images
 
 Z = torch.tensor([[2.0], [-0.5], [0.0]])
 """Of three images."""
@@ -63,9 +63,7 @@ def test_the_class_is_predicted_above_0_and_its_absence_elsewhere():
     torch.testing.assert_close(twice.scores(Z[[0, 0]])[:, 0], torch.tensor([-2.0, -2.0]).sigmoid())
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in EXPLAINERS if row not in ("intrinsic", *ATTENTION) and "lrp" not in row]
-)
+@pytest.mark.parametrize("row", [row for row in EXPLAINERS if row not in ("intrinsic", *APART) and "lrp" not in row])
 @pytest.mark.parametrize("scalar", ["prob", "log_odds"])
 def test_every_explainer_answers_as_for_two_logits(row, scalar):
     network, image = Binary().double(), images(2).double()
