@@ -120,10 +120,12 @@ def _asked(run: str, image: str, changes: Sequence[str], names: Sequence[str]) -
     settings = read_settings(changes)
     model = find_model(run, settings).eval()
     pictures = image_tensor([image], settings)
-    with torch.no_grad():
-        count = len(model.class_names) or model.adapted(model.model(model.preprocess(pictures))).shape[1]
-    model.class_names = model.class_names or list(names) or [str(number) for number in range(count)]
-    model.check(pictures, model.class_names)
+    model.class_names = model.class_names or list(names)
+    noise = torch.rand(7, *pictures.shape[1:], generator=torch.Generator().manual_seed(0))
+    model.check(torch.cat([pictures, noise]), model.class_names)  # one image does not tell probabilities from logits
+    if not model.class_names:
+        with torch.no_grad():
+            model.class_names = [str(number) for number in range(model(pictures).shape[1])]
     return model, pictures, Path()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from ibd import registry
 from ibd.config import plain_values
 from ibd.config.sources import Layer, Sources, parse_override
-from ibd.errors import ConfigError, did_you_mean
+from ibd.errors import ConfigError, IbdError, did_you_mean
 from ibd.models.foreign import ForeignModel, OutputKind, Preprocess
 from ibd.models.inputs import File, read_images
 from ibd.types import DataSpec, Resize
 
+_LARGEST = 4096
 _PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -83,10 +85,18 @@ def find_model(place: str, settings: ForeignSettings) -> ForeignModel:
 
 
 def image_tensor(files: Sequence[File], settings: ForeignSettings) -> Tensor:
-    """Return image files as (B, 3, H, W) in [0, 1], at the size that is asked for."""
-    size = settings.image_size
-    height, width = size if isinstance(size, list) else (size, size)
-    return read_images(files, DataSpec((), image_size=(int(height), int(width)), resize=settings.resize))
+    """Return image files as (B, 3, H, W) in [0, 1], at the size that is asked for.
+
+    Raises:
+        ConfigError: that is no size.
+    """
+    given = settings.image_size
+    size = given if isinstance(given, list) else [given, given]
+    if len(size) != 2 or not all(isinstance(side, int) and 2 <= side <= _LARGEST for side in size):
+        raise ConfigError(
+            f"model: image_size: {given} given, a number or [height, width] from 2 to {_LARGEST} is needed"
+        )
+    return read_images(files, DataSpec((), image_size=(size[0], size[1]), resize=settings.resize))
 
 
 def short_name(place: str) -> str:
@@ -97,7 +107,12 @@ def short_name(place: str) -> str:
 def _found(place: str) -> Any:
     """Import what a place names."""
     module_name, _, name = place.partition(":")
-    module = registry.own_module(module_name)
+    try:
+        module = registry.own_module(module_name)
+    except IbdError:
+        raise
+    except Exception as error:  # whatever the code of a stranger does
+        raise ConfigError(f"'{place}': the module '{module_name}' cannot be imported: {_told(error)}") from error
     if not hasattr(module, name):
         public = [text for text in vars(module) if not text.startswith("_")]
         raise ConfigError(f"module '{module_name}' has no '{name}'.{did_you_mean(name, public)}")
@@ -109,10 +124,18 @@ def _made(place: str, make: Any) -> Any:
     if not callable(make):
         raise ConfigError(f"'{place}' is a {type(make).__name__}: a network, or a function that makes one, is needed")
     try:
-        torch.manual_seed(0)  # of a network without trained weights: the same again, so that a comparison can go on
-        return make()
-    except TypeError as error:
+        inspect.signature(make).bind()
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"'{place}' cannot be called without arguments: {error}") from None
+    torch.manual_seed(0)  # of a network without trained weights: the same again, so that a comparison can go on
+    try:
+        return make()
+    except Exception as error:  # whatever the code of a stranger does
+        raise ConfigError(f"'{place}' fails: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _preprocess(place: str, settings: ForeignSettings) -> Preprocess:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ibd.comparison.images import balanced
 from ibd.comparison.models import ComparedModel
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 _LOOKED_AT = 64
 """Images on which a network is fed in other ways, too."""
 _SURE = 0.01
+_TELLING = (ForeignModel, InterpretableModule)
+"""Models that say themselves how they are fed."""
 _OTHERS: dict[PreprocessName, str] = {
     "unit": "pixels in [0, 1]",
     "imagenet": "ImageNet's mean and deviation",
@@ -53,11 +56,14 @@ def foreign_models(
     Raises:
         ConfigError: what is given is no network, or is not told how images are fed to it.
     """
-    return [
-        _compared(name, network, seed, data, split, preprocess, device)
+    listed = [
+        (name, network, seed)
         for name, given in models.items()
         for seed, network in enumerate(given if isinstance(given, list | tuple) else [given])
     ]
+    if preprocess is not None and all(isinstance(network, _TELLING) for _, network, _ in listed):
+        raise ConfigError("compare: preprocess: these models say themselves how they are fed")
+    return [_compared(name, network, seed, data, split, preprocess, device) for name, network, seed in listed]
 
 
 def _compared(
@@ -75,6 +81,7 @@ def _compared(
     else:
         asked = _wrapped(name, network, preprocess)
         module, body, kind = asked, type(asked.model).__name__, ""
+    says = b""
     module.to(device).eval()
     if isinstance(module, ForeignModel):
         try:
@@ -82,11 +89,12 @@ def _compared(
             images, labels = _some(data, split)
             module.check(images.to(device), data.spec.class_names)
             words = feeding(name, module, images.to(device), labels)
+            says = answers(module, images.to(device))
         except ConfigError as error:
             raise ConfigError(f"'{name}': {error}") from None
     info = ModelInfo(name, name, words, seed, float("nan"), kind, body)
     asked_about = ", ".join(fingerprint_of(data, split).values())
-    return ComparedModel(info, module, data, data, fingerprint(module), asked_about)
+    return ComparedModel(info, module, data, data, fingerprint(module, says), asked_about)
 
 
 def _wrapped(name: str, network: Any, preprocess: Preprocess | None) -> ForeignModel:
@@ -164,15 +172,34 @@ def _statistics(preprocess: nn.Module) -> str:
     return f"pixels less ({mean}) over ({std})"
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Return what changes where a network does: its code as far as it can be read, its form, and its weights."""
-    digest = hashlib.sha256(repr(model).encode())
+@torch.no_grad()
+def answers(model: ForeignModel, images: Tensor) -> bytes:
+    """Return what a network says of images, to a thousandth of the largest logit: rounding does not reach that."""
+    logits = model(images).double().cpu()
+    steps = (1000 * logits / logits.abs().max().clamp_min(torch.finfo(torch.float64).tiny)).round()
+    return bytes(steps.to(torch.int16).numpy().tobytes())
+
+
+def fingerprint(model: nn.Module, says: bytes = b"") -> str:
+    """Return what changes where a network does: code as far as it can be read, form, weights, attributes, answers.
+
+    Args:
+        model: network.
+        says: what it says of some images: what cannot be read elsewhere, such as the variables of a closure.
+    """
+    digest = hashlib.sha256(repr(model).encode() + says)
     for text in _sources(model):
         digest.update(text.encode())
-    for name, value in model.state_dict().items():
+    buffers = {f"buffer {name}": value for name, value in model.named_buffers()}  # also those that are not persistent
+    for name, entry in {**model.state_dict(), **buffers}.items():
         digest.update(name.encode())
-        if isinstance(value, Tensor):
-            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for value in tree_leaves(entry):  # of quantized layers they are packed
+            if isinstance(value, Tensor):
+                plain = value.detach().dequantize() if value.is_quantized else value.detach()
+                digest.update(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for path, part in model.named_modules():
+        own = {k: v for k, v in vars(part).items() if k[0] != "_" and isinstance(v, bool | int | float | str | tuple)}
+        digest.update(f"{path} {sorted(own.items())}".encode())
     if isinstance(model, ForeignModel):
         digest.update(repr((model.output if isinstance(model.output, str) else "", model.label, model.chosen)).encode())
     return digest.hexdigest()[:16]
@@ -212,4 +239,6 @@ def names_of(models: Mapping[str, Any] | None) -> Sequence[str]:
     for name in models:
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"compare: models: {name!r} given, a name is needed")
+        if isinstance(models[name], list | tuple) and not models[name]:
+            raise ConfigError(f"compare: models: '{name}' is an empty list, a network is needed")
     return list(models)

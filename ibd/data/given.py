@@ -109,6 +109,12 @@ class _Given(ImageDataset):
         """Return image `index`."""
         image, label, masks = self._item(index)
         pixels = self._pixels(image, index)
+        said = self._label(label, index)
+        if said != int(self.labels[index]):
+            known = int(self.labels[index])
+            raise DataError(
+                f"{self._where(index)}: its label is {said}, and {known} in the data set's targets or labels"
+            )
         mask = None if masks is None else self._masks(masks, pixels, index)
         return Sample(pixels, self._label(label, index), self.concepts[index], index, mask)
 
@@ -122,7 +128,8 @@ class _Given(ImageDataset):
 
     def _labels(self) -> list[int]:
         """Return all labels: by ``targets`` or ``labels`` where the data set has them, else by reading all images."""
-        for name in ("targets", "labels"):
+        changed = getattr(self.source, "target_transform", None) is not None  # what `targets` does not know
+        for name in () if changed else ("targets", "labels"):
             known = getattr(self.source, name, None)
             if known is not None and hasattr(known, "__len__") and len(known) == len(self.source):
                 return [self._label(label, index) for index, label in enumerate(known)]
@@ -138,7 +145,10 @@ class _Given(ImageDataset):
         return item[0], item[1], item[2] if len(item) == 3 else None
 
     def _label(self, label: Any, index: int) -> int:
-        values = torch.as_tensor(label)
+        try:
+            values = torch.as_tensor(label)
+        except (TypeError, ValueError, RuntimeError):
+            raise DataError(f"{self._where(index)}: label {label!r:.40} given, a number is needed") from None
         if self.position is not None:
             if values.dim() != 1 or self.position >= len(values):
                 raise DataError(f"{self._where(index)}: a list of labels is needed to take number {self.position} of")
@@ -147,7 +157,7 @@ class _Given(ImageDataset):
             raise DataError(
                 f"{self._where(index)}: {values.numel()} labels; of several `label` says which is asked for"
             )
-        number = int(values)
+        number = int(values) if bool(values.isfinite()) else -1
         if number != float(values) or number < 0:
             raise DataError(f"{self._where(index)}: label {float(values):g} given, a number from 0 is needed")
         return number

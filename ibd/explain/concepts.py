@@ -96,6 +96,7 @@ def concept_relevance(
         raise UnsupportedError(f"{type(network_of(model)).__name__} has no units: name a layer")
     parts = whole.units[0].detach()
     order = parts.abs().argsort(descending=True, stable=True)[:top].tolist()
+    order = [unit for unit in order if float(parts[unit])] or order[:1]  # what nothing passed has no map
     pinned = _pinned(model, images, asked)
     maps = [by(model, images, _condition(pinned, unit, layer)).map for unit in order]
     return ConceptRelevance(

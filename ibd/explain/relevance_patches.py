@@ -28,9 +28,9 @@ def most_relevant_patches(
     """Return the patches whose channels are most relevant to a class: RelMax of Achtibat et al. 2023.
 
     What a channel responds to most need not be what it is used for. Here images are ranked by how much of the score
-    passes the channel: of a layer, its relevance by LRP; of the units of one of our models, what they contribute, laid
-    out by their shares. Otherwise as `maximally_activating_patches`; ``score`` is the relevance, in the unit of the
-    target.
+    passes the channel in a single cell: of a layer, its relevance by LRP; of the units of one of our models, what they
+    contribute, laid out by their shares. Otherwise as `maximally_activating_patches`; ``score`` is the relevance, in
+    the unit of the target.
 
     Args:
         model: ours, or any of (B, 3, H, W) images in [0, 1].

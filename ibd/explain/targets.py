@@ -16,7 +16,7 @@ from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.explain.names import require_names
 from ibd.explain.scalars import Scalar, logits_of
 from ibd.explain.terms import Index, Term, resolved, score_of
-from ibd.explain.through import Gate, chosen_units
+from ibd.explain.through import Gate, chosen_channels, chosen_units
 
 __all__ = ["Index", "Scalar", "Target", "Term", "logits_of"]
 
@@ -111,7 +111,7 @@ class Target:
         if (units is None) == (layer is None):
             raise ConfigError("target: through: units, or a layer and its channels, are needed")
         if layer is not None:
-            return dataclasses.replace(self, gate=Gate(layer, None if channels is None else tuple(channels)))
+            return dataclasses.replace(self, gate=Gate(layer, chosen_channels(channels)))
         if self.pattern is not None or any(t.kind not in ("class", "predicted") for terms in self.sums for t in terms):
             raise ConfigError("target: through: what passes units is asked for of a class")
         chosen = chosen_units(units if units is not None else ())
@@ -121,7 +121,9 @@ class Target:
         """Return the sum of two targets of one score each."""
         if self.many or other.many:
             raise ConfigError("targets of several scores cannot be added")
-        return Target(((*self.sums[0], *other.sums[0]),))
+        if self.gate != other.gate:
+            raise ConfigError("targets through other channels cannot be added: ask for each, and add the maps")
+        return Target(((*self.sums[0], *other.sums[0]),), gate=self.gate)
 
     def __str__(self) -> str:
         """Return what is asked, in words: ``class 3 - class 7``; several scores are told apart by semicolons."""
@@ -134,6 +136,8 @@ class Target:
 
     def __mul__(self, factor: float) -> Target:
         """Return every score times a number."""
+        if self.pattern is not None:
+            raise ConfigError("a target of units by a pattern cannot be multiplied: name the units, or scale the maps")
         scaled = ((dataclasses.replace(term, weight=term.weight * factor) for term in terms) for terms in self.sums)
         return dataclasses.replace(self, sums=tuple(tuple(terms) for terms in scaled))
 

@@ -9,7 +9,8 @@ of any layer it is a relevance, for which LRP alone is asked.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,23 @@ def chosen_units(given: int | str | Sequence[int | str]) -> Chosen:
     several = (given,) if isinstance(given, int | str) else tuple(given)
     if not several:
         raise ConfigError("target: through: at least one unit is needed")
+    return several
+
+
+def chosen_channels(given: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return channels as they were given, one or several; None for all.
+
+    Raises:
+        ConfigError: none, or what is no number.
+    """
+    if given is None:
+        return None
+    try:
+        several = tuple(map(operator.index, given if isinstance(given, Iterable) else (given,)))
+    except TypeError:
+        raise ConfigError(f"target: through: channels by number are needed, not {given!r:.60}") from None
+    if not several:
+        raise ConfigError("target: through: at least one channel is needed")
     return several
 
 

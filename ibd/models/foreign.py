@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,7 +23,7 @@ OutputKind = Literal["auto", "logits", "probabilities", "binary", "multilabel"]
 "auto" is "binary" for one number for each image, else "logits"."""
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_LEAST = 1e-12
+_log = logging.getLogger(__name__)
 _ENOUGH = 8
 """Single numbers that all lie in [0, 1] before they are taken for probabilities."""
 
@@ -70,14 +72,31 @@ class ForeignModel(nn.Module):
         self.label = _position(label, self.class_names)
         self.preprocess_name = preprocess if isinstance(preprocess, str) else None
         self.chosen: list[int] | None = None
+        self.outputs = len(self.class_names) or None
+        if output == "multilabel":
+            what = self.class_names[self.label] if self.class_names and self.label is not None else f"label {label}"
+            self.class_names = [f"no {what}", what]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the (B, C) logits of (B, 3, H, W) images in [0, 1]."""
-        logits = self.adapted(self.model(self.preprocess(image)))
+        """Return the (B, C) logits of (B, 3, H, W) images in [0, 1].
+
+        Raises:
+            ConfigError: the network does not return one row for each image.
+        """
+        logits = self.adapted(self.returned(image))
+        if len(logits) != len(image):
+            raise ConfigError(
+                f"model: output: {len(logits)} rows for {len(image)} image{'' if len(image) == 1 else 's'}: an output "
+                "(B, C) is needed; does the network squeeze it?"
+            )
         return logits if self.chosen is None else logits[:, self.chosen]
 
+    def returned(self, image: Tensor) -> Any:
+        """Return what the network makes of a copy of images, which it may write over."""
+        return self.model(self.preprocess(image.clone()))
+
     def adapted(self, output: Any) -> Tensor:
-        """Return what the network returned as (B, C) logits, C of at least 2.
+        """Return what the network returned as (B, C) logits, C of at least 2, of all its classes.
 
         One logit z of a class becomes (-z/2, z/2): that has its probability, ``sigmoid(z)``, and its decision.
 
@@ -104,7 +123,9 @@ class ForeignModel(nn.Module):
         if kind == "binary" and not one and not callable(self.output):
             raise ConfigError(f"model: output: 'binary' is one number for each image, not {tuple(found.shape)}")
         if kind == "probabilities":
-            found = torch.logit(found, _LEAST) if one else found.clamp_min(_LEAST).log()
+            found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+            least = torch.finfo(found.dtype).eps
+            found = torch.logit(found, least) if one else found.clamp_min(least).log()
         if one:
             half = found.reshape(-1, 1) / 2
             return torch.cat([-half, half], 1)
@@ -114,15 +135,28 @@ class ForeignModel(nn.Module):
         """Choose the outputs that are the classes of a data set, in its order.
 
         Raises:
-            ConfigError: one of them is not among the network's `class_names`.
+            ConfigError: one of them is not among the network's `class_names`, or comes twice there.
         """
-        if not self.class_names or self.output == "multilabel":
+        if not self.class_names:
             self.class_names = list(names)
-        if self.class_names == list(names):
+        if self.output == "multilabel" and len(names) == 2 and self.class_names[1] not in names:
+            if self.outputs is not None:
+                raise ConfigError(
+                    f"model: label: which of the data's classes {', '.join(names)} is '{self.class_names[1]}'?"
+                )
+            self.class_names = list(names)  # a label by number alone: the second class has it
+        if self.output == "multilabel" and list(names[::-1]).index(self.class_names[1]) == 1:
+            self.chosen, self.class_names = [1, 0], list(names)
+        if self.output == "multilabel" or self.class_names == list(names):
+            self.class_names = list(names)
             return
-        if missing := [name for name in names if name not in self.class_names]:
-            near = did_you_mean(missing[0], self.class_names)
-            raise ConfigError(f"model: its class_names lack the data's class '{missing[0]}'.{near}")
+        for name in names:
+            if self.class_names.count(name) != 1:
+                near = did_you_mean(name, self.class_names)
+                what = "have twice" if name in self.class_names else "lack"
+                raise ConfigError(
+                    f"model: its class_names {what} the data's class '{name}'.{near if what == 'lack' else ''}"
+                )
         self.chosen = [self.class_names.index(name) for name in names]
         self.class_names = list(names)
 
@@ -132,31 +166,35 @@ class ForeignModel(nn.Module):
 
         Args:
             images: (B, 3, H, W) in [0, 1], on its device.
-            classes: names of the C classes of the data.
+            classes: names of the C classes of the data; none where nobody knows them.
 
         Raises:
             ConfigError: it cannot be asked about such images, returns another number of classes, probabilities where
                 logits are expected, or no numbers.
         """
+        name = type(self.model).__name__
         try:
-            returned = self.model(self.preprocess(images))
+            returned = self.returned(images)
+            one = self.returned(images[:1])
         except Exception as error:  # whatever a stranger's network raises
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            shape = tuple(images.shape)
-            raise ConfigError(f"model: {type(self.model).__name__} cannot take images {shape}: {reason}") from error
-        if self.output == "auto":
-            _refuse_probabilities(tensor_of(returned))
+            raise ConfigError(f"model: {name} cannot take images {tuple(images.shape)}: {reason}") from error
+        if isinstance(self.output, str) and self.output != "probabilities":
+            _refuse_probabilities(tensor_of(returned), self.output, self.label)
         logits = self.adapted(returned)
-        if self.chosen is not None:
-            logits = logits[:, self.chosen]
-        if logits.shape[1] != len(classes):
+        if (len(logits), len(self.adapted(one))) != (len(images), 1):
+            raise ConfigError(f"model: output: {name} returns no row for each image: does it squeeze its output?")
+        width = logits.shape[1]
+        if self.output != "multilabel" and self.outputs not in (None, width):
+            raise ConfigError(f"model: class_names: {self.outputs} given, {name} tells {width} classes apart")
+        told = width if self.chosen is None else len(self.chosen)
+        if classes and told != len(classes):
             raise ConfigError(
-                f"model: {type(self.model).__name__} tells {logits.shape[1]} classes apart, the data has {len(classes)}"
-                f" ({', '.join(classes[:3])}{', ...' * (len(classes) > 3)}); with class_names of its outputs those of "
-                "the data are chosen"
+                f"model: {name} tells {told} classes apart, the data has {len(classes)} ({', '.join(classes[:3])}"
+                f"{', ...' * (len(classes) > 3)}); with class_names of its outputs those of the data are chosen"
             )
         if not bool(logits.isfinite().all()):
-            raise ConfigError(f"model: {type(self.model).__name__} returns values that are not finite")
+            raise ConfigError(f"model: {name} returns values that are not finite")
 
 
 def preprocessing(given: Preprocess) -> nn.Module:
@@ -203,7 +241,7 @@ def tensor_of(output: Any) -> Tensor:
     if isinstance(output, Mapping):
         found = output.get("logits", output.get("out", next(iter(output.values()), None)))
     elif not isinstance(output, Tensor):
-        found = getattr(output, "logits", None)
+        found = getattr(output, "logits", getattr(output, "out", None))
         if found is None and isinstance(output, list | tuple) and output:
             found = output[0]
     if not isinstance(found, Tensor) or found.dim() not in (1, 2):
@@ -214,21 +252,32 @@ def tensor_of(output: Any) -> Tensor:
     return found
 
 
-def _refuse_probabilities(found: Tensor) -> None:
-    """Refuse numbers that are probabilities by all appearance: as logits they would say something else."""
-    inside = bool((found >= 0).all()) and bool((found <= 1).all())
+def _refuse_probabilities(found: Tensor, output: str, label: int | None) -> None:
+    """Refuse numbers that are probabilities by all appearance, and warn of what may be: as logits they say another thing.
+
+    Raises:
+        ConfigError: rows that add up to 1, or single numbers from 0 to 1 of several images.
+    """
+    if output == "multilabel" and found.dim() == 2 and label is not None:
+        found = found[:, label : label + 1]
+    if not (bool((found >= 0).all()) and bool((found <= 1).all())):
+        return
     one = found.dim() == 1 or found.shape[1] == 1
-    certain = len(found) >= _ENOUGH if one else bool((found.sum(1) - 1).abs().max() < 1e-3)
-    if inside and certain:
-        other = "'binary', should they be logits" if one else "'logits', should they be logits"
-        raise ConfigError(f"model: output: these look like probabilities: say output='probabilities', or {other}")
+    if not one and bool((found.sum(1) - 1).abs().max() < 1e-3):
+        raise ConfigError("model: output: these look like probabilities: say output='probabilities'")
+    if one and output == "auto" and len(found) >= _ENOUGH:
+        raise ConfigError(
+            "model: output: these look like probabilities: say output='probabilities', or 'binary' if they are logits"
+        )
+    if len(found) >= _ENOUGH:
+        _log.warning("all outputs lie from 0 to 1: are they probabilities? '%s' takes logits, before a sigmoid", output)
 
 
 def _position(label: int | str | None, names: Sequence[str]) -> int | None:
     """Return the number of a label."""
     if not isinstance(label, str):
-        if label is not None and label < 0:
-            raise ConfigError(f"model: label: {label} given, labels are counted from 0")
+        if label is not None and (not isinstance(label, int) or label < 0):
+            raise ConfigError(f"model: label: {label} given, a name or a whole number from 0 is needed")
         return label
     if label not in names:
         raise ConfigError(f"model: label: '{label}' is not among its class_names.{did_you_mean(label, names)}")
@@ -241,8 +290,8 @@ def _three(what: str, values: Any) -> tuple[float, float, float]:
         red, green, blue = (float(value) for value in values)
     except (TypeError, ValueError):
         raise ConfigError(f"model: {what}: {values!r} given, three numbers are needed") from None
-    if what == "std" and min(red, green, blue) <= 0:
-        raise ConfigError(f"model: std: {values!r} given, numbers above 0 are needed")
+    if not all(map(isfinite, (red, green, blue))) or (what == "std" and min(red, green, blue) <= 0):
+        raise ConfigError(f"model: {what}: {values!r} given, numbers{' above 0' * (what == 'std')} are needed")
     return red, green, blue
 
 

@@ -33,6 +33,9 @@ def binary():
 def prepare(x):
     return 2 * x - 1
 
+def fails():
+    raise FileNotFoundError("no weights.pt")
+
 number = 3
 """
 
@@ -95,6 +98,22 @@ MISTAKES = {
     "needs arguments": (
         ["explain", "torch.nn:Linear", "photographs/red/1.png", "model.preprocess=unit"],
         "without arguments",
+    ),
+    "fails": (["explain", "strangers:fails", "photographs/red/1.png", "model.preprocess=unit"], "no weights.pt"),
+    "no size": (
+        ["explain", "strangers:make", "photographs/red/1.png", "model.preprocess=unit", "model.image_size=abc"],
+        "image_size: abc given",
+    ),
+    "no label": (
+        [
+            "explain",
+            "strangers:make",
+            "photographs/red/1.png",
+            "model.preprocess=unit",
+            "model.output=multilabel",
+            "model.label=1.5",
+        ],
+        "a whole number from 0",
     ),
     "misspelt": (["explain", "strangers:make", "photographs/red/1.png", "model.preproces=unit"], "Did you mean"),
     "no data": (["compare", "strangers:make", "model.preprocess=unit"], "data: images"),

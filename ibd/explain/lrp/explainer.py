@@ -237,10 +237,13 @@ def _kept(model: nn.Module, layer: str | None, mode: Surrogate) -> Iterator[list
         yield kept
         return
 
-    def hook(_: nn.Module, __: object, output: object) -> None:
+    def hook(_: nn.Module, given: tuple[object, ...], output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise UnsupportedError(f"layer '{layer}' returns a {type(output).__name__}, not a tensor")
+        if any(output is tensor for tensor in given):  # an identity: what goes around it has the same surrogate
+            output = output.view_as(output)
         kept.append((mode.find(output), output.detach().clone()))
+        return output
 
     handle = find_layer(model, layer).register_forward_hook(hook)
     try:
@@ -261,7 +264,7 @@ def _together(call: Call, parts: Sequence[Explanation]) -> Explanation:
 
     tensors = {name: joined(name) for name in ("map", "value", "units", "unit_maps")}
     extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
-    return dataclasses.replace(parts[0], **tensors, extra=extra, target=call.target, cost=call.cost)  # type: ignore
+    return dataclasses.replace(parts[0], **tensors, extra=extra, target=call.target.without_model(), cost=call.cost)  # type: ignore
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

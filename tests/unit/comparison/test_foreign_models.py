@@ -1,6 +1,7 @@
 """Networks of anybody's in a comparison: the figures are those of code that knows nothing of ibd."""
 
 import copy
+import functools
 import logging
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.data import TensorDataset
 from torchvision.models.resnet import BasicBlock, ResNet
 
 import ibd
+from ibd.comparison.foreign import answers, fingerprint
 from ibd.comparison.probes.imputation import linear_imputation
 from ibd.comparison.probes.randomize import random_network
 from ibd.comparison.probes.robustness import noisy
@@ -231,7 +233,41 @@ def test_it_goes_on_where_it_was(tmp_path, net):
     assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) > len(pieces)
 
 
+class Scaled(Color):
+    """With a number that is no weight."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return self.scale * super().forward(x)
+
+
+def scaling(scale):
+    return lambda output: scale * output
+
+
+def test_what_is_no_weight_is_remembered_too():
+    images = colors().tensors[0]
+
+    def of(model):
+        return fingerprint(model, answers(model, images))
+
+    assert of(ibd.ForeignModel(Scaled(1.0), "half")) == of(ibd.ForeignModel(Scaled(1.0), "half"))
+    assert of(ibd.ForeignModel(Scaled(1.0), "half")) != of(ibd.ForeignModel(Scaled(4.0), "half"))
+    one, other = (ibd.ForeignModel(Color(), "half", output=scaling(s) if s else (lambda o: o.flip(1))) for s in (1, 0))
+    assert of(one) != of(other)
+    brighter = [ibd.ForeignModel(Color(), functools.partial(torch.add, other=bright)) for bright in (0.0, 0.3)]
+    assert of(brighter[0]) != of(brighter[1])
+
+
 MISTAKES = {
+    "no networks": ({"models": {"a": []}, "data": colors()}, "'a' is an empty list"),
+    "said twice": (
+        {"models": {"a": ibd.ForeignModel(Color(), "half")}, "data": colors(), "preprocess": "unit"},
+        "say themselves how they are fed",
+    ),
     "a network as a run": ({"runs": [Color()]}, r"compare\(models=\{'mine': network\}"),
     "nothing": ({}, "at least one run"),
     "no data": ({"models": {"a": Color()}}, "data: images that the models are asked about"),

@@ -95,3 +95,20 @@ def test_mistakes_are_one_line(make, kind, message):
     with pytest.raises(kind, match=message) as raised:
         make()
     assert "\n" not in str(raised.value)
+
+
+def test_labels_that_disagree():
+    class Shifted(Known):
+        def __getitem__(self, index):
+            return PIXELS[index], 1 - self.targets[index]
+
+    with pytest.raises(DataError, match="its label is 0, and 1 in the data set's targets"):
+        GivenImages(Shifted())
+    Shifted.target_transform = staticmethod(lambda label: 1 - label)
+    assert GivenImages(Shifted()).dataset("test").labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("label", ["cat", float("nan"), None])
+def test_labels_are_numbers(label):
+    with pytest.raises(DataError, match="number"):
+        GivenImages([(PIXELS[0], label)])

@@ -201,3 +201,43 @@ def test_mistakes_are_one_line(ask, kind, message):
     with pytest.raises(kind, match=message) as raised:
         ask()
     assert "\n" not in str(raised.value)
+
+
+def test_a_difference_keeps_its_channels():
+    net, x = Halves().double(), images()
+    parts = [Target.cls(k).through(layer="layer", channels=[1]) for k in (0, 1)]
+    maps = [LRP("epsilon")(net, x, part).map for part in parts]
+    torch.testing.assert_close(LRP("epsilon")(net, x, parts[0] - parts[1]).map, maps[0] - maps[1])
+    with pytest.raises(ConfigError, match="other channels cannot be added"):
+        parts[0] - Target.cls(1)
+
+
+@pytest.mark.parametrize("middle", [nn.Identity(), nn.Dropout()], ids=["identity", "dropout"])
+def test_what_goes_around_an_identity_is_not_in_the_map(middle):
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.middle = nn.Conv2d(3, 2, 1, bias=False), middle
+            torch.manual_seed(0)
+            self.last = nn.Linear(2, 2, bias=False)
+
+        def forward(self, x):
+            h = self.first(x)
+            return self.last((self.middle(h) + 2 * h).mean((2, 3)))
+
+    net, x = Around().double().eval(), images()
+    through = LRP("epsilon")(net, x, Target.cls(0).through(layer="middle"))
+    torch.testing.assert_close(through.map, LRP("epsilon")(net, x, 0).map / 3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"), [([], "at least one channel"), ([1.0], "by number"), ("a", "by number")]
+)
+def test_channels_are_numbers(channels, message):
+    with pytest.raises(ConfigError, match=message):
+        Target.cls(0).through(layer="layer", channels=channels)
+
+
+def test_a_pattern_is_not_scaled():
+    with pytest.raises(ConfigError, match="pattern cannot be multiplied"):
+        -Target.units("wing::*")

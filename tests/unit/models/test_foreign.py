@@ -166,3 +166,51 @@ def test_outputs_are_looked_at_before_anything_runs(model, classes, message):
 
 def test_it_is_public():
     assert ibd.ForeignModel is ForeignModel
+
+
+def test_one_image_is_one_row():
+    model = ForeignModel(Means(wrap=torch.squeeze), "unit")
+    with pytest.raises(ConfigError, match="does it squeeze its output"):
+        model.check(images(4), list("abc"))
+    with pytest.raises(ConfigError, match="3 rows for 1 image"):
+        model(images(1))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(list("abcde"), "5 given, Means tells 3 classes apart"), (["a", "b", "a"], "have twice the data's class 'a'")],
+)
+def test_names_are_counted(names, message):
+    def ask():
+        model = ForeignModel(Means(), "unit", names)
+        model.for_classes(["a", "b"])
+        model.check(images(4), ["a", "b"])
+
+    with pytest.raises(ConfigError, match=message):
+        ask()
+
+
+def test_a_label_may_be_the_first_class_of_the_data():
+    x = images()
+    model = ForeignModel(Means(), "unit", ["a", "b", "c"], "multilabel", "b")
+    model.for_classes(["b", "normal"])
+    torch.testing.assert_close(model(x).softmax(1)[:, 0], by_hand(x)[:, 1].sigmoid())
+    other = ForeignModel(Means(), "unit", ["a", "b", "c"], "multilabel", "b")
+    other.for_classes(["healthy", "b"])
+    torch.testing.assert_close(other(x).softmax(1)[:, 1], by_hand(x)[:, 1].sigmoid())
+    with pytest.raises(ConfigError, match="which of the data's classes x, y is 'b'"):
+        ForeignModel(Means(), "unit", ["a", "b", "c"], "multilabel", "b").for_classes(["x", "y"])
+
+
+def test_images_are_not_written_over():
+    x = images()
+    before = x.clone()
+    ForeignModel(Means(), lambda image: image.sub_(0.4))(x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_certain_probabilities_stay_finite(dtype):
+    model = ForeignModel(nn.Identity(), "unit", output="probabilities")
+    assert bool(model.adapted(torch.tensor([0.0, 1.0, 0.5], dtype=dtype)).isfinite().all())
+    assert bool(model.adapted(torch.tensor([[0.0, 1.0]], dtype=dtype)).isfinite().all())
