@@ -253,7 +253,7 @@ def tensor_of(output: Any) -> Tensor:
 
 
 def _refuse_probabilities(found: Tensor, output: str, label: int | None) -> None:
-    """Refuse numbers that are probabilities by all appearance, and warn of what may be: as logits they say another thing.
+    """Refuse numbers that are probabilities by all appearance, and warn of what may be.
 
     Raises:
         ConfigError: rows that add up to 1, or single numbers from 0 to 1 of several images.
