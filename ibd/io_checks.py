@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ibd import config as configuration
+from ibd import config as configuration, registry
 from ibd.errors import CheckpointError, no_file
 
 _TYPES: dict[str, type] = {
@@ -102,6 +103,9 @@ def check_backbone(values: Mapping[str, Any]) -> None:
         CheckpointError: it would read another file than the checkpoint, which has all weights.
     """
     configuration.check("backbones", values)
+    common = registry.load_class(registry.COMMON["backbones"])
+    names = inspect.signature(common).parameters
+    configuration.check_options(common, {key: value for key, value in values.items() if key in names})
     for key in ("weights", "init_from"):
         if values.get(key) is not None:
             raise CheckpointError(f"its backbone.{key} asks for other weights than its own")

@@ -46,7 +46,8 @@ def by_order(names: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> State 
 
     Args:
         names: names and shapes in the order of the network.
-        state: state of the same network, named by somebody else.
+        state: state of the same network, named by somebody else, whose order is known to be the same: tensors of one
+            shape may be exchanged without being found.
     """
     if len(names) != len(state):
         return None

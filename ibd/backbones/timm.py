@@ -100,31 +100,41 @@ class TimmBackbone(Backbone):
             CheckpointError: they cannot be had.
         """
         if weights in files.PACKAGES:
-            return files.read_file(files.file_of(weights))
+            return self._in_order(files.read_file(files.file_of(weights)), weights)
         if files.is_path(weights):
             return None
         return _download(self.model, weights)
 
+    def _in_order(self, state: files.State, package: str) -> files.State:
+        """Return the weights of a package, of which we know that their order is timm's, by timm's names; logged.
+
+        They are returned as they are where they are those of another network.
+        """
+        renamed = by_order(_whole(self.model), state)
+        if renamed is None:
+            return state
+        _log.info("%s names its tensors in another way: taken in order, of which all shapes fit", package)
+        return renamed
+
     def copy_state(self, state: files.State, source: str) -> None:
         """Replace the weights by those of the same network, named as timm, a run or a wrapper around it names them.
-
-        Weights of another author, with other names, are taken where they fit all of timm's in order, which is logged.
 
         Raises:
             CheckpointError: they do not fit.
         """
         base = "network.model." if [name for name, _ in self.network.named_children()] == ["model"] else "network."
         own = self.state_dict()
-        with torch.device("meta"):
-            full: files.State = _timm().create_model(self.model).state_dict()
         renamed = by_name(own, state, base)
-        foreign = any(key not in renamed for key in own if key.endswith(".weight"))
-        if foreign and (ordered := by_order(full, state)) is not None:
-            _log.warning("%s names its tensors in another way: taken in order, of which all shapes fit", source)
-            renamed = by_name(own, ordered, base)
-        left_out = {base + key for key in full} - own.keys()  # behind `stage`, or of the classifier
+        left_out = {base + key for key in _whole(self.model)} - own.keys()  # behind `stage`, or of the classifier
         renamed = {key: value for key, value in renamed.items() if key not in left_out}
         super().copy_state(renamed, source)
+
+
+def _whole(model: str) -> files.State:
+    """Return the names and shapes of a network with its classifier, without memory."""
+    with torch.device("meta"):
+        state: files.State = _timm().create_model(model).state_dict()
+    return state
 
 
 def known_name(name: str) -> str:

@@ -169,13 +169,14 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
         take_statistics: whether the ``normalize`` layer follows the state; else the two must agree.
 
     Raises:
-        CheckpointError: it does not fit; the message names the first few tensors.
+        CheckpointError: it does not fit, or holds values that are not numbers; the message names the first few tensors.
     """
     own = backbone.state_dict()
     state = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
     prefix = common_prefix(state, own)
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     _check_fit(backbone, own, state, source)
+    _check_finite(own, state, source)
     fitting = {key: state.get(key, value) for key, value in own.items()}
     for key in own.keys() & set(STATISTICS):
         fitting[key] = fitting[key].reshape(own[key].shape).to(own[key])
@@ -185,6 +186,13 @@ def copy_into(backbone: nn.Module, state: Mapping[str, Tensor], source: str, tak
                 f"{source} was trained with {key} {given}, but the configuration says {used}: use `normalize: auto`"
             )
     backbone.load_state_dict(fitting)
+
+
+def _check_finite(own: State, state: State, source: str) -> None:
+    wrong = [key for key in own if key in state and not bool(state[key].isfinite().all())]
+    if wrong:
+        few = ", ".join(wrong[:2]) + (", ..." if len(wrong) > 2 else "")
+        raise CheckpointError(f"{source} holds values that are not numbers, in {few}: its training has failed")
 
 
 def _check_fit(backbone: nn.Module, own: State, state: State, source: str) -> None:

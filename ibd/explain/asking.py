@@ -42,11 +42,12 @@ class Asking:
 
         Raises:
             UnsupportedError: the method has no map, or cannot explain this model.
-            ConfigError: a target of several scores, or no such class.
+            ConfigError: a target of several scores, no such class, or several inputs.
         """
         if isinstance(inputs, tuple):
-            (image,) = inputs
-            return (self._maps(image, target),)
+            if len(inputs) != 1:
+                raise ConfigError(f"attribute: {len(inputs)} inputs given, a model of images has one")
+            return (self._maps(inputs[0], target),)
         return self._maps(inputs, target)
 
     def _maps(self, image: Tensor, target: Asked) -> Tensor:

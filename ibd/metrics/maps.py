@@ -30,7 +30,7 @@ PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def measured(measure: str, maps: Tensor, masks: Tensor | None = None) -> Tensor:
-    """Return what each map scores, (B,) float64, NaN where that is not defined.
+    """Return what each map scores, (B,) float64, NaN where that is not defined for it: no mass, an empty mask.
 
     Args:
         measure: a name in `LOCALIZATION` or `PROPERTIES`.
@@ -38,14 +38,17 @@ def measured(measure: str, maps: Tensor, masks: Tensor | None = None) -> Tensor:
         masks: (B, H, W) or (B, 1, H, W) bool, where the maps should lie; needed by the measures of localization alone.
 
     Raises:
-        ConfigError: no such measure, shapes that do not fit, or masks that are missing.
+        ConfigError: no such measure; maps or masks that are no tensors, or of shapes that do not fit; maps with values
+            that are not numbers; masks that are missing, or hold more than true and false.
     """
     _check(measure)
+    _check_maps(measure, maps)
     maps = maps.sum(1) if maps.dim() == 4 else maps
     if measure in PROPERTIES:
         return PROPERTIES[measure](maps)
     if masks is None:
         raise ConfigError(f"{measure}: masks of where the maps should lie are needed, (B, H, W)")
+    _check_masks(measure, masks)
     if masks.dim() == 4 and masks.shape[1] == 1:
         masks = masks[:, 0]
     return LOCALIZATION[measure](maps, masks.bool())
@@ -55,6 +58,24 @@ def _check(measure: str) -> None:
     known = [*LOCALIZATION, *PROPERTIES]
     if measure not in known:
         raise ConfigError(f"there is no measure of maps '{measure}'.{did_you_mean(measure, known)}")
+
+
+def _check_maps(measure: str, maps: Tensor) -> None:
+    if not isinstance(maps, Tensor):
+        raise ConfigError(f"{measure}: maps are a {type(maps).__name__}, a tensor (B, H, W) or (B, C, H, W) is needed")
+    if maps.dim() not in (3, 4):
+        raise ConfigError(f"{measure}: maps of shape {tuple(maps.shape)} given, (B, H, W) or (B, C, H, W) is needed")
+    if broken := (~maps.isfinite()).flatten(1).any(1).nonzero().flatten().tolist():
+        raise ConfigError(
+            f"{measure}: {len(broken)} of {len(maps)} maps hold values that are no numbers, map {broken[0]}"
+        )
+
+
+def _check_masks(measure: str, masks: Tensor) -> None:
+    if not isinstance(masks, Tensor):
+        raise ConfigError(f"{measure}: masks are a {type(masks).__name__}, a bool tensor (B, H, W) is needed")
+    if not bool(((masks == 0) | (masks == 1)).all()):
+        raise ConfigError(f"{measure}: masks hold more than 0 and 1: say where they begin, as in `masks > 0.5`")
 
 
 class MapScore(DetailedMetric):

@@ -8,8 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from ibd import config as configuration, registry
 from ibd.backbones import build_backbone
+from ibd.errors import CheckpointError, UnsupportedError
 from ibd.io import MODEL_KEY, find_checkpoint, read_checkpoint, rebuild
 from ibd.io_checks import check_backbone, check_finite, check_size
 from ibd.models.base import InterpretableNetwork
@@ -17,6 +21,8 @@ from ibd.models.trained import TrainedModel
 from ibd.types import DataSpec, RunLike
 
 _PREFIX = "network."
+_PRECISION = "network.provenance.precision"
+"""Where a network of prototypes says in what they were projected; 0 is without autocast."""
 
 
 class Family(NamedTuple):
@@ -26,11 +32,13 @@ class Family(NamedTuple):
         network: "module:Class".
         options: options that are the network's.
         training: options that only a training reads.
+        beside: tensors that a training keeps beside the network: one number for each concept.
     """
 
     network: str
     options: tuple[str, ...]
     training: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
 
 FAMILIES: dict[str, Family] = {
@@ -42,6 +50,7 @@ FAMILIES: dict[str, Family] = {
             *("regime", "concept_weight", "normalize_loss", "imbalance"),
             *("head_epochs", "head_lr", "head_weight_decay"),
         ),
+        ("ratio",),
     ),
     "protopnet": Family(
         "ibd.models.protopnet.network:PrototypeNetwork",
@@ -95,6 +104,8 @@ def _light(path: Path, content: Mapping[str, Any]) -> TrainedModel:
         raise KeyError(unknown)
     make = partial(_made, family, spec, backbone, {key: values[key] for key in family.options if key in values})
     saved = {key: value for key, value in content["state_dict"].items() if key.startswith(_PREFIX)}
+    _check_beside(family, spec, content["state_dict"])
+    _check_precision(saved)
     check_backbone(backbone)
     check_size(make, path.stat().st_size, len(saved))
     network = make()
@@ -102,6 +113,30 @@ def _light(path: Path, content: Mapping[str, Any]) -> TrainedModel:
     network.load_state_dict({key.removeprefix(_PREFIX): value for key, value in saved.items()})
     check_finite(network, undefined)
     return TrainedModel(spec, network).eval()
+
+
+def _check_beside(family: Family, spec: DataSpec, state: Mapping[str, Any]) -> None:
+    """Look at what is not the network's.
+
+    Raises:
+        CheckpointError: it is not what a training of this family keeps, or holds values that are not numbers.
+    """
+    beside = {key: value for key, value in state.items() if not key.startswith(_PREFIX)}
+    shape = (len(spec.concept_names),)
+    if set(beside) != set(family.beside) or not all(
+        isinstance(value, Tensor) and value.shape == shape and bool(value.isfinite().all()) for value in beside.values()
+    ):
+        raise CheckpointError(f"its weights beside the network are not those of its family: {list(beside)}")
+
+
+def _check_precision(saved: Mapping[str, Any]) -> None:
+    """Look whether the network computes in the precision of its weights, in float32: the whole model knows others.
+
+    Raises:
+        UnsupportedError: it does not.
+    """
+    if int(saved.get(_PRECISION, 0)) or any(value.dtype in (torch.bfloat16, torch.float16) for value in saved.values()):
+        raise UnsupportedError("its prototypes were projected in another precision than float32")
 
 
 def _made(family: Family, spec: DataSpec, backbone: Mapping[str, Any], options: dict[str, Any]) -> InterpretableNetwork:

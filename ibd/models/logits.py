@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ibd.models.base import InterpretableNetwork
+from ibd.types import Output
 
 
 class Logits(nn.Module):
@@ -15,11 +18,13 @@ class Logits(nn.Module):
 
     Args:
         network: network, in the mode that it is to run in.
+        answer: what is asked in the network's place: the model around it, which may know a precision; None is itself.
     """
 
-    def __init__(self, network: InterpretableNetwork) -> None:
+    def __init__(self, network: InterpretableNetwork, answer: Callable[[Tensor], Output] | None = None) -> None:
         super().__init__()
         self.network = network
+        self.answer = answer  # a method, so that the model is no part of this one
         self.training = network.training  # not train(), which would set the network, too
 
     @property
@@ -29,5 +34,5 @@ class Logits(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the (B, C) logits of (B, 3, H, W) images in [0, 1]."""
-        logits: Tensor = self.network(image).logits
+        logits: Tensor = (self.answer or self.network)(image).logits
         return logits

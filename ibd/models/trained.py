@@ -41,8 +41,8 @@ class TrainedModel(nn.Module):
 
     @property
     def logits(self) -> Logits:
-        """The network as a plain classifier of images, which other libraries take; it shares the weights."""
-        return Logits(self.network)
+        """The model as a plain classifier of images, which other libraries take; it shares the network."""
+        return Logits(self.network, self.forward)
 
     def forward(self, image: Tensor) -> Output:
         """Return logits and units of (B, 3, H, W) float images in [0, 1]; they are computed in the model's precision.

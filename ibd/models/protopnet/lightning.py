@@ -217,7 +217,7 @@ class ProtoPNet(PhasedModule):
             return super().from_features(features)
 
     def _precision(self, tensor: Tensor) -> AbstractContextManager[object]:
-        dtype = None if self.training else PRECISIONS[int(self.network.provenance.precision)]
+        dtype = None if self.network.training else PRECISIONS[int(self.network.provenance.precision)]
         if dtype is None or torch.is_autocast_enabled(tensor.device.type):
             return nullcontext()
         return torch.autocast(tensor.device.type, dtype)

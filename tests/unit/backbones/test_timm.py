@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from ibd.backbones import build_backbone, receptive_field
+from ibd.backbones import build_backbone, receptive_field, weights as files
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 
 timm = pytest.importorskip("timm")
@@ -124,18 +124,35 @@ def test_code_in_a_file_does_not_run(tmp_path):
     )
 
 
-def test_weights_under_foreign_names_are_taken_in_order_if_all_fit(tmp_path, caplog):
+def test_weights_of_a_package_are_taken_in_order_if_all_fit(tmp_path, caplog, monkeypatch):
     network = published("test_resnet")
     foreign = {f"_{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(network.state_dict().items())}
+    (package,) = files.PACKAGES
+    monkeypatch.setattr(files, "file_of", lambda name: tmp_path / "w.pth")
     torch.save(foreign, tmp_path / "w.pth")
-    with caplog.at_level(logging.WARNING):
-        backbone = make("test_resnet", weights=str(tmp_path / "w.pth"))
+    with caplog.at_level(logging.INFO):
+        backbone = make("test_resnet", weights=package)
     assert "in order, of which all shapes fit" in caplog.text
     assert torch.equal(backbone.network.layer4[0].bn1.running_mean, network.layer4[0].bn1.running_mean)
     first, *rest = foreign.items()
     for wrong in ([*rest, first], [first, *rest[:-1]]):
         torch.save(dict(wrong), tmp_path / "w.pth")
-        assert "missing: " in message_of(CheckpointError, "test_resnet", weights=str(tmp_path / "w.pth"))
+        assert "missing: " in message_of(CheckpointError, "test_resnet", weights=package)
+
+
+def test_weights_of_others_under_foreign_names_are_refused(tmp_path):
+    """Two of one shape may be exchanged in their order, which nothing would tell."""
+    state = {key.replace("layer", "part"): value for key, value in published("test_resnet").state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    assert "missing: " in message_of(CheckpointError, "test_resnet", weights=str(tmp_path / "w.pth"))
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    network = published("test_resnet")
+    network.layer1[0].bn1.running_var[0] = torch.inf
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    said = message_of(CheckpointError, "test_resnet", weights=str(tmp_path / "w.pth"))
+    assert "holds values that are not numbers, in network.layer1.0.bn1.running_var" in said
 
 
 def test_the_package_with_efficientnet_lite0_knows_a_cat_and_a_coffee():

@@ -37,6 +37,9 @@ def test_attribute_as_captum_has_it():
     assert torch.equal(asked.attribute(IMAGE), asked.attribute(IMAGE, Target.predicted()))
     with pytest.raises(ConfigError, match="a target of one score is needed"):
         asked.attribute(IMAGE, Target.classes([0, 1]))
+    for inputs in ((IMAGE, IMAGE), ()):
+        with pytest.raises(ConfigError, match=f"attribute: {len(inputs)} inputs given, a model of images has one"):
+            asked.attribute(inputs, 1)
     with pytest.raises(UnsupportedError, match="has no map here"):
         GradientTimesInput("hidden").on(_Vector()).attribute(IMAGE, 0)
 

@@ -68,3 +68,25 @@ def test_mistakes():
     with pytest.raises(ConfigError, match="a_batch"):
         quantus_metric("complexity")()
     MapScore("complexity").update(MAPS)
+
+
+def test_maps_and_masks_that_are_none():
+    broken = MAPS.clone()
+    broken[1, 0, 0] = torch.nan
+    metric = MapScore("mass_accuracy")
+    for maps, masks, message in (
+        (broken, MASK, r"mass_accuracy: 1 of 3 maps hold values that are no numbers, map 1"),
+        (MAPS / 0, MASK, r"3 of 3 maps hold values"),
+        (MAPS[0], MASK[0], r"maps of shape \(2, 2\) given, \(B, H, W\) or"),
+        (MAPS.numpy(), MASK, "maps are a ndarray, a tensor"),
+        (MAPS, MASK * 0.3, "masks hold more than 0 and 1"),
+        (MAPS, MASK.numpy(), "masks are a ndarray, a bool tensor"),
+        (MAPS, MASK[:2], r"masks of shape \(2, 2, 2\) given beside maps of \(3, 2, 2\)"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            metric.update(maps, masks)
+    assert metric.compute().isnan()  # nothing was added
+    with pytest.raises(ConfigError, match="sparseness: maps of shape"):
+        MapScore("sparseness").update(MAPS[0])
+    with pytest.raises(ConfigError, match="no numbers"):
+        quantus_metric("complexity")(a_batch=broken.numpy())

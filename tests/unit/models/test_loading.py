@@ -41,6 +41,17 @@ def test_it_is_the_network_of_the_whole_model(name, tmp_path):
     assert str(found.predict(image)) == str(whole.predict(image))
 
 
+def test_prototypes_are_read_in_the_precision_that_they_were_projected_in(tmp_path):
+    mixed, half = make_prototypes(), make_prototypes().to(torch.bfloat16)
+    mixed.network.provenance.precision.fill_(1)
+    image = torch.rand(3, 3, *mixed.spec.image_size, generator=torch.Generator().manual_seed(0))
+    for module in (mixed, half):
+        module.save(tmp_path / "x.ckpt")
+        found = load_network(tmp_path / "x.ckpt")
+        assert next(found.parameters()).dtype == next(module.parameters()).dtype
+        assert torch.equal(found.predict(image).logits, load_model(tmp_path / "x.ckpt").predict(image).logits)
+
+
 @pytest.mark.parametrize("name", registry.list_models())
 def test_all_options_are_known(name):
     """Those of the network and those of its training are together what the model takes; none is left out unseen."""
@@ -68,6 +79,28 @@ def test_what_is_wrong_or_not_known_is_left_to_the_whole_model(tmp_path):
     torch.save({**content, "state_dict": weights}, file)
     with pytest.raises(CheckpointError, match=r"values that are not numbers, in network\.head\.bias"):
         load_network(file)
+
+
+def test_what_is_wrong_beside_the_network_is_found_too(tmp_path):
+    file, module = tmp_path / "x.ckpt", make_module()
+    module.save(file)
+    content = torch.load(file, weights_only=True)
+    ratio = content["state_dict"]["ratio"]
+    for changes, message in (
+        ({"more": torch.zeros(3)}, "more"),
+        ({"ratio": ratio * torch.nan}, "not numbers, in ratio"),
+        ({"ratio": ratio[:2]}, "ratio"),
+        ({"ratio": 3}, "ratio"),
+    ):
+        torch.save({**content, "state_dict": {**content["state_dict"], **changes}}, file)
+        with pytest.raises(CheckpointError, match=message):
+            load_network(file)
+    for option in ({"frozen": "x"}, {"cache": [3]}):
+        values = {**content["hyper_parameters"], "backbone": {**SMALL, **option}}
+        torch.save({**content, "hyper_parameters": values}, file)
+        for load in (load_network, load_model):
+            with pytest.raises(CheckpointError, match=next(iter(option))):
+                load(file)
 
 
 def test_a_prediction_imports_nothing_of_a_training(tmp_path):
