@@ -21,6 +21,26 @@ from ibd.explain.tape import Watch
 from ibd.explain.tokens import Grid
 
 _PRODUCTS = ("matmul", "bmm", "einsum")
+_KEEPS = (
+    *("dropout", "to", "type", "type_as", "float", "double", "half", "bfloat16", "contiguous", "clone"),
+    "requires_grad",
+)
+"""Functions that leave attention what it is."""
+_SCALES = ("mul", "rmul", "imul", "multiply", "div", "truediv", "itruediv", "true_divide", "divide")
+
+
+class _Use(NamedTuple):
+    """Weights of attention, where they are multiplied with something.
+
+    Attributes:
+        weights: softmax.
+        values: what the last axis of the weights is summed with; None where it is not, or that is not known.
+        axis: axis of the values along which the sum is.
+    """
+
+    weights: Tensor
+    values: Tensor | None = None
+    axis: int = 0
 
 
 class Attentions(NamedTuple):
@@ -126,7 +146,7 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.used: list[Tensor] = []
+        self.used: list[_Use] = []
         self._made: dict[int, Tensor] = {}
 
     def __torch_function__(
@@ -137,11 +157,14 @@ class _Recorder(TorchFunctionMode):
         if call.bare in FUSED:
             return self._fused(call)
         if call.bare in _PRODUCTS:
-            self.used += [tensor for tensor in call.tensors if id(tensor) in self._made]
+            self.used += [_use(call, tensor) for tensor in call.tensors if id(tensor) in self._made]
+        first = call.argument(0, "input")
+        keeps = isinstance(first, Tensor) and id(first) in self._made and _keeps(call)
         result = call.run()
-        first = call.args[0] if call.args else call.kwargs.get("input")
-        made = isinstance(result, Tensor) and isinstance(first, Tensor) and result.shape == first.shape
-        if made and (call.bare == "softmax" or id(first) in self._made):  # dropout and its like keep it what it is
+        if isinstance(first, Tensor) and (call.writes or result is first):  # written over, or a part of it
+            for written in (first, first._base):
+                self._made.pop(id(written), None)
+        if isinstance(result, Tensor) and (_is_softmax(call) or (keeps and result.shape == first.shape)):
             self._made[id(result)] = result
         return result
 
@@ -155,6 +178,40 @@ class _Recorder(TorchFunctionMode):
             return written.output
         averaged = fused[1] is not None and fused[1].dim() == 3
         return written.output, None if fused[1] is None else written.weights.mean(1) if averaged else written.weights
+
+
+def _is_softmax(call: FunctionCall) -> bool:
+    """Return whether a call makes weights of attention: adding up to 1 along the last axis."""
+    first = call.argument(0, "input")
+    return call.bare == "softmax" and isinstance(first, Tensor) and call.argument(1, "dim") in (-1, first.dim() - 1)
+
+
+def _keeps(call: FunctionCall) -> bool:
+    """Return whether weights of attention are still that after a call, but for some left out, or times a number."""
+    if call.bare in _SCALES:
+        factor = call.argument(1, "other")
+        return isinstance(factor, int | float) and factor > 0 and "rounding_mode" not in call.kwargs
+    if call.bare == "masked_fill":
+        filled = call.argument(2, "value")
+        return isinstance(filled, int | float) and filled == 0
+    return call.bare in _KEEPS
+
+
+def _use(call: FunctionCall, weights: Tensor) -> _Use:
+    """Return what weights are multiplied with in a product of two: column j of them with token j of that."""
+    equation, operands = call.argument(0, "equation"), tensors_in((call.args, call.kwargs))
+    if len(operands) != 2:
+        return _Use(weights)
+    if call.bare != "einsum":
+        return _Use(weights, operands[1], max(operands[1].dim() - 2, 0)) if operands[0] is weights else _Use(weights)
+    if not isinstance(equation, str) or "->" not in equation or "." in equation:
+        return _Use(weights)
+    before, after = equation.replace(" ", "").split("->")
+    labels = before.split(",")
+    own, other = labels if operands[0] is weights else labels[::-1]
+    if own[-1] in after or own[-1] not in other or any(label not in after for label in own[:-1]):
+        return _Use(weights)
+    return _Use(weights, operands[1 if operands[0] is weights else 0], other.index(own[-1]))
 
 
 def _attentions(call: Call, image: Tensor, name: str) -> Attentions:
@@ -171,27 +228,26 @@ def _attentions(call: Call, image: Tensor, name: str) -> Attentions:
         output = call.output(image)
         call.target = call.target.pin(output)
         scores = call.target.scores(output)
-    nodes = [flow.of(weights) for weights in recorder.used]
+    nodes = [flow.of(use.weights) for use in recorder.used]
     end = flow.of(scores)
     needed = flow.needed(end) if end is not None else set()
-    used = [(node, weights) for node, weights in zip(nodes, recorder.used, strict=True) if node in needed]
+    used = [(node, use) for node, use in zip(nodes, recorder.used, strict=True) if node is not None and node in needed]
     if not used or end is None:
         raise UnsupportedError(
             f"'{name}' needs attention between the image and the score, and this model has none that is a softmax of "
             "torch and a product of matrices: use 'gradcam' or 'lrp'"
         )
     grid = _grid(flow, used, end, name)
-    found = Attentions([weights for _, weights in used], grid, scores)
+    found = Attentions([use.weights for _, use in used], grid, scores)
     _check_images(found, name)
     return found
 
 
-def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name: str) -> Grid:
+def _grid(flow: Flow, used: Sequence[tuple[int, _Use]], end: int, name: str) -> Grid:
     """Return which token is which patch, the same for all attentions."""
     lie, before, grids = frames(flow), None, set[Grid]()
-    for number, (node, weights) in enumerate(used, 1):
-        assert node is not None
-        grid, where = flow.grids.get(node), f"'{name}': attention {number} of {len(used)}"
+    for number, (node, use) in enumerate(used, 1):
+        weights, grid, where = use.weights, flow.grids.get(node), f"'{name}': attention {number} of {len(used)}"
         rows, columns = weights.shape[-2:]
         if rows != columns or grid is None or grid.axis != weights.dim() - 2 or len(weights) % flow.images:
             raise UnsupportedError(
@@ -202,9 +258,11 @@ def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name:
             raise UnsupportedError(f"{where} is not of all patches where the image has them: use 'lrp'")
         if before is not None and before not in flow.needed(node):
             raise UnsupportedError(f"{where} does not follow the one before, but runs beside it: use 'lrp'")
+        if not _same_keys(flow, use, grid):
+            raise UnsupportedError(f"{where}: its keys are not known to be its queries in the same order: use 'lrp'")
         before = node
         grids.add(Grid(0, grid.cells, grid.shape, grid.source))
-    if (beside := _beside(flow, {node for node, _ in used if node is not None}, end)) is not None:
+    if (beside := _beside(flow, {node for node, _ in used}, end)) is not None:
         raise UnsupportedError(
             f"'{name}': tokens are mixed by '{flow.describe(beside)}' as well, which is no attention that is followed: "
             "use 'lrp'"
@@ -212,6 +270,12 @@ def _grid(flow: Flow, used: Sequence[tuple[int | None, Tensor]], end: int, name:
     if len(grids) > 1:
         raise UnsupportedError(f"'{name}': the attentions of this model are of different tokens: use 'lrp'")
     return grids.pop()
+
+
+def _same_keys(flow: Flow, use: _Use, queries: Grid) -> bool:
+    """Return whether column by column weights are multiplied with the tokens that their rows are of."""
+    node = None if use.values is None else flow.of(use.values)
+    return node is not None and flow.grids.get(node) == queries._replace(axis=use.axis)
 
 
 def _check_images(found: Attentions, name: str) -> None:
@@ -227,13 +291,13 @@ def _check_images(found: Attentions, name: str) -> None:
 
 
 def _beside(flow: Flow, weights: set[int], end: int) -> int | None:
-    """Return a node that mixes tokens and is none of the attentions, but comes before the last of them."""
+    """Return a node that mixes tokens and is none of the attentions, but before the last, or of all tokens still."""
     free, waiting = {end}, [end]  # what the score is made from not only by way of weights
     while waiting:
         new = set(flow.nodes[waiting.pop()].parents) - free - weights
         free |= new
         waiting += new
-    inner = [node for node in sorted(free & flow.mixers) if node < max(weights)]
+    inner = [node for node in sorted(free & flow.mixers) if node < max(weights) or node in flow.grids]
     return next((node for node in inner if not weights & set(flow.nodes[node].parents)), None)
 
 

@@ -6,6 +6,8 @@ computed from them keeps the places that they were moved to, until they are move
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ibd.explain.flow import Flow
 from ibd.explain.moved_axes import Moved
 
@@ -13,16 +15,29 @@ Frame = tuple[tuple[int, ...], ...]
 """For rows and columns: which of the two they were, how many there were, and which of these lies at each place now,
 -1 for padding."""
 EVEN: Frame = ()
-"""Cells lie where the image has them, within a cell."""
+"""Cells lie where the image has them, within a cell; tokens, and what they are made from, within half of one."""
 LOST: Frame = ((-1,),)
 """They do not, or in different ways, and moving them back does not bring that together."""
+
+Even = Callable[[tuple[int, ...]], bool]
+"""Whether rows, or columns, of a frame, shared out evenly over the image, lie where they were."""
 
 
 def frames(flow: Flow) -> list[Frame | None]:
     """Return where the cells of each node lie; None for what has no places."""
+    lie = _followed(flow, _even)
+    if not flow.grids:
+        return lie
+    close = _followed(flow, _close)
+    tokens = set(flow.grids).union(*(flow.needed(source) for source in {grid.source for grid in flow.grids.values()}))
+    return [close[node] if node in tokens else frame for node, frame in enumerate(lie)]
+
+
+def _followed(flow: Flow, even: Even) -> list[Frame | None]:
+    """Return where the cells of each node lie, by what passes for even in a map; pixels may be one off."""
     per_step: list[Frame | None] = [EVEN]
     for node in range(1, len(flow.nodes)):
-        per_step.append(_frame(flow, node, per_step))
+        per_step.append(_frame(flow, node, per_step, _even if flow.nodes[node].pixels else even))
     return per_step
 
 
@@ -35,7 +50,7 @@ def is_vector(shape: tuple[int, ...], images: int) -> bool:
     return sum(size > 1 for size in shape) <= 1
 
 
-def _frame(flow: Flow, node: int, known: list[Frame | None]) -> Frame | None:
+def _frame(flow: Flow, node: int, known: list[Frame | None], even: Even) -> Frame | None:
     made = flow.nodes[node]
     if is_vector(made.shape, flow.images):
         return None
@@ -51,9 +66,9 @@ def _frame(flow: Flow, node: int, known: list[Frame | None]) -> Frame | None:
         source, moved = flow.moves[node]
         shape = flow.nodes[source].shape
         channels = _channels(flow, source)
-        return frame if channels is None else _after(frame, moved, shape, channels)
+        return frame if channels is None else _after(frame, moved, shape, channels, even)
     if frame not in (EVEN, LOST) and len(made.shape) == 4 and node in flow.reaches:
-        return _seen(frame, flow.reaches[node], made.shape)
+        return _seen(frame, flow.reaches[node], made.shape, even)
     return frame
 
 
@@ -65,7 +80,7 @@ def _channels(flow: Flow, node: int) -> int | None:
     return flow.links.channels(node, shape, (picture[2], picture[3]))
 
 
-def _after(frame: Frame, moved: Moved, shape: tuple[int, ...], channels: int) -> Frame:
+def _after(frame: Frame, moved: Moved, shape: tuple[int, ...], channels: int, even: Even) -> Frame:
     """Return the frame after cells were moved, that before being of a map of this shape."""
     axes = [axis for axis in range(1, 4) if axis != channels]
     if any(axis not in moved for axis in axes):
@@ -78,7 +93,7 @@ def _after(frame: Frame, moved: Moved, shape: tuple[int, ...], channels: int) ->
         for line, axis in zip(before, axes, strict=True)
     ]
     after = tuple(line[1:] for line in sorted(lines))
-    return EVEN if all(line[0] == which and _even(line) for which, line in enumerate(after)) else after
+    return EVEN if all(line[0] == which and even(line) for which, line in enumerate(after)) else after
 
 
 def _even(line: tuple[int, ...]) -> bool:
@@ -88,10 +103,17 @@ def _even(line: tuple[int, ...]) -> bool:
     return max(off, default=0.0) < 1.001 / count
 
 
-def _seen(frame: Frame, reach: tuple[int, int], shape: tuple[int, ...]) -> Frame:
+def _close(line: tuple[int, ...]) -> bool:
+    """Return whether the middles of rows, or columns, shared out evenly lie within half of one of where they were."""
+    count, now = line[1], line[2:]
+    off = (abs((index + 0.5) / count - (place + 0.5) / len(now)) for place, index in enumerate(now) if index >= 0)
+    return max(off, default=0.0) < 0.499 / min(count, len(now))
+
+
+def _seen(frame: Frame, reach: tuple[int, int], shape: tuple[int, ...], even: Even) -> Frame:
     """Return the frame after a convolution or pooling, that takes away again what was padded for it."""
     lines = list(enumerate(frame))
-    if all(line[0] == which and (_even(line) or _padded(line, reach[which])) for which, line in lines):
+    if all(line[0] == which and (even(line) or _padded(line, reach[which])) for which, line in lines):
         return EVEN
     return frame if all(len(line) - 2 == shape[2 + which] for which, line in lines) else LOST
 

@@ -58,6 +58,122 @@ def test_the_planted_patch_is_lit(make):
         assert heat.amin() >= 0
 
 
+class OwnKeys(nn.Module):
+    """A class token that takes the brightest patch, of keys in an order of their own; by any product."""
+
+    def __init__(self, keys, style):
+        super().__init__()
+        self.patches, self.head, self.keys, self.style = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 1), keys, style
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.patches.weight[0], self.head.weight[:] = 1 / 48, 1.0
+        self.double().eval()
+
+    def forward(self, image):
+        patches = self.patches(image).flatten(2).transpose(1, 2)
+        own = torch.zeros_like(patches[:, :1])
+        queries, keys = torch.cat([own, patches], 1), self.keys(patches, own)
+        asked = F.linear(queries, queries.new_zeros(4, 4), queries.new_tensor([200.0, 0, 0, 0]))
+        if self.style == "fused":
+            return self.head((queries * 1e-3 + F.scaled_dot_product_attention(asked, keys, keys))[:, 0])
+        weights = (asked @ keys.mT).softmax(-1)
+        mixed = torch.einsum("bij,bjd->bid", weights, keys) if self.style == "einsum" else weights @ keys
+        return self.head((queries * 1e-3 + mixed)[:, 0])
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("style", ["matmul", "einsum", "fused"])
+def test_keys_in_another_order_are_refused(make, style):
+    image = torch.zeros(1, 3, 8, 12).double()
+    image[:, :, 4:, 4:8] = 1.0
+    heat = make()(OwnKeys(lambda patches, own: torch.cat([own, patches], 1), style), image, 0).map
+    assert int(F.avg_pool2d(heat, 4).argmax()) == 4
+    for keys in (
+        lambda patches, own: torch.cat([patches, own], 1),
+        lambda patches, own: torch.cat([own, patches.flip(1)], 1),
+    ):
+        with pytest.raises(UnsupportedError, match=r"attention 1 of 1: its keys are not known") as caught:
+            make()(OwnKeys(keys, style), image, 0)
+        assert "\n" not in str(caught.value)
+
+
+class Altered(Attention):
+    """Attention whose weights are altered after the softmax."""
+
+    def __init__(self, alter):
+        super().__init__(4, 2)
+        self.alter = alter
+
+    def forward(self, x):
+        parts = F.linear(x, self.inner.in_proj_weight, self.inner.in_proj_bias).chunk(3, -1)
+        q, k, v = (each.unflatten(2, (2, -1)).transpose(1, 2) for each in parts)
+        mixed = self.alter((q @ k.mT).softmax(-1)) @ v
+        return self.inner.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Layers(nn.Module):
+    """Attentions after one another, the mean of whose tokens is read."""
+
+    def __init__(self, *alters):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.head = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 2)
+        self.attentions = nn.ModuleList(Altered(alter) for alter in alters)
+        self.double().eval()
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        for attention in self.attentions:
+            x = x + attention(x)
+        return self.head(x.mean(1))
+
+
+def zeroed(weights):
+    weights = weights.clone()
+    weights[..., 0].mul_(0.5)
+    return weights
+
+
+ALTERS = {
+    "one less": lambda weights: 1 - weights,
+    "square": lambda weights: weights.square(),
+    "in place": lambda weights: weights.clone().pow_(2),
+    "a part in place": zeroed,
+    "roll": lambda weights: weights.roll(1, -1),
+    "transpose": lambda weights: weights.mT,
+    "matrix": lambda weights: weights @ torch.full((6, 6), 1 / 6).to(weights),
+    "twice": lambda weights: weights @ weights,
+    "negative": lambda weights: weights * -1.0,
+    "column by column": lambda weights: weights * torch.arange(6).to(weights),
+    "filled": lambda weights: weights.masked_fill(torch.eye(6).bool(), 1.0),
+}
+
+
+def keep(weights):
+    return weights
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("alter", ALTERS.values(), ids=ALTERS)
+def test_weights_that_are_altered_are_no_attention(make, alter):
+    for layers in ((alter,), (alter, keep), (keep, alter)):
+        with pytest.raises(UnsupportedError) as caught:
+            make()(Layers(*layers), IMAGE, 1)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_what_leaves_weights_what_they_are(make):
+    expected = make()(Layers(keep, keep), IMAGE, 1).map
+    for same in (
+        lambda weights: F.dropout(weights.to(torch.float64), 0.5, False).contiguous(),
+        lambda weights: (2 * weights.clone()) / 2,
+        lambda weights: weights.masked_fill(torch.zeros(6, 6).bool(), 0.0),
+    ):
+        close(make()(Layers(same, same), IMAGE, 1).map, expected)
+
+
 class Beside(nn.Module):
     """Two attentions of the same tokens, side by side; or one after the other."""
 

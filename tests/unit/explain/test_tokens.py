@@ -8,6 +8,7 @@ from torchvision.models import MaxVit, VisionTransformer
 from torchvision.models.swin_transformer import SwinTransformer
 
 from ibd.errors import UnsupportedError
+from ibd.explain.attention_maps import AttentionRollout
 from ibd.explain.attribution import layer_attribution
 from ibd.explain.cam import (
     CAM,
@@ -242,6 +243,42 @@ def test_where_tokens_are_dropped_the_last_map_of_all_is_taken():
     found = HiResCAM()(Dropped(), IMAGE, 1)
     assert found.layer == "patches"
     close(found.map, HiResCAM("patches")(Dropped(), IMAGE, 1).map)
+
+
+class Cut(TinyViT):
+    """Tokens of the map that is left of another."""
+
+    def __init__(self, cut, cells):
+        super().__init__(grid=cells)
+        self.cut = cut
+
+    def tokens(self, image):
+        x = self.cut(self.patches(image)).flatten(2).transpose(1, 2)
+        return torch.cat([self.extra.expand(len(x), -1, -1), x], 1) + self.places
+
+
+CUTS = {
+    "the last row and column": (lambda a: a[:, :, :4, :6], (4, 6)),
+    "all around": (lambda a: a[:, :, :, 1:6], (5, 5)),
+    "padded": (lambda a: F.pad(a, (0, 1, 0, 1)), (6, 8)),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_tokens_of_a_map_that_was_cut_are_not_drawn_over_the_whole_image(name):
+    image, model = images(2, (20, 28)).double(), Cut(*CUTS[name])
+    found = HiResCAM()(model, image, 1)
+    assert found.layer == "patches"
+    close(found.map, HiResCAM("patches")(model, image, 1).map)
+    with pytest.raises(UnsupportedError, match="not of all patches where the image has them"):
+        AttentionRollout()(model, image, 1)
+
+
+@pytest.mark.parametrize("cut", [lambda a: a[:, :, ::2, ::2], lambda a: F.pad(a, (0, 1, 0, 1))[:, :, :-1:2, :-1:2]])
+def test_tokens_of_every_other_row_lie_where_the_image_has_them(cut):
+    image = images(2, (20, 28)).double()
+    assert HiResCAM()(Cut(cut, (3, 4)), image, 1).layer == "blocks.1.norm1"
+    assert AttentionRollout()(Cut(cut, (3, 4)), image, 1).map.shape == (2, 20, 28)
 
 
 class ByHand(nn.Module):
