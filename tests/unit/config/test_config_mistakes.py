@@ -170,6 +170,16 @@ def test_options_of_another_backbone_are_left_out_and_named(caplog):
     assert "Key 'width' not in 'ResNet'" in shown  # said over the name, or beside it
 
 
+@pytest.mark.parametrize("key", ["wieghts", "width"])
+def test_an_override_that_does_not_fit_is_a_mistake_in_any_order(key, caplog):
+    """What the user says himself is meant for the network that he names, before the name or after it."""
+    write("deep.yaml", f"base: {CBM}\nmodel: {{backbone: {{name: small_cnn, width: 4}}}}")
+    overrides = (f"model.backbone.{key}=2", "model.backbone.name=resnet34")
+    for order in (overrides, overrides[::-1]):
+        assert f"model.backbone.{key}: Key '{key}' not in 'ResNet'" in message(load_config, "deep.yaml", *order)
+    assert not caplog.messages
+
+
 def test_options_of_another_class_are_named_and_can_be_dropped():
     write("deep.yaml", f"base: {CBM}\nmodel: {{concept_weight: 0.5, head: mlp}}")
     shown = message(load_config, "deep.yaml", "model.name=many")
