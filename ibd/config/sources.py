@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ibd.config.files import find_config, shipped_config, shipped_names
@@ -251,7 +251,9 @@ def first_line(error: Exception) -> str:
 
 
 def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
-    """Merge mappings by key; every other value replaces what was below."""
+    """Merge mappings by key; every other value replaces what was below, but a backbone's bare name only its name."""
+    if path == ("model", "backbone") and isinstance(above, str) and above != MISSING and isinstance(below, dict):
+        above = {"name": above}
     if not isinstance(above, dict):
         return above
     if isinstance(below, str) and path[0] in ("model", "data"):
