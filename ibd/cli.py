@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ibd import registry
 from ibd.app.arguments import in_order, parser
-from ibd.app.streams import speaking
+from ibd.app.streams import silenced, speaking
 from ibd.app.terminal import edits, newest, options, read_values, save_figure, writing
 from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
@@ -41,7 +41,8 @@ def fit(arguments: list[str]) -> int:
     if not files and not resume:
         raise ConfigError("which config? For example: ibd fit toybirds/tiny (`ibd list configs` names all)")
     if files:
-        load_config(files[0], *overrides)  # tells of most mistakes before Lightning is imported
+        with silenced("ibd.config"):  # the training says it
+            load_config(files[0], *overrides)  # tells of most mistakes before Lightning is imported
     from pytorch_lightning.utilities import rank_zero_only
 
     from ibd.training.display import headline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,7 +16,7 @@ from ibd.comparison.options import CompareOptions
 from ibd.comparison.report import Report
 from ibd.config import Block, build, plain_values
 from ibd.config.files import find_config
-from ibd.config.sources import Layer, Sources, parse_override, read_file
+from ibd.config.sources import Sources, parse_override, read_file
 from ibd.errors import ConfigError
 from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.printing import shown
@@ -115,7 +115,7 @@ def read_options(changes: Sequence[str]) -> CompareCommand:
     files = [text.removeprefix("config=") for text in rest if text.startswith("config=")]
     layers = [layer for file in files[-1:] for layer in read_file(find_config(Path(file)))]
     layers += [parse_override(text) for text in rest if not text.startswith("config=")]
-    sources = Sources("compare", [Layer(layer.label, _listed(layer.values)) for layer in layers])
+    sources = Sources("compare", [replace(layer, values=_listed(layer.values)) for layer in layers])
     given = plain_values(CompareCommand, sources)
     block = given.pop("data")
     if isinstance(block, dict) and "name" not in block:  # changes to the data of runs

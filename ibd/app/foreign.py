@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ibd import registry
 from ibd.config import plain_values
-from ibd.config.sources import Layer, Sources, parse_override
+from ibd.config.sources import Sources, parse_override
 from ibd.errors import ConfigError, IbdError, did_you_mean
 from ibd.models.foreign import ForeignModel, OutputKind, Preprocess
 from ibd.models.inputs import File, read_images
@@ -62,7 +62,7 @@ def read_settings(changes: Sequence[str]) -> ForeignSettings:
         ConfigError: an unknown option, or a value that it cannot have.
     """
     layers = [parse_override(text) for text in changes]
-    inner = [Layer(layer.label, layer.values.get("model", layer.values)) for layer in layers]
+    inner = [replace(layer, values=layer.values.get("model", layer.values)) for layer in layers]
     return ForeignSettings(**plain_values(ForeignSettings, Sources("model", inner)))
 
 

@@ -73,3 +73,15 @@ def _flush_or_drop() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def silenced(room: str) -> Iterator[None]:
+    """Let the loggers of a part of ibd say nothing for a while, as where the same is done again later."""
+    logger = logging.getLogger(room)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ibd.config.files import find_config, shipped_config, shipped_names
@@ -20,10 +20,17 @@ from ibd.errors import ConfigError, did_you_mean, no_file
 
 @dataclass(frozen=True)
 class Layer:
-    """Values from one place, and that place as an error names it."""
+    """Values from one place, and that place as an error names it.
+
+    Attributes:
+        label: the place.
+        values: the values.
+        override: whether it is no file, but what the user says now.
+    """
 
     label: str
     values: dict[str, Any]
+    override: bool = False
 
 
 class Sources:
@@ -64,14 +71,19 @@ class Sources:
         return len(values) > 1 and values[-1] is None and any(value is not None for value in values)
 
     def older_than_name(self, path: Sequence[str], key: str) -> bool:
-        """Return whether a key of a block was set in a lower layer than the block's name."""
+        """Return whether a key of a block was set in a lower layer than the block's name, and by files alone.
+
+        What the user says now is meant for the class that he says now, in whatever order.
+        """
         given = [index for index, layer in enumerate(self.layers) if _has(layer.values, (*path, key))]
         named = [
             index
             for index, layer in enumerate(self.layers)
             if _has(layer.values, (*path, "name")) or isinstance(_get(layer.values, path), str)
         ]
-        return bool(path and given and named) and max(given) < max(named)
+        if not path or not given or not named or self.layers[max(given)].override:
+            return False
+        return max(given) < max(named)
 
     def _origin(self, path: Sequence[str]) -> str:
         for length in range(len(path), 0, -1):
@@ -218,7 +230,7 @@ def parse_override(text: str) -> Layer:
     if not equals or not key.strip():
         raise ConfigError(f"{label}: write key=value, for example trainer.max_epochs=20")
     try:
-        return Layer(label, _plain(OmegaConf.from_dotlist([text])))
+        return Layer(label, _plain(OmegaConf.from_dotlist([text])), override=True)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{label}: no valid YAML: {error.problem}") from None
     except (OmegaConfBaseException, ValueError, TypeError, yaml.YAMLError) as error:
@@ -239,7 +251,9 @@ def first_line(error: Exception) -> str:
 
 
 def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
-    """Merge mappings by key; every other value replaces what was below."""
+    """Merge mappings by key; every other value replaces what was below, but a backbone's bare name only its name."""
+    if path == ("model", "backbone") and isinstance(above, str) and above != MISSING and isinstance(below, dict):
+        above = {"name": above}
     if not isinstance(above, dict):
         return above
     if isinstance(below, str) and path[0] in ("model", "data"):

@@ -133,13 +133,8 @@ def _without_inherited(
     left_out = [key for key in block if key not in allowed and sources.older_than_name(path, key)]
     for key in left_out:
         if not sources.dropped((*path, key)):
-            _tell(f"{'.'.join((*path, key))} is left out: '{owner}' has no such option")
+            _log.warning("%s is left out: '%s' has no such option", ".".join((*path, key)), owner)
     return {key: value for key, value in block.items() if key not in left_out}
-
-
-@functools.cache  # a command may read its configuration more than once
-def _tell(line: str) -> None:
-    _log.warning(line)
 
 
 def _advice(unfit: list[str], allowed: Mapping[str, Option], sources: Sources, path: Path) -> str:

@@ -53,7 +53,19 @@ class ImageDataModule(pl.LightningDataModule, abc.ABC):
 
     @abc.abstractmethod
     def dataset(self, split: Split, augment: bool = False) -> ImageDataset:
-        """Return one split, with the training augmentation or without; the same object when asked again."""
+        """Return one split, with the training augmentation or without.
+
+        It is the same object when asked again, and where there is no augmentation.
+        """
+
+    @property
+    def augments(self) -> bool:
+        """Whether a training reads other training images than an evaluation, changed at random."""
+        return self.dataset("train", augment=True) is not self.dataset("train")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the data: whether it was trained on features."""
+        return {"features": bool(self.features)}
 
     def inputs(self, split: Split, augment: bool = False) -> ImageDataset:
         """Return one split as a training reads it: where there are `features`, these, which know no augmentation."""

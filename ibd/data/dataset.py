@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 from typing import NamedTuple
 
 import torch
@@ -47,8 +48,12 @@ class ImageDataset(Dataset[Sample], abc.ABC):
         """Return what names image `index` for a person: its path, or how it was made."""
 
     def version(self, index: int) -> str:
-        """Return what changes where image `index` does, without reading it: by default `sample_id`."""
-        return self.sample_id(index)
+        """Return what changes where image `index` does.
+
+        By default it is read, and a checksum of its pixels taken; override this where something cheaper tells, such as
+        the time at which a file was written.
+        """
+        return hashlib.sha256(self[index].image.contiguous().numpy().tobytes()).hexdigest()
 
     def deciding_mask(self, index: int) -> Tensor | None:
         """Return where that is in image `index` which decides its class, (H, W) bool; None where nobody knows."""

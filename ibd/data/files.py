@@ -157,11 +157,11 @@ class FileDataModule(ImageDataModule, abc.ABC):
 
     def dataset(self, split: Split, augment: bool = False) -> FileDataset:
         """Return one split, with the training augmentation or without; the same object when asked again."""
-        key = (split, augment)
+        key = (split, augment and self.augment != "none")
         if key not in self._datasets:
             if split not in self.tables:
                 raise DataError(f"{self.root}: there are no images for '{split}'; put them in {self.root / split}")
-            self._datasets[key] = self._make(split, augment)
+            self._datasets[key] = self._make(*key)
         return self._datasets[key]
 
     def _make(self, split: Split, augment: bool) -> FileDataset:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ def use_features(
     if reason := _why_not(model, trainer):
         _log.warning("features of the frozen backbone are computed anew in every step: %s", reason)
         return
-    if (augment := getattr(data, "augment", "none")) != "none":
-        _log.warning("data.augment '%s' is off: features of the frozen backbone are computed once", augment)
+    if data.augments:
+        _log.warning("the augmentation of data is off: features of the frozen backbone are computed once")
     if checkpoint is not None:
         model.network.backbone.load_state_dict(read_run(checkpoint))
     folder = _cache_folder(freezing.cache)
@@ -73,6 +73,36 @@ def use_features(
     with trainer.precision_plugin.forward_context():
         for split in ("train", "val"):
             data.features[split] = features_of(model, data, split, folder, str(trainer.precision))
+
+
+def check_resumed(
+    model: InterpretableModule, data: ImageDataModule, trainer: pl.Trainer, content: Mapping[str, Any]
+) -> None:
+    """Check that a training which goes on reads what it read before: images with augmentation, or features without.
+
+    Args:
+        model: model that is to be trained.
+        data: its images.
+        trainer: trainer that will train it.
+        content: content of the checkpoint from which it goes on.
+
+    Raises:
+        ConfigError: its images would change in the middle of it.
+    """
+    freezing = freezing_of(model.network.backbone)
+    before = content.get(type(data).__qualname__, {}).get("features")
+    reason = "model.backbone.cache is null" if freezing.cache is None else _why_not(model, trainer)
+    if not freezing.frozen or before is None or before == (reason is None) or not data.augments:
+        return
+    if before:
+        raise ConfigError(
+            "resume: this run was begun on kept features, without augmentation, which cannot be switched on in the "
+            f"middle of it: {reason}"
+        )
+    raise ConfigError(
+        "resume: this run was begun on augmented images, not on kept features, which have none: "
+        "go on with model.backbone.cache=null"
+    )
 
 
 def _why_not(model: InterpretableModule, trainer: pl.Trainer) -> str | None:
@@ -193,7 +223,7 @@ def _checksum(numbers: npt.NDArray[Any], chunk: int) -> int:
 def _fingerprint(backbone: nn.Module, dataset: ImageDataset, data: ImageDataModule, computed: str) -> str:
     """Return a name for features: another one where a weight, a layer, an image or the way to its size differs.
 
-    Of most images it takes what tells that a file has changed, without reading it; of a few the pixels.
+    Of most images it takes what tells that they have changed, such as the time of a file; of a few the pixels.
     """
     digest = hashlib.sha256(json.dumps([repr(backbone), computed, torch.__version__]).encode())
     for name, value in backbone.state_dict().items():

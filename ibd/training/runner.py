@@ -28,7 +28,7 @@ from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
 from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
-from ibd.training.features import use_features
+from ibd.training.features import check_resumed, use_features
 from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
@@ -118,7 +118,7 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         model = build_model(settings, data, weights=folder is None)
         resume_step = None if content is None else int(content["global_step"])
         new = folder is None
-        folder, trainer = _open(settings, model, data, folder)
+        folder, trainer = _open(settings, model, data, folder, content)
         if new and _is_first():
             held.enter_context(locked(folder, _DOING, "output"))
         return _train(settings, model, data, trainer, folder, checkpoint, resume_step)
@@ -162,7 +162,11 @@ def _train(
 
 
 def _open(
-    settings: DictConfig, model: InterpretableModule, data: ImageDataModule, folder: Path | None
+    settings: DictConfig,
+    model: InterpretableModule,
+    data: ImageDataModule,
+    folder: Path | None,
+    content: dict[str, Any] | None,
 ) -> tuple[Path, pl.Trainer]:
     """Return the folder of a run, with its config, and the trainer; nothing is left behind where that fails."""
     first, new = _is_first(), folder is None
@@ -177,6 +181,8 @@ def _open(
         if new and first:
             _remove_empty(folder)
         raise
+    if content is not None:
+        check_resumed(model, data, trainer, content)
     if first:
         _write_config(settings, folder)
     return folder, trainer

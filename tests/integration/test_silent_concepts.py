@@ -91,5 +91,13 @@ def test_found_before_a_run_is_made(fit, tmp_path, changes, message):
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_is_left_out_is_said_once_by_each_command(fit, caplog):
+    line = "model.backbone.depth is left out: 'BagNet' has no such option"
+    for _ in range(2):
+        caplog.clear()
+        assert fit("model.backbone=bagnet9", "model.backbone.blocks=[1,1,1,1]").code == 0
+        assert caplog.messages.count(line) == 1
+
+
 def test_one_image_at_a_time_where_that_can_be(fit):
     assert fit("data.batch_size=1", "model.backbone.norm=group", "data.image_size=8").code == 0

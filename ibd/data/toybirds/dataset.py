@@ -135,6 +135,10 @@ class ToyBirdsDataset(ImageDataset):
         """Return ``toybirds/train/17``."""
         return f"toybirds/{self.split}/{index}"
 
+    def version(self, index: int) -> str:
+        """Return all that picture `index` is drawn from."""
+        return f"{self.pictures.size} {self.scene(index)}"
+
     def load(self, index: int) -> Sample:
         """Return image `index`; augmented, where the dataset was made so, by torch's global generator."""
         pixels, concepts, removed = self.pictures[index], self.concepts[index], list[str]()

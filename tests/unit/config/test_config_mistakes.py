@@ -7,7 +7,7 @@ from config_stand_ins import CBM, message, write
 from omegaconf import OmegaConf
 
 from ibd import registry
-from ibd.config import describe, load_config, validation
+from ibd.config import describe, load_config
 
 
 @pytest.mark.parametrize(
@@ -158,16 +158,26 @@ def test_options_of_another_backbone_are_left_out_and_named(caplog):
     for config in (load_config("top.yaml"), load_config("deep.yaml", *drop)):
         assert "width" not in config.model.backbone
     assert not caplog.messages
-    validation._tell.cache_clear()
-    config = load_config("deep.yaml", "model.backbone.name=resnet18")
-    assert caplog.messages == [
-        f"model.backbone.{key} is left out: 'ResNet' has no such option" for key in ("width", "depth")
-    ]
-    assert config.model.backbone.weights == "w.pth"  # which it has
+    for override in ("model.backbone.name=resnet18", "model.backbone=resnet18"):  # said each time
+        caplog.clear()
+        config = load_config("deep.yaml", override)
+        assert caplog.messages == [
+            f"model.backbone.{key} is left out: 'ResNet' has no such option" for key in ("width", "depth")
+        ]
+        assert config.model.backbone.weights == "w.pth"  # which it has
     shown = message(load_config, "deep.yaml", "model.backbone.name=resnet18", "model.backbone.widht=2")
     assert "Key 'widht' not in 'ResNet'" in shown
     shown = message(load_config, "deep.yaml", "model.backbone.name=resnet18", "model.backbone.width=2")
     assert "Key 'width' not in 'ResNet'" in shown  # said over the name, or beside it
+
+
+@pytest.mark.parametrize("key", ["wieghts", "width"])
+def test_an_override_that_does_not_fit_is_a_mistake_in_any_order(key):
+    """What the user says himself is meant for the network that he names, before the name or after it."""
+    write("deep.yaml", f"base: {CBM}\nmodel: {{backbone: {{name: small_cnn, width: 4}}}}")
+    overrides = (f"model.backbone.{key}=2", "model.backbone.name=resnet34")
+    for order in (overrides, overrides[::-1]):
+        assert f"model.backbone.{key}: Key '{key}' not in 'ResNet'" in message(load_config, "deep.yaml", *order)
 
 
 def test_options_of_another_class_are_named_and_can_be_dropped():

@@ -175,3 +175,10 @@ def test_contact_sheet(tmp_path):
     path = contact_sheet(tmp_path / "figures" / "birds.png", ToyBirds(**SMALL).dataset("val"), classes=2, columns=2)
     assert path.stat().st_size > 5000
     assert path.read_bytes()[1:4] == b"PNG"
+
+
+def test_a_version_is_the_same_exactly_where_the_picture_is():
+    one, other = (ToyBirds("tiny", seed=seed).dataset("train") for seed in (0, 1))
+    assert one.version(3) == ToyBirds("tiny", seed=0).dataset("train").version(3)
+    assert len({one.version(3), one.version(4), other.version(3)}) == 3
+    assert one.version(3) != ToyBirds("tiny", seed=0, image_size=48).dataset("train").version(3)

@@ -12,6 +12,7 @@ from torch import nn
 import ibd
 from ibd.data.features import FeatureDataset
 from ibd.data.folder import ConceptFolder
+from ibd.data.given import GivenImages
 from ibd.errors import ConfigError
 from ibd.explain import GradCAM, Target
 from ibd.models.baseline.lightning import Baseline
@@ -124,6 +125,20 @@ def test_features_of_other_weights_or_images_are_not_taken(model, data, tmp_path
     torch.testing.assert_close(twice[5], 2 * file[5])
     assert len(list((tmp_path / "cache").iterdir())) == 3
     assert not caplog.messages
+
+
+def test_any_image_in_memory_that_was_replaced_is_noticed(tmp_path):
+    """Few of 200 images, none of those that are looked into; no file tells that they have changed."""
+    images = torch.rand(200, 3, 8, 8)
+    data = GivenImages({"train": [(image, index % 3) for index, image in enumerate(images)]})
+    model = Baseline(data.spec, {"name": f"{__name__}:Means", "frozen": True})
+    first, _ = compute(model, data, tmp_path / "cache")
+    again, computed = compute(model, data, tmp_path / "cache")
+    assert (again.path, computed) == (first.path, 32)
+    images[150:155] = 0.25
+    file, _ = compute(model, data, tmp_path / "cache")
+    assert file.path != first.path
+    assert bool((file[152] == 0.25).all())
 
 
 def test_features_of_other_code_are_not_taken(model, data, tmp_path, monkeypatch, caplog):
