@@ -13,7 +13,7 @@ from tests.data_makers import make_concept_folder, make_cub
 
 pytestmark = pytest.mark.slow
 FAST = (*QUIET, "trainer.max_epochs=1", "data.min_classes=1", "data.image_size=32", "data.batch_size=4")
-SMALL = ("model.backbone=small_cnn", "logger.figures_every=0", "data.num_workers=0")
+SMALL = ("model.backbone=small_cnn", "model.backbone.weights=null", "logger.figures_every=0", "data.num_workers=0")
 
 
 def _cub(tmp_path, **options):
