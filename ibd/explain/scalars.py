@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -13,20 +14,27 @@ from ibd.errors import UnsupportedError
 Scalar = Literal["logit", "centered_logit", "log_prob", "log_odds", "prob"]
 
 
+def numbers_in(output: object) -> object:
+    """Return what of a model's output is its numbers for the classes, by where models keep them; None without.
+
+    That is a tensor itself; "logits" or "out", else the first entry, of a dict; the attribute of such a name; the first
+    entry of a tuple or list.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        return output.get("logits", output.get("out", next(iter(output.values()), None)))
+    found = getattr(output, "logits", getattr(output, "out", None))
+    return output[0] if found is None and isinstance(output, list | tuple) and output else found
+
+
 def logits_of(output: object) -> Tensor:
     """Return the (B, C) logits in what a model returned.
 
     Raises:
         UnsupportedError: there are none.
     """
-    if isinstance(output, dict):
-        logits = output.get("logits", output.get("out", next(iter(output.values()), None)))
-    elif isinstance(output, Tensor):
-        logits = output
-    else:
-        logits = getattr(output, "logits", None)
-        if logits is None and isinstance(output, list | tuple) and output:
-            logits = output[0]
+    logits = numbers_in(output)
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         shape = f" of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
         raise UnsupportedError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import STATISTICS, Normalize
 from ibd.errors import ConfigError, did_you_mean
+from ibd.explain.scalars import numbers_in
 
 PreprocessName = Literal["unit", "imagenet", "half"]
 """What a network is fed with: pixels in [0, 1] as they are, or these less a mean and over a deviation: those of
@@ -237,13 +238,7 @@ def tensor_of(output: Any) -> Tensor:
     Raises:
         ConfigError: there is none.
     """
-    found = output
-    if isinstance(output, Mapping):
-        found = output.get("logits", output.get("out", next(iter(output.values()), None)))
-    elif not isinstance(output, Tensor):
-        found = getattr(output, "logits", getattr(output, "out", None))
-        if found is None and isinstance(output, list | tuple) and output:
-            found = output[0]
+    found = numbers_in(output)
     if not isinstance(found, Tensor) or found.dim() not in (1, 2):
         raise ConfigError(
             f"model: output: the network returns {_kind(output)}: (B, C) logits, a tuple or dict with them, or an "
