@@ -22,6 +22,9 @@ CASES: dict[str, tuple[dict[str, Any], int, int]] = {
     "resnet18": ({"name": "resnet18"}, 8, 224),
 }
 """Name -> block of the plain backbone, images of a step, their size in pixels."""
+COMPILED = ("cifar_resnet",)
+"""Those whose steps are compared compiled, too, ``compile=true``: its channels are few, and what is not a convolution
+weighs most. Compiling takes two minutes."""
 CLASSES = 10
 
 
@@ -38,11 +41,20 @@ def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> lis
         batch = make_batch(make_spec([2], CLASSES, size), count)
         shapes = f"{name}, {count} x 3 x {size} x {size}"
         steps = {label: _step(block, batch) for label, block in (("bcos", bcos), ("plain", plain))}
+        compiled = name in COMPILED and repetitions > 1
+        if compiled:
+            blocks = (("bcos", bcos), ("plain", plain))
+            steps |= {f"compiled {label}": _step(block, batch, compiled=True) for label, block in blocks}
         peer = _peer_step(batch) if name == "resnet18" else None
         if peer is not None:
             steps["peer"] = peer
         timed = side_by_side(steps, repetitions, warm_up=2 if repetitions > 1 else 1)
         rows.append(_row("B-cos training step / plain step", shapes, timed["bcos"], timed["plain"], "<= 1.5"))
+        if compiled:
+            what = "B-cos training step / plain step, both compiled"
+            rows.append(_row(what, shapes, timed["compiled bcos"], timed["compiled plain"], "<= 1.5"))
+            what = "compiled B-cos training step / plain step"
+            rows.append(_row(what, shapes, timed["compiled bcos"], timed["plain"], "<= 1.5"))
         if peer is not None:
             rows.append(_row("B-cos training step / of the package bcos", shapes, timed["bcos"], timed["peer"], "<= 1"))
         kept = {label: _kept(block, batch.image) / 2**20 for label, block in (("bcos", bcos), ("plain", plain))}
@@ -58,8 +70,8 @@ def _row(what: str, shapes: str, ours: Any, other: Any, bar: str) -> Row:
     return Row(what, shapes, f"{ours} / {other}", *ours.ratio(other), bar)
 
 
-def _step(block: dict[str, Any], batch: Any) -> Callable[[], object]:
-    return plain_step(block, batch, CLASSES, prefers_channels_last(build_backbone(block), "cpu"))
+def _step(block: dict[str, Any], batch: Any, compiled: bool = False) -> Callable[[], object]:
+    return plain_step(block, batch, CLASSES, prefers_channels_last(build_backbone(block), "cpu"), compiled)
 
 
 def _kept(block: dict[str, Any], image: Tensor) -> int:

@@ -84,12 +84,16 @@ class PlainNetwork(nn.Module):
         return logits
 
 
-def plain_step(backbone: dict[str, Any], batch: Batch, classes: int, channels_last: bool) -> Step:
-    """Return a plain training step: forward, cross-entropy, backward, optimizer."""
+def plain_step(
+    backbone: dict[str, Any], batch: Batch, classes: int, channels_last: bool, compiled: bool = False
+) -> Step:
+    """Return a plain training step: forward, cross-entropy, backward, optimizer; its backbone compiled or not."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = PlainNetwork(backbone, classes).to(memory_format=layout).train()
     optimizer = build_optimizer(network, OptimizerSettings(lr=1e-4))
+    if compiled:
+        network.backbone.forward = torch.compile(network.backbone.forward)
 
     def step() -> None:
         logits = network(batch.image.contiguous(memory_format=layout))

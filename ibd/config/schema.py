@@ -49,6 +49,7 @@ class Config:
         logger: Place for curves and pictures.
         checkpoint: Choice of the weights that are kept.
         early_stopping: Rule for stopping before the last epoch; null never does.
+        compile: Whether torch.compile compiles the backbone for the steps of the training: minutes at the first step.
         resume: Run folder to go on from; on the command line only.
     """
 
@@ -62,6 +63,7 @@ class Config:
     logger: Annotated[dict[str, Any], Block("logger")] = field(default_factory=dict)
     checkpoint: Annotated[dict[str, Any], Block("checkpoint")] = field(default_factory=dict)
     early_stopping: Annotated[dict[str, Any] | None, Block("early_stopping")] = None
+    compile: bool = False
     resume: str | None = None
 
 

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from ibd.errors import IbdError
 from ibd.models.lightning import InterpretableModule
+from ibd.training.compiling import CompileSteps
 from ibd.training.display import Bar, EpochLines, ValidationFigures
 from ibd.training.keeping import CheckMonitors, ContinueSchedule, KeepRun
 from ibd.training.lengths import TellLength
@@ -83,8 +84,9 @@ def build_callbacks(
     early_stopping: EarlyStoppingSettings | None,
     seed: int,
     bar: bool = True,
+    compiled: bool = False,
 ) -> list[Callback]:
-    """Return the callbacks of a run, with a progress bar or without."""
+    """Return the callbacks of a run, with a progress bar or without, its steps compiled or not."""
     monitor, mode = model.monitor
     if checkpoint.monitor is not None and checkpoint.mode is not None:
         monitor, mode = checkpoint.monitor, checkpoint.mode
@@ -94,6 +96,7 @@ def build_callbacks(
         StopOnNan(),
         ContinueSchedule(),
         *([Bar()] if bar else []),
+        *([CompileSteps()] if compiled else []),
     ]
     if logger.figures_every > 0 and logger.figure_images > 0:
         figures = folder / "figures"

@@ -81,7 +81,7 @@ def build_trainer(config: DictConfig, model: InterpretableModule, folder: Path) 
     if "spawn" in str(options.get("strategy")) or "fork" in str(options.get("strategy")):
         raise ConfigError(f"trainer.strategy: '{options['strategy']}' counts images twice on the CPU; 'ddp' does not")
     bar = options.get("enable_progress_bar", True)
-    callbacks = build_callbacks(folder, model, logger, checkpoint, stopping, config.seed, bar)
+    callbacks = build_callbacks(folder, model, logger, checkpoint, stopping, config.seed, bar, config.compile)
     try:
         return pl.Trainer(
             **options,

@@ -24,6 +24,7 @@ def test_all_defaults_are_filled_in():
         "data": {"name": "folder", "root": "pictures", "batch_size": 64, "seed": 3},
         **dict.fromkeys(("optimizer", "trainer", "logger", "checkpoint"), settings),
         "early_stopping": None,
+        "compile": False,
         "resume": None,
     }
     assert list(config)[:5] == ["name", "seed", "output", "model", "data"]
