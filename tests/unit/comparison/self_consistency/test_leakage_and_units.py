@@ -16,6 +16,7 @@ from tests.model_makers import (
     SPEC,
     CountingBackbone,
     TensorData,
+    make_embedding,
     make_module,
     make_network,
     make_pipnet,
@@ -136,12 +137,14 @@ def reference_account(network, image):
     return error, share, needed
 
 
-@pytest.mark.parametrize("kind", ["cbm", "mlp", "hard", "baseline", "protopnet", "pipnet"])
+@pytest.mark.parametrize("kind", ["cbm", "residual", "cem", "mlp", "hard", "baseline", "protopnet", "pipnet"])
 def test_units_against_plain_loops(kind):
     data = TensorData((2, 2, 6), spec=LARGE)
     torch.manual_seed(1)
     module = {
         "cbm": lambda: make_module(LARGE),
+        "residual": lambda: make_module(LARGE, residual=2),
+        "cem": lambda: make_embedding(LARGE),
         "mlp": lambda: make_module(LARGE, head="mlp"),
         "hard": lambda: make_module(LARGE, bottleneck="hard"),
         "baseline": lambda: Baseline(LARGE, SMALL).eval(),
