@@ -329,6 +329,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
     @property
     def article(self) -> str:
+        """The article of `unit_kind`."""
         return "an" if self.unit_kind[0] in "aeiou" else "a"
 
     @property

@@ -121,7 +121,8 @@ def intervention_curve(
     Unknown concepts stay as predicted, except that a 1 tells the rest of an exclusive group.
 
     Args:
-        model: a ``ConceptBottleneck`` or ``ConceptEmbedding``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
+        model: a ``ConceptBottleneck`` or ``ConceptEmbedding``, or a run (folder, checkpoint, or what ``ibd.fit``
+            returned).
         data: data of the model; may be left out where `model` is a run.
         policies: names of policies, of "random", "uncertainty", "expected_change" and "learned".
         trials: number of random orders to average over.

@@ -25,7 +25,7 @@ RARE = -3.0
 
 
 class ConceptBottleneckNetwork(ConceptNetwork):
-    """A concept's logit is exactly the mean of its map; the classes see nothing but the concepts, and what is `residual`.
+    """A concept's logit is exactly the mean of its map; the classes see nothing but the concepts, and the `residual`.
 
     On a B-cos backbone a concept's logit is an offset, the logit without any image, and a sum over pixels.
     Contributions are counted from there: a concept adds what the head makes of the difference between what passes the

@@ -1,6 +1,7 @@
 """In which order to correct concept groups. A policy only supplies ranks; nesting follows from them.
 
-Shapes: N images, K concepts, G groups, C classes, R numbers that the head reads. Sources: Shin et al. 2023 (RAND, UCP, ECTP), Koh et al. 2020.
+Shapes: N images, K concepts, G groups, C classes, R numbers that the head reads. Sources:
+Shin et al. 2023 (RAND, UCP, ECTP), Koh et al. 2020.
 """
 
 from __future__ import annotations

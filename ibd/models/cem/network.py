@@ -50,7 +50,7 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
         with full_precision(features):
             features = features.to(torch.promote_types(features.dtype, self.scorer.weight.dtype))
             before = self.embeddings(spatial_mean(features).to(self.embeddings.weight.dtype))
-            before = before.unflatten(1, (self.concept_count, 2 * self.embedding_size))
+            before = before.view(-1, self.concept_count, 2 * self.embedding_size)
             vectors = F.leaky_relu(before, SLOPE)
             scores = self.scorer(vectors).squeeze(2)
             maps = self._maps(features, torch.where(before > 0, 1.0, SLOPE).to(before.dtype))
@@ -59,10 +59,11 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
     def _maps(self, features: Tensor, slopes: Tensor) -> Tensor:
         """Return what each position adds to the logits, (B, K, h, w), with the (B, K, 2m) slopes of the rectifier."""
         factors = slopes * self.scorer.weight[0]
-        weight = self.embeddings.weight.unflatten(0, slopes.shape[1:])
+        weight, bias = (part.view(*slopes.shape[1:], -1) for part in (self.embeddings.weight, self.embeddings.bias))
         direction = torch.einsum("bkm,kmd->bkd", factors, weight)
-        offset = (factors * self.embeddings.bias.unflatten(0, slopes.shape[1:])).sum(2) + self.scorer.bias
-        return torch.einsum("bkd,bdhw->bkhw", direction, features.to(direction.dtype)) + offset[:, :, None, None]
+        offset = (factors * bias[..., 0]).sum(2) + self.scorer.bias
+        maps: Tensor = torch.einsum("bkd,bdhw->bkhw", direction, features.to(direction.dtype))
+        return maps + offset[:, :, None, None]
 
     def decode(self, units: Units) -> Tensor:
         """Turn concept logits and vectors into (B, C) class logits, in float32 also under autocast."""
@@ -98,7 +99,7 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
     def contributions(self, units: Units) -> Tensor:
         """Return what the mixed vector of each concept adds to each class logit, (B, K, C)."""
         mixed = self.mixed(self.probabilities(units.scores), units.state[0])
-        weight = self.head.weight.unflatten(1, mixed.shape[1:])
+        weight = self.head.weight.view(-1, *mixed.shape[1:])
         return torch.einsum("bkm,ckm->bkc", mixed, weight.to(mixed.dtype))
 
     def bias(self) -> Tensor:

@@ -79,7 +79,9 @@ def test_equal_activations_go_to_the_earlier_image_whatever_the_order():
     assert found.image.tolist() == [[0, 1, 2]] * 6
 
 
-@pytest.mark.parametrize("make", [make_module, make_embedding, make_whitening, make_prototypes, lambda: make_prototypes(extent=2)])
+@pytest.mark.parametrize(
+    "make", [make_module, make_embedding, make_whitening, make_prototypes, lambda: make_prototypes(extent=2)]
+)
 def test_units_of_our_models(make):
     """Boxes are receptive fields: whatever is beyond one, the unit is the same there."""
     module = make().eval()

@@ -122,7 +122,12 @@ def test_predict_leaves_out_what_fills_up_the_share_of_a_process():
 
 @pytest.mark.parametrize(
     "make",
-    [make_module, make_embedding, make_pipnet, *(pytest.param(m, marks=pytest.mark.slow) for m in (make_whitening, make_prototypes))],
+    [
+        make_module,
+        make_embedding,
+        make_pipnet,
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (make_whitening, make_prototypes)),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_compiled_network_is_the_same_network(make):

@@ -133,7 +133,11 @@ def reference_account(network, image):
     error = abs(bias[c] + parts[:, c].sum() - logits[c])
     size = sorted(abs(row[c] - row.mean()) for row in parts)[::-1]
     needed = next(n for n in range(1, len(size) + 1) if sum(size[:n]) >= 0.9 * sum(size) * (1 - 1e-6))
-    share = sum(size) / (sum(size) + abs(bias[c] - bias.mean())) if network.unit_kind != "channel" else 0.0
+    nameless = {f"{kind} {index}" for kind in ("channel", "residual") for index in range(len(parts))}
+    named = sum(
+        abs(row[c] - row.mean()) for row, name in zip(parts, network.unit_names, strict=True) if name not in nameless
+    )
+    share = named / (sum(size) + abs(bias[c] - bias.mean()))
     return error, share, needed
 
 
