@@ -67,7 +67,7 @@ def make_embedding(spec=SPEC, seed=0, **options):
     """Return a small `ConceptEmbedding` with vectors of five numbers that differ between images."""
     torch.manual_seed(seed)
     module = ConceptEmbedding(spec, SMALL, **{"embedding_size": 5, **options})
-    for layer in (module.network.embeddings, module.network.scorer):
+    for layer in (module.network.embeddings, module.network.scorer, module.network.head):
         nn.init.normal_(layer.weight, std=1.5)
     return module.eval()
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor
 
 from ibd.errors import ConfigError, did_you_mean
 
-if TYPE_CHECKING:
-    from ibd.models.base import InterpretableNetwork
+
+class NamedUnits(Protocol):
+    """What must be known of a network to find its units: of `ibd.models.base.InterpretableNetwork`."""
+
+    unit_kind: str
+    unit_names: list[str]
+    unit_groups: dict[str, list[int]]
+
+    @property
+    def article(self) -> str:
+        """The article of `unit_kind`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ Values = Mapping[str, Value] | Mapping[int, Value] | Mapping[str | int, Value]
 Factors = Mapping[str, float] | Mapping[int, float] | Mapping[str | int, float]
 
 
-def unit_index(network: InterpretableNetwork, key: str | int) -> int:
+def unit_index(network: NamedUnits, key: str | int) -> int:
     """Return the index of a unit given by name or index; see `InterpretableNetwork.unit_index`."""
     if not isinstance(key, str):
         try:
@@ -50,7 +59,7 @@ def unit_index(network: InterpretableNetwork, key: str | int) -> int:
     return network.unit_names.index(key)
 
 
-def resolved(network: InterpretableNetwork, values: Values) -> dict[int, float | Tensor | Scale]:
+def resolved(network: NamedUnits, values: Values) -> dict[int, float | Tensor | Scale]:
     """Return index -> value; see `InterpretableNetwork.resolve_values`."""
     if not isinstance(values, Mapping):
         raise ConfigError(
@@ -63,7 +72,7 @@ def resolved(network: InterpretableNetwork, values: Values) -> dict[int, float |
                 known = did_you_mean(str(key), network.unit_groups)
                 raise ConfigError(f"'{key}={value}': a number is needed, or a group and its member.{known}")
             key, value = f"{key}::{value}", 1.0
-        index = network.unit_index(key)
+        index = unit_index(network, key)
         if index in found:
             raise ConfigError(f"{network.unit_kind} '{network.unit_names[index]}' is given twice")
         try:

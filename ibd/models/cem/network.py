@@ -53,7 +53,7 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
             before = before.view(-1, self.concept_count, 2 * self.embedding_size)
             vectors = F.leaky_relu(before, SLOPE)
             scores = self.scorer(vectors).squeeze(2)
-            maps = self._maps(features, torch.where(before > 0, 1.0, SLOPE).to(before.dtype))
+            maps = self._maps(features, torch.ones_like(before).masked_fill(before <= 0, SLOPE))
         return Units(scores, maps, (vectors,))
 
     def _maps(self, features: Tensor, slopes: Tensor) -> Tensor:
