@@ -41,8 +41,8 @@ class ConceptBottleneck(ConceptModule):
         softmax_groups: exclusive concept groups to be predicted by a softmax over the group and "none of them".
         residual: number of units that nobody named and that the head reads beside the concepts ("joint" only): what
             passes the concepts by, which `ibd test` measures.
-        residual_penalty: weight of the squared correlation between residual units and concepts within a batch, which
-            keeps what a line can tell of the concepts out of the residual.
+        residual_penalty: weight of the mean squared correlation between residual units and concepts within a batch,
+            beside the class loss; it keeps what a line can tell of the concepts out of the residual.
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
@@ -132,12 +132,12 @@ class ConceptBottleneck(ConceptModule):
         terms = {}
         if self.regime == "joint":
             task = F.cross_entropy(output.logits, batch.label)
-            loss = joint_loss(task, concept, self.concept_weight, count, self.normalize_loss)
+            beside = task
             if self.residual_penalty:
-                terms["residual_correlation"] = cross_correlation(
-                    network.probabilities(scores).detach(), scores[:, count:]
-                )
-                loss = loss + self.residual_penalty * terms["residual_correlation"]
+                probability = network.probabilities(scores).detach()
+                terms["residual_correlation"] = cross_correlation(probability, scores[:, count:])
+                beside = task + self.residual_penalty * terms["residual_correlation"]
+            loss = joint_loss(beside, concept, self.concept_weight, count, self.normalize_loss)
         else:
             activation = network.activation(scores.detach())
             if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
