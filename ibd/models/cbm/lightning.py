@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
-from ibd.data.coverage import silent_concepts, untaught
 from ibd.errors import ConfigError, check_range, check_weights
-from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.cbm.finish import fit_head, read_split
-from ibd.models.cbm.losses import Imbalance, concept_loss, imbalance_ratio, joint_loss
+from ibd.models.cbm.losses import Imbalance, cross_correlation, joint_loss
 from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
-from ibd.models.lightning import InterpretableModule
+from ibd.models.cbm.training import ConceptModule
 from ibd.types import Batch, DataSpec, Output
-
-_log = logging.getLogger(__name__)
 
 Regime = Literal["independent", "sequential", "joint"]
 
 
-class ConceptBottleneck(InterpretableModule):
+class ConceptBottleneck(ConceptModule):
     """A concept bottleneck model: concepts from the image, the class from the concepts alone.
 
     Args:
@@ -45,6 +39,10 @@ class ConceptBottleneck(InterpretableModule):
         normalize_loss: whether to divide the joint loss by 1 + lambda K, as the published code does.
         imbalance: "concept" weighs concept j by n0/n1 as published; "pos_weight" weighs its positives only; "none".
         softmax_groups: exclusive concept groups to be predicted by a softmax over the group and "none of them".
+        residual: number of units that nobody named and that the head reads beside the concepts ("joint" only): what
+            passes the concepts by, which `ibd test` measures.
+        residual_penalty: weight of the mean squared correlation between residual units and concepts within a batch,
+            beside the class loss; it keeps what a line can tell of the concepts out of the residual.
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
@@ -52,8 +50,6 @@ class ConceptBottleneck(InterpretableModule):
     """
 
     network: ConceptBottleneckNetwork
-    needs_images = None
-    ratio: Tensor
 
     def __init__(
         self,
@@ -67,6 +63,8 @@ class ConceptBottleneck(InterpretableModule):
         normalize_loss: bool = True,
         imbalance: Imbalance = "concept",
         softmax_groups: list[str] | None = None,
+        residual: int = 0,
+        residual_penalty: float = 0.0,
         head_epochs: int = 200,
         head_lr: float = 0.01,
         head_weight_decay: float = 5e-5,
@@ -78,9 +76,19 @@ class ConceptBottleneck(InterpretableModule):
                 f"model.bottleneck: '{bottleneck}' does not go with model.regime 'independent', whose head learns from "
                 "true zeros and ones: 'probabilities' or 'hard' is needed"
             )
+        if residual and regime != "joint":
+            raise ConfigError(
+                f"model.residual: it is learned from the classes, which model.regime '{regime}' keeps out of the "
+                "backbone: 'joint' is needed"
+            )
+        check_range("model.residual", residual, least=0)
+        check_range("model.residual_penalty", residual_penalty, least=0)
+        if residual_penalty and not residual:
+            raise ConfigError(f"model.residual_penalty: {residual_penalty:g} given, but model.residual is 0")
         check_range("model.concept_weight", concept_weight, least=0)
         check_range("model.hidden_units", hidden_units, least=1)
         check_weights("model.hidden_units", hidden_units, hidden_units * len(spec.concept_names + spec.class_names))
+        check_weights("model.residual", residual, residual * len(spec.class_names))
         check_range("model.head_epochs", head_epochs, least=1)
         check_range("model.head_weight_decay", head_weight_decay, least=0)
         check_range("model.head_lr", head_lr, above=0)
@@ -89,12 +97,13 @@ class ConceptBottleneck(InterpretableModule):
             "head": head,
             "hidden_units": hidden_units,
             "softmax_groups": list(softmax_groups or []),
+            "residual": residual,
         }
         super().__init__(spec, ConceptBottleneckNetwork(build_backbone(backbone), spec, **options), optimizer)
         self.regime, self.concept_weight, self.normalize_loss = regime, concept_weight, normalize_loss
-        self.imbalance: Imbalance = imbalance
+        self.residual_penalty = residual_penalty
+        self.keep_ratio(imbalance)
         self.head_settings: dict[str, Any] = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
-        self.register_buffer("ratio", torch.ones(len(spec.concept_names)))
         if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
             self.monitor = ("val/concept_auroc", "max")
         self.save_plain(
@@ -104,46 +113,12 @@ class ConceptBottleneck(InterpretableModule):
             concept_weight=concept_weight,
             normalize_loss=normalize_loss,
             imbalance=imbalance,
+            residual_penalty=residual_penalty,
             head_epochs=head_epochs,
             head_lr=head_lr,
             head_weight_decay=head_weight_decay,
             optimizer=optimizer,
         )
-
-    def build_metrics(self) -> dict[str, MetricCollection]:
-        """Return the class metrics, and the accuracy and AUROC of the concepts."""
-        accuracy = MetricCollection({"concept_accuracy": ConceptAccuracy()})
-        ranking = MetricCollection({"concept_auroc": ConceptAUROC()})
-        return {**super().build_metrics(), "concept": accuracy, "ranking": ranking}
-
-    def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return (predictions, targets) for the class and the concept metrics."""
-        network, scores = self.network, output.units.scores
-        return {
-            **super().metric_inputs(output, batch),
-            "concept": (network.probabilities(scores), batch.concepts),
-            "ranking": (network.log_odds(scores), batch.concepts),
-        }
-
-    def check_data(self, data: ImageDataModule) -> None:
-        """Name the concepts that teach nothing.
-
-        Raises:
-            DataError: none of them is present in some training images and absent from others.
-        """
-        names = self.spec.concept_names
-        if said := untaught(data.dataset("train").concepts, names):
-            _log.warning(said)
-        if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
-            _log.warning("no concept differs between the validation images: val/concept_auroc is not a number")
-
-    def setup(self, stage: str) -> None:
-        """Count how often each concept holds in the training set."""
-        if stage == "fit" and self.imbalance != "none":
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-            if data is None:
-                raise ConfigError(f"model.imbalance: '{self.imbalance}' needs trainer.fit(model, datamodule=...)")
-            self.ratio = imbalance_ratio(data.dataset("train").concepts).to(self.device)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the class loss, the concept loss, and what is minimized.
@@ -152,19 +127,24 @@ class ConceptBottleneck(InterpretableModule):
         predict ("sequential") or on the truth ("independent"), so that the accuracy can be watched and an interrupted
         run is of use; `finish` fits it anew on the trained concepts.
         """
-        scores = output.units.scores
-        groups = self.network.softmax_groups
-        concept = concept_loss(scores, batch.concepts, self.ratio, self.imbalance, groups, together=self.training)
+        network, scores, count = self.network, output.units.scores, self.network.concept_count
+        concept = self.concept_loss(output, batch)
+        terms = {}
         if self.regime == "joint":
             task = F.cross_entropy(output.logits, batch.label)
-            loss = joint_loss(task, concept, self.concept_weight, scores.shape[1], self.normalize_loss)
+            beside = task
+            if self.residual_penalty:
+                probability = network.probabilities(scores).detach()
+                terms["residual_correlation"] = cross_correlation(probability, scores[:, count:])
+                beside = task + self.residual_penalty * terms["residual_correlation"]
+            loss = joint_loss(beside, concept, self.concept_weight, count, self.normalize_loss)
         else:
-            activation = self.network.activation(scores.detach())
+            activation = network.activation(scores.detach())
             if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
                 activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
-            task = F.cross_entropy(self.network.classify(activation), batch.label)
-            loss = concept / scores.shape[1] + task
-        return {"loss": loss, "class_loss": task, "concept_loss": concept / scores.shape[1]}
+            task = F.cross_entropy(network.classify(activation), batch.label)
+            loss = concept / count + task
+        return {"loss": loss, "class_loss": task, "concept_loss": concept / count, **terms}
 
     @torch.no_grad()
     def finish(self, data: ImageDataModule) -> dict[str, float]:
