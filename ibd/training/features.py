@@ -117,6 +117,7 @@ def _why_not(model: InterpretableModule, trainer: pl.Trainer) -> str | None:
 
 
 def cache_folder(cache: str) -> Path:
+    """Return the folder of all kept features: "auto" is one of the user's caches."""
     if cache != "auto":
         return Path(cache).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibd" / "features"

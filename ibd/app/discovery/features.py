@@ -61,7 +61,9 @@ def kept_features(
     own = cache_folder(cache) / fingerprint_of(network_of(model), dataset, data, words)
     with undisturbed(model), torch.no_grad():
         try:
-            return Computation(own, dataset, data.num_workers, compute).run(f"computing features of {len(dataset)} images")
+            return Computation(own, dataset, data.num_workers, compute).run(
+                f"computing features of {len(dataset)} images"
+            )
         except OSError as error:
             raise ConfigError(f"cache: cannot write to '{own}': {error.strerror or error}") from None
 
@@ -137,11 +139,9 @@ def _numbers(shape: tuple[int, ...]) -> Rows:
     """Return numbers in a file that is gone when they are."""
     if not int(np.prod(shape)):
         return np.zeros(shape, np.float32)
-    return np.memmap(tempfile.TemporaryFile(dir=_folder()), np.float32, "w+", shape=shape)  # noqa: SIM115
+    return np.memmap(tempfile.TemporaryFile(dir=_folder()), np.float32, "w+", shape=shape)
 
 
 def _folder() -> str | None:
     """Return the folder of temporary files, none where a tmpfs of the memory is the usual one."""
     return "/var/tmp" if Path("/var/tmp").is_dir() else None  # noqa: S108
-
-

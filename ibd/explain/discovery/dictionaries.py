@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -48,7 +49,7 @@ class Search:
     method: Method = "nmf"
     k: int = 20
     seed: int = 0
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -180,13 +181,13 @@ def _ordered(found: Directions, rows: Rows) -> Directions:
     return dataclasses.replace(found, **changed)
 
 
-def chunks(rows: Rows) -> list[Tensor] | Any:
+def chunks(rows: Rows) -> Iterator[Tensor]:
     """Yield (n, D) vectors as tensors, a few at a time."""
     return (torch.from_numpy(np.array(rows[i : i + _CHUNK])) for i in range(0, len(rows), _CHUNK))
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
+    return torch.nn.functional.normalize(vectors, dim=1)
 
 
 def _names(count: int) -> tuple[str, ...]:

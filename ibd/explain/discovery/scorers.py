@@ -53,7 +53,7 @@ def text_scores(scorer: Scorer, images: Tensor, texts: Sequence[str]) -> Tensor:
     if not len(texts):
         raise ConfigError("scorer: texts are needed that it can score")
     found = []
-    for part in images.split(_TOGETHER):
+    for part in torch.split(images, _TOGETHER):
         try:
             with torch.no_grad():
                 scores = torch.as_tensor(scorer(part, list(texts)))

@@ -179,7 +179,7 @@ def _descend(
         elif bool((dead := quiet >= _QUIET).any()):
             loss = loss + _AUXILIARY * _auxiliary(network, raw, rest.detach(), dead)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         quiet = torch.where((activations > 0).any(0), 0, quiet + 1)
         if network.active is None and step % _QUIET == _QUIET - 1 and left > 1 and bool((quiet >= _QUIET).any()):
