@@ -153,7 +153,10 @@ def _components(rows: Rows, search: Search) -> Directions:
 
 
 def _clusters(rows: Rows, search: Search, again: bool) -> Directions:
-    """Return the mean directions of clusters of vectors, all brought to length 1; the nearest is active at a place."""
+    """Return the mean directions of clusters of vectors, all brought to length 1; the nearest is active at a place.
+
+    Vectors count by their squared length, so that the sum of squares of what is left over of them becomes small.
+    """
     from sklearn.cluster import KMeans
 
     length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -163,7 +166,7 @@ def _clusters(rows: Rows, search: Search, again: bool) -> Directions:
     model = KMeans(search.k, n_init=1 if again else _STARTS, random_state=search.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different vectors than clusters: two concepts are the same then
-        model.fit(rows[some] / length[some])
+        model.fit(rows[some] / length[some], sample_weight=np.square(length[some, 0]))
     vectors = _unit(torch.from_numpy(np.asarray(model.cluster_centers_, np.float32)))
     details = {"active": 1}
     return Directions("", vectors, torch.zeros(search.k), _names(search.k), "kmeans", "topk", details)

@@ -145,14 +145,14 @@ def _all_affine(model: nn.Module, images: Sequence[Tensor], layer: str) -> bool:
     if len(pool) < 2:
         return False
     target = Target.classes(list(range(len(images)))) if len(images) > 1 else Target.cls(0)
-    with undisturbed(model), torch.no_grad():
+    with undisturbed(model):
         cut = LayerCut(Call(model, target), pool, layer, replay=True)
         value = cut.value.detach()
         other = value.roll(1, 0)
         here, there = cut.scores.detach(), cut.scores.detach().roll(1, 0)
         spread = (here - there).abs().amax().clamp_min(1e-6)
         for share in (0.5, -1.0, 3.0):
-            mixed = cut.at(share * value + (1 - share) * other)
+            mixed = cut.at(share * value + (1 - share) * other).detach()
             if float((mixed - (share * here + (1 - share) * there)).abs().amax() / spread) > _AFFINE:
                 return False
     return True

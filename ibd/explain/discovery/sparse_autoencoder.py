@@ -121,7 +121,7 @@ def train_autoencoder(
     """
     generator = np.random.default_rng(seed)
     some = _drawn(rows, generator, min(_LOOKED_AT, len(rows)))
-    center = torch.zeros(rows.shape[1]) if float(some.min()) >= 0 else some.mean(0)
+    center = torch.zeros(rows.shape[1]) if float(some.min()) >= 0 else some.median(0).values
     scale = float((some - center).square().sum(1).mean().sqrt())
     start = _start(some - center, k, generator)
     network = SparseAutoencoder(start.to(device), (center / scale).to(device), training.active)
@@ -140,18 +140,21 @@ def train_autoencoder(
 def _start(vectors: Tensor, k: int, generator: np.random.Generator) -> Tensor:
     """Return k directions to start from, (k, D): the means of clusters of vectors that are brought to length 1.
 
+    Long vectors count more, by their squares: short ones are noise around what the features are without any concept.
     From directions that are drawn, parts that are often seen together are found as their sum, and it stays like that.
     """
     from sklearn.cluster import KMeans
 
-    vectors = F.normalize(vectors[vectors.square().sum(1) > 0], dim=1)
+    length = vectors.norm(dim=1)
+    vectors, length = F.normalize(vectors[length > 0], dim=1), length[length > 0]
     if k > len(vectors) // _MEMBERS:  # more parts than there are clusters
         chosen = generator.choice(len(vectors), k, replace=k > len(vectors))
         noise = torch.from_numpy(generator.standard_normal((k, vectors.shape[1]), np.float32))
         return F.normalize(vectors[torch.from_numpy(chosen)] + 0.1 * F.normalize(noise, dim=1), dim=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different vectors than clusters
-        model = KMeans(k, n_init=_STARTS, random_state=int(generator.integers(2**31))).fit(vectors.numpy())
+        model = KMeans(k, n_init=_STARTS, random_state=int(generator.integers(2**31)))
+        model.fit(vectors.numpy(), sample_weight=length.square().numpy())
     return F.normalize(torch.from_numpy(np.asarray(model.cluster_centers_, np.float32)), dim=1)
 
 
