@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
     from ibd import data as data, explain as explain, metrics as metrics
+    from ibd.app.discovery.discover import discover as discover
     from ibd.app.export import export as export
     from ibd.comparison.compare import compare as compare
     from ibd.config import load_config as load_config
@@ -39,6 +40,7 @@ _PUBLIC = {
     "fit": "ibd.training.runner",
     "load_model": "ibd.io",
     "load_config": "ibd.config",
+    "discover": "ibd.app.discovery.discover",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
     "intervention_curve": "ibd.models.cbm.intervention",

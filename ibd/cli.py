@@ -172,6 +172,18 @@ def compare(runs: list[str], out: str | None) -> None:
         _say(line)
 
 
+def discover(run: str, changes: list[str], out: str) -> None:
+    """Find concepts in a layer that nobody labelled, and write a page by which they can be named: RUN [key=value].
+
+    RUN may be the name of a backbone, with weights= and data=FOLDER; or package.module:make_model of any network, with
+    data=FOLDER and model.preprocess=imagenet or the like.
+    """
+    from ibd.app.discovery.command import show_concepts
+
+    for line in show_concepts(newest(run) if Path(run).exists() else run, changes, out):
+        _say(shown(line))
+
+
 def export(run: str, file: str, which: str) -> None:
     """Write the model of a run as one file that PyTorch alone can run, checked: RUN OUT.pt2."""
     from ibd.app.export import NAMES, OUTPUTS, export as write
@@ -248,6 +260,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "axes": axes,
     "explain": explain,
     "compare": compare,
+    "discover": discover,
     "export": export,
     "init": init,
     "config": config,

@@ -41,6 +41,11 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
         "ibd compare runs/*/* explainers=intrinsic,lrp metrics=parts,pixels images=48 --out report",
     ],
+    "discover": [
+        "ibd discover runs/mine k=auto class=robin -o robins",
+        "ibd discover timm/resnet18 weights=DEFAULT data=photographs method=sae active=3 k=20",
+        "ibd discover mymodels:make_resnet data=photographs model.preprocess=imagenet layer=layer4 k=[5,10,20]",
+    ],
     "export": ["ibd export runs/toybirds-cbm birds.pt2"],
     "init": ["ibd init photographs", "ibd init photographs --config configs/mine.yaml"],
     "config": ["ibd config toybirds/cbm", "ibd config mine.yaml model.regime=independent"],
@@ -69,7 +74,9 @@ class Parser(argparse.ArgumentParser):
         return parsers[verb]._option_string_actions if verb in parsers else {}
 
 
-_CHANGING = frozenset({"fit", "test", "curve", "prototypes", "axes", "explain", "compare", "config", "data", "demo"})
+_CHANGING = frozenset(
+    {"fit", "test", "curve", "prototypes", "axes", "explain", "compare", "discover", "config", "data", "demo"}
+)
 """The verbs that take changes."""
 
 
@@ -197,6 +204,10 @@ def _add_explaining(verbs: _Verbs) -> None:
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
     )
     p.add_argument("--out", metavar="FOLDER", help="where to write, and where to continue from; default comparison")
+    p = verbs.verb("discover")
+    p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint, a backbone's name, package.module:make")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="method=nmf k=20 layer=NAME class=NAME data=FOLDER")
+    p.add_argument("-o", "--out", metavar="FOLDER", default="discovered", help="where to write; default discovered")
 
 
 def _add_rest(verbs: _Verbs) -> None:
@@ -223,7 +234,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export"),
+    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "discover", "export"),
     *("config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

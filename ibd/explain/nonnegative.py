@@ -29,7 +29,8 @@ def nonnegative_codes(rows: Tensor, parts: Tensor) -> Tensor:
         return codes
     used = (codes > 0).to(rows)
     pairs = used.unsqueeze(2) * used.unsqueeze(1) * gram + torch.diag_embed(1 - used)
-    return torch.linalg.solve(pairs, used * (rows @ parts.t()))
+    solved: Tensor = torch.linalg.solve(pairs, used * (rows @ parts.t()))
+    return solved
 
 
 def _descend(products: Tensor, gram: Tensor) -> Tensor:
