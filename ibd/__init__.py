@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd import data as data, explain as explain, metrics as metrics
     from ibd.app.export import export as export
     from ibd.comparison.compare import compare as compare
+    from ibd.comparison.quantus import quantus_metric as quantus_metric
     from ibd.config import load_config as load_config
     from ibd.errors import IbdError as IbdError
     from ibd.io import load_model as load_model
@@ -41,6 +42,7 @@ _PUBLIC = {
     "load_config": "ibd.config",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
+    "quantus_metric": "ibd.comparison.quantus",
     "intervention_curve": "ibd.models.cbm.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
