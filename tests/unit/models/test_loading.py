@@ -3,17 +3,20 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from ibd import registry
+from ibd.config.schema import options
 from ibd.errors import CheckpointError
 from ibd.io import load_model, read_checkpoint
 from ibd.models import loading
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.loading import FAMILIES, load_network
+from ibd.models.training_options import HINTS
 from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
 
 MAKERS = {
@@ -59,6 +62,44 @@ def test_all_options_are_known(name):
     taken = set(inspect.signature(registry.resolve("models", name)).parameters)
     assert taken == {"spec", "backbone", "optimizer", *family.options, *family.training}
     assert set(family.options) <= set(inspect.signature(registry.load_class(family.network)).parameters)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_only_a_training_reads_has_the_types_that_it_has_there(name):
+    trained = options(registry.resolve("models", name))
+    for key in FAMILIES[name].training:
+        here = options(make_dataclass("Here", [(key, HINTS[key])]))[key]
+        there = trained[key]
+        assert (here.type, here.block, here.optional) == (there.type, there.block, there.optional), key
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("cbm", {"concept_weight": "much"}),
+        ("cbm", {"regime": "alone"}),
+        ("cbm", {"normalize_loss": [1]}),
+        ("cbm", {"optimizer": {"lr": "fast"}}),
+        ("cbm", {"optimizer": {"speed": 1}}),
+        ("protopnet", {"warm": {"epochs": "x"}}),
+        ("protopnet", {"prune": 3}),
+        ("concept_whitening", {"alignment": {"every": "x"}}),
+        ("concept_whitening", {"concept_folder": [3]}),
+    ],
+)
+def test_a_wrong_option_that_only_a_training_reads_is_one_line(name, changes, tmp_path):
+    """As of the whole model, which a prediction does not read where all is well."""
+    file = tmp_path / "x.ckpt"
+    MAKERS[name]().save(file)
+    content = torch.load(file, weights_only=True)
+    torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], **changes}}, file)
+    said = []
+    for load in (load_network, load_model):
+        with pytest.raises(CheckpointError, match="does not fit this version of ibd") as caught:
+            load(file)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "\n" not in said[0]
 
 
 def test_what_is_wrong_or_not_known_is_left_to_the_whole_model(tmp_path):
