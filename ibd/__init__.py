@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.app.discovery.discover import discover as discover
     from ibd.app.export import export as export
     from ibd.comparison.compare import compare as compare
+    from ibd.comparison.quantus import quantus_metric as quantus_metric
     from ibd.config import load_config as load_config
     from ibd.errors import IbdError as IbdError
     from ibd.io import load_model as load_model
@@ -43,6 +44,7 @@ _PUBLIC = {
     "discover": "ibd.app.discovery.discover",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
+    "quantus_metric": "ibd.comparison.quantus",
     "intervention_curve": "ibd.models.cbm.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",

@@ -76,11 +76,7 @@ class Sources:
         What the user says now is meant for the class that he says now, in whatever order.
         """
         given = [index for index, layer in enumerate(self.layers) if _has(layer.values, (*path, key))]
-        named = [
-            index
-            for index, layer in enumerate(self.layers)
-            if _has(layer.values, (*path, "name")) or isinstance(_get(layer.values, path), str)
-        ]
+        named = [index for index, layer in enumerate(self.layers) if _says(layer.values, (*path, "name"))]
         if not path or not given or not named or self.layers[max(given)].override:
             return False
         return max(given) < max(named)
@@ -88,7 +84,7 @@ class Sources:
     def _origin(self, path: Sequence[str]) -> str:
         for length in range(len(path), 0, -1):
             for layer in reversed(self.layers):
-                if _has(layer.values, path[:length]):
+                if _says(layer.values, path[:length]):
                     return layer.label
         return self.main
 
@@ -250,9 +246,13 @@ def first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0]
 
 
+_NAMED = (("model",), ("data",), ("model", "backbone"))
+"""Blocks that may be written as a bare name."""
+
+
 def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
-    """Merge mappings by key; every other value replaces what was below, but a backbone's bare name only its name."""
-    if path == ("model", "backbone") and isinstance(above, str) and above != MISSING and isinstance(below, dict):
+    """Merge mappings by key; every other value replaces what was below, but a block's bare name only its name."""
+    if path in _NAMED and isinstance(above, str) and above != MISSING and isinstance(below, dict):
         above = {"name": above}
     if not isinstance(above, dict):
         return above
@@ -273,3 +273,8 @@ def _has(values: object, path: Sequence[str]) -> bool:
             return False
         values = values[key]
     return True
+
+
+def _says(values: object, path: Sequence[str]) -> bool:
+    """Return whether values have a key, also a block's name where the block was written as a bare one."""
+    return _has(values, path) or (path[-1] == "name" and isinstance(_get(values, path[:-1]), str))

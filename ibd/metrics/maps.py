@@ -42,8 +42,7 @@ def measured(measure: str, maps: Tensor, masks: Tensor | None = None) -> Tensor:
             that are not numbers; masks that are missing, or hold more than true and false.
     """
     _check(measure)
-    _check_maps(measure, maps)
-    maps = maps.sum(1) if maps.dim() == 4 else maps
+    maps = as_maps(measure, maps)
     if measure in PROPERTIES:
         return PROPERTIES[measure](maps)
     if masks is None:
@@ -60,7 +59,16 @@ def _check(measure: str) -> None:
         raise ConfigError(f"there is no measure of maps '{measure}'.{did_you_mean(measure, known)}")
 
 
-def _check_maps(measure: str, maps: Tensor) -> None:
+def as_maps(measure: str, maps: Tensor) -> Tensor:
+    """Return (B, H, W) of maps (B, H, W), or (B, C, H, W), whose channels are added up.
+
+    Args:
+        measure: what they are for, as a message begins.
+        maps: maps of any type.
+
+    Raises:
+        ConfigError: they are no such tensor, or hold values that are not numbers.
+    """
     if not isinstance(maps, Tensor):
         raise ConfigError(f"{measure}: maps are a {type(maps).__name__}, a tensor (B, H, W) or (B, C, H, W) is needed")
     if maps.dim() not in (3, 4):
@@ -69,6 +77,7 @@ def _check_maps(measure: str, maps: Tensor) -> None:
         raise ConfigError(
             f"{measure}: {len(broken)} of {len(maps)} maps hold values that are no numbers, map {broken[0]}"
         )
+    return maps.sum(1) if maps.dim() == 4 else maps
 
 
 def _check_masks(measure: str, masks: Tensor) -> None:
@@ -120,7 +129,8 @@ def quantus_metric(measure: str) -> Callable[..., list[float]]:
     """Return a measure that is called as a metric of Quantus is, in ``quantus.evaluate`` too.
 
     It returns a score for every image, NaN where it is not defined; maps are taken as they are, neither made absolute
-    nor normalized.
+    nor normalized. ``ibd.quantus_metric`` has these and those that ask the model: deletion and
+    others.
 
     Args:
         measure: a name in `LOCALIZATION` or `PROPERTIES`.

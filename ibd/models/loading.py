@@ -18,6 +18,7 @@ from ibd.io import MODEL_KEY, find_checkpoint, read_checkpoint, rebuild
 from ibd.io_checks import check_backbone, check_finite, check_size
 from ibd.models.base import InterpretableNetwork
 from ibd.models.trained import TrainedModel
+from ibd.models.training_options import check_training
 from ibd.types import DataSpec, RunLike
 
 _PREFIX = "network."
@@ -108,6 +109,8 @@ def _light(path: Path, content: Mapping[str, Any]) -> TrainedModel:
     unknown = set(values) - {*family.options, *family.training, "optimizer"}
     if unknown:
         raise KeyError(unknown)
+    check_training({key: values[key] for key in family.training if key in values})
+    configuration.check("optimizer", values.get("optimizer") or {})
     make = partial(_made, family, spec, backbone, {key: values[key] for key in family.options if key in values})
     saved = {key: value for key, value in content["state_dict"].items() if key.startswith(_PREFIX)}
     _check_beside(family, spec, content["state_dict"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import ibd
 from ibd.explain.quantus import quantus_explain
 from ibd.metrics import quantus_metric
 from ibd.metrics.functional import curves, localization, properties, robustness
@@ -217,3 +218,28 @@ def test_quantus_evaluates_by_our_measures():
     assert found["gradient_input"]["ours"] == pytest.approx(found["gradient_input"]["theirs"])
     assert found["saliency"]["ours"] == pytest.approx(found["saliency"]["theirs"])
     assert found["gradient_input"]["properties"] == pytest.approx(float(properties.sparseness(maps).mean()), rel=1e-5)
+
+
+def test_quantus_evaluates_by_measures_of_ours_that_ask_the_model():
+    """With explanations of ours, each of which it hands over with its name; and with maps that are given."""
+    model, image, labels = make("cbm").eval(), images(3, (16, 16)).numpy(), np.array([0, 2, 1])
+    names = ("deletion", "insertion", "max_sensitivity", "randomization")
+    given = quantus_explain(model.logits, image, labels, "gradient_input")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = quantus.evaluate(
+            metrics={name: ibd.quantus_metric(name) for name in names},
+            xai_methods={"gradient_input": quantus_explain, "saliency": quantus_explain},
+            model=model.logits,
+            x_batch=image,
+            y_batch=labels,
+            agg_func=list,
+            explain_func_kwargs={},
+            call_kwargs={"call": {"device": "cpu", "batch_size": 2, "softmax": False, "channel_first": True}},
+        )
+    call = {"model": model.logits, "x_batch": image, "y_batch": labels, "explain_func": quantus_explain}
+    for method in ("gradient_input", "saliency"):
+        for name in names:
+            expected = ibd.quantus_metric(name)(**call, explain_func_kwargs={"method": method})
+            assert found[method][name] == pytest.approx(expected, nan_ok=True)
+    assert found["gradient_input"]["deletion"] == ibd.quantus_metric("deletion")(**call, a_batch=given)

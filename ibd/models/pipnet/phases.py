@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ibd.errors import ConfigError, check_range
-from ibd.models.phases import check_phase
+from ibd.models.phase import check_phase
 
 GROUPS = ("backbone", "add_on", "head")
 

@@ -107,8 +107,9 @@ class PrototypeNetwork(LinearPrototypes):
 
     def initial_head(self) -> Tensor:
         """Return the (C, P) last layer that training starts with: 1 to the own class, -0.5 to the others."""
-        own = torch.arange(len(self.class_names), device=self.classes.device).unsqueeze(1) == self.classes
-        return own.float() * 1.5 - 0.5
+        count = len(self.class_names)
+        by_class = torch.full((count, count), -0.5, device=self.classes.device).fill_diagonal_(1.0)
+        return by_class.index_select(1, self.classes)  # arithmetic, and `scatter_`, without memory import a compiler
 
     def own(self) -> Tensor:
         """Return which connections of the last layer are between a prototype and its own class, (C, P) bool."""

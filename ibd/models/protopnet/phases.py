@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ibd.errors import ConfigError, check_range
-from ibd.models.phases import check_phase, rate
+from ibd.models.phase import check_phase, rate
 
 Schedule = Literal["constant", "cosine", "onecycle", "step"]
 GROUPS = ("backbone", "add_on", "prototypes", "head")

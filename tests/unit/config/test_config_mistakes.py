@@ -180,6 +180,24 @@ def test_an_override_that_does_not_fit_is_a_mistake_in_any_order(key):
         assert f"model.backbone.{key}: Key '{key}' not in 'ResNet'" in message(load_config, "deep.yaml", *order)
 
 
+@pytest.mark.parametrize("name", ["model=many", "model.name=many"])
+def test_a_bare_name_over_a_block_drops_nothing_in_silence(name, monkeypatch):
+    """It is the block's name, from the command line as from a file: what the new class has too stays."""
+    write("deep.yaml", f"base: {CBM}\nmodel: {{concept_weight: 0.5, backbone: null}}\nseed: 3")
+    shown = message(load_config, "deep.yaml", name)
+    assert "model.concept_weight: Key 'concept_weight' not in 'Many'. It belongs to another model.name" in shown
+    write("files.yaml", "name: x\nmodel: cbm\ndata: {name: folder, batch_size: 3, seed: 5}")
+    monkeypatch.setitem(registry.REGISTRY["datasets"], "source", "config_stand_ins:Source")
+    config = load_config("files.yaml", "data=source")
+    assert (config.data.name, config.data.batch_size, config.data.seed) == ("source", 3, 5)
+
+
+def test_a_bare_name_that_there_is_not_is_where_it_was_written():
+    write("deep.yaml", f"base: {CBM}\nmodel: {{concept_weight: 0.5}}")
+    for override in ("model=cmb", "data=foldr", "model.backbone=resnet81"):
+        assert message(load_config, "deep.yaml", override).startswith(f"override '{override}': ")
+
+
 def test_options_of_another_class_are_named_and_can_be_dropped():
     write("deep.yaml", f"base: {CBM}\nmodel: {{concept_weight: 0.5, head: mlp}}")
     shown = message(load_config, "deep.yaml", "model.name=many")
