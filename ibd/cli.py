@@ -157,6 +157,18 @@ def explain(run: str, image: str, changes: list[str], figure: str | None) -> Non
         _say(shown(line))
 
 
+def tcav(run: str, changes: list[str], out: str | None) -> None:
+    """Test which classes rest on which labelled concepts, by a layer: RUN [layer=...] [concepts=a,b] [classes=c].
+
+    RUN may be package.module:make_model of any network, with data=FOLDER and model.preprocess=imagenet or the like.
+    """
+    from ibd.app.foreign import is_place
+    from ibd.app.tcav import show_tcav
+
+    for line in show_tcav(run if is_place(run) else newest(run), changes, out):
+        _say(shown(line))
+
+
 def compare(runs: list[str], out: str | None) -> None:
     """Measure what explanations are worth, of one or several models, and write a report: RUN RUN ... [key=value].
 
@@ -247,6 +259,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "prototypes": prototypes,
     "axes": axes,
     "explain": explain,
+    "tcav": tcav,
     "compare": compare,
     "export": export,
     "init": init,

@@ -36,6 +36,11 @@ EXAMPLES: dict[str, list[str]] = {
         'ibd explain runs/mine image.jpg target="robin - jay" explainers=all --figure why.png',
         "ibd explain torchvision.models:resnet18 cat.jpg model.preprocess=imagenet explainers=gradcam,lrp",
     ],
+    "tcav": [
+        "ibd tcav runs/toybirds-baseline",
+        "ibd tcav runs/mine layer=backbone.layer3 concepts=wing_color classes=jay,robin",
+        "ibd tcav torchvision.models:resnet18 data=photographs layer=layer4 model.preprocess=imagenet",
+    ],
     "compare": [
         "ibd compare mymodels:make_resnet data=photographs model.preprocess=imagenet",
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
@@ -69,7 +74,9 @@ class Parser(argparse.ArgumentParser):
         return parsers[verb]._option_string_actions if verb in parsers else {}
 
 
-_CHANGING = frozenset({"fit", "test", "curve", "prototypes", "axes", "explain", "compare", "config", "data", "demo"})
+_CHANGING = frozenset(
+    {"fit", "test", "curve", "prototypes", "axes", "explain", "tcav", "compare", "config", "data", "demo"}
+)
 """The verbs that take changes."""
 
 
@@ -192,6 +199,10 @@ def _add_explaining(verbs: _Verbs) -> None:
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
+    p = verbs.verb("tcav")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="layer=NAME, concepts=a,b classes=c,d images=512")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
     p = verbs.verb("compare")
     p.add_argument(
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
@@ -223,7 +234,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "export"),
-    *("config", "data"),
+    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "tcav", "compare"),
+    *("export", "config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

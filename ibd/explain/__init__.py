@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         ScoreCAM as ScoreCAM,
         XGradCAM as XGradCAM,
     )
-    from ibd.explain.cav import concept_vectors as concept_vectors, fit_directions as fit_directions
+    from ibd.explain.cav import Fit as Fit, concept_vectors as concept_vectors, fit_directions as fit_directions
     from ibd.explain.concept_figures import concept_figure as concept_figure
     from ibd.explain.concepts import (
         ConceptRelevance as ConceptRelevance,
@@ -114,6 +114,9 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
+    from ibd.explain.concept_slopes import tcav as tcav
+    from ibd.explain.tcav_figures import tcav_figure as tcav_figure
+    from ibd.explain.tcav_results import Tcav as Tcav
     from ibd.explain.unit_relevance import UnitRelevance as UnitRelevance
 
 _PUBLIC = {
@@ -152,7 +155,10 @@ _PUBLIC = {
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
     "directions": ("Directions",),
-    "cav": ("concept_vectors", "fit_directions"),
+    "cav": ("Fit", "concept_vectors", "fit_directions"),
+    "concept_slopes": ("tcav",),
+    "tcav_results": ("Tcav",),
+    "tcav_figures": ("tcav_figure",),
     "concept_figures": ("concept_figure",),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),

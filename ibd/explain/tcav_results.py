@@ -70,6 +70,7 @@ class Tcav:
         auroc: (K,) how well the vectors tell images that they were not fitted on, 0.5 by chance: where that is not far
             above, nothing is known of the concept.
         examples: (K,) images on either side that vectors were fitted on.
+        left_out: why concepts that were asked about are not here: there are too few images with or without them.
     """
 
     layer: str
@@ -84,6 +85,7 @@ class Tcav:
     published_p_values: Tensor
     auroc: Tensor
     examples: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def scores(self) -> Tensor:
@@ -152,6 +154,7 @@ def against_random(
     random: Sequence[Slopes],
     auroc: Sequence[float],
     examples: Sequence[int],
+    left_out: Sequence[str] = (),
 ) -> Tcav:
     """Return the slopes along concepts' vectors with the tests against random ones.
 
@@ -169,6 +172,7 @@ def against_random(
         random: for each concept the (M, C, R) of random sets as large as its own.
         auroc: of each concept's vectors.
         examples: on how many images each was fitted.
+        left_out: why other concepts are left out.
     """
     means = torch.stack([sets.slope.mean(2) for sets in random], 1)  # (M, K, C)
     center, spread = means.mean(0), means.std(0)
@@ -179,7 +183,7 @@ def against_random(
     return Tcav(
         layer, tuple(concepts), tuple(classes), tuple(images), own, center, spread,
         p_values=_corrected(raw), raw_p_values=raw, published_p_values=_corrected(published),
-        auroc=torch.tensor(auroc, dtype=torch.float64), examples=tuple(examples),
+        auroc=torch.tensor(auroc, dtype=torch.float64), examples=tuple(examples), left_out=tuple(left_out),
     )  # fmt: skip
 
 

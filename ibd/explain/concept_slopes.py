@@ -77,7 +77,7 @@ def tcav(
 
     Raises:
         ConfigError: no such layer, concept, class or option.
-        DataError: no images of a class, or too few with or without a concept.
+        DataError: no images of a class, or too few with or without any of the concepts.
         UnsupportedError: the layer puts out neither a map nor a vector, or the logits do not depend on it.
     """
     check_range("runs", runs, least=2)
@@ -155,11 +155,10 @@ def tcav_of(
             f"layer '{layer}': {features.shape[1]} features and {gradients.values.shape[1]} gradients: images of one "
             "size, pooled in the same way, are needed"
         )
-    every = chosen_concepts(names, concepts)
     classes = sorted(set(gradients.labels.tolist()))
     own, aurocs, sizes = list[Slopes](), list[float](), list[int]()
-    for k in progress(every, "concepts"):
-        chosen = choose_examples(examples.concepts[:, k], names[k], fit.examples, fit.seed)
+    every, left_out = _with_examples(examples.concepts, names, chosen_concepts(names, concepts), fit)
+    for k, chosen in progress(every.items(), "concepts"):
         vectors, auroc = _own_vectors(features, examples.concepts[:, k], chosen, names[k], fit, runs)
         own.append(_slopes(vectors, gradients, classes))
         aurocs.append(auroc)
@@ -174,7 +173,27 @@ def tcav_of(
         random=[by_size[size] for size in sizes],
         auroc=aurocs,
         examples=sizes,
+        left_out=left_out,
     )
+
+
+def _with_examples(
+    concepts: Tensor, names: Sequence[str], wanted: Sequence[int], fit: Fit
+) -> tuple[dict[int, Examples], list[str]]:
+    """Return the images of each concept that has enough of them, and why others are left out.
+
+    Raises:
+        DataError: no concept has.
+    """
+    found, left_out = dict[int, Examples](), list[str]()
+    for k in wanted:
+        try:
+            found[k] = choose_examples(concepts[:, k], names[k], fit.examples, fit.seed)
+        except DataError as error:
+            left_out.append(str(error))
+    if not found:
+        raise DataError(left_out[0])
+    return found, left_out
 
 
 def chosen_classes(class_names: Sequence[str], wanted: Sequence[str] | None) -> list[int] | None:
