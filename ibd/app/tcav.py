@@ -25,10 +25,10 @@ def show_tcav(run: str, changes: Sequence[str], out: str | None) -> Iterator[str
 
     Args:
         run: RUN of the command line, or ``package.module:make_model`` of a network of anybody's.
-        changes: ``layer=`` (default: the backbone), ``concepts=`` and ``classes=`` by commas, ``pooling=`` mean or flat,
-            ``classifier=`` svm, ridge or logistic, ``examples=`` on either side, of ``fit_images=`` training images,
-            ``images=`` of ``split=``, ``runs=`` vectors of a concept, ``random=`` sets, ``seed=``; and data and model,
-            see `ibd.app.over_data.given_over_data`.
+        changes: ``layer=`` (default: the backbone), ``concepts=`` and ``classes=`` by commas, ``pooling=`` mean or
+            flat, ``classifier=`` svm, ridge or logistic, ``examples=`` on either side, of ``fit_images=`` training
+            images, ``images=`` of ``split=``, ``runs=`` vectors of a concept, ``random=`` sets, ``seed=``; and data and
+            model, see `ibd.app.over_data.given_over_data`.
         out: folder to write into; by default that of the run's figures.
 
     Raises:

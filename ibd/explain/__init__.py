@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     )
     from ibd.explain.cav import Fit as Fit, concept_vectors as concept_vectors, fit_directions as fit_directions
     from ibd.explain.concept_figures import concept_figure as concept_figure
+    from ibd.explain.concept_slopes import tcav as tcav
     from ibd.explain.concepts import (
         ConceptRelevance as ConceptRelevance,
         ConceptSheet as ConceptSheet,
@@ -114,7 +115,6 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
-    from ibd.explain.concept_slopes import tcav as tcav
     from ibd.explain.tcav_figures import tcav_figure as tcav_figure
     from ibd.explain.tcav_results import Tcav as Tcav
     from ibd.explain.unit_relevance import UnitRelevance as UnitRelevance

@@ -8,8 +8,8 @@ from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.cav import Fit
-from ibd.explain.layer_features import LayerFeatures
 from ibd.explain.concept_slopes import ClassGradients, class_gradients, tcav, tcav_of
+from ibd.explain.layer_features import LayerFeatures
 from ibd.explain.tcav_results import Slopes, against_random
 from ibd.types import Batch
 
