@@ -169,6 +169,21 @@ def tcav(run: str, changes: list[str], out: str | None) -> None:
         _say(shown(line))
 
 
+def interpret(run: str, rest: list[str], out: str | None) -> None:
+    """Say which channels of all layers tell the classes, and show them: RUN [IMAGE ...] [layers=a,b] [budget=1].
+
+    Draws what they look like and what the accuracy is without them; explains the predictions of images by those that
+    respond. RUN may be package.module:make_model of any network, with data=FOLDER and model.preprocess=imagenet.
+    """
+    from ibd.app.foreign import is_place
+    from ibd.app.interpret import show_relevant
+
+    changes = [text for text in rest if "=" in text and not os.path.exists(text)]  # noqa: PTH110  # long ones, too
+    images = [text for text in rest if text not in changes]
+    for line in show_relevant(run if is_place(run) else newest(run), images, changes, out):
+        _say(shown(line))
+
+
 def compare(runs: list[str], out: str | None) -> None:
     """Measure what explanations are worth, of one or several models, and write a report: RUN RUN ... [key=value].
 
@@ -260,6 +275,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "axes": axes,
     "explain": explain,
     "tcav": tcav,
+    "interpret": interpret,
     "compare": compare,
     "export": export,
     "init": init,

@@ -41,6 +41,11 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd tcav runs/mine layer=backbone.layer3 concepts=wing_color classes=jay,robin",
         "ibd tcav torchvision.models:resnet18 data=photographs layer=layer4 model.preprocess=imagenet",
     ],
+    "interpret": [
+        "ibd interpret runs/toybirds-baseline",
+        "ibd interpret runs/mine image.jpg layers=backbone.layer3,backbone.layer4 classes=jay,robin",
+        "ibd interpret torchvision.models:resnet18 data=photographs model.preprocess=imagenet budget=0.5",
+    ],
     "compare": [
         "ibd compare mymodels:make_resnet data=photographs model.preprocess=imagenet",
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
@@ -75,7 +80,7 @@ class Parser(argparse.ArgumentParser):
 
 
 _CHANGING = frozenset(
-    {"fit", "test", "curve", "prototypes", "axes", "explain", "tcav", "compare", "config", "data", "demo"}
+    {"fit", "test", "curve", "prototypes", "axes", "explain", "tcav", "interpret", "compare", "config", "data", "demo"}
 )
 """The verbs that take changes."""
 
@@ -203,6 +208,10 @@ def _add_explaining(verbs: _Verbs) -> None:
     p.add_argument("run", metavar="RUN")
     p.add_argument("changes", nargs="*", metavar="key=value", help="layer=NAME, concepts=a,b classes=c,d images=512")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    p = verbs.verb("interpret")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("rest", nargs="*", metavar="IMAGE key=value", help="layers=a,b budget=1 images=256 classes=c,d")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
     p = verbs.verb("compare")
     p.add_argument(
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
@@ -235,6 +244,6 @@ def _add_rest(verbs: _Verbs) -> None:
 
 _LOADING = (
     *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "tcav", "compare"),
-    *("export", "config", "data"),
+    *("interpret", "export", "config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

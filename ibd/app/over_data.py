@@ -58,10 +58,10 @@ def given_over_data(verb: str, run: str, changes: Sequence[str], known: Sequence
             raise ConfigError(f"{verb}: '{of_model[0]}': a run says itself how its model is asked")
         ours, own = load_run(run, *of_data)
         return Given(ours.eval(), own, find_run(run) / "figures", texts)
-    named = [text.removeprefix("data=") for text in of_data if text.startswith("data=")]
-    if not named:
+    sources = [text.removeprefix("data=") for text in of_data if text.startswith("data=")]
+    if not sources:
         raise ConfigError(f"{verb}: '{run}' has no data of its own: say data=FOLDER, or data=CONFIG.yaml")
-    data = find_data(named[-1], [text for text in of_data if text.startswith("data.")])
+    data = find_data(sources[-1], [text for text in of_data if text.startswith("data.")])
     return Given(_foreign(run, of_model, data), data, Path(short_name(run)), texts)
 
 
@@ -111,6 +111,19 @@ def number(verb: str, given: dict[str, str], key: str, default: int, least: int 
     return int(text)
 
 
-def names(given: dict[str, str], key: str) -> list[str] | None:
+def real(verb: str, given: dict[str, str], key: str, default: float) -> float:
+    """Return a number among the options of a verb.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    text = given.get(key, str(default))
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{verb}: {key}: '{text}' given, a number is needed") from None
+
+
+def named(given: dict[str, str], key: str) -> list[str] | None:
     """Return the names, by commas, of an option; None where it is not given."""
     return [name.strip() for name in given[key].split(",") if name.strip()] if key in given else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ibd.app.over_data import fitted_split, given_over_data, names, number, one_split, some_images
+from ibd.app.over_data import fitted_split, given_over_data, named, number, one_split, some_images
 from ibd.app.terminal import save_figure, writing
 from ibd.errors import UnsupportedError
 from ibd.explain.cav import Fit
@@ -49,8 +49,8 @@ def show_tcav(run: str, changes: Sequence[str], out: str | None) -> Iterator[str
         spec.concept_names,
         spec.class_names,
         layer=said.get("layer"),
-        concepts=names(said, "concepts"),
-        classes=names(said, "classes"),
+        concepts=named(said, "concepts"),
+        classes=named(said, "classes"),
         pooling=cast(Any, said.get("pooling", "mean")),
         fit=fit,
         runs=number("tcav", said, "runs", 10),

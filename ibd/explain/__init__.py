@@ -46,6 +46,18 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.directions import Directions as Directions
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
+    from ibd.explain.feature_ablation import Ablation as Ablation, ablation_curve as ablation_curve
+    from ibd.explain.feature_coverage import Coverage as Coverage, semantic_coverage as semantic_coverage
+    from ibd.explain.feature_pictures import (
+        Interpretation as Interpretation,
+        average_patches as average_patches,
+        interpret as interpret,
+    )
+    from ibd.explain.feature_selection import (
+        RelevantFeatures as RelevantFeatures,
+        Unit as Unit,
+        relevant_features as relevant_features,
+    )
     from ibd.explain.feature_visualization import (
         L2 as L2,
         Blur as Blur,
@@ -110,6 +122,11 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
+    from ibd.explain.relevant_figures import (
+        ablation_figure as ablation_figure,
+        features_figure as features_figure,
+        interpretation_figure as interpretation_figure,
+    )
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
@@ -156,6 +173,11 @@ _PUBLIC = {
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
     "directions": ("Directions",),
     "cav": ("Fit", "concept_vectors", "fit_directions"),
+    "feature_selection": ("RelevantFeatures", "Unit", "relevant_features"),
+    "feature_ablation": ("Ablation", "ablation_curve"),
+    "feature_coverage": ("Coverage", "semantic_coverage"),
+    "feature_pictures": ("Interpretation", "average_patches", "interpret"),
+    "relevant_figures": ("ablation_figure", "features_figure", "interpretation_figure"),
     "concept_slopes": ("tcav",),
     "tcav_results": ("Tcav",),
     "tcav_figures": ("tcav_figure",),

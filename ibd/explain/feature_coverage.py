@@ -36,7 +36,7 @@ class Coverage:
     Attributes:
         names: names of the C masks.
         iou: (C,) IoU of the best channel; NaN of a mask without pixels.
-        best: names of the best channels.
+        best: names of the best channels; "" where none meets the mask.
         area: (C,) pixels of the masks.
         units: number of channels of the selection.
         covered: semantic coverage, 0 to 1.
@@ -101,7 +101,10 @@ def semantic_coverage(
     return Coverage(
         names=tuple(names),
         iou=best[0][0],
-        best=tuple(f"{own[row][0]} channel {own[row][1]}" for row in best[0][1].tolist()),
+        best=tuple(
+            f"{own[row][0]} channel {own[row][1]}" if float(value) > 0 else ""
+            for value, row in zip(best[0][0], best[0][1].tolist(), strict=True)
+        ),
         area=area,
         units=len(own),
         covered=covered[0],

@@ -210,9 +210,9 @@ def within_budget(features: Tensor, target: Tensor, budget: float, positive: boo
 def rectified_layers(model: nn.Module, image: Tensor) -> list[str]:
     """Return the layers of whose maps of some images nothing is negative, in the order in which they run.
 
-    Of several modules that put out the same tensor the first is named. Pooled maps, which only repeat what was there,
-    and modules that run several times, are left out. Without any, as in networks of smooth activations, the
-    convolutions are returned.
+    Of several modules that put out the same tensor the first is named. Left out are modules that run several times,
+    pooled maps, which only repeat what was there, and what runs before the first weights: pixels. Without any, as in
+    networks of smooth activations, the convolutions are returned.
 
     Raises:
         UnsupportedError: there are no layers with maps.
@@ -220,9 +220,12 @@ def rectified_layers(model: nn.Module, image: Tensor) -> list[str]:
     seen: list[tuple[str, Tensor, bool]] = []
     parts = dict(network_of(model).named_modules())
     runs: Counter[str] = Counter()
+    weighted = {name for name, part in parts.items() if any(weight.dim() > 1 for weight in part.parameters())}
 
     def note(name: str, output: Tensor) -> None:
         runs[name] += 1
+        if not weighted & set(runs):
+            return
         if output.dim() == 4 and output.shape[2] * output.shape[3] > 1 and "Pool" not in type(parts[name]).__name__:
             seen.append((name, output, not bool((output < 0).any())))  # kept alive: no other takes its place in memory
 
