@@ -10,9 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ibd.app.over_data import Given, fitted_split, given_over_data, named, number, one_split, real, some_images
+from ibd.app.over_data import Given, given_over_data, named, number, one_split, real
 from ibd.app.terminal import save_figure, writing
-from ibd.comparison.images import balanced
+from ibd.comparison.images import balanced, fitted_split, some_images
 from ibd.comparison.self_consistency.dissection import concept_masks
 from ibd.comparison.self_consistency.reading import load_batch
 from ibd.comparison.self_consistency.redrawing import chunks

@@ -8,17 +8,15 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Subset
 
 from ibd.app.foreign import find_model, is_place, read_settings, short_name
 from ibd.app.terminal import options
-from ibd.comparison.images import balanced, has_split
+from ibd.comparison.images import fitted_split, some_images
 from ibd.comparison.sources import find_data
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.errors import ConfigError, did_you_mean
 from ibd.explain.activations import device_of
 from ibd.io import find_run, load_run
-from ibd.types import Batch, stack_samples
 
 _CHECKED = 8
 """Images on which a network of anybody's is tried."""
@@ -72,19 +70,6 @@ def _foreign(place: str, changes: Sequence[str], data: ImageDataModule) -> nn.Mo
     loader = some_images(data, fitted_split(data), _CHECKED)
     model.check(torch.cat([batch.image for batch in loader]).to(device_of(model)), data.spec.class_names)
     return model
-
-
-def some_images(data: ImageDataModule, split: Split, count: int, seed: int = 0) -> DataLoader[Batch]:
-    """Return a loader of images of a split, as many of each class as can be; of all, if there are fewer."""
-    dataset = data.dataset(split)
-    chosen = sorted(balanced(torch.as_tensor(dataset.labels), count, seed))
-    some: Subset[Batch] = Subset(dataset, chosen)  # type: ignore[arg-type]  # our samples are collated into a Batch
-    return DataLoader(some, batch_size=data.batch_size, collate_fn=stack_samples)
-
-
-def fitted_split(data: ImageDataModule) -> Split:
-    """Return the split that something may be fitted on: the training images, where there are any."""
-    return next((split for split in SPLITS if has_split(data, split)), "test")
 
 
 def one_split(verb: str, name: str) -> Split:

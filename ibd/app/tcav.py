@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ibd.app.over_data import fitted_split, given_over_data, named, number, one_split, some_images
+from ibd.app.over_data import given_over_data, named, number, one_split
 from ibd.app.terminal import save_figure, writing
+from ibd.comparison.images import fitted_split, some_images
 from ibd.errors import UnsupportedError
 from ibd.explain.cav import Fit
 from ibd.explain.concept_slopes import tcav

@@ -158,7 +158,8 @@ def tcav_of(
     classes = sorted(set(gradients.labels.tolist()))
     own, aurocs, sizes = list[Slopes](), list[float](), list[int]()
     every, left_out = _with_examples(examples.concepts, names, chosen_concepts(names, concepts), fit)
-    for k, chosen in progress(every.items(), "concepts"):
+    for k, whole in progress(every.items(), "concepts"):
+        chosen = whole._replace(positives=whole.positives[: _round_size(len(whole.positives), fit.examples)])
         vectors, auroc = _own_vectors(features, examples.concepts[:, k], chosen, names[k], fit, runs)
         own.append(_slopes(vectors, gradients, classes))
         aurocs.append(auroc)
@@ -194,6 +195,17 @@ def _with_examples(
     if not found:
         raise DataError(left_out[0])
     return found, left_out
+
+
+def _round_size(count: int, most: int) -> int:
+    """Return the nearest size from below of a few: the most, and each 0.7 of the one before.
+
+    Random sets must be as large as a concept's; of few sizes there are few random sets to make.
+    """
+    size = float(most)
+    while size > count:
+        size *= 0.7
+    return int(size)
 
 
 def chosen_classes(class_names: Sequence[str], wanted: Sequence[str] | None) -> list[int] | None:

@@ -1,6 +1,7 @@
 """`ibd tcav` and `ibd interpret` through the command line, of runs and of a network of somebody's."""
 
 import csv
+import json
 
 import pytest
 
@@ -87,3 +88,19 @@ def test_mistakes_are_one_line(given, message, baseline, own):
     assert answer.code == 2
     assert message in answer.err
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_comparison_says_what_lies_in_the_layers_of_ours_and_of_somebodys(baseline, own, tmp_path):
+    asked = ("explainers=gradcam", "metrics=tcav,relevant_features,pointing_game", "images=18", "shown=2")
+    answer = ibd("compare", baseline, own, *asked, "model.preprocess=unit", "--out", tmp_path / "report")
+    assert answer.code == 0, answer.err
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    for figures in summary["self_consistency"].values():
+        assert 0 <= figures["relevant_ablated"] <= 1
+        assert 0 <= figures["relevant_coverage"] <= 1
+        assert 0 <= figures["tcav_truth"] <= 1
+    assert len(summary["self_consistency"]) == 2
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count("What classes rest on (TCAV)") == 2
+    assert page.count("Accuracy without channels") >= 2
