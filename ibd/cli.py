@@ -157,6 +157,33 @@ def explain(run: str, image: str, changes: list[str], figure: str | None) -> Non
         _say(shown(line))
 
 
+def tcav(run: str, changes: list[str], out: str | None) -> None:
+    """Test which classes rest on which labelled concepts, by a layer: RUN [layer=...] [concepts=a,b] [classes=c].
+
+    RUN may be package.module:make_model of any network, with data=FOLDER and model.preprocess=imagenet or the like.
+    """
+    from ibd.app.foreign import is_place
+    from ibd.app.tcav import show_tcav
+
+    for line in show_tcav(run if is_place(run) else newest(run), changes, out):
+        _say(shown(line))
+
+
+def interpret(run: str, rest: list[str], out: str | None) -> None:
+    """Say which channels of all layers tell the classes, and show them: RUN [IMAGE ...] [layers=a,b] [budget=1].
+
+    Draws what they look like and what the accuracy is without them; explains the predictions of images by those that
+    respond. RUN may be package.module:make_model of any network, with data=FOLDER and model.preprocess=imagenet.
+    """
+    from ibd.app.foreign import is_place
+    from ibd.app.interpret import show_relevant
+
+    changes = [text for text in rest if "=" in text and not os.path.exists(text)]  # noqa: PTH110  # long ones, too
+    images = [text for text in rest if text not in changes]
+    for line in show_relevant(run if is_place(run) else newest(run), images, changes, out):
+        _say(shown(line))
+
+
 def compare(runs: list[str], out: str | None) -> None:
     """Measure what explanations are worth, of one or several models, and write a report: RUN RUN ... [key=value].
 
@@ -259,6 +286,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "prototypes": prototypes,
     "axes": axes,
     "explain": explain,
+    "tcav": tcav,
+    "interpret": interpret,
     "compare": compare,
     "discover": discover,
     "export": export,

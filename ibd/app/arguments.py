@@ -36,6 +36,16 @@ EXAMPLES: dict[str, list[str]] = {
         'ibd explain runs/mine image.jpg target="robin - jay" explainers=all --figure why.png',
         "ibd explain torchvision.models:resnet18 cat.jpg model.preprocess=imagenet explainers=gradcam,lrp",
     ],
+    "tcav": [
+        "ibd tcav runs/toybirds-baseline",
+        "ibd tcav runs/mine layer=backbone.layer3 concepts=wing_color classes=jay,robin",
+        "ibd tcav torchvision.models:resnet18 data=photographs layer=layer4 model.preprocess=imagenet",
+    ],
+    "interpret": [
+        "ibd interpret runs/toybirds-baseline",
+        "ibd interpret runs/mine image.jpg layers=backbone.layer3,backbone.layer4 classes=jay,robin",
+        "ibd interpret torchvision.models:resnet18 data=photographs model.preprocess=imagenet budget=0.5",
+    ],
     "compare": [
         "ibd compare mymodels:make_resnet data=photographs model.preprocess=imagenet",
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
@@ -75,7 +85,8 @@ class Parser(argparse.ArgumentParser):
 
 
 _CHANGING = frozenset(
-    {"fit", "test", "curve", "prototypes", "axes", "explain", "compare", "discover", "config", "data", "demo"}
+    {"fit", "test", "curve", "prototypes", "axes", "explain", "tcav", "interpret", "compare", "discover", "config", "data"}
+    | {"demo"}
 )
 """The verbs that take changes."""
 
@@ -199,6 +210,14 @@ def _add_explaining(verbs: _Verbs) -> None:
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
+    p = verbs.verb("tcav")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="layer=NAME, concepts=a,b classes=c,d images=512")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    p = verbs.verb("interpret")
+    p.add_argument("run", metavar="RUN")
+    p.add_argument("rest", nargs="*", metavar="IMAGE key=value", help="layers=a,b budget=1 images=256 classes=c,d")
+    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
     p = verbs.verb("compare")
     p.add_argument(
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
@@ -234,7 +253,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "compare", "discover", "export"),
-    *("config", "data"),
+    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "tcav", "compare"),
+    *("interpret", "discover", "export", "config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

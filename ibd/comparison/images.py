@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 from ibd.comparison.probes.scenes import Drawings, draw_scenes
-from ibd.data.base import ImageDataModule, Split
+from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError
+from ibd.types import Batch, stack_samples
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,19 @@ def has_split(data: ImageDataModule, split: Split) -> bool:
         return len(data.dataset(split)) > 0
     except DataError:
         return False
+
+
+def some_images(data: ImageDataModule, split: Split, count: int, seed: int = 0) -> DataLoader[Batch]:
+    """Return a loader of images of a split, as many of each class as can be; of all, if there are fewer."""
+    dataset = data.dataset(split)
+    chosen = sorted(balanced(torch.as_tensor(dataset.labels), count, seed))
+    some: Subset[Batch] = Subset(dataset, chosen)  # type: ignore[arg-type]  # our samples are collated into a Batch
+    return DataLoader(some, batch_size=data.batch_size, collate_fn=stack_samples)
+
+
+def fitted_split(data: ImageDataModule) -> Split:
+    """Return the split that something may be fitted on: the training images, where there are any."""
+    return next((split for split in SPLITS if has_split(data, split)), "test")
 
 
 def balanced(labels: Tensor, count: int, seed: int) -> list[int]:

@@ -16,6 +16,7 @@ from ibd.comparison.cache import Cache
 from ibd.comparison.cases import make_case, oracle_maps
 from ibd.comparison.groups import GROUPS
 from ibd.comparison.groups.agreement import add_agreement
+from ibd.comparison.groups.layer_features import add_layer_features
 from ibd.comparison.groups.self_consistency import add_self_consistency
 from ibd.comparison.images import ComparedImages
 from ibd.comparison.methods import ORACLE, ORACLE_SUM, OTHER, UNITS, Method
@@ -92,6 +93,7 @@ class OneModel:
         self.bar.update()
         if not self.model.foreign:
             add_self_consistency(comparison, case)
+        add_layer_features(comparison, case)
         add_shortcut(comparison, case, work.methods)
         comparison.shown[:] = shown_images(comparison, case, work.methods, self.attributions, work.shown)
 
@@ -108,6 +110,8 @@ class OneModel:
             self._measure_method(case, method)
         if whole and not self.model.foreign:
             add_self_consistency(self.comparison, case)
+        if whole:
+            add_layer_features(self.comparison, case)
 
     def _numbers(self) -> tuple[int, int]:
         return self.work.probe_images, self.work.seed

@@ -137,6 +137,25 @@ class SelfConsistency(ModelFigures):
 
 
 @dataclass(frozen=True)
+class ConceptTests:
+    """Which of C classes rest on which of K labelled concepts, by a layer.
+
+    Attributes:
+        layer: name of the layer.
+        concepts: names of the concepts.
+        classes: names of the classes.
+        scores: (K, C) TCAV scores.
+        p_values: (K, C) of the test against random directions, corrected.
+    """
+
+    layer: str
+    concepts: list[str]
+    classes: list[str]
+    scores: Floats
+    p_values: Floats
+
+
+@dataclass(frozen=True)
 class CostInfo:
     """What an explainer took for one image of a model, and what its metrics took.
 
@@ -232,6 +251,7 @@ class Comparison:
         agreement_names: model -> names of those explainers.
         sanity: (model, explainer) -> result.
         self_consistency: model -> result.
+        concept_tests: model -> which classes rest on which concepts, where that was asked.
         costs: (model, explainer) -> cost.
         skipped: metrics and rows that were left out.
         shown: images to draw.
@@ -255,6 +275,7 @@ class Comparison:
     agreement_names: dict[str, list[str]] = field(default_factory=dict)
     sanity: dict[tuple[str, str], Sanity] = field(default_factory=dict)
     self_consistency: dict[str, SelfConsistency] = field(default_factory=dict)
+    concept_tests: dict[str, ConceptTests] = field(default_factory=dict)
     costs: dict[tuple[str, str], CostInfo] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[ShownImage] = field(default_factory=list)

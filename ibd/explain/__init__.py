@@ -34,7 +34,9 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         ScoreCAM as ScoreCAM,
         XGradCAM as XGradCAM,
     )
+    from ibd.explain.cav import Fit as Fit, concept_vectors as concept_vectors, fit_directions as fit_directions
     from ibd.explain.concept_figures import concept_figure as concept_figure
+    from ibd.explain.concept_slopes import tcav as tcav
     from ibd.explain.concepts import (
         ConceptRelevance as ConceptRelevance,
         ConceptSheet as ConceptSheet,
@@ -44,6 +46,18 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.directions import Directions as Directions
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
+    from ibd.explain.feature_ablation import Ablation as Ablation, ablation_curve as ablation_curve
+    from ibd.explain.feature_coverage import Coverage as Coverage, semantic_coverage as semantic_coverage
+    from ibd.explain.feature_pictures import (
+        Interpretation as Interpretation,
+        average_patches as average_patches,
+        interpret as interpret,
+    )
+    from ibd.explain.feature_selection import (
+        RelevantFeatures as RelevantFeatures,
+        Unit as Unit,
+        relevant_features as relevant_features,
+    )
     from ibd.explain.feature_visualization import (
         L2 as L2,
         Blur as Blur,
@@ -108,11 +122,18 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
+    from ibd.explain.relevant_figures import (
+        ablation_figure as ablation_figure,
+        features_figure as features_figure,
+        interpretation_figure as interpretation_figure,
+    )
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
+    from ibd.explain.tcav_figures import tcav_figure as tcav_figure
+    from ibd.explain.tcav_results import Tcav as Tcav
     from ibd.explain.unit_relevance import UnitRelevance as UnitRelevance
 
 _PUBLIC = {
@@ -151,6 +172,15 @@ _PUBLIC = {
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
     "directions": ("Directions",),
+    "cav": ("Fit", "concept_vectors", "fit_directions"),
+    "feature_selection": ("RelevantFeatures", "Unit", "relevant_features"),
+    "feature_ablation": ("Ablation", "ablation_curve"),
+    "feature_coverage": ("Coverage", "semantic_coverage"),
+    "feature_pictures": ("Interpretation", "average_patches", "interpret"),
+    "relevant_figures": ("ablation_figure", "features_figure", "interpretation_figure"),
+    "concept_slopes": ("tcav",),
+    "tcav_results": ("Tcav",),
+    "tcav_figures": ("tcav_figure",),
     "concept_figures": ("concept_figure",),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),

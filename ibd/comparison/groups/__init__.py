@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ibd.comparison.groups.agreement import AGREEMENT
 from ibd.comparison.groups.dissection import DISSECTION
+from ibd.comparison.groups.layer_features import RELEVANT, TCAV
 from ibd.comparison.groups.localization import LOCALIZATION
 from ibd.comparison.groups.objects import OBJECTS
 from ibd.comparison.groups.parts import PARTS
@@ -33,6 +34,8 @@ _ALL = (
     UNITS,
     SELF_CONSISTENCY,
     DISSECTION,
+    TCAV,
+    RELEVANT,
 )
 GROUPS: dict[str, Group] = {group.name: group for group in _ALL}
 """Name -> group, in the order of a report."""

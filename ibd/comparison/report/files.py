@@ -97,7 +97,7 @@ def _family(view: FamilyView) -> dict[str, object]:
         "intrinsic": view.intrinsic,
         "scores": {row.explainer.name: _row(row) for row in (*table.rows, *table.references)},
         "paintings": _paintings(view),
-        **{matrix.name: _matrix(matrix) for matrix in (*view.matrices, view.locality) if matrix},
+        **{matrix.name: _matrix(matrix) for matrix in (*view.matrices, view.locality, view.concepts) if matrix},
     }
 
 

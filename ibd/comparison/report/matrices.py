@@ -12,8 +12,11 @@ from ibd.comparison.report import names
 from ibd.comparison.report.numbers import number
 from ibd.comparison.report.tables import Table, metric_title
 from ibd.comparison.results import Comparison, Floats
+from ibd.explain.tcav_results import LEVEL
 from ibd.metrics.functional.ranks import kendall_tau
 
+_MOST_CELLS = 4000
+"""Cells that a page holds of one matrix."""
 _FEWEST = 3
 """Explainers that a ranking must have."""
 
@@ -106,6 +109,24 @@ def locality_matrix(comparison: Comparison, table: Table) -> Matrix | None:
         "Only the diagonal should stand out."
     )
     return Matrix("locality", "Locality of concepts", note, first.rows, first.columns, _mean(values), 0.0, 1.0)
+
+
+def concepts_matrix(comparison: Comparison, table: Table) -> Matrix | None:
+    """Return which classes rest on which concepts, over the models of a family; None where that was not asked."""
+    tests = [test for m in table.models if (test := comparison.concept_tests.get(m.name)) is not None]
+    if not tests or tests[0].scores.size > _MOST_CELLS:
+        return None
+    first = tests[0]
+    same = [test for test in tests if (test.concepts, test.classes) == (first.concepts, first.classes)]
+    values = [np.where(test.p_values < LEVEL, 2 * test.scores - 1, np.nan) for test in same]
+    note = (
+        "Row: a concept; column: a class. 1: in all images of the class more of the concept, by the model's "
+        f"{first.layer}, speaks for the class; −1: against it in all. Empty: not apart from random directions "  # noqa: RUF001
+        f"(p ≥ {LEVEL:g}, corrected)."
+    )
+    return Matrix(
+        "concepts", "What classes rest on (TCAV)", note, first.concepts, first.classes, _mean(values), -1.0, 1.0
+    )
 
 
 def _mean(values: list[Floats]) -> Floats:

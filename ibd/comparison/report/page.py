@@ -15,7 +15,13 @@ from ibd.comparison.report.charts import Style, difference_chart
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
 from ibd.comparison.report.differences import LEAST_IMAGES
 from ibd.comparison.report.grids import GridPage, make_grids
-from ibd.comparison.report.matrices import Matrix, agreement_matrix, coherency_matrix, locality_matrix
+from ibd.comparison.report.matrices import (
+    Matrix,
+    agreement_matrix,
+    coherency_matrix,
+    concepts_matrix,
+    locality_matrix,
+)
 from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.paintings import PaintingTable, painting_table
 from ibd.comparison.report.pictures import part_colors
@@ -70,6 +76,7 @@ class FamilyView:
     legend: list[tuple[str, Style]]
     matrices: list[Matrix]
     locality: Matrix | None
+    concepts: Matrix | None
     grids: GridPage | None
     units: UnitsPage | None
     self_consistency: list[SelfConsistencyRow]
@@ -151,6 +158,7 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         legend=legend,
         matrices=[matrix for matrix in (agreement_matrix(comparison, table), coherency_matrix(table)) if matrix],
         locality=locality_matrix(comparison, table),
+        concepts=concepts_matrix(comparison, table),
         grids=make_grids(comparison, main, metrics[0]) if metrics else None,
         units=make_units(comparison, main),
         self_consistency=self_consistency_rows(comparison, table),
