@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         list_metrics as list_metrics,
         list_models as list_models,
     )
+    from ibd.training.calibrating import calibrate as calibrate
     from ibd.training.runner import fit as fit
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _PUBLIC = {
     "fit": "ibd.training.runner",
     "load_model": "ibd.io",
     "load_config": "ibd.config",
+    "calibrate": "ibd.training.calibrating",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
     "intervention_curve": "ibd.models.cbm.intervention",

@@ -23,6 +23,7 @@ from ibd.errors import ConfigError, lacks_memory
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
+from ibd.training.calibrating import figures_of, heard, save_reliability
 from ibd.training.callbacks import NanLossError
 from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
@@ -273,6 +274,8 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
 def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False) -> dict[str, float]:
     """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
 
+    Of a calibrated model also what the calibration is worth there, and ``figures/reliability_test.png``.
+
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
         overrides: changes to the run's config, such as ``"data.tag_test=absent"``.
@@ -289,11 +292,16 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust:
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar()]
     )
     model.use_fast_layout()
-    metrics = trainer.test(model, datamodule=data, verbose=False)[0]
+    with heard(model, data) if model.calibration is not None else contextlib.nullcontext([]) as read:
+        metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     result = {name: float(value) for name, value in metrics.items()}
     kept = find_run(place) / "test.json"
+    if read:
+        result |= {f"test/{name}": value for name, value in figures_of(model, read[0]).items()}
     try:
         kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        if read:
+            save_reliability(model, read[0], "test images", find_run(place) / "figures" / "reliability_test.png")
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
         warnings.warn(f"'{kept}' cannot be written ({error.strerror})", stacklevel=2)
     return result

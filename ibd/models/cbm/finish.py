@@ -27,17 +27,24 @@ class ReadSplit(NamedTuple):
     """(N, K) true concepts, NaN where unknown."""
     labels: Tensor
     """(N,) int64."""
+    logits: Tensor | None = None
+    """(N, C) class logits, where the split was read and not made."""
+
+    def to(self, device: torch.device) -> ReadSplit:
+        """Return it on a device."""
+        return ReadSplit(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
 
 
 @torch.no_grad()
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
-    """Return the scores of every image of a split, in order, without augmentation."""
-    scores = []
+    """Return the scores and logits of every image of a split, in order, without augmentation."""
+    scores, logits = [], []
     for batch in progress(data.loader(split, features=True), f"reading {split} images"):
         output = module.answer(batch.to(module.device))
         scores.append(output.units.scores.float().cpu())
+        logits.append(output.logits.float().cpu())
     dataset = data.dataset(split)
-    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels)
+    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, torch.cat(logits))
 
 
 @torch.enable_grad()
