@@ -213,9 +213,8 @@ class Prediction:
         sets = []
         if self.calibration is not None:
             notes += of_prediction(self.calibration, bool(one.edited.any()))
-            sets = (
-                of_sets(self.calibration, one.class_sets[0], self.network.class_names) if self.calibration.sets else []
-            )
+        if self.calibration is not None and self.calibration.sets is not None:
+            sets = [set_line(self.calibration.sets, one.class_sets[0], self.network.class_names)]
         lines = [f"{title}: {ranking}", *sets, *one._rows(part, chosen, best), *(f"  {note}" for note in notes)]
         return "\n".join(map(shown, lines))
 

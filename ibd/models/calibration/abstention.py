@@ -54,44 +54,44 @@ def choose_threshold(confidence: Tensor, right: Tensor, accuracy: float, certain
         DataError: no threshold has it.
     """
     ranked, order = confidence.sort(descending=True, stable=True)
-    last = torch.cat([ranked[1:] != ranked[:-1], torch.ones_like(ranked[:1], dtype=torch.bool)])  # of equal ones
     kept = torch.arange(1, len(ranked) + 1, device=ranked.device, dtype=torch.float64)
     hits = right[order].double().cumsum(0)
-    enough = hits >= accuracy * kept - 1e-9
+    places = _ends(ranked, tried=None if certainty is None else _SHARES)
+    enough = hits[places] >= accuracy * kept[places] - 1e-9
     if certainty is not None:
-        enough = _certain(hits, kept, last, accuracy, (1 - certainty) / _SHARES)
-    fits = (enough & last & (ranked >= 0)).nonzero().flatten()
+        level = (1 - certainty) / _SHARES
+        enough = torch.tensor([at_least(int(hits[p]), int(kept[p]), accuracy) <= level for p in places.tolist()])
+    fits = places[enough.to(places.device)]
     if not len(fits):
-        raise DataError(_why_none(ranked, hits, kept, last, accuracy, certainty))
+        raise DataError(_why_none(len(ranked), hits, kept, places, accuracy, certainty))
     place = int(fits[-1])
     threshold = float(ranked[place]) if bool((ranked[place + 1 :] >= 0).any()) else 0.0
     return Abstention(threshold, accuracy, certainty, len(ranked), place + 1, int(hits[place]))
 
 
-def _certain(hits: Tensor, kept: Tensor, last: Tensor, accuracy: float, level: float) -> Tensor:
-    """Return at which of ten places so many hits come with a probability of at most `level` from a lower accuracy.
+def _ends(ranked: Tensor, tried: int | None) -> Tensor:
+    """Return the places of (N,) falling confidences at which a threshold may lie: the last of equal ones.
 
-    The places are the ends of a tenth, two tenths, ... of the images, or of those as confident as the last of them.
+    Args:
+        ranked: confidences, negative where there is no answer.
+        tried: number of thresholds, at a tenth, two tenths, ... of the images for 10; None takes all that there are.
     """
-    found = torch.zeros_like(last)
+    last = torch.cat([ranked[1:] != ranked[:-1], torch.ones_like(ranked[:1], dtype=torch.bool)])
     ends = last.nonzero().flatten()
-    for tenth in range(1, _SHARES + 1):
-        end = ends[ends >= max(0, len(last) * tenth // _SHARES - 1)][0]
-        found[end] = at_least(int(hits[end]), int(kept[end]), accuracy) <= level
-    return found
+    if tried is not None and len(ranked):
+        wanted = [max(0, len(ranked) * share // tried - 1) for share in range(1, tried + 1)]
+        ends = torch.stack([ends[ends >= place][0] for place in wanted]).unique()
+    return ends[ranked[ends] >= 0]
 
 
-def _why_none(
-    ranked: Tensor, hits: Tensor, kept: Tensor, last: Tensor, accuracy: float, certainty: float | None
-) -> str:
-    """Return the line that says that no threshold has the accuracy, and what the best has."""
-    answered = (last & (ranked >= 0)).nonzero().flatten()
-    if not len(answered):
-        return f"accuracy: {accuracy:g} given, but the model answers for none of the {len(ranked)} images"
-    best = int(answered[(hits / kept)[answered].argmax()])
+def _why_none(images: int, hits: Tensor, kept: Tensor, places: Tensor, accuracy: float, certainty: float | None) -> str:
+    """Return the line that says that no threshold has the accuracy, and how far the thresholds come."""
+    if not len(places):
+        return f"accuracy: {accuracy:g} given, but the model answers for none of the {images} images to choose by"
+    best = places[(hits / kept)[places].argmax()]
     certain = "" if certainty is None else f" with certainty {certainty:g}"
+    more = "more images are needed, less accuracy" + (" or certainty, or certainty=null" if certain else "")
     return (
-        f"accuracy: {accuracy:g} given, which no threshold reaches{certain} on {len(ranked)} images: at best "
-        f"{int(hits[best])} of the {int(kept[best])} most confident ones are right; ask for less"
-        f"{', take more images, or certainty=null' if certain else ', or take more images'}"
+        f"accuracy: {accuracy:g} given, which no threshold reaches{certain} on the {images} images to choose by (at "
+        f"best {int(hits[best])} of the {int(kept[best])} most confident ones are right): {more}"
     )

@@ -83,8 +83,8 @@ class Choices:
 
 
 NEVER_ON_TEST = (
-    "split: 'test' given: what is chosen on test images says nothing about them any more; choose by val, or by train of "
-    "other data (data.root=FOLDER)"
+    "split: 'test' given: what is chosen on test images says nothing about them any more; choose by val, or by train "
+    "of other data (data.root=FOLDER)"
 )
 
 

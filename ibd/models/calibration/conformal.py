@@ -122,10 +122,10 @@ def choose_sets(
     parts = [own[labels == c] for c in range(probabilities.shape[1])] if per_class else [own]
     fewest = min(range(len(parts)), key=lambda c: len(parts[c]))
     if _rank(len(parts[fewest]), coverage) > len(parts[fewest]):
-        of_class = f" of '{names[fewest] if names else fewest}'" if per_class else ""
+        each, some = (" of each class", f" of '{names[fewest] if names else fewest}'") if per_class else ("", "")
         raise DataError(
-            f"coverage: {coverage:g} given, which needs at least {_least(coverage)} images{' of each class' * per_class}"
-            f" to choose a threshold by, and there are {len(parts[fewest])}{of_class}: ask for less, or take more images"
+            f"coverage: {coverage:g} given, for which at least {_least(coverage)} images{each} must choose the "
+            f"threshold, and there are {len(parts[fewest])}{some}: less coverage is needed, or more images"
         )
     thresholds = tuple(quantile(part, coverage) for part in parts)
     return SetRule(score, coverage, thresholds, len(labels), randomized)

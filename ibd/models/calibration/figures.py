@@ -36,7 +36,7 @@ def reliability_figure(readings: Mapping[str, Reading], title: str) -> Figure:
         lower.set_xlabel("stated probability")
         lower.set_ylabel("count")
         upper.grid(alpha=0.25)
-        upper.legend(fontsize=8, loc="upper left")
+        upper.legend(fontsize=8, loc="lower right")
     figure.suptitle(title, fontsize=10)
     return figure
 

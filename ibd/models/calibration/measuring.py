@@ -69,8 +69,9 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadS
     Expected calibration errors have no interval: few images make them larger, and a bootstrap would once more.
 
     Returns:
-        "ece" and "nll" of the classes, "concept_ece", each as it was and ``_calibrated``; "set_coverage", "set_size";
-        "kept_share", "kept_accuracy". What was not chosen is not there.
+        "ece" and "nll" of the classes, "concept_ece", each as it was and ``_calibrated``; "accuracy_calibrated" where the
+        classes may have changed; "set_coverage", "set_size"; "kept_share", "kept_accuracy". What was not chosen is not
+        there.
     """
     assert read.logits is not None
     before, after = class_scores(network, read.logits), calibration.scaled(network, read.logits)
@@ -78,6 +79,8 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadS
     for ending, scores in (("", before), ("_calibrated", after)):
         figures[f"ece{ending}"] = class_error(scores.softmax(1), read.labels)
         figures[f"nll{ending}"] = mean_interval(F.cross_entropy(scores, read.labels, reduction="none"))
+    if calibration.classes.method == "vector":
+        figures["accuracy_calibrated"] = share_interval(int((after.argmax(1) == read.labels).sum()), len(after))
     if calibration.concepts is not None:
         units = _units(read)
         figures["concept_ece"] = concept_error(network.readable(units), read.concepts)

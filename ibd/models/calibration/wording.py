@@ -29,17 +29,12 @@ def of_prediction(calibration: Calibration, edited: bool) -> list[str]:
         edited: whether units were set by hand.
     """
     notes = []
-    if calibration.classes.method != "none":
-        notes.append(
-            f"class probabilities are calibrated on {calibration.split} images ({_method(calibration.classes)})"
-        )
-    if calibration.concepts is not None and calibration.concepts.method != "none":
-        notes.append("concepts are calibrated for reading; what they add to a logit is by the values as trained")
+    parts = {"classes": calibration.classes, "concepts": calibration.concepts}
+    done = [f"{what} ({_method(part)})" for what, part in parts.items() if part is not None and part.method != "none"]
+    if done:
+        notes.append(f"calibrated probabilities of {' and '.join(done)}; the logit is made of the values as trained")
     if edited:
-        return [
-            *notes,
-            "calibrated on images without corrections: of corrected ones neither set nor threshold promises anything",
-        ]
+        return [*notes, "all this was chosen on images without corrections: of corrected ones it promises nothing"]
     if calibration.sets is not None:
         notes.append(coverage_promise(calibration.sets, calibration.apart))
     if calibration.abstention is not None:
@@ -49,23 +44,22 @@ def of_prediction(calibration: Calibration, edited: bool) -> list[str]:
 
 def coverage_promise(rule: SetRule, apart: bool) -> str:
     """Return what the sets promise."""
-    each = " of each class" if rule.per_class else ""
-    about = "" if apart else "about "
+    each, about = " of each class" if rule.per_class else "", "" if apart else "about "
     return (
         f"sets ({rule.score}) hold the true class for {about}{100 * rule.coverage:g} % or more{each} of images like "
-        f"the {rule.images} that the threshold was chosen on"
+        f"the {rule.images} that chose them"
     )
 
 
 def accuracy_promise(abstention: Abstention) -> str:
     """Return what abstaining promises."""
-    share = f"{abstention.right} of the {abstention.kept} answers for {abstention.images} images were right"
-    below = f"abstains below {100 * abstention.threshold:.1f} %: {share}"
+    below, wanted = f"abstains below {100 * abstention.threshold:.1f} %", f"{100 * abstention.accuracy:g} %"
     if abstention.certainty is None:
-        return f"{below}, chosen on these for {100 * abstention.accuracy:g} %, without a promise for others"
+        share = f"{abstention.right} of {abstention.kept} answers for {abstention.images} images"
+        return f"{below}: right were {share}, which chose it for {wanted}; of others it promises nothing"
     return (
-        f"{below}; answers for images like these are right in {100 * abstention.accuracy:g} % or more, "
-        f"with certainty {100 * abstention.certainty:g} %"
+        f"{below}: answers for images like the {abstention.images} that chose it are right in {wanted} or more, with "
+        f"certainty {100 * abstention.certainty:g} %"
     )
 
 
@@ -74,13 +68,25 @@ def _method(scaling: Scaling) -> str:
 
 
 def summary(calibration: Calibration) -> str:
-    """Return what was chosen, a line for each part."""
+    """Return what was chosen, and by what guarantee, a line for each part."""
     lines = []
     for what, scaling in (("classes", calibration.classes), ("concepts", calibration.concepts)):
         if scaling is not None:
             lines.append(f"{what}: {_method(scaling)}, on {scaling.images} {calibration.split} images")
     if calibration.sets is not None:
-        lines.append(coverage_promise(calibration.sets, calibration.apart))
+        rule = calibration.sets
+        lines.append(f"{coverage_promise(rule, calibration.apart)}, on average over such choices ({_spread(rule)})")
     if calibration.abstention is not None:
-        lines.append(accuracy_promise(calibration.abstention))
+        kept, images = calibration.abstention.kept, calibration.abstention.images
+        lines.append(f"{accuracy_promise(calibration.abstention)} ({100 * kept / images:.0f} % of these were answered)")
     return "\n".join(lines)
+
+
+def _spread(rule: SetRule) -> str:
+    """Return how far one choice is off: the coverage that it has is Beta((n + 1) coverage, (n + 1) (1 - coverage)).
+
+    That is its distribution over choices where scores have no ties (Vovk 2012); here, twice its standard deviation.
+    """
+    count = rule.images if not rule.per_class else rule.images // len(rule.thresholds)
+    deviation = (rule.coverage * (1 - rule.coverage) / (count + 2)) ** 0.5
+    return f"one is off by up to {200 * deviation:.0f} points"
