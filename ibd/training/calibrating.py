@@ -161,11 +161,14 @@ def _write(path: Path, calibration: Calibration | None) -> None:
 
 @contextlib.contextmanager
 def heard(model: InterpretableModule, data: ImageDataModule) -> Iterator[list[ReadSplit]]:
-    """Keep what a model puts out while it is tested, in order: so that its calibration needs no pass of its own.
+    """Keep what a calibrated model puts out while it is tested, in order, so that no pass of its own is needed.
 
     Yields:
-        A list that holds the whole test split when the test has ended.
+        A list that holds the whole test split when the test has ended; none of a model without a calibration.
     """
+    if model.calibration is None:
+        yield []
+        return
     scores: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
 

@@ -292,7 +292,7 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust:
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar()]
     )
     model.use_fast_layout()
-    with heard(model, data) if model.calibration is not None else contextlib.nullcontext([]) as read:
+    with heard(model, data) as read:
         metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     result = {name: float(value) for name, value in metrics.items()}
     kept = find_run(place) / "test.json"

@@ -80,7 +80,7 @@ def _ends(ranked: Tensor, tried: int | None) -> Tensor:
     ends = last.nonzero().flatten()
     if tried is not None and len(ranked):
         wanted = [max(0, len(ranked) * share // tried - 1) for share in range(1, tried + 1)]
-        ends = torch.stack([ends[ends >= place][0] for place in wanted]).unique()
+        ends = torch.tensor(sorted({int(ends[ends >= place][0]) for place in wanted}), device=ranked.device)
     return ends[ranked[ends] >= 0]
 
 
@@ -88,6 +88,7 @@ def _why_none(images: int, hits: Tensor, kept: Tensor, places: Tensor, accuracy:
     """Return the line that says that no threshold has the accuracy, and how far the thresholds come."""
     if not len(places):
         return f"accuracy: {accuracy:g} given, but the model answers for none of the {images} images to choose by"
+    places = places.flip(0)  # of equal accuracies that of the most images
     best = places[(hits / kept)[places].argmax()]
     certain = "" if certainty is None else f" with certainty {certainty:g}"
     more = "more images are needed, less accuracy" + (" or certainty, or certainty=null" if certain else "")

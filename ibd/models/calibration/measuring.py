@@ -69,9 +69,9 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadS
     Expected calibration errors have no interval: few images make them larger, and a bootstrap would once more.
 
     Returns:
-        "ece" and "nll" of the classes, "concept_ece", each as it was and ``_calibrated``; "accuracy_calibrated" where the
-        classes may have changed; "set_coverage", "set_size"; "kept_share", "kept_accuracy". What was not chosen is not
-        there.
+        "ece" and "nll" of the classes, "concept_ece", each as it was and ``_calibrated``; "accuracy_calibrated"
+        where the classes may have changed; "set_coverage", "set_size"; "kept_share", "kept_accuracy". What was not
+        chosen is not there.
     """
     assert read.logits is not None
     before, after = class_scores(network, read.logits), calibration.scaled(network, read.logits)
