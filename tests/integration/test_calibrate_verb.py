@@ -81,6 +81,7 @@ def test_a_second_calibration_takes_the_place_of_the_first_and_none_takes_it_awa
     assert not list((run / "checkpoints").glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_leaves_it_behind(run):
     package.calibrate(run, which="last")
     assert CALIBRATION_KEY in read_checkpoint(run / "checkpoints" / "last.ckpt")
