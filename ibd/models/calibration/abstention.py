@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ibd.errors import DataError
 from ibd.metrics.functional.student import at_least
+from ibd.models.calibration.calibration import Abstention
 
 _SHARES = 10
 """Shares of the images that are tried where the accuracy is to be certain."""
-
-
-@dataclass(frozen=True)
-class Abstention:
-    """Below which confidence there is no answer.
-
-    Attributes:
-        threshold: lowest probability of the predicted class with which it is answered; 0 answers always.
-        accuracy: wanted accuracy of the answers.
-        certainty: probability with which new images, drawn alike, have that accuracy; None where only the images that
-            the threshold was chosen on are known to have it.
-        images: images that it was chosen on.
-        kept: number of these that are answered.
-        right: number of these that are answered right.
-    """
-
-    threshold: float
-    accuracy: float
-    certainty: float | None
-    images: int
-    kept: int
-    right: int
 
 
 def choose_threshold(confidence: Tensor, right: Tensor, accuracy: float, certainty: float | None = None) -> Abstention:

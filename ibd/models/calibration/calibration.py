@@ -15,15 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import CheckpointError
-from ibd.metrics.functional.checks import double
 from ibd.models.base import InterpretableNetwork
-from ibd.models.calibration.abstention import Abstention
 from ibd.models.calibration.conformal import SetRule
 from ibd.models.calibration.scaling import Scaling
 from ibd.types import Units
 
 _CERTAIN = 36.0
 """The largest log-odds that float64 tells from certainty."""
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """Below which confidence there is no answer.
+
+    Attributes:
+        threshold: lowest probability of the predicted class with which it is answered; 0 answers always.
+        accuracy: wanted accuracy of the answers.
+        certainty: probability with which new images, drawn alike, have that accuracy; None where only the images that
+            the threshold was chosen on are known to have it.
+        images: images that it was chosen on.
+        kept: number of these that are answered.
+        right: number of these that are answered right.
+    """
+
+    threshold: float
+    accuracy: float
+    certainty: float | None
+    images: int
+    kept: int
+    right: int
 
 
 @dataclass(frozen=True)
@@ -152,15 +172,23 @@ def class_scores(network: InterpretableNetwork, logits: Tensor) -> Tensor:
 
     They are the logits, unless the network makes probabilities by a rule of its own.
     """
-    logits = double(logits)
+    logits = _exact(logits)
     if type(network).class_probabilities is InterpretableNetwork.class_probabilities:
         return logits
     return network.class_probabilities(logits).clamp(min=1e-300).log()
 
 
+def _exact(value: Tensor) -> Tensor:
+    """Return it in float64, on the CPU where the device has none (mps).
+
+    Not by `ibd.metrics`, whose import takes longer than an image takes to predict.
+    """
+    return value.cpu().double() if value.device.type == "mps" else value.double()
+
+
 def log_odds(network: InterpretableNetwork, units: Units) -> Tensor:
     """Return ``log(p / (1 - p))`` of the network's own probabilities of its truth values, (B, U) in float64."""
-    exact = dataclasses.replace(units, scores=double(units.scores))  # truth values are read by the scores alone
+    exact = dataclasses.replace(units, scores=_exact(units.scores))  # truth values are read by the scores alone
     return network.readable(exact).logit().clamp(-_CERTAIN, _CERTAIN)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.base import InterpretableNetwork
-from ibd.models.calibration.abstention import Abstention, choose_threshold
-from ibd.models.calibration.calibration import Calibration, checksum, class_scores, log_odds
+from ibd.models.calibration.abstention import choose_threshold
+from ibd.models.calibration.calibration import Abstention, Calibration, checksum, class_scores, log_odds
 from ibd.models.calibration.conformal import Score, SetRule, choose_sets
 from ibd.models.calibration.scaling import Method, Scaling, fit_classes, fit_concepts
 from ibd.models.cbm.finish import ReadSplit

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ibd.models.calibration.abstention import Abstention
-from ibd.models.calibration.calibration import Calibration
+from ibd.models.calibration.calibration import Abstention, Calibration
 from ibd.models.calibration.conformal import SetRule
 from ibd.models.calibration.scaling import Scaling
 
@@ -55,8 +54,8 @@ def accuracy_promise(abstention: Abstention) -> str:
     """Return what abstaining promises."""
     below, wanted = f"abstains below {100 * abstention.threshold:.1f} %", f"{100 * abstention.accuracy:g} %"
     if abstention.certainty is None:
-        share = f"{abstention.right} of {abstention.kept} answers for {abstention.images} images"
-        return f"{below}: right were {share}, which chose it for {wanted}; of others it promises nothing"
+        share = f"{abstention.right} of {abstention.kept} answers for the {abstention.images} images that chose it"
+        return f"{below}: {share} were right; for others {wanted} is not promised"
     return (
         f"{below}: answers for images like the {abstention.images} that chose it are right in {wanted} or more, with "
         f"certainty {100 * abstention.certainty:g} %"
@@ -87,6 +86,7 @@ def _spread(rule: SetRule) -> str:
 
     That is its distribution over choices where scores have no ties (Vovk 2012); here, twice its standard deviation.
     """
-    count = rule.images if not rule.per_class else rule.images // len(rule.thresholds)
+    count = rule.images / len(rule.thresholds)
     deviation = (rule.coverage * (1 - rule.coverage) / (count + 2)) ** 0.5
-    return f"one is off by up to {200 * deviation:.0f} points"
+    of_class = " for a class of middling size" if rule.per_class else ""
+    return f"one is off by up to {200 * deviation:.0f} points{of_class}"

@@ -11,8 +11,7 @@ import ibd
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError
 from ibd.io import CALIBRATION_KEY, load_model
 from ibd.models.baseline.lightning import Baseline
-from ibd.models.calibration.abstention import Abstention
-from ibd.models.calibration.calibration import Calibration, checksum
+from ibd.models.calibration.calibration import Abstention, Calibration, checksum
 from ibd.models.calibration.conformal import SetRule
 from ibd.models.calibration.scaling import Scaling
 from ibd.models.loading import load_network
