@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         list_metrics as list_metrics,
         list_models as list_models,
     )
+    from ibd.training.calibrating import calibrate as calibrate
     from ibd.training.runner import fit as fit
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ _PUBLIC = {
     "load_model": "ibd.io",
     "load_config": "ibd.config",
     "discover": "ibd.app.discovery.discover",
+    "calibrate": "ibd.training.calibrating",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
     "quantus_metric": "ibd.comparison.quantus",

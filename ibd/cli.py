@@ -66,8 +66,24 @@ def test(run: str, changes: list[str], which: str) -> None:
     """Score a run on the test split, which training never looks at."""
     from ibd.training.runner import evaluate
 
-    for name, value in evaluate(newest(run), *changes, which=which).items():
-        _say(f"{name:<28} {value:.4f}")
+    figures = evaluate(newest(run), *changes, which=which)
+    for name, value in figures.items():
+        if f"{name}_low" in figures:
+            _say(f"{name:<28} {value:.4f} [{figures[f'{name}_low']:.4f}, {figures[f'{name}_high']:.4f}]")
+        elif not name.endswith(("_low", "_high")):
+            _say(f"{name:<28} {value:.4f}")
+
+
+def calibrate(run: str, changes: list[str], which: str) -> None:
+    """Choose how sure a model may be called, on its validation images: RUN [method=...] [coverage=...] [accuracy=...].
+
+    Predictions then have calibrated probabilities and sets of classes, and abstain below a threshold; `ibd test` says
+    what that is worth. method=none coverage=null takes a calibration away.
+    """
+    from ibd.app.calibrate import show_calibration
+
+    for line in show_calibration(newest(run), changes, which):
+        _say(line)
 
 
 def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
@@ -280,6 +296,7 @@ def demo(folder: str, changes: list[str]) -> None:
 VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
     "test": test,
+    "calibrate": calibrate,
     "predict": predict,
     "intervene": intervene,
     "curve": curve,

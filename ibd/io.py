@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # what is read here is defined to the right, and found by its
 
 MODEL_KEY = "ibd_model"
 """The checkpoint entry that names the Lightning module's class."""
+CALIBRATION_KEY = "ibd_calibration"
+"""The checkpoint entry with what `ibd.calibrate` has chosen, as plain values."""
 
 
 def path_of(run: RunLike) -> str | Path:
@@ -187,6 +189,7 @@ def _rebuild(path: Path, content: dict[str, Any]) -> InterpretableModule:
     undefined = {key for key, value in module.state_dict().items() if bool(value.isnan().any())}  # until it is finished
     module.load_state_dict(content["state_dict"])
     check_finite(module, undefined)
+    module.take_calibration(content)
     return module
 
 

@@ -17,6 +17,7 @@ from ibd.errors import CheckpointError, no_file
 
 _TYPES: dict[str, type] = {
     "ibd_model": str,
+    "ibd_calibration": dict,
     "hyper_parameters": dict,
     "epoch": int,
     "global_step": int,

@@ -11,7 +11,7 @@ from pathlib import Path
 from website import ROOT
 
 PACKAGES = ("ibd", "ibd.data", "ibd.explain", "ibd.metrics")
-RETURNED = ("Run", "Prediction", "InterventionCurve", "AxisReport", "Report")
+RETURNED = ("Run", "Prediction", "Calibration", "InterventionCurve", "AxisReport", "Report")
 DERIVED = ("InterpretableNetwork", "InterpretableModule", "Backbone", "Output", "Units", "Block")
 EXTENDING = """# What calls return, and what yours derive from
 

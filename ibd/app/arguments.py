@@ -18,6 +18,11 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd fit resume=runs/toybirds-cbm",
     ],
     "test": ["ibd test runs/toybirds-cbm", "ibd test runs/mine data.root=OTHER --which last"],
+    "calibrate": [
+        "ibd calibrate runs/toybirds-cbm",
+        "ibd calibrate runs/mine method=vector coverage=0.95 score=aps accuracy=0.98",
+        "ibd calibrate runs/mine data.root=FRESH split=train fit_share=0.3",
+    ],
     "predict": [
         "ibd predict runs/toybirds-cbm bird.png",
         "ibd predict runs/mine a.jpg b.jpg --figure seen.png --top 0",
@@ -85,8 +90,8 @@ class Parser(argparse.ArgumentParser):
 
 
 _CHANGING = frozenset(
-    {"fit", "test", "curve", "prototypes", "axes", "explain", "tcav", "interpret", "compare", "discover", "config", "data"}
-    | {"demo"}
+    {"fit", "test", "calibrate", "curve", "prototypes", "axes", "explain", "tcav", "interpret", "compare", "discover"}
+    | {"config", "data", "demo"}
 )
 """The verbs that take changes."""
 
@@ -176,6 +181,15 @@ def _add_training(verbs: _Verbs) -> None:
     p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
     p = verbs.of_a_run("test")
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
+    p = verbs.verb("calibrate")
+    p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint")
+    p.add_argument(
+        "changes",
+        nargs="*",
+        metavar="key=value",
+        help="method=temperature|vector coverage=0.9 score=lac|aps|raps accuracy=0.95 certainty=0.9 ...; data.root=...",
+    )
+    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
     p = verbs.verb("predict")
     p.add_argument("run", metavar="RUN")
     p.add_argument("images", nargs="+", metavar="IMAGE")
@@ -253,7 +267,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "predict", "intervene", "curve", "prototypes", "axes", "explain", "tcav", "compare"),
+    *("fit", "test", "calibrate", "predict", "intervene", "curve", "prototypes", "axes", "explain", "tcav", "compare"),
     *("interpret", "discover", "export", "config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

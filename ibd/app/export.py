@@ -16,6 +16,7 @@ from ibd.app.terminal import writing
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.io import load_model
 from ibd.models.base import InterpretableNetwork, evaluating
+from ibd.models.calibration.calibration import Calibration
 from ibd.models.lightning import InterpretableModule
 from ibd.types import RunLike
 
@@ -42,17 +43,22 @@ class ExportedNetwork(nn.Module):
     """What an exported file computes: (B, 3, H, W) images in [0, 1] -> a tuple of four tensors, as `OUTPUTS` names.
 
     (B, C) class logits, (B, C) class probabilities, (B, U) values of the units as a person reads them, and their
-    (B, U, h, w) maps. B is free; H and W are those of the training.
+    (B, U, h, w) maps. B is free; H and W are those of the training. Probabilities and values are calibrated where the
+    model is.
     """
 
-    def __init__(self, network: InterpretableNetwork) -> None:
+    def __init__(self, network: InterpretableNetwork, calibration: Calibration | None = None) -> None:
         super().__init__()
         self.network = network
+        self.calibration = calibration
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits, probabilities, values and maps."""
         logits, units = self.network(image)
-        return logits, self.network.class_probabilities(logits), self.network.readable(units), units.maps
+        if self.calibration is None:
+            return logits, self.network.class_probabilities(logits), self.network.readable(units), units.maps
+        probabilities = self.calibration.probabilities(self.network, logits).to(logits.dtype)
+        return logits, probabilities, self.calibration.values(self.network, units), units.maps
 
 
 def export(run: RunLike | InterpretableModule, path: str | Path, which: str = "best", trust: bool = False) -> Exported:
@@ -109,6 +115,7 @@ def describe(model: InterpretableModule) -> dict[str, object]:
         "resize": spec.resize,
         "dtype": str(_dtype(model)).removeprefix("torch."),
         "outputs": list(OUTPUTS),
+        **({} if model.calibration is None else {"calibration": model.calibration.to_dict()}),
     }
 
 
@@ -133,7 +140,10 @@ def _program(model: InterpretableModule) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
     try:
         program = torch.export.export(
-            ExportedNetwork(network).eval(), (_images(model, 2),), dynamic_shapes=({0: batch},), strict=False
+            ExportedNetwork(network, model.calibration).eval(),
+            (_images(model, 2),),
+            dynamic_shapes=({0: batch},),
+            strict=False,
         )
     except Exception as error:  # whatever it makes of the code of a stranger's model
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -155,7 +165,7 @@ def _check(model: InterpretableModule, path: Path) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.load(path).module()
-    original = ExportedNetwork(model.network)
+    original = ExportedNetwork(model.network, model.calibration)
     device = next(model.network.parameters()).device
     largest = 0.0
     for count in (1, 3):

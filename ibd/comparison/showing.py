@@ -63,7 +63,7 @@ def _units(case: Case, count: int, with_all: bool) -> list[list[ShownUnit]]:
     contributions = prediction.contributions[torch.arange(count), :, classes]
     network = module.network
     values = (
-        network.slider_values(prediction.units) if with_all else prediction.unit_values
+        network.slider_values(prediction.units) if with_all else network.readable(prediction.units)
     )  # what sliders compute with
     patches = _patches(case, module, prediction, classes) if isinstance(module, ProtoPNet) else {}
     units = []

@@ -77,14 +77,8 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     def build_metrics(self) -> dict[str, MetricCollection]:
         """Return the metrics of one split, by kind; `metric_inputs` says what each kind is updated with."""
         classes = len(self.spec.class_names)
-        return {
-            "class": MetricCollection(
-                {
-                    "accuracy": MulticlassAccuracy(classes, average="micro"),
-                    "balanced_accuracy": BalancedAccuracy(classes),
-                }
-            )
-        }
+        accuracy = MulticlassAccuracy(classes, average="micro")
+        return {"class": MetricCollection({"accuracy": accuracy, "balanced_accuracy": BalancedAccuracy(classes)})}
 
     def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the (predictions, targets) of each kind of metric."""
@@ -161,6 +155,7 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     def configure_model(self) -> None:
         """Choose the memory layout, before DDP wraps the model: what it sums up later has the layout of now."""
         if self._trainer is not None and self.trainer.training:
+            self.calibration = None  # which is of the weights as they were
             self.use_fast_layout(self.trainer.strategy.root_device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -285,6 +280,7 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
             MODEL_KEY: registry.name_of("models", type(self)),
             "hyper_parameters": dict(self.hparams),
             "pytorch-lightning_version": pl.__version__,  # type: ignore[attr-defined]
+            **self.calibration_entry(),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -300,8 +296,10 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         mine, found = registry.name_of("models", type(self)), checkpoint.get(MODEL_KEY)
         if found is not None and found != mine:
             raise CheckpointError(f"the checkpoint holds a '{found}', not a '{mine}': ibd.load_model reads any")
-        if self._trainer is not None and self.trainer.state.fn == "fit":
+        training = self._trainer is not None and self.trainer.state.fn == "fit"
+        if training:
             checkpoint["state_dict"] |= checkpoint.get(UNFINISHED_KEY, {})
+        self.take_calibration({} if training else checkpoint, loaded=False)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, trust: bool = False, **kwargs: Any) -> Self:

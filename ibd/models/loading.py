@@ -121,7 +121,9 @@ def _light(path: Path, content: Mapping[str, Any]) -> TrainedModel:
     undefined = {key for key, value in network.state_dict().items() if bool(value.isnan().any())}
     network.load_state_dict({key.removeprefix(_PREFIX): value for key, value in saved.items()})
     check_finite(network, undefined)
-    return TrainedModel(spec, network).eval()
+    model = TrainedModel(spec, network).eval()
+    model.take_calibration(content)
+    return model
 
 
 def _check_beside(family: Family, spec: DataSpec, state: Mapping[str, Any]) -> None:

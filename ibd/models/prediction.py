@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.base import InterpretableNetwork
+from ibd.models.calibration.calibration import Calibration
+from ibd.models.calibration.wording import of_prediction, set_line
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Units
@@ -26,6 +28,9 @@ class Prediction:
         logits: (B, C).
         edited: (B, U) bool: the units that were set by hand, or followed from that.
         names: B names of the images, shown in the table.
+        calibration: how sure it may be called, where `ibd.calibrate` has been asked; it changes what is read of classes
+            and concepts, never what the classes are computed from.
+        draws: (B,) random numbers of the images, where sets of classes are randomized; interventions keep them.
     """
 
     network: InterpretableNetwork
@@ -33,21 +38,52 @@ class Prediction:
     logits: Tensor
     edited: Tensor
     names: list[str] = field(default_factory=list)
+    calibration: Calibration | None = None
+    draws: Tensor | None = None
 
     @property
     def probabilities(self) -> Tensor:
-        """Class probabilities, (B, C)."""
-        return self.network.class_probabilities(self.logits)
+        """Class probabilities, (B, C): calibrated ones where there is a calibration."""
+        if self.calibration is None:
+            return self.network.class_probabilities(self.logits)
+        return self.calibration.probabilities(self.network, self.logits).to(self.logits.device, self.logits.dtype)
 
     @property
     def labels(self) -> Tensor:
         """Index of the most probable class, (B,)."""
-        return self.logits.argmax(1)
+        return self._ranked.argmax(1)
+
+    @property
+    def _ranked(self) -> Tensor:
+        """Numbers in the order of the probabilities, (B, C): the logits, unless a calibration may change the order."""
+        if self.calibration is None or self.calibration.classes.method != "vector":
+            return self.logits
+        return self.calibration.scaled(self.network, self.logits).to(self.logits.device)
 
     @property
     def abstains(self) -> Tensor:
-        """For which images the network gives no prediction, (B,) bool; their label and class say nothing."""
-        return self.network.abstains(self.logits)
+        """For which images the network gives no prediction, (B,) bool; their label and class say nothing.
+
+        With a calibration for a wanted accuracy also those of which it is not sure enough.
+        """
+        if self.calibration is None:
+            return self.network.abstains(self.logits)
+        return self.calibration.abstains(self.network, self.logits)
+
+    @property
+    def class_sets(self) -> Tensor:
+        """Which classes each image may have by the calibration's stated coverage, (B, C) bool.
+
+        Raises:
+            UnsupportedError: there is no calibration with sets.
+        """
+        if self.calibration is None or self.calibration.sets is None:
+            raise UnsupportedError(
+                "sets of classes are chosen by `ibd calibrate RUN coverage=0.9`; this model has none"
+            )
+        probabilities = self.calibration.probabilities(self.network, self.logits)
+        draws = None if self.draws is None else self.draws.to(probabilities.device)
+        return self.calibration.sets.sets(probabilities, draws).to(self.logits.device)
 
     @property
     def classes(self) -> list[str]:
@@ -56,8 +92,14 @@ class Prediction:
 
     @property
     def unit_values(self) -> Tensor:
-        """The units as a person reads them, (B, U): a concept's probability, a channel's activation."""
-        return self.network.readable(self.units)
+        """The units as a person reads them, (B, U): a concept's probability, a channel's activation.
+
+        Calibrated where there is a calibration, but for the edited ones, which are what they were set to.
+        """
+        values = self.network.readable(self.units)
+        if self.calibration is None:
+            return values
+        return torch.where(self.edited, values, self.calibration.values(self.network, self.units))
 
     @property
     def contributions(self) -> Tensor:
@@ -80,7 +122,15 @@ class Prediction:
         else:
             place = range(len(self))[index]
             keep = slice(place, place + 1)
-        return Prediction(self.network, self.units[keep], self.logits[keep], self.edited[keep], self.names[keep])
+        draws = None if self.draws is None else self.draws[keep]
+        return replace(
+            self,
+            units=self.units[keep],
+            logits=self.logits[keep],
+            edited=self.edited[keep],
+            names=self.names[keep],
+            draws=draws,
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> Prediction:
         """Return the prediction with every tensor moved, as ``Tensor.to`` does (Lightning calls this).
@@ -90,21 +140,25 @@ class Prediction:
         parts = (self.units.scores, self.units.maps, *self.units.state)
         scores, maps, *state = (part.to(*args, **kwargs) for part in parts)
         logits, edited = self.logits.to(*args, **kwargs), self.edited.to(*args, **kwargs).bool()
-        return Prediction(self.network, Units(scores, maps, tuple(state)), logits, edited, self.names)
+        return replace(self, units=Units(scores, maps, tuple(state)), logits=logits, edited=edited)
 
     def join(self, other: Prediction) -> Prediction:
         """Return the images of both, one after the other.
 
         Raises:
-            ConfigError: they are predictions of two networks.
+            ConfigError: they are predictions of two networks, or of one before and after a calibration.
         """
         if other.network is not self.network:
             raise ConfigError("predictions of two networks cannot be joined: their units and classes differ")
+        if other.calibration != self.calibration:
+            raise ConfigError("predictions before and after a calibration cannot be joined: their probabilities differ")
         units = Units.cat([self.units, other.units])
         edited = torch.cat([self.edited, other.edited])
         logits = torch.cat([self.logits, other.logits])
         named = self.names or other.names
-        return Prediction(self.network, units, logits, edited, self.titles + other.titles if named else [])
+        draws = None if self.draws is None or other.draws is None else torch.cat([self.draws, other.draws])
+        titles = self.titles + other.titles if named else []
+        return replace(self, units=units, logits=logits, edited=edited, names=titles, draws=draws)
 
     @property
     def titles(self) -> list[str]:
@@ -127,9 +181,8 @@ class Prediction:
             named = torch.zeros_like(self.edited)
             named[:, list(self.network.resolve_values(values))] = True
             changed = units.scores != self.units.scores
-            return Prediction(
-                self.network, units, self.network.decode(units), self.edited | named | changed, self.names
-            )
+            logits = self.network.decode(units)
+            return replace(self, units=units, logits=logits, edited=self.edited | named | changed)
 
     def table(self, index: int = 0, top: int = 10, classes: int = 3) -> str:
         """Return one image's prediction as text.
@@ -142,10 +195,10 @@ class Prediction:
         """
         title, one = self.titles[index], self[index]
         best, probability = int(one.labels[0]), one.probabilities[0]
-        ranked = one.logits[0].argsort(descending=True)[:classes].tolist()
+        ranked = one._ranked[0].argsort(descending=True)[:classes].tolist()
         ranking = ", ".join(f"{self.network.class_names[c]} {100 * float(probability[c]):.1f} %" for c in ranked)
         if bool(one.abstains[0]):
-            ranking = "abstains"
+            ranking = "abstains" if bool(self.network.abstains(one.logits)[0]) else f"abstains ({ranking})"
         part = one.contributions[0, :, best]
         chosen = part.abs().argsort(descending=True)[: top or None].tolist()
         silent = one._cleared_siblings() & (part.abs() < 0.005)
@@ -157,7 +210,12 @@ class Prediction:
         if bool(one.edited.any()):
             also = f" (and {cleared} more, set to 0)" if cleared else ""
             notes.append(f"* set by hand, or following from that{also}{self.network.edit_note}")
-        lines = [f"{title}: {ranking}", *one._rows(part, chosen, best), *(f"  {note}" for note in notes)]
+        sets = []
+        if self.calibration is not None:
+            notes += of_prediction(self.calibration, bool(one.edited.any()))
+        if self.calibration is not None and self.calibration.sets is not None:
+            sets = [set_line(self.calibration.sets, one.class_sets[0], self.network.class_names)]
+        lines = [f"{title}: {ranking}", *sets, *one._rows(part, chosen, best), *(f"  {note}" for note in notes)]
         return "\n".join(map(shown, lines))
 
     def _cleared_siblings(self) -> Tensor:

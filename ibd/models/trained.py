@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +11,15 @@ from torch import Tensor, nn
 
 from ibd.distributed import progress
 from ibd.errors import DataError
+from ibd.io import CALIBRATION_KEY
 from ibd.models.base import InterpretableNetwork, evaluating
+from ibd.models.calibration.calibration import Calibration, checksum
 from ibd.models.inputs import File, Images, as_files, as_tensor, checked, named, read_images
 from ibd.models.logits import Logits
 from ibd.models.prediction import Prediction
 from ibd.types import DataSpec, Output, Units
+
+_log = logging.getLogger(__name__)
 
 
 class TrainedModel(nn.Module):
@@ -27,11 +32,13 @@ class TrainedModel(nn.Module):
     Attributes:
         spec: description of its data.
         network: the pure network.
+        calibration: how sure its predictions may be called, by `ibd.calibrate`; None where that was not asked.
         channels_last: whether images are laid out with their channels last, see `use_fast_layout` of
             `ibd.models.lightning.InterpretableModule`.
     """
 
     network: InterpretableNetwork
+    calibration: Calibration | None = None
     channels_last = False
 
     def __init__(self, spec: DataSpec, network: InterpretableNetwork) -> None:
@@ -100,4 +107,29 @@ class TrainedModel(nn.Module):
 
     def prediction(self, logits: Tensor, units: Units, names: list[str]) -> Prediction:
         """Return what the network has put out as a `Prediction`, in which nothing is edited yet."""
-        return Prediction(self.network, units, logits, torch.zeros_like(units.scores, dtype=torch.bool), names)
+        unedited = torch.zeros_like(units.scores, dtype=torch.bool)
+        draws = None if self.calibration is None else self.calibration.draw(len(logits))
+        return Prediction(self.network, units, logits, unedited, names, self.calibration, draws)
+
+    def calibration_entry(self) -> dict[str, Any]:
+        """Return what a checkpoint says of the calibration, as plain values; nothing where there is none."""
+        return {} if self.calibration is None else {CALIBRATION_KEY: self.calibration.to_dict()}
+
+    def take_calibration(self, content: Mapping[str, Any], loaded: bool = True) -> None:
+        """Take over what a checkpoint says of how sure the model may be called, if it does.
+
+        Args:
+            content: content of the checkpoint.
+            loaded: whether its weights are the model's already: of others the calibration is left out, with a warning.
+
+        Raises:
+            CheckpointError: that is damaged.
+        """
+        self.calibration = None
+        if (plain := content.get(CALIBRATION_KEY)) is None:
+            return
+        found = Calibration.from_dict(plain, len(self.network.class_names), len(self.network.unit_names))
+        if loaded and found.weights != checksum(self.network):
+            _log.warning("the calibration is of other weights than the model now has, and left out: calibrate it anew")
+        else:
+            self.calibration = found

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration, registry
@@ -24,6 +25,7 @@ from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
 from ibd.training.bypassing import CountBypass
+from ibd.training.calibrating import KeepOutputs, figures_of, save_reliability
 from ibd.training.callbacks import NanLossError
 from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
@@ -274,7 +276,8 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
 def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False) -> dict[str, float]:
     """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
 
-    Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`.
+    Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`. Of a
+    calibrated model also what the calibration is worth there, and ``figures/reliability_test.png``.
 
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
@@ -288,16 +291,23 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust:
     quieten()
     place: str | Path = run.folder if isinstance(run, Run) else run
     model, data = load_run(place, *overrides, which=which, trust=trust)
-    bypass = CountBypass(data)
+    bypass, outputs = CountBypass(data), KeepOutputs()
+    calibrated = model.calibration is not None
+    callbacks: list[Callback] = [Bar(), bypass, *([outputs] if calibrated else [])]
     trainer = pl.Trainer(
-        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar(), bypass]
+        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=callbacks
     )
     model.use_fast_layout()
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     result = {name: float(value) for name, value in metrics.items()} | bypass.figures()
     kept = find_run(place) / "test.json"
+    if calibrated:
+        read = outputs.read(data)
+        result |= {f"test/{name}": value for name, value in figures_of(model, read).items()}
     try:
         kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        if calibrated:
+            save_reliability(model, read, "test images", find_run(place) / "figures" / "reliability_test.png")
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
         warnings.warn(f"'{kept}' cannot be written ({error.strerror})", stacklevel=2)
     return result

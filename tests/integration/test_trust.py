@@ -87,6 +87,7 @@ IN_CONFIG = {
 READ_CHECKPOINT = {
     "test": ["test", "run"],
     "last": ["test", "run", "--which", "last"],
+    "calibrate": ["calibrate", "run"],
     "predict": ["predict", "run", "bird.png"],
     "intervene": ["intervene", "run", "bird.png", "wing_color=red"],
     "curve": ["curve", "run"],
@@ -98,7 +99,10 @@ READ_CHECKPOINT = {
     "resume": ["fit", "resume=run"],
 }
 READ_CONFIG = {
-    **{verb: READ_CHECKPOINT[verb] for verb in ("test", "curve", "prototypes", "axes", "compare", "resume")},
+    **{
+        verb: READ_CHECKPOINT[verb]
+        for verb in ("test", "calibrate", "curve", "prototypes", "axes", "compare", "resume")
+    },
     "fit": ["fit", "run/config.yaml"],
     "config": ["config", "run/config.yaml"],
     "data": ["data", "run/config.yaml", "data.png"],

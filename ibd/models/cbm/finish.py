@@ -29,19 +29,28 @@ class ReadSplit(NamedTuple):
     """(N,) int64."""
     state: tuple[Tensor, ...] = ()
     """What ``decode`` reads beside the scores, (N, ...) each."""
+    logits: Tensor | None = None
+    """(N, C) class logits, where the split was read and not made."""
+
+    def to(self, device: torch.device) -> ReadSplit:
+        """Return it on a device."""
+        scores, concepts, labels = (part.to(device) for part in (self.scores, self.concepts, self.labels))
+        logits = None if self.logits is None else self.logits.to(device)
+        return ReadSplit(scores, concepts, labels, tuple(part.to(device) for part in self.state), logits)
 
 
 @torch.no_grad()
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
-    """Return the scores of every image of a split, in order, without augmentation."""
-    scores, state = [], []
+    """Return the scores and logits of every image of a split, in order, without augmentation."""
+    scores, logits, state = [], [], []
     for batch in progress(data.loader(split, features=True), f"reading {split} images"):
-        units = module.answer(batch.to(module.device)).units
-        scores.append(units.scores.float().cpu())
-        state.append([part.cpu() for part in units.state])
+        output = module.answer(batch.to(module.device))
+        scores.append(output.units.scores.float().cpu())
+        logits.append(output.logits.float().cpu())
+        state.append([part.cpu() for part in output.units.state])
     dataset = data.dataset(split)
     beside = tuple(torch.cat(parts) for parts in zip(*state, strict=True))
-    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, beside)
+    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, beside, torch.cat(logits))
 
 
 @torch.enable_grad()
