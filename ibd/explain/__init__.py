@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         ScoreCAM as ScoreCAM,
         XGradCAM as XGradCAM,
     )
+    from ibd.explain.cav import concept_vectors as concept_vectors, fit_directions as fit_directions
     from ibd.explain.concept_figures import concept_figure as concept_figure
     from ibd.explain.concepts import (
         ConceptRelevance as ConceptRelevance,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         concept_relevance as concept_relevance,
         concept_sheet as concept_sheet,
     )
+    from ibd.explain.directions import Directions as Directions
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
     from ibd.explain.feature_visualization import (
@@ -149,6 +151,8 @@ _PUBLIC = {
     "patches": ("Patches", "maximally_activating_patches"),
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
+    "directions": ("Directions",),
+    "cav": ("concept_vectors", "fit_directions"),
     "concept_figures": ("concept_figure",),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),
