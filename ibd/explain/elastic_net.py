@@ -50,6 +50,10 @@ class SparseHead:
         """Number of effective concepts: weights that are not 0, a class (Srivastava et al. 2024, section 4.2)."""
         return float((self.weight != 0).sum()) / len(self.weight)
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the (N, C) logits of (N, K) inputs, in float64."""
+        return x.double() @ self.weight.t() + self.bias
+
     def cut(self, effective: float) -> SparseHead:
         """Return the head with only its largest standardized weights: so many a class on average."""
         most = math.floor(effective * len(self.weight) + 1e-9)
@@ -214,23 +218,20 @@ class _Solver:
         """Go to the optimum of a penalty; return the residual there, and the number of steps."""
         weight, bias, logits = self.weight, self.bias, self.logits(self.weight, self.bias)
         before = weight, bias, logits
-        momentum, ratio, missed = 1.0, 0.0, math.inf
-        for steps in range(1, max_steps + 1):
-            at = tuple(now + ratio * (now - then) for now, then in zip((weight, bias, logits), before, strict=True))
+        momentum, ratio, missed, steps = 1.0, 0.0, math.inf, 0
+        while missed > self.tolerance and steps < max_steps:
+            steps += 1
+            at = [now + ratio * (now - then) for now, then in zip((weight, bias, logits), before, strict=True)]
             before = weight, bias, logits
-            weight, bias, logits = self._step(*at, l1, l2)
+            weight, bias, logits = self._step(at[0], at[1], at[2], l1, l2)
             moved = (at[0] - weight, at[1] - bias)
             uphill = float((moved[0] * (weight - before[0])).sum() + (moved[1] * (bias - before[1])).sum()) > 0
             grown = (1 + (1 + 4 * momentum * momentum / GROWTH) ** 0.5) / 2
             ratio, momentum = (0.0, 1.0) if uphill else ((momentum - 1) / grown, grown)
             # A step is short near the optimum alone: only then are the conditions worth another pass over the images.
-            if max(float(part.abs().max()) for part in moved) <= self.tolerance * self.size:
+            if max(float(part.abs().max()) for part in moved) <= self.tolerance * self.size or steps == max_steps:
                 missed = self._missed(weight, logits, l1, l2)
-                if missed <= self.tolerance:
-                    break
             self.size *= GROWTH
-        else:
-            missed = self._missed(weight, logits, l1, l2)
         self.weight, self.bias = weight, bias
         return missed, steps
 
@@ -297,5 +298,5 @@ def accuracy(head: SparseHead, x: Tensor, labels: Tensor, offset: Tensor | float
         labels: (N,) classes.
         offset: (N, C) logits that are added.
     """
-    logits = x.double() @ head.weight.t() + head.bias + offset
+    logits = head.logits(x) + offset
     return float((logits.argmax(1) == labels).double().mean()), float(F.cross_entropy(logits, labels))

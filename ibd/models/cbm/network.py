@@ -163,6 +163,10 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         hard = (probability > 0.5).to(probability.dtype)
         return hard + (probability - probability.detach())  # straight-through: the value of hard, the other's gradient
 
+    def labelled(self, concepts: Tensor) -> Tensor:
+        """Return what is known of the units, (N, U), of the (N, K) concepts of the data: here the same."""
+        return concepts
+
     def truth_logits(self, logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
         """Return concept logits that say `truth` where it is `known`.
 

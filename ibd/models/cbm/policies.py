@@ -45,7 +45,7 @@ class Bottleneck:
     @property
     def group_of(self) -> Tensor:
         """The group of each concept, (K,)."""
-        result = torch.empty(self.predicted.shape[1], dtype=torch.long, device=self.predicted.device)
+        result = torch.full(self.predicted.shape[1:], -1, device=self.predicted.device)  # of what stays as it is
         for index, group in enumerate(self.groups):
             result[list(group)] = index
         return result
