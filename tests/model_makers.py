@@ -12,6 +12,7 @@ from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
+from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.types import DataSpec, Sample, groups_of
 
@@ -59,6 +60,33 @@ def make_module(spec=SPEC, seed=0, **options):
     nn.init.normal_(module.network.concepts.weight, std=2.0)
     module.network.low.fill_(-3.0)
     module.network.high.fill_(2.0)
+    return module.eval()
+
+
+class Pixels(Backbone):
+    """Features are the colors of an image: as many maps as colors, a quarter as high and wide."""
+
+    def __init__(self):
+        super().__init__("none")
+        self.out_channels = 3
+        self.pool = nn.AvgPool2d(4)
+
+
+PIXELS = {"name": "tests.model_makers:Pixels"}
+
+
+def make_posthoc(spec=SPEC, seed=0, truth=True, **options):
+    """Return a small `PosthocBottleneck` with random directions and a random head, as if it had been fitted."""
+    torch.manual_seed(seed)
+    units = {"names": list(spec.concept_names), "truth": truth, "reading": options.pop("reading", "linear")}
+    module = PosthocBottleneck(spec, options.pop("backbone", SMALL), units=units, **options)
+    network = module.network
+    nn.init.normal_(network.concepts.weight, std=2.0)
+    network.low.fill_(-3.0)
+    network.high.fill_(2.0)
+    if options.get("rest"):
+        with torch.no_grad():
+            network.head.weight[:, network.named :] = torch.eye(len(spec.class_names))
     return module.eval()
 
 

@@ -34,7 +34,10 @@ def fit_heads(
     effective: float | None,
     share: float,
 ) -> Heads:
-    """Return the head of the path with the least validation loss, or with so many effective concepts, and others.
+    """Return the head of the path with the least validation loss, and those with few concepts that are compared by.
+
+    With a number of effective concepts it is the best of the path after all but the largest weights were taken from
+    each; the compared ones are what `at_effective` makes, as published, whose weights are smaller than they might be.
 
     Args:
         train: (N, K) scores and (N,) classes of the training images.
@@ -46,8 +49,8 @@ def fit_heads(
     """
     path = elastic_net_path(*train, classes, share=share, tolerance=1e-3)
     few = [at_effective(path, budget) for budget in budgets]
-    head = min(path, key=lambda point: accuracy(point, *val)[1]) if effective is None else at_effective(path, effective)
-    return Heads(head, few)
+    allowed = path if effective is None else [point.cut(effective) for point in path]
+    return Heads(min(allowed, key=lambda point: accuracy(point, *val)[1]), few)
 
 
 def fit_rest(

@@ -196,8 +196,7 @@ class PosthocBottleneck(InterpretableModule):
             train, val = read(self, data, "train"), read(self, data, "val")
             found = self._find(data, train, val)
             found, keep = without_constants(found, self._scores(found, train))
-            scores = [self._scores(found, seen, keep) for seen in (train, val)]
-            found = standardized(found, scores[0][0])
+            found = standardized(found, self._scores(found, train, keep))
             scores = [self._scores(found, seen, keep) for seen in (train, val)]
             self._adopt({"names": found.names, **found.units})
             self.network.set_directions(found.vectors, found.offsets)
