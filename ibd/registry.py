@@ -215,13 +215,22 @@ def locate(kind: str, name: str) -> str:
     if not colon:
         own = " A class of your own is written package.module:Class." if "." in name else ""
         raise ConfigError(f"unknown {kind.removesuffix('s')} '{name}'.{did_you_mean(name, known)}{own}")
+    check_own(name)
+    _see_here(module, name)
+    return name
+
+
+def check_own(name: str) -> None:
+    """Check that something of the user's own may be imported and called.
+
+    Raises:
+        UntrustedError: a run or checkpoint that is not trusted names it.
+    """
     if _loading.get() and not _trusting.get():
         raise UntrustedError(
             f"'{name}' is none of ibd's own classes and could run any code; if you trust whoever made it, add --trust "
             "(in Python: trust=True)"
         )
-    _see_here(module, name)
-    return name
 
 
 def own_module(module: str) -> ModuleType:

@@ -68,7 +68,7 @@ def use_features(
         _log.warning("the augmentation of data is off: features of the frozen backbone are computed once")
     if checkpoint is not None:
         model.network.backbone.load_state_dict(read_run(checkpoint))
-    folder = _cache_folder(freezing.cache)
+    folder = cache_folder(freezing.cache)
     model.to(trainer.strategy.root_device)
     with trainer.precision_plugin.forward_context():
         for split in ("train", "val"):
@@ -116,7 +116,7 @@ def _why_not(model: InterpretableModule, trainer: pl.Trainer) -> str | None:
     return None
 
 
-def _cache_folder(cache: str) -> Path:
+def cache_folder(cache: str) -> Path:
     if cache != "auto":
         return Path(cache).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibd" / "features"
@@ -146,15 +146,15 @@ def features_of(
         features: Tensor = backbone(batch.image.to(weight.device, weight.dtype))
         return features.float().cpu()
 
-    own = folder / _fingerprint(backbone, dataset, data, f"{precision} {weight.device.type} {weight.dtype}")
+    own = folder / fingerprint_of(backbone, dataset, data, f"{precision} {weight.device.type} {weight.dtype}")
     with evaluating(backbone):
         try:
-            return _Computation(own, dataset, data.num_workers, compute).run(f"computing features of {split} images")
+            return Computation(own, dataset, data.num_workers, compute).run(f"computing features of {split} images")
         except OSError as error:
             raise ConfigError(f"model.backbone.cache: cannot write to '{own}': {error.strerror or error}") from None
 
 
-class _Computation:
+class Computation:
     """The features of a dataset in a folder: what has been there before, and is undamaged, stays.
 
     Chunks are written in order, each followed by its checksum, so that one which is not whole is known by it, be it
@@ -220,7 +220,7 @@ def _checksum(numbers: npt.NDArray[Any], chunk: int) -> int:
     return zlib.crc32(numbers[chunk * CHUNK : (chunk + 1) * CHUNK].tobytes()) + _KNOWN
 
 
-def _fingerprint(backbone: nn.Module, dataset: ImageDataset, data: ImageDataModule, computed: str) -> str:
+def fingerprint_of(backbone: nn.Module, dataset: ImageDataset, data: ImageDataModule, computed: str) -> str:
     """Return a name for features: another one where a weight, a layer, an image or the way to its size differs.
 
     Of most images it takes what tells that they have changed, such as the time of a file; of a few the pixels.

@@ -1,0 +1,1 @@
+"""``ibd discover``: concepts that nobody labelled, each with a sheet by which a person can name it."""

@@ -1,0 +1,95 @@
+"""A text-image model of the user's own: a function that says how well texts fit images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ibd import registry
+from ibd.errors import ConfigError, IbdError, did_you_mean
+
+Scorer = Callable[[Tensor, list[str]], Any]
+"""(images (B, 3, H, W) in [0, 1], T texts) -> (B, T) scores, higher where a text fits better."""
+
+_TOGETHER = 64
+
+
+def find_scorer(place: str) -> Scorer:
+    """Return the function that ``package.module:function`` names.
+
+    Who writes its place on the command line wants its code to run. What a run or checkpoint names is not called but for
+    the user's word of trust.
+
+    Raises:
+        ConfigError: there is none.
+        UntrustedError: a run that is not trusted names it.
+    """
+    module_name, colon, name = place.partition(":")
+    if not colon or not module_name or not name:
+        raise ConfigError(f"scorer: '{place}' given, package.module:function is needed")
+    registry.check_own(place)
+    try:
+        module = registry.own_module(module_name)
+    except IbdError:
+        raise
+    except Exception as error:  # whatever the code of a stranger does
+        raise ConfigError(f"scorer: the module '{module_name}' cannot be imported: {_told(error)}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        public = [text for text in vars(module) if not text.startswith("_")]
+        raise ConfigError(f"scorer: module '{module_name}' has no function '{name}'.{did_you_mean(name, public)}")
+    return found  # type: ignore[no-any-return]
+
+
+def text_scores(scorer: Scorer, images: Tensor, texts: Sequence[str]) -> Tensor:
+    """Return the (N, T) scores of texts for (N, 3, H, W) images, a few images at a time, checked.
+
+    Raises:
+        ConfigError: no texts, a scorer that fails, or one that returns something else than (B, T) finite numbers.
+    """
+    if not len(texts):
+        raise ConfigError("scorer: texts are needed that it can score")
+    found = []
+    for part in images.split(_TOGETHER):
+        try:
+            with torch.no_grad():
+                scores = torch.as_tensor(scorer(part, list(texts)))
+        except Exception as error:  # whatever the code of a stranger does
+            raise ConfigError(f"scorer: it fails: {_told(error)}") from error
+        if tuple(scores.shape) != (len(part), len(texts)):
+            raise ConfigError(
+                f"scorer: it returns {tuple(scores.shape)} for {len(part)} images and {len(texts)} texts: "
+                f"({len(part)}, {len(texts)}) numbers are needed"
+            )
+        if scores.is_complex() or not bool(scores.isfinite().all()):
+            raise ConfigError("scorer: it returns values that are not finite numbers")
+        found.append(scores.detach().float().cpu())
+    return torch.cat(found)
+
+
+def fitting_texts(scores: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the text that fits the pictures of each group best, compared with all pictures.
+
+    Args:
+        scores: (N, T) of N pictures.
+        groups: (N,) number of the group of each, from 0.
+        count: number G of groups.
+
+    Returns:
+        Which text, (G,), -1 for a group without pictures; and how far its mean in the group lies above that of all
+        pictures, in standard deviations of that text's scores, (G,).
+    """
+    spread = scores.std(0, unbiased=False).clamp_min(1e-12)
+    standard = (scores - scores.mean(0)) / spread
+    best, above = torch.full((count,), -1), torch.full((count,), torch.nan)
+    for group in range(count):
+        if bool((groups == group).any()):
+            above[group], best[group] = standard[groups == group].mean(0).max(0)
+    return best, above
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
