@@ -64,9 +64,7 @@ class Crops(ImageDataset):
         if not 0 < share <= 1:
             raise ConfigError(f"crop: {share} given, a share of an image's side above 0 and at most 1 is needed")
         self.images, self.count, self.share, self.seed = images, count, share, seed
-        self.labels, self.concepts = (
-            values.repeat_interleave(count, 0) for values in (images.labels, images.concepts)
-        )
+        self.labels, self.concepts = (values.repeat_interleave(count, 0) for values in (images.labels, images.concepts))
         self.places = torch.rand(len(images) * count, 2, generator=torch.Generator().manual_seed(seed))
 
     def load(self, index: int) -> Sample:

@@ -59,10 +59,6 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     def __init__(self, spec: DataSpec, network: InterpretableNetwork, optimizer: dict[str, Any] | None) -> None:
         super().__init__(spec, network)
         self.optimizer_settings = OptimizerSettings(**(optimizer or {}))
-        self.reset_metrics()
-
-    def reset_metrics(self) -> None:
-        """Make the metrics of all splits anew."""
         kinds = self.build_metrics()
         self.metrics = nn.ModuleDict(  # the underscores keep clear of nn.Module's own `train`
             {f"{split}_{kind}": m.clone(f"{split}/") for split in ("train", "val", "test") for kind, m in kinds.items()}

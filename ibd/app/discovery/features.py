@@ -61,7 +61,9 @@ def kept_features(
     own = cache_folder(cache) / fingerprint_of(network_of(model), dataset, data, words)
     with undisturbed(model), torch.no_grad():
         try:
-            return Computation(own, dataset, data.num_workers, compute).run(f"computing features of {len(dataset)} images")
+            return Computation(own, dataset, data.num_workers, compute).run(
+                f"computing features of {len(dataset)} images"
+            )
         except OSError as error:
             raise ConfigError(f"cache: cannot write to '{own}': {error.strerror or error}") from None
 
@@ -143,5 +145,3 @@ def _numbers(shape: tuple[int, ...]) -> Rows:
 def _folder() -> str | None:
     """Return the folder of temporary files, none where a tmpfs of the memory is the usual one."""
     return "/var/tmp" if Path("/var/tmp").is_dir() else None  # noqa: S108
-
-

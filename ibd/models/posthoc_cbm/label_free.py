@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ibd import registry
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.coverage import listed
 from ibd.distributed import progress
-from ibd.errors import ConfigError, DataError, did_you_mean, no_file
+from ibd.errors import DataError, no_file
+from ibd.explain.discovery.scorers import Scorer, text_scores
 from ibd.models.posthoc_cbm.concepts import Concepts
 from ibd.models.posthoc_cbm.reading import Seen
 
 _log = logging.getLogger(__name__)
-
-Scorer = Callable[[Tensor, list[str]], Tensor]
-"""Function of (B, 3, H, W) images in [0, 1] and K texts, which returns (B, K) how well each fits each."""
 
 STEPS, EVERY, RATE = 1000, 50, 1e-3
 """Steps of Adam at most, how often the validation images are asked whether to go on, and the learning rate."""
@@ -60,43 +56,14 @@ def read_texts(path: str) -> list[str]:
     return texts
 
 
-def find_scorer(place: str) -> Scorer:
-    """Return the function ``package.module:function`` of the user's own.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    module, colon, name = place.partition(":")
-    if not colon or not name:
-        raise ConfigError(f"model.scorer: '{place}' given, package.module:function is needed")
-    found = getattr(registry.own_module(module), name, None)
-    if not callable(found):
-        names = [key for key, value in vars(registry.own_module(module)).items() if callable(value)]
-        raise ConfigError(f"model.scorer: module '{module}' has no function '{name}'.{did_you_mean(name, names)}")
-    scorer: Scorer = found
-    return scorer
-
-
-@torch.no_grad()
-def scores_of(scorer: Scorer, texts: list[str], data: ImageDataModule, split: Split, place: str) -> Tensor:
+def scores_of(scorer: Scorer, texts: list[str], data: ImageDataModule, split: Split) -> Tensor:
     """Return what a scorer says of every image of a split, (N, K) float32, in order.
 
     Raises:
-        DataError: it returns something else than (B, K) finite numbers.
+        ConfigError: it fails, or returns something else than (B, K) finite numbers.
     """
-    found = []
-    for batch in progress(data.loader(split), f"scoring {split} images"):
-        given = scorer(batch.image, texts)
-        if not isinstance(given, Tensor) or tuple(given.shape) != (len(batch), len(texts)):
-            what = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
-            raise DataError(
-                f"model.scorer: {place} returns {what} for {len(batch)} images and {len(texts)} texts: a tensor "
-                f"{(len(batch), len(texts))} is needed"
-            )
-        if not bool(given.isfinite().all()):
-            raise DataError(f"model.scorer: {place} returns scores that are not finite")
-        found.append(given.detach().float().cpu())
-    return torch.cat(found)
+    batches = progress(data.loader(split), f"scoring {split} images")
+    return torch.cat([text_scores(scorer, batch.image, texts) for batch in batches])
 
 
 def from_scores(

@@ -15,6 +15,7 @@ from ibd.data.base import ImageDataModule
 from ibd.distributed import world_size
 from ibd.errors import ConfigError, DataError, check_range
 from ibd.explain.cav import Classifier, Fit
+from ibd.explain.discovery.scorers import find_scorer
 from ibd.metrics.classes import AccuracyByHead
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
@@ -193,7 +194,7 @@ class PosthocBottleneck(InterpretableModule):
         """
         self.use_fast_layout()
         with evaluating(self), torch.random.fork_rng(devices=[]):
-            train, val = read(self, data, "train"), read(self, data, "val")
+            train, val = read(self.network, data, "train"), read(self.network, data, "val")
             found = self._find(data, train, val)
             found, keep = without_constants(found, self._scores(found, train))
             found = standardized(found, self._scores(found, train, keep))
@@ -209,9 +210,8 @@ class PosthocBottleneck(InterpretableModule):
             return self.given
         if self.scorer is None:
             return from_labels(train, val, list(self.spec.concept_names), self.concept_fit)
-        texts, scorer = self.network.unit_names[: self.network.named], label_free.find_scorer(self.scorer)
-        scores = label_free.scores_of(scorer, texts, data, "train", self.scorer)
-        val_scores = label_free.scores_of(scorer, texts, data, "val", self.scorer)
+        texts, scorer = self.network.unit_names[: self.network.named], find_scorer(self.scorer)
+        scores, val_scores = (label_free.scores_of(scorer, texts, data, split) for split in ("train", "val"))
         return label_free.from_scores(train, val, scores, val_scores, texts, self.filters)
 
     def _scores(self, found: Concepts, seen: Seen, keep: Tensor | None = None) -> Tensor:
@@ -246,7 +246,13 @@ class PosthocBottleneck(InterpretableModule):
         rest = len(before.unit_names) > before.named
         self.network = PosthocNetwork(before.backbone, self.spec, units, rest).to(before.head.weight.device)
         self.hparams["units"] = units
-        self.reset_metrics()
+        kinds = self.build_metrics()
+        for name in list(self.metrics):
+            split, _, kind = name.partition("_")
+            if kind in kinds:
+                self.metrics[name] = kinds[kind].clone(f"{split}/")
+            else:
+                del self.metrics[name]
 
 
 def _given(concepts: str, scorer: str | None, spec: DataSpec, channels: int) -> Concepts:

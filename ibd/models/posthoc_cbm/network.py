@@ -71,7 +71,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
         )
         super().__init__(backbone, own, "logits")
         self.named, self.truth_values = len(names), truth
-        self.columns = [_column(name, spec) for name in names] if truth else []
+        self.known_columns = [_column(name, spec) for name in names] if truth else []
         self.active = int(units.get("active") or 0)
         self.linear_units = self.reading == "linear"
         self.from_offset = self.from_offset and self.linear_units
@@ -134,7 +134,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
         if not self.truth_values:
             return concepts.new_full((len(concepts), len(self.unit_names)), torch.nan)
         rest = concepts.new_full((len(concepts), len(self.unit_names) - self.named), torch.nan)
-        return torch.cat([concepts[:, self.columns], rest], 1)
+        return torch.cat([concepts[:, self.known_columns], rest], 1)
 
     def edit(self, units: Units, values: Values) -> Units:
         """Set calibrated concepts to truth values in [0, 1], and other units to an activation, or scale them.

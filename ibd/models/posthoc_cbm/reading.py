@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +10,7 @@ from torch import Tensor
 from ibd.data.base import ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.models.painting import spatial_mean
-
-if TYPE_CHECKING:
-    from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
+from ibd.models.posthoc_cbm.network import PosthocNetwork
 
 
 class Seen(NamedTuple):
@@ -29,9 +27,9 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def read(module: PosthocBottleneck, data: ImageDataModule, split: Split) -> Seen:
-    """Return what the network sees of every image of a split, in order, without augmentation."""
-    network, features, scores = module.network, [], []
+def read(network: PosthocNetwork, data: ImageDataModule, split: Split) -> Seen:
+    """Return what a network sees of every image of a split, in order, without augmentation."""
+    features, scores = [], []
     weight = network.concepts.weight
     for batch in progress(data.loader(split, features=True), f"reading {split} images"):
         batch = batch.to(weight.device)

@@ -9,7 +9,6 @@ from torch import nn
 import ibd
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.directions import Directions
-from ibd.models.posthoc_cbm import label_free
 from ibd.models.posthoc_cbm.concepts import calibrated
 from ibd.models.posthoc_cbm.label_free import cubed_similarity
 from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
@@ -255,15 +254,15 @@ def test_what_is_wrong_with_a_configuration(tmp_path):
 def test_what_is_wrong_with_a_scorer(tmp_path):
     data, path = Colored((30, 10, 10)), texts(tmp_path)
     wrong = {
-        r"wrong_shape returns a tensor \(4, 16\) for 16 images and 4 texts: a tensor \(16, 4\) is": "wrong_shape",
-        "one_is_nan returns scores that are not finite": "one_is_nan",
+        r"it returns \(4, 16\) for 16 images and 4 texts: \(16, 4\) numbers are needed": "wrong_shape",
+        "it returns values that are not finite numbers": "one_is_nan",
         "has no function 'scorrer'. Did you mean 'scorer'": "scorrer",
     }
     for message, name in wrong.items():
         with pytest.raises((ConfigError, DataError), match=message):
             made(data, concepts=path, scorer=f"{__name__}:{name}")
     with pytest.raises(ConfigError, match=r"package\.module:function is needed"):
-        label_free.find_scorer("scorer")
+        made(data, concepts=path, scorer="scorer")
 
 
 def test_too_few_examples_and_constant_concepts(tmp_path, caplog):
