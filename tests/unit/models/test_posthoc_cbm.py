@@ -9,6 +9,7 @@ from torch import nn
 import ibd
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.directions import Directions
+from ibd.models.loading import load_network
 from ibd.models.posthoc_cbm.concepts import calibrated
 from ibd.models.posthoc_cbm.label_free import cubed_similarity
 from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
@@ -280,3 +281,44 @@ def test_too_few_examples_and_constant_concepts(tmp_path, caplog):
     Directions("", vectors[1:], torch.tensor([2.0]), ("always",), "hand").save(path)
     with pytest.raises(DataError, match=r"^model\.concepts: every concept is the same for all training images: "):
         made(Colored(), concepts=str(path))
+
+
+@pytest.mark.slow
+def test_a_run_is_made_loaded_and_goes_on(tmp_path):
+    config = {
+        "name": "posthoc",
+        "output": str(tmp_path / "runs"),
+        "model": {
+            "name": "posthoc_cbm",
+            "rest": True,
+            "backbone": {"name": "small_cnn", "width": 4, "depth": 3, "cache": str(tmp_path / "cache")},
+        },
+        "data": {"name": "toybirds", "preset": "tiny", "train_size": 80, "val_size": 20, "test_size": 20},
+        "trainer": {"accelerator": "cpu", "enable_progress_bar": False},
+        "logger": {"mode": "off", "figures_every": 0},
+    }
+    run = ibd.fit(config)
+    assert {"val/accuracy", "val/accuracy_nec5", "val/anec", "val/concept_auroc"} <= set(run.metrics)
+    module = ibd.load_model(run)
+    assert module.frozen
+    assert 0 < module.network.named < len(module.spec.concept_names)  # rare concepts have too few examples here
+    images = torch.rand(3, 3, 32, 32)
+    logits = module.predict(images).logits
+    assert torch.allclose(load_network(run).predict(images).logits, logits, atol=1e-5)
+    again = ibd.fit(run.folder / "config.yaml", resume=run)  # there is nothing left to do
+    assert torch.equal(ibd.load_model(again).predict(images).logits, logits)
+    module.save(tmp_path / "saved.ckpt")
+    assert torch.equal(ibd.load_model(tmp_path / "saved.ckpt").predict(images).logits, logits)
+
+
+def test_a_stranger_cannot_name_what_there_is_not():
+    wrong = {
+        "a list of names of concepts is needed": {"names": []},
+        "names: one is given twice": {"names": ["flies", "flies"]},
+        "the data has no concept 'swims'": {"names": ["swims"], "truth": True},
+        "reading: 'cubic' is not one of": {"names": ["a"], "reading": "cubic"},
+        "active: 3 given, 1 to the number": {"names": ["a"], "reading": "topk", "active": 3},
+    }
+    for message, units in wrong.items():
+        with pytest.raises(ConfigError, match=message):
+            PosthocBottleneck(SPEC, PIXELS, units=units)
