@@ -96,7 +96,8 @@ def main() -> None:
             file = given.output / f"{path.stem}.yaml"
             file.write_text(json.dumps({**base, "trainer": {"max_epochs": None}}))
             model = ["model.name=posthoc_cbm", f"model.concepts={path}", *backbone]
-            return str(fit(str(file), *changes, *model).folder)
+            kept = [text for text in changes if not text.startswith("trainer.max_epochs")]
+            return str(fit(str(file), *kept, *model).folder)
 
         results[f"{given.k} concepts ({method})"] = timed(given.output / f"{name}.json", bottleneck)
     text = table(results)
