@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
     from ibd.models.foreign import ForeignModel as ForeignModel
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
+    from ibd.models.posthoc_cbm.lightning import PosthocBottleneck as PosthocBottleneck
     from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
     from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
     from ibd.registry import (
@@ -52,6 +53,7 @@ _PUBLIC = {
     "ConceptBottleneck": "ibd.models.cbm.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
+    "PosthocBottleneck": "ibd.models.posthoc_cbm.lightning",
     "ForeignModel": "ibd.models.foreign",
     "ConceptWhitening": "ibd.models.concept_whitening.lightning",
     "evaluate_prototypes": "ibd.models.protopnet.evaluation",

@@ -34,6 +34,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "baseline": "ibd.models.baseline.lightning:Baseline",
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
         "cem": "ibd.models.cem.lightning:ConceptEmbedding",
+        "posthoc_cbm": "ibd.models.posthoc_cbm.lightning:PosthocBottleneck",
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
         "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",
@@ -96,8 +97,10 @@ REGISTRY: dict[str, dict[str, str]] = {
 }
 """kind -> name -> "module:Class"; a class written for one of these kinds needs a line here and nothing else."""
 
-FAMILIES: dict[str, dict[str, str]] = {"backbones": {"timm/": "ibd.backbones.timm:TimmBackbone"}}
-"""kind -> beginning of a name -> "module:Class" for names that are another package's to say."""
+FAMILIES: dict[str, dict[str, str]] = {
+    "backbones": {"timm/": "ibd.backbones.timm:TimmBackbone", "foreign/": "ibd.backbones.foreign:ForeignBackbone"}
+}
+"""kind -> beginning of a name -> "module:Class" for names that are another package's to say, or the user's own."""
 
 BASES: dict[str, str] = {
     "models": "ibd.models.lightning:InterpretableModule",
@@ -210,6 +213,8 @@ def locate(kind: str, name: str) -> str:
         return REGISTRY[kind][name]
     for beginning, place in FAMILIES.get(kind, {}).items():
         if name.startswith(beginning):
+            if ":" in name:  # package.module:function
+                check_own(name)
             return place
     module, colon, _ = name.partition(":")
     if not colon:

@@ -13,6 +13,7 @@ from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.cem.lightning import ConceptEmbedding
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
+from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.types import DataSpec, Sample, groups_of
 
@@ -69,6 +70,33 @@ def make_embedding(spec=SPEC, seed=0, **options):
     module = ConceptEmbedding(spec, SMALL, **{"embedding_size": 5, **options})
     for layer in (module.network.embeddings, module.network.scorer, module.network.head):
         nn.init.normal_(layer.weight, std=1.5)
+    return module.eval()
+
+
+class Pixels(Backbone):
+    """Features are the colors of an image: as many maps as colors, a quarter as high and wide."""
+
+    def __init__(self):
+        super().__init__("none")
+        self.out_channels = 3
+        self.pool = nn.AvgPool2d(4)
+
+
+PIXELS = {"name": "tests.model_makers:Pixels"}
+
+
+def make_posthoc(spec=SPEC, seed=0, truth=True, **options):
+    """Return a small `PosthocBottleneck` with random directions and a random head, as if it had been fitted."""
+    torch.manual_seed(seed)
+    units = {"names": list(spec.concept_names), "truth": truth, "reading": options.pop("reading", "linear")}
+    module = PosthocBottleneck(spec, options.pop("backbone", SMALL), units=units, **options)
+    network = module.network
+    nn.init.normal_(network.concepts.weight, std=2.0)
+    network.low.fill_(-3.0)
+    network.high.fill_(2.0)
+    if options.get("rest"):
+        with torch.no_grad():
+            network.head.weight[:, network.concept_count :] = torch.eye(len(spec.class_names))
     return module.eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,3 +47,42 @@ class BalancedAccuracy(Metric):
         """Return the mean share."""
         there = self.images > 0
         return (self.right[there] / self.images[there]).mean()
+
+
+class AccuracyByHead(Metric):
+    """The accuracy of each of several heads on the same images, and its mean over them.
+
+    Args:
+        names: names of the M heads, to which "accuracy_" is put.
+        mean: name of the mean over them.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    right: Tensor
+    images: Tensor
+
+    def __init__(self, names: Sequence[str], mean: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.names, self.mean = list(names), mean
+        self.add_state("right", torch.zeros(len(self.names), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            predicted: (M, B, C) logits.
+            labels: (B,) int64.
+        """
+        self.right += (predicted.argmax(2) == labels).sum(1)
+        self.images += len(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the share that is right by ``accuracy_NAME``, and the mean over heads."""
+        share = self.right / self.images
+        return {
+            **{f"accuracy_{name}": value for name, value in zip(self.names, share, strict=True)},
+            self.mean: share.mean(),
+        }

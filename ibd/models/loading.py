@@ -59,6 +59,14 @@ FAMILIES: dict[str, Family] = {
         ("intervention_rate", "concept_weight", "imbalance"),
         ("ratio",),
     ),
+    "posthoc_cbm": Family(
+        "ibd.models.posthoc_cbm.network:PosthocNetwork",
+        ("units", "rest"),
+        (
+            *("concepts", "scorer", "classifier", "examples", "share", "effective_concepts"),
+            *("cutoff", "similarity"),
+        ),
+    ),
     "protopnet": Family(
         "ibd.models.protopnet.network:PrototypeNetwork",
         ("per_class", "dimension", "extent", "add_on", "distance", "activation", "top_k"),

@@ -21,6 +21,8 @@ HINTS: dict[str, Any] = {
     "concept_weight": float,
     "normalize_loss": bool,
     "imbalance": Literal["none", "concept", "pos_weight"],
+    "intervention_rate": float,
+    "residual_penalty": float,
     "head_epochs": int,
     "head_lr": float,
     "head_weight_decay": float,
@@ -33,6 +35,14 @@ HINTS: dict[str, Any] = {
     "color": float,
     "shift": int,
     "concept_folder": str | None,
+    "concepts": str,
+    "scorer": str | None,
+    "classifier": Literal["svm", "ridge", "logistic"],
+    "examples": int,
+    "share": float,
+    "effective_concepts": float | None,
+    "cutoff": float | None,
+    "similarity": float,
 }
 """option -> its annotation where the model is trained, whichever has it; a test holds them equal."""
 

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from ibd.config import load_config
 from ibd.config.sources import read_sources
+from ibd.explain.directions import Directions
 from ibd.io import load_model
 from tests.command import ROOT, TINY, checkpoint, ibd, ibd_process, rows
 from tests.data_makers import make_concept_folder, make_cub
@@ -50,7 +51,21 @@ def changes(file, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of a frozen backbone
     merged = read_sources(ROOT / file, ()).merged
     weights = ["model.backbone.weights=null"] if "weights" in merged["model"]["backbone"] else []
-    return [*FEW, *DATA[merged["data"]["name"]](tmp_path / "data", merged["data"]), *weights]
+    return [
+        *FEW,
+        *DATA[merged["data"]["name"]](tmp_path / "data", merged["data"]),
+        *weights,
+        *asked(merged["model"], tmp_path),
+    ]
+
+
+def asked(model, folder):
+    """What a config leaves to its user: a run of theirs, and concepts that were found on its network."""
+    run = ["model.backbone.init_from=null"] if model["backbone"].get("init_from") == "???" else []
+    if model.get("concepts") != "???":
+        return run
+    found = Directions("", torch.eye(4, 320), torch.zeros(4), tuple("abcd"), "hand").save(folder / "found.npz")
+    return [*run, f"model.concepts={found}"]
 
 
 def test_there_are_configs():

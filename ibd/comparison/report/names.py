@@ -6,6 +6,7 @@ FAMILIES = {
     "baseline": "baseline network",
     "cbm": "concept bottleneck",
     "cem": "concept embeddings",
+    "posthoc_cbm": "post-hoc bottleneck",
     "protopnet": "prototype network",
     "pipnet": "PIP-Net",
     "concept_whitening": "concept-whitening network",

@@ -60,6 +60,10 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
     def certain(self, units: Units, truth: float) -> Tensor:
         """Return what the head would read of each concept by itself if it certainly held (1), or not (0): (B, R)."""
 
+    def labelled(self, concepts: Tensor) -> Tensor:
+        """Return what is known of the network's concepts, (N, K), of those of the data: here the same."""
+        return concepts
+
     @property
     def columns(self) -> Tensor:
         """Which of the R numbers are a concept's, (K, r): no others change when it is corrected."""

@@ -23,7 +23,6 @@ from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.cbm.groups import complete
 from ibd.models.cbm.policies import Bottleneck
-from ibd.models.cbm.training import ConceptModule
 from ibd.models.lightning import InterpretableModule
 from ibd.types import RunLike, Units
 
@@ -146,7 +145,8 @@ def intervention_curve(
     if not isinstance(model, torch.nn.Module):
         model, own = load_run(model)
         data = own if data is None else data
-    if not isinstance(model, ConceptModule):
+    network = model.network
+    if not isinstance(network, ConceptNetwork) or not network.truth_values:
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
     if data is None:
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
@@ -155,14 +155,15 @@ def intervention_curve(
         if bool(data.dataset(split).concepts.isnan().all()):
             raise UnsupportedError(f"no {split} image has a known concept, so none can be corrected")
         read = read_split(model, data, split)
-        bottleneck = cached_bottleneck(model.network, read)
-        known = complete(read.concepts, ~read.concepts.isnan(), model.network.exclusive_groups)[1].float().mean()
+        bottleneck = cached_bottleneck(network, read)
+        truth = network.labelled(read.concepts)
+        known = complete(truth, ~truth.isnan(), network.exclusive_groups)[1].float().mean()
         order: list[int] = []
         if "learned" in policies:
-            seen = bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
+            seen = bottleneck if split == "val" else cached_bottleneck(network, read_split(model, data, "val"))
             order = _orders.learned_order(seen)
         accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
-    names = list(model.network.unit_groups)
+    names = list(network.unit_groups)
     return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split, float(known))
 
 
@@ -170,7 +171,7 @@ def cached_bottleneck(network: ConceptNetwork, read: ReadSplit) -> Bottleneck:
     """Return what interventions on a split need, from its concept logits, and what is beside them, alone."""
     weight = network.head_weight()
     device = next(network.parameters()).device
-    scores, truth = read.scores.to(device), read.concepts.to(device)
+    scores, truth = read.scores.to(device), network.labelled(read.concepts).to(device)
     units = Units(scores, scores[..., None, None], tuple(part.to(device) for part in read.state))
     truth, known = complete(truth, ~truth.isnan(), network.exclusive_groups)
     corrected = Units(network.truth_logits(scores, truth, known), units.maps, units.state)

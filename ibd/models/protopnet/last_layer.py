@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ibd.distributed import progress
-
-_GROWTH = 1.1
-"""Factor by which the length of the steps grows after each."""
+from ibd.explain.elastic_net import GROWTH, bregman, curvature, soften
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def fit_last_layer(
     start = initial.to(x.dtype) * kept
     target = F.one_hot(labels, len(initial)).to(x.dtype)
     problem = _Problem(x, labels, target, start, l1 * (~own).to(x.dtype), kept, ridge)
-    size = 1 / (_curvature(x) + ridge)
+    size = 1 / (curvature(x) + ridge)
     weight, before, ratio = start, start, 0.0
     logits = logits_before = x @ start.t()
     momentum, steps, converged = 1.0, 0, False
@@ -79,7 +77,7 @@ def fit_last_layer(
         ahead, logits_ahead = weight + ratio * (weight - before), logits + ratio * (logits - logits_before)
         step = problem.step(ahead, logits_ahead, size)
         uphill = float(((ahead - step.weight) * (step.weight - weight)).sum()) > 0
-        grown = (1 + (1 + 4 * momentum * momentum / _GROWTH) ** 0.5) / 2
+        grown = (1 + (1 + 4 * momentum * momentum / GROWTH) ** 0.5) / 2
         ratio, momentum = (0.0, 1.0) if uphill else ((momentum - 1) / grown, grown)
         change = float((step.weight - weight).abs().max())
         before, weight, logits_before, logits = weight, step.weight, logits, step.logits
@@ -89,7 +87,7 @@ def fit_last_layer(
             converged = change <= tolerance * step.size * float(weight.abs().max())
         if converged:
             break
-        size = step.size * _GROWTH
+        size = step.size * GROWTH
     others = weight[~own & kept]
     report = LastLayerReport(
         steps,
@@ -140,10 +138,10 @@ class _Problem(NamedTuple):
         pull = (p - self.target).t() @ self.x / len(self.x)
         slope = pull + self.ridge * (ahead - self.start)
         while True:
-            weight = _soften(ahead - size * slope, size * self.shrink) * self.kept
+            weight = soften(ahead - size * slope, size * self.shrink) * self.kept
             after = self.x @ weight.t()
             distance = float((weight - ahead).square().sum())
-            bent = 2 * _bregman(logits, after, p) + self.ridge * distance
+            bent = 2 * bregman(logits, after, p) + self.ridge * distance
             if bent * size <= distance * 1.0001 or distance == 0:
                 return _Step(weight, after, p, pull, size)
             size /= 2
@@ -167,43 +165,7 @@ class _Problem(NamedTuple):
             p: (N, C) probabilities.
             slope: (C, P): ``(Y - p)' x / N``.
         """
-        best = _soften(self.start + slope / self.ridge, self.shrink / self.ridge)
+        best = soften(self.start + slope / self.ridge, self.shrink / self.ridge)
         distance = (best - self.start).square()
         conjugate = (slope * best - self.shrink * best.abs() - self.ridge / 2 * distance).sum()
         return float(torch.special.entr(p).sum(1).mean() - conjugate)
-
-
-def _soften(weight: Tensor, by: Tensor) -> Tensor:
-    """Return the values nearer to 0, and exactly 0 where they were near."""
-    return weight.sign() * (weight.abs() - by).clamp(min=0)
-
-
-def _bregman(one: Tensor, other: Tensor, p: Tensor) -> float:
-    """Return by how much the mean cross-entropy at `other` logits is above its tangent at `one`; exact for small steps.
-
-    Args:
-        one: (N, C).
-        other: (N, C).
-        p: softmax of `one`.
-    """
-    change = other - one
-    change = change - (p * change).sum(1, keepdim=True)
-    small = change.abs() < 1e-2
-    above = torch.where(small, change.square() * (0.5 + change / 6), torch.expm1(change) - change)
-    return float(torch.log1p((p * above).sum(1)).mean())
-
-
-def _curvature(x: Tensor) -> float:
-    """Return a bound on the curvature of the mean cross-entropy: half the largest eigenvalue of x'x / N.
-
-    By power iteration, which nears it from below; hence the margin.
-    """
-    vector = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
-    largest = 0.0
-    for _ in range(30):
-        vector = x.t() @ (x @ vector)
-        norm = float(vector.norm())
-        if norm == 0:
-            return 1e-12
-        vector, largest = vector / norm, norm
-    return 0.5 * 1.05 * largest / len(x)

@@ -17,12 +17,22 @@ from ibd.models import loading
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.loading import FAMILIES, load_network
 from ibd.models.training_options import HINTS
-from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    make_embedding,
+    make_module,
+    make_pipnet,
+    make_posthoc,
+    make_prototypes,
+    make_whitening,
+)
 
 MAKERS = {
     "baseline": lambda: Baseline(SPEC, SMALL),
     "cbm": lambda: make_module(bottleneck="logits", head="mlp", softmax_groups=["wing"]),
     "cem": make_embedding,
+    "posthoc_cbm": lambda: make_posthoc(rest=True),
     "protopnet": make_prototypes,
     "pipnet": make_pipnet,
     "concept_whitening": lambda: make_whitening(whitening={"eps": 1e-4}),

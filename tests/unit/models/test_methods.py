@@ -9,7 +9,16 @@ from torch import nn
 
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
-from tests.model_makers import LARGE, SMALL, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    LARGE,
+    SMALL,
+    make_embedding,
+    make_module,
+    make_pipnet,
+    make_posthoc,
+    make_prototypes,
+    make_whitening,
+)
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
@@ -27,6 +36,8 @@ FAMILIES = {
     "cbm of logits": lambda: make_module(LARGE, bottleneck="logits"),
     "cbm with a residual": lambda: make_module(LARGE, residual=3),
     "cem": lambda: make_embedding(LARGE),
+    "posthoc": lambda: make_posthoc(LARGE),
+    "posthoc, a rest": lambda: make_posthoc(LARGE, truth=False, reading="relu", rest=True),
     "protopnet": make_prototypes,
     "pipnet": lambda: make_pipnet(LARGE).eval(),
     "pipnet with a bias": pipnet_with_bias,
