@@ -88,7 +88,7 @@ def test_a_linear_head_reads_what_is_passed(module):
     network = module.network
     units = network.encode(IMAGES)
     head = network.linear_head(network.passed(units))
-    several_ranges = network.unit_kind == "concept" and not bool(network.named_units().all())
+    several_ranges = network.truth_values and not bool(network.named_units().all())
     assert (head is None) == (network.linear_weight() is None or several_ranges)
     if head is not None:
         logits = network.passed(units).double().numpy() @ head.weights + head.bias
