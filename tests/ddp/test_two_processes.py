@@ -110,21 +110,6 @@ def test_same_numbers_as_one_process(regime, place):
     assert ibd("test", pair, "--trust").out == ibd("test", one, "--trust").out
 
 
-@pytest.mark.slow
-def test_a_frozen_backbone(place):
-    """Its features are kept by a training of one process alone: two read images, say so, and give the same numbers."""
-    changes = ("model.backbone.frozen=true", f"model.backbone.cache={place / 'cache'}")
-    one = fitted("pair.yaml", *QUIET, *changes)
-    answer = ibd_process(*FIT, *changes, cwd=place, timeout=150)
-    assert answer.code == 0, answer.err
-    assert "computed anew in every step: the training has several processes" in answer.out + answer.err
-    assert_same_numbers(one, place / answer.run)
-    first, second = (checkpoint(run, "last")["state_dict"] for run in (one, place / answer.run))
-    fixed = [key for key in first if key.startswith("network.backbone.")]
-    assert fixed
-    assert all(torch.equal(first[key], second[key]) for key in fixed)
-
-
 def test_one_process_or_two_see_the_same_images_at_every_step():
     """What makes the above possible, for sizes that two processes do not divide, too."""
     from ibd.data.sampling import EvalSampler, TrainSampler
