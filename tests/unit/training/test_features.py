@@ -226,6 +226,34 @@ def test_training_on_features_is_training_on_images(name, data, tmp_path, monkey
     assert not data.features
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_mixed_precision_too(name, data, tmp_path, monkeypatch):
+    """Features are kept as the backbone computes them under autocast, apart from those of full precision."""
+    read = counted(monkeypatch)
+    fit(data, name, tmp_path)
+    apart = set((tmp_path / "cache").iterdir())
+    read.clear()
+    cached = fit(data, name, tmp_path, "trainer.precision=bf16-mixed")
+    few = len(read)
+    made = set((tmp_path / "cache").iterdir()) - apart
+    assert len(made) == len(apart) == 2
+    read.clear()
+    plain = fit(data, name, tmp_path, "trainer.precision=bf16-mixed", cache=None)
+    assert few < len(read)
+    one, two = (ibd.load_model(run.folder, which="last") for run in (cached, plain))
+    images = torch.stack([data.dataset("train")[i].image for i in range(8)])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = one.network.backbone(images).float()
+    shape = expected.shape[1:]
+    kept = [np.fromfile(folder / "features.f32", np.float32).reshape(-1, *shape)[:8] for folder in made]
+    assert any(np.allclose(found, expected, atol=1e-2 * float(expected.abs().max())) for found in kept)
+    assert all(np.array_equal(found, torch.from_numpy(found).bfloat16().float()) for found in kept)
+    torch.testing.assert_close(one(images).logits, two(images).logits, rtol=0.05, atol=0.05)
+    if name == "protopnet":
+        assert float(one.verify_projection(data).max()) < 1e-5
+
+
 def test_a_training_goes_on_with_the_backbone_of_its_checkpoint(data, tmp_path):
     torch.manual_seed(5)
     backbone = Baseline(data.spec, {"name": "small_cnn", "width": 4, "depth": 3}).network.backbone
