@@ -73,7 +73,7 @@ def test_total_indices_of_a_sum_are_known():
 
 def test_total_indices_of_a_product_are_known():
     """Of m_0 m_1 the variance is 1/9 - 1/16, and 1 - (1/4 Var m) / Var f = 4/7 is the total index of each."""
-    found = total_indices(lambda masks: (masks[:, :1] * masks[:, 1:2]), 2, designs=1024)
+    found = total_indices(lambda masks: masks[:, :1] * masks[:, 1:2], 2, designs=1024)
     assert found[:, 0].tolist() == pytest.approx([4 / 7, 4 / 7], abs=0.02)
 
 

@@ -94,7 +94,9 @@ def test_components_are_those_of_the_covariance():
     assert np.allclose(np.abs((found.vectors.numpy() * vectors).sum(1)), 1, atol=1e-4)
     read = found.read(torch.from_numpy(rows))
     assert torch.allclose(read.mean(0), torch.zeros(3), atol=1e-3)
-    assert rebuilt(found, rows)[0] == pytest.approx(float(read.square().sum() / np.square(rows - rows.mean(0)).sum()), abs=1e-4)
+    assert rebuilt(found, rows)[0] == pytest.approx(
+        float(read.square().sum() / np.square(rows - rows.mean(0)).sum()), abs=1e-4
+    )
 
 
 def test_clusters_are_directions_and_one_is_active_at_a_place():

@@ -51,7 +51,7 @@ def test_bad_scorers_are_one_line(function, message):
 
 @pytest.mark.parametrize("place", ["my_scorer", "my_scorer:", "my_scorer:scoer", "no_such_module_anywhere:score"])
 def test_scorer_that_there_is_not(module, place):
-    with pytest.raises(ConfigError, match="scorer|no module"):
+    with pytest.raises(ConfigError, match=r"scorer|no module"):
         find_scorer(place)
 
 
