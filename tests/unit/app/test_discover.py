@@ -129,7 +129,7 @@ def test_every_method_makes_a_page(data, quick, tmp_path, method):
     )
     assert len(found.directions) == 3
     assert found.directions.method == method
-    assert (tmp_path / "index.html").exists()
+    assert ("image made to excite" in (tmp_path / "index.html").read_text()) == (found.made is not None)
 
 
 def test_number_of_concepts_is_chosen_and_told(data, quick, tmp_path):
