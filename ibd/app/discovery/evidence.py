@@ -130,9 +130,11 @@ def _window(place: Sequence[int], shape: tuple[int, int], size: tuple[int, int])
 
 
 def halves(images: SelectedImages) -> Tensor:
-    """Return the half of each image, (N,) 0 or 1, by its name: the same whatever else is looked at."""
-    tickets = [hashlib.sha256(images.sample_id(index).encode()).digest()[0] for index in range(len(images))]
-    return torch.tensor(tickets) % 2
+    """Return the half of each image, (N,) 0 or 1, as good as drawn: by its name, so that it is the same again."""
+    tickets = [hashlib.sha256(images.sample_id(index).encode()).digest() for index in range(len(images))]
+    half = torch.zeros(len(images), dtype=torch.int64)
+    half[sorted(range(len(images)), key=tickets.__getitem__)[1::2]] = 1
+    return half
 
 
 def label_overlap(peaks: Peaks, truth: Tensor, names: Sequence[str], half: Tensor) -> Overlap:

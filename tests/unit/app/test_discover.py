@@ -33,6 +33,7 @@ class Colors(nn.Module):
         with torch.no_grad():
             self.features[1].weight[:, :, 0, 0] = torch.tensor([[2, -1, -1], [-1, 2, -1], [-1, -1, 2], [-1.0, -1, -1]])
             self.features[1].bias[:] = torch.tensor([0.0, 0, 0, 1])
+            self.head.bias[:] = 0
             self.head.weight[:] = torch.tensor([[0, 1.0, 0, 0], [1.0, 0, 0, 0]])
 
     def forward(self, image):
@@ -89,7 +90,7 @@ def test_red_squares_are_found_named_and_worth_to_their_class(data, quick, tmp_p
     assert float(found.importance.values[red, names.index("red")]) > 0.01
     assert float(found.classes[red, names.index("red")]) == 1.0
     assert found.masks.best()[0][:2] == ("square", red)
-    assert found.masks.best()[0][2] > 0.6
+    assert found.masks.best()[0][2] > 0.4  # a cell, drawn smoothly
     assert found.labels.best() == [("has_red", red, 1.0, 0.5)]
     assert [proposal.name for proposal in found.proposals[red]] == ["square", "has_red"]
     cell = found.patches.position[red, 0]
@@ -227,7 +228,7 @@ def test_the_command_line_finds_concepts(root, tmp_path, monkeypatch):
         ({"within": "nowhere.npz", "concept": "a"}, DataError, "no file of directions 'nowhere.npz'"),
         ({"within": "nowhere.npz"}, ConfigError, "go together"),
         ({"method": "kmeans", "images": 2, "cells": 1}, DataError, "3 concepts cannot be learned from 2 places"),
-        ({"metod": "nmf"}, ConfigError, "no option 'metod'. Did you mean 'method'"),
+        ({"metod": "nmf"}, ConfigError, "no option 'metod'. Did you mean one of: 'method'"),
     ],
 )
 def test_bad_requests_are_one_line(data, quick, tmp_path, options, error, message):
