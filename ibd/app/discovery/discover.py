@@ -235,9 +235,9 @@ _SEARCHING = (
 def _key(options: DiscoverOptions, kept: FeatureFile) -> str:
     """Return a name for a search: another one where the features or an option differ that decides what is found."""
     chosen = {name: getattr(options, name) for name in _SEARCHING}
-    parent = b"" if options.within is None else Path(options.within).read_bytes()
-    text = json.dumps([kept.path.parent.name, options.counts, chosen], default=str)
-    return hashlib.sha256(text.encode() + parent).hexdigest()[:32]
+    parent = "" if options.within is None else Directions.load(options.within).vectors.tolist()
+    text = json.dumps([kept.path.parent.name, options.counts, chosen, parent], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _names(options: DiscoverOptions, folder: Path, directions: Directions) -> dict[str, str]:

@@ -28,6 +28,8 @@ _GRID = 64
 _TOGETHER = 32
 LABEL, MASK = 0.8, 0.1
 """AUROC and IoU, in images that did not choose, from which on a name is proposed."""
+_CLEAR = 1.25
+"""How many times chance that must be."""
 _WINDOW = (0.25, 0.6)
 """Side of what a patch shows, as a share of the image: three cells, but at least and at most this."""
 
@@ -74,6 +76,18 @@ class Overlap:
                 found.append((name, concept, float(self.value[concept, column]), float(self.chance[column])))
         return found
 
+    def nearest(self, concept: int) -> tuple[str, float, float] | None:
+        """Return the annotation that one half finds nearest to a concept, what that has in the other half, and chance.
+
+        Nearest is how far it is from chance to 1. None where that is no further than chance in the other half.
+        """
+        above = ((self.chosen[concept] - self.chance) / (1 - self.chance)).nan_to_num(-1.0)
+        if not len(self.names) or float(above.max()) <= 0:
+            return None
+        best = int(above.argmax())
+        value, chance = float(self.value[concept, best]), float(self.chance[best])
+        return (self.names[best], value, chance) if value > chance else None
+
 
 def find_peaks(activations: Rows) -> Peaks:
     """Return where concepts are strongest, of (N, K, h, w) activations."""
@@ -116,9 +130,11 @@ def _window(place: Sequence[int], shape: tuple[int, int], size: tuple[int, int])
 
 
 def halves(images: SelectedImages) -> Tensor:
-    """Return the half of each image, (N,) 0 or 1, by its name: the same whatever else is looked at."""
-    tickets = [hashlib.sha256(images.sample_id(index).encode()).digest()[0] for index in range(len(images))]
-    return torch.tensor(tickets) % 2
+    """Return the half of each image, (N,) 0 or 1, as good as drawn: by its name, so that it is the same again."""
+    tickets = [hashlib.sha256(images.sample_id(index).encode()).digest() for index in range(len(images))]
+    half = torch.zeros(len(images), dtype=torch.int64)
+    half[sorted(range(len(images)), key=tickets.__getitem__)[1::2]] = 1
+    return half
 
 
 def label_overlap(peaks: Peaks, truth: Tensor, names: Sequence[str], half: Tensor) -> Overlap:
@@ -209,11 +225,8 @@ def proposals(count: int, masks: Overlap | None, labels: Overlap | None) -> list
     for concept in range(count):
         listed = []
         for overlap, least, what in ((masks, MASK, "IoU {:.2f} with its masks"), (labels, LABEL, "AUROC {:.2f}")):
-            if overlap is None or not len(overlap.names) or not bool(overlap.chosen[concept].isfinite().any()):
-                continue
-            best = int(overlap.chosen[concept].nan_to_num(-1.0).argmax())
-            value = float(overlap.value[concept, best])
-            if value >= max(least, 1.25 * float(overlap.chance[best])):
-                listed.append(Proposal(overlap.names[best], what.format(value)))
+            near = None if overlap is None else overlap.nearest(concept)
+            if near is not None and near[1] >= max(least, _CLEAR * near[2]):
+                listed.append(Proposal(near[0], what.format(near[1])))
         found.append(listed)
     return found

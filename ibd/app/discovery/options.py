@@ -114,6 +114,8 @@ class DiscoverOptions:
         if self.k == "auto":
             return list(AUTO)
         given = self.k if isinstance(self.k, list | tuple) else [self.k]
+        if isinstance(self.k, str) and all(part.strip().isdecimal() for part in self.k.split(",")):
+            given = [int(part) for part in self.k.split(",")]
         if not given or not all(isinstance(count, int) and not isinstance(count, bool) for count in given):
             raise ConfigError(f"k: {self.k!r} given, a whole number, several ([5,10,20]), or auto is needed")
         return sorted(dict.fromkeys(given))

@@ -141,9 +141,9 @@ def _overlaps(found: Discovery, concept: int) -> list[tuple[str, str]]:
     """Return the mask and the label that a concept is nearest to, in words."""
     listed = []
     for what, overlap in (("IoU with the masks of", found.masks), ("AUROC for", found.labels)):
-        if overlap is not None and bool(overlap.chosen[concept].isfinite().any()):
-            best = int(overlap.chosen[concept].nan_to_num(-1.0).argmax())
-            listed.append((f"{what} {overlap.names[best]}", f"{float(overlap.value[concept, best]):.2f}"))
+        near = None if overlap is None else overlap.nearest(concept)
+        if near is not None:
+            listed.append((f"{what} {near[0]}", f"{near[1]:.2f} (chance {near[2]:.2f})"))
     return listed
 
 

@@ -126,14 +126,20 @@ def _range(rows: Rows) -> tuple[float, float]:
 
 
 def _factors(rows: Rows, search: Search, again: bool) -> Directions:
-    """Return the parts of a non-negative factorization, by coordinate descent (scikit-learn)."""
+    """Return the parts of a non-negative factorization, by coordinate descent (scikit-learn).
+
+    The better one of two starts counts: from singular vectors, which is good as a rule, but stays where it is if two
+    parts are as strong as each other; and a random one.
+    """
     from sklearn.decomposition import NMF
 
-    start = "random" if again else "nndsvda"
-    model = NMF(search.k, init=start, random_state=search.seed, max_iter=_NMF_STEPS)
+    starts = ("random",) if again else ("nndsvda", "random")
+    models = [NMF(search.k, init=start, random_state=search.seed, max_iter=_NMF_STEPS) for start in starts]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it could go on: what is left over is reported
-        model.fit(np.ascontiguousarray(rows))
+        for model in models:
+            model.fit(np.ascontiguousarray(rows))
+    model = min(models, key=lambda fitted: float(fitted.reconstruction_err_))
     vectors = _unit(torch.from_numpy(np.asarray(model.components_, np.float32)))
     details = {"steps": int(model.n_iter_)}
     return Directions("", vectors, torch.zeros(search.k), _names(search.k), "nmf", "nonnegative", details)

@@ -129,9 +129,12 @@ def train_autoencoder(
     with torch.no_grad():
         weight, parts, middle = (value.detach().cpu() for value in (network.weight, network.parts, network.center))
         offsets = scale * (network.bias.detach().cpu() - weight @ middle)
-    details: dict[str, Any] = {"steps": training.steps, "sparsity": training.sparsity, "revived": revived}
-    if training.active is not None:
-        details = {"steps": training.steps, "active": training.active}
+        alive = (network.keep(network.raw(some.to(device) / scale)) > 0).any(0)
+    details: dict[str, Any] = {"steps": training.steps, "dead": int((~alive).sum())}
+    if training.active is None:
+        details |= {"sparsity": training.sparsity, "revived": revived}
+    else:
+        details |= {"active": training.active}
     names = tuple(f"concept {number}" for number in range(1, k + 1))
     reading: Any = "relu" if training.active is None else "topk"
     return Directions("", weight, offsets, names, "sae", reading, details, parts, scale * middle)

@@ -117,6 +117,13 @@ def test_what_carries_most_comes_first():
     assert found.names == ("concept 1", "concept 2", "concept 3")
 
 
+def test_parts_that_are_as_strong_as_each_other_are_told_apart():
+    rows = np.repeat(np.eye(2, 4, dtype=np.float32), 14, 0)
+    vectors = find_directions(rows, Search("nmf", 3)).vectors
+    assert sorted(vectors.argmax(1).tolist())[0] == 0
+    assert vectors[:, :2].amax(0).tolist() == pytest.approx([1, 1], abs=1e-3)
+
+
 def test_same_seed_finds_the_same():
     rows, _ = planted(signed(), count=300)
     search = Search("sae", 4, seed=3, training=Training(steps=20))
