@@ -98,10 +98,10 @@ def _cut(network: nn.Module, layer: str) -> nn.Module:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        extractor: nn.Module = create_feature_extractor(network, [layer])
-        return extractor
+        cut: nn.Module = create_feature_extractor(network, [layer])
     except Exception as error:  # whatever a stranger's network does while it is traced
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UnsupportedError(f"layer: the network cannot be cut at '{layer}' (torch.fx): {reason}") from None
     finally:
         logging.disable(before)
+    return cut
