@@ -24,7 +24,7 @@ from ibd.explain.feature_ablation import Ablation, ablation_curve
 from ibd.explain.feature_coverage import Coverage, semantic_coverage
 from ibd.explain.feature_pictures import Pictures, average_patches, interpret, shown_units
 from ibd.explain.feature_selection import RelevantFeatures, relevant_features
-from ibd.explain.relevant_figures import features_figure, interpretation_figure
+from ibd.explain.relevant_figures import ablation_figure, features_figure, interpretation_figure
 from ibd.models.inputs import read_images
 
 FIT_IMAGES, IMAGES, MASKED = 2000, 256, 128
@@ -86,7 +86,7 @@ def show_relevant(run: str, pictures: Sequence[str], changes: Sequence[str], out
     curve = ablation_curve(given.model, found, images, counts, number("interpret", said, "draws", 5, least=2), seed)
     yield "accuracy without channels of the image's class"
     yield from curve.table().splitlines()
-    yield f"figure: {save_figure(curve.figure(), folder / 'ablation.png')}"
+    yield f"figure: {save_figure(ablation_figure(curve), folder / 'ablation.png')}"
     yield f"table:  {_save_curve(curve, folder / 'ablation.csv')}"
     try:
         coverage = covered(given, found, split, seed)

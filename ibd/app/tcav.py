@@ -12,6 +12,7 @@ from ibd.comparison.images import fitted_split, some_images
 from ibd.errors import UnsupportedError
 from ibd.explain.cav import Fit
 from ibd.explain.concept_slopes import tcav
+from ibd.explain.tcav_figures import tcav_figure
 
 EXAMPLES, IMAGES = 4000, 512
 """Images that vectors are fitted on some of, and images whose classes' slopes are taken."""
@@ -66,5 +67,5 @@ def show_tcav(run: str, changes: Sequence[str], out: str | None) -> Iterator[str
     table = folder / "tcav.csv"
     with writing(table):
         found.save_csv(table)
-    yield f"figure: {save_figure(found.figure(), table.with_suffix('.png'))}"
+    yield f"figure: {save_figure(tcav_figure(found), table.with_suffix('.png'))}"
     yield f"table:  {table}"

@@ -16,9 +16,9 @@ from ibd.comparison.cache import Cache
 from ibd.comparison.cases import make_case, oracle_maps
 from ibd.comparison.groups import GROUPS
 from ibd.comparison.groups.agreement import add_agreement
-from ibd.comparison.groups.layer_features import add_layer_features
 from ibd.comparison.groups.self_consistency import add_self_consistency
 from ibd.comparison.images import ComparedImages
+from ibd.comparison.layer_accounts import add_layer_features
 from ibd.comparison.methods import ORACLE, ORACLE_SUM, OTHER, UNITS, Method
 from ibd.comparison.models import Accuracy, ComparedModel, accuracy
 from ibd.comparison.paintings import add_paintings

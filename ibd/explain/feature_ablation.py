@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,9 +20,6 @@ from ibd.explain.layer_features import batch_of
 from ibd.explain.layer_layout import layer_arrangement
 from ibd.explain.scalars import logits_of
 from ibd.metrics.functional.student import t_quantile
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Keep = dict[str, Tensor]
 """Layer -> (B, D) factors of its channels: 1 to keep one, 0 to take it out."""
@@ -68,12 +64,6 @@ class Ablation:
     def __str__(self) -> str:
         """Return the table."""
         return self.table()
-
-    def figure(self) -> Figure:
-        """Return the curves; see `ibd.explain.relevant_figures.ablation_figure`."""
-        from ibd.explain.relevant_figures import ablation_figure
-
-        return ablation_figure(self)
 
 
 def ablation_curve(

@@ -6,16 +6,12 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ibd.metrics.functional.multiple import holm
 from ibd.metrics.functional.student import t_probability
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LEVEL = 0.05
 """p-value below which a concept counts."""
@@ -131,12 +127,6 @@ class Tcav:
         values = [own.score[k, c].mean(), own.score[k, c].std(), own.magnitude[k, c].mean(), own.slope[k, c].mean()]
         values += [part[k, c] for part in (self.center, self.spread, self.p_values, self.raw_p_values)]
         return [f"{float(value):.6g}" for value in (*values, self.published_p_values[k, c], self.auroc[k])]
-
-    def figure(self) -> Figure:
-        """Return the scores as a table of colors; see `ibd.explain.tcav_figures.tcav_figure`."""
-        from ibd.explain.tcav_figures import tcav_figure
-
-        return tcav_figure(self)
 
 
 _COLUMNS = (

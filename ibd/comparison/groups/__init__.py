@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from ibd.comparison.groups.agreement import AGREEMENT
 from ibd.comparison.groups.dissection import DISSECTION
-from ibd.comparison.groups.layer_features import RELEVANT, TCAV
 from ibd.comparison.groups.localization import LOCALIZATION
 from ibd.comparison.groups.objects import OBJECTS
 from ibd.comparison.groups.parts import PARTS
 from ibd.comparison.groups.pixels import PIXELS
 from ibd.comparison.groups.properties import PROPERTIES
 from ibd.comparison.groups.record import CurveOf, FigureOf, Group, Metric, Question, Variants
+from ibd.comparison.groups.relevant_features import RELEVANT
 from ibd.comparison.groups.road import ROAD
 from ibd.comparison.groups.robustness import ROBUSTNESS
 from ibd.comparison.groups.sanity import SANITY
 from ibd.comparison.groups.self_consistency import SELF_CONSISTENCY
+from ibd.comparison.groups.tcav import TCAV
 from ibd.comparison.groups.units import UNITS
 from ibd.errors import ConfigError, did_you_mean
 

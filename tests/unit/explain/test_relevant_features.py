@@ -9,7 +9,7 @@ from ibd.explain.feature_ablation import ablation_curve
 from ibd.explain.feature_coverage import semantic_coverage
 from ibd.explain.feature_pictures import average_patches, interpret, shown_units
 from ibd.explain.feature_selection import rectified_layers, relevant_features, within_budget
-from ibd.explain.relevant_figures import features_figure, interpretation_figure
+from ibd.explain.relevant_figures import ablation_figure, features_figure, interpretation_figure
 from ibd.types import Batch, Sample
 
 CLASSES = ("red", "green", "blue")
@@ -172,7 +172,8 @@ def test_figures_are_drawn(found, tmp_path):
     said = interpret(Planted(), data.images[0], found, top=2)
     features_figure(found, pictures, per_class=2).savefig(tmp_path / "features.png")
     interpretation_figure(data.images[0], said, pictures).savefig(tmp_path / "said.png")
-    ablation_curve(Planted(), found, data.batches(), [1, 2], 2).figure().savefig(tmp_path / "curve.png")
+    curve = ablation_curve(Planted(), found, data.batches(), [1, 2], 2)
+    ablation_figure(curve).savefig(tmp_path / "curve.png")
     assert str(found).startswith("red    second.1 channel 3 (+0.")
 
 

@@ -10,6 +10,7 @@ from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.cav import Fit
 from ibd.explain.concept_slopes import ClassGradients, class_gradients, tcav, tcav_of
 from ibd.explain.layer_features import LayerFeatures
+from ibd.explain.tcav_figures import tcav_figure
 from ibd.explain.tcav_results import Slopes, against_random
 from ibd.types import Batch
 
@@ -142,7 +143,7 @@ def test_the_table_the_file_and_the_figure_say_the_same(tmp_path):
     assert float(rows[0]["score"]) == 1
     assert float(rows[1]["score"]) == 0
     assert str(found).splitlines()[1].startswith("concept 0")
-    found.figure().savefig(tmp_path / "tcav.png")
+    tcav_figure(found).savefig(tmp_path / "tcav.png")
 
 
 def test_what_cannot_be_is_one_line():
