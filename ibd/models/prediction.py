@@ -82,8 +82,7 @@ class Prediction:
                 "sets of classes are chosen by `ibd calibrate RUN coverage=0.9`; this model has none"
             )
         probabilities = self.calibration.probabilities(self.network, self.logits)
-        draws = None if self.draws is None else self.draws.to(probabilities.device)
-        return self.calibration.sets.sets(probabilities, draws).to(self.logits.device)
+        return self.calibration.sets.sets(probabilities, self.draws).to(self.logits.device)
 
     @property
     def classes(self) -> list[str]:

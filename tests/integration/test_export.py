@@ -23,6 +23,7 @@ from tests.command import ibd
 from tests.model_makers import (
     SMALL,
     SPEC,
+    TensorData,
     make_embedding,
     make_module,
     make_pipnet,
@@ -40,7 +41,17 @@ MAKERS = {
     "pipnet": lambda: make_pipnet().eval(),
     "concept_whitening": make_whitening,
 }
+
+
+def calibrated(module):
+    """Return a model with a calibration of all that there is."""
+    package.calibrate(module, data=TensorData(), method="vector", coverage=0.8)
+    return module
+
+
 MORE = {
+    "calibrated": lambda: calibrated(make_module(softmax_groups=["wing"])),
+    "calibrated, with a rule of its own": lambda: calibrated(make_pipnet().eval()),
     "cbm with a softmax": lambda: make_module(bottleneck="hard", softmax_groups=["wing"], head="mlp"),
     "cbm with a residual": lambda: make_module(residual=2),
     "posthoc_cbm with a rest": lambda: make_posthoc(truth=False, reading="relu", rest=True),
@@ -127,6 +138,14 @@ def test_the_file_has_the_names(name, read):
         "dtype": "float32",
         "outputs": ["logits", "probabilities", "values", "maps"],
     }
+
+
+@pytest.mark.parametrize("name", names("calibrated"))
+def test_the_file_has_the_calibration(name, read):
+    module, _, _, _, names = read[name]
+    plain = json.loads(json.dumps(module.calibration.to_dict()))
+    assert names["calibration"] == plain
+    assert plain["sets"]["coverage"] == 0.8
 
 
 def test_the_verb_says_what_it_wrote_and_how_far_it_is_from_the_model(read):

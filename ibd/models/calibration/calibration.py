@@ -78,7 +78,7 @@ class Calibration:
 
     def values(self, network: InterpretableNetwork, units: Units) -> Tensor:
         """Return what a person reads of the units, (B, U): of truth values the calibrated probabilities."""
-        if self.concepts is None:
+        if self.concepts is None or self.concepts.method == "none":
             return network.readable(units)
         probability = self.concepts(log_odds(network, units)).sigmoid()
         return probability.to(units.scores.device, units.scores.dtype)

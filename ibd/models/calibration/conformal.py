@@ -64,8 +64,8 @@ class SetRule:
         scores = class_scores(probabilities, self.score, draws if self.randomized else None, self.penalty, self.free)
         limit = torch.tensor(self.thresholds, dtype=scores.dtype, device=scores.device)
         inside = scores <= limit + _SLACK
-        if not self.randomized and len(inside):
-            inside[torch.arange(len(inside)), probabilities.argmax(1)] = True
+        if not self.randomized:
+            inside.scatter_(1, probabilities.argmax(1, keepdim=True), True)
         return inside
 
 
@@ -85,7 +85,7 @@ def class_scores(
         return 1 - probabilities
     ranked, order = probabilities.sort(dim=1, descending=True, stable=True)
     above = ranked.cumsum(1) - ranked
-    total = above + (ranked if draws is None else ranked * draws.unsqueeze(1))
+    total = above + (ranked if draws is None else ranked * draws.to(ranked.device).unsqueeze(1))
     if score == "raps":
         rank = torch.arange(1, ranked.shape[1] + 1, dtype=ranked.dtype, device=ranked.device)
         total = total + penalty * (rank - free).clamp(min=0)

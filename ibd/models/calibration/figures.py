@@ -46,6 +46,7 @@ _COUNTED = {"classes": "images", "concepts": "known pairs of image and concept"}
 
 def _draw(upper: Axes, lower: Axes, reading: Reading, label: str, number: int) -> None:
     """Draw one curve, with score intervals of 95 %, and how many fall into each bin."""
+    reading = Reading(reading.stated.cpu(), reading.true.cpu())
     edges = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
     place = (torch.bucketize(reading.stated.double().clamp(0, 1), edges[1:-1], right=True)).clamp(max=_BINS - 1)
     counts = torch.bincount(place, minlength=_BINS)

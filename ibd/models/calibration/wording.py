@@ -37,7 +37,7 @@ def of_prediction(calibration: Calibration, edited: bool) -> list[str]:
     if calibration.sets is not None:
         notes.append(coverage_promise(calibration.sets, calibration.apart))
     if calibration.abstention is not None:
-        notes.append(accuracy_promise(calibration.abstention))
+        notes.append(accuracy_promise(calibration.abstention, calibration.apart))
     return notes
 
 
@@ -50,7 +50,7 @@ def coverage_promise(rule: SetRule, apart: bool) -> str:
     )
 
 
-def accuracy_promise(abstention: Abstention) -> str:
+def accuracy_promise(abstention: Abstention, apart: bool) -> str:
     """Return what abstaining promises."""
     below, wanted = f"abstains below {100 * abstention.threshold:.1f} %", f"{100 * abstention.accuracy:g} %"
     if abstention.certainty is None:
@@ -58,7 +58,7 @@ def accuracy_promise(abstention: Abstention) -> str:
         return f"{below}: {share} were right; for others {wanted} is not promised"
     return (
         f"{below}: answers for images like the {abstention.images} that chose it are right in {wanted} or more, with "
-        f"certainty {100 * abstention.certainty:g} %"
+        f"certainty {'' if apart else 'of about '}{100 * abstention.certainty:g} %"
     )
 
 
@@ -73,11 +73,11 @@ def summary(calibration: Calibration) -> str:
         if scaling is not None:
             lines.append(f"{what}: {_method(scaling)}, on {scaling.images} {calibration.split} images")
     if calibration.sets is not None:
-        rule = calibration.sets
-        lines.append(f"{coverage_promise(rule, calibration.apart)}, on average over such choices ({_spread(rule)})")
+        sets = calibration.sets
+        lines.append(f"{coverage_promise(sets, calibration.apart)}, on average over such choices ({_spread(sets)})")
     if calibration.abstention is not None:
-        kept, images = calibration.abstention.kept, calibration.abstention.images
-        lines.append(f"{accuracy_promise(calibration.abstention)} ({100 * kept / images:.0f} % of these were answered)")
+        rule, share = calibration.abstention, calibration.abstention.kept / calibration.abstention.images
+        lines.append(f"{accuracy_promise(rule, calibration.apart)} ({100 * share:.0f} % of these were answered)")
     return "\n".join(lines)
 
 

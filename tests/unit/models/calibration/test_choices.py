@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import ibd
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.calibration.choosing import Choices, choose
-from ibd.models.calibration.measuring import class_error, concept_error, measure
+from ibd.models.calibration.figures import reliability_figure
+from ibd.models.calibration.measuring import Reading, class_error, concept_error, measure, readings
 from ibd.models.calibration.wording import summary
 from ibd.models.cbm.finish import ReadSplit
 from tests.model_makers import SMALL, SPEC, TensorData, make_module, make_network, random_concepts
@@ -92,7 +94,7 @@ def test_errors_of_calibration_by_hand():
     assert class_error(torch.full((4, 2), 0.5), torch.tensor([0, 0, 1, 1])) == 0  # half sure, and half right
     truth = torch.tensor([[1.0, torch.nan], [0.0, 0.5]])
     assert concept_error(torch.tensor([[0.8, 0.1], [0.8, 0.9]]), truth) == pytest.approx(0.3)
-    assert concept_error(torch.rand(2, 2), torch.full((2, 2), torch.nan)) != 0
+    assert math.isnan(concept_error(torch.rand(2, 2), torch.full((2, 2), torch.nan)))
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,17 @@ def test_a_training_forgets_it():
     }
     pl.Trainer(max_steps=1, accelerator="cpu", limit_val_batches=0, **quiet).fit(module, datamodule=TensorData())
     assert module.calibration is None
+
+
+def test_the_figure_shows_what_was_stated_and_what_came_true():
+    network = make_network()
+    shown = readings(network, choose(network, read(), Choices()), read(300, seed=2))
+    assert list(shown) == ["classes", "classes, calibrated", "concepts", "concepts, calibrated"]
+    figure = reliability_figure(shown, "images")
+    upper, lower = figure.axes[0], figure.axes[2]
+    assert upper.get_title() == "classes (300 images)"
+    assert sum(bar.get_height() for bar in lower.patches) == 600  # all images, before and after
+    half = {"classes": Reading(torch.full((20,), 0.55), torch.arange(20) % 2 == 0)}
+    half["classes, calibrated"] = Reading(torch.full((20,), 0.5), torch.arange(20) % 2 == 0)
+    lines = [line for line in reliability_figure(half, "half").axes[0].lines if len(line.get_xdata()) == 1]
+    assert [float(line.get_ydata()[0]) for line in lines] == [0.5, 0.5]
