@@ -9,8 +9,8 @@ from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.bypass import reduced_logits, require_names, rounded_logits, typical_units
-from ibd.models.cbm.intervention import cached_bottleneck, intervention_curve
 from ibd.models.cbm.finish import ReadSplit
+from ibd.models.cbm.intervention import cached_bottleneck, intervention_curve
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.losses import cross_correlation
 from ibd.models.cbm.network import ConceptBottleneckNetwork
