@@ -23,6 +23,7 @@ class Case:
         batch: images of a step.
         epoch: images of an epoch.
         rounds: repetitions for each one that is asked for.
+        embedding_bar: bar of concept embeddings; none where their vectors are as many weights as the network.
     """
 
     backbone: dict[str, Any]
@@ -32,11 +33,12 @@ class Case:
     batch: int
     epoch: int
     rounds: int = 1
+    embedding_bar: str = ""
 
 
 CASES = {
     "small_cnn": Case({"name": "small_cnn", "width": 16}, [5, 6, 5, 4, 6], 20, 64, 64, 4000, rounds=4),
-    "resnet18": Case({"name": "resnet18"}, CUB_GROUPS, 200, 224, 16, 4796),
+    "resnet18": Case({"name": "resnet18"}, CUB_GROUPS, 200, 224, 16, 4796, embedding_bar="<= 1.02"),
 }
 
 
@@ -58,15 +60,16 @@ def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> lis
         shapes = f"{name}, {case.batch} x 3 x {case.size} x {case.size}, {sum(case.groups)} concepts, "
         shapes += f"{case.classes} classes"
         rows.append(_row("CBM training step, metrics on / plain step", shapes, timed["cbm"], timed["plain"]))
-        rows.append(_row("CEM training step, metrics on / plain step", shapes, timed["cem"], timed["plain"]))
+        what = "CEM training step, metrics on / plain step"
+        rows.append(_row(what, shapes, timed["cem"], timed["plain"], case.embedding_bar))
         steps = case.epoch // case.batch
         epoch = timed["cbm"].times(steps, plus=_epoch_end(module, batch, steps))
         rows.append(_row(f"an epoch of {steps} such steps and its end", shapes, epoch, timed["plain"].times(steps)))
     return rows
 
 
-def _row(what: str, shapes: str, ours: Times, plain: Times) -> Row:
-    return Row(what, shapes, f"{ours} / {plain}", *ours.ratio(plain), "<= 1.02")
+def _row(what: str, shapes: str, ours: Times, plain: Times, bar: str = "<= 1.02") -> Row:
+    return Row(what, shapes, f"{ours} / {plain}", *ours.ratio(plain), bar)
 
 
 def _epoch_end(module: ConceptBottleneck, batch: Batch, steps: int) -> tuple[float, float]:

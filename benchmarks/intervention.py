@@ -96,5 +96,5 @@ def _one_by_one(
 
 
 def _only(bottleneck: Bottleneck, here: slice) -> Bottleneck:
-    per_image = ("predicted", "corrected", "probability", "labels")
+    per_image = ("predicted", "corrected", "probability", "absent", "present", "labels")
     return dataclasses.replace(bottleneck, **{name: getattr(bottleneck, name)[here] for name in per_image})

@@ -45,7 +45,7 @@ def test_a_benchmark_measures_and_is_written_down(tmp_path, monkeypatch, capsys)
 @pytest.mark.slow
 def test_the_cbm_step_trains_and_fills_its_metrics():
     rows = cbm_step.measure(1, ("small_cnn",))
-    assert [row.bar for row in rows] == ["<= 1.02"] * 2
+    assert [row.bar for row in rows] == ["<= 1.02", "", "<= 1.02"]  # the vectors of concept embeddings have no bar here
     assert all(row.cpu > 0 and row.wall > 0 for row in rows)
 
 

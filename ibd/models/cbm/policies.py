@@ -122,34 +122,45 @@ def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, images
     """
     before = now.log_softmax(1)
     total = torch.zeros(len(current), device=current.device, dtype=current.dtype)
-    for columns, values, weight in _outcomes(bottleneck, images, index):
-        if bottleneck.weight is None:
-            edited = current.clone()
-            edited[:, columns] = values
-            then = bottleneck.classify(edited)
-        else:
-            then = before + (values - current[:, columns]) @ bottleneck.weight[:, columns].t()
+    for then, weight in _outcomes(bottleneck, current, now, images, index):
         total += weight * F.kl_div(before, then.log_softmax(1), log_target=True, reduction="none").sum(1)
     return total
 
 
-def _outcomes(bottleneck: Bottleneck, images: Tensor, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield what a correction may turn out to be: columns, what the head then reads of them, and the (n,) weight."""
+def _outcomes(
+    bottleneck: Bottleneck, current: Tensor, now: Tensor, images: Tensor, index: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what a correction may turn out to be, as (n, C) logits, and the (n,) weight of each."""
     group = list(bottleneck.groups[index])
-    every, probability = bottleneck.of(group), bottleneck.probability[images]
-    absent, present = (values[:, every][images] for values in (bottleneck.absent, bottleneck.present))
+    columns, probability = bottleneck.of(group), bottleneck.probability[images]
+    absent, present = (values[:, columns][images] for values in (bottleneck.absent, bottleneck.present))
     width = bottleneck.columns.shape[1]
-    if bottleneck.exclusive[index]:
-        total = probability[:, group].sum(1)
-        for place, k in enumerate(group):
-            holds = torch.arange(len(every), device=absent.device) // width == place
-            yield every, torch.where(holds, present, absent), probability[:, k] / total.clamp(min=1)
-        yield every, absent, (1 - total).clamp(min=0)
+    owns = [slice(place * width, (place + 1) * width) for place in range(len(group))]
+
+    def read(own: slice, values: Tensor) -> Tensor:
+        """Return the logits where some of the group's numbers are replaced."""
+        if bottleneck.weight is not None:
+            weight = bottleneck.weight[:, columns[own]]
+            return now + (values - current[:, columns[own]]) @ weight.t()
+        edited = current.clone()
+        edited[:, columns[own]] = values
+        return bottleneck.classify(edited)
+
+    if not bottleneck.exclusive[index]:
+        for k, own in zip(group, owns, strict=True):
+            yield read(own, present[:, own]), probability[:, k] / len(group)
+            yield read(own, absent[:, own]), (1 - probability[:, k]) / len(group)
         return
-    for place, k in enumerate(group):
-        own = slice(place * width, (place + 1) * width)
-        yield every[own], present[:, own], probability[:, k] / len(group)
-        yield every[own], absent[:, own], (1 - probability[:, k]) / len(group)
+    total, none = probability[:, group].sum(1), read(slice(None), absent)
+    for k, own in zip(group, owns, strict=True):
+        if bottleneck.weight is not None:  # a step from "none of them"
+            then = none + (present[:, own] - absent[:, own]) @ bottleneck.weight[:, columns[own]].t()
+        else:
+            values = absent.clone()
+            values[:, own] = present[:, own]
+            then = read(slice(None), values)
+        yield then, probability[:, k] / total.clamp(min=1)
+    yield none, (1 - total).clamp(min=0)
 
 
 def learned_order(validation: Bottleneck) -> list[int]:

@@ -24,6 +24,7 @@ HEADS = {
     "logits": lambda body: ConceptBottleneckNetwork(body, SPEC, bottleneck="logits"),
     "evidence": lambda body: ConceptBottleneckNetwork(body, SPEC, bottleneck="evidence"),
     "hard": lambda body: ConceptBottleneckNetwork(body, SPEC, bottleneck="hard"),
+    "residual": lambda body: ConceptBottleneckNetwork(body, SPEC, residual=2),
     "prototypes": lambda body: PrototypeNetwork(body, SPEC, **COSINE, activation="linear"),
     "large prototypes": lambda body: PrototypeNetwork(
         body, SPEC, **COSINE, activation="linear", top_k=2, extent=2, add_on="bottleneck"
