@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ibd.app.discovery.discover import NAMES, Discovery, discover
+from ibd.app.discovery.discover import discover
+from ibd.app.discovery.found import NAMES, Discovery
 from ibd.app.discovery.options import DiscoverOptions
 from ibd.config import plain_values
 from ibd.config.sources import Sources, parse_override

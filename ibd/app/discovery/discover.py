@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ibd.app.discovery import evidence, features
-from ibd.app.discovery.naming import Proposal, read_names
+from ibd.app.discovery.files import write
+from ibd.app.discovery.found import DIRECTIONS, NAMES, Discovery, Tried
+from ibd.app.discovery.naming import read_names
 from ibd.app.discovery.options import DiscoverOptions
 from ibd.app.discovery.scoring import scored_names
 from ibd.app.discovery.subject import Subject, find_subject
@@ -27,78 +29,6 @@ from ibd.explain.discovery.importance import Importance, class_importance
 from ibd.explain.discovery.stability import Found, most_stable, search_again
 from ibd.explain.feature_visualization.maximize import maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
-from ibd.explain.patches import Patches
-
-DIRECTIONS, NAMES = "directions.npz", "names.csv"
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A number of concepts that was tried, see `ibd.explain.discovery.stability.Found`.
-
-    Attributes:
-        k: number of concepts.
-        stability: mean cosine with what is found again.
-        explained: share of the variance that they rebuild.
-        unseen: the same, in images that a search had not seen.
-        active: mean number that is active at a place.
-    """
-
-    k: int
-    stability: float
-    explained: float
-    unseen: float
-    active: float
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """Concepts of a layer, and what is known of them.
-
-    Attributes:
-        directions: the K concepts, the one that carries most of the features first.
-        tried: every number of concepts that was tried.
-        again: (K,) mean cosine with what was found again; NaN where nothing was.
-        subject: what was looked into.
-        options: what was asked.
-        activations: (N, K, h, w) of the images.
-        peaks: where concepts are strongest in each image.
-        patches: patches of each concept.
-        classes: (K, C) AUROC of each concept's strongest place for each class.
-        importance: what concepts are worth to the classes; None where that is not known.
-        note: why it is not.
-        labels: what they share with labelled concepts; None without such.
-        masks: what they share with masks; None without such.
-        proposals: names that are proposed for each.
-        made: (K, 3, s, s) images made to excite each; None unless that was asked for.
-    """
-
-    directions: Directions
-    tried: list[Tried]
-    again: Tensor
-    subject: Subject
-    options: DiscoverOptions
-    activations: Rows
-    peaks: evidence.Peaks
-    patches: Patches
-    classes: Tensor
-    importance: Importance | None
-    note: str
-    labels: evidence.Overlap | None
-    masks: evidence.Overlap | None
-    proposals: list[list[Proposal]]
-    made: Tensor | None
-
-    @property
-    def chosen(self) -> Tried:
-        """The number of concepts that there are."""
-        return next(tried for tried in self.tried if tried.k == len(self.directions))
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the page, the tables, the names and the directions into a folder; return where the page is."""
-        from ibd.app.discovery.files import write
-
-        return write(self, Path(folder))
 
 
 def discover(run: Any, data: Any = None, output: str | Path = "discovered", **options: Any) -> Discovery:
@@ -124,7 +54,7 @@ def discover(run: Any, data: Any = None, output: str | Path = "discovered", **op
     asked, folder = DiscoverOptions(**options), Path(output)
     subject = find_subject(run, data, asked)
     found = _discovered(subject, asked, folder)
-    found.save(folder)
+    write(found, folder)
     return found
 
 

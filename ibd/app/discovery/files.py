@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ibd.app.discovery.discover import DIRECTIONS, NAMES, Discovery
+from ibd.app.discovery.found import DIRECTIONS, NAMES, Discovery
 from ibd.app.discovery.naming import write_names
 from ibd.app.discovery.page import render
 from ibd.errors import ConfigError

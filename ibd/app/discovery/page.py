@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 import torch
 
-from ibd.app.discovery.discover import Discovery
+from ibd.app.discovery.found import Discovery
 from ibd.comparison.report.pictures import Rgb, data_uri
 from ibd.explain.render import overlay
 

@@ -47,7 +47,7 @@ def test_factorization_finds_planted_parts_and_how_many_there_are(seed):
 @pytest.mark.parametrize("active", [None, 2])
 def test_autoencoder_finds_planted_parts_of_any_sign(active):
     rows, truth = planted(signed())
-    found = find_directions(rows + 3, Search("sae", 6, training=Training(active, steps=400)))
+    found = find_directions(rows + 3, Search("sae", 6, training=Training(active, steps=250)))
     assert float(matched(truth, found)[1].mean()) > 0.95
     explained, at_a_place = rebuilt(found, rows + 3)
     assert explained > 0.9
@@ -82,7 +82,7 @@ def test_dead_units_come_to_life():
     network = SparseAutoencoder(start, torch.zeros(24), None)
     with torch.no_grad():
         network.bias[:] = -50.0  # active nowhere
-    revived = module._descend(network, rows, 1.0, Training(steps=450), np.random.default_rng(0))
+    revived = module._descend(network, rows, 1.0, Training(steps=320), np.random.default_rng(0))
     assert revived >= 4
     assert bool((network.keep(network.raw(torch.from_numpy(rows))) > 0).any(0).all())
 
