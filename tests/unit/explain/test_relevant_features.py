@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
-from ibd.explain.feature_ablation import ablation_curve
+from ibd.explain.feature_ablation import ablation_curve, without_channels
 from ibd.explain.feature_coverage import semantic_coverage
 from ibd.explain.feature_pictures import average_patches, interpret, shown_units
 from ibd.explain.feature_selection import rectified_layers, relevant_features, within_budget
+from ibd.explain.layer_layout import layer_arrangement
 from ibd.explain.relevant_figures import ablation_figure, features_figure, interpretation_figure
 from ibd.types import Batch, Sample
 
@@ -191,3 +192,32 @@ def test_what_cannot_be_is_one_line(found):
         ablation_curve(Planted(), found, data.batches(), counts=[])
     with pytest.raises(ConfigError, match="there is no class 7 among 3"):
         interpret(Planted(), data.images[0], found, index=7)
+
+
+class ChannelsLast(nn.Module):
+    """A layer that puts its channels last and is used once, and one that runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Linear(3, 3, bias=False)
+        self.rows.weight.data = torch.eye(3)
+        self.twice = nn.ReLU()
+
+    def forward(self, image):
+        rows = self.rows(image.permute(0, 2, 3, 1))
+        return self.twice(self.twice(rows)).amax((1, 2))
+
+
+def test_channels_are_taken_out_where_they_lie_last_and_of_each_image_its_own():
+    model, image = ChannelsLast(), torch.rand(2, 3, 4, 5)
+    lies = {"rows": layer_arrangement(model, image, "rows")}
+    assert lies["rows"].last
+    with without_channels(model, lies, {"rows": torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])}):
+        without = model(image)
+    assert (without == 0).tolist() == [[False, True, False], [True, False, False]]
+    assert torch.equal(without[0, [0, 2]], image[0].amax((1, 2))[[0, 2]])
+    with (
+        pytest.raises(UnsupportedError, match="layer 'twice' runs several times"),
+        without_channels(model, {"twice": lies["rows"]}, {"twice": torch.ones(2, 3)}),
+    ):
+        model(image)
