@@ -14,13 +14,12 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError, disk_trouble
 from ibd.io import CALIBRATION_KEY, find_checkpoint, find_run, load_run, path_of, read_checkpoint
 from ibd.lock import locked
-from ibd.metrics.functional.bootstrap import Interval
 from ibd.models.base import evaluating
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.choosing import Choices, choose
 from ibd.models.calibration.conformal import Score
 from ibd.models.calibration.figures import reliability_figure
-from ibd.models.calibration.measuring import measure, readings
+from ibd.models.calibration.measuring import flat, measure, readings
 from ibd.models.calibration.scaling import Method
 from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.lightning import InterpretableModule
@@ -189,12 +188,7 @@ def figures_of(model: InterpretableModule, read: ReadSplit) -> dict[str, float]:
     """Return the figures of a model's calibration on a split; an interval is three: NAME, NAME_low, NAME_high."""
     if model.calibration is None:
         return {}
-    flat: dict[str, float] = {}
-    for name, value in measure(model.network, model.calibration, read.to(model.device)).items():
-        flat[name] = value.mean if isinstance(value, Interval) else value
-        if isinstance(value, Interval):
-            flat |= {f"{name}_low": value.low, f"{name}_high": value.high}
-    return flat
+    return flat(measure(model.network, model.calibration, read.to(model.device)))
 
 
 def save_reliability(model: InterpretableModule, read: ReadSplit, title: str, path: Path) -> None:

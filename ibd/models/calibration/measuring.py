@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +97,16 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadS
         figures["kept_share"] = share_interval(int(kept.sum()), len(kept))
         figures["kept_accuracy"] = share_interval(int(right.sum()), int(kept.sum()))
     return figures
+
+
+def flat(figures: Mapping[str, float | Interval]) -> dict[str, float]:
+    """Return figures as numbers alone: an interval is three, NAME, NAME_low and NAME_high."""
+    numbers: dict[str, float] = {}
+    for name, value in figures.items():
+        numbers[name] = value.mean if isinstance(value, Interval) else value
+        if isinstance(value, Interval):
+            numbers |= {f"{name}_low": value.low, f"{name}_high": value.high}
+    return numbers
 
 
 def class_error(probabilities: Tensor, labels: Tensor) -> float:
