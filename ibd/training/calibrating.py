@@ -20,11 +20,11 @@ from ibd.models.calibration.choosing import Choices, choose
 from ibd.models.calibration.conformal import Score
 from ibd.models.calibration.figures import reliability_figure
 from ibd.models.calibration.measuring import flat, measure, readings
+from ibd.models.calibration.reading import ReadOutputs, gathered, read_outputs
 from ibd.models.calibration.scaling import Method
-from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.lightning import InterpretableModule
 from ibd.training.keeping import replace
-from ibd.types import RunLike
+from ibd.types import Output, RunLike, Units
 
 
 def calibrate(
@@ -102,7 +102,7 @@ class Calibrated:
     calibration: Calibration
     checkpoint: Path
     model: InterpretableModule
-    read: ReadSplit
+    read: ReadOutputs
 
     def save_figure(self, path: Path) -> None:
         """Draw a reliability diagram of the images that it was chosen on."""
@@ -130,11 +130,11 @@ def remove_calibration(run: RunLike, which: str = "best") -> Path:
     return checkpoint
 
 
-def _read(model: InterpretableModule, data: ImageDataModule, split: Literal["val", "train"]) -> ReadSplit:
+def _read(model: InterpretableModule, data: ImageDataModule, split: Literal["val", "train"]) -> ReadOutputs:
     """Return what the model puts out for a split."""
     model.use_fast_layout()
     with evaluating(model):
-        return read_split(model, data, split).to(model.device)
+        return read_outputs(model, data, split).to(model.device)
 
 
 def _write(path: Path, calibration: Calibration | None) -> None:
@@ -159,7 +159,7 @@ def _write(path: Path, calibration: Calibration | None) -> None:
 
 
 @contextlib.contextmanager
-def heard(model: InterpretableModule, data: ImageDataModule) -> Iterator[list[ReadSplit]]:
+def heard(model: InterpretableModule, data: ImageDataModule) -> Iterator[list[ReadOutputs]]:
     """Keep what a calibrated model puts out while it is tested, in order, so that no pass of its own is needed.
 
     Yields:
@@ -168,30 +168,28 @@ def heard(model: InterpretableModule, data: ImageDataModule) -> Iterator[list[Re
     if model.calibration is None:
         yield []
         return
-    scores: list[torch.Tensor] = []
-    logits: list[torch.Tensor] = []
+    parts: list[Output] = []
 
-    def keep(module: object, given: object, output: object) -> None:
-        scores.append(output.units.scores.float().cpu())  # type: ignore[attr-defined]
-        logits.append(output.logits.float().cpu())  # type: ignore[attr-defined]
+    def keep(module: object, given: object, output: Output) -> None:
+        units = Units(output.units.scores.cpu(), output.units.scores.new_zeros(0))  # maps would fill the memory
+        parts.append(Output(output.logits.cpu(), units))
 
-    hook, whole = model.register_forward_hook(keep), list[ReadSplit]()
+    hook, whole = model.register_forward_hook(keep), list[ReadOutputs]()
     try:
         yield whole
     finally:
         hook.remove()
-    dataset = data.dataset("test")
-    whole.append(ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, torch.cat(logits)))
+    whole.append(gathered(parts, data, "test"))
 
 
-def figures_of(model: InterpretableModule, read: ReadSplit) -> dict[str, float]:
+def figures_of(model: InterpretableModule, read: ReadOutputs) -> dict[str, float]:
     """Return the figures of a model's calibration on a split; an interval is three: NAME, NAME_low, NAME_high."""
     if model.calibration is None:
         return {}
     return flat(measure(model.network, model.calibration, read.to(model.device)))
 
 
-def save_reliability(model: InterpretableModule, read: ReadSplit, title: str, path: Path) -> None:
+def save_reliability(model: InterpretableModule, read: ReadOutputs, title: str, path: Path) -> None:
     """Write the reliability diagram of a calibrated model."""
     assert model.calibration is not None
     path.parent.mkdir(parents=True, exist_ok=True)

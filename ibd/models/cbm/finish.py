@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from ibd.data.base import ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.types import Output
 
 if TYPE_CHECKING:
     from ibd.models.lightning import InterpretableModule
@@ -27,24 +29,20 @@ class ReadSplit(NamedTuple):
     """(N, K) true concepts, NaN where unknown."""
     labels: Tensor
     """(N,) int64."""
-    logits: Tensor | None = None
-    """(N, C) class logits, where the split was read and not made."""
 
-    def to(self, device: torch.device) -> ReadSplit:
-        """Return it on a device."""
-        return ReadSplit(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+
+def outputs(module: InterpretableModule, data: ImageDataModule, split: Split) -> Iterator[Output]:
+    """Yield what a model puts out for the batches of a split, in order, without augmentation."""
+    for batch in progress(data.loader(split, features=True), f"reading {split} images"):
+        yield module.answer(batch.to(module.device))
 
 
 @torch.no_grad()
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
-    """Return the scores and logits of every image of a split, in order, without augmentation."""
-    scores, logits = [], []
-    for batch in progress(data.loader(split, features=True), f"reading {split} images"):
-        output = module.answer(batch.to(module.device))
-        scores.append(output.units.scores.float().cpu())
-        logits.append(output.logits.float().cpu())
+    """Return the scores of every image of a split, in order, without augmentation."""
+    scores = [output.units.scores.float().cpu() for output in outputs(module, data, split)]
     dataset = data.dataset(split)
-    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, torch.cat(logits))
+    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels)
 
 
 @torch.enable_grad()
