@@ -15,18 +15,17 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError, disk_trouble
 from ibd.io import CALIBRATION_KEY, find_checkpoint, find_run, load_run, path_of, read_checkpoint
 from ibd.lock import locked
-from ibd.metrics.functional.bootstrap import Interval
 from ibd.models.base import evaluating
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.choosing import Choices, choose
 from ibd.models.calibration.conformal import Score
 from ibd.models.calibration.figures import reliability_figure
-from ibd.models.calibration.measuring import measure, readings
+from ibd.models.calibration.measuring import flat, measure, readings
+from ibd.models.calibration.reading import ReadOutputs, gathered, read_outputs
 from ibd.models.calibration.scaling import Method
-from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.lightning import InterpretableModule
 from ibd.training.keeping import replace
-from ibd.types import RunLike
+from ibd.types import Output, RunLike, Units
 
 
 def calibrate(
@@ -104,7 +103,7 @@ class Calibrated:
     calibration: Calibration
     checkpoint: Path
     model: InterpretableModule
-    read: ReadSplit
+    read: ReadOutputs
 
     def save_figure(self, path: Path) -> None:
         """Draw a reliability diagram of the images that it was chosen on."""
@@ -132,11 +131,11 @@ def remove_calibration(run: RunLike, which: str = "best") -> Path:
     return checkpoint
 
 
-def _read(model: InterpretableModule, data: ImageDataModule, split: Literal["val", "train"]) -> ReadSplit:
+def _read(model: InterpretableModule, data: ImageDataModule, split: Literal["val", "train"]) -> ReadOutputs:
     """Return what the model puts out for a split."""
     model.use_fast_layout()
     with evaluating(model):
-        return read_split(model, data, split).to(model.device)
+        return read_outputs(model, data, split).to(model.device)
 
 
 def _write(path: Path, calibration: Calibration | None) -> None:
@@ -164,8 +163,7 @@ class KeepOutputs(Callback):
     """Keep what a calibrated model puts out while it is tested, in order, so that no pass of its own is needed."""
 
     def __init__(self) -> None:
-        self.scores: list[torch.Tensor] = []
-        self.logits: list[torch.Tensor] = []
+        self.parts: list[Output] = []
 
     def on_test_batch_end(  # Lightning's signature
         self,
@@ -177,29 +175,22 @@ class KeepOutputs(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the scores and logits of a batch."""
-        self.scores.append(outputs.units.scores.float().cpu())
-        self.logits.append(outputs.logits.float().cpu())
+        units = Units(outputs.units.scores.cpu(), outputs.units.scores.new_zeros(0))  # maps would fill the memory
+        self.parts.append(Output(outputs.logits.cpu(), units))
 
-    def read(self, data: ImageDataModule) -> ReadSplit:
+    def read(self, data: ImageDataModule) -> ReadOutputs:
         """Return the whole test split, once the test has ended."""
-        dataset = data.dataset("test")
-        logits = torch.cat(self.logits)
-        return ReadSplit(torch.cat(self.scores), dataset.concepts, dataset.labels, logits=logits)
+        return gathered(self.parts, data, "test")
 
 
-def figures_of(model: InterpretableModule, read: ReadSplit) -> dict[str, float]:
+def figures_of(model: InterpretableModule, read: ReadOutputs) -> dict[str, float]:
     """Return the figures of a model's calibration on a split; an interval is three: NAME, NAME_low, NAME_high."""
     if model.calibration is None:
         return {}
-    flat: dict[str, float] = {}
-    for name, value in measure(model.network, model.calibration, read.to(model.device)).items():
-        flat[name] = value.mean if isinstance(value, Interval) else value
-        if isinstance(value, Interval):
-            flat |= {f"{name}_low": value.low, f"{name}_high": value.high}
-    return flat
+    return flat(measure(model.network, model.calibration, read.to(model.device)))
 
 
-def save_reliability(model: InterpretableModule, read: ReadSplit, title: str, path: Path) -> None:
+def save_reliability(model: InterpretableModule, read: ReadOutputs, title: str, path: Path) -> None:
     """Write the reliability diagram of a calibrated model."""
     assert model.calibration is not None
     path.parent.mkdir(parents=True, exist_ok=True)

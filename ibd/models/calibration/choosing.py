@@ -13,8 +13,8 @@ from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.abstention import choose_threshold
 from ibd.models.calibration.calibration import Abstention, Calibration, checksum, class_scores, log_odds
 from ibd.models.calibration.conformal import Score, SetRule, choose_sets
+from ibd.models.calibration.reading import ReadOutputs
 from ibd.models.calibration.scaling import Method, Scaling, fit_classes, fit_concepts
-from ibd.models.cbm.finish import ReadSplit
 from ibd.types import Units
 
 
@@ -89,14 +89,13 @@ NEVER_ON_TEST = (
 
 
 @torch.no_grad()
-def choose(network: InterpretableNetwork, read: ReadSplit, choices: Choices) -> Calibration:
+def choose(network: InterpretableNetwork, read: ReadOutputs, choices: Choices) -> Calibration:
     """Return the calibration of a network by what it put out for a split.
 
     Raises:
         DataError: too few images for what is wanted, or no threshold that has the wanted accuracy.
         UnsupportedError: concepts are to be calibrated that the network has not.
     """
-    assert read.logits is not None
     fits, rest = _shared_out(len(read.labels), choices)
     scores = class_scores(network, read.logits)
     classes = fit_classes(scores[fits], read.labels[fits], choices.method)
@@ -123,7 +122,7 @@ def _shared_out(count: int, choices: Choices) -> tuple[Tensor, Tensor]:
     return order[:fitting].sort().values, order[fitting:].sort().values
 
 
-def _concepts(network: InterpretableNetwork, read: ReadSplit, fits: Tensor, choices: Choices) -> Scaling | None:
+def _concepts(network: InterpretableNetwork, read: ReadOutputs, fits: Tensor, choices: Choices) -> Scaling | None:
     method = choices.method if choices.concept_method is None else choices.concept_method
     known = network.truth_values and read.concepts.shape[1:] == (len(network.unit_names),)
     if not known or bool(read.concepts[fits].isnan().all()):

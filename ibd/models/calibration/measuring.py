@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.shares import share_interval
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.calibration import Calibration, class_scores
-from ibd.models.cbm.finish import ReadSplit
+from ibd.models.calibration.reading import ReadOutputs
 from ibd.types import Units
 
 BINS = 15
@@ -35,13 +36,12 @@ class Reading:
 
 
 @torch.no_grad()
-def readings(network: InterpretableNetwork, calibration: Calibration, read: ReadSplit) -> dict[str, Reading]:
+def readings(network: InterpretableNetwork, calibration: Calibration, read: ReadOutputs) -> dict[str, Reading]:
     """Return stated probabilities as they are and calibrated, of the predicted classes and of all known concepts.
 
     Returns:
         "classes", "classes, calibrated", and, where concepts are calibrated, "concepts" and "concepts, calibrated".
     """
-    assert read.logits is not None
     found = {}
     for name, scores in (
         ("classes", class_scores(network, read.logits)),
@@ -57,13 +57,13 @@ def readings(network: InterpretableNetwork, calibration: Calibration, read: Read
     return found
 
 
-def _units(read: ReadSplit) -> Units:
+def _units(read: ReadOutputs) -> Units:
     """Return units of which the scores are known alone."""
     return Units(read.scores, read.scores.new_zeros(*read.scores.shape, 1, 1))
 
 
 @torch.no_grad()
-def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadSplit) -> dict[str, float | Interval]:
+def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadOutputs) -> dict[str, float | Interval]:
     """Return the figures of a calibration on a split.
 
     Expected calibration errors have no interval: few images make them larger, and a bootstrap would once more.
@@ -73,7 +73,6 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadS
         where the classes may have changed; "set_coverage", "set_size"; "kept_share", "kept_accuracy". What was not
         chosen is not there.
     """
-    assert read.logits is not None
     before, after = class_scores(network, read.logits), calibration.scaled(network, read.logits)
     figures: dict[str, float | Interval] = {}
     for ending, scores in (("", before), ("_calibrated", after)):
@@ -96,6 +95,16 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadS
         figures["kept_share"] = share_interval(int(kept.sum()), len(kept))
         figures["kept_accuracy"] = share_interval(int(right.sum()), int(kept.sum()))
     return figures
+
+
+def flat(figures: Mapping[str, float | Interval]) -> dict[str, float]:
+    """Return figures as numbers alone: an interval is three, NAME, NAME_low and NAME_high."""
+    numbers: dict[str, float] = {}
+    for name, value in figures.items():
+        numbers[name] = value.mean if isinstance(value, Interval) else value
+        if isinstance(value, Interval):
+            numbers |= {f"{name}_low": value.low, f"{name}_high": value.high}
+    return numbers
 
 
 def class_error(probabilities: Tensor, labels: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from ibd.data.base import ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.types import Output
 
 if TYPE_CHECKING:
     from ibd.models.lightning import InterpretableModule
@@ -29,28 +31,24 @@ class ReadSplit(NamedTuple):
     """(N,) int64."""
     state: tuple[Tensor, ...] = ()
     """What ``decode`` reads beside the scores, (N, ...) each."""
-    logits: Tensor | None = None
-    """(N, C) class logits, where the split was read and not made."""
 
-    def to(self, device: torch.device) -> ReadSplit:
-        """Return it on a device."""
-        scores, concepts, labels = (part.to(device) for part in (self.scores, self.concepts, self.labels))
-        logits = None if self.logits is None else self.logits.to(device)
-        return ReadSplit(scores, concepts, labels, tuple(part.to(device) for part in self.state), logits)
+
+def outputs(module: InterpretableModule, data: ImageDataModule, split: Split) -> Iterator[Output]:
+    """Yield what a model puts out for the batches of a split, in order, without augmentation."""
+    for batch in progress(data.loader(split, features=True), f"reading {split} images"):
+        yield module.answer(batch.to(module.device))
 
 
 @torch.no_grad()
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
-    """Return the scores and logits of every image of a split, in order, without augmentation."""
-    scores, logits, state = [], [], []
-    for batch in progress(data.loader(split, features=True), f"reading {split} images"):
-        output = module.answer(batch.to(module.device))
+    """Return the scores of every image of a split, in order, without augmentation."""
+    scores, state = [], []
+    for output in outputs(module, data, split):
         scores.append(output.units.scores.float().cpu())
-        logits.append(output.logits.float().cpu())
         state.append([part.cpu() for part in output.units.state])
     dataset = data.dataset(split)
     beside = tuple(torch.cat(parts) for parts in zip(*state, strict=True))
-    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, beside, torch.cat(logits))
+    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, beside)
 
 
 @torch.enable_grad()

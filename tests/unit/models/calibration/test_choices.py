@@ -15,8 +15,8 @@ from ibd.models.baseline.lightning import Baseline
 from ibd.models.calibration.choosing import Choices, choose
 from ibd.models.calibration.figures import reliability_figure
 from ibd.models.calibration.measuring import Reading, class_error, concept_error, measure, readings
+from ibd.models.calibration.reading import ReadOutputs
 from ibd.models.calibration.wording import summary
-from ibd.models.cbm.finish import ReadSplit
 from tests.model_makers import SMALL, SPEC, TensorData, make_module, make_network, random_concepts
 
 PAGE = (Path(__file__).parents[4] / "docs" / "uncertainty.md").read_text(encoding="utf-8")
@@ -30,8 +30,8 @@ def read(count=400, seed=0):
     labels = torch.multinomial(scores.softmax(1), 1, generator=generator).squeeze(1)
     concepts = random_concepts(count, seed=seed, unknown=0.1)
     known = torch.where(concepts.isnan(), 0.5, concepts)
-    return ReadSplit(
-        4 * (known - 0.5) + torch.randn(concepts.shape, generator=generator), concepts, labels, logits=3 * scores
+    return ReadOutputs(
+        4 * (known - 0.5) + torch.randn(concepts.shape, generator=generator), concepts, labels, 3 * scores
     )
 
 
