@@ -13,7 +13,6 @@ from ibd.data.dataset import ImageDataset
 from ibd.distributed import progress
 from ibd.errors import UnsupportedError
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.models.trained import TrainedModel
 from ibd.types import Units, stack_samples
 
 TRAINING_IMAGES = 512
@@ -50,27 +49,27 @@ def require_names(network: InterpretableNetwork) -> None:
 
 @torch.no_grad()
 def typical_units(
-    model: TrainedModel, train: ImageDataset, most: int = TRAINING_IMAGES, batch_size: int = 64
+    network: InterpretableNetwork, train: ImageDataset, most: int = TRAINING_IMAGES, batch_size: int = 64
 ) -> Typical:
-    """Return what the units of a model are on average over training images, without augmentation.
+    """Return what the units of a network are on average over training images, without augmentation.
 
     Args:
-        model: a trained model; it is left in the mode that it is in.
+        network: a trained network; it is left in the mode that it is in.
         train: the training split.
         most: number of images to read, spread evenly over the split, where it has more.
         batch_size: images in a pass.
     """
-    network, count = model.network, min(most, len(train))
+    count = min(most, len(train))
     indices = [i * len(train) // count for i in range(count)]
     passed, beside = [], []
-    with evaluating(model):
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))  # a user's may have none
+    with evaluating(network):
         for some in progress(list(_parts(indices, batch_size)), "reading training images"):
-            weight = next(network.parameters())
-            image = stack_samples([train[index] for index in some]).image.to(weight.device)
-            units = model(image).units
+            image = stack_samples([train[index] for index in some]).image
+            units = network.encode(image.to(device))
             passed.append(network.passed(units).double().sum(0))
             beside.append(network.beside(units).double().sum(0))
-    return Typical(*((torch.stack(sums).sum(0) / count).to(weight.dtype) for sums in (passed, beside)))
+    return Typical(*((torch.stack(sums).sum(0) / count).to(units.scores.dtype) for sums in (passed, beside)))
 
 
 def _parts(values: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

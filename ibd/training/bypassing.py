@@ -35,7 +35,7 @@ class CountBypass(Callback):
             require_names(pl_module.network)
         except UnsupportedError:
             return
-        self.typical = typical_units(pl_module, self.data.dataset("train"))
+        self.typical = typical_units(pl_module.network, self.data.dataset("train"))
 
     def on_test_batch_end(  # Lightning's signature
         self,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
-from ibd.comparison.self_consistency.reading import encoded, load_batch
+from ibd.comparison.self_consistency.reading import encoded, load_batch, require_network
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
 from ibd.models.base import evaluating
 from ibd.models.bypass import reduced_logits, require_names, typical_units
-from ibd.models.trained import TrainedModel
 
 
 def bypass_figures(
-    model: TrainedModel, dataset: ImageDataset, train: ImageDataset, indices: Sequence[int], batch_size: int = 64
+    model: nn.Module, dataset: ImageDataset, train: ImageDataset, indices: Sequence[int], batch_size: int = 64
 ) -> dict[str, float]:
     """Return accuracies by name: "accuracy_whole", and "accuracy_" with what `ibd.models.bypass.reduced_logits` names.
 
@@ -29,9 +29,9 @@ def bypass_figures(
     Raises:
         UnsupportedError: its units have no names, or the classes are sums over them alone.
     """
-    network = model.network
+    network = require_network(model)
     require_names(network)
-    typical = typical_units(model, train, batch_size=batch_size)
+    typical = typical_units(network, train, batch_size=batch_size)
     right: dict[str, int] = {}
     with evaluating(model), torch.inference_mode():
         for some in chunks(indices, batch_size):

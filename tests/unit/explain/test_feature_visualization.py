@@ -189,7 +189,7 @@ FAMILIES = {
 def test_units_and_classes_of_our_models(family):
     module = FAMILIES[family]().eval()
     for objective in (Objective.unit([0, 2]), Objective.cls(["bee", "ant"][0])):
-        made = maximize_activation(module, objective, batch=2, steps=20, progress=False)
+        made = maximize_activation(module, objective, batch=2, steps=40, progress=False)
         assert tuple(made.image.shape[2:]) == module.spec.image_size
         assert float(made.value.sum()) > float(made.trace[0].sum())
 

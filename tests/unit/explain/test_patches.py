@@ -94,7 +94,8 @@ def test_units_of_our_models(make):
     torch.testing.assert_close(found.score, maps.topk(2, 0).values.t())
     assert found.exact
     top, left, bottom, right = found.box[0, 0].tolist()
-    assert (bottom - top) * (right - left) < 32 * 32
+    whole = make is make_embedding  # whose maps follow slopes that hang on the mean of the features
+    assert ((bottom - top) * (right - left) < 32 * 32) == (not whole)
     other = torch.rand(1, 3, 32, 32)
     other[..., top:bottom, left:right] = images[int(found.image[0, 0]), :, top:bottom, left:right]
     row, column = found.position[0, 0].tolist()

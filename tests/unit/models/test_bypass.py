@@ -86,7 +86,7 @@ def accuracies(network, labels):
     """The share of the four images that are right, by what is left of the units."""
     model = TrainedModel(COLORS, network)
     data = TensorImages(IMAGES, labels, RED.unsqueeze(1), augment=False)
-    typical = typical_units(model, data)
+    typical = typical_units(model.network, data)
     output = model(IMAGES)
     logits = {"whole": output.logits, **reduced_logits(network, output.units, typical)}
     logits["rounded"] = rounded_logits(network, output.units)
@@ -126,12 +126,12 @@ def test_both_are_needed():
 
 def test_means_are_those_of_training_images_spread_evenly():
     data, module = TensorData(sizes=(40, 8, 8)), make_embedding()
-    found = typical_units(module, data.dataset("train"), most=10, batch_size=3)
+    found = typical_units(module.network, data.dataset("train"), most=10, batch_size=3)
     with torch.no_grad():
         units = module(data.splits["train"][0][::4]).units
     torch.testing.assert_close(found.passed, module.network.probabilities(units.scores).mean(0))
     torch.testing.assert_close(found.beside, units.state[0].flatten(1).mean(0))
-    every = typical_units(module, data.dataset("train"))
+    every = typical_units(module.network, data.dataset("train"))
     with torch.no_grad():
         units = module(data.splits["train"][0]).units
     torch.testing.assert_close(every.passed, module.network.probabilities(units.scores).mean(0))
@@ -160,7 +160,7 @@ def test_a_test_counts_them_in_its_one_pass(make):
     images, labels, _ = data.splits["test"]
     with torch.no_grad():
         units = module.eval()(images).units
-    expected = reduced_logits(module.network, units, typical_units(module, data.dataset("train")))
+    expected = reduced_logits(module.network, units, typical_units(module.network, data.dataset("train")))
     rounded = rounded_logits(module.network, units)
     expected |= {} if rounded is None else {"rounded": rounded}
     assert counted.figures() == {
