@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
     from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
     from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
+    from ibd.models.scbm.lightning import StochasticConceptBottleneck as StochasticConceptBottleneck
     from ibd.registry import (
         list_backbones as list_backbones,
         list_datasets as list_datasets,
@@ -44,6 +45,7 @@ _PUBLIC = {
     "intervention_curve": "ibd.models.cbm.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
+    "StochasticConceptBottleneck": "ibd.models.scbm.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
     "ForeignModel": "ibd.models.foreign",

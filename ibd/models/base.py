@@ -326,6 +326,14 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """What several units are called."""
         return "axes" if self.unit_kind == "axis" else f"{self.unit_kind}s"
 
+    def moved(self, units: Units) -> Tensor | None:
+        """Return how far the values of `readable` have moved of units that nobody set, with those that were, (B, U).
+
+        NaN stands for units that were set by hand, or follow from that by definition. None is returned where units do
+        not depend on each other.
+        """
+        return None
+
     @property
     def edit_note(self) -> str:
         """What a reader of an edited prediction must know of the values it shows; appended to a note."""

@@ -178,17 +178,25 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             UnsupportedError: the bottleneck is logits, or evidence, and the checkpoint has no training percentiles.
         """
         if self.by_percentiles:
-            if self.low.isnan().any():
-                raise UnsupportedError(
-                    "this checkpoint has no training percentiles, which stand for true and false in a "
-                    "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
-                )
-            return torch.where(known, (1 - truth) * self.low + truth * self.high, logits)
+            return torch.where(known, self.between_percentiles(truth), logits)
         result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
         for group in self.softmax_groups:
             edited = group_truth_logits(logits[..., group], truth[..., group], known[..., group])
             result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
         return result
+
+    def between_percentiles(self, truth: Tensor) -> Tensor:
+        """Return ``(1 - c) P5 + c P95``, (..., K), of (..., K) truth values.
+
+        Raises:
+            UnsupportedError: the checkpoint has no training percentiles.
+        """
+        if self.low.isnan().any():
+            raise UnsupportedError(
+                "this checkpoint has no training percentiles, which stand for true and false in a "
+                "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
+            )
+        return (1 - truth) * self.low + truth * self.high
 
     @property
     def by_percentiles(self) -> bool:
@@ -206,9 +214,18 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
 
         Raises:
+            ConfigError: as for `told`.
+            UnsupportedError: as for `truth_logits`.
+        """
+        truth, known = self.told(units, values)
+        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
+
+    def told(self, units: Units, values: Values) -> tuple[Tensor, Tensor]:
+        """Return what `values` say: the truth of concepts, and which are known by them or follow, both (B, K).
+
+        Raises:
             ConfigError: an unknown concept, a value outside of [0, 1], or values of an exclusive group that add up to
                 more than 1.
-            UnsupportedError: as for `truth_logits`.
         """
         truth = torch.zeros_like(units.scores)
         known = torch.zeros_like(units.scores, dtype=torch.bool)
@@ -226,8 +243,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
                 row = truth[total.argmax()]
                 given = " and ".join(f"{self.unit_names[i]}={float(row[i]):g}" for i in group if row[i] > 0)
                 raise ConfigError(f"{given} exclude each other: their sum can be 1 at most")
-        truth, known = complete(truth, known, self.exclusive_groups)
-        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
+        return complete(truth, known, self.exclusive_groups)
 
     def contributions(self, units: Units) -> Tensor:
         """Return what each concept adds to each class logit, (B, K, C).
