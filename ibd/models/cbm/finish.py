@@ -27,17 +27,21 @@ class ReadSplit(NamedTuple):
     """(N, K) true concepts, NaN where unknown."""
     labels: Tensor
     """(N,) int64."""
+    state: tuple[Tensor, ...] = ()
+    """What the network's units have beside scores and maps, (N, ...) each."""
 
 
 @torch.no_grad()
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
     """Return the scores of every image of a split, in order, without augmentation."""
-    scores = []
+    scores, state = [], []
     for batch in progress(data.loader(split, features=True), f"reading {split} images"):
         output = module.answer(batch.to(module.device))
         scores.append(output.units.scores.float().cpu())
+        state.append([part.cpu() for part in output.units.state])
     dataset = data.dataset(split)
-    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels)
+    states = tuple(torch.cat(parts) for parts in zip(*state, strict=True))
+    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, states)
 
 
 @torch.enable_grad()

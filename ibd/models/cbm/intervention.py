@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from matplotlib.figure import Figure
@@ -19,22 +19,49 @@ from ibd.errors import ConfigError, UnsupportedError, check_once, check_range, d
 from ibd.io import load_run
 from ibd.models.base import evaluating
 from ibd.models.cbm import policies as _orders
+from ibd.models.cbm.annotators import Annotator, Rates
 from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.cbm.groups import complete
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
-from ibd.models.cbm.policies import Bottleneck
+from ibd.models.cbm.policies import Beliefs, Bottleneck, Given
 from ibd.models.lightning import InterpretableModule
-from ibd.types import RunLike
+from ibd.types import RunLike, Units
 
-Policy = Literal["random", "uncertainty", "expected_change", "learned"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
+if TYPE_CHECKING:
+    from ibd.models.scbm.network import StochasticConceptBottleneckNetwork
+
+Policy = Literal[
+    "random",
+    "uncertainty",
+    "expected_change",
+    "learned",
+    "contribution",
+    "expected_certainty",
+    "variance",
+    "concept_error",
+]
+POLICIES: tuple[Policy, ...] = get_args(Policy)[:4]
+"""Those of a curve unless others are named."""
 
 TITLES = {
     "random": "random groups",
     "uncertainty": "most uncertain first",
     "expected_change": "largest expected change first",
     "learned": "order learned on validation",
+    "contribution": "largest contribution first",
+    "expected_certainty": "most expected certainty first",
+    "variance": "most variance taken first",
+    "concept_error": "worst predicted first (oracle)",
+}
+
+_RANKS = {
+    "uncertainty": _orders.uncertainty_ranks,
+    "expected_change": _orders.expected_change_ranks,
+    "contribution": _orders.contribution_ranks,
+    "expected_certainty": _orders.expected_certainty_ranks,
+    "variance": _orders.variance_ranks,
+    "concept_error": _orders.concept_error_ranks,
 }
 
 
@@ -49,6 +76,7 @@ class InterventionCurve:
         images: N, the number of images.
         split: split that they are of.
         known: share of the (image, concept) pairs whose truth is known, or follows; the others stay as predicted.
+        annotator: in words, how often whoever corrects errs or does not know; "" where never.
     """
 
     accuracy: dict[str, Tensor]
@@ -57,6 +85,7 @@ class InterventionCurve:
     images: int
     split: str
     known: float = 1.0
+    annotator: str = ""
 
     def mean(self, policy: str) -> Tensor:
         """Return the mean over trials, (G + 1,): never the best trial."""
@@ -71,11 +100,12 @@ class InterventionCurve:
         """Write one row for each policy and budget: policy, groups, accuracy, sd, trials, images."""
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["policy", "groups_corrected", "accuracy", "sd_over_trials", "trials", "images"])
+            writer.writerow(["policy", "groups_corrected", "accuracy", "sd_over_trials", "trials", "images", "annotator"])
             for policy, trials in self.accuracy.items():
                 rows = zip(self.mean(policy).tolist(), self.deviation(policy).tolist(), strict=True)
                 for budget, (mean, sd) in enumerate(rows):
-                    writer.writerow([policy, budget, f"{mean:.6f}", f"{sd:.6f}", len(trials), self.images])
+                    row = [policy, budget, f"{mean:.6f}", f"{sd:.6f}", len(trials), self.images, self.annotator]
+                    writer.writerow(row)
 
     def figure(self) -> Figure:
         """Return the curves, with a band of one standard deviation over trials where there are several."""
@@ -103,7 +133,9 @@ class InterventionCurve:
         rows = [TITLES[p].ljust(32) + "".join(f"{100 * v:8.2f}" for v in self.mean(p).tolist()) for p in self.accuracy]
         order = [f"learned order: {', '.join(self.order)}"] if self.order else []
         known = "" if self.known == 1 else f" ({100 * self.known:.1f} % of their concepts are known and corrected)"
-        return "\n".join([f"class accuracy in % on {self.images} {self.split} images{known}", head, *rows, *order])
+        person = [f"whoever corrects {self.annotator}"] if self.annotator else []
+        title = f"class accuracy in % on {self.images} {self.split} images{known}"
+        return "\n".join([title, *person, head, *rows, *order])
 
 
 def intervention_curve(
@@ -113,33 +145,40 @@ def intervention_curve(
     trials: int = 5,
     split: Split = "test",
     seed: int = 0,
+    noise: Rates = 0.0,
+    unknown: Rates = 0.0,
 ) -> InterventionCurve:
     """Return the accuracy as a function of the number of concept groups corrected.
 
     The backbone reads the split once (and the validation split once, where an order is learned on it); everything
     after is the head alone. Orders are nested for each image: what is corrected at n groups stays corrected at n + 1.
-    Unknown concepts stay as predicted, except that a 1 tells the rest of an exclusive group.
+    Unknown concepts stay as predicted, except that a 1 tells the rest of an exclusive group. Where concepts depend on
+    each other, those that are not corrected move with those that are.
 
     Args:
         model: a ``ConceptBottleneck``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
         data: data of the model; may be left out where `model` is a run.
-        policies: names of policies, of "random", "uncertainty", "expected_change" and "learned".
-        trials: number of random orders to average over.
+        policies: names of policies: some of `Policy`.
+        trials: number of random orders to average over, and of answers of whoever corrects, where these are random.
         split: the images to measure on.
-        seed: seed of the random orders.
+        seed: seed of the random orders and answers.
+        noise: rate at which whoever corrects errs, of all groups or by their names; see
+            `ibd.models.cbm.annotators.Annotator`.
+        unknown: rate at which they do not know, so that the group stays as predicted.
 
     Raises:
-        ConfigError: an unknown policy or split, or no trial.
-        UnsupportedError: the model has no concepts, or the truth of none is known.
+        ConfigError: an unknown policy, split or group, no trial, or a rate outside of 0 to 1.
+        UnsupportedError: the model has no concepts, or the truth of none is known; or "variance" is asked of concepts
+            that do not depend on each other.
     """
     policies = [policies] if isinstance(policies, str) else policies
     if split not in SPLITS:
         raise ConfigError(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
     for policy in policies:
-        if policy not in POLICIES:
-            raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, POLICIES)}")
+        if policy not in TITLES:
+            raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, TITLES)}")
     if not policies:
-        raise ConfigError(f"policies: none given.{did_you_mean('', POLICIES)}")
+        raise ConfigError(f"policies: none given.{did_you_mean('', TITLES)}")
     check_once("policies", policies)
     check_range("trials", trials, least=1)
     if not isinstance(model, torch.nn.Module):
@@ -149,20 +188,39 @@ def intervention_curve(
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
     if data is None:
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
+    if "variance" in policies and not model.network.dependent:
+        raise UnsupportedError(
+            "policy 'variance': the concepts of this model have no covariance; train an scbm, or fit one by "
+            "`ibd covariance RUN`"
+        )
+    annotator = Annotator.of(model.network.unit_groups, noise, unknown)
     model.use_fast_layout()
     with evaluating(model), torch.no_grad():
         if bool(data.dataset(split).concepts.isnan().all()):
             raise UnsupportedError(f"no {split} image has a known concept, so none can be corrected")
         read = read_split(model, data, split)
         bottleneck = cached_bottleneck(model.network, read)
-        known = complete(read.concepts, ~read.concepts.isnan(), model.network.exclusive_groups)[1].float().mean()
         order: list[int] = []
         if "learned" in policies:
             seen = bottleneck if split == "val" else cached_bottleneck(model.network, read_split(model, data, "val"))
             order = _orders.learned_order(seen)
-        accuracy = {policy: _measure(bottleneck, policy, order, trials, seed) for policy in policies}
+        told = _answers(model.network, read, annotator, trials, seed)
+        measured = {policy: _measure(told, policy, order, trials, seed) for policy in policies}
     names = list(model.network.unit_groups)
-    return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split, float(known))
+    known = sum(float((~answer.truth.isnan()).double().mean()) for answer in told) / len(told)
+    words = annotator.words(seed)
+    return InterventionCurve(measured, names, [names[i] for i in order], len(read.labels), split, known, words)
+
+
+def _answers(
+    network: ConceptBottleneckNetwork, read: ReadSplit, annotator: Annotator, trials: int, seed: int
+) -> list[Bottleneck]:
+    """Return the bottleneck with what it is corrected by: once, or once for each trial where answers are random."""
+    if annotator.sure:
+        return [cached_bottleneck(network, read)]
+    exclusive = [list(group) for group in network.exclusive_groups]
+    answers = [annotator.answers(read.concepts, exclusive, seed + trial) for trial in range(trials)]
+    return [cached_bottleneck(network, read._replace(concepts=concepts)) for concepts in answers]
 
 
 def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bottleneck:
@@ -186,6 +244,8 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
         absent=read_as(0 * ones),
         present=read_as(ones),
         labels=read.labels.to(device),
+        truth=truth.masked_fill(~known, torch.nan),
+        given=_dependence(network, read) if network.dependent else None,
         groups=groups,
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
         classify=network.classify,
@@ -193,14 +253,39 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
     )
 
 
-def _measure(bottleneck: Bottleneck, policy: str, order: list[int], trials: int, seed: int) -> Tensor:
-    """Return (trials, G + 1) accuracies of one policy."""
-    if policy == "random":
-        ranks = [_orders.random_ranks(bottleneck, seed + trial) for trial in range(trials)]
-    elif policy == "uncertainty":
-        ranks = [_orders.uncertainty_ranks(bottleneck)]
-    elif policy == "expected_change":
-        ranks = [_orders.expected_change_ranks(bottleneck)]
-    else:
-        ranks = [_orders.fixed_ranks(bottleneck, order)]
-    return torch.stack([_orders.accuracy_by_budget(bottleneck, rank) for rank in ranks])
+def _dependence(network: StochasticConceptBottleneckNetwork, read: ReadSplit) -> Given:
+    """Return what stands in a bottleneck of dependent concepts, given the truth of some."""
+    device = network.low.device
+    state = tuple(part.to(device) for part in read.state)
+    whole = Units(state[0], state[0][:, :, None, None], state)
+
+    def given(truth: Tensor, images: Tensor) -> Beliefs:
+        units = whole[images]
+        found = network.marginals(units, truth)
+        scores = network.told_scores(units, truth, found)
+        return Beliefs(network.activation(scores), network.probabilities(scores), found.variance)
+
+    return given
+
+
+def _measure(told: list[Bottleneck], policy: str, order: list[int], trials: int, seed: int) -> Tensor:
+    """Return (trials, G + 1) accuracies of one policy; a row where it is random in nothing.
+
+    Args:
+        told: the bottleneck with what it is corrected by, once or for each trial.
+        policy: name of the policy.
+        order: the learned order.
+        trials: number of trials.
+        seed: seed of the first.
+    """
+    rows = []
+    for trial in range(trials if policy == "random" else len(told)):
+        bottleneck = told[trial % len(told)]
+        if policy == "random":
+            ranks = _orders.random_ranks(bottleneck, seed + trial)
+        elif policy == "learned":
+            ranks = _orders.fixed_ranks(bottleneck, order)
+        else:
+            ranks = _RANKS[policy](bottleneck)
+        rows.append(_orders.accuracy_by_budget(bottleneck, ranks))
+    return torch.stack(rows)

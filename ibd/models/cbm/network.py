@@ -52,6 +52,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     unit_kind = "concept"
     linear_units = True
     truth_values = True
+    dependent = False
+    """Whether concepts that are corrected move others."""
     low: Tensor
     high: Tensor
 
@@ -218,7 +220,17 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             UnsupportedError: as for `truth_logits`.
         """
         truth, known = self.told(units, values)
-        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
+        return self.given(units, truth.masked_fill(~known, torch.nan))
+
+    def given(self, units: Units, truth: Tensor) -> Units:
+        """Return the units with concepts set to their truth, (B, K) in [0, 1], NaN where it is unknown.
+
+        Raises:
+            UnsupportedError: as for `truth_logits`.
+        """
+        known = ~truth.isnan()
+        scores = self.truth_logits(units.scores, truth.masked_fill(~known, 0.0), known)
+        return Units(scores, units.maps, units.state)
 
     def told(self, units: Units, values: Values) -> tuple[Tensor, Tensor]:
         """Return what `values` say: the truth of concepts, and which are known by them or follow, both (B, K).

@@ -47,6 +47,8 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
         level: level of the confidence region.
     """
 
+    dependent = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -98,23 +100,34 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
             units: units from `encode`, edited or not.
             truth: (B, K) in [0, 1], NaN where unknown.
         """
+        scores = self.told_scores(units, truth, self.marginals(units, truth))
+        return Units(scores, units.maps, (units.state[0], truth, *units.state[2:]))
+
+    def marginals(self, units: Units, truth: Tensor) -> Marginals:
+        """Return what each concept logit is like, given the truth of some, (B, K) with NaN where unknown."""
         scores = units.state[0]
-        state = (scores, truth, *units.state[2:])
         parts = max(1, _MOST_VALUES // scores.shape[1] ** 2)
         factor = self.factor(units).expand(len(scores), -1, -1)
-        moved = [self._moved(*part) for part in zip(*(x.split(parts) for x in (scores, truth, factor)), strict=True)]
-        return Units(torch.cat(moved) if moved else scores, units.maps, state)
+        found = [self._given(*part) for part in zip(*(x.split(parts) for x in (scores, truth, factor)), strict=True)]
+        return Marginals(*(torch.cat(same) for same in zip(*found, strict=True)))
 
-    def _moved(self, scores: Tensor, truth: Tensor, factor: Tensor) -> Tensor:
-        """Return (B, K) scores, given the truth where it is no NaN."""
-        known = ~truth.isnan()
-        covariance = factor.double() @ factor.double().mT
-        variance = covariance.diagonal(dim1=1, dim2=2)
-        mean = scores.double() * widening(variance)
-        found = self.place(mean, covariance, torch.where(known, truth, 0.0), known)
-        told = (found.mean != mean) | (found.variance != variance)  # else to the bit what was predicted
-        moved = torch.where(told, (found.mean / widening(found.variance)).to(scores.dtype), scores)
-        return self.truth_logits(moved, torch.where(known, truth, 0.0), known)
+    def told_scores(self, units: Units, truth: Tensor, found: Marginals) -> Tensor:
+        """Return the scores, (B, K), with the truth where it is known, and the marginals found given it elsewhere.
+
+        Where nothing is new they are to the bit as predicted.
+        """
+        known, scores = ~truth.isnan(), units.state[0]
+        variance = self.factor(units).double().square().sum(2)
+        new = (found.mean != scores.double() * widening(variance)) | (found.variance != variance)
+        moved = torch.where(new, (found.mean / widening(found.variance)).to(scores.dtype), scores)
+        return self.truth_logits(moved, truth.masked_fill(~known, 0.0), known)
+
+    def _given(self, scores: Tensor, truth: Tensor, factor: Tensor) -> Marginals:
+        known, factor = ~truth.isnan(), factor.double()
+        variance = factor.square().sum(2)
+        covariance = factor @ factor.mT
+        covariance.diagonal(dim1=1, dim2=2).copy_(variance)
+        return self.place(scores.double() * widening(variance), covariance, truth.masked_fill(~known, 0.0), known)
 
     def place(self, mean: Tensor, covariance: Tensor, truth: Tensor, known: Tensor) -> Marginals:
         """Return the marginals of all concepts given some, by the `placement`.

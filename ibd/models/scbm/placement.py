@@ -133,7 +133,7 @@ class _Region(NamedTuple):
         )
         hessian = hessian + torch.diag_embed(bend)
         gradient = gradient * self.filled
-        step = -torch.cholesky_solve(gradient.unsqueeze(2), torch.linalg.cholesky(hessian)).squeeze(2) * self.filled
+        step = -_solved(hessian, gradient) * self.filled
         return step, -(gradient * step).sum(1, keepdim=True)
 
     def along(self, z: Tensor, step: Tensor, gain: Tensor, sharpness: float) -> Tensor:
@@ -146,3 +146,11 @@ class _Region(NamedTuple):
                 break
             length = torch.where(worse, length / 2, length)
         return torch.where(worse, z, z + length * step)
+
+
+def _solved(matrix: Tensor, values: Tensor) -> Tensor:
+    """Return (B, S) ``matrix^-1 values`` of positive definite (B, S, S), be they all but singular at the bound."""
+    size = matrix.diagonal(dim1=1, dim2=2).rsqrt()
+    scaled = matrix * size.unsqueeze(1) * size.unsqueeze(2)
+    factor = torch.linalg.cholesky(scaled + 1e-10 * torch.eye(size.shape[1], dtype=size.dtype, device=size.device))
+    return torch.cholesky_solve((size * values).unsqueeze(2), factor).squeeze(2) * size
