@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
     from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
     from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
+    from ibd.models.scbm.fitting import fit_covariance as fit_covariance
     from ibd.models.scbm.lightning import StochasticConceptBottleneck as StochasticConceptBottleneck
     from ibd.registry import (
         list_backbones as list_backbones,
@@ -43,6 +44,7 @@ _PUBLIC = {
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
     "intervention_curve": "ibd.models.cbm.intervention",
+    "fit_covariance": "ibd.models.scbm.fitting",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
     "StochasticConceptBottleneck": "ibd.models.scbm.lightning",
