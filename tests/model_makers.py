@@ -13,6 +13,7 @@ from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.protopnet.lightning import ProtoPNet
+from ibd.models.scbm.network import StochasticConceptBottleneckNetwork
 from ibd.types import DataSpec, Sample, groups_of
 
 CONCEPTS = ("wing::red", "wing::blue", "wing::green", "size::big", "size::loud", "flies")
@@ -60,6 +61,18 @@ def make_module(spec=SPEC, seed=0, **options):
     module.network.low.fill_(-3.0)
     module.network.high.fill_(2.0)
     return module.eval()
+
+
+def make_stochastic(spec=SPEC, seed=0, covariance="global", rank=None, **options):
+    """Return a small stochastic bottleneck whose concepts depend on each other a lot, with made-up percentiles."""
+    torch.manual_seed(seed)
+    own = {"covariance": covariance, "rank": rank, **options}
+    network = StochasticConceptBottleneckNetwork(CountingBackbone(), spec, **own)
+    for name, parameter in network.named_parameters():
+        nn.init.normal_(parameter, std=0.8 if name.startswith("covariance") else 1.5)
+    network.low.copy_(torch.linspace(-4, -2, len(network.low)))
+    network.high.copy_(torch.linspace(1, 3, len(network.high)))
+    return network.eval().requires_grad_(False)
 
 
 def make_pipnet(spec=SPEC, seed=0, **options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -77,6 +77,7 @@ class InterventionCurve:
         split: split that they are of.
         known: share of the (image, concept) pairs whose truth is known, or follows; the others stay as predicted.
         annotator: in words, how often whoever corrects errs or does not know; "" where never.
+        right: policy -> (G + 1, N) share of the trials in which each image is right, to compare with another model's.
     """
 
     accuracy: dict[str, Tensor]
@@ -86,6 +87,7 @@ class InterventionCurve:
     split: str
     known: float = 1.0
     annotator: str = ""
+    right: dict[str, Tensor] = field(default_factory=dict)
 
     def mean(self, policy: str) -> Tensor:
         """Return the mean over trials, (G + 1,): never the best trial."""
@@ -208,8 +210,16 @@ def intervention_curve(
         measured = {policy: _measure(told, policy, order, trials, seed) for policy in policies}
     names = list(model.network.unit_groups)
     known = sum(float((~answer.truth.isnan()).double().mean()) for answer in told) / len(told)
-    words = annotator.words(seed)
-    return InterventionCurve(measured, names, [names[i] for i in order], len(read.labels), split, known, words)
+    return InterventionCurve(
+        {policy: right.mean(2) for policy, right in measured.items()},
+        names,
+        [names[i] for i in order],
+        len(read.labels),
+        split,
+        known,
+        annotator.words(seed),
+        {policy: right.mean(0) for policy, right in measured.items()},
+    )
 
 
 def _answers(
@@ -269,7 +279,7 @@ def _dependence(network: StochasticConceptBottleneckNetwork, read: ReadSplit) ->
 
 
 def _measure(told: list[Bottleneck], policy: str, order: list[int], trials: int, seed: int) -> Tensor:
-    """Return (trials, G + 1) accuracies of one policy; a row where it is random in nothing.
+    """Return (trials, G + 1, N) float64, whether each image is right by one policy; one trial where nothing is random.
 
     Args:
         told: the bottleneck with what it is corrected by, once or for each trial.
@@ -287,5 +297,5 @@ def _measure(told: list[Bottleneck], policy: str, order: list[int], trials: int,
             ranks = _orders.fixed_ranks(bottleneck, order)
         else:
             ranks = _RANKS[policy](bottleneck)
-        rows.append(_orders.accuracy_by_budget(bottleneck, ranks))
-    return torch.stack(rows)
+        rows.append(_orders.right_by_budget(bottleneck, ranks))
+    return torch.stack(rows).double()

@@ -332,11 +332,16 @@ def fixed_ranks(bottleneck: Bottleneck, order: Sequence[int]) -> Tensor:
     return rank.expand(len(bottleneck.labels), -1)
 
 
-def accuracy_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
-    """Return the accuracy with the first n groups corrected, for n = 0 .. G: (G + 1,) float64 in [0, 1]."""
+def right_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
+    """Return which images are right with the first n groups corrected, for n = 0 .. G: (G + 1, N) bool."""
     rank = ranks[:, bottleneck.group_of]
-    accuracies = []
+    right = []
     for budget in range(len(bottleneck.groups) + 1):
         logits = bottleneck.classify(bottleneck.beliefs(rank < budget).reads)
-        accuracies.append((logits.argmax(1) == bottleneck.labels).double().mean())
-    return torch.stack(accuracies).cpu()
+        right.append(logits.argmax(1) == bottleneck.labels)
+    return torch.stack(right).cpu()
+
+
+def accuracy_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
+    """Return the accuracy with the first n groups corrected, for n = 0 .. G: (G + 1,) float64 in [0, 1]."""
+    return right_by_budget(bottleneck, ranks).double().mean(1)
