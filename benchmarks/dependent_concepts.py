@@ -73,7 +73,10 @@ def measure(seed: int, placements: list[str], overrides: list[str], trials: int,
 def table(results: list[dict[str, Curves]]) -> str:
     """Return accuracies, and differences from the plain bottleneck, as Markdown."""
     groups = len(results[0]["cbm"]["random"])
-    lines = ["Test accuracy, %, by groups corrected; below, what it is more than that of the plain bottleneck [95 %]", ""]
+    lines = [
+        "Test accuracy, %, by groups corrected; below, what it is more than that of the plain bottleneck [95 %]",
+        "",
+    ]
     lines += ["| policy | model | " + " | ".join(map(str, range(groups))) + " |", "|---" * (groups + 2) + "|"]
     for policy in POLICIES:
         for model, first in results[0].items():
@@ -85,7 +88,9 @@ def table(results: list[dict[str, Curves]]) -> str:
             if model != "cbm":  # the plain one has no variance: it is corrected by its uncertainty
                 against = policy if policy in results[0]["cbm"] else "uncertainty"
                 apart = torch.stack([run[model][policy] - run["cbm"][against] for run in results])
-                lines.append(f"| | - cbm, {against} | " + " | ".join(_interval(apart[:, n]) for n in range(groups)) + " |")
+                lines.append(
+                    f"| | - cbm, {against} | " + " | ".join(_interval(apart[:, n]) for n in range(groups)) + " |"
+                )
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.protopnet.lightning import ProtoPNet
+from ibd.models.scbm.lightning import StochasticConceptBottleneck
 from ibd.models.scbm.network import StochasticConceptBottleneckNetwork
 from ibd.types import DataSpec, Sample, groups_of
 
@@ -73,6 +74,18 @@ def make_stochastic(spec=SPEC, seed=0, covariance="global", rank=None, **options
     network.low.copy_(torch.linspace(-4, -2, len(network.low)))
     network.high.copy_(torch.linspace(1, 3, len(network.high)))
     return network.eval().requires_grad_(False)
+
+
+def make_stochastic_module(spec=SPEC, seed=0, **options):
+    """Return a small `StochasticConceptBottleneck` with made-up training percentiles and a covariance of its own."""
+    torch.manual_seed(seed)
+    module = StochasticConceptBottleneck(spec, SMALL, **options)
+    nn.init.normal_(module.network.concepts.weight, std=2.0)
+    for parameter in module.network.covariance.parameters():
+        nn.init.normal_(parameter, std=0.8)
+    module.network.low.fill_(-3.0)
+    module.network.high.fill_(2.0)
+    return module.eval()
 
 
 def make_pipnet(spec=SPEC, seed=0, **options):

@@ -74,7 +74,9 @@ class Parser(argparse.ArgumentParser):
         return parsers[verb]._option_string_actions if verb in parsers else {}
 
 
-_CHANGING = frozenset({"fit", "test", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data", "demo"})
+_CHANGING = frozenset(
+    {"fit", "test", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data", "demo"}
+)
 """The verbs that take changes."""
 
 
@@ -238,7 +240,19 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "predict", "intervene", "curve", "covariance", "prototypes", "axes", "explain", "compare", "export"),
+    *(
+        "fit",
+        "test",
+        "predict",
+        "intervene",
+        "curve",
+        "covariance",
+        "prototypes",
+        "axes",
+        "explain",
+        "compare",
+        "export",
+    ),
     *("config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

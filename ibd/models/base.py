@@ -126,11 +126,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return "cells" if self.proportional else "units"
 
     def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
-        """Return units, and their (B, U) scores less what they are without any image: what is a sum over pixels.
-
-        Args:
-            image: (B, 3, H, W) in [0, 1].
-        """
+        """Return units of images, and their (B, U) scores less those without any image: what is a sum over pixels."""
         units = self.encode(image)
         return units, units.scores
 
@@ -264,10 +260,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return self.edit(units, dict(enumerate(truth.unbind(1))))
 
     def unit_scale(self) -> Tensor | None:
-        """Return what changes of `readable` are measured in, (U,), NaN where unknown; None where they have no scale.
-
-        By default that is 1 for truth values.
-        """
+        """Return what changes of `readable` are measured in, (U,), NaN where unknown, None for nothing; 1 for truth."""
         return torch.ones(len(self.unit_names)) if self.truth_values else None
 
     def perfect_score(self) -> float | None:
@@ -327,11 +320,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return "axes" if self.unit_kind == "axis" else f"{self.unit_kind}s"
 
     def moved(self, units: Units) -> Tensor | None:
-        """Return how far the values of `readable` have moved of units that nobody set, with those that were, (B, U).
-
-        NaN stands for units that were set by hand, or follow from that by definition. None is returned where units do
-        not depend on each other.
-        """
+        """Return how far units moved with others that were set, (B, U), NaN for the latter; None where none can."""
         return None
 
     @property

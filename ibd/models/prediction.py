@@ -15,7 +15,6 @@ from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Units
 
-
 MOVED = 0.005
 """By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
 
@@ -195,7 +194,10 @@ class Prediction:
     def _rows(self, part: Tensor, chosen: list[int], best: int) -> list[str]:
         """Return the lines on the units of the only image, from their (U,) contributions to class `best`."""
         network, values, edited = self.network, self.unit_values[0], self.edited[0]
-        marks = ["*" if by_hand else "~" if far else " " for by_hand, far in zip(edited, self.moved[0].abs() >= MOVED, strict=True)]
+        marks = [
+            "*" if by_hand else "~" if far else " "
+            for by_hand, far in zip(edited, self.moved[0].abs() >= MOVED, strict=True)
+        ]
         others = f"{len(part) - len(chosen)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
         wide = max(6, len(network.value_title))

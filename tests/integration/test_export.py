@@ -20,11 +20,20 @@ from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.pipnet.network import PIPNetwork
 from tests.command import ibd
-from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_stochastic_module,
+    make_whitening,
+)
 
 MAKERS = {
     "baseline": lambda: Baseline(SPEC, SMALL).eval(),
     "cbm": make_module,
+    "scbm": lambda: make_stochastic_module(covariance="amortized"),
     "protopnet": lambda: make_prototypes(distance="l2", extent=2, top_k=3),
     "pipnet": lambda: make_pipnet().eval(),
     "concept_whitening": make_whitening,

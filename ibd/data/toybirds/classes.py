@@ -5,8 +5,8 @@ Structures:
     single: one part decides, every class has a variant of it.
     double: two parts decide together, every class has a combination of them.
     xor: two parts decide together and neither says anything alone (class = sum of their variants modulo C).
-    linked: two parts decide together, and all parts go together: each tail with two wings, each wing with two tails, and
-        beak, eye and foot with the tail, in most images; `linked_birds` says which.
+    linked: two parts decide together, and all parts go together: each tail with two wings, each wing with two tails,
+        and beak, eye and foot with the tail, in most images; `linked_birds` says which.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def make_classes(
             `LINKED_REDRAW` for "linked", else 1.
         seed: seed of the choice of combinations.
         deciding: the parts that decide; None takes wing (or tail, for more than 6 classes) for "single", tail and
-            wing for "double", "xor" and "linked", and for "random" all five, or the fewest that tell all classes apart if
-            `redraw` is above 0.
+            wing for "double", "xor" and "linked", and for "random" all five, or the fewest that tell all classes apart
+            if `redraw` is above 0.
         min_distance: number of parts in which two classes of "random" differ at least.
 
     Raises:

@@ -102,7 +102,9 @@ class InterventionCurve:
         """Write one row for each policy and budget: policy, groups, accuracy, sd, trials, images."""
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["policy", "groups_corrected", "accuracy", "sd_over_trials", "trials", "images", "annotator"])
+            writer.writerow(
+                ["policy", "groups_corrected", "accuracy", "sd_over_trials", "trials", "images", "annotator"]
+            )
             for policy, trials in self.accuracy.items():
                 rows = zip(self.mean(policy).tolist(), self.deviation(policy).tolist(), strict=True)
                 for budget, (mean, sd) in enumerate(rows):
@@ -176,12 +178,7 @@ def intervention_curve(
     policies = [policies] if isinstance(policies, str) else policies
     if split not in SPLITS:
         raise ConfigError(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
-    for policy in policies:
-        if policy not in TITLES:
-            raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, TITLES)}")
-    if not policies:
-        raise ConfigError(f"policies: none given.{did_you_mean('', TITLES)}")
-    check_once("policies", policies)
+    _check_policies(policies)
     check_range("trials", trials, least=1)
     if not isinstance(model, torch.nn.Module):
         model, own = load_run(model)
@@ -220,6 +217,15 @@ def intervention_curve(
         annotator.words(seed),
         {policy: right.mean(0) for policy, right in measured.items()},
     )
+
+
+def _check_policies(policies: Sequence[str]) -> None:
+    for policy in policies:
+        if policy not in TITLES:
+            raise ConfigError(f"unknown policy '{policy}'.{did_you_mean(policy, TITLES)}")
+    if not policies:
+        raise ConfigError(f"policies: none given.{did_you_mean('', TITLES)}")
+    check_once("policies", policies)
 
 
 def _answers(

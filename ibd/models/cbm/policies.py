@@ -116,7 +116,9 @@ def step_by_step_ranks(bottleneck: Bottleneck, score: Score) -> Tensor:
 
 def uncertainty_ranks(bottleneck: Bottleneck) -> Tensor:
     """Return the most uncertain group first, (N, G): by `uncertainty` (UCP)."""
-    return once_ranks(bottleneck, uncertainty) if bottleneck.given is None else step_by_step_ranks(bottleneck, uncertainty)
+    return (
+        once_ranks(bottleneck, uncertainty) if bottleneck.given is None else step_by_step_ranks(bottleneck, uncertainty)
+    )
 
 
 def concept_error_ranks(bottleneck: Bottleneck) -> Tensor:
@@ -227,9 +229,7 @@ def certainty(before: Tensor, after: Tensor) -> Tensor:
     return (then.exp() * then).sum(1) - (first.exp() * first).sum(1)
 
 
-def expected_gains(
-    bottleneck: Bottleneck, beliefs: Beliefs, told: Tensor, left: Tensor, gain: Gain = change
-) -> Tensor:
+def expected_gains(bottleneck: Bottleneck, beliefs: Beliefs, told: Tensor, left: Tensor, gain: Gain = change) -> Tensor:
     """Return what correcting each group is expected to be good for, (N, G): of ECTP and EUDTP.
 
     Args:

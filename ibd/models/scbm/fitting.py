@@ -58,7 +58,7 @@ def fit_covariance(
     precision_weight: float = 1.0,
     seed: int = 0,
 ) -> StochasticConceptBottleneck:
-    """Return a stochastic concept bottleneck made of a trained plain one: its weights, and a covariance of its concepts.
+    """Return a stochastic concept bottleneck made of a trained plain one: its weights, and its concepts' covariance.
 
     What it predicts of an image is what the plain one does; corrections move the concepts that were not corrected.
 
@@ -87,7 +87,9 @@ def fit_covariance(
             raise ConfigError(f"unknown {name} '{value}'.{did_you_mean(value, allowed)}")
     check_range("precision_weight", precision_weight, least=0)
     if method == "empirical" and covariance == "amortized":
-        raise ConfigError("method: 'empirical' has one covariance for all images: 'likelihood' is needed to amortize it")
+        raise ConfigError(
+            "method: 'empirical' has one covariance for all images: 'likelihood' is needed to amortize it"
+        )
     if not isinstance(model, torch.nn.Module):
         model, own = load_run(model)
         data = own if data is None else data
@@ -190,7 +192,9 @@ def _most_likely(covariance: Covariance, read: Read, precision_weight: float, se
     covariance.load_state_dict(weights)
     if best >= alone:
         _log.warning("the covariance makes the concepts of held-out images no more probable: they may be independent")
-    return f"log-likelihood of the concepts of an image of a held-out fifth {-best:.3f}, {-alone:.3f} without covariance"
+    return (
+        f"log-likelihood of the concepts of an image of a held-out fifth {-best:.3f}, {-alone:.3f} without covariance"
+    )
 
 
 @torch.no_grad()

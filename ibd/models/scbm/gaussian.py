@@ -1,7 +1,7 @@
 """A Gaussian over the concept logits of an image, and what corrected concepts say of the others.
 
 Shapes: B images, K concepts, S the most concepts that are corrected in one image. A concept holds with probability
-``sigmoid(eta)``, and its logit is drawn, ``eta ~ N(mean, covariance)`` (Vandenhirtz et al., NeurIPS 2024, equation 2).
+``sigmoid(eta)``, and its logit is drawn, ``eta ~ N(mean, covariance)`` (Vandenhirtz et al., NeurIPS 2024).
 
 The scores of a bottleneck are *marginal* logits, whose sigmoid is the probability of the concept over these draws:
 ``E sigmoid(eta) = sigmoid(mean / sqrt(1 + pi / 8 variance))`` within 0.02 (MacKay 1992). So a score means the same with
@@ -40,8 +40,8 @@ def widening(variance: Tensor) -> Tensor:
 def condition(mean: Tensor, covariance: Tensor, value: Tensor, known: Tensor) -> Marginals:
     """Return the marginals given that the logits of the known concepts have these values.
 
-    ``mean_j + C_jS C_SS^-1 (value_S - mean_S)``, and ``C_jj - C_jS C_SS^-1 C_Sj`` (Vandenhirtz et al. 2024, equation 7).
-    All are conditioned on at once, so the order in which they became known does not matter.
+    ``mean_j + C_jS C_SS^-1 (value_S - mean_S)``, and ``C_jj - C_jS C_SS^-1 C_Sj`` (Vandenhirtz et al. 2024). All are conditioned on
+    at once, so the order in which they became known does not matter.
 
     Args:
         mean: (B, K).
@@ -116,7 +116,9 @@ def _improving(start: Tensor, target: Tensor, block: Block, weight: Tensor, shif
 
 def _one_plus(root: Tensor, inner: Tensor) -> Tensor:
     """Return ``1 + root inner root`` of (B, S) and (B, S, S)."""
-    return torch.eye(root.shape[1], dtype=root.dtype, device=root.device) + root.unsqueeze(2) * inner * root.unsqueeze(1)
+    return torch.eye(root.shape[1], dtype=root.dtype, device=root.device) + root.unsqueeze(2) * inner * root.unsqueeze(
+        1
+    )
 
 
 class Block(NamedTuple):
@@ -133,6 +135,7 @@ class Block(NamedTuple):
 
     @classmethod
     def of(cls, covariance: Tensor, known: Tensor) -> Block:
+        """Return the block of the known concepts, (B, K) bool, of (B, K, K) covariances."""
         most = max(1, int(known.sum(1).max())) if len(known) else 1
         index = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
         filled = known.gather(1, index)

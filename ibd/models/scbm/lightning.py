@@ -123,8 +123,8 @@ class StochasticConceptBottleneck(ConceptBottleneck):
         """
         if self.fitted_on:
             raise ConfigError(
-                "model.fitted_on: this covariance was fitted on a trained bottleneck, by `ibd covariance RUN`; to train "
-                "one along, set model.fitted_on=null"
+                "model.fitted_on: this covariance was fitted on a trained bottleneck, by `ibd covariance RUN`; to "
+                "train one along, set model.fitted_on=null"
             )
         super().check_data(data)
 

@@ -1,4 +1,4 @@
-"""What a stochastic concept bottleneck is trained by (Vandenhirtz et al. 2024, section 3.2).
+"""What a stochastic concept bottleneck is trained by (Vandenhirtz et al. 2024).
 
 Shapes: B images, K concepts, C classes, M samples of the concept logits of each image.
 """

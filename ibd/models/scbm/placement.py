@@ -1,6 +1,6 @@
 """Where the logit of a corrected concept goes, from which the others move.
 
-"confidence" is the placement of Vandenhirtz et al. 2024, section 3.3: the logits of the corrected concepts become those
+"confidence" is the placement of Vandenhirtz et al. 2024: the logits of the corrected concepts become those
 under which the correction is most probable, as far as the model holds them possible at all. Its region is that of a
 likelihood-ratio test at a level, ``(eta - mean)' C_SS^-1 (eta - mean) <= chi2(level, |S|)``, and every logit stays on
 the side of its mean on which the truth is.

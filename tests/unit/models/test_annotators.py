@@ -82,7 +82,7 @@ def test_a_rate_in_between_is_what_a_reference_says():
     """One group asked, wrong at rate e: accuracy is a mixture of right and wrong answers."""
     module, data = make_module(), TensorData(unknown=0.0)
     curve = intervention_curve(module, data, ["uncertainty"], trials=3, noise={"flies": 1.0})
-    images, labels, concepts = data.splits["test"]
+    _, labels, concepts = data.splits["test"]
     flipped = concepts.clone()
     flipped[:, 5] = 1 - flipped[:, 5]
     with torch.no_grad():

@@ -14,11 +14,20 @@ from ibd.io import load_model, read_checkpoint
 from ibd.models import loading
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.loading import FAMILIES, load_network
-from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_stochastic_module,
+    make_whitening,
+)
 
 MAKERS = {
     "baseline": lambda: Baseline(SPEC, SMALL),
     "cbm": lambda: make_module(bottleneck="logits", head="mlp", softmax_groups=["wing"]),
+    "scbm": lambda: make_stochastic_module(covariance="amortized", rank=2, head="mlp", placement="confidence"),
     "protopnet": make_prototypes,
     "pipnet": make_pipnet,
     "concept_whitening": lambda: make_whitening(whitening={"eps": 1e-4}),

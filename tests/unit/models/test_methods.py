@@ -9,7 +9,15 @@ from torch import nn
 
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
-from tests.model_makers import LARGE, SMALL, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    LARGE,
+    SMALL,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_stochastic_module,
+    make_whitening,
+)
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
@@ -25,6 +33,8 @@ FAMILIES = {
     "cbm": lambda: make_module(LARGE),
     "cbm, hidden layer": lambda: make_module(LARGE, head="mlp"),
     "cbm of logits": lambda: make_module(LARGE, bottleneck="logits"),
+    "scbm": lambda: make_stochastic_module(LARGE),
+    "scbm, amortized": lambda: make_stochastic_module(LARGE, covariance="amortized", bottleneck="hard"),
     "protopnet": make_prototypes,
     "pipnet": lambda: make_pipnet(LARGE).eval(),
     "pipnet with a bias": pipnet_with_bias,

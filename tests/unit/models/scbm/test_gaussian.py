@@ -45,7 +45,10 @@ def test_conditional_moments_are_frequencies():
     """Of draws whose first logit is near 3, the others have the mean and the variance that are said."""
     mean, covariance, _, _ = (part[:1] for part in problems())
     generator = torch.Generator().manual_seed(0)
-    draws = mean + torch.randn(400_000, 5, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(covariance)[0].mT
+    draws = (
+        mean
+        + torch.randn(400_000, 5, generator=generator, dtype=torch.float64) @ torch.linalg.cholesky(covariance)[0].mT
+    )
     near = draws[(draws[:, 0] - 3).abs() < 0.05]
     known = torch.tensor([[True, False, False, False, False]])
     found = condition(mean, covariance, torch.full((1, 5), 3.0), known)

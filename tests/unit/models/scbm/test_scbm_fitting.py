@@ -108,7 +108,9 @@ def quick(monkeypatch):
     monkeypatch.setattr(fitting, "_STEPS", 3)
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "empirical", "rank": 2}, {"covariance": "amortized", "split": "train"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "empirical", "rank": 2}, {"covariance": "amortized", "split": "train"}]
+)
 def test_a_fitted_bottleneck_predicts_as_before(options, quick, tmp_path):
     plain, data = make_module(), TensorData(sizes=(40, 24, 10))
     images = data.splits["test"][0]
@@ -158,7 +160,7 @@ def test_a_fitted_config_is_not_trained():
 
 
 def test_samples_are_no_logits():
-    with pytest.raises(ConfigError, match="'logits' does not go with model.class_loss 'samples'"):
+    with pytest.raises(ConfigError, match=r"'logits' does not go with model\.class_loss 'samples'"):
         StochasticConceptBottleneck(SPEC, SMALL, bottleneck="logits")
     StochasticConceptBottleneck(SPEC, SMALL, bottleneck="logits", class_loss="expected")
 
