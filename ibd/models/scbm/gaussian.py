@@ -40,8 +40,8 @@ def widening(variance: Tensor) -> Tensor:
 def condition(mean: Tensor, covariance: Tensor, value: Tensor, known: Tensor) -> Marginals:
     """Return the marginals given that the logits of the known concepts have these values.
 
-    ``mean_j + C_jS C_SS^-1 (value_S - mean_S)``, and ``C_jj - C_jS C_SS^-1 C_Sj`` (Vandenhirtz et al. 2024). All are conditioned on
-    at once, so the order in which they became known does not matter.
+    ``mean_j + C_jS C_SS^-1 (value_S - mean_S)``, and ``C_jj - C_jS C_SS^-1 C_Sj`` (Vandenhirtz et al. 2024). All are
+    conditioned on at once, so the order in which they became known does not matter.
 
     Args:
         mean: (B, K).
