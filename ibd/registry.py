@@ -35,6 +35,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
         "cem": "ibd.models.cem.lightning:ConceptEmbedding",
         "posthoc_cbm": "ibd.models.posthoc_cbm.lightning:PosthocBottleneck",
+        "scbm": "ibd.models.scbm.lightning:StochasticConceptBottleneck",
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
         "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",

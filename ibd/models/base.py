@@ -125,11 +125,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return "cells" if self.proportional else "units"
 
     def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
-        """Return units, and their (B, U) scores less what they are without any image: what is a sum over pixels.
-
-        Args:
-            image: (B, 3, H, W) in [0, 1].
-        """
+        """Return units of images, and their (B, U) scores less those without any image: what is a sum over pixels."""
         units = self.encode(image)
         return units, units.scores
 
@@ -284,10 +280,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return self.edit(units, dict(enumerate(truth.unbind(1))))
 
     def unit_scale(self) -> Tensor | None:
-        """Return what changes of `readable` are measured in, (U,), NaN where unknown; None where they have no scale.
-
-        By default that is 1 for truth values.
-        """
+        """Return what changes of `readable` are measured in, (U,), NaN where unknown, None for nothing; 1 for truth."""
         return torch.ones(len(self.unit_names)) if self.truth_values else None
 
     def perfect_score(self) -> float | None:
@@ -336,6 +329,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def unit_plural(self) -> str:
         """What several units are called."""
         return "axes" if self.unit_kind == "axis" else f"{self.unit_kind}s"
+
+    def unmoved(self, units: Units) -> Units | None:
+        """Return units with those that moved with others where the image had them; None where none can move."""
+        return None
 
     @property
     def edit_note(self) -> str:

@@ -17,6 +17,9 @@ from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Units
 
+MOVED = 0.005
+"""By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
+
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
@@ -95,10 +98,22 @@ class Prediction:
 
         Calibrated where there is a calibration, but for the edited ones, which are what they were set to.
         """
-        values = self.network.readable(self.units)
+        return self._read(self.units)
+
+    def _read(self, units: Units) -> Tensor:
+        """Return units of these images as a person reads them."""
+        values = self.network.readable(units)
         if self.calibration is None:
             return values
-        return torch.where(self.edited, values, self.calibration.values(self.network, self.units))
+        return torch.where(self.edited, values, self.calibration.values(self.network, units))
+
+    @property
+    def moved(self) -> Tensor:
+        """How far the units that nobody set have moved with those that were set, as a person reads them: (B, U)."""
+        still = self.network.unmoved(self.units)
+        if still is None:
+            return torch.zeros_like(self.units.scores)
+        return (self.unit_values - self._read(still)).masked_fill(self.edited, 0.0)
 
     @property
     def contributions(self) -> Tensor:
@@ -179,7 +194,8 @@ class Prediction:
             units = self.network.edit(self.units, values)
             named = torch.zeros_like(self.edited)
             named[:, list(self.network.resolve_values(values))] = True
-            changed = units.scores != self.units.scores
+            now, before = (self.network.unmoved(each) or each for each in (units, self.units))
+            changed = now.scores != before.scores
             logits = self.network.decode(units)
             return replace(self, units=units, logits=logits, edited=self.edited | named | changed)
 
@@ -209,6 +225,7 @@ class Prediction:
         if bool(one.edited.any()):
             also = f" (and {cleared} more, set to 0)" if cleared else ""
             notes.append(f"* set by hand, or following from that{also}{self.network.edit_note}")
+            notes += one._movement()
         sets = []
         if self.calibration is not None:
             notes += of_prediction(self.calibration, bool(one.edited.any()))
@@ -216,6 +233,17 @@ class Prediction:
             sets = [set_line(self.calibration.sets, one.class_sets[0], self.network.class_names)]
         lines = [f"{title}: {ranking}", *sets, *one._rows(part, chosen, best), *(f"  {note}" for note in notes)]
         return "\n".join(map(shown, lines))
+
+    def _movement(self) -> list[str]:
+        """Return a line on which units of the only image have moved with those that were set; none where none has."""
+        moved = self.moved[0]
+        count = int((moved.abs() >= MOVED).sum())
+        if not count:
+            return []
+        first = moved.abs().argsort(descending=True)[: min(count, 3)].tolist()
+        values, names = self.unit_values[0], self.network.unit_names
+        few = [f"{names[i]} {float(values[i] - moved[i]):.2f} -> {float(values[i]):.2f}" for i in first]
+        return [f"~ moved with what was set, {count} in all: {', '.join(few)}{', ...' if count > len(few) else ''}"]
 
     def _cleared_siblings(self) -> Tensor:
         """Return which units of the only image are 0 because another one of their group was set to 1, (U,) bool."""
@@ -229,6 +257,10 @@ class Prediction:
     def _rows(self, part: Tensor, chosen: list[int], best: int) -> list[str]:
         """Return the lines on the units of the only image, from their (U,) contributions to class `best`."""
         network, values, edited = self.network, self.unit_values[0], self.edited[0]
+        marks = [
+            "*" if by_hand else "~" if far else " "
+            for by_hand, far in zip(edited, self.moved[0].abs() >= MOVED, strict=True)
+        ]
         others = f"{len(part) - len(chosen)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
         wide = max(6, len(network.value_title))
@@ -236,7 +268,7 @@ class Prediction:
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
         for i in chosen:
-            value = f"{float(values[i]):{wide}.2f}{'*' if edited[i] else ' '}"
+            value = f"{float(values[i]):{wide}.2f}{marks[i]}"
             bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []

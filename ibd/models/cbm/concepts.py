@@ -33,6 +33,8 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
 
     unit_kind = "concept"
     truth_values = True
+    dependent = False
+    """Whether concepts that are corrected move others."""
 
     def __init__(
         self, backbone: Backbone, spec: DataSpec, softmax_groups: Sequence[str] = (), unnamed: Sequence[str] = ()
@@ -115,9 +117,28 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
         """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
 
         Raises:
+            ConfigError: as for `told`.
+            UnsupportedError: as for `truth_logits`.
+        """
+        truth, known = self.told(units, values)
+        return self.given(units, truth.masked_fill(~known, torch.nan))
+
+    def given(self, units: Units, truth: Tensor) -> Units:
+        """Return the units with concepts set to their truth, (B, K) in [0, 1], NaN where it is unknown.
+
+        Raises:
+            UnsupportedError: as for `truth_logits`.
+        """
+        known = ~truth.isnan()
+        scores = self.truth_logits(units.scores, truth.masked_fill(~known, 0.0), known)
+        return Units(scores, units.maps, units.state)
+
+    def told(self, units: Units, values: Values) -> tuple[Tensor, Tensor]:
+        """Return what `values` say: the truth of concepts, and which are known by them or follow, both (B, K).
+
+        Raises:
             ConfigError: an unknown concept, a unit without a name, a value outside of [0, 1], or values of an exclusive
                 group that add up to more than 1.
-            UnsupportedError: as for `truth_logits`.
         """
         truth = torch.zeros_like(units.scores[:, : self.concept_count])
         known = torch.zeros_like(truth, dtype=torch.bool)
@@ -137,8 +158,7 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
                 row = truth[total.argmax()]
                 given = " and ".join(f"{self.unit_names[i]}={float(row[i]):g}" for i in group if row[i] > 0)
                 raise ConfigError(f"{given} exclude each other: their sum can be 1 at most")
-        truth, known = complete(truth, known, self.exclusive_groups)
-        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
+        return complete(truth, known, self.exclusive_groups)
 
     def rounded(self, units: Units) -> Units:
         """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true."""

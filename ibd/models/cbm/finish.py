@@ -28,7 +28,7 @@ class ReadSplit(NamedTuple):
     labels: Tensor
     """(N,) int64."""
     state: tuple[Tensor, ...] = ()
-    """What ``decode`` reads beside the scores, (N, ...) each."""
+    """What the network's units have beside scores and maps, (N, ...) each."""
     logits: Tensor | None = None
     """(N, C) class logits, where the split was read and not made."""
 

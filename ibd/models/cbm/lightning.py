@@ -139,12 +139,16 @@ class ConceptBottleneck(ConceptModule):
                 beside = task + self.residual_penalty * terms["residual_correlation"]
             loss = joint_loss(beside, concept, self.concept_weight, count, self.normalize_loss)
         else:
-            activation = network.activation(scores.detach())
-            if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
-                activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
-            task = F.cross_entropy(network.classify(activation), batch.label)
+            task = self.head_loss(scores, batch)
             loss = concept / count + task
         return {"loss": loss, "class_loss": task, "concept_loss": concept / count, **terms}
+
+    def head_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Return the class loss of the head alone, on concepts that it sends no gradient to."""
+        activation = self.network.activation(scores.detach())
+        if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
+            activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
+        return F.cross_entropy(self.network.classify(activation), batch.label)
 
     @torch.no_grad()
     def finish(self, data: ImageDataModule) -> dict[str, float]:

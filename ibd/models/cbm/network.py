@@ -162,13 +162,7 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         """
         if not self.by_percentiles:
             return super().truth_logits(logits, truth, known)
-        if self.low.isnan().any():
-            raise UnsupportedError(
-                "this checkpoint has no training percentiles, which stand for true and false in a "
-                "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
-            )
-        low, high = self.low[: self.concept_count], self.high[: self.concept_count]
-        told = torch.where(known, (1 - truth) * low + truth * high, logits[..., : self.concept_count])
+        told = torch.where(known, self.between_percentiles(truth), logits[..., : self.concept_count])
         return self.with_unnamed(told, logits)
 
     def certain(self, units: Units, truth: float) -> Tensor:
@@ -181,6 +175,20 @@ class ConceptBottleneckNetwork(ConceptNetwork):
     def head_weight(self) -> Tensor | None:
         """Return the (C, U) weight of a linear head."""
         return self.linear_weight()
+
+    def between_percentiles(self, truth: Tensor) -> Tensor:
+        """Return ``(1 - c) P5 + c P95``, (..., K), of (..., K) truth values.
+
+        Raises:
+            UnsupportedError: the checkpoint has no training percentiles.
+        """
+        if self.low.isnan().any():
+            raise UnsupportedError(
+                "this checkpoint has no training percentiles, which stand for true and false in a "
+                "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
+            )
+        low, high = self.low[: self.concept_count], self.high[: self.concept_count]
+        return (1 - truth) * low + truth * high
 
     @property
     def by_percentiles(self) -> bool:
