@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from matplotlib.figure import Figure
@@ -261,7 +261,7 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
         present=read_as(ones),
         labels=read.labels.to(device),
         truth=truth.masked_fill(~known, torch.nan),
-        given=_dependence(network, read) if network.dependent else None,
+        given=_dependence(cast("StochasticConceptBottleneckNetwork", network), read) if network.dependent else None,
         groups=groups,
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
         classify=network.classify,
