@@ -32,7 +32,7 @@ from ibd.models.scbm.network import Placement, StochasticConceptBottleneckNetwor
 from ibd.training.runner import fit
 
 CHANGES = ["data.preset=correlated", "model.regime=independent", "logger.name=csv", "logger.figures_every=0"]
-POLICIES = ["random", "uncertainty", "variance"]
+POLICIES = ["random", "uncertainty", "expected_change", "learned", "variance"]
 Curves = dict[str, Tensor]
 """Policy -> (G + 1, N) share of the trials in which each test image is right."""
 
@@ -50,7 +50,7 @@ def trained(name: str, seed: int, overrides: list[str], output: Path) -> str:
 def curves(model: InterpretableModule, data: ImageDataModule, trials: int, kept: Path) -> Curves:
     """Return the curves of a model on test images, or those of an earlier call."""
     if not kept.exists():
-        policies = POLICIES if isinstance(model, StochasticConceptBottleneck) else POLICIES[:2]
+        policies = POLICIES if isinstance(model, StochasticConceptBottleneck) else POLICIES[:-1]
         torch.save(intervention_curve(model, data, policies=policies, trials=trials).right, kept)
     found: Curves = torch.load(kept, weights_only=True)
     return found
@@ -90,8 +90,8 @@ def table(results: list[dict[str, Curves]]) -> str:
             means = [[float(value) for value in run[model][policy].mean(1)] for run in results]
             cells = " | ".join(spread([row[n] for row in means]) for n in range(groups))
             lines.append(f"| {policy} | {model} | {cells} |")
-            if model != "cbm":  # the plain one has no variance: it is corrected by its uncertainty
-                against = policy if policy in results[0]["cbm"] else "uncertainty"
+            if model != "cbm":  # the plain one has no variance: it is corrected by its best policy
+                against = policy if policy in results[0]["cbm"] else "learned"
                 apart = torch.stack([run[model][policy] - run["cbm"][against] for run in results])
                 lines.append(
                     f"| | - cbm, {against} | " + " | ".join(_interval(apart[:, n]) for n in range(groups)) + " |"
