@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -24,13 +25,14 @@ from ibd.data.base import ImageDataModule
 from ibd.io import load_run
 from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.models.cbm.intervention import intervention_curve
-from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.lightning import InterpretableModule
 from ibd.models.scbm.fitting import fit_covariance
+from ibd.models.scbm.lightning import StochasticConceptBottleneck
+from ibd.models.scbm.network import Placement, StochasticConceptBottleneckNetwork
 from ibd.training.runner import fit
 
 CHANGES = ["data.preset=correlated", "model.regime=independent", "logger.name=csv", "logger.figures_every=0"]
-PLACEMENTS = ["posterior", "confidence", "percentile"]
-POLICIES = ["random", "uncertainty", "variance"]
+POLICIES = ["random", "uncertainty", "expected_change", "learned", "variance"]
 Curves = dict[str, Tensor]
 """Policy -> (G + 1, N) share of the trials in which each test image is right."""
 
@@ -45,10 +47,10 @@ def trained(name: str, seed: int, overrides: list[str], output: Path) -> str:
     return str(json.loads(done.read_text())["run"])
 
 
-def curves(model: ConceptBottleneck, data: ImageDataModule, trials: int, kept: Path) -> Curves:
+def curves(model: InterpretableModule, data: ImageDataModule, trials: int, kept: Path) -> Curves:
     """Return the curves of a model on test images, or those of an earlier call."""
     if not kept.exists():
-        policies = POLICIES if model.network.dependent else POLICIES[:2]
+        policies = POLICIES if isinstance(model, StochasticConceptBottleneck) else POLICIES[:-1]
         torch.save(intervention_curve(model, data, policies=policies, trials=trials).right, kept)
     found: Curves = torch.load(kept, weights_only=True)
     return found
@@ -64,7 +66,10 @@ def measure(seed: int, placements: list[str], overrides: list[str], trials: int,
     print(f"seed {seed}: covariance of {afterwards.fitted_on}", flush=True)
     result["cbm"] = curves(plain, data, trials, output / f"cbm_{seed}.pt")
     for name, model in (("scbm", along), ("pscbm", afterwards)):
-        for placement in placements:
+        assert isinstance(model.network, StochasticConceptBottleneckNetwork)
+        for placement in get_args(Placement):
+            if placement not in placements:
+                continue
             model.network.placement = placement
             result[f"{name}, {placement}"] = curves(model, data, trials, output / f"{name}_{placement}_{seed}.pt")
     return result
@@ -85,8 +90,8 @@ def table(results: list[dict[str, Curves]]) -> str:
             means = [[float(value) for value in run[model][policy].mean(1)] for run in results]
             cells = " | ".join(spread([row[n] for row in means]) for n in range(groups))
             lines.append(f"| {policy} | {model} | {cells} |")
-            if model != "cbm":  # the plain one has no variance: it is corrected by its uncertainty
-                against = policy if policy in results[0]["cbm"] else "uncertainty"
+            if model != "cbm":  # the plain one has no variance: it is corrected by its best policy
+                against = policy if policy in results[0]["cbm"] else "learned"
                 apart = torch.stack([run[model][policy] - run["cbm"][against] for run in results])
                 lines.append(
                     f"| | - cbm, {against} | " + " | ".join(_interval(apart[:, n]) for n in range(groups)) + " |"
@@ -105,7 +110,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="key=value changes to both configs")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=5, help="random orders")
-    parser.add_argument("--placements", nargs="+", choices=PLACEMENTS, default=PLACEMENTS)
+    parser.add_argument("--placements", nargs="+", choices=get_args(Placement), default=get_args(Placement))
     parser.add_argument("--output", type=Path, default=Path("runs/dependent_concepts"))
     options = parser.parse_intermixed_args()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ibd import registry
 from ibd.app.arguments import in_order, parser
@@ -161,7 +161,13 @@ def covariance(
     """Let the concepts of a trained bottleneck depend on each other: a new run, in which a correction moves others."""
     from ibd.app.covariance import add_covariance
 
-    options = {"split": split, "method": method, "covariance": kind, "rank": rank, "placement": placement}
+    options: dict[str, Any] = {
+        "split": split,
+        "method": method,
+        "covariance": kind,
+        "rank": rank,
+        "placement": placement,
+    }
     run = newest(run)
     for line in add_covariance(
         run, changes, Path(out) if out else None, precision_weight=precision, seed=seed, **options

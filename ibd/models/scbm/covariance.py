@@ -57,8 +57,8 @@ class Covariance(nn.Module):
             whole = values.new_zeros(len(values), self.count, self.count)
             whole[:, rows, columns] = torch.where(rows == columns, F.softplus(values) + LEAST, values)
             return whole
-        shared, own = values.split([self.count * self.rank, self.count], 1)
-        return torch.cat([shared.unflatten(1, (self.count, self.rank)), torch.diag_embed(F.softplus(own) + LEAST)], 2)
+        shared, own = torch.split(values, [self.count * self.rank, self.count], 1)
+        return torch.cat([shared.reshape(-1, self.count, self.rank), torch.diag_embed(F.softplus(own) + LEAST)], 2)
 
     def set_matrix(self, matrix: Tensor) -> None:
         """Become a given covariance, (K, K); that of rank r the nearest of factor analysis by its largest eigenvalues.

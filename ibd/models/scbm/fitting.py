@@ -95,12 +95,12 @@ def fit_covariance(
         data = own if data is None else data
     if data is None:
         raise ConfigError("fit_covariance needs the data beside the model (or a run in place of both)")
-    _check(model)
-    read = _read(model, data, split)
+    plain = _checked(model)
+    read = _read(plain, data, split)
     if len(read.scores) < _LEAST_IMAGES:
         raise DataError(f"{len(read.scores)} {split} images are too few for a covariance: {_LEAST_IMAGES} are needed")
-    made = _made(model, covariance=covariance, rank=rank, placement=placement)
-    device = model.network.low.device
+    made = _made(plain, covariance=covariance, rank=rank, placement=placement)
+    device = plain.network.low.device
     read = Read(*(part.to(device) for part in read))
     made.to(device)
     if method == "empirical":
@@ -114,11 +114,11 @@ def fit_covariance(
     return made.eval()
 
 
-def _check(model: torch.nn.Module) -> None:
-    """Look whether a covariance can be fitted.
+def _checked(model: torch.nn.Module) -> ConceptBottleneck:
+    """Return a model whose concepts can get a covariance.
 
     Raises:
-        UnsupportedError: it cannot.
+        UnsupportedError: they cannot.
     """
     if not isinstance(model, ConceptBottleneck):
         raise UnsupportedError(f"a {type(model).__name__} has no concepts with a covariance; a ConceptBottleneck has")
@@ -134,6 +134,7 @@ def _check(model: torch.nn.Module) -> None:
             "model.residual: a covariance is of concepts, and a residual beside them has none; train the bottleneck "
             "without one"
         )
+    return model
 
 
 @torch.no_grad()

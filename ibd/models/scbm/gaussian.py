@@ -124,7 +124,7 @@ def _one_plus(root: Tensor, inner: Tensor) -> Tensor:
 class Block(NamedTuple):
     """The known concepts of each image, put together; images with fewer of them have empty places."""
 
-    index: Tensor
+    chosen: Tensor
     """(B, S) which concepts they are."""
     filled: Tensor
     """(B, S) bool."""
@@ -147,7 +147,7 @@ class Block(NamedTuple):
 
     def pick(self, values: Tensor) -> Tensor:
         """Return (B, S) of (B, K); 0 in empty places."""
-        return self.only(values.gather(1, self.index))
+        return self.only(values.gather(1, self.chosen))
 
     def only(self, values: Tensor) -> Tensor:
         """Return (B, S) values with 0 in empty places, whatever is there."""
@@ -155,4 +155,4 @@ class Block(NamedTuple):
 
     def put(self, values: Tensor, into: Tensor) -> Tensor:
         """Return (B, K) with (B, S) values at the known concepts."""
-        return into.scatter(1, self.index, torch.where(self.filled, values, into.gather(1, self.index)))
+        return into.scatter(1, self.chosen, torch.where(self.filled, values, into.gather(1, self.chosen)))

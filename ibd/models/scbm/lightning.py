@@ -99,7 +99,7 @@ class StochasticConceptBottleneck(ConceptBottleneck):
                 f"model.bottleneck: '{bottleneck}' does not go with model.class_loss 'samples', which are zeros and "
                 "ones: 'expected' is needed, or the bottleneck 'probabilities' or 'hard'"
             )
-        network = {"bottleneck": bottleneck, "head": head, "hidden_units": hidden_units}
+        network: dict[str, Any] = {"bottleneck": bottleneck, "head": head, "hidden_units": hidden_units}
         backbone_built = self.network.backbone  # of the plain network, whose place the stochastic one takes
         self.network = StochasticConceptBottleneckNetwork(backbone_built, self.spec, **network, **own)
         self.class_loss, self.samples, self.precision_weight = class_loss, samples, precision_weight
@@ -142,7 +142,7 @@ class StochasticConceptBottleneck(ConceptBottleneck):
             penalty = precision_penalty(factor)
             if self.regime != "joint":
                 task = self.head_loss(scores, batch)
-                loss = concept / count + task + self.precision_weight * penalty
+                loss = (concept + self.precision_weight * penalty) / count + task
             else:
                 task = self._class_loss(output, logits, batch.label)
                 loss = joint_loss(

@@ -73,11 +73,11 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
     def encode_features(self, features: Tensor) -> Units:
         """Turn (B, D, h, w) features into concept logits, their maps, and what is needed to correct them."""
         units = super().encode_features(features)
-        state = (units.scores, torch.full_like(units.scores, torch.nan))
-        if self.amortized:
-            with full_precision(features):
-                state += (self.covariance(features),)
-        return Units(units.scores, units.maps, state)
+        given = torch.full_like(units.scores, torch.nan)
+        if not self.amortized:
+            return Units(units.scores, units.maps, (units.scores, given))
+        with full_precision(features):
+            return Units(units.scores, units.maps, (units.scores, given, self.covariance(features)))
 
     def factor(self, units: Units) -> Tensor:
         """Return the factors of the covariances, (B, K, R) or (1, K, R) where all images have the same."""
@@ -108,7 +108,8 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
         scores = units.state[0]
         parts = max(1, _MOST_VALUES // scores.shape[1] ** 2)
         factor = self.factor(units).expand(len(scores), -1, -1)
-        found = [self._given(*part) for part in zip(*(x.split(parts) for x in (scores, truth, factor)), strict=True)]
+        pieces = (torch.split(whole, parts) for whole in (scores, truth, factor))
+        found = [self._given(*part) for part in zip(*pieces, strict=True)]
         return Marginals(*(torch.cat(same) for same in zip(*found, strict=True)))
 
     def told_scores(self, units: Units, truth: Tensor, found: Marginals) -> Tensor:
