@@ -19,6 +19,8 @@ Values = npt.NDArray[np.float32]
 CERTAINTIES = {"definitely": 1.0, "probably": 0.5, "guessing": 0.0, "not visible": math.nan}
 """Words for how certain an annotation is; NaN makes it unknown. These are the four of CUB-200-2011."""
 _YES_OR_NO = frozenset({"yes", "no", "true", "false", "y", "n", "t", "f"})
+_NOTHING = frozenset({"nan", "na", "n/a", "null"})
+"""What programs write into an empty cell; a person's "none" is a word."""
 _MOST_WORDS = 100
 """A column with more of them is a remark, and no category."""
 
@@ -141,6 +143,8 @@ def _check_words(name: str, tables: Sequence[ConceptTable], words: Sequence[str]
     for word in words:
         if any(character < " " for character in word) or "::" in word or "=" in word:
             raise DataError(f"{_where(name, tables, word)}: {cut(word)!r} given, a word without '::' and '=' is needed")
+        if word.lower() in _NOTHING:
+            raise DataError(f"{_where(name, tables, word)}: '{word}' given, an empty cell stands for unknown")
         if (other := lower.setdefault(word.lower(), word)) != word:
             raise DataError(f"{_where(name, tables, word)}: '{cut(word)}' and '{cut(other)}' differ in capitals alone")
 
