@@ -135,7 +135,11 @@ def _check_plain(plain: dict[str, Any]) -> None:
 
 
 def _is_quantity(given: object) -> bool:
-    if not isinstance(given, dict) or given.keys() != {"unit", "mean", "deviation"} or not isinstance(given["unit"], str):
+    if (
+        not isinstance(given, dict)
+        or given.keys() != {"unit", "mean", "deviation"}
+        or not isinstance(given["unit"], str)
+    ):
         return False
     mean, deviation = given["mean"], given["deviation"]
     return all(isinstance(n, int | float) and math.isfinite(n) for n in (mean, deviation)) and deviation > 0

@@ -62,7 +62,7 @@ class ConceptColumn:
         if self.kind == "category":
             number = {word: float(index) for index, word in enumerate(self.words)}
             which = _mapped(table, place, number.__getitem__)
-            values = (which[:, None] == np.arange(len(self.words))).astype(np.float32)
+            values: Values = (which[:, None] == np.arange(len(self.words))).astype(np.float32)
             values[np.isnan(which)] = np.nan
         else:
             values = _mapped(table, place, _truth if self.kind == "truth" else _number)[:, None]
@@ -71,7 +71,8 @@ class ConceptColumn:
             return values
         certainty = _mapped(table, certain, _certainty, empty=1.0)[:, None]
         answers = len(self.words) if self.kind == "category" else 2
-        return certainty * values + (1 - certainty) / np.float32(answers)
+        values = certainty * values + (1 - certainty) / np.float32(answers)
+        return values
 
 
 def find_column(name: str, tables: Sequence[ConceptTable], wanted: Kind | None) -> ConceptColumn:
@@ -137,7 +138,8 @@ def _check_words(name: str, tables: Sequence[ConceptTable], words: Sequence[str]
         raise DataError(f"{tables[0].header}: column '{name}' is a category: its name cannot be a group::value itself")
     if not 0 < len(words) <= _MOST_WORDS:
         raise DataError(
-            f"{tables[0].header}: column '{name}' is a category: it holds {len(words)} words, 1 to {_MOST_WORDS} are needed"
+            f"{tables[0].header}: column '{name}' is a category: it holds {len(words)} words, 1 to {_MOST_WORDS} are "
+            "needed"
         )
     lower: dict[str, str] = {}
     for word in words:
@@ -161,7 +163,9 @@ def _where(name: str, tables: Sequence[ConceptTable], word: str) -> str:
 
 def _check_number(name: str, tables: Sequence[ConceptTable]) -> None:
     if "::" in name:
-        raise DataError(f"{tables[0].header}: column '{name}' is a number, and so a group of its own: no '::' is needed")
+        raise DataError(
+            f"{tables[0].header}: column '{name}' is a number, and so a group of its own: no '::' is needed"
+        )
     for table in tables:
         if table.column(name, certainty=True) is not None:
             raise DataError(

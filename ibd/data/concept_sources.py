@@ -103,7 +103,9 @@ def _check_same(first: ConceptTable, other: ConceptTable) -> None:
     mine, theirs = ({h.name for h in table.columns if not h.certainty} for table in (first, other))
     for name in sorted(mine ^ theirs):
         has, lacks = (first, other) if name in mine else (other, first)
-        raise DataError(f"{lacks.header}: there is no column '{name}', and {has.path} has one: annotators answer the same")
+        raise DataError(
+            f"{lacks.header}: there is no column '{name}', and {has.path} has one: annotators answer the same"
+        )
 
 
 def _checked_kinds(kinds: Mapping[str, str], tables: Sequence[ConceptTable]) -> dict[str, Kind]:

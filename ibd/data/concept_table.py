@@ -37,6 +37,7 @@ class Header:
         return self.unit == CERTAINTY
 
     def __str__(self) -> str:
+        """Return it as it stands in the file."""
         return self.name if self.unit is None else f"{self.name} [{self.unit}]"
 
 
@@ -147,7 +148,9 @@ def _read_header(where: str, header: list[str]) -> tuple[Literal["class", "image
     for name, certainty in places:
         if certainty and (name, False) not in places:
             near = did_you_mean(name, [other for other, _ in places if other != name])
-            raise DataError(f"{where}: '{cut(name)} [{CERTAINTY}]' is about a column '{cut(name)}', and there is none.{near}")
+            raise DataError(
+                f"{where}: '{cut(name)} [{CERTAINTY}]' is about a column '{cut(name)}', and there is none.{near}"
+            )
     return ("class" if kind == "class" else "image"), tuple(columns)
 
 
@@ -155,7 +158,9 @@ def _read_name(where: str, column: int, text: str) -> Header:
     found = _BRACKETS.fullmatch(text)
     name, unit = (found[1], found[2].strip()) if found else (text, None)
     if not name:
-        raise DataError(f"{where}: column {column} has no name" + ("" if unit is None else f", only a unit, '[{unit}]'"))
+        raise DataError(
+            f"{where}: column {column} has no name" + ("" if unit is None else f", only a unit, '[{unit}]'")
+        )
     if any(character < " " for character in text):
         raise DataError(f"{where}: column {column} is named {cut(text)!r}, with a control character")
     return Header(name, unit)

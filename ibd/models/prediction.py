@@ -13,7 +13,7 @@ from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.values import Values
 from ibd.printing import shown
-from ibd.types import Units
+from ibd.types import Quantity, Units
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,9 +115,9 @@ class Prediction:
         """Return the prediction with some units set by hand; the backbone does not run again.
 
         Args:
-            values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, and a 1 clears the rest
-                of an exclusive group; ``{"wing_color": "red"}`` is short for ``{"wing_color::red": 1}``. A value
-                may be a (B,) tensor. Interventions add up: a later one keeps what an earlier one set.
+            values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, or a number in its unit
+                where it is a quantity, and a 1 clears the rest of an exclusive group; ``{"wing_color": "red"}`` is
+                short for ``{"wing_color::red": 1}``. A value may be a (B,) tensor. Interventions add up: a later one keeps what an earlier one set.
 
         Raises:
             ConfigError: an unknown unit (with the nearest names), or a value that it cannot take.
@@ -174,12 +174,13 @@ class Prediction:
         network, values, edited = self.network, self.unit_values[0], self.edited[0]
         others = f"{len(part) - len(chosen)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
-        wide = max(6, len(network.value_title))
+        said = {i: _said(float(values[i]), network.quantities.get(i)) for i in chosen}
+        wide = max(6, len(network.value_title), *map(len, said.values()))
         title = f"{'adds to' if network.additive else 'holds up'} the logit of {network.class_names[best]}"
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
         for i in chosen:
-            value = f"{float(values[i]):{wide}.2f}{'*' if edited[i] else ' '}"
+            value = f"{said[i]:>{wide}}{'*' if edited[i] else ' '}"
             bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
@@ -212,6 +213,11 @@ class Prediction:
     def _repr_html_(self) -> str:
         """Return what `print` writes, for a notebook."""
         return f'<pre style="line-height: 1.25">{html.escape(str(self))}</pre>'
+
+
+def _said(value: float, quantity: Quantity | None) -> str:
+    """Write what a person reads of a unit."""
+    return f"{value:.2f}" if quantity is None else quantity.shown(value)
 
 
 def _signed(value: Tensor) -> str:

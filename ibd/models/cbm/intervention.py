@@ -130,7 +130,8 @@ def intervention_curve(
 
     Raises:
         ConfigError: an unknown policy or split, or no trial.
-        UnsupportedError: the model has no concepts, or the truth of none is known.
+        UnsupportedError: the model has no concepts, or the truth of none is known; or a policy asks how far its
+            quantities are off, and its training was killed before that was measured.
     """
     policies = [policies] if isinstance(policies, str) else policies
     if split not in SPLITS:
@@ -190,6 +191,7 @@ def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bot
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
         classify=network.classify,
         weight=network.head.weight.detach() if isinstance(network.head, torch.nn.Linear) else None,
+        error=network.error if network.quantities else None,
     )
 
 

@@ -17,8 +17,9 @@ from ibd.data.base import ImageDataModule
 from ibd.data.coverage import silent_concepts, untaught
 from ibd.errors import ConfigError, check_range, check_weights
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
+from ibd.metrics.quantities import quantity_metrics
 from ibd.models.base import evaluating
-from ibd.models.cbm.finish import fit_head, read_split
+from ibd.models.cbm.finish import fit_head, read_split, typical_error
 from ibd.models.cbm.losses import Imbalance, concept_loss, imbalance_ratio, joint_loss
 from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
 from ibd.models.lightning import InterpretableModule
@@ -96,7 +97,8 @@ class ConceptBottleneck(InterpretableModule):
         self.head_settings: dict[str, Any] = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
         self.register_buffer("ratio", torch.ones(len(spec.concept_names)))
         if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
-            self.monitor = ("val/concept_auroc", "max")
+            only_numbers = len(spec.quantities) == len(spec.concept_names)
+            self.monitor = ("val/concept_loss", "min") if only_numbers else ("val/concept_auroc", "max")
         self.save_plain(
             backbone=backbone,
             **options,
@@ -111,19 +113,25 @@ class ConceptBottleneck(InterpretableModule):
         )
 
     def build_metrics(self) -> dict[str, MetricCollection]:
-        """Return the class metrics, and the accuracy and AUROC of the concepts."""
+        """Return the class metrics, the accuracy and AUROC of the concepts, and R2 and mean error of quantities."""
         accuracy = MetricCollection({"concept_accuracy": ConceptAccuracy()})
         ranking = MetricCollection({"concept_auroc": ConceptAUROC()})
-        return {**super().build_metrics(), "concept": accuracy, "ranking": ranking}
+        quantities = quantity_metrics({unit: self.spec.concept_names[unit] for unit in self.spec.measured})
+        return {**super().build_metrics(), "concept": accuracy, "ranking": ranking, **quantities}
 
     def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (predictions, targets) for the class and the concept metrics."""
         network, scores = self.network, output.units.scores
-        return {
+        truth = network.measured.truth(batch.concepts)
+        inputs = {
             **super().metric_inputs(output, batch),
-            "concept": (network.probabilities(scores), batch.concepts),
-            "ranking": (network.log_odds(scores), batch.concepts),
+            "concept": (network.probabilities(scores), truth),
+            "ranking": (network.log_odds(scores), truth),
         }
+        if network.quantities:
+            inputs["r2"] = scores, network.measured.standardized(batch.concepts)
+            inputs["mae"] = network.readable(output.units), batch.concepts
+        return inputs
 
     def check_data(self, data: ImageDataModule) -> None:
         """Name the concepts that teach nothing.
@@ -131,10 +139,12 @@ class ConceptBottleneck(InterpretableModule):
         Raises:
             DataError: none of them is present in some training images and absent from others.
         """
-        names = self.spec.concept_names
-        if said := untaught(data.dataset("train").concepts, names):
+        names, measured = self.spec.concept_names, self.spec.measured
+        if said := untaught(data.dataset("train").concepts, names, numbers=measured):
             _log.warning(said)
-        if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
+        truth = [name for unit, name in enumerate(names) if unit not in measured]
+        silent = silent_concepts(data.dataset("val").concepts, names, measured)
+        if truth and {*silent.unknown, *silent.absent, *silent.present} >= {*truth}:
             _log.warning("no concept differs between the validation images: val/concept_auroc is not a number")
 
     def setup(self, stage: str) -> None:
@@ -143,7 +153,8 @@ class ConceptBottleneck(InterpretableModule):
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             if data is None:
                 raise ConfigError(f"model.imbalance: '{self.imbalance}' needs trainer.fit(model, datamodule=...)")
-            self.ratio = imbalance_ratio(data.dataset("train").concepts).to(self.device)
+            concepts = self.network.measured.truth(data.dataset("train").concepts.to(self.device))
+            self.ratio = imbalance_ratio(concepts)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the class loss, the concept loss, and what is minimized.
@@ -152,25 +163,27 @@ class ConceptBottleneck(InterpretableModule):
         predict ("sequential") or on the truth ("independent"), so that the accuracy can be watched and an interrupted
         run is of use; `finish` fits it anew on the trained concepts.
         """
-        scores = output.units.scores
-        groups = self.network.softmax_groups
-        concept = concept_loss(scores, batch.concepts, self.ratio, self.imbalance, groups, together=self.training)
+        scores, network = output.units.scores, self.network
+        target, groups = network.measured.standardized(batch.concepts), network.softmax_groups
+        numbers = network.measured.flags if network.quantities else None
+        concept = concept_loss(scores, target, self.ratio, self.imbalance, groups, self.training, numbers)
         if self.regime == "joint":
             task = F.cross_entropy(output.logits, batch.label)
             loss = joint_loss(task, concept, self.concept_weight, scores.shape[1], self.normalize_loss)
         else:
-            activation = self.network.activation(scores.detach())
+            activation = network.activation(scores.detach())
             if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
-                activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
-            task = F.cross_entropy(self.network.classify(activation), batch.label)
+                activation = torch.where(target.isnan(), activation, target.to(activation.dtype))
+            task = F.cross_entropy(network.classify(activation), batch.label)
             loss = concept / scores.shape[1] + task
         return {"loss": loss, "class_loss": task, "concept_loss": concept / scores.shape[1]}
 
     @torch.no_grad()
     def finish(self, data: ImageDataModule) -> dict[str, float]:
-        """Store the training percentiles of the concept logits; outside of "joint", fit the head.
+        """Store the training percentiles of the concept logits and the errors of quantities; fit the head.
 
-        One pass over the un-augmented training images, one over the validation images.
+        One pass over the un-augmented training images; one over the validation images where there are quantities, or
+        a head to be fitted: that of "joint" is left as it is.
 
         Returns:
             The head's accuracy on the validation split, where it was fitted.
@@ -181,6 +194,10 @@ class ConceptBottleneck(InterpretableModule):
             low, high = np.percentile(train.scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
             self.network.low.copy_(torch.from_numpy(low))
             self.network.high.copy_(torch.from_numpy(high))
+            if self.regime == "joint" and not self.network.quantities:
+                return {}
+            val = read_split(self, data, "val")
+            self.network.error.copy_(typical_error(self.network, val))
             if self.regime == "joint":
                 return {}
-            return fit_head(self.network, train, read_split(self, data, "val"), self.regime, **self.head_settings)
+            return fit_head(self.network, train, val, self.regime, **self.head_settings)

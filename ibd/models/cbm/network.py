@@ -16,6 +16,7 @@ from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
 from ibd.models.linear_head import LinearHead, linear_contributions, replaced
 from ibd.models.painting import spatial_mean
+from ibd.models.quantities import Measured
 from ibd.models.values import Values
 from ibd.types import DataSpec, Painting, Units
 
@@ -34,6 +35,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     bottleneck and what would without evidence, and `bias` is what the head makes of the latter. So a concept that
     nothing speaks for or against adds nothing, and paints nothing, whatever the form of the bottleneck.
 
+    Of a quantity, a concept that is a number, the "logit" is its standardized value, which passes as it is.
+
     Args:
         backbone: feature extractor with D channels.
         spec: description of the data, with the K concepts, their groups and the C classes.
@@ -47,6 +50,9 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     Attributes:
         low, high: (K,) the 5th and 95th percentile of each concept's logit over the training images, which stand
             for "absent" and "present" where the bottleneck is logits; NaN until training has ended.
+        measured: which concepts are quantities, and how these are standardized.
+        error: (K,) how far a standardized quantity is off in the validation images, root mean square; NaN for truth
+            values, and until training has ended.
     """
 
     unit_kind = "concept"
@@ -54,6 +60,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     truth_values = True
     low: Tensor
     high: Tensor
+    error: Tensor
 
     def __init__(
         self,
@@ -75,10 +82,13 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         self.bottleneck = bottleneck
         self.softmax_groups = [list(spec.concept_groups[name]) for name in softmax_groups]
         self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
+        self.quantities = spec.measured
+        self.measured = Measured(spec.measured, count)
         self.concepts = nn.Conv2d(backbone.out_channels, count, kernel_size=1)
         self.from_offset = getattr(backbone, "account", "cells") == "pixels"
         if self.from_offset:
-            nn.init.constant_(self.concepts.bias, RARE)  # type: ignore[arg-type]
+            assert self.concepts.bias is not None
+            self.concepts.bias.data.copy_(torch.where(self.measured.flags, 0.0, RARE))
         self.additive = head == "linear"
         self.proportional = self.additive and bottleneck == "logits"
         self.head: nn.Module = (
@@ -88,6 +98,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         )
         self.register_buffer("low", torch.full((count,), torch.nan))
         self.register_buffer("high", torch.full((count,), torch.nan))
+        self.register_buffer("error", torch.full((count,), torch.nan), persistent=bool(self.quantities))
 
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images into concept logits (B, K) and their maps (B, K, h, w)."""
@@ -137,11 +148,14 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             return self.head(activation.to(self.concepts.weight.dtype))  # type: ignore[no-any-return]
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return concept probabilities (..., K) of concept logits (..., K)."""
+        """Return concept probabilities (..., K) of concept logits (..., K); NaN for quantities, which have none."""
         return self._by_group(logits.sigmoid(), logits, group_probabilities)
 
     def log_odds(self, logits: Tensor) -> Tensor:
-        """Return ``log(p / (1 - p))`` of the probabilities, (..., K): it still ranks what is all but certain."""
+        """Return ``log(p / (1 - p))`` of the probabilities, (..., K): it still ranks what is all but certain.
+
+        NaN for quantities.
+        """
         return self._by_group(logits, logits, group_log_odds)
 
     def _by_group(self, values: Tensor, logits: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -149,12 +163,14 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         for group in self.softmax_groups:
             index = torch.tensor(group, device=logits.device)
             values = values.index_copy(-1, index, function(logits[..., group]))
-        return values
+        return self.measured.truth(values)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Return what the head reads, (..., K), of concept logits (..., K)."""
-        if self.bottleneck == "logits":
-            return logits
+        return logits if self.bottleneck == "logits" else self.measured.numbers(logits, self._activation(logits))
+
+    def _activation(self, logits: Tensor) -> Tensor:
+        """Return what the head reads of truth values."""
         if self.bottleneck == "evidence":
             return (logits - self.offset()).relu()
         probability = self.probabilities(logits)
@@ -171,7 +187,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
 
         Args:
             logits: (..., K) logits as predicted.
-            truth: (..., K) truth values in [0, 1]; ignored where not known.
+            truth: (..., K) truth values in [0, 1], quantities in their units; ignored where not known.
             known: (..., K) bool, whether the truth is known.
 
         Raises:
@@ -183,12 +199,14 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
                     "this checkpoint has no training percentiles, which stand for true and false in a "
                     "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
                 )
-            return torch.where(known, (1 - truth) * self.low + truth * self.high, logits)
+            percentile = (1 - truth) * self.low + truth * self.high
+            return torch.where(known, self.measured.numbers(self.measured.standardized(truth), percentile), logits)
         result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
         for group in self.softmax_groups:
             edited = group_truth_logits(logits[..., group], truth[..., group], known[..., group])
             result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
-        return result
+        numbers = torch.where(known, self.measured.standardized(truth), logits)
+        return self.measured.numbers(numbers, result)
 
     @property
     def by_percentiles(self) -> bool:
@@ -203,7 +221,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         return "; true and false are the 95th and 5th percentile of the concept's training logits, here as probability"
 
     def edit(self, units: Units, values: Values) -> Units:
-        """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
+        """Set concepts to truth values in [0, 1], quantities in their unit; the rest of an exclusive group follows a 1.
 
         Raises:
             ConfigError: an unknown concept, a value outside of [0, 1], or values of an exclusive group that add up to
@@ -215,7 +233,7 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         for index, value in self.resolve_values(values).items():
             truth[:, index], known[:, index] = self.column(value, units.scores), True
             outside = truth[:, index][~((truth[:, index] >= 0) & (truth[:, index] <= 1))]
-            if len(outside):
+            if len(outside) and index not in self.quantities:
                 raise ConfigError(
                     f"concept '{self.unit_names[index]}' is set to {float(outside[0]):g}: a truth value from 0 to 1 is "
                     "needed"
@@ -263,28 +281,37 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         return self.head.weight if isinstance(self.head, nn.Linear) else None
 
     def slider_values(self, units: Units) -> Tensor:
-        """Return what passes the bottleneck, (B, K): probabilities where these do, and not what they are above."""
-        return self.activation(units.scores)
+        """Return what passes the bottleneck, (B, K), and not what it is above; quantities are in their units."""
+        passed = self.activation(units.scores)
+        return self.measured.numbers(self.measured.in_units(passed), passed)
 
     def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
         bounds = self.value_range()
         if not isinstance(self.head, nn.Linear) or bounds is None:
             return None
-        return LinearHead.of_tensors(self.unit_names, self.class_names, self.head.weight, self.head.bias, bounds)
+        head = LinearHead.of_tensors(self.unit_names, self.class_names, self.head.weight, self.head.bias, bounds)
+        return head.in_units(self.quantities)
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
-        """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known."""
+        """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known.
+
+        Quantities have bounds of their own.
+        """
         if not self.by_percentiles:
             return 0.0, 1.0
-        low, high = (float(end.detach()) for end in (self.activation(self.low).min(), self.activation(self.high).max()))
+        ends = (self.measured.numbers(torch.zeros_like(end), self.activation(end)) for end in (self.low, self.high))
+        low, high = (float(end.detach()) for end in (next(ends).min(), next(ends).max()))
         return None if math.isnan(low) or math.isnan(high) else (low, high)
 
     def rounded(self, units: Units) -> Units:
-        """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true."""
+        """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true.
+
+        Quantities stay as they are.
+        """
         truth = (self.readable(units) > 0.5).to(units.scores.dtype)
-        scores = self.truth_logits(units.scores, truth, torch.ones_like(truth, dtype=torch.bool))
+        scores = self.truth_logits(units.scores, truth, ~self.measured.flags.expand_as(truth))
         return Units(scores, units.maps, units.state)
 
     def readable(self, units: Units) -> Tensor:
-        """Return the concept probabilities, (B, K)."""
-        return self.probabilities(units.scores)
+        """Return the concept probabilities, (B, K), and the quantities in their units."""
+        return self.measured.numbers(self.measured.in_units(units.scores), self.probabilities(units.scores))

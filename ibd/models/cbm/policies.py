@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ibd.errors import UnsupportedError
+
 Classify = Callable[[Tensor], Tensor]
 
 
@@ -22,13 +24,16 @@ class Bottleneck:
     Attributes:
         predicted: (N, K) what the head reads.
         corrected: (N, K) what it would read if every known concept were corrected.
-        probability: (N, K) predicted concept probabilities.
-        absent, present: (K,) what the head reads for a concept that is certainly absent, present.
+        probability: (N, K) predicted concept probabilities, NaN for quantities.
+        absent, present: (K,) what the head reads for a concept that is certainly absent, present; of no meaning for
+            quantities.
         labels: (N,) true classes.
         groups: indices of the concepts of each of G groups, which are corrected together.
         exclusive: (G,) whether at most one concept of the group holds.
         classify: the head, (..., K) -> (..., C).
         weight: (C, K) where the head is linear; only for speed.
+        error: (K,) how far what the head reads of a quantity is off in the mean; NaN for truth values. None where all
+            concepts are.
     """
 
     predicted: Tensor
@@ -41,6 +46,7 @@ class Bottleneck:
     exclusive: Sequence[bool]
     classify: Classify
     weight: Tensor | None = None
+    error: Tensor | None = None
 
     @property
     def group_of(self) -> Tensor:
@@ -64,9 +70,12 @@ def random_ranks(bottleneck: Bottleneck, seed: int) -> Tensor:
 
 
 def uncertainty_ranks(bottleneck: Bottleneck) -> Tensor:
-    """Return the most uncertain group first, (N, G): by the sum of its concepts' entropies (UCP)."""
+    """Return the most uncertain group first, (N, G): by the sum of its concepts' entropies (UCP).
+
+    Nothing is predicted of how uncertain a quantity is: quantities come last.
+    """
     p = bottleneck.probability.double().clamp(1e-12, 1 - 1e-12)
-    entropy = -(p * p.log() + (1 - p) * (1 - p).log())
+    entropy = -(p * p.log() + (1 - p) * (1 - p).log()).nan_to_num(0.0)
     return ranks_of(torch.stack([entropy[:, list(group)].sum(1) for group in bottleneck.groups], 1))
 
 
@@ -74,7 +83,15 @@ def expected_change_ranks(bottleneck: Bottleneck) -> Tensor:
     """Return the group first whose correction is expected to change the prediction most, (N, G) (ECTP).
 
     The score of a group is its `expected_change`, computed anew after each correction, for all images at once.
+
+    Raises:
+        UnsupportedError: nobody knows how far a quantity is off.
     """
+    if bottleneck.error is not None and bool((bottleneck.error.isnan() & bottleneck.probability.isnan().any(0)).any()):
+        raise UnsupportedError(
+            "expected_change: this checkpoint does not know how far its quantities are off: its run was killed before "
+            "the end; continue it with `ibd fit resume=RUN`"
+        )
     current = bottleneck.predicted
     ranks = torch.full((len(current), len(bottleneck.groups)), -1, device=current.device)
     for step in range(len(bottleneck.groups)):
@@ -97,7 +114,8 @@ def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, probab
 
     It is the expected Kullback-Leibler divergence KL(after || now) of the class probabilities (ECTP of Shin et al.
     2023), over what the correction may turn out to be, by the predicted probabilities: for an exclusive group, which of
-    its concepts holds, or that none does; else the mean over its concepts of being present or absent.
+    its concepts holds, or that none does; else the mean over its concepts of being present or absent. A quantity may
+    turn out to be as much higher or lower as it is off in the validation images, both equally likely.
 
     Args:
         bottleneck: bottleneck for its head and groups.
@@ -108,7 +126,7 @@ def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, probab
     """
     before = now.log_softmax(1)
     total = torch.zeros(len(current), device=current.device, dtype=current.dtype)
-    for columns, values, weight in _outcomes(bottleneck, probability, index):
+    for columns, values, weight in _outcomes(bottleneck, current, probability, index):
         if bottleneck.weight is None:
             edited = current.clone()
             edited[:, columns] = values
@@ -119,7 +137,9 @@ def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, probab
     return total
 
 
-def _outcomes(bottleneck: Bottleneck, probability: Tensor, index: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def _outcomes(
+    bottleneck: Bottleneck, current: Tensor, probability: Tensor, index: int
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Yield what a correction may turn out to be: concepts, what the head then reads of them, and the (N,) weight."""
     group = list(bottleneck.groups[index])
     absent, present = bottleneck.absent, bottleneck.present
@@ -131,6 +151,11 @@ def _outcomes(bottleneck: Bottleneck, probability: Tensor, index: int) -> Iterat
         yield group, absent[group], (1 - total).clamp(min=0)
         return
     for k in group:
+        if bottleneck.error is not None and not bool(bottleneck.error[k].isnan()):
+            half = torch.full_like(probability[:, k], 0.5 / len(group))
+            for sign in (1, -1):
+                yield [k], current[:, [k]] + sign * bottleneck.error[k], half
+            continue
         yield [k], present[k], probability[:, k] / len(group)
         yield [k], absent[k], (1 - probability[:, k]) / len(group)
 

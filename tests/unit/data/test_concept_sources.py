@@ -144,21 +144,39 @@ def test_a_soft_group_is_exclusive_where_never_two_are_likely():
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([["class,wet", "cat,0", "dog,1.5"]], "0.csv:3: column 'wet': '1.5' given, a truth value from 0 to 1 or nothing"),
+        (
+            [["class,wet", "cat,0", "dog,1.5"]],
+            "0.csv:3: column 'wet': '1.5' given, a truth value from 0 to 1 or nothing",
+        ),
         ([["class,wet", "cat,-0.1"]], "0.csv:2: column 'wet': '-0.1' given, a truth value"),
         ([["class,wet", "cat,0", "dog,nan"]], "0.csv:3: column 'wet': 'nan' given, a truth value"),
         ([["class,wet", "cat,nan", "dog,wet"]], "0.csv:2: column 'wet': 'nan' given, an empty cell stands for unknown"),
         ([["class,wet", "cat,0", "dog,soaked"]], "0.csv:3: column 'wet': 'soaked' given, a truth value"),
         ([["class,wet", "cat,yes", "dog,no"]], "0.csv:2: column 'wet': 'yes' given, a truth value"),
-        ([["class,size [mm]", "cat,1", "dog,large"]], "0.csv:3: column 'size [mm]': 'large' given, a number or nothing"),
+        (
+            [["class,size [mm]", "cat,1", "dog,large"]],
+            "0.csv:3: column 'size [mm]': 'large' given, a number or nothing",
+        ),
         ([["class,size [mm]", "cat,inf"]], "0.csv:2: column 'size [mm]': 'inf' given, a number"),
         ([["class,size [mm]", "cat,1_000"]], "0.csv:2: column 'size [mm]': '1_000' given, a number"),
-        ([["class,wet,wet [certainty]", "cat,1,sure"]], "0.csv:2: column 'wet [certainty]': 'sure' given, a certainty fr"),
-        ([["class,wet,wet [certainty]", "cat,1,2"]], "0.csv:2: column 'wet [certainty]': '2' given, a certainty from 0"),
-        ([["class,wet,wett [certainty]", "cat,1,1"]], "0.csv:1: 'wett [certainty]' is about a column 'wett', and there"),
+        (
+            [["class,wet,wet [certainty]", "cat,1,sure"]],
+            "0.csv:2: column 'wet [certainty]': 'sure' given, a certainty fr",
+        ),
+        (
+            [["class,wet,wet [certainty]", "cat,1,2"]],
+            "0.csv:2: column 'wet [certainty]': '2' given, a certainty from 0",
+        ),
+        (
+            [["class,wet,wett [certainty]", "cat,1,1"]],
+            "0.csv:1: 'wett [certainty]' is about a column 'wett', and there",
+        ),
         ([["class,wet,[mm]", "cat,1,1"]], "0.csv:1: column 3 has no name, only a unit, '[mm]'"),
         ([["class,size [mm],size [cm]", "cat,1,1"]], "0.csv:1: columns 2 and 3 are both named 'size'"),
-        ([["class,size [mm],size [certainty]", "cat,1,1"]], "0.csv:1: column 'size [certainty]': a number has no certain"),
+        (
+            [["class,size [mm],size [certainty]", "cat,1,1"]],
+            "0.csv:1: column 'size [certainty]': a number has no certain",
+        ),
         ([["class,a::size [mm]", "cat,1"]], "0.csv:1: column 'a::size' is a number, and so a group of its own"),
         ([["class,size [mm],size::big", "cat,1,1"]], "0.csv:1: column 'size' is a number, and 'size::big' would be in"),
         ([["class,color,color::red", "cat,red,1"]], "0.csv:1: column 'color' is a category, and 'color::red' would"),
@@ -172,7 +190,10 @@ def test_a_soft_group_is_exclusive_where_never_two_are_likely():
             [["image,size [mm]", "a.png,1"], ["image,size [cm]", "a.png,1"]],
             "1.csv:1: the column is named 'size [cm]', and in 0.csv 'size [mm]'",
         ),
-        ([["image,wet", "a.png,1"], ["image,wet", "b.png,1", "b.png,1"]], "1.csv:3: image 'b.png' has a row already, on"),
+        (
+            [["image,wet", "a.png,1"], ["image,wet", "b.png,1", "b.png,1"]],
+            "1.csv:3: image 'b.png' has a row already, on",
+        ),
         ([["class,wet", "cat,1"], ["class,wet", "cat,0"]], "0.csv: class 'dog' has no row."),
     ],
 )
