@@ -71,7 +71,8 @@ class ConceptColumn:
             return values
         certainty = _mapped(table, certain, _certainty, empty=1.0)[:, None]
         answers = len(self.words) if self.kind == "category" else 2
-        values = certainty * values + (1 - certainty) / np.float32(answers)
+        values *= certainty
+        values += (1 - certainty) / np.float32(answers)
         return values
 
 

@@ -34,7 +34,7 @@ class QuantityR2(R2Score):
         return super().compute() if self.total > 1 else self.residual.new_tensor(torch.nan)
 
 
-class QuantityAbsoluteDifference(MeanAbsoluteError):
+class QuantityMAE(MeanAbsoluteError):  # noqa: N818  # a metric, and no exception
     """Mean absolute error of one column, in its unit; lower is better. NaN where nothing is known.
 
     Args:
@@ -65,6 +65,6 @@ def quantity_metrics(names: Mapping[int, str]) -> dict[str, MetricCollection]:
     # With compute groups, metrics whose first batch happens to be alike, as where nothing is known, would become one.
     r2 = MetricCollection({f"r2_{name}": QuantityR2(column) for column, name in names.items()}, compute_groups=False)
     mae = MetricCollection(
-        {f"mae_{name}": QuantityAbsoluteDifference(column) for column, name in names.items()}, compute_groups=False
+        {f"mae_{name}": QuantityMAE(column) for column, name in names.items()}, compute_groups=False
     )
     return {"r2": r2, "mae": mae} if names else {}

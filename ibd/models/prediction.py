@@ -117,7 +117,8 @@ class Prediction:
         Args:
             values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, or a number in its unit
                 where it is a quantity, and a 1 clears the rest of an exclusive group; ``{"wing_color": "red"}`` is
-                short for ``{"wing_color::red": 1}``. A value may be a (B,) tensor. Interventions add up: a later one keeps what an earlier one set.
+                short for ``{"wing_color::red": 1}``. A value may be a (B,) tensor. Interventions add up: a later one
+                keeps what an earlier one set.
 
         Raises:
             ConfigError: an unknown unit (with the nearest names), or a value that it cannot take.
