@@ -26,19 +26,27 @@ def write_soft_birds(root, annotators=3, wrong=0.1, seed=0, **options):
     """
     root, rng = Path(root), np.random.default_rng(seed)
     data = ToyBirds("tiny", **options)
-    variants = {part: sorted({n.split("::")[1] for n in data.spec.concept_names if n.startswith(f"{part}::")}) for part in PARTS}
+    variants = {
+        part: sorted({n.split("::")[1] for n in data.spec.concept_names if n.startswith(f"{part}::")}) for part in PARTS
+    }
     rows, sizes = [[] for _ in range(annotators)], {}
     for split in SPLITS:
         dataset = data.dataset(split)
         for index in range(len(dataset)):
-            scene, path = dataset.scene(index), f"{split}/{data.spec.class_names[int(dataset.labels[index])]}/{index:04d}.png"
+            scene, path = (
+                dataset.scene(index),
+                f"{split}/{data.spec.class_names[int(dataset.labels[index])]}/{index:04d}.png",
+            )
             pixels = (dataset[index].image.permute(1, 2, 0) * 255).round().byte().numpy()
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(root / path)
             sizes[path] = scene.pose.scale * pixels.shape[0]
             for said in rows:
                 words = [_said(scene.parts[part], variants[part], wrong, rng) for part in ("beak", "eye", "foot")]
-                yes = [float((scene.parts[part] in variants[part][:2]) != (rng.random() < wrong)) for part in ("tail", "wing")]
+                yes = [
+                    float((scene.parts[part] in variants[part][:2]) != (rng.random() < wrong))
+                    for part in ("tail", "wing")
+                ]
                 said.append([path, *words, *yes, f"{sizes[path] + rng.normal(0, 0.1):.2f}"])
     names = [f"annotator_{number}.csv" for number in range(annotators)]
     for name, said in zip(names, rows, strict=True):

@@ -114,7 +114,7 @@ class ConceptFolder(FileDataModule):
         """Return what the concept files say of classes and images."""
         names = [given] if isinstance(given, str) else given
         check_once("data.concepts", names or [])
-        if names is None and concept_file(self.root) is None:
+        if names is None and not (self.root / CONCEPTS).exists():
             if kinds:
                 raise ConfigError(f"data.kinds: there are no concepts: {self.root / CONCEPTS} does not exist")
             names = []
@@ -124,13 +124,12 @@ class ConceptFolder(FileDataModule):
             if not path.exists():
                 near = did_you_mean(path.name, sorted(file.name for file in self.root.glob("*.csv")))
                 raise DataError(f"{path}: there is no such file.{near}")
-        return read_concepts(paths, kinds, files["train"], [path for split in files.values() for path in _paths(split)])
+        return read_concepts(paths, kinds, files["train"], every_image(files))
 
 
-def concept_file(root: Path) -> Path | None:
-    """Return the concept file of a folder that is read if none is named; None where there is none."""
-    path = root / CONCEPTS
-    return path if path.exists() else None
+def every_image(files: Files) -> list[str]:
+    """Return the paths of the images of all splits, one split after the other."""
+    return [path for names in files.values() for path in _paths(names)]
 
 
 Files = dict[Split, dict[str, list[str]]]

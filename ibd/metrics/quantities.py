@@ -64,7 +64,5 @@ def quantity_metrics(names: Mapping[int, str]) -> dict[str, MetricCollection]:
     """
     # With compute groups, metrics whose first batch happens to be alike, as where nothing is known, would become one.
     r2 = MetricCollection({f"r2_{name}": QuantityR2(column) for column, name in names.items()}, compute_groups=False)
-    mae = MetricCollection(
-        {f"mae_{name}": QuantityMAE(column) for column, name in names.items()}, compute_groups=False
-    )
+    mae = MetricCollection({f"mae_{name}": QuantityMAE(column) for column, name in names.items()}, compute_groups=False)
     return {"r2": r2, "mae": mae} if names else {}

@@ -177,7 +177,7 @@ def test_a_soft_group_is_exclusive_where_never_two_are_likely():
             [["class,size [mm],size [certainty]", "cat,1,1"]],
             "0.csv:1: column 'size [certainty]': a number has no certain",
         ),
-        ([["class,a::size [mm]", "cat,1"]], "0.csv:1: column 'a::size' is a number, and so a group of its own"),
+        ([["class,a::size [mm]", "cat,1"]], "0.csv:1: column 'a::size' is a number, a group of its own: leave out"),
         ([["class,size [mm],size::big", "cat,1,1"]], "0.csv:1: column 'size' is a number, and 'size::big' would be in"),
         ([["class,color,color::red", "cat,red,1"]], "0.csv:1: column 'color' is a category, and 'color::red' would"),
         ([["class,color", "cat,red", "dog,Red"]], "0.csv:2: column 'color': 'red' and 'Red' differ in capitals alone"),
