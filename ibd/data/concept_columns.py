@@ -164,14 +164,12 @@ def _where(name: str, tables: Sequence[ConceptTable], word: str) -> str:
 
 def _check_number(name: str, tables: Sequence[ConceptTable]) -> None:
     if "::" in name:
-        raise DataError(
-            f"{tables[0].header}: column '{name}' is a number, and so a group of its own: no '::' is needed"
-        )
+        raise DataError(f"{tables[0].header}: column '{name}' is a number, a group of its own: leave out the '::'")
     for table in tables:
         if table.column(name, certainty=True) is not None:
             raise DataError(
-                f"{table.header}: column '{name} [{CERTAINTY}]': a number has no certainty; leave a cell empty where it "
-                "is not known"
+                f"{table.header}: column '{name} [{CERTAINTY}]': a number has no certainty; leave a cell empty where "
+                "it is not known"
             )
 
 

@@ -58,9 +58,7 @@ def _concepts(axis: Axes, spec: DataSpec, dataset: ImageDataset, label: int) -> 
 def _number(name: str, values: Tensor, quantity: Quantity) -> str:
     """Return the mean of a quantity with its standard deviation."""
     known = values[~values.isnan()]
-    said = (
-        f"{quantity.shown(float(known.mean()))} ± {quantity.shown(float(known.std(correction=0)))}"
-        if len(known)
-        else "?"
-    )
-    return f"{shorten(name, 30)} {said}"
+    if not len(known):
+        return f"{shorten(name, 30)} ?"
+    mean, deviation = quantity.shown(float(known.mean())), quantity.shown(float(known.std(correction=0)))
+    return f"{shorten(name, 30)} {mean.removesuffix(quantity.unit).rstrip()} ± {deviation}"

@@ -97,8 +97,8 @@ class ConceptBottleneck(InterpretableModule):
         self.head_settings: dict[str, Any] = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
         self.register_buffer("ratio", torch.ones(len(spec.concept_names)))
         if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
-            only_numbers = len(spec.quantities) == len(spec.concept_names)
-            self.monitor = ("val/concept_loss", "min") if only_numbers else ("val/concept_auroc", "max")
+            # AUROC says nothing of quantities
+            self.monitor = ("val/concept_loss", "min") if spec.quantities else ("val/concept_auroc", "max")
         self.save_plain(
             backbone=backbone,
             **options,

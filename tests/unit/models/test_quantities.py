@@ -15,6 +15,7 @@ from ibd.metrics.quantities import quantity_metrics
 from ibd.models.cbm import policies
 from ibd.models.cbm.finish import ReadSplit, fit_head, typical_error
 from ibd.models.cbm.intervention import cached_bottleneck
+from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.losses import concept_loss
 from ibd.models.prediction import Prediction
 from ibd.models.quantities import Measured
@@ -288,8 +289,23 @@ def test_a_checkpoint_keeps_units_and_errors(tmp_path):
     assert "network.error" not in make_module().state_dict()  # as checkpoints before there were quantities
 
 
-def test_without_truth_values_the_concept_loss_chooses():
-    only = {"concept_names": ("size",), "concept_groups": {"size": (0,)}, "exclusive_groups": ()}
-    spec = dataclasses.replace(MIXED, **only, quantities={"size": MIXED.quantities["size"]})
-    assert make_module(spec, regime="sequential").monitor == ("val/concept_loss", "min")
-    assert make_module(MIXED, regime="sequential").monitor == ("val/concept_auroc", "max")
+def test_the_epoch_is_chosen_by_what_covers_numbers():
+    assert make_module(MIXED, regime="sequential").monitor == ("val/concept_loss", "min")
+    assert make_module(regime="sequential").monitor == ("val/concept_auroc", "max")
+
+
+@pytest.mark.parametrize("bottleneck", FORMS)
+def test_the_account_of_a_bcos_bottleneck_is_exact_with_numbers(bottleneck):
+    """Logits are bias and contributions, and a number above its offset is the sum of its pixels."""
+    torch.manual_seed(0)
+    backbone = {"name": "bcos_small_cnn", "width": 4, "depth": 3}
+    network = ConceptBottleneck(MIXED, backbone, bottleneck=bottleneck).eval().network
+    network.low.fill_(-3.0)
+    network.high.fill_(2.0)
+    image = torch.rand(2, 3, 16, 16)
+    seen = network.encode(image)
+    assert network.account == "pixels"
+    assert network.offset()[3:].tolist() == [0, 0]
+    torch.testing.assert_close(network.contributions(seen).sum(1) + network.bias(), network.decode(seen))
+    heat = network.pixel_maps(image, units=[3], weights=False).heat
+    torch.testing.assert_close(heat.flatten(1).sum(1), seen.scores[:, 3] - network.offset()[3], rtol=1e-4, atol=1e-5)
