@@ -21,6 +21,8 @@ CERTAINTIES = {"definitely": 1.0, "probably": 0.5, "guessing": 0.0, "not visible
 _YES_OR_NO = frozenset({"yes", "no", "true", "false", "y", "n", "t", "f"})
 _NOTHING = frozenset({"nan", "na", "n/a", "null"})
 """What programs write into an empty cell; a person's "none" is a word."""
+_LARGEST = 1e30
+"""Numbers are kept in single precision, and squared."""
 _MOST_WORDS = 100
 """A column with more of them is a remark, and no category."""
 
@@ -203,7 +205,7 @@ def _number(text: str) -> float:
         number = math.nan if "_" in text else float(text)  # Python reads 1_000
     except ValueError:
         raise ValueError(needed) from None
-    if not math.isfinite(number):
+    if not abs(number) < _LARGEST:  # nor is it NaN then
         raise ValueError(needed)
     return number
 

@@ -159,6 +159,9 @@ def quantities_of(numbers: Mapping[str, str], names: Sequence[str], concepts: Te
         numbers: concept -> unit.
         names: the K concepts.
         concepts: (N, K) of the training images.
+
+    Raises:
+        DataError: numbers are so large beside their differences that single precision does not tell them apart.
     """
     quantities = {}
     for name, unit in numbers.items():
@@ -166,7 +169,12 @@ def quantities_of(numbers: Mapping[str, str], names: Sequence[str], concepts: Te
         known = column[~column.isnan()]
         mean = float(known.mean()) if len(known) else 0.0
         varies = len(known) > 0 and bool(known.min() < known.max())
-        quantities[name] = Quantity(unit, mean, float(known.std(correction=0)) if varies else 1.0)
+        deviation = float(known.std(correction=0)) if varies else 1.0
+        if varies and float(known.abs().max()) * torch.finfo(torch.float32).eps > deviation / 100:
+            raise DataError(
+                f"concept '{name}': its numbers are about {mean:g} and differ by {deviation:g}: subtract {mean:g}"
+            )
+        quantities[name] = Quantity(unit, mean, deviation)
     return quantities
 
 

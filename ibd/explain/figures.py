@@ -178,7 +178,7 @@ def _caption(prediction: Predicted, compared: bool, field: ReceptiveField | None
     kind = prediction.network.unit_kind
     texts = [f"bars: green where the {kind} is as annotated, orange where it is not"] if compared else []
     if compared and getattr(prediction.network, "quantities", {}):
-        texts[-1] += "; [annotated]"
+        texts[-1] += "; [of numbers, the annotation]"
     texts.append(f"maps: red speaks for the {kind}, blue against it")
     texts[-1] += ", pixel by pixel (exact, smoothed to be seen)" if exact else ""
     if _bounded(field):

@@ -135,6 +135,15 @@ def test_a_number_that_never_differs_or_is_never_known():
     assert [(q.mean, q.deviation) for q in found.values()] == [(3.0, 1.0), (0.0, 1.0)]
 
 
+def test_numbers_that_single_precision_would_blur():
+    """Seconds since 1970, which come in steps of 128 there."""
+    values = torch.tensor([[1.7e9], [1.7e9 + 1000]])
+    with pytest.raises(
+        DataError, match=r"concept 't': its numbers are about 1\.7e\+09 and differ by 512: subtract 1\.7e\+09"
+    ):
+        quantities_of({"t": "s"}, ["t"], values)
+
+
 def test_a_soft_group_is_exclusive_where_never_two_are_likely():
     names = ["a::x", "a::y", "b::x", "b::y", "c::x", "c::y"]
     values = torch.tensor([[0.6, 0.4, 0.6, 0.7, 0.5, 0.5], [0.25, 1.0, NAN, 0.0, 0.25, 0.5]])
@@ -158,6 +167,7 @@ def test_a_soft_group_is_exclusive_where_never_two_are_likely():
             "0.csv:3: column 'size [mm]': 'large' given, a number or nothing",
         ),
         ([["class,size [mm]", "cat,inf"]], "0.csv:2: column 'size [mm]': 'inf' given, a number"),
+        ([["class,size [mm]", "cat,1e40"]], "0.csv:2: column 'size [mm]': '1e40' given, a number"),
         ([["class,size [mm]", "cat,1_000"]], "0.csv:2: column 'size [mm]': '1_000' given, a number"),
         (
             [["class,wet,wet [certainty]", "cat,1,sure"]],
