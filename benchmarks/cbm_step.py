@@ -1,11 +1,11 @@
-"""What a concept bottleneck costs: its training step, metrics on, over a plain backbone's."""
+"""What concepts cost: the training step of a bottleneck, and of embeddings, metrics on, over a plain backbone's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.parts import CUB_GROUPS, cbm_module, make_batch, make_spec, module_step, plain_step
+from benchmarks.parts import CUB_GROUPS, cbm_module, cem_module, make_batch, make_spec, module_step, plain_step
 from benchmarks.timing import Row, Times, side_by_side
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.types import Batch
@@ -44,20 +44,21 @@ def measure(repetitions: int = 14, cases: tuple[str, ...] = tuple(CASES)) -> lis
     """Compare the Lightning module's ``training_step``, optimizer included, with a plain step.
 
     Same backbone, memory layout and optimizer. Lightning's own loop and its logging, which a plain Lightning module
-    has too, are on neither side. The second row adds the end of an epoch, where the metrics are computed.
+    has too, are on neither side. The last row adds the end of an epoch of a bottleneck, where the metrics are computed.
     """
     rows = []
     for name in cases:
         case = CASES[name]
         spec = make_spec(case.groups, case.classes, case.size)
         batch = make_batch(spec, case.batch)
-        module = cbm_module(case.backbone, spec)
+        module, embedding = cbm_module(case.backbone, spec), cem_module(case.backbone, spec)
         plain = plain_step(case.backbone, batch, case.classes, module.channels_last)
-        candidates = {"cbm": module_step(module, batch), "plain": plain}
+        candidates = {"cbm": module_step(module, batch), "cem": module_step(embedding, batch), "plain": plain}
         timed = side_by_side(candidates, case.rounds * repetitions, warm_up=2 if repetitions > 1 else 1)
         shapes = f"{name}, {case.batch} x 3 x {case.size} x {case.size}, {sum(case.groups)} concepts, "
         shapes += f"{case.classes} classes"
         rows.append(_row("CBM training step, metrics on / plain step", shapes, timed["cbm"], timed["plain"]))
+        rows.append(_row("CEM training step, metrics on / plain step", shapes, timed["cem"], timed["plain"]))
         steps = case.epoch // case.batch
         epoch = timed["cbm"].times(steps, plus=_epoch_end(module, batch, steps))
         rows.append(_row(f"an epoch of {steps} such steps and its end", shapes, epoch, timed["plain"].times(steps)))

@@ -13,6 +13,7 @@ from ibd.backbones import build_backbone
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.dataset import ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.cem.lightning import ConceptEmbedding
 from ibd.models.lightning import InterpretableModule
 from ibd.models.optimizer import OptimizerSettings, build_optimizer
 from ibd.types import Batch, DataSpec, Sample, groups_of
@@ -112,6 +113,12 @@ def cbm_module(backbone: dict[str, Any], spec: DataSpec) -> ConceptBottleneck:
     """Return a joint concept bottleneck as it is in training."""
     torch.manual_seed(0)
     return without_logging(ConceptBottleneck(spec, backbone, imbalance="pos_weight"))
+
+
+def cem_module(backbone: dict[str, Any], spec: DataSpec) -> ConceptEmbedding:
+    """Return a concept embedding model as it is in training."""
+    torch.manual_seed(0)
+    return without_logging(ConceptEmbedding(spec, backbone, imbalance="pos_weight"))
 
 
 def module_step(module: InterpretableModule, batch: Batch) -> Step:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.baseline.lightning import Baseline as Baseline
     from ibd.models.cbm.intervention import intervention_curve as intervention_curve
     from ibd.models.cbm.lightning import ConceptBottleneck as ConceptBottleneck
+    from ibd.models.cem.lightning import ConceptEmbedding as ConceptEmbedding
     from ibd.models.concept_whitening.evaluation import evaluate_axes as evaluate_axes
     from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
     from ibd.models.foreign import ForeignModel as ForeignModel
@@ -44,6 +45,7 @@ _PUBLIC = {
     "intervention_curve": "ibd.models.cbm.intervention",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
+    "ConceptEmbedding": "ibd.models.cem.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
     "ForeignModel": "ibd.models.foreign",

@@ -33,6 +33,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "models": {
         "baseline": "ibd.models.baseline.lightning:Baseline",
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
+        "cem": "ibd.models.cem.lightning:ConceptEmbedding",
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
         "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",

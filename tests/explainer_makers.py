@@ -147,6 +147,7 @@ def _used(network):
 MODELS = {
     "baseline": lambda: Baseline(makers.SPEC, makers.SMALL),
     "cbm": lambda: makers.make_module(bottleneck="logits"),
+    "cem": makers.make_embedding,
     "protopnet": makers.make_prototypes,
     "pipnet": lambda: makers.make_pipnet(threshold=0.0),
     "concept_whitening": lambda: _used(whitening.settle(whitening.make_module().network)),
@@ -156,7 +157,7 @@ MODELS = {
     "vit": lambda: AnySize(classes=4).float(),
     "resnet18": lambda: resnet18(weights=None, num_classes=4),
 }
-WITH_UNITS = ("baseline", "cbm", "protopnet", "pipnet", "concept_whitening")
+WITH_UNITS = ("baseline", "cbm", "cem", "protopnet", "pipnet", "concept_whitening")
 
 
 def make(name):

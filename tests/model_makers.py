@@ -10,6 +10,7 @@ from ibd.data.base import ImageDataModule
 from ibd.data.dataset import ImageDataset
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.cem.lightning import ConceptEmbedding
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.protopnet.lightning import ProtoPNet
@@ -59,6 +60,15 @@ def make_module(spec=SPEC, seed=0, **options):
     nn.init.normal_(module.network.concepts.weight, std=2.0)
     module.network.low.fill_(-3.0)
     module.network.high.fill_(2.0)
+    return module.eval()
+
+
+def make_embedding(spec=SPEC, seed=0, **options):
+    """Return a small `ConceptEmbedding` with vectors of five numbers that differ between images."""
+    torch.manual_seed(seed)
+    module = ConceptEmbedding(spec, SMALL, **{"embedding_size": 5, **options})
+    for layer in (module.network.embeddings, module.network.scorer, module.network.head):
+        nn.init.normal_(layer.weight, std=1.5)
     return module.eval()
 
 

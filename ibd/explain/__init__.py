@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         concept_relevance as concept_relevance,
         concept_sheet as concept_sheet,
     )
+    from ibd.explain.directions import Directions as Directions
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
     from ibd.explain.feature_visualization import (
@@ -149,6 +150,7 @@ _PUBLIC = {
     "patches": ("Patches", "maximally_activating_patches"),
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
+    "directions": ("Directions",),
     "concept_figures": ("concept_figure",),
     "inside_figures": (
         *("activation_grid_figure", "attribution_figure", "dictionary_figure", "filters_figure", "groups_figure"),

@@ -88,12 +88,15 @@ def prediction_figure(
     axes = figure.subplots(rows, 2 + maps, squeeze=False, gridspec_kw={"width_ratios": ratios})
     exact = exact_to_pixels(prediction, image)
     contributions, values = prediction.contributions.cpu(), prediction.unit_values.detach().cpu()
-    compared = concepts is not None and concepts.shape[1] == contributions.shape[1]
+    unnamed = 0 if concepts is None else contributions.shape[1] - concepts.shape[1]
+    compared = concepts is not None and (unnamed == 0 or (unnamed > 0 and prediction.network.truth_values))
     for row in range(rows):
         best = int(prediction.labels[row])
         part = contributions[row, :, best]
         order = part.abs().argsort(descending=True)[:top].tolist()
-        truth = concepts[row].cpu() if compared and concepts is not None else torch.full_like(part, torch.nan)
+        truth = torch.full_like(part, torch.nan)
+        if compared and concepts is not None:
+            truth[: concepts.shape[1]] = concepts[row].cpu()  # units after the concepts have no truth
         _image(axes[row, 0], image[row], heading(prediction, row, label))
         _bars(axes[row, 1], prediction, row, order, part, values[row], truth)
         seen = unit_maps(prediction, image[row : row + 1], row, order[:maps])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import copy
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from ibd.backbones.base import Account, Backbone
 from ibd.backbones.bcos.pixels import PixelMaps, PixelPass, reaches_pixels, what_it_takes
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
-from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.linear_head import LinearHead, replaced, seen_range
 from ibd.models.painting import Pooling, paint
 from ibd.models.quantities import deviations
-from ibd.models.values import Scale, Values
+from ibd.models.values import Scale, Values, resolved, unit_index
 from ibd.types import Output, Painting, Quantity, Units
 
 
@@ -38,7 +37,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         pooling: way in which a unit's map becomes its score.
         proportional: whether a contribution is the score times a number that does not depend on it, so that of a mean
             every position has an exact share, be it negative.
-        linear_units: whether `linear_pass` sums what is linear in the backbone's features, but for factors and choices.
+        linear_units: whether the sums of `linear_pass` are linear in the backbone's features, but for factors and
+            choices.
         truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
             probabilities of these. Such a network edits and decodes by the scores alone, without maps.
         quantities: the units that are numbers with a unit all the same: `edit` and `readable` have these in their unit.
@@ -109,7 +109,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
 
         Args:
             units: units from `encode`.
-            painting: painting by the network's own pooling, or another way, see `ibd.models.painting.paint`.
+            painting: painting by the network's own pooling, or another way to lay it out; see
+                `ibd.models.painting.paint`.
         """
         return paint(units.maps, units.scores, self.pooling, painting, self.proportional)
 
@@ -218,6 +219,27 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """
         return self.decode(Units(replaced(units.scores, off, value), units.maps, units.state))
 
+    def beside(self, units: Units) -> Tensor:
+        """Return the (B, R) numbers that classes are made of beside what units with a name say: R may be 0.
+
+        By default, what is `passed` of the units without a name.
+        """
+        return self.passed(units)[:, ~self.named_units()]
+
+    def decode_named(self, units: Units, beside: Tensor) -> Tensor:
+        """Return the (B, C) logits of the units with a name alone: what is `beside` them is the same for every image.
+
+        Args:
+            units: units of B images.
+            beside: (R,) what it is, such as the mean over the training images.
+
+        Raises:
+            UnsupportedError: as for `decode_without`.
+        """
+        off = ~self.named_units().to(units.scores.device)
+        value = beside.new_zeros(len(off)).masked_scatter(off.to(beside.device), beside)
+        return self.decode_without(units, off.expand(len(units.scores), -1), value)
+
     def linear_weight(self) -> Tensor | None:
         """Return the (C, U) weight W with which ``logits == passed @ W.T + bias``; None where there is none."""
         return None
@@ -237,7 +259,8 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
         """Return what turns `passed` into logits as plain numbers, for sliders; None where that is not linear.
 
-        None, too, where probabilities follow from the logits by another rule than the softmax, which sliders show.
+        None, too, where probabilities follow from the logits by a rule of the network's own: sliders would show those
+        of the softmax.
 
         Args:
             passed: (N, U) of some images, which may tell how far values go.
@@ -301,24 +324,15 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         Raises:
             ConfigError: there is no such unit; the message names the nearest ones.
         """
-        if not isinstance(key, str):
-            try:
-                index = operator.index(key)
-            except TypeError:
-                raise ConfigError(f"{self._article} {self.unit_kind} is given by name or number, not {key!r}") from None
-            if not 0 <= index < len(self.unit_names):
-                raise ConfigError(f"no {self.unit_kind} {key}: there are {len(self.unit_names)}, counted from 0")
-            return index
-        if key not in self.unit_names:
-            raise ConfigError(f"unknown {self.unit_kind} '{key}'.{did_you_mean(key, self.unit_names)}")
-        return self.unit_names.index(key)
+        return unit_index(self, key)
 
     def detail(self, unit: int, class_index: int) -> str:
         """Return what else a reader should know of a unit beside a class, in a few words; "" for nothing."""
         return ""
 
     @property
-    def _article(self) -> str:
+    def article(self) -> str:
+        """The article of `unit_kind`."""
         return "an" if self.unit_kind[0] in "aeiou" else "a"
 
     @property
@@ -337,27 +351,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         Raises:
             ConfigError: an unknown unit or group member, a value that is no number, a unit given twice, or no mapping.
         """
-        if not isinstance(values, Mapping):
-            raise ConfigError(
-                f"values by {self.unit_kind} are needed, such as {{{self.unit_names[0]!r}: 1}}, not {values!r:.60}"
-            )
-        resolved: dict[int, float | Tensor | Scale] = {}
-        for key, value in values.items():
-            if isinstance(value, str):
-                if key not in self.unit_groups or key in self.unit_names:
-                    known = did_you_mean(str(key), self.unit_groups)
-                    raise ConfigError(f"'{key}={value}': a number is needed, or a group and its member.{known}")
-                key, value = f"{key}::{value}", 1.0
-            index = self.unit_index(key)
-            if index in resolved:
-                raise ConfigError(f"{self.unit_kind} '{self.unit_names[index]}' is given twice")
-            try:
-                resolved[index] = value if isinstance(value, Tensor | Scale) else float(value)
-            except (TypeError, ValueError):
-                raise ConfigError(
-                    f"{self.unit_kind} '{self.unit_names[index]}' is set to {value!r}, which is not a number"
-                ) from None
-        return resolved
+        return resolved(self, values)
 
     def changed(self, value: float | Tensor | Scale, current: Tensor) -> Tensor:
         """Return what a unit becomes that is set to a value, or scaled, like what it is now, (B, ...).
@@ -376,15 +370,15 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             ConfigError: a tensor of another shape, a value that is not finite, or a factor.
         """
         if isinstance(value, Scale):
-            raise ConfigError(f"{self._article} {self.unit_kind} cannot be scaled by a factor: a number is needed")
+            raise ConfigError(f"{self.article} {self.unit_kind} cannot be scaled by a factor: a number is needed")
         column = torch.as_tensor(value, dtype=scores.dtype, device=scores.device)
         if column.numel() != 1 and column.shape != scores.shape[:1]:
             raise ConfigError(
-                f"{self._article} {self.unit_kind} is set to a tensor of shape {tuple(column.shape)}: one value, or "
+                f"{self.article} {self.unit_kind} is set to a tensor of shape {tuple(column.shape)}: one value, or "
                 f"one for each of the {len(scores)} images is needed"
             )
         if not bool(column.isfinite().all()):
-            raise ConfigError(f"{self._article} {self.unit_kind} is set to {value}: a finite number is needed")
+            raise ConfigError(f"{self.article} {self.unit_kind} is set to {value}: a finite number is needed")
         return column.flatten().expand(len(scores))
 
 

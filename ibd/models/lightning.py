@@ -206,13 +206,15 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         """
         return len(batch) * world_size()
 
-    def _evaluate(self, batch: Batch, split: str) -> None:
+    def _evaluate(self, batch: Batch, split: str) -> Output | None:
         batch = batch.select(batch.index >= 0)  # padding that evens out the processes' shares is not counted
-        if len(batch):
-            output = self.answer(batch)
-            self._update_metrics(output, batch, split)
-            terms = {f"{split}/{name}": value for name, value in self.losses(output, batch).items()}
-            self.log_dict(terms, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
+        if not len(batch):
+            return None
+        output = self.answer(batch)
+        self._update_metrics(output, batch, split)
+        terms = {f"{split}/{name}": value for name, value in self.losses(output, batch).items()}
+        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=self._weight(batch), sync_dist=True)
+        return output
 
     def _update_metrics(self, output: Output, batch: Batch, split: str) -> None:
         detached = Output(output.logits.detach(), output.units.detach())
@@ -229,9 +231,9 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
         """Score a batch of the validation split."""
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score a batch of the test split."""
-        self._evaluate(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Score a batch of the test split; return its `Output`, for callbacks."""
+        return self._evaluate(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""

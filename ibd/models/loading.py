@@ -45,11 +45,17 @@ FAMILIES: dict[str, Family] = {
     "baseline": Family("ibd.models.baseline.network:BaselineNetwork", (), ("loss", "label_smoothing")),
     "cbm": Family(
         "ibd.models.cbm.network:ConceptBottleneckNetwork",
-        ("bottleneck", "head", "hidden_units", "softmax_groups"),
+        ("bottleneck", "head", "hidden_units", "softmax_groups", "residual"),
         (
-            *("regime", "concept_weight", "normalize_loss", "imbalance"),
+            *("regime", "concept_weight", "normalize_loss", "imbalance", "residual_penalty"),
             *("head_epochs", "head_lr", "head_weight_decay"),
         ),
+        ("ratio",),
+    ),
+    "cem": Family(
+        "ibd.models.cem.network:ConceptEmbeddingNetwork",
+        ("embedding_size",),
+        ("intervention_rate", "concept_weight", "imbalance"),
         ("ratio",),
     ),
     "protopnet": Family(

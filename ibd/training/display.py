@@ -99,7 +99,10 @@ def summary(model: InterpretableModule, data: ImageDataModule) -> str:
     """Return in a line what is trained on what."""
     network, spec = model.network, data.spec
     parameters = sum(p.numel() for p in network.parameters())
-    units = f"{len(network.unit_names)} {network.unit_plural}, {len(spec.class_names)} classes"
+    unnamed = int((~network.named_units()).sum()) if network.truth_values else 0
+    units = f"{len(network.unit_names) - unnamed} {network.unit_plural}"
+    units += f" and {unnamed} units without a name" if unnamed else ""
+    units += f", {len(spec.class_names)} classes"
     images = ", ".join(f"{len(data.dataset(split))} {split}" for split in ("train", "val"))
     size = " x ".join(map(str, spec.image_size))
     return f"{type(model).__name__}: {parameters / 1e6:.2f} M parameters, {units}; {images} images at {size}"

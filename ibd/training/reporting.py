@@ -8,7 +8,7 @@ from typing import Any
 
 from ibd.data.base import ImageDataModule
 from ibd.models.cbm.intervention import InterventionCurve, Policy, intervention_curve
-from ibd.models.cbm.lightning import ConceptBottleneck
+from ibd.models.cbm.training import ConceptModule
 from ibd.models.concept_whitening.charts import auc_figure
 from ibd.models.concept_whitening.evaluation import evaluate_axes, top_images
 from ibd.models.concept_whitening.figures import top_images_figure
@@ -30,7 +30,7 @@ def report(model: InterpretableModule, data: ImageDataModule, folder: Path, logg
         folder: the run folder; pictures go to its ``figures/``.
         loggers: loggers of the run; those that take images and tables get them, too.
     """
-    if isinstance(model, ConceptBottleneck):
+    if isinstance(model, ConceptModule):
         _report_curve(model, data, folder, loggers)
     if isinstance(model, ConceptWhitening):
         _report_axes(model, data, folder, loggers)
@@ -53,7 +53,7 @@ def _report_axes(model: ConceptWhitening, data: ImageDataModule, folder: Path, l
                 logger.log_image(key, [str(path)])
 
 
-def _report_curve(model: ConceptBottleneck, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
+def _report_curve(model: ConceptModule, data: ImageDataModule, folder: Path, loggers: Sequence[Any]) -> None:
     """Draw the intervention curve, where any concept is known."""
     if bool(data.dataset("val").concepts.isnan().all()):
         return

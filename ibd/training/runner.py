@@ -23,6 +23,7 @@ from ibd.errors import ConfigError, lacks_memory
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
 from ibd.models.lightning import InterpretableModule
+from ibd.training.bypassing import CountBypass
 from ibd.training.callbacks import NanLossError
 from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
@@ -273,6 +274,8 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
 def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False) -> dict[str, float]:
     """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
 
+    Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`.
+
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
         overrides: changes to the run's config, such as ``"data.tag_test=absent"``.
@@ -285,12 +288,13 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust:
     quieten()
     place: str | Path = run.folder if isinstance(run, Run) else run
     model, data = load_run(place, *overrides, which=which, trust=trust)
+    bypass = CountBypass(data)
     trainer = pl.Trainer(
-        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar()]
+        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=[Bar(), bypass]
     )
     model.use_fast_layout()
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]
-    result = {name: float(value) for name, value in metrics.items()}
+    result = {name: float(value) for name, value in metrics.items()} | bypass.figures()
     kept = find_run(place) / "test.json"
     try:
         kept.write_text(json.dumps(result, indent=1), encoding="utf-8")

@@ -20,17 +20,19 @@ from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.pipnet.network import PIPNetwork
 from tests.command import ibd
-from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
 
 MAKERS = {
     "baseline": lambda: Baseline(SPEC, SMALL).eval(),
     "cbm": make_module,
+    "cem": make_embedding,
     "protopnet": lambda: make_prototypes(distance="l2", extent=2, top_k=3),
     "pipnet": lambda: make_pipnet().eval(),
     "concept_whitening": make_whitening,
 }
 MORE = {
     "cbm with a softmax": lambda: make_module(bottleneck="hard", softmax_groups=["wing"], head="mlp"),
+    "cbm with a residual": lambda: make_module(residual=2),
     "protopnet by cosine": make_prototypes,
     "cbm on a B-cos backbone": lambda: ConceptBottleneck(SPEC, {**SMALL, "name": "bcos_small_cnn"}).eval(),
     "whitened several times": lambda: make_whitening(layers=["stage2.norm", "stage3.norm"], activation="positive_mean"),

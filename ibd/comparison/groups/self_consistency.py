@@ -161,6 +161,16 @@ _FIGURES = (
         "Share of a prediction that units with a name carry (concepts, prototypes, axes of concepts; not "
         "channels). 1: all of it.",
     ),
+    FigureOf("accuracy_whole", "Accuracy of the whole model, on the images of the two figures below."),
+    FigureOf(
+        "accuracy_without_named",
+        "Accuracy with every unit that has a name set to its mean over training images (of concepts: their "
+        "probability). What it is above chance passes the names by.",
+    ),
+    FigureOf(
+        "accuracy_named_alone",
+        "Accuracy with all else set to its mean: units without a name, and the vectors of concept embeddings.",
+    ),
     FigureOf(
         "units_for_90",
         "How many units make up 90 % of what speaks for and against the prediction. Fewer are easier to read.",

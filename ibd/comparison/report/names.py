@@ -5,6 +5,7 @@ from __future__ import annotations
 FAMILIES = {
     "baseline": "baseline network",
     "cbm": "concept bottleneck",
+    "cem": "concept embeddings",
     "protopnet": "prototype network",
     "pipnet": "PIP-Net",
     "concept_whitening": "concept-whitening network",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.locality import units_of_parts
-from ibd.comparison.self_consistency.reading import RedrawnReading, placed_as, read_redrawn, require_network
+from ibd.comparison.self_consistency.reading import Reading, RedrawnReading, read_redrawn, require_network
 from ibd.data.dataset import ImageDataset
 from ibd.data.toybirds.parts import PARTS
 from ibd.data.toybirds.vocabulary import holding
@@ -18,7 +18,6 @@ from ibd.metrics.functional.checks import beyond_rounding
 from ibd.metrics.functional.ranks import spearman
 from ibd.metrics.functional.self_consistency import intervention_consistency, same_prediction
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.types import Units
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def bottleneck_against_pixels(
         for part, members in groups.items():
             p = PARTS.index(part)
             variants = [row[p] for row in readings.variants]
-            edited = _decoded(network, readings.before.scores, part, members, variants)
+            edited = _decoded(network, readings.before, part, members, variants)
             row = _compared(network, readings.before.logits, edited, readings.after.logits[:, p])
             for name, values in row.items():
                 columns.setdefault(name, []).append(values.where(readings.seen[:, p], torch.nan))
@@ -114,16 +113,14 @@ def bottleneck_against_pixels(
 
 
 def _decoded(
-    network: InterpretableNetwork, scores: Tensor, part: str, members: Sequence[int], variants: Sequence[str]
+    network: InterpretableNetwork, before: Reading, part: str, members: Sequence[int], variants: Sequence[str]
 ) -> Tensor:
     """Return the (N, C) logits with the concepts of a part set to one variant for each image."""
     held = [{*holding("variants", part, v), *holding("factored", part, v)} for v in variants]
     values: dict[str | int, float | str | Tensor] = {
         k: torch.tensor([float(network.unit_names[k] in names) for names in held]) for k in members
     }
-    scores = placed_as(scores, network)
-    units = Units(scores, scores.new_zeros(*scores.shape, 1, 1))  # an edit of concepts does not look at the maps
-    return network.decode(network.edit(units, values)).cpu()
+    return network.decode(network.edit(before.units(network), values)).cpu()
 
 
 def _compared(network: InterpretableNetwork, before: Tensor, edited: Tensor, pixels: Tensor) -> dict[str, Tensor]:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.self_consistency.reading import Reading, placed_as, read, require_network
+from ibd.comparison.self_consistency.reading import Reading, read, require_network
 from ibd.data.dataset import ImageDataset
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.information import concept_task_leakage, interconcept_leakage
 from ibd.metrics.functional.self_consistency import leakage_gap
 from ibd.models.base import evaluating
-from ibd.types import Units
 
 
 @dataclass(frozen=True)
@@ -80,15 +79,15 @@ def concept_leakage(
     readings = reading or read(model, dataset, indices, batch_size)
     places = torch.as_tensor(list(indices))
     labels, concepts = dataset.labels[places], dataset.concepts[places]
-    known, count = concepts.shape[1], len(network.unit_names)
+    named = network.named_units()
+    known, count = concepts.shape[1], int(named.sum())
     if known != count:
         raise UnsupportedError(f"the data annotates {known} concepts, and the model has {count} {network.unit_plural}")
     concepts = concepts.clone()
     concepts[:, list(network.quantities)] = torch.nan
     with evaluating(model), torch.inference_mode():
-        scores = placed_as(readings.scores, network)
-        units = Units(scores, scores.new_zeros(*scores.shape, 1, 1))  # truth values are set without a look at the maps
-        passed = network.passed(units).cpu()
+        units = readings.units(network)
+        passed = network.passed(units)[:, named].cpu()
         hard = network.decode(network.rounded(units)).cpu()
     return Leakage(
         soft=(readings.logits.argmax(1) == labels).double(),

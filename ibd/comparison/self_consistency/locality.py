@@ -78,7 +78,7 @@ def part_locality(
     groups = units_of_parts(network.unit_names)
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
-    scale = _scale(network)
+    scale = _scale(network, [unit for members in groups.values() for unit in members])
     readings = reading or read_redrawn(model, dataset, indices, batch_size, seed)
     columns, members = list(groups), list(groups.values())
     moved = concept_changes(readings.before.values / scale, readings.after.values / scale, members)
@@ -137,12 +137,12 @@ def _others(matrix: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Tens
     return highest.where(apart.any(1), torch.nan)
 
 
-def _scale(network: InterpretableNetwork) -> Tensor:
-    """Return what each unit's value is divided by, (U,): NaN for one that never moves."""
+def _scale(network: InterpretableNetwork, units: Sequence[int]) -> Tensor:
+    """Return what each unit's value is divided by, (U,): NaN for one that never moves; that of `units` is needed."""
     scale = network.unit_scale()
     if scale is None:
         raise UnsupportedError(f"{network.unit_plural} have no scale on which their changes can be compared")
-    if bool(scale.isnan().any()):
+    if bool(scale[list(units)].isnan().any()):
         raise UnsupportedError(
             f"this checkpoint does not know the range of its {network.unit_plural}: its run was killed before it ended"
         )

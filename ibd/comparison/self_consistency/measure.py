@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ibd.comparison.results import ModelFigures, SelfConsistency, Skipped
+from ibd.comparison.self_consistency.bypass import bypass_figures
 from ibd.comparison.self_consistency.consistency import bottleneck_against_pixels
 from ibd.comparison.self_consistency.dissection import FORM_UNITS, dissect
 from ibd.comparison.self_consistency.leakage import concept_leakage
@@ -22,7 +23,8 @@ from ibd.errors import UnsupportedError
 from ibd.models.lightning import InterpretableModule
 
 LEAKAGE_IMAGES = 500
-"""Leakage is measured on at least so many images, where the split has them: information from few is understated."""
+"""Leakage, and accuracies, are measured on at least so many images, where the split has them: information from few is
+understated."""
 
 
 @runtime_checkable
@@ -88,6 +90,7 @@ def self_consistency(
     check_indices(indices)
     dataset, network, measuring = data.dataset(split), require_network(model), _Measuring(name)
     given = model, dataset, indices, batch_size
+    many = range(min(LEAKAGE_IMAGES, len(dataset))) if len(indices) < LEAKAGE_IMAGES else indices
     local: Any = None
     if network.unit_scale() is not None:
         redrawn: list[RedrawnReading] = []
@@ -101,12 +104,12 @@ def self_consistency(
 
         local = measuring.add("locality", lambda: part_locality(*given, reading=once()))
         measuring.add("intervention_consistency", lambda: bottleneck_against_pixels(*given, reading=once()))
-        many = range(min(LEAKAGE_IMAGES, len(dataset))) if len(indices) < LEAKAGE_IMAGES else indices
         measuring.add("leakage", lambda: concept_leakage(model, dataset, many, batch_size))
     if network.perfect_score() is not None:
         local = measuring.add("prototype_alignment", lambda: misalignment(*given, seed=seed))
         measuring.add("prototype_parts", lambda: prototype_parts(*given))
     account = measuring.add("units", lambda: unit_account(*given))
+    measuring.add("bypass", lambda: bypass_figures(model, dataset, data.dataset("train"), many, batch_size))
     if bool(account.error.isnan().all()):
         why = f"the {network.unit_plural} leave no bias over: the layers after them are not linear"
         measuring.skipped.append(Skipped(name, None, "completeness_error", why))

@@ -25,11 +25,19 @@ class Reading:
         logits: (N, C).
         scores: (N, U) of the units.
         values: (N, U) as a person reads them: probabilities of concepts, activations, similarities.
+        state: what `decode` reads beside the scores, (N, ...) each, of units with truth values; else none is kept.
     """
 
     logits: Tensor
     scores: Tensor
     values: Tensor
+    state: tuple[Tensor, ...] = ()
+
+    def units(self, network: InterpretableNetwork) -> Units:
+        """Return the units of a network with truth values, which are set without a look at the maps: these are 0."""
+        scores = placed_as(self.scores, network)
+        maps = scores.new_zeros(*scores.shape, 1, 1)
+        return Units(scores, maps, tuple(placed_as(part, network) for part in self.state))
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def read(model: nn.Module, dataset: ImageDataset, indices: Sequence[int], batch_
     check_indices(indices)
     with evaluating(model), torch.inference_mode():
         parts = [_said(model, load_batch(dataset, some).image) for some in chunks(indices, batch_size)]
-    return Reading(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return _joined(parts)
 
 
 def read_redrawn(
@@ -139,18 +147,27 @@ def read_redrawn(
         for batch in redrawn(require_scenes(dataset), indices, batch_size, seed):
             pictures = torch.cat([batch.image.unsqueeze(1), batch.changed], 1)
             said = _said(model, pictures.flatten(0, 1))
-            rows.append([values.view(*pictures.shape[:2], -1) for values in said])
+            rows.append([values.view(*pictures.shape[:2], *values.shape[1:]) for values in said])
             seen.append(batch.seen)
             variants += batch.variants
-    logits, scores, values = (torch.cat(row) for row in zip(*rows, strict=True))
+    every = [torch.cat(row) for row in zip(*rows, strict=True)]
     return RedrawnReading(
-        Reading(logits[:, 0], scores[:, 0], values[:, 0]),
-        Reading(logits[:, 1:], scores[:, 1:], values[:, 1:]),
+        _joined([[values[:, 0] for values in every]]),
+        _joined([[values[:, 1:] for values in every]]),
         torch.cat(seen),
         variants,
     )
 
 
-def _said(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _said(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """Return logits, scores, values and what there is of a state to keep."""
     logits, units = encoded(model, image)
-    return logits.cpu(), units.scores.cpu(), require_network(model).readable(units).cpu()
+    network = require_network(model)
+    state = units.state if network.truth_values else ()
+    return [part.cpu() for part in (logits, units.scores, network.readable(units), *state)]
+
+
+def _joined(parts: Sequence[Sequence[Tensor]]) -> Reading:
+    """Return what `_said` returned of several batches."""
+    logits, scores, values, *state = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Reading(logits, scores, values, tuple(state))

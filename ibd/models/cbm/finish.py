@@ -22,22 +22,26 @@ class ReadSplit(NamedTuple):
     """All of a split after one pass of the backbone, on the CPU."""
 
     scores: Tensor
-    """(N, K) concept logits."""
+    """(N, U) logits of the units, the K concepts first."""
     concepts: Tensor
     """(N, K) true concepts, quantities in their units; NaN where unknown."""
     labels: Tensor
     """(N,) int64."""
+    state: tuple[Tensor, ...] = ()
+    """What ``decode`` reads beside the scores, (N, ...) each."""
 
 
 @torch.no_grad()
 def read_split(module: InterpretableModule, data: ImageDataModule, split: Split) -> ReadSplit:
     """Return the scores of every image of a split, in order, without augmentation."""
-    scores = []
+    scores, state = [], []
     for batch in progress(data.loader(split, features=True), f"reading {split} images"):
-        output = module.answer(batch.to(module.device))
-        scores.append(output.units.scores.float().cpu())
+        units = module.answer(batch.to(module.device)).units
+        scores.append(units.scores.float().cpu())
+        state.append([part.cpu() for part in units.state])
     dataset = data.dataset(split)
-    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels)
+    beside = tuple(torch.cat(parts) for parts in zip(*state, strict=True))
+    return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, beside)
 
 
 def typical_error(network: ConceptBottleneckNetwork, read: ReadSplit) -> Tensor:
@@ -50,7 +54,7 @@ def typical_error(network: ConceptBottleneckNetwork, read: ReadSplit) -> Tensor:
         read: a split that the network was not trained on.
     """
     known = network.measured.standardized(read.concepts.to(network.low.device))
-    error = (read.scores.to(known) - known).square().nanmean(0).sqrt().nan_to_num(1.0)
+    error = (read.scores[:, : network.concept_count].to(known) - known).square().nanmean(0).sqrt().nan_to_num(1.0)
     return error.masked_fill(~network.measured.flags, torch.nan)
 
 

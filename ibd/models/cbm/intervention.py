@@ -19,13 +19,13 @@ from ibd.errors import ConfigError, UnsupportedError, check_once, check_range, d
 from ibd.io import load_run
 from ibd.models.base import evaluating
 from ibd.models.cbm import policies as _orders
+from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.cbm.finish import ReadSplit, read_split
 from ibd.models.cbm.groups import complete
-from ibd.models.cbm.lightning import ConceptBottleneck
-from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.cbm.policies import Bottleneck
+from ibd.models.cbm.training import ConceptModule
 from ibd.models.lightning import InterpretableModule
-from ibd.types import RunLike
+from ibd.types import RunLike, Units
 
 Policy = Literal["random", "uncertainty", "expected_change", "learned"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -121,7 +121,8 @@ def intervention_curve(
     Unknown concepts stay as predicted, except that a 1 tells the rest of an exclusive group.
 
     Args:
-        model: a ``ConceptBottleneck``, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
+        model: a ``ConceptBottleneck`` or ``ConceptEmbedding``, or a run (folder, checkpoint, or what ``ibd.fit``
+            returned).
         data: data of the model; may be left out where `model` is a run.
         policies: names of policies, of "random", "uncertainty", "expected_change" and "learned".
         trials: number of random orders to average over.
@@ -130,8 +131,7 @@ def intervention_curve(
 
     Raises:
         ConfigError: an unknown policy or split, or no trial.
-        UnsupportedError: the model has no concepts, or the truth of none is known; or a policy asks how far its
-            quantities are off, and its training was killed before that was measured.
+        UnsupportedError: the model has no concepts, or the truth of none is known.
     """
     policies = [policies] if isinstance(policies, str) else policies
     if split not in SPLITS:
@@ -146,7 +146,7 @@ def intervention_curve(
     if not isinstance(model, torch.nn.Module):
         model, own = load_run(model)
         data = own if data is None else data
-    if not isinstance(model, ConceptBottleneck):
+    if not isinstance(model, ConceptModule):
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
     if data is None:
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
@@ -166,32 +166,28 @@ def intervention_curve(
     return InterventionCurve(accuracy, names, [names[i] for i in order], len(bottleneck.labels), split, float(known))
 
 
-def cached_bottleneck(network: ConceptBottleneckNetwork, read: ReadSplit) -> Bottleneck:
-    """Return what interventions on a split need, from its concept logits alone."""
-    device = network.low.device
+def cached_bottleneck(network: ConceptNetwork, read: ReadSplit) -> Bottleneck:
+    """Return what interventions on a split need, from its concept logits, and what is beside them, alone."""
+    weight = network.head_weight()
+    device = next(network.parameters()).device
     scores, truth = read.scores.to(device), read.concepts.to(device)
+    units = Units(scores, scores[..., None, None], tuple(part.to(device) for part in read.state))
     truth, known = complete(truth, ~truth.isnan(), network.exclusive_groups)
-    corrected = network.truth_logits(scores, truth, known)
-    ones = torch.ones_like(scores[0])
-
-    def read_as(truth: Tensor) -> Tensor:
-        if network.by_percentiles:
-            return network.activation(network.truth_logits(ones, truth, ones.bool()))
-        return truth
-
+    corrected = Units(network.truth_logits(scores, truth, known), units.maps, units.state)
     groups = list(network.unit_groups.values())
     return Bottleneck(
-        predicted=network.activation(scores),
-        corrected=network.activation(corrected),
+        predicted=network.head_input(units),
+        corrected=network.head_input(corrected),
         probability=network.probabilities(scores),
-        absent=read_as(0 * ones),
-        present=read_as(ones),
+        absent=network.certain(units, 0.0),
+        present=network.certain(units, 1.0),
+        columns=network.columns.to(device),
         labels=read.labels.to(device),
         groups=groups,
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
         classify=network.classify,
-        weight=network.head.weight.detach() if isinstance(network.head, torch.nn.Linear) else None,
-        error=network.error if network.quantities else None,
+        weight=None if weight is None else weight.detach(),
+        error=network.typical_error(),
     )
 
 

@@ -105,3 +105,29 @@ def joint_loss(task: Tensor, concept: Tensor, concept_weight: float, count: int,
     """
     total = task + concept_weight * concept
     return total / (1 + concept_weight * count) if normalize else total
+
+
+def cross_correlation(concepts: Tensor, residual: Tensor) -> Tensor:
+    """Return the mean squared correlation between each concept and each residual unit over a batch, in [0, 1].
+
+    The cross-covariance penalty of Cheung et al. 2014 ("Discovering hidden factors of variation in deep networks"), of
+    values brought to variance 1: a penalty on covariances alone is met by making the residual small. It is one of the
+    ways in which Zabounidis et al. 2023 keep concepts out of a residual; what no line tells it does not see. In float32
+    also under autocast, over the images of this process.
+
+    Args:
+        concepts: (B, K) probabilities, which no gradient should reach: the residual is to give way, not they.
+        residual: (B, R) scores.
+
+    Returns:
+        A scalar; what does not vary in the batch counts 0. Of B independent images it is 1 / (B - 1) on average.
+    """
+    with torch.autocast(residual.device.type, enabled=False):
+        first, second = (_standardized(x.to(torch.promote_types(x.dtype, torch.float32))) for x in (concepts, residual))
+        return (first.t() @ second / len(residual)).square().mean()
+
+
+def _standardized(values: Tensor) -> Tensor:
+    """Return the columns of (B, N) values with mean 0 and variance 1 over the batch; 0 where they do not vary."""
+    centered = values - values.mean(0)
+    return centered / centered.square().mean(0).clamp(min=1e-12).sqrt()

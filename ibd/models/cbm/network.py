@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
-from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.models.base import InterpretableNetwork
-from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
+from ibd.errors import UnsupportedError
+from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.linear_head import LinearHead, linear_contributions, replaced
 from ibd.models.painting import spatial_mean
-from ibd.models.quantities import Measured
-from ibd.models.values import Values
 from ibd.types import DataSpec, Painting, Units
 
 Bottleneck = Literal["probabilities", "logits", "evidence", "hard"]
@@ -27,15 +24,13 @@ RARE = -3.0
 """Where the offsets of a B-cos bottleneck start: a concept is absent unless something speaks for it."""
 
 
-class ConceptBottleneckNetwork(InterpretableNetwork):
-    """A concept's logit is exactly the mean of its map; the classes see nothing but the concepts.
+class ConceptBottleneckNetwork(ConceptNetwork):
+    """A concept's logit is exactly the mean of its map; the classes see nothing but the concepts, and the `residual`.
 
     On a B-cos backbone a concept's logit is an offset, the logit without any image, and a sum over pixels.
     Contributions are counted from there: a concept adds what the head makes of the difference between what passes the
     bottleneck and what would without evidence, and `bias` is what the head makes of the latter. So a concept that
     nothing speaks for or against adds nothing, and paints nothing, whatever the form of the bottleneck.
-
-    Of a quantity, a concept that is a number, the "logit" is its standardized value, which passes as it is.
 
     Args:
         backbone: feature extractor with D channels.
@@ -46,18 +41,16 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         head: "linear", or "mlp" with one hidden layer.
         hidden_units: width of the hidden layer of an "mlp" head.
         softmax_groups: exclusive groups whose probabilities are a softmax over their concepts and "none of them".
+        residual: number of units beside the concepts that nobody named: the head reads their scores as they are.
 
     Attributes:
-        low, high: (K,) the 5th and 95th percentile of each concept's logit over the training images, which stand
+        low, high: (U,) the 5th and 95th percentile of each unit's logit over the training images, which stand
             for "absent" and "present" where the bottleneck is logits; NaN until training has ended.
-        measured: which concepts are quantities, and how these are standardized.
         error: (K,) how far a standardized quantity is off in the validation images, root mean square; NaN for truth
             values, and until training has ended.
     """
 
-    unit_kind = "concept"
     linear_units = True
-    truth_values = True
     low: Tensor
     high: Tensor
     error: Tensor
@@ -70,25 +63,16 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         head: Literal["linear", "mlp"] = "linear",
         hidden_units: int = 128,
         softmax_groups: Sequence[str] = (),
+        residual: int = 0,
     ) -> None:
-        super().__init__(backbone, spec.concept_names, spec.class_names, spec.concept_groups)
-        count, classes = len(spec.concept_names), len(spec.class_names)
-        if count == 0:
-            raise ConfigError("a concept bottleneck needs concepts, and this data has none (no concepts.csv?)")
-        for name in softmax_groups:
-            if name not in spec.exclusive_groups:
-                known = did_you_mean(name, spec.exclusive_groups) or " This data has no exclusive group."
-                raise ConfigError(f"model.softmax_groups: '{name}' is not an exclusive group of this data.{known}")
+        super().__init__(backbone, spec, softmax_groups, [f"residual {index}" for index in range(residual)])
+        count, classes = len(self.unit_names), len(spec.class_names)
         self.bottleneck = bottleneck
-        self.softmax_groups = [list(spec.concept_groups[name]) for name in softmax_groups]
-        self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
-        self.quantities = spec.measured
-        self.measured = Measured(spec.measured, count)
         self.concepts = nn.Conv2d(backbone.out_channels, count, kernel_size=1)
         self.from_offset = getattr(backbone, "account", "cells") == "pixels"
         if self.from_offset:
             assert self.concepts.bias is not None
-            self.concepts.bias.data.copy_(torch.where(self.measured.flags, 0.0, RARE))
+            self.concepts.bias.data[: self.concept_count] = torch.where(self.measured.flags, 0.0, RARE)
         self.additive = head == "linear"
         self.proportional = self.additive and bottleneck == "logits"
         self.head: nn.Module = (
@@ -98,14 +82,15 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         )
         self.register_buffer("low", torch.full((count,), torch.nan))
         self.register_buffer("high", torch.full((count,), torch.nan))
-        self.register_buffer("error", torch.full((count,), torch.nan), persistent=bool(self.quantities))
+        error = torch.full((self.concept_count,), torch.nan)
+        self.register_buffer("error", error, persistent=bool(self.quantities))
 
     def encode(self, image: Tensor) -> Units:
-        """Turn (B, 3, H, W) images into concept logits (B, K) and their maps (B, K, h, w)."""
+        """Turn (B, 3, H, W) images into unit logits (B, U) and their maps (B, U, h, w)."""
         return self.encode_features(self.backbone(image))
 
     def encode_features(self, features: Tensor) -> Units:
-        """Turn (B, D, h, w) features into concept logits and their maps."""
+        """Turn (B, D, h, w) features into unit logits and their maps."""
         if self.from_offset:  # in half precision the offset would swallow what is above it
             with full_precision(features):
                 maps = self.concepts(features.to(self.concepts.weight.dtype))
@@ -121,58 +106,47 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         return "units" if known == "pixels" and self.softmax_groups else known
 
     def offset(self) -> Tensor:
-        """Return the (K,) concept logits without any image on a B-cos backbone; zeros on any other."""
+        """Return the (U,) unit logits without any image on a B-cos backbone; zeros on any other."""
         if not self.from_offset:
             return torch.zeros_like(self.low)
         assert self.concepts.bias is not None
         return self.concepts.bias.to(torch.promote_types(self.concepts.bias.dtype, torch.float32))
 
     def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
-        """Return the units, and the (B, K) concept logits above the offset."""
+        """Return the units, and the (B, U) logits above the offset."""
         units = self.encode(image)
         return units, units.scores - self.offset()
 
     def shares(self, units: Units, painting: Painting = "pooling") -> Tensor:
-        """Return where each logit, above the offset, came from: (B, K, h, w), adding up to 1."""
+        """Return where each logit, above the offset, came from: (B, U, h, w), adding up to 1."""
         offset = self.offset()
         above = Units(units.scores - offset, units.maps - offset.view(-1, 1, 1))
         return super().shares(above, painting)
 
     def decode(self, units: Units) -> Tensor:
-        """Turn concept logits into (B, C) class logits, in float32 also under autocast."""
-        return self.classify(self.activation(units.scores))
+        """Turn unit logits into (B, C) class logits, in float32 also under autocast."""
+        return self.classify(self.head_input(units))
 
-    def classify(self, activation: Tensor) -> Tensor:
-        """Apply the head to what passes the bottleneck: (..., K) -> (..., C)."""
-        with full_precision(activation):
-            return self.head(activation.to(self.concepts.weight.dtype))  # type: ignore[no-any-return]
+    def head_input(self, units: Units) -> Tensor:
+        """Return what passes the bottleneck, (B, U)."""
+        return self.activation(units.scores)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return concept probabilities (..., K) of concept logits (..., K); NaN for quantities, which have none."""
-        return self._by_group(logits.sigmoid(), logits, group_probabilities)
-
-    def log_odds(self, logits: Tensor) -> Tensor:
-        """Return ``log(p / (1 - p))`` of the probabilities, (..., K): it still ranks what is all but certain.
-
-        NaN for quantities.
-        """
-        return self._by_group(logits, logits, group_log_odds)
-
-    def _by_group(self, values: Tensor, logits: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return (..., K) `values`, in the softmax groups replaced by a function of the group's logits."""
-        for group in self.softmax_groups:
-            index = torch.tensor(group, device=logits.device)
-            values = values.index_copy(-1, index, function(logits[..., group]))
-        return self.measured.truth(values)
+    def classify(self, head_input: Tensor) -> Tensor:
+        """Apply the head to what passes the bottleneck: (..., U) -> (..., C)."""
+        with full_precision(head_input):
+            return self.head(head_input.to(self.concepts.weight.dtype))  # type: ignore[no-any-return]
 
     def activation(self, logits: Tensor) -> Tensor:
-        """Return what the head reads, (..., K), of concept logits (..., K)."""
-        return logits if self.bottleneck == "logits" else self.measured.numbers(logits, self._activation(logits))
+        """Return what the head reads, (..., U), of unit logits (..., U): quantities and the residual as they are."""
+        concepts = self.measured.numbers(logits[..., : self.concept_count], self._formed(logits))
+        return self.with_unnamed(concepts, logits)
 
-    def _activation(self, logits: Tensor) -> Tensor:
-        """Return what the head reads of truth values."""
+    def _formed(self, logits: Tensor) -> Tensor:
+        """Return what the head reads of concepts that are truth values, (..., K)."""
+        if self.bottleneck == "logits":
+            return logits[..., : self.concept_count]
         if self.bottleneck == "evidence":
-            return (logits - self.offset()).relu()
+            return (logits - self.offset())[..., : self.concept_count].relu()
         probability = self.probabilities(logits)
         if self.bottleneck == "probabilities":
             return probability
@@ -180,33 +154,44 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         return hard + (probability - probability.detach())  # straight-through: the value of hard, the other's gradient
 
     def truth_logits(self, logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-        """Return concept logits that say `truth` where it is `known`.
+        """Return unit logits that say `truth` where it is `known`.
 
         The translation is the published one: for a bottleneck of logits, or of evidence, ``(1 - c) P5 + c P95`` with
         the training percentiles of each concept (Koh et al. 2020, section 3), else the logit whose probability is c.
 
         Args:
-            logits: (..., K) logits as predicted.
+            logits: (..., U) logits as predicted.
             truth: (..., K) truth values in [0, 1], quantities in their units; ignored where not known.
             known: (..., K) bool, whether the truth is known.
 
         Raises:
             UnsupportedError: the bottleneck is logits, or evidence, and the checkpoint has no training percentiles.
         """
+        if not self.by_percentiles:
+            return super().truth_logits(logits, truth, known)
+        if self.low.isnan().any():
+            raise UnsupportedError(
+                "this checkpoint has no training percentiles, which stand for true and false in a "
+                "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
+            )
+        low, high = self.low[: self.concept_count], self.high[: self.concept_count]
+        told = self.measured.numbers(self.measured.standardized(truth), (1 - truth) * low + truth * high)
+        return self.with_unnamed(torch.where(known, told, logits[..., : self.concept_count]), logits)
+
+    def certain(self, units: Units, truth: float) -> Tensor:
+        """Return what the head would read of a concept that certainly holds (1), or not (0): (B, U)."""
+        told = torch.full_like(self.low[: self.concept_count], truth)
         if self.by_percentiles:
-            if self.low.isnan().any():
-                raise UnsupportedError(
-                    "this checkpoint has no training percentiles, which stand for true and false in a "
-                    "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
-                )
-            percentile = (1 - truth) * self.low + truth * self.high
-            return torch.where(known, self.measured.numbers(self.measured.standardized(truth), percentile), logits)
-        result = torch.where(known, torch.logit(truth.clamp(0, 1)).clamp(-CERTAIN, CERTAIN), logits)
-        for group in self.softmax_groups:
-            edited = group_truth_logits(logits[..., group], truth[..., group], known[..., group])
-            result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
-        numbers = torch.where(known, self.measured.standardized(truth), logits)
-        return self.measured.numbers(numbers, result)
+            told = self.activation(self.truth_logits(self.low, told, torch.ones_like(told, dtype=torch.bool)))
+        return self.with_unnamed(told[: self.concept_count], torch.zeros_like(self.low)).expand(len(units.scores), -1)
+
+    def typical_error(self) -> Tensor | None:
+        """Return how far standardized quantities are off, (K,), NaN until training has ended; None without any."""
+        return self.error if self.quantities else None
+
+    def head_weight(self) -> Tensor | None:
+        """Return the (C, U) weight of a linear head."""
+        return self.linear_weight()
 
     @property
     def by_percentiles(self) -> bool:
@@ -220,35 +205,8 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
             return ""
         return "; true and false are the 95th and 5th percentile of the concept's training logits, here as probability"
 
-    def edit(self, units: Units, values: Values) -> Units:
-        """Set concepts to truth values in [0, 1], quantities in their unit; the rest of an exclusive group follows a 1.
-
-        Raises:
-            ConfigError: an unknown concept, a value outside of [0, 1], or values of an exclusive group that add up to
-                more than 1.
-            UnsupportedError: as for `truth_logits`.
-        """
-        truth = torch.zeros_like(units.scores)
-        known = torch.zeros_like(units.scores, dtype=torch.bool)
-        for index, value in self.resolve_values(values).items():
-            truth[:, index], known[:, index] = self.column(value, units.scores), True
-            outside = truth[:, index][~((truth[:, index] >= 0) & (truth[:, index] <= 1))]
-            if len(outside) and index not in self.quantities:
-                raise ConfigError(
-                    f"concept '{self.unit_names[index]}' is set to {float(outside[0]):g}: a truth value from 0 to 1 is "
-                    "needed"
-                )
-        for group in self.exclusive_groups:
-            total = truth[:, group].sum(1)
-            if bool((total > 1 + 1e-6).any()):
-                row = truth[total.argmax()]
-                given = " and ".join(f"{self.unit_names[i]}={float(row[i]):g}" for i in group if row[i] > 0)
-                raise ConfigError(f"{given} exclude each other: their sum can be 1 at most")
-        truth, known = complete(truth, known, self.exclusive_groups)
-        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
-
     def contributions(self, units: Units) -> Tensor:
-        """Return what each concept adds to each class logit, (B, K, C).
+        """Return what each unit adds to each class logit, (B, U, C).
 
         Exact for a linear head. For an MLP head the entry is the drop of the logit when that concept alone is set to
         nothing in the bottleneck; these do not add up to the logit (`additive` is False).
@@ -265,25 +223,26 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
         return self.classify(self._nothing())
 
     def passed(self, units: Units) -> Tensor:
-        """Return what passes the bottleneck, (B, K): on a B-cos backbone, beyond what does without evidence."""
+        """Return what passes the bottleneck, (B, U): on a B-cos backbone, beyond what does without evidence."""
         return self.activation(units.scores) - self._nothing()
 
     def _nothing(self) -> Tensor:
-        """Return what passes the bottleneck without evidence, (K,): zeros but on a B-cos backbone."""
+        """Return what passes the bottleneck without evidence, (U,): zeros but on a B-cos backbone."""
         return self.activation(self.offset()) if self.from_offset else torch.zeros_like(self.low)
 
     def decode_without(self, units: Units, off: Tensor, value: Tensor | float = 0.0) -> Tensor:
-        """Return the (B, C) logits with some concepts replaced in the bottleneck."""
+        """Return the (B, C) logits with some units replaced in the bottleneck."""
         return self.classify(replaced(self.passed(units), off, value) + self._nothing())
 
     def linear_weight(self) -> Tensor | None:
-        """Return the (C, K) weight of a linear head."""
+        """Return the (C, U) weight of a linear head."""
         return self.head.weight if isinstance(self.head, nn.Linear) else None
 
     def slider_values(self, units: Units) -> Tensor:
-        """Return what passes the bottleneck, (B, K), and not what it is above; quantities are in their units."""
+        """Return what passes the bottleneck, (B, U), and not what it is above; quantities are in their units."""
         passed = self.activation(units.scores)
-        return self.measured.numbers(self.measured.in_units(passed), passed)
+        concepts = passed[:, : self.concept_count]
+        return self.with_unnamed(self.measured.numbers(self.measured.in_units(concepts), concepts), passed)
 
     def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
         bounds = self.value_range()
@@ -295,23 +254,12 @@ class ConceptBottleneckNetwork(InterpretableNetwork):
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known.
 
-        Quantities have bounds of their own.
+        None, too, where there is a residual, which has another range. Quantities have bounds of their own.
         """
+        if len(self.unit_names) > self.concept_count:
+            return None
         if not self.by_percentiles:
             return 0.0, 1.0
         ends = (self.measured.numbers(torch.zeros_like(end), self.activation(end)) for end in (self.low, self.high))
         low, high = (float(end.detach()) for end in (next(ends).min(), next(ends).max()))
         return None if math.isnan(low) or math.isnan(high) else (low, high)
-
-    def rounded(self, units: Units) -> Units:
-        """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true.
-
-        Quantities stay as they are.
-        """
-        truth = (self.readable(units) > 0.5).to(units.scores.dtype)
-        scores = self.truth_logits(units.scores, truth, ~self.measured.flags.expand_as(truth))
-        return Units(scores, units.maps, units.state)
-
-    def readable(self, units: Units) -> Tensor:
-        """Return the concept probabilities, (B, K), and the quantities in their units."""
-        return self.measured.numbers(self.measured.in_units(units.scores), self.probabilities(units.scores))

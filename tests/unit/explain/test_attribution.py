@@ -168,7 +168,7 @@ def test_relevance_of_a_layer_by_a_rule():
 
 
 def test_relevance_of_a_layer_of_each_kind_of_model():
-    for name in ("baseline", "cbm", "protopnet", "pipnet"):
+    for name in ("baseline", "cbm", "cem", "protopnet", "pipnet"):
         model, image = make(name).double().eval(), images().double()
         found = layer_attribution(model, image, "backbone.stage2", Target.unit(1), "lrp")
         close(found.completeness, torch.zeros(3).double(), atol=1e-8, rtol=1e-8)

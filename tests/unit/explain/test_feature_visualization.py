@@ -20,7 +20,7 @@ from ibd.explain.feature_visualization import (
 )
 from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
-from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
 
 QUICK = {"size": 16, "steps": 24, "progress": False}
 PLAIN = {**QUICK, "transforms": None}
@@ -178,6 +178,7 @@ def test_diversity_lowers_similarity():
 FAMILIES = {
     "baseline": lambda: Baseline(SPEC, SMALL),
     "cbm": make_module,
+    "cem": make_embedding,
     "concept_whitening": make_whitening,
     "pipnet": make_pipnet,
     "protopnet": make_prototypes,

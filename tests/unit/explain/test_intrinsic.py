@@ -93,7 +93,7 @@ def test_a_cell_is_drawn_where_it_looks_and_not_where_its_share_of_the_image_wou
 
 @pytest.mark.parametrize("painting", PAINTINGS)
 @pytest.mark.parametrize("size", [(33, 38), (24, 64)])
-@pytest.mark.parametrize("model", ["cbm", "protopnet", "pipnet", "baseline"])
+@pytest.mark.parametrize("model", ["cbm", "cem", "protopnet", "pipnet", "baseline"])
 def test_the_map_of_a_class_adds_up_to_its_logit_less_the_bias(model, size, painting):
     module = make(model).eval()
     torch.manual_seed(1)
@@ -104,7 +104,7 @@ def test_the_map_of_a_class_adds_up_to_its_logit_less_the_bias(model, size, pain
 
 
 @pytest.mark.parametrize("painting", PAINTINGS)
-@pytest.mark.parametrize("model", ["cbm", "protopnet", "concept_whitening"])
+@pytest.mark.parametrize("model", ["cbm", "cem", "protopnet", "concept_whitening"])
 def test_known_contributions_are_painted_as_if_they_were_not(model, painting):
     module, image = make(model).eval(), images(2, (33, 38))
     found = Intrinsic(painting)(module, image, Target.cls([0, 2]))

@@ -51,7 +51,7 @@ def test_the_last_map_is_found(build, last):
     assert at._replayable()
 
 
-@pytest.mark.parametrize("name", ["baseline", "cbm", "protopnet", "pipnet"])
+@pytest.mark.parametrize("name", ["baseline", "cbm", "cem", "protopnet", "pipnet"])
 def test_ours_are_cut_after_their_backbone(name):
     model, image = make(name).eval(), images()
     for target in (Target.cls(1), Target.unit(1), Target.units([0, 2])):

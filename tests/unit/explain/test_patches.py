@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.patches import maximally_activating_patches
 from ibd.types import Batch
-from tests.model_makers import make_module, make_prototypes, make_whitening
+from tests.model_makers import make_embedding, make_module, make_prototypes, make_whitening
 
 IMAGES = torch.rand(23, 3, 15, 18, generator=torch.Generator().manual_seed(0))
 
@@ -79,7 +79,9 @@ def test_equal_activations_go_to_the_earlier_image_whatever_the_order():
     assert found.image.tolist() == [[0, 1, 2]] * 6
 
 
-@pytest.mark.parametrize("make", [make_module, make_whitening, make_prototypes, lambda: make_prototypes(extent=2)])
+@pytest.mark.parametrize(
+    "make", [make_module, make_embedding, make_whitening, make_prototypes, lambda: make_prototypes(extent=2)]
+)
 def test_units_of_our_models(make):
     """Boxes are receptive fields: whatever is beyond one, the unit is the same there."""
     module = make().eval()

@@ -9,7 +9,7 @@ from ibd.explain.base import undisturbed
 from ibd.explain.baselines import blurred, covered_with
 from ibd.explain.perturbation import Occlusion, Rise, enlarge
 from ibd.explain.targets import Target
-from tests.model_makers import make_network, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import make_embedding, make_network, make_pipnet, make_prototypes, make_whitening
 from tests.reference import perturbation as reference
 
 SIZE = (13, 17)
@@ -140,7 +140,7 @@ def test_predicted_is_what_the_clean_image_is_predicted_as():
         torch.testing.assert_close(method(model, IMAGES).map, method(model, IMAGES, Target.cls(best)).map)
 
 
-@pytest.mark.parametrize("make", [make_network, make_whitening, make_pipnet, make_prototypes])
+@pytest.mark.parametrize("make", [make_network, make_embedding, make_whitening, make_pipnet, make_prototypes])
 def test_units_of_our_models(make):
     model = make()
     images = torch.rand(2, 3, 32, 32)

@@ -11,7 +11,16 @@ from torch.utils.data import DataLoader, TensorDataset
 import ibd
 from ibd.errors import CheckpointError, DataError, UntrustedError
 from ibd.models.lightning import UNFINISHED_KEY
-from tests.model_makers import LARGE, SPEC, TensorData, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    LARGE,
+    SPEC,
+    TensorData,
+    make_embedding,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_whitening,
+)
 
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
@@ -77,7 +86,7 @@ def test_validate_says_what_the_training_said(trained):
     assert read == pytest.approx(found)
 
 
-@pytest.mark.parametrize("make", [make_module, make_whitening, make_pipnet, make_prototypes])
+@pytest.mark.parametrize("make", [make_module, make_embedding, make_whitening, make_pipnet, make_prototypes])
 def test_predict_of_a_trainer(make):
     module = make()
     data = TensorData((4, 4, 30), LARGE if module.spec.image_size == (32, 32) else SPEC)
@@ -113,7 +122,12 @@ def test_predict_leaves_out_what_fills_up_the_share_of_a_process():
 
 @pytest.mark.parametrize(
     "make",
-    [make_module, make_pipnet, *(pytest.param(m, marks=pytest.mark.slow) for m in (make_whitening, make_prototypes))],
+    [
+        make_module,
+        make_embedding,
+        make_pipnet,
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (make_whitening, make_prototypes)),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_compiled_network_is_the_same_network(make):

@@ -14,11 +14,12 @@ from ibd.io import load_model, read_checkpoint
 from ibd.models import loading
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.loading import FAMILIES, load_network
-from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
 
 MAKERS = {
     "baseline": lambda: Baseline(SPEC, SMALL),
     "cbm": lambda: make_module(bottleneck="logits", head="mlp", softmax_groups=["wing"]),
+    "cem": make_embedding,
     "protopnet": make_prototypes,
     "pipnet": make_pipnet,
     "concept_whitening": lambda: make_whitening(whitening={"eps": 1e-4}),

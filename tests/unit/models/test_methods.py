@@ -9,7 +9,7 @@ from torch import nn
 
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
-from tests.model_makers import LARGE, SMALL, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import LARGE, SMALL, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
@@ -25,6 +25,8 @@ FAMILIES = {
     "cbm": lambda: make_module(LARGE),
     "cbm, hidden layer": lambda: make_module(LARGE, head="mlp"),
     "cbm of logits": lambda: make_module(LARGE, bottleneck="logits"),
+    "cbm with a residual": lambda: make_module(LARGE, residual=3),
+    "cem": lambda: make_embedding(LARGE),
     "protopnet": make_prototypes,
     "pipnet": lambda: make_pipnet(LARGE).eval(),
     "pipnet with a bias": pipnet_with_bias,
@@ -75,7 +77,8 @@ def test_a_linear_head_reads_what_is_passed(module):
     network = module.network
     units = network.encode(IMAGES)
     head = network.linear_head(network.passed(units))
-    assert (head is None) == (network.linear_weight() is None)
+    several_ranges = network.unit_kind == "concept" and not bool(network.named_units().all())
+    assert (head is None) == (network.linear_weight() is None or several_ranges)
     if head is not None:
         logits = network.passed(units).double().numpy() @ head.weights + head.bias
         np.testing.assert_allclose(logits, network.decode(units), rtol=1e-4, atol=1e-5)
@@ -104,7 +107,7 @@ def test_two_of_an_exclusive_group_that_are_likely_are_both_rounded_up():
 
 def test_which_units_have_names_and_which_look_for_a_patch(module):
     network = module.network
-    named = {"channel": 0, "axis": 6}.get(network.unit_kind, len(network.unit_names))
+    named = {"channel": 0, "axis": 6, "concept": 6}.get(network.unit_kind, len(network.unit_names))
     assert network.named_units().tolist() == [i < named for i in range(len(network.unit_names))]
     assert (network.perfect_score() is not None) == (network.unit_kind == "prototype")
     assert (network.unit_scale() is not None) == (network.unit_kind in ("concept", "axis"))

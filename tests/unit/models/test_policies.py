@@ -43,7 +43,7 @@ def test_accuracy_by_budget(network):
     orders = [torch.randperm(3, generator=torch.Generator().manual_seed(i)).tolist() for i in range(14)]
     ranks = torch.tensor(orders).argsort(1)
     assert orders_of(ranks) == orders
-    expected = reference.curve(network, *data, orders)
+    expected = reference.curve(network, *data[:3], orders)
     assert policies.accuracy_by_budget(bottleneck, ranks).tolist() == pytest.approx(expected)
 
 
@@ -74,7 +74,7 @@ def test_expected_change_of_each_group(network):
     bottleneck = cached_bottleneck(network, data)
     for index, group in enumerate(network.unit_groups.values()):
         reads = bottleneck.predicted
-        found = policies.expected_change(bottleneck, reads, network.classify(reads), bottleneck.probability, index)
+        found = policies.expected_change(bottleneck, reads, network.classify(reads), torch.arange(6), index)
         expected = [
             reference.expected_change(network, network.activation(x[None])[0], p, group)
             for x, p in zip(data.scores, bottleneck.probability, strict=True)
@@ -86,11 +86,11 @@ def test_learned_order(network):
     data = read(20)
     bottleneck = cached_bottleneck(network, data)
     order = policies.learned_order(bottleneck)
-    assert order == reference.learned_order(network, *data)
+    assert order == reference.learned_order(network, *data[:3])
     ranks = policies.fixed_ranks(bottleneck, order)
     assert orders_of(ranks) == [order] * 20
     first = policies.accuracy_by_budget(bottleneck, ranks)[1]
-    assert float(first) == pytest.approx(reference.best_first_group(network, *data))
+    assert float(first) == pytest.approx(reference.best_first_group(network, *data[:3]))
 
 
 def test_orders_are_nested_by_construction(network):

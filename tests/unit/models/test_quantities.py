@@ -17,10 +17,11 @@ from ibd.models.cbm.finish import ReadSplit, fit_head, typical_error
 from ibd.models.cbm.intervention import cached_bottleneck
 from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.losses import concept_loss
+from ibd.models.cem.lightning import ConceptEmbedding
 from ibd.models.prediction import Prediction
 from ibd.models.quantities import Measured
 from ibd.types import Batch, DataSpec, Quantity, groups_of
-from tests.model_makers import SPEC, TensorImages, make_module, make_network, make_whitening
+from tests.model_makers import SMALL, SPEC, TensorImages, make_module, make_network, make_whitening
 
 NAN = math.nan
 NAMES = ("wing::red", "wing::blue", "flies", "size", "year")
@@ -248,9 +249,7 @@ def test_a_number_may_turn_out_higher_or_lower():
     expected = (ends[0] + ends[1]) / 2
     for weight in (found.weight, None):
         either = dataclasses.replace(found, weight=weight)
-        torch.testing.assert_close(
-            policies.expected_change(either, found.predicted, now, found.probability, 2), expected
-        )
+        torch.testing.assert_close(policies.expected_change(either, found.predicted, now, torch.arange(4), 2), expected)
     assert sorted(policies.expected_change_ranks(found)[0].tolist()) == [0, 1, 2, 3]
 
 
@@ -309,3 +308,25 @@ def test_the_account_of_a_bcos_bottleneck_is_exact_with_numbers(bottleneck):
     torch.testing.assert_close(network.contributions(seen).sum(1) + network.bias(), network.decode(seen))
     heat = network.pixel_maps(image, units=[3], weights=False).heat
     torch.testing.assert_close(heat.flatten(1).sum(1), seen.scores[:, 3] - network.offset()[3], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bottleneck", ["probabilities", "logits", "hard"])
+def test_numbers_go_with_a_residual(bottleneck):
+    module = make_module(MIXED, bottleneck=bottleneck, residual=2, residual_penalty=1.0)
+    before = units(module.network)
+    readable = module.network.readable(before)
+    torch.testing.assert_close(readable[:, 3], 20 + 4 * before.scores[:, 3])
+    after = module.network.edit(before, {"size": 26})
+    assert torch.equal(after.scores[:, 5:], before.scores[:, 5:])
+    change = (1.5 - before.scores[:, [3]]) * module.network.head.weight[:, 3]
+    torch.testing.assert_close(module.network.decode(after), module.network.decode(before) + change)
+    assert module.network.unit_scale()[3:5].tolist() == [4, 2.5]
+    batch = Batch(torch.rand(4, 3, 16, 16), torch.arange(4) % 3, torch.rand(4, 5), torch.arange(4))
+    assert all(bool(term.isfinite()) for term in module.losses(module(batch.image), batch).values())
+
+
+def test_an_embedding_cannot_be_mixed_by_a_number():
+    with pytest.raises(
+        UnsupportedError, match="mix two vectors by a probability, and 'size' is a quantity, which has no"
+    ):
+        ConceptEmbedding(MIXED, SMALL)

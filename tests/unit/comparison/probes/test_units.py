@@ -101,7 +101,7 @@ def test_units_become_what_is_given():
 
 
 def test_completeness():
-    for name in ("baseline", "cbm", "protopnet", "pipnet"):
+    for name in ("baseline", "cbm", "cem", "protopnet", "pipnet"):
         predictor, units, _, classes = prepared(name)
         assert float(completeness(interpretable(predictor), units, classes).max()) < 1e-4
     predictor, units, parts, classes = prepared("concept_whitening")

@@ -16,6 +16,7 @@ from tests.model_makers import (
     SPEC,
     CountingBackbone,
     TensorData,
+    make_embedding,
     make_module,
     make_network,
     make_pipnet,
@@ -132,16 +133,22 @@ def reference_account(network, image):
     error = abs(bias[c] + parts[:, c].sum() - logits[c])
     size = sorted(abs(row[c] - row.mean()) for row in parts)[::-1]
     needed = next(n for n in range(1, len(size) + 1) if sum(size[:n]) >= 0.9 * sum(size) * (1 - 1e-6))
-    share = sum(size) / (sum(size) + abs(bias[c] - bias.mean())) if network.unit_kind != "channel" else 0.0
+    nameless = {f"{kind} {index}" for kind in ("channel", "residual") for index in range(len(parts))}
+    named = sum(
+        abs(row[c] - row.mean()) for row, name in zip(parts, network.unit_names, strict=True) if name not in nameless
+    )
+    share = named / (sum(size) + abs(bias[c] - bias.mean()))
     return error, share, needed
 
 
-@pytest.mark.parametrize("kind", ["cbm", "mlp", "hard", "baseline", "protopnet", "pipnet"])
+@pytest.mark.parametrize("kind", ["cbm", "residual", "cem", "mlp", "hard", "baseline", "protopnet", "pipnet"])
 def test_units_against_plain_loops(kind):
     data = TensorData((2, 2, 6), spec=LARGE)
     torch.manual_seed(1)
     module = {
         "cbm": lambda: make_module(LARGE),
+        "residual": lambda: make_module(LARGE, residual=2),
+        "cem": lambda: make_embedding(LARGE),
         "mlp": lambda: make_module(LARGE, head="mlp"),
         "hard": lambda: make_module(LARGE, bottleneck="hard"),
         "baseline": lambda: Baseline(LARGE, SMALL).eval(),

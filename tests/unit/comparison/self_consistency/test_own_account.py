@@ -13,11 +13,21 @@ from ibd.comparison.self_consistency import concept_leakage, self_consistency, s
 from ibd.data.toybirds import PARTS, ToyBirds
 from ibd.errors import ConfigError
 from ibd.models.baseline.lightning import Baseline
-from tests.model_makers import SMALL, SPEC, TensorData, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    TensorData,
+    make_embedding,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_whitening,
+)
 
 UNITS = {"completeness_error", "named_share", "units_for_90", "units"}
 MASKS = {"detectors", "unique_detectors", "dissection_iou", "dissection_own_iou", "dissection_own_best", "form_iou"}
 CONCEPTS = {"locality", "own_change", "intervention_consistency", "leakage_gap", "concept_task_leakage"}
+BYPASS = {"accuracy_whole", "accuracy_without_named", "accuracy_named_alone"}
 FRAMES = {"prototype_alignment", "prototype_location_change", "locality"}
 
 
@@ -38,17 +48,19 @@ def axes(spec):
     [
         (lambda birds: make_module(birds.spec), CONCEPTS | UNITS | MASKS, [], PARTS),
         (
-            lambda birds: axes(birds.spec), {"locality"} | UNITS | MASKS,
+            lambda birds: axes(birds.spec), {"locality"} | BYPASS | UNITS | MASKS,
             ["intervention_consistency", "leakage", "completeness_error"], PARTS,
         ),
-        (make_prototypes, FRAMES | {"consistency", "purity"} | UNITS | MASKS, [], (*PARTS, "elsewhere")),
+        (lambda birds: make_module(birds.spec, residual=2), CONCEPTS | BYPASS | UNITS | MASKS, [], PARTS),
+        (lambda birds: make_embedding(birds.spec), CONCEPTS | BYPASS | UNITS | MASKS, [], PARTS),
+        (make_prototypes, FRAMES | {"consistency", "purity"} | UNITS | MASKS, ["bypass"], (*PARTS, "elsewhere")),
         (
             lambda birds: make_pipnet(birds.spec).eval(), FRAMES | UNITS | MASKS,
-            ["prototype_parts"], (*PARTS, "elsewhere"),
+            ["prototype_parts", "bypass"], (*PARTS, "elsewhere"),
         ),
-        (lambda birds: Baseline(birds.spec, SMALL).eval(), UNITS | MASKS, [], ()),
+        (lambda birds: Baseline(birds.spec, SMALL).eval(), UNITS | MASKS, ["bypass"], ()),
     ],
-    ids=["cbm", "whitening", "protopnet", "pipnet", "baseline"],
+    ids=["cbm", "whitening", "residual", "cem", "protopnet", "pipnet", "baseline"],
 )  # fmt: skip
 def test_what_applies_to_each_family(birds, make, wanted, skipped, columns):
     module = make(birds)

@@ -11,6 +11,7 @@ from ibd.explain.lrp.ledger import Ledger
 from ibd.explain.targets import Target
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.cem.network import ConceptEmbeddingNetwork
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.protopnet.distance import nearest_patches
@@ -41,6 +42,8 @@ NETWORKS = {
     "concepts, logits": lambda: ConceptBottleneckNetwork(small(), SPEC, bottleneck="logits"),
     "concepts, hard": lambda: ConceptBottleneckNetwork(small(), SPEC, bottleneck="hard"),
     "concepts, softmax": lambda: ConceptBottleneckNetwork(small(), SPEC, softmax_groups=["wing"]),
+    "concepts, residual": lambda: ConceptBottleneckNetwork(small(), SPEC, residual=2),
+    "embeddings": lambda: ConceptEmbeddingNetwork(small(), SPEC, embedding_size=3),
     "pipnet": lambda: PIPNetwork(small(), SPEC, prototypes=7, threshold=0.01),
     "prototypes": prototypes,
     "prototypes, no add-on": lambda: prototypes(add_on="none", dimension=16),

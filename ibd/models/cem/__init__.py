@@ -1,0 +1,1 @@
+"""The concept embedding model of Espinosa Zarlenga et al. 2022."""
