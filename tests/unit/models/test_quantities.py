@@ -201,8 +201,8 @@ def test_a_module_measures_numbers_apart_from_truth_values():
 
 
 def test_a_head_learns_from_standardized_truth():
-    """Classes by size alone: a head fitted on the truth must tell 14, 20 and 26 mm, where raw values would overflow."""
-    network = make_network(MIXED)
+    """Classes by size alone, 14, 20 and 26 mm: the head is that of a network without numbers for -1.5, 0 and 1.5."""
+    network, plain = make_network(MIXED), make_network(dataclasses.replace(MIXED, quantities={}), bottleneck="logits")
     labels = torch.arange(90) % 3
     concepts = torch.tensor([0.0, 0.0, 1.0, 0.0, 2019.0]).repeat(90, 1)
     concepts[:, 3] = 14.0 + 6 * labels
@@ -210,6 +210,11 @@ def test_a_head_learns_from_standardized_truth():
     scores = network.measured.standardized(concepts).nan_to_num(-1.5)
     read = ReadSplit(scores, concepts, labels)
     assert fit_head(network, read, read, "independent", 100, 0.1, 0.0)["head/val_accuracy"] == 1
+    seen = network.activation(scores)
+    seen[:, :3] = concepts[:, :3]
+    of_truth, val = ReadSplit(seen, concepts, labels), ReadSplit(network.activation(scores), concepts, labels)
+    fit_head(plain, of_truth, val, "sequential", 100, 0.1, 0.0)
+    torch.testing.assert_close(network.head.weight, plain.head.weight)
     off = ReadSplit(scores + torch.tensor([0, 0, 0, 0.5, 0.0]), concepts, labels)
     torch.testing.assert_close(typical_error(network, off), torch.tensor([NAN, NAN, NAN, 0.5, 0.0]), equal_nan=True)
     nobody = ReadSplit(scores, torch.full_like(concepts, NAN), labels)
