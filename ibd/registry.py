@@ -85,6 +85,8 @@ REGISTRY: dict[str, dict[str, str]] = {
     "metrics": {
         "concept_accuracy": "ibd.metrics.concepts:ConceptAccuracy",
         "concept_auroc": "ibd.metrics.concepts:ConceptAUROC",
+        "quantity_r2": "ibd.metrics.quantities:QuantityR2",
+        "quantity_mae": "ibd.metrics.quantities:QuantityMAE",
         "axis_purity": "ibd.metrics.axes:AxisPurity",
         "axis_correlation": "ibd.metrics.whitening:AxisCorrelation",
         "concept_separation": "ibd.metrics.whitening:ConceptSeparation",

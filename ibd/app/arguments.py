@@ -29,7 +29,7 @@ EXAMPLES: dict[str, list[str]] = {
     ],
     "intervene": [
         "ibd intervene runs/toybirds-cbm bird.png tail=green_spike",
-        "ibd intervene runs/mine image.jpg wing_color::red=1 has_crest=0 --figure before_and_after.png",
+        "ibd intervene runs/mine image.jpg wing_color=red length=12.5 --figure before_and_after.png",
         'ibd intervene runs/toybirds-protopnet bird.png "prototype 17=0"',
     ],
     "curve": [

@@ -15,7 +15,7 @@ from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.wording import of_prediction, set_line
 from ibd.models.values import Values
 from ibd.printing import shown
-from ibd.types import Units
+from ibd.types import Quantity, Units
 
 MOVED = 0.005
 """By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
@@ -183,9 +183,10 @@ class Prediction:
         """Return the prediction with some units set by hand; the backbone does not run again.
 
         Args:
-            values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, and a 1 clears the rest
-                of an exclusive group; ``{"wing_color": "red"}`` is short for ``{"wing_color::red": 1}``. A value
-                may be a (B,) tensor. Interventions add up: a later one keeps what an earlier one set.
+            values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, or a number in its unit
+                where it is a quantity, and a 1 clears the rest of an exclusive group; ``{"wing_color": "red"}`` is
+                short for ``{"wing_color::red": 1}``. A value may be a (B,) tensor. Interventions add up: a later one
+                keeps what an earlier one set.
 
         Raises:
             ConfigError: an unknown unit (with the nearest names), or a value that it cannot take.
@@ -263,12 +264,13 @@ class Prediction:
         ]
         others = f"{len(part) - len(chosen)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
-        wide = max(6, len(network.value_title))
+        said = {i: _said(float(values[i]), network.quantities.get(i)) for i in chosen}
+        wide = max(6, len(network.value_title), *map(len, said.values()))
         title = f"{'adds to' if network.additive else 'holds up'} the logit of {network.class_names[best]}"
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
         for i in chosen:
-            value = f"{float(values[i]):{wide}.2f}{marks[i]}"
+            value = f"{said[i]:>{wide}}{marks[i]}"
             bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
@@ -301,6 +303,11 @@ class Prediction:
     def _repr_html_(self) -> str:
         """Return what `print` writes, for a notebook."""
         return f'<pre style="line-height: 1.25">{html.escape(str(self))}</pre>'
+
+
+def _said(value: float, quantity: Quantity | None) -> str:
+    """Write what a person reads of a unit."""
+    return f"{value:.2f}" if quantity is None else quantity.shown(value)
 
 
 def _signed(value: Tensor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,13 +32,32 @@ class Annotator:
     unknown: Mapping[str, float]
 
     @classmethod
-    def of(cls, groups: Mapping[str, Sequence[int]], noise: Rates = 0.0, unknown: Rates = 0.0) -> Annotator:
+    def of(
+        cls,
+        groups: Mapping[str, Sequence[int]],
+        noise: Rates = 0.0,
+        unknown: Rates = 0.0,
+        quantities: Collection[int] = (),
+    ) -> Annotator:
         """Return an annotator with these rates.
 
+        Args:
+            groups: group name -> indices of its concepts.
+            noise: rate of errors.
+            unknown: rate at which nothing is known.
+            quantities: indices of the concepts that are numbers: nobody can say how far off somebody is who errs.
+
         Raises:
-            ConfigError: an unknown group, or a rate outside of 0 to 1.
+            ConfigError: an unknown group, a rate outside of 0 to 1, or a rate of errors about a quantity.
         """
-        return cls(groups, _by_group("noise", groups, noise), _by_group("unknown", groups, unknown))
+        errors = _by_group("noise", groups, noise)
+        for name, rate in errors.items():
+            if rate and not set(groups[name]).isdisjoint(quantities):
+                raise ConfigError(
+                    f"noise: '{name}' is a quantity, and how far off people are is not known: give rates for other "
+                    "groups by their names, as in noise.GROUP=0.1"
+                )
+        return cls(groups, errors, _by_group("unknown", groups, unknown))
 
     @property
     def sure(self) -> bool:

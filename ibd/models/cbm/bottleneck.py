@@ -37,8 +37,9 @@ class Bottleneck:
     Attributes:
         predicted: (N, R) what the head reads.
         corrected: (N, R) what it would read if every known concept were corrected.
-        probability: (N, K) predicted concept probabilities.
-        absent, present: (N, R) what the head reads for a concept that is certainly absent, present.
+        probability: (N, K) predicted concept probabilities, NaN for quantities.
+        absent, present: (N, R) what the head reads for a concept that is certainly absent, present; of no meaning for
+            quantities.
         columns: (K, r) which of the R numbers are each concept's; others stay as predicted.
         labels: (N,) true classes.
         groups: indices of the concepts of each of G groups, which are corrected together.
@@ -47,6 +48,8 @@ class Bottleneck:
         truth: (N, K) true concepts, NaN where unknown: what is told of a concept that is corrected.
         weight: (C, R) where the head is linear; only for speed.
         given: where correcting concepts moves others: how; None where it does not.
+        error: (K,) how far what the head reads of a quantity is off in the mean; NaN for truth values. None where all
+            concepts are.
     """
 
     predicted: Tensor
@@ -62,6 +65,7 @@ class Bottleneck:
     truth: Tensor
     weight: Tensor | None = None
     given: Given | None = None
+    error: Tensor | None = None
 
     @property
     def group_of(self) -> Tensor:
@@ -109,8 +113,25 @@ class Bottleneck:
         parts = [change[:, self.of(group)] @ self.weight[:, self.of(group)].t() for group in self.groups]
         return torch.stack(parts, 1)
 
+    @property
+    def quantities(self) -> Tensor:
+        """Which concepts are numbers, and not true or false, (K,) bool."""
+        return self.probability.isnan().any(0)
+
     def turned_out(self, images: Tensor, concepts: Sequence[int], holds: Tensor) -> Tensor:
-        """Return what the head reads of some concepts, (n, ...), if each holds or not, as (concepts,) bool says."""
-        columns = self.of(concepts)
-        absent, present = (values[:, columns][images] for values in (self.absent, self.present))
-        return torch.where(holds.repeat_interleave(self.columns.shape[1]), present, absent)
+        """Return what the head reads of some concepts if each turns out to hold, or not, (n, ...).
+
+        A quantity turns out to be as much higher, or lower, as it is off in the mean.
+
+        Args:
+            images: (n,) which images.
+            concepts: indices of concepts.
+            holds: bool for each of these, whether it holds, or is higher.
+        """
+        columns, width = self.of(concepts), self.columns.shape[1]
+        absent, present, predicted = (part[:, columns][images] for part in (self.absent, self.present, self.predicted))
+        if self.error is not None:
+            off = self.error[list(concepts)].repeat_interleave(width)
+            absent = torch.where(off.isnan(), absent, predicted - off)
+            present = torch.where(off.isnan(), present, predicted + off)
+        return torch.where(holds.repeat_interleave(width), present, absent)

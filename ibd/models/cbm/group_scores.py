@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ibd.errors import UnsupportedError
 from ibd.models.cbm.bottleneck import Beliefs, Bottleneck
 
 Score = Callable[[Bottleneck, Beliefs, Tensor, Tensor], Tensor]
@@ -24,19 +25,26 @@ def by_group(bottleneck: Bottleneck, values: Tensor) -> Tensor:
 
 
 def binary_entropy(probability: Tensor) -> Tensor:
-    """Return the entropy of each concept, (N, K) float64, in nats."""
+    """Return the entropy of each concept, (N, K) float64, in nats; 0 for quantities, of which none is predicted."""
     p = probability.double().clamp(1e-12, 1 - 1e-12)
-    return -(p * p.log() + (1 - p) * (1 - p).log())
+    return -(p * p.log() + (1 - p) * (1 - p).log()).nan_to_num(0.0)
 
 
 def uncertainty(bottleneck: Bottleneck, beliefs: Beliefs, told: Tensor, left: Tensor) -> Tensor:
-    """Return the sum of the entropies of each group's concepts, (N, G) (UCP)."""
+    """Return the sum of the entropies of each group's concepts, (N, G) (UCP): quantities come last."""
     return by_group(bottleneck, binary_entropy(beliefs.probability))
 
 
 def concept_error(bottleneck: Bottleneck, beliefs: Beliefs, told: Tensor, left: Tensor) -> Tensor:
-    """Return the sum of ``|c - p|`` over each group's known concepts, (N, G) (LCP): it looks at the truth."""
-    return by_group(bottleneck, (bottleneck.truth - beliefs.probability).abs().double().nan_to_num(0.0))
+    """Return the sum of ``|c - p|`` over each group's known concepts, (N, G) (LCP): it looks at the truth.
+
+    A quantity is off by so many standard deviations.
+    """
+    error = (bottleneck.truth - beliefs.probability).abs()
+    if bottleneck.error is not None:
+        off = (bottleneck.corrected - beliefs.reads).abs()[:, bottleneck.columns[:, 0]]
+        error = torch.where(bottleneck.quantities, off, error)
+    return by_group(bottleneck, error.double().nan_to_num(0.0))
 
 
 def contribution(bottleneck: Bottleneck, beliefs: Beliefs, told: Tensor, left: Tensor) -> Tensor:
@@ -112,7 +120,15 @@ def expected_gains(bottleneck: Bottleneck, beliefs: Beliefs, told: Tensor, left:
         told: (N, K) bool: what was told.
         left: (N, G) bool: which groups were not.
         gain: what a correction is good for.
+
+    Raises:
+        UnsupportedError: nobody knows how far a quantity is off.
     """
+    if bottleneck.error is not None and bool(bottleneck.error[bottleneck.quantities].isnan().any()):
+        raise UnsupportedError(
+            "expected_change, expected_certainty: this checkpoint does not know how far its quantities are off: its "
+            "run was killed before the end; continue it with `ibd fit resume=RUN`"
+        )
     now = bottleneck.classify(beliefs.reads)
     scores = torch.full(left.shape, -torch.inf, dtype=beliefs.reads.dtype, device=left.device)
     for index in range(len(bottleneck.groups)):
@@ -134,7 +150,8 @@ def expected_gain(
     """Return what correcting a group is expected to be good for, (n,).
 
     The expectation is over what the correction may turn out to be, by the probabilities of now: for an exclusive group,
-    which of its concepts holds, or that none does; else the mean over its concepts of being present or absent.
+    which of its concepts holds, or that none does; else the mean over its concepts of being present or absent. A
+    quantity may turn out to be as much higher or lower as it is off in the validation images, both equally likely.
 
     Args:
         bottleneck: bottleneck for its head and groups.
@@ -180,6 +197,7 @@ def _outcomes(bottleneck: Bottleneck, probability: Tensor, index: int) -> Iterat
             yield group, holds, probability[:, k] / total.clamp(min=1)
         yield group, torch.zeros(len(group), dtype=torch.bool, device=device), (1 - total).clamp(min=0)
         return
+    likely = probability.nan_to_num(0.5)  # a quantity is as likely higher as lower
     for k in group:
-        yield [k], torch.tensor([True], device=device), probability[:, k] / len(group)
-        yield [k], torch.tensor([False], device=device), (1 - probability[:, k]) / len(group)
+        yield [k], torch.tensor([True], device=device), likely[:, k] / len(group)
+        yield [k], torch.tensor([False], device=device), (1 - likely[:, k]) / len(group)

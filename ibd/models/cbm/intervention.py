@@ -171,7 +171,8 @@ def intervention_curve(
         unknown: rate at which they do not know, so that the group stays as predicted.
 
     Raises:
-        ConfigError: an unknown policy, split or group, no trial, or a rate outside of 0 to 1.
+        ConfigError: an unknown policy, split or group, no trial, a rate outside of 0 to 1, or one of errors about a
+            quantity.
         UnsupportedError: the model has no concepts, or the truth of none is known; or "variance" is asked of concepts
             that do not depend on each other.
     """
@@ -193,7 +194,7 @@ def intervention_curve(
             "policy 'variance': the concepts of this model have no covariance; train an scbm, or fit one by "
             "`ibd covariance RUN`"
         )
-    annotator = Annotator.of(network.unit_groups, noise, unknown)
+    annotator = Annotator.of(network.unit_groups, noise, unknown, network.quantities)
     model.use_fast_layout()
     with evaluating(model), torch.no_grad():
         if bool(data.dataset(split).concepts.isnan().all()):
@@ -260,6 +261,7 @@ def cached_bottleneck(network: ConceptNetwork, read: ReadSplit) -> Bottleneck:
         exclusive=[list(group) in network.exclusive_groups and len(group) > 1 for group in groups],
         classify=network.classify,
         weight=None if weight is None else weight.detach(),
+        error=network.typical_error(),
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
 from ibd.models.scbm.covariance import Covariance
 from ibd.models.scbm.gaussian import Marginals, condition, posterior, widening
@@ -61,6 +61,11 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
         placement: Placement = "posterior",
         level: float = 0.99,
     ) -> None:
+        if spec.quantities:
+            raise UnsupportedError(
+                f"a covariance is of concepts that are true or false, and '{min(spec.quantities)}' is a quantity: take "
+                "model.name=cbm"
+            )
         super().__init__(backbone, spec, bottleneck, head, hidden_units)
         if not 0 < level < 1:
             raise ConfigError(f"model.level: {level} given, more than 0 and less than 1 is needed")
