@@ -126,24 +126,13 @@ def curve(run: str, changes: list[str], policies: str, trials: int, split: str, 
     noise=0.1 is a person who errs at this rate, unknown=0.1 one who does not know; noise.GROUP=0.1 is the rate of one
     group, noise=FILE.yaml a file with them.
     """
-    from ibd.app.curve import take_rates
-    from ibd.io import find_run, load_run
-    from ibd.models.cbm.intervention import intervention_curve
+    from ibd.app.curve import show_curve
 
     chosen = [p for p in policies.split(",") if p]
     if not chosen:
         raise ConfigError("--policies: at least one is needed")
-    rates, changes = take_rates(changes)
-    run = newest(run)
-    model, data = load_run(run, *changes)
     which: Split = "val" if split == "val" else "test"
-    result = intervention_curve(model, data, policies=chosen, trials=trials, split=which, seed=seed, **rates)
-    folder = Path(out) if out else find_run(run) / "figures"
-    table = folder / "intervention_curve.csv"
-    with writing(table):
-        result.save_csv(table)
-    save_figure(result.figure(), table.with_suffix(".png"))
-    _say(f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}")
+    _say(show_curve(newest(run), changes, chosen, trials, which, Path(out) if out else None, seed))
 
 
 def covariance(
@@ -161,17 +150,9 @@ def covariance(
     """Let the concepts of a trained bottleneck depend on each other: a new run, in which a correction moves others."""
     from ibd.app.covariance import add_covariance
 
-    options: dict[str, Any] = {
-        "split": split,
-        "method": method,
-        "covariance": kind,
-        "rank": rank,
-        "placement": placement,
-    }
-    run = newest(run)
-    for line in add_covariance(
-        run, changes, Path(out) if out else None, precision_weight=precision, seed=seed, **options
-    ):
+    chosen = {"split": split, "method": method, "covariance": kind, "rank": rank, "placement": placement}
+    fitting: dict[str, Any] = {**chosen, "precision_weight": precision, "seed": seed}
+    for line in add_covariance(newest(run), changes, Path(out) if out else None, **fitting):
         _say(shown(line))
 
 

@@ -1,14 +1,43 @@
-"""``ibd curve RUN noise=0.1``: how often whoever corrects errs, or does not know, on the command line."""
+"""``ibd curve RUN noise=0.1``: the intervention curve, and how often whoever corrects errs, or does not know."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from ibd.app.terminal import save_figure, writing
 from ibd.config.sources import read_yaml
+from ibd.data.base import Split
 from ibd.errors import ConfigError
+from ibd.io import find_run, load_run
 
 KEYS = ("noise", "unknown")
+
+
+def show_curve(
+    run: str, changes: Sequence[str], policies: Sequence[str], trials: int, split: Split, out: Path | None, seed: int
+) -> str:
+    """Measure the curve of a run, write its table and figure, and return it and where they are.
+
+    Args:
+        run: run folder or checkpoint.
+        changes: changes to its data, and rates, see `take_rates`.
+        policies: names of policies.
+        trials: number of trials.
+        split: the images to measure on.
+        out: folder to write into; None takes that of the run's figures.
+        seed: seed of orders and answers.
+    """
+    from ibd.models.cbm.intervention import intervention_curve
+
+    rates, rest = take_rates(changes)
+    model, data = load_run(run, *rest)
+    result = intervention_curve(model, data, policies, trials, split, seed, **rates)
+    table = (out or find_run(run) / "figures") / "intervention_curve.csv"
+    with writing(table):
+        result.save_csv(table)
+    save_figure(result.figure(), table.with_suffix(".png"))
+    return f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}"
 
 
 def take_rates(changes: Sequence[str]) -> tuple[dict[str, float | dict[str, float]], list[str]]:

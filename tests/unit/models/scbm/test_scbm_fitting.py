@@ -118,8 +118,7 @@ def test_a_fitted_bottleneck_predicts_as_before(options, quick, tmp_path):
     assert isinstance(made, StochasticConceptBottleneck)
     torch.testing.assert_close(made.predict(images).logits, plain.predict(images).logits)
     moved = made.predict(images).intervene({"flies": 1}).moved
-    if options:  # three steps by likelihood alone find nothing in concepts that are independent
-        assert float(moved.abs().max()) > 0
+    assert "method" not in options or float(moved.abs().max()) > 0
     assert ("40 train images" if options.get("split") else "24 val images") in made.fitted_on
     made.save(tmp_path / "made.ckpt")
     again = type(made).load_from_checkpoint(tmp_path / "made.ckpt").eval()
