@@ -134,6 +134,7 @@ def test_the_file_has_the_names(name, read):
         "torch": str(torch.__version__),
         "class_names": network.class_names,
         "unit_kind": network.unit_kind,
+        "quantities": {},
         "unit_names": network.unit_names,
         "image_size": list(module.spec.image_size),
         "resize": "crop",
