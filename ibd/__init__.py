@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.posthoc_cbm.lightning import PosthocBottleneck as PosthocBottleneck
     from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
     from ibd.models.protopnet.lightning import ProtoPNet as ProtoPNet
+    from ibd.models.scbm.fitting import fit_covariance as fit_covariance
+    from ibd.models.scbm.lightning import StochasticConceptBottleneck as StochasticConceptBottleneck
     from ibd.registry import (
         list_backbones as list_backbones,
         list_datasets as list_datasets,
@@ -50,9 +52,11 @@ _PUBLIC = {
     "compare": "ibd.comparison.compare",
     "quantus_metric": "ibd.comparison.quantus",
     "intervention_curve": "ibd.models.cbm.intervention",
+    "fit_covariance": "ibd.models.scbm.fitting",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",
     "ConceptEmbedding": "ibd.models.cem.lightning",
+    "StochasticConceptBottleneck": "ibd.models.scbm.lightning",
     "ProtoPNet": "ibd.models.protopnet.lightning",
     "PIPNet": "ibd.models.pipnet.lightning",
     "PosthocBottleneck": "ibd.models.posthoc_cbm.lightning",

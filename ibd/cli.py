@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ibd import registry
 from ibd.app.arguments import in_order, parser
@@ -24,6 +24,7 @@ from ibd.printing import shown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ibd.data.base import Split
     from ibd.models.prediction import Prediction
 
 
@@ -119,23 +120,40 @@ def _draw(run: str, prediction: Prediction, images: Tensor, path: str) -> None:
     _say(f"figure: {save_figure(figure_of(run, load_model(run), prediction, images), Path(path))}")
 
 
-def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None) -> None:
-    """Accuracy as concept groups are corrected, by policy: a table, a figure and a CSV."""
-    from ibd.io import find_run, load_run
-    from ibd.models.cbm.intervention import intervention_curve
+def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None, seed: int) -> None:
+    """Accuracy as concept groups are corrected, by policy: a table, a figure and a CSV.
+
+    noise=0.1 is a person who errs at this rate, unknown=0.1 one who does not know; noise.GROUP=0.1 is the rate of one
+    group, noise=FILE.yaml a file with them.
+    """
+    from ibd.app.curve import show_curve
 
     chosen = [p for p in policies.split(",") if p]
     if not chosen:
         raise ConfigError("--policies: at least one is needed")
-    run = newest(run)
-    model, data = load_run(run, *changes)
-    result = intervention_curve(model, data, policies=chosen, trials=trials, split="val" if split == "val" else "test")
-    folder = Path(out) if out else find_run(run) / "figures"
-    table = folder / "intervention_curve.csv"
-    with writing(table):
-        result.save_csv(table)
-    save_figure(result.figure(), table.with_suffix(".png"))
-    _say(f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}")
+    which: Split = "val" if split == "val" else "test"
+    _say(show_curve(newest(run), changes, chosen, trials, which, Path(out) if out else None, seed))
+
+
+def covariance(
+    run: str,
+    changes: list[str],
+    split: str,
+    method: str,
+    kind: str,
+    rank: int | None,
+    placement: str,
+    precision: float,
+    seed: int,
+    out: str | None,
+) -> None:
+    """Let the concepts of a trained bottleneck depend on each other: a new run, in which a correction moves others."""
+    from ibd.app.covariance import add_covariance
+
+    chosen = {"split": split, "method": method, "covariance": kind, "rank": rank, "placement": placement}
+    fitting: dict[str, Any] = {**chosen, "precision_weight": precision, "seed": seed}
+    for line in add_covariance(newest(run), changes, Path(out) if out else None, **fitting):
+        _say(shown(line))
 
 
 def prototypes(run: str, changes: list[str], images: int, top: int, pages: int, split: str, out: str | None) -> None:
@@ -300,6 +318,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "predict": predict,
     "intervene": intervene,
     "curve": curve,
+    "covariance": covariance,
     "prototypes": prototypes,
     "axes": axes,
     "explain": explain,

@@ -35,6 +35,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "cbm": "ibd.models.cbm.lightning:ConceptBottleneck",
         "cem": "ibd.models.cem.lightning:ConceptEmbedding",
         "posthoc_cbm": "ibd.models.posthoc_cbm.lightning:PosthocBottleneck",
+        "scbm": "ibd.models.scbm.lightning:StochasticConceptBottleneck",
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
         "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",
@@ -84,6 +85,8 @@ REGISTRY: dict[str, dict[str, str]] = {
     "metrics": {
         "concept_accuracy": "ibd.metrics.concepts:ConceptAccuracy",
         "concept_auroc": "ibd.metrics.concepts:ConceptAUROC",
+        "quantity_r2": "ibd.metrics.quantities:QuantityR2",
+        "quantity_mae": "ibd.metrics.quantities:QuantityMAE",
         "axis_purity": "ibd.metrics.axes:AxisPurity",
         "axis_correlation": "ibd.metrics.whitening:AxisCorrelation",
         "concept_separation": "ibd.metrics.whitening:ConceptSeparation",

@@ -6,6 +6,7 @@ Shapes: B images, C classes, K concepts, P parts, U units, H x W the image, h x 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,26 @@ Painting = Literal["pooling", "score_sign", "peak", "top", "minimum", "receptive
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """A concept that is a number with a unit, such as a length in mm, and not true or false.
+
+    Attributes:
+        unit: its unit; "" where it has none.
+        mean: mean over the training images, in the unit.
+        deviation: standard deviation over them, above 0.
+    """
+
+    unit: str
+    mean: float
+    deviation: float
+
+    def shown(self, value: float) -> str:
+        """Return a value with its unit, such as ``12.5 mm``, to a hundredth of the deviation."""
+        digits = max(0, 2 - math.floor(math.log10(self.deviation)))
+        return f"{round(value, digits) + 0.0:.{min(digits, 12)}f} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """What a model must know of its data; travels in every checkpoint as plain values.
 
@@ -47,6 +68,7 @@ class DataSpec:
         part_names: the P annotated parts, the order of ``Batch.masks``.
         image_size: (height, width) that the network is fed with, in pixels.
         resize: way to bring an image of another size to `image_size` (see ``ibd.data.transforms``).
+        quantities: name -> quantity, of the concepts that are numbers; the others are true or false.
     """
 
     class_names: tuple[str, ...]
@@ -56,6 +78,7 @@ class DataSpec:
     part_names: tuple[str, ...] = ()
     image_size: tuple[int, int] = (224, 224)
     resize: Resize = "crop"
+    quantities: dict[str, Quantity] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as lists, dicts, strings and numbers only."""
@@ -73,7 +96,18 @@ class DataSpec:
         _check_plain(plain)
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
         values["concept_groups"] = {name: tuple(indices) for name, indices in plain.get("concept_groups", {}).items()}
+        values["quantities"] = {name: Quantity(**given) for name, given in plain.get("quantities", {}).items()}
         return cls(**values)
+
+    @property
+    def measured(self) -> dict[int, Quantity]:
+        """The quantities by the number of the concept."""
+        return {self.concept_names.index(name): quantity for name, quantity in self.quantities.items()}
+
+    @property
+    def truths(self) -> list[int]:
+        """The numbers of the concepts that are true or false, and no quantities."""
+        return [index for index, name in enumerate(self.concept_names) if name not in self.quantities]
 
 
 _MOST_PIXELS = 2**13
@@ -92,8 +126,28 @@ def _check_plain(plain: dict[str, Any]) -> None:
     groups, count = plain.get("concept_groups", {}), len(plain.get("concept_names", []))
     if not isinstance(groups, dict) or not all(_is_index(n, count) for members in groups.values() for n in members):
         raise ConfigError(f"spec.concept_groups: lists of numbers of the {count} concepts are needed")
+    quantities = plain.get("quantities", {})
+    if not isinstance(quantities, dict):
+        raise ConfigError("spec.quantities: a unit, a mean and a deviation by concept are needed")
+    for name, given in quantities.items():
+        if name not in plain.get("concept_names", []) or not _is_quantity(given):
+            raise ConfigError(
+                f"spec.quantities: '{name}' is {given!r:.60}: a concept with its unit, its mean, and its deviation "
+                "above 0 is needed"
+            )
     if plain.get("resize", "crop") not in get_args(Resize):
         raise ConfigError(f"spec.resize: {plain['resize']!r} is not one of {', '.join(get_args(Resize))}")
+
+
+def _is_quantity(given: object) -> bool:
+    if (
+        not isinstance(given, dict)
+        or given.keys() != {"unit", "mean", "deviation"}
+        or not isinstance(given["unit"], str)
+    ):
+        return False
+    mean, deviation = given["mean"], given["deviation"]
+    return all(isinstance(n, int | float) and math.isfinite(n) for n in (mean, deviation)) and deviation > 0
 
 
 def _is_index(value: object, count: int) -> bool:
@@ -119,7 +173,7 @@ class Sample:
     """(3, H, W) float32 in [0, 1]."""
     label: int
     concepts: Tensor
-    """(K,) float32 in [0, 1], NaN where unknown."""
+    """(K,) float32 in [0, 1], quantities in their units; NaN where unknown."""
     index: int
     """Position in its split."""
     masks: Tensor | None = None
@@ -135,7 +189,7 @@ class Batch:
     Attributes:
         image: (B, 3, H, W) float32 in [0, 1].
         label: (B,) int64.
-        concepts: (B, K) float32, 0 or 1 (or between, for soft annotations), NaN where unknown.
+        concepts: (B, K) float32, 0 or 1 (or between, for soft annotations), a quantity in its unit; NaN where unknown.
         index: (B,) int64 position in the split; -1 marks padding that must not be counted.
         masks: (B, P, H, W) bool or None.
         features: (B, D, h, w) of a frozen backbone, which stand for the images, (B, 3, 0, 0) then; or None.

@@ -15,6 +15,8 @@ from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
 from ibd.models.protopnet.lightning import ProtoPNet
+from ibd.models.scbm.lightning import StochasticConceptBottleneck
+from ibd.models.scbm.network import StochasticConceptBottleneckNetwork
 from ibd.types import DataSpec, Sample, groups_of
 
 CONCEPTS = ("wing::red", "wing::blue", "wing::green", "size::big", "size::loud", "flies")
@@ -97,6 +99,30 @@ def make_posthoc(spec=SPEC, seed=0, truth=True, **options):
     if options.get("rest"):
         with torch.no_grad():
             network.head.weight[:, network.concept_count :] = torch.eye(len(spec.class_names))
+    return module.eval()
+
+
+def make_stochastic(spec=SPEC, seed=0, covariance="global", rank=None, **options):
+    """Return a small stochastic bottleneck whose concepts depend on each other a lot, with made-up percentiles."""
+    torch.manual_seed(seed)
+    own = {"covariance": covariance, "rank": rank, **options}
+    network = StochasticConceptBottleneckNetwork(CountingBackbone(), spec, **own)
+    for name, parameter in network.named_parameters():
+        nn.init.normal_(parameter, std=0.8 if name.startswith("covariance") else 1.5)
+    network.low.copy_(torch.linspace(-4, -2, len(network.low)))
+    network.high.copy_(torch.linspace(1, 3, len(network.high)))
+    return network.eval().requires_grad_(False)
+
+
+def make_stochastic_module(spec=SPEC, seed=0, **options):
+    """Return a small `StochasticConceptBottleneck` with made-up training percentiles and a covariance of its own."""
+    torch.manual_seed(seed)
+    module = StochasticConceptBottleneck(spec, SMALL, **options)
+    nn.init.normal_(module.network.concepts.weight, std=2.0)
+    for parameter in module.network.covariance.parameters():
+        nn.init.normal_(parameter, std=0.8)
+    module.network.low.fill_(-3.0)
+    module.network.high.fill_(2.0)
     return module.eval()
 
 

@@ -29,10 +29,15 @@ EXAMPLES: dict[str, list[str]] = {
     ],
     "intervene": [
         "ibd intervene runs/toybirds-cbm bird.png tail=green_spike",
-        "ibd intervene runs/mine image.jpg wing_color::red=1 has_crest=0 --figure before_and_after.png",
+        "ibd intervene runs/mine image.jpg wing_color=red length=12.5 --figure before_and_after.png",
         'ibd intervene runs/toybirds-protopnet bird.png "prototype 17=0"',
     ],
-    "curve": ["ibd curve runs/toybirds-cbm", "ibd curve runs/mine --policies random,uncertainty --split val"],
+    "curve": [
+        "ibd curve runs/toybirds-cbm",
+        "ibd curve runs/mine --policies random,uncertainty --split val",
+        "ibd curve runs/toybirds-cbm noise=0.1 unknown.tail=0.3",
+    ],
+    "covariance": ["ibd covariance runs/toybirds-cbm", "ibd covariance runs/mine --split train --rank 5"],
     "prototypes": ["ibd prototypes runs/toybirds-protopnet --images 8 --pages 0"],
     "axes": ["ibd axes runs/toybirds-concept_whitening --baseline runs/toybirds-baseline"],
     "explain": [
@@ -90,8 +95,8 @@ class Parser(argparse.ArgumentParser):
 
 
 _CHANGING = frozenset(
-    {"fit", "test", "calibrate", "curve", "prototypes", "axes", "explain", "tcav", "interpret", "compare", "discover"}
-    | {"config", "data", "demo"}
+    {"fit", "test", "calibrate", "curve", "covariance", "prototypes", "axes", "explain", "tcav", "interpret"}
+    | {"compare", "discover", "config", "data", "demo"}
 )
 """The verbs that take changes."""
 
@@ -206,6 +211,16 @@ def _add_training(verbs: _Verbs) -> None:
     p.add_argument("--trials", type=int, default=5, help="random orders to average over")
     p.add_argument("--split", choices=["val", "test"], default="test")
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    p.add_argument("--seed", type=count, default=0, help="of random orders, and of a person's errors")
+    p = verbs.of_a_run("covariance")
+    p.add_argument("--split", choices=["train", "val"], default="val", help="the images to fit on")
+    p.add_argument("--method", choices=["likelihood", "empirical"], default="likelihood", help="how to fit")
+    p.add_argument("--kind", choices=["global", "amortized"], default="global", help="for all images, or of each")
+    p.add_argument("--rank", type=int, help="columns that concepts share; default full rank")
+    p.add_argument("--placement", choices=["posterior", "confidence", "percentile"], default="posterior")
+    p.add_argument("--precision", type=float, default=1.0, help="weight of the penalty on the precision")
+    p.add_argument("--seed", type=count, default=0, help="of the samples")
+    p.add_argument("--out", metavar="FOLDER", help="the new run; default NAME-scbm beside that of RUN")
 
 
 def _add_explaining(verbs: _Verbs) -> None:
@@ -267,7 +282,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "calibrate", "predict", "intervene", "curve", "prototypes", "axes", "explain", "tcav", "compare"),
-    *("interpret", "discover", "export", "config", "data"),
+    *("fit", "test", "calibrate", "predict", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
+    *("tcav", "compare", "interpret", "discover", "export", "config", "data"),
 )
 """The verbs that read a run, or a config that may be that of one."""

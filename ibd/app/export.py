@@ -42,9 +42,9 @@ class Exported(NamedTuple):
 class ExportedNetwork(nn.Module):
     """What an exported file computes: (B, 3, H, W) images in [0, 1] -> a tuple of four tensors, as `OUTPUTS` names.
 
-    (B, C) class logits, (B, C) class probabilities, (B, U) values of the units as a person reads them, and their
-    (B, U, h, w) maps. B is free; H and W are those of the training. Probabilities and values are calibrated where the
-    model is.
+    (B, C) class logits, (B, C) class probabilities, (B, U) values of the units as a person reads them (quantities in
+    their unit), and their (B, U, h, w) maps. B is free; H and W are those of the training. Probabilities and values are
+    calibrated where the model is.
     """
 
     def __init__(self, network: InterpretableNetwork, calibration: Calibration | None = None) -> None:
@@ -111,6 +111,7 @@ def describe(model: InterpretableModule) -> dict[str, object]:
         "class_names": network.class_names,
         "unit_kind": network.unit_kind,
         "unit_names": network.unit_names,
+        "quantities": {network.unit_names[number]: quantity.unit for number, quantity in network.quantities.items()},
         "image_size": list(spec.image_size),
         "resize": spec.resize,
         "dtype": str(_dtype(model)).removeprefix("torch."),

@@ -12,12 +12,13 @@ import yaml
 from PIL import Image
 
 from ibd.app.terminal import writing
+from ibd.data.concept_sources import read_concepts
 from ibd.data.files import require_folder
-from ibd.data.folder import Files, scan
+from ibd.data.folder import CONCEPTS, Files, every_image, scan
 from ibd.errors import ConfigError, DataError, no_file
 from ibd.printing import shown
 
-_EXAMPLE = ("color::red", "color::blue", "has_stripes")
+_EXAMPLE = ("color", "has_stripes", "length [mm]")
 _LOOKED_AT = 100
 """Images whose size is read."""
 
@@ -46,11 +47,13 @@ def begin(root: Path, config: Path | None = None) -> Iterator[str]:
         yield f"{split}: {sum(map(len, classes.values()))} images of {len(classes)} classes"
     shortest = min(map(min, sizes))
     yield f"images: {_span([width for width, _ in sizes])} x {_span([height for _, height in sizes])} pixels"
-    table = root / "concepts.csv"
+    table = root / CONCEPTS
     if not table.exists():
         with writing(table):
             table.write_text(_table(sorted(files["train"])), encoding="utf-8")
-        yield f"written: {table} (put your concepts in place of the examples, 0 or 1 in the cells)"
+        yield f"written: {table} (put your concepts in place of the examples: words, 0 or 1, numbers with a unit)"
+    else:
+        yield f"concepts: {read_concepts([table], {}, files['train'], every_image(files))}"
     with writing(config):
         config.write_text(_config(root, files, shortest), encoding="utf-8")
     yield f"written: {config}"

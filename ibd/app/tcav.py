@@ -9,7 +9,7 @@ from typing import Any, cast
 from ibd.app.over_data import given_over_data, named, number, one_split
 from ibd.app.terminal import save_figure, writing
 from ibd.comparison.images import fitted_split, some_images
-from ibd.errors import UnsupportedError
+from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.cav import Fit
 from ibd.explain.concept_slopes import tcav
 from ibd.explain.tcav_figures import tcav_figure
@@ -41,6 +41,11 @@ def show_tcav(run: str, changes: Sequence[str], out: str | None) -> Iterator[str
     said, spec = given.options, given.data.spec
     if not spec.concept_names:
         raise UnsupportedError("tcav: the data has no concept labels (a folder has them in its concepts.csv)")
+    for name in named(said, "concepts") or ():
+        if name in spec.quantities:
+            raise ConfigError(
+                f"concepts: '{name}' is a quantity: a vector is fitted to images with and without a concept"
+            )
     seed = number("tcav", said, "seed", 0, least=0)
     split = one_split("tcav", said.get("split", "test"))
     fit = Fit(cast(Any, said.get("classifier", "svm")), number("tcav", said, "examples", 100), seed=seed)
@@ -51,7 +56,7 @@ def show_tcav(run: str, changes: Sequence[str], out: str | None) -> Iterator[str
         spec.concept_names,
         spec.class_names,
         layer=said.get("layer"),
-        concepts=named(said, "concepts"),
+        concepts=named(said, "concepts") or [spec.concept_names[k] for k in spec.truths],
         classes=named(said, "classes"),
         pooling=cast(Any, said.get("pooling", "mean")),
         fit=fit,

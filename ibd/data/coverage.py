@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,23 +23,33 @@ class SilentConcepts(NamedTuple):
     """Present in no image of which they are known."""
     present: list[str]
     """Absent from no image of which they are known."""
+    constant: list[str]
+    """Quantities that are the same in all images of which they are known."""
 
 
-def silent_concepts(concepts: Tensor, names: Sequence[str]) -> SilentConcepts:
-    """Return the concepts that are not present in some images and absent from others.
+def silent_concepts(concepts: Tensor, names: Sequence[str], numbers: Collection[int] = ()) -> SilentConcepts:
+    """Return the concepts that are not present in some images and absent from others, or do not differ.
 
     Args:
         concepts: (N, K), present above 0.5, absent below; NaN and 0.5, unknown and undecided, are neither.
         names: the K concepts.
+        numbers: which of them are quantities.
     """
     positive, negative = (concepts > 0.5).any(0), (concepts < 0.5).any(0)
-    flags = (~(positive | negative), negative & ~positive, positive & ~negative)
+    constant = positive.new_zeros(positive.shape)
+    for number in numbers:
+        known = concepts[:, number][~concepts[:, number].isnan()]
+        constant[number] = len(known) > 0 and bool(known.min() == known.max())
+        positive[number] = negative[number] = len(known) > 0
+    flags = (~(positive | negative), negative & ~positive, positive & ~negative, constant)
     return SilentConcepts(
         *([name for name, silent in zip(names, flag.tolist(), strict=True) if silent] for flag in flags)
     )
 
 
-def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = False) -> str:
+def untaught(
+    concepts: Tensor, names: Sequence[str], unknown_differs: bool = False, numbers: Collection[int] = ()
+) -> str:
     """Return in words which concepts teach nothing, and why; nothing where all teach something.
 
     Args:
@@ -47,16 +57,17 @@ def untaught(concepts: Tensor, names: Sequence[str], unknown_differs: bool = Fal
         names: the K concepts.
         unknown_differs: a concept that is present in some images and unknown in the others teaches what they show, as
             for a model that learns from examples alone.
+        numbers: which of them are quantities.
 
     Raises:
         DataError: none teaches anything.
     """
-    silent = silent_concepts(concepts, names)
+    silent = silent_concepts(concepts, names, numbers)
     if unknown_differs:
         everywhere = {name for name, always in zip(names, (concepts > 0.5).all(0).tolist(), strict=True) if always}
         silent = silent._replace(present=[name for name in silent.present if name in everywhere])
-    told = [(silent.unknown, "never known"), (silent.absent, "never present"), (silent.present, "never absent")]
-    said = "; ".join(f"{why}: {listed(some)}" for some, why in told if some)
+    reasons = ("never known", "never present", "never absent", "never different")
+    said = "; ".join(f"{why}: {listed(some)}" for some, why in zip(silent, reasons, strict=True) if some)
     if sum(map(len, silent)) == len(names):
         raise DataError(f"the concepts of the training images teach nothing: {said}")
     return f"the training images teach nothing about these concepts: {said}" if said else ""

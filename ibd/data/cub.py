@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ibd.data.base import Split
-from ibd.data.concept_table import choose_exclusive
+from ibd.data.concept_sources import choose_exclusive
 from ibd.data.coverage import listed, missing_classes
 from ibd.data.cub_attributes import (
     PUBLISHED,

@@ -29,7 +29,7 @@ class ImageDataset(Dataset[Sample], abc.ABC):
 
     Attributes:
         labels: (N,) int64.
-        concepts: (N, K) float32, NaN where unknown.
+        concepts: (N, K) float32, quantities in their units, NaN where unknown.
     """
 
     labels: Tensor

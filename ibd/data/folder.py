@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,16 +11,16 @@ import torch
 from torch import Tensor
 
 from ibd.data.base import SPLITS, Split
-from ibd.data.concept_table import choose_exclusive, read_concept_table
+from ibd.data.concept_sources import ConceptSource, choose_exclusive, quantities_of, read_concepts
 from ibd.data.deciding import deciding_parts
 from ibd.data.file_store import MaskFolders
 from ibd.data.files import FileDataModule, FileTable, require_folder
 from ibd.data.images import IMAGE_SUFFIXES, refuse_nul
 from ibd.data.transforms import Augment
-from ibd.errors import DataError, did_you_mean
+from ibd.errors import ConfigError, DataError, check_once, did_you_mean
 from ibd.types import DataSpec, Resize, groups_of
 
-_CONCEPTS = "concepts.csv"
+CONCEPTS = "concepts.csv"
 
 
 class ConceptFolder(FileDataModule):
@@ -27,7 +28,9 @@ class ConceptFolder(FileDataModule):
 
     The first column of ``concepts.csv`` is ``class`` (the concepts hold for all images of a class) or ``image`` (a path
     relative to the root, such as ``train/cat/0001.jpg``; an image without a row has no known concept). Every other
-    column is a concept, by convention named ``group::value``, and holds 0, 1, or nothing where it is unknown.
+    column is a concept, by convention named ``group::value``, and holds truth values from 0 to 1; or, named ``size
+    [mm]``, numbers with a unit; or words, each of which becomes a concept ``column::word``; or, named ``size
+    [certainty]``, how certain that column is. An empty cell is unknown.
     Without a ``val`` folder, a part of each training class is set aside. ``test`` may be missing until it is asked for.
 
     Args:
@@ -36,7 +39,10 @@ class ConceptFolder(FileDataModule):
         resize: way to bring other sizes to it: "squash" distorts, "crop" cuts the edges, "pad" adds black ones.
         augment: random changes in training: "none"; "flip" mirrors; "shift" also shifts by up to an eighth; "crop" cuts
             out 8 % to 100 % of the area and mirrors; "crop_color" also changes brightness and saturation.
-        concepts: name of the concept file in the root; by default "concepts.csv" if there is one.
+        concepts: name of the concept file in the root; by default "concepts.csv" if there is one. Or of several: files
+            of one kind are those of several annotators, whose mean is taken; what is known of an image goes before what
+            is known of its class.
+        kinds: column -> "truth", "category" or "number", where its header and cells would say something else.
         masks: name of a folder in the root that holds ``<part>/<path of the image>.png``, in which the part is what is
             not 0; a missing file means that the part is not visible.
         deciding: class -> the parts (folders of masks) that decide it, of every class, where that is known: an
@@ -63,7 +69,8 @@ class ConceptFolder(FileDataModule):
         image_size: int | list[int] = 224,
         resize: Resize = "crop",
         augment: Augment = "flip",
-        concepts: str | None = None,
+        concepts: str | list[str] | None = None,
+        kinds: dict[str, str] | None = None,
         masks: str | None = None,
         deciding: dict[str, list[str]] | None = None,
         val_fraction: float = 0.1,
@@ -81,44 +88,48 @@ class ConceptFolder(FileDataModule):
         self.images = self.root
         files = scan(self.root)
         classes = list(files["train"])
-        concept_names, values = self._read_concepts(concepts, files)
+        source = self._read_concepts(concepts, kinds or {}, files)
         self.masks = None if masks is None else _mask_folders(self.root / masks, files)
         part_names = () if self.masks is None else tuple(self.masks.folders)
         self.deciding = deciding_parts(deciding, classes, part_names)
-        self.tables = {split: _table(names, classes, values[split]) for split, names in files.items()}
-        groups = groups_of(concept_names)
-        exclusive = choose_exclusive(exclusive_groups, groups, self.tables["train"].concepts)
+        self.tables = _tables(files, classes, source)
+        groups = groups_of(source.names)
+        exclusive = _exclusive(exclusive_groups, groups, self.tables["train"].concepts, source)
         if "val" not in self.tables:
             self.tables["train"], self.tables["val"] = self.tables["train"].split(val_fraction, split_seed)
             if not self.tables["val"].paths:
                 raise DataError(f"{self.root}: no class has an image to spare for validation; add a folder val")
         self.spec = DataSpec(
             class_names=tuple(classes),
-            concept_names=concept_names,
+            concept_names=source.names,
             concept_groups=groups,
             exclusive_groups=exclusive,
             part_names=part_names,
             image_size=self.size,
             resize=resize,
+            quantities=quantities_of(source.numbers, source.names, self.tables["train"].concepts),
         )
 
-    def _read_concepts(self, name: str | None, files: Files) -> tuple[tuple[str, ...], dict[Split, Tensor]]:
-        """Return the concept names and, for each split, their (N, K) values."""
-        path = self.root / (name or _CONCEPTS)
-        refuse_nul(path)
-        if not path.exists():
-            if name is not None:
+    def _read_concepts(self, given: str | list[str] | None, kinds: Mapping[str, str], files: Files) -> ConceptSource:
+        """Return what the concept files say of classes and images."""
+        names = [given] if isinstance(given, str) else given
+        check_once("data.concepts", names or [])
+        if names is None and not (self.root / CONCEPTS).exists():
+            if kinds:
+                raise ConfigError(f"data.kinds: there are no concepts: {self.root / CONCEPTS} does not exist")
+            names = []
+        paths = [self.root / name for name in ([CONCEPTS] if names is None else names)]
+        for path in paths:
+            refuse_nul(path)
+            if not path.exists():
                 near = did_you_mean(path.name, sorted(file.name for file in self.root.glob("*.csv")))
                 raise DataError(f"{path}: there is no such file.{near}")
-            return (), {split: torch.zeros(len(_paths(names)), 0) for split, names in files.items()}
-        known = [path for names in files.values() for path in _paths(names)]
-        table = read_concept_table(path, files["train"], known)
-        if table.kind == "class":
-            values = table.of_classes(files["train"])
-            row = {name: index for index, name in enumerate(files["train"])}
-            of = {split: [row[c] for c, paths in names.items() for _ in paths] for split, names in files.items()}
-            return table.names, {split: values[rows] for split, rows in of.items()}
-        return table.names, {split: table.of_images(_paths(names)) for split, names in files.items()}
+        return read_concepts(paths, kinds, files["train"], every_image(files))
+
+
+def every_image(files: Files) -> list[str]:
+    """Return the paths of the images of all splits, one split after the other."""
+    return [path for names in files.values() for path in _paths(names)]
 
 
 Files = dict[Split, dict[str, list[str]]]
@@ -172,10 +183,28 @@ def _paths(names: dict[str, list[str]]) -> list[str]:
     return [path for paths in names.values() for path in paths]
 
 
-def _table(names: dict[str, list[str]], classes: list[str], concepts: Tensor) -> FileTable:
-    paths = _paths(names)
-    labels = [label for name, members in names.items() for label in [classes.index(name)] * len(members)]
-    return FileTable(paths, torch.tensor(labels), concepts, torch.arange(len(paths)))
+def _tables(files: Files, classes: list[str], source: ConceptSource) -> dict[Split, FileTable]:
+    """Return the images of each split with their concepts; the source has the images of all splits, one by one."""
+    tables: dict[Split, FileTable] = {}
+    start = 0
+    for split, names in files.items():
+        paths = _paths(names)
+        labels = [label for name, members in names.items() for label in [classes.index(name)] * len(members)]
+        concepts = source.of(range(start, start + len(paths)), labels)
+        tables[split] = FileTable(paths, torch.tensor(labels), concepts, torch.arange(len(paths)))
+        start += len(paths)
+    return tables
+
+
+def _exclusive(
+    given: list[str] | Literal["auto"], groups: Mapping[str, tuple[int, ...]], values: Tensor, source: ConceptSource
+) -> tuple[str, ...]:
+    """Return the exclusive groups, the columns of words among them."""
+    chosen = choose_exclusive(given, groups, values)
+    for name in chosen:
+        if name in source.numbers:
+            raise ConfigError(f"data.exclusive_groups: '{name}' is a number, a group of truth values is needed")
+    return tuple(name for name in groups if name in {*chosen, *source.categories})
 
 
 def _mask_folders(folder: Path, files: Files) -> MaskFolders:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
-from ibd.types import DataSpec
+from ibd.types import DataSpec, Quantity
 
 _COLUMNS = 5
 """Images of each class."""
@@ -39,14 +40,25 @@ def save_overview(dataset: ImageDataset, spec: DataSpec, path: str | Path, class
 
 
 def _concepts(axis: Axes, spec: DataSpec, dataset: ImageDataset, label: int) -> None:
-    """Write a class's name, size and most frequent concepts."""
+    """Write a class's name, size, quantities and most frequent concepts."""
     rows = dataset.concepts[dataset.labels == label]
     share = torch.nanmean(rows, 0)
-    common = [i for i in share.argsort(descending=True).tolist() if float(share[i]) >= 0.5]
+    likely = [i for i in share.argsort(descending=True).tolist() if float(share[i]) >= 0.5]
+    common = [i for i in likely if i not in spec.measured]
     names = [
         shorten(spec.concept_names[i], 30) + ("" if share[i] == 1 else f" ({100 * float(share[i]):.0f} %)")
         for i in common
     ]
+    names = [_number(spec.concept_names[i], rows[:, i], quantity) for i, quantity in spec.measured.items()] + names
     lines = [", ".join(names[i : i + 3]) for i in range(0, min(len(names), 12), 3)]
     text = f"{shorten(spec.class_names[label], 40)}, {len(rows)} training images\n" + "\n".join(lines)
     axis.text(0, 0.5, text, va="center", fontsize=8)
+
+
+def _number(name: str, values: Tensor, quantity: Quantity) -> str:
+    """Return the mean of a quantity with its standard deviation."""
+    known = values[~values.isnan()]
+    if not len(known):
+        return f"{shorten(name, 30)} ?"
+    mean, deviation = quantity.shown(float(known.mean())), quantity.shown(float(known.std(correction=0)))
+    return f"{shorten(name, 30)} {mean.removesuffix(quantity.unit).rstrip()} ± {deviation}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import Any, Protocol, TypeGuard
 
@@ -18,7 +19,7 @@ from ibd.explain.boxes import account_of, field_of, placed
 from ibd.explain.pixels import pixels_of
 from ibd.explain.render import overlay, smoothed
 from ibd.metrics.concepts import decided
-from ibd.types import Units
+from ibd.types import Quantity, Units
 
 GREEN, ORANGE, GRAY = "#2b8a3e", "#d9480f", "#868e96"
 _FRAME = "#ffd43b"
@@ -179,6 +180,8 @@ def _caption(prediction: Predicted, compared: bool, field: ReceptiveField | None
     """Return what the colors, frames and signs mean."""
     kind = prediction.network.unit_kind
     texts = [f"bars: green where the {kind} is as annotated, orange where it is not"] if compared else []
+    if compared and getattr(prediction.network, "quantities", {}):
+        texts[-1] += "; [of numbers, the annotation]"
     texts.append(f"maps: red speaks for the {kind}, blue against it")
     texts[-1] += ", pixel by pixel (exact, smoothed to be seen)" if exact else ""
     if _bounded(field):
@@ -206,16 +209,26 @@ def _image(axis: Axes, image: Tensor, title: str) -> None:
     axis.set_axis_off()
 
 
+def _said(value: float, truth: float, quantity: Quantity | None) -> str:
+    """Write a unit's value; a quantity with its unit, and with the annotated value in brackets where that is known."""
+    if quantity is None:
+        return f"{value:.2f}"
+    return quantity.shown(value) + ("" if math.isnan(truth) else f" [{quantity.shown(truth)}]")
+
+
 def _bars(
     axis: Axes, prediction: Predicted, row: int, order: list[int], part: Tensor, values: Tensor, truth: Tensor
 ) -> None:
     """Draw the contributions of the units in `order`; `truth` is NaN where unknown, 0.5 where undecided."""
     network, edited = prediction.network, prediction.edited[row]
+    quantities = getattr(network, "quantities", {})  # which are neither right nor wrong
     agrees, told = (values > 0.5) == (truth > 0.5), decided(truth)
+    told[list(quantities)] = False
     colors = [GRAY if not bool(told[u]) else GREEN if bool(agrees[u]) else ORANGE for u in order]
     axis.barh(range(len(order)), part[order].tolist(), color=colors)
     names = ["::".join(_parts(network.unit_names[u], 23)) for u in order]
-    labels = [f"{n} = {float(values[u]):.2f}{'*' if edited[u] else ''}" for n, u in zip(names, order, strict=True)]
+    said = [_said(float(values[u]), float(truth[u]), quantities.get(u)) for u in order]
+    labels = [f"{n} = {text}{'*' if edited[u] else ''}" for n, u, text in zip(names, order, said, strict=True)]
     axis.set_yticks(range(len(order)), labels, fontsize=8)
     axis.set_ylim(max(len(order), 4) - 0.5, -0.5)
     axis.axvline(0, color="black", linewidth=0.6)

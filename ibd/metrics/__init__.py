@@ -21,6 +21,7 @@ from ibd.metrics.prototypes import (
     PrototypeStability,
 )
 from ibd.metrics.purity import PrototypePurity
+from ibd.metrics.quantities import QuantityMAE, QuantityR2
 from ibd.metrics.whitening import (
     AxisCorrelation,
     ConceptSeparation,
@@ -46,6 +47,8 @@ __all__ = [
     "PrototypeConsistency",
     "PrototypePurity",
     "PrototypeStability",
+    "QuantityMAE",
+    "QuantityR2",
     "Whiteness",
     "add_noise",
     "auc_matrix",

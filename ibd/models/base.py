@@ -16,8 +16,9 @@ from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.linear_head import LinearHead, replaced, seen_range
 from ibd.models.painting import Pooling, paint
+from ibd.models.quantities import deviations
 from ibd.models.values import Scale, Values, resolved, unit_index
-from ibd.types import Output, Painting, Units
+from ibd.types import Output, Painting, Quantity, Units
 
 
 class InterpretableNetwork(nn.Module, abc.ABC):
@@ -40,6 +41,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
             choices.
         truth_values: whether `edit` sets units to truth values, 1 for true and 0 for false, and `readable` returns the
             probabilities of these. Such a network edits and decodes by the scores alone, without maps.
+        quantities: the units that are numbers with a unit all the same: `edit` and `readable` have these in their unit.
         exclusive_groups: lists of units of which at most one is true in an image.
     """
 
@@ -68,6 +70,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         self.class_names = list(class_names)
         self.unit_groups = {name: list(indices) for name, indices in (unit_groups or {}).items()}
         self.exclusive_groups: list[list[int]] = []
+        self.quantities: dict[int, Quantity] = {}
         self._fields: dict[tuple[int, int], ReceptiveField | None] = {}
 
     @abc.abstractmethod
@@ -125,11 +128,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return "cells" if self.proportional else "units"
 
     def linear_pass(self, image: Tensor) -> tuple[Units, Tensor]:
-        """Return units, and their (B, U) scores less what they are without any image: what is a sum over pixels.
-
-        Args:
-            image: (B, 3, H, W) in [0, 1].
-        """
+        """Return units of images, and their (B, U) scores less those without any image: what is a sum over pixels."""
         units = self.encode(image)
         return units, units.scores
 
@@ -273,7 +272,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         return LinearHead.of_tensors(self.unit_names, self.class_names, weight, self.bias(), bounds)
 
     def rounded(self, units: Units) -> Units:
-        """Return units set to true where their probability is above 0.5, and to false elsewhere.
+        """Return units set to true where their probability is above 0.5, else to false; quantities stay as they are.
 
         Raises:
             UnsupportedError: the units are not true or false.
@@ -281,14 +280,14 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         if not self.truth_values:
             raise UnsupportedError(f"{self.unit_plural} cannot be rounded: they are not true or false")
         truth = (self.readable(units) > 0.5).to(units.scores.dtype)
-        return self.edit(units, dict(enumerate(truth.unbind(1))))
+        return self.edit(units, {k: truth[:, k] for k in range(truth.shape[1]) if k not in self.quantities})
 
     def unit_scale(self) -> Tensor | None:
-        """Return what changes of `readable` are measured in, (U,), NaN where unknown; None where they have no scale.
+        """Return what changes of `readable` are measured in, (U,), NaN where unknown, None for nothing.
 
-        By default that is 1 for truth values.
+        By default that is 1 for truth values, and their standard deviation for quantities.
         """
-        return torch.ones(len(self.unit_names)) if self.truth_values else None
+        return deviations(self.quantities, len(self.unit_names)) if self.truth_values else None
 
     def perfect_score(self) -> float | None:
         """Return the score of a patch that is exactly what a unit looks for; None where units look for no patch."""
@@ -336,6 +335,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def unit_plural(self) -> str:
         """What several units are called."""
         return "axes" if self.unit_kind == "axis" else f"{self.unit_kind}s"
+
+    def unmoved(self, units: Units) -> Units | None:
+        """Return units with those that moved with others where the image had them; None where none can move."""
+        return None
 
     @property
     def edit_note(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from ibd.types import Quantity
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class LinearHead:
         low: lowest value that a unit takes.
         high: highest value that a unit takes.
         squared: whether probabilities are those of PIP-Net.
+        ends: name of a unit -> its own lowest and highest value, where these are others.
     """
 
     names: list[str]
@@ -35,6 +38,24 @@ class LinearHead:
     low: float
     high: float
     squared: bool = False
+    ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def in_units(self, quantities: Mapping[int, Quantity]) -> LinearHead:
+        """Return the head of the same logits that takes quantities in their units, and not standardized.
+
+        They go three standard deviations to either side of their means.
+        """
+        weights, bias, ends = self.weights.copy(), self.bias.copy(), dict(self.ends)
+        for unit, quantity in quantities.items():
+            weights[unit] /= quantity.deviation
+            bias -= quantity.mean * weights[unit]
+            reach = 3 * quantity.deviation
+            ends[self.names[unit]] = (quantity.mean - reach, quantity.mean + reach)
+        return replace(self, weights=weights, bias=bias, ends=ends)
+
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Return the lowest and the highest value of a unit."""
+        return self.ends.get(name, (self.low, self.high))
 
     @classmethod
     def of_tensors(

@@ -67,6 +67,15 @@ FAMILIES: dict[str, Family] = {
             *("cutoff", "similarity"),
         ),
     ),
+    "scbm": Family(
+        "ibd.models.scbm.network:StochasticConceptBottleneckNetwork",
+        ("bottleneck", "head", "hidden_units", "covariance", "rank", "placement", "level"),
+        (
+            *("regime", "concept_weight", "normalize_loss", "class_loss", "samples", "precision_weight", "fitted_on"),
+            *("head_epochs", "head_lr", "head_weight_decay"),
+        ),
+        ("ratio",),
+    ),
     "protopnet": Family(
         "ibd.models.protopnet.network:PrototypeNetwork",
         ("per_class", "dimension", "extent", "add_on", "distance", "activation", "top_k"),

@@ -15,7 +15,10 @@ from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.wording import of_prediction, set_line
 from ibd.models.values import Values
 from ibd.printing import shown
-from ibd.types import Units
+from ibd.types import Quantity, Units
+
+MOVED = 0.005
+"""By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,10 +98,22 @@ class Prediction:
 
         Calibrated where there is a calibration, but for the edited ones, which are what they were set to.
         """
-        values = self.network.readable(self.units)
+        return self._read(self.units)
+
+    def _read(self, units: Units) -> Tensor:
+        """Return units of these images as a person reads them."""
+        values = self.network.readable(units)
         if self.calibration is None:
             return values
-        return torch.where(self.edited, values, self.calibration.values(self.network, self.units))
+        return torch.where(self.edited, values, self.calibration.values(self.network, units))
+
+    @property
+    def moved(self) -> Tensor:
+        """How far the units that nobody set have moved with those that were set, as a person reads them: (B, U)."""
+        still = self.network.unmoved(self.units)
+        if still is None:
+            return torch.zeros_like(self.units.scores)
+        return (self.unit_values - self._read(still)).masked_fill(self.edited, 0.0)
 
     @property
     def contributions(self) -> Tensor:
@@ -168,9 +183,10 @@ class Prediction:
         """Return the prediction with some units set by hand; the backbone does not run again.
 
         Args:
-            values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, and a 1 clears the rest
-                of an exclusive group; ``{"wing_color": "red"}`` is short for ``{"wing_color::red": 1}``. A value
-                may be a (B,) tensor. Interventions add up: a later one keeps what an earlier one set.
+            values: unit name (or index) -> value. A concept takes a truth value from 0 to 1, or a number in its unit
+                where it is a quantity, and a 1 clears the rest of an exclusive group; ``{"wing_color": "red"}`` is
+                short for ``{"wing_color::red": 1}``. A value may be a (B,) tensor. Interventions add up: a later one
+                keeps what an earlier one set.
 
         Raises:
             ConfigError: an unknown unit (with the nearest names), or a value that it cannot take.
@@ -179,7 +195,8 @@ class Prediction:
             units = self.network.edit(self.units, values)
             named = torch.zeros_like(self.edited)
             named[:, list(self.network.resolve_values(values))] = True
-            changed = units.scores != self.units.scores
+            now, before = (self.network.unmoved(each) or each for each in (units, self.units))
+            changed = now.scores != before.scores
             logits = self.network.decode(units)
             return replace(self, units=units, logits=logits, edited=self.edited | named | changed)
 
@@ -209,6 +226,7 @@ class Prediction:
         if bool(one.edited.any()):
             also = f" (and {cleared} more, set to 0)" if cleared else ""
             notes.append(f"* set by hand, or following from that{also}{self.network.edit_note}")
+            notes += one._movement()
         sets = []
         if self.calibration is not None:
             notes += of_prediction(self.calibration, bool(one.edited.any()))
@@ -216,6 +234,17 @@ class Prediction:
             sets = [set_line(self.calibration.sets, one.class_sets[0], self.network.class_names)]
         lines = [f"{title}: {ranking}", *sets, *one._rows(part, chosen, best), *(f"  {note}" for note in notes)]
         return "\n".join(map(shown, lines))
+
+    def _movement(self) -> list[str]:
+        """Return a line on which units of the only image have moved with those that were set; none where none has."""
+        moved = self.moved[0]
+        count = int((moved.abs() >= MOVED).sum())
+        if not count:
+            return []
+        first = moved.abs().argsort(descending=True)[: min(count, 3)].tolist()
+        values, names = self.unit_values[0], self.network.unit_names
+        few = [f"{names[i]} {float(values[i] - moved[i]):.2f} -> {float(values[i]):.2f}" for i in first]
+        return [f"~ moved with what was set, {count} in all: {', '.join(few)}{', ...' if count > len(few) else ''}"]
 
     def _cleared_siblings(self) -> Tensor:
         """Return which units of the only image are 0 because another one of their group was set to 1, (U,) bool."""
@@ -229,14 +258,19 @@ class Prediction:
     def _rows(self, part: Tensor, chosen: list[int], best: int) -> list[str]:
         """Return the lines on the units of the only image, from their (U,) contributions to class `best`."""
         network, values, edited = self.network, self.unit_values[0], self.edited[0]
+        marks = [
+            "*" if by_hand else "~" if far else " "
+            for by_hand, far in zip(edited, self.moved[0].abs() >= MOVED, strict=True)
+        ]
         others = f"{len(part) - len(chosen)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
-        wide = max(6, len(network.value_title))
+        said = {i: _said(float(values[i]), network.quantities.get(i)) for i in chosen}
+        wide = max(6, len(network.value_title), *map(len, said.values()))
         title = f"{'adds to' if network.additive else 'holds up'} the logit of {network.class_names[best]}"
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
         largest = float(part.abs().max())
         for i in chosen:
-            value = f"{float(values[i]):{wide}.2f}{'*' if edited[i] else ' '}"
+            value = f"{said[i]:>{wide}}{marks[i]}"
             bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
@@ -269,6 +303,11 @@ class Prediction:
     def _repr_html_(self) -> str:
         """Return what `print` writes, for a notebook."""
         return f'<pre style="line-height: 1.25">{html.escape(str(self))}</pre>'
+
+
+def _said(value: float, quantity: Quantity | None) -> str:
+    """Write what a person reads of a unit."""
+    return f"{value:.2f}" if quantity is None else quantity.shown(value)
 
 
 def _signed(value: Tensor) -> str:

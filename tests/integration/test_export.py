@@ -29,6 +29,7 @@ from tests.model_makers import (
     make_pipnet,
     make_posthoc,
     make_prototypes,
+    make_stochastic_module,
     make_whitening,
 )
 
@@ -37,6 +38,7 @@ MAKERS = {
     "cbm": make_module,
     "cem": make_embedding,
     "posthoc_cbm": make_posthoc,
+    "scbm": lambda: make_stochastic_module(covariance="amortized"),
     "protopnet": lambda: make_prototypes(distance="l2", extent=2, top_k=3),
     "pipnet": lambda: make_pipnet().eval(),
     "concept_whitening": make_whitening,
@@ -132,6 +134,7 @@ def test_the_file_has_the_names(name, read):
         "torch": str(torch.__version__),
         "class_names": network.class_names,
         "unit_kind": network.unit_kind,
+        "quantities": {},
         "unit_names": network.unit_names,
         "image_size": list(module.spec.image_size),
         "resize": "crop",

@@ -25,14 +25,16 @@ def test_init_writes_what_can_be_trained(tmp_path):
     assert "train: 12 images of 3 classes" in answer.out
     assert answer.out.splitlines()[-1].endswith("ibd fit 'birds & co.yaml'")
     table = (root / "concepts.csv").read_text()
-    assert table.splitlines() == ["class,color::red,color::blue,has_stripes", "cat,,,", "dog,,,", "owl,,,"]
+    assert table.splitlines() == ["class,color,has_stripes,length [mm]", "cat,,,", "dog,,,", "owl,,,"]
     quick = (*QUIET, "trainer.max_epochs=1", "logger.figures_every=0", "data.num_workers=0")
     assert "concept" in ibd("fit", "birds & co.yaml", *quick).mistake  # none of which is known yet
-    (root / "concepts.csv").write_text(table.replace("cat,,,", "cat,1,0,0").replace("dog,,,", "dog,0,1,1"))
+    (root / "concepts.csv").write_text(table.replace("cat,,,", "cat,red,0,12.5").replace("dog,,,", "dog,blue,1,40"))
     fitted = ibd("fit", "birds & co.yaml", *quick)
     assert fitted.code == 0, fitted.err
     assert len(rows(fitted.run)) == 1
     assert fitted.run.parent.name == "birds & co"
+    answer = ibd("init", root, "--config", "again.yaml")
+    assert "concepts: 1 true or false; color (blue, red); length in mm" in answer.out
 
 
 def test_init_leaves_alone_what_is_there(tmp_path):

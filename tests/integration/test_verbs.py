@@ -161,6 +161,35 @@ def test_curve_goes_into_the_run_by_default(trained):
     assert "(24 test images)" in answer.out or "24 test images" in answer.out
 
 
+def test_curve_of_whoever_errs(trained, tmp_path):
+    few = ["data.test_size=24", "--policies", "uncertainty", "--trials", 2, "--out", tmp_path]
+    answer = ibd("curve", trained, "noise.wing=0.5", "unknown=0.1", *few)
+    assert answer.code == 0
+    assert "whoever corrects errs 50 % (wing) and does not know 10 % of the time (seed 0)" in answer.out
+    table = list(csv.DictReader((tmp_path / "intervention_curve.csv").open()))
+    assert {row["trials"] for row in table} == {"2"}
+    assert "there is no group 'wings'" in ibd("curve", trained, "noise.wings=0.5", *few).mistake
+
+
+def test_covariance(trained, bird, tmp_path):
+    new = tmp_path / "new"
+    answer = ibd("covariance", trained, "--method", "empirical", "--rank", 3, "--out", new)
+    assert answer.code == 0
+    assert "val images: covariance of their predicted logits" in answer.out
+    before, after = (ibd("test", run).out.splitlines()[-4:] for run in (trained, new))
+    assert [line for line in before if "accuracy" in line] == [line for line in after if "accuracy" in line]
+    assert ibd("predict", new, bird).out == ibd("predict", trained, bird).out
+    moved = ibd("intervene", new, bird, "tail=green_spike")
+    assert "~ moved with what was set" in moved.out
+    assert ibd("curve", new, "data.test_size=24", "--policies", "variance", "--out", tmp_path).code == 0
+    assert f"'{new}' is a run already" in ibd("covariance", trained, "--out", new).mistake
+    assert "has a covariance already" in ibd("covariance", new, "--out", tmp_path / "twice").mistake
+    assert "the concepts of this model have no covariance" in ibd("curve", trained, "--policies", "variance").mistake
+    config = ibd("config", new / "config.yaml").out
+    assert "fitted_on: " in config
+    assert "was fitted on a trained bottleneck" in ibd("fit", new / "config.yaml").mistake
+
+
 def test_config_prints_every_option_and_can_be_used_again():
     answer = ibd("config", TINY, "trainer.max_epochs=3")
     assert answer.code == 0

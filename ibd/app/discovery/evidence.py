@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ibd.app.discovery.naming import Proposal
 from ibd.app.discovery.subject import Subject
-from ibd.data.concept_table import read_concept_table
+from ibd.data.concept_sources import read_concepts
 from ibd.data.selection import SelectedImages
 from ibd.distributed import progress
 from ibd.errors import DataError
@@ -159,29 +159,29 @@ def class_overlap(peaks: Peaks, labels: Tensor, count: int) -> Tensor:
 
 
 def labels_of(subject: Subject, table: str | None) -> tuple[list[str], Tensor]:
-    """Return names and (N, T) values of labelled concepts of the images: the data's, or those of a table.
+    """Return names and (N, T) values of labelled concepts of the images: the data's but quantities, or a table's.
 
     Raises:
         DataError: the table cannot be read, or names other classes or images.
     """
     images, spec = subject.images, subject.data.spec
     if table is None:
-        return list(spec.concept_names), images.concepts
+        return [spec.concept_names[k] for k in spec.truths], images.concepts[:, spec.truths]
     paths = [images.images.sample_id(index) for index in range(len(images.images))]
     path = Path(table)
     if not path.exists():
         raise DataError(f"compare: there is no file '{table}'")
-    known = set(paths)
+    known = dict.fromkeys(paths)
     for split in ("train", "val", "test"):  # a table of all images names those of other splits, too
         try:
             other = subject.data.dataset(split)
         except DataError:
             continue
-        known |= {other.sample_id(index) for index in range(len(other))}
-    read = read_concept_table(path, spec.class_names, known)
-    if read.kind == "class":
-        return list(read.names), read.of_classes(spec.class_names)[images.labels]
-    return list(read.names), read.of_images([images.sample_id(index) for index in range(len(images))])
+        known |= dict.fromkeys(other.sample_id(index) for index in range(len(other)))
+    read = read_concepts([path], {}, spec.class_names, list(known))
+    values = read.of(range(len(paths)), images.labels.tolist())
+    truths = [column for column, name in enumerate(read.names) if name not in read.numbers]
+    return [read.names[column] for column in truths], values[:, truths]
 
 
 def mask_overlap(subject: Subject, activations: Rows, half: Tensor) -> Overlap | None:

@@ -65,7 +65,8 @@ def concepts_account(case: Case) -> LayerAccount:
     loader = some_images(case.model.data, fitted_split(case.model.data), _FITTED, case.seed)
     read = read_features(model, loader, [layer], lambda maps: pooled(maps, "mean"))
     gradients = class_gradients(model, _batches(case), layer)
-    found = tcav_of(read, gradients, spec.concept_names, spec.class_names, layer, runs=_RUNS)
+    truths = [spec.concept_names[k] for k in spec.truths]
+    found = tcav_of(read, gradients, spec.concept_names, spec.class_names, layer, truths, runs=_RUNS)
     figures = {
         "tcav_significant": float(found.significant.double().mean()),
         "tcav_truth": _truth(found, read, list(spec.concept_names), list(spec.class_names)),

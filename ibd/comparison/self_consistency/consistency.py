@@ -93,7 +93,10 @@ def bottleneck_against_pixels(
         raise UnsupportedError(
             f"needs units that can be set to true and false, as concepts can; {network.unit_plural} cannot"
         )
-    groups = units_of_parts(network.unit_names)
+    named = units_of_parts(network.unit_names)
+    groups = {
+        part: kept for part, units in named.items() if (kept := [u for u in units if u not in network.quantities])
+    }
     if not groups:
         raise UnsupportedError(f"no {network.unit_kind} is named for a part of the images")
     readings = reading or read_redrawn(model, dataset, indices, batch_size, seed)

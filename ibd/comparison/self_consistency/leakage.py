@@ -55,8 +55,8 @@ def concept_leakage(
     """Return how much is lost where concepts are rounded, and how much they tell of classes and of each other.
 
     Rounded is the probability, at 0.5; where the bottleneck is logits, the training percentiles stand for true and
-    false, as in an intervention. Information is measured on what the head reads. Concepts that are not annotated are
-    left out of it.
+    false, as in an intervention; quantities stay as they are. Information is measured on what the head reads.
+    Quantities, and concepts that are not annotated, are left out of it.
 
     Args:
         model: a network whose units are true or false, as of a concept bottleneck, or its module.
@@ -74,6 +74,8 @@ def concept_leakage(
         raise UnsupportedError(
             f"only a concept bottleneck can leak: {network.unit_plural} do not pretend to be yes or no"
         )
+    if len(network.quantities) == len(network.unit_names):
+        raise UnsupportedError(f"all {network.unit_plural} are quantities: they do not pretend to be yes or no")
     readings = reading or read(model, dataset, indices, batch_size)
     places = torch.as_tensor(list(indices))
     labels, concepts = dataset.labels[places], dataset.concepts[places]
@@ -81,6 +83,8 @@ def concept_leakage(
     known, count = concepts.shape[1], int(named.sum())
     if known != count:
         raise UnsupportedError(f"the data annotates {known} concepts, and the model has {count} {network.unit_plural}")
+    concepts = concepts.clone()
+    concepts[:, list(network.quantities)] = torch.nan
     with evaluating(model), torch.inference_mode():
         units = readings.units(network)
         passed = network.passed(units)[:, named].cpu()

@@ -5,6 +5,8 @@ Structures:
     single: one part decides, every class has a variant of it.
     double: two parts decide together, every class has a combination of them.
     xor: two parts decide together and neither says anything alone (class = sum of their variants modulo C).
+    linked: two parts decide together, and all parts go together: each tail with two wings, each wing with two tails,
+        and beak, eye and foot with the tail, in most images; `linked_birds` says which.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from ibd.data.toybirds.parts import PARTS, VARIANTS, check_parts
 from ibd.errors import ConfigError
 
-Structure = Literal["random", "single", "double", "xor"]
+Structure = Literal["random", "single", "double", "xor", "linked"]
 Bird = dict[str, str]
 """Part -> variant, all five."""
 
@@ -33,6 +35,8 @@ SPECIES = (
     "robin", "tern", "starling", "pipit", "bunting", "oriole", "petrel", "martin",
 )  # fmt: skip
 MAX_CLASSES = len(HABITATS) * len(SPECIES)
+LINKED_REDRAW = 0.2
+"""How often a part of the structure "linked" that goes with the tail is drawn at random instead."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +116,18 @@ def make_classes(
         structure: structure of the classes, see the module.
         num_classes: number of classes.
         redraw: probability that a part which does not decide is re-drawn for an image; None means 0 for "random",
-            else 1.
+            `LINKED_REDRAW` for "linked", else 1.
         seed: seed of the choice of combinations.
         deciding: the parts that decide; None takes wing (or tail, for more than 6 classes) for "single", tail and
-            wing for "double" and "xor", and for "random" all five, or the fewest that tell all classes apart if
-            `redraw` is above 0.
+            wing for "double", "xor" and "linked", and for "random" all five, or the fewest that tell all classes apart
+            if `redraw` is above 0.
         min_distance: number of parts in which two classes of "random" differ at least.
 
     Raises:
         ConfigError: an argument is wrong, or that many classes cannot be made.
     """
-    redraw = float(structure != "random") if redraw is None else redraw
+    if redraw is None:
+        redraw = {"random": 0.0, "linked": LINKED_REDRAW}.get(structure, 1.0)
     _check(structure, num_classes, redraw, deciding, min_distance)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, num_classes])))
     typical = _distant_birds(rng, num_classes, min_distance if structure == "random" else 0)
@@ -133,7 +138,10 @@ def make_classes(
             raise ConfigError(f"data.deciding_parts: {', '.join(parts)} do not tell the {num_classes} classes apart")
     else:
         parts = tuple(deciding or _default_deciding(structure, num_classes))
-        options = _xor(num_classes, parts) if structure == "xor" else _combinations(rng, num_classes, parts)
+        if structure == "linked":
+            options = [[bird] for bird in linked_birds(num_classes, parts)]
+        else:
+            options = _xor(num_classes, parts) if structure == "xor" else _combinations(rng, num_classes, parts)
     birds = tuple(tuple(bird | own for own in choices) for bird, choices in zip(typical, options, strict=True))
     return ToyClasses(class_names(num_classes), parts, birds, redraw)
 
@@ -145,7 +153,7 @@ def _check(
         raise ConfigError(f"data.redraw: {redraw} given, 0 to 1 is needed")
     if not 0 < min_distance <= len(PARTS):
         raise ConfigError(f"data.min_distance: {min_distance} given, 1 to {len(PARTS)} is needed")
-    wanted = {"single": 1, "double": 2, "xor": 2}.get(structure)
+    wanted = {"single": 1, "double": 2, "xor": 2, "linked": 2}.get(structure)
     count = None if deciding is None else len(set(check_parts(deciding)))
     if deciding is not None and count != (wanted or len(deciding)):
         needed = f"{wanted} different" if wanted else "only different"
@@ -160,6 +168,8 @@ def capacity(structure: Structure, deciding: Sequence[str] | None = None) -> int
     if structure == "random":
         return MAX_CLASSES
     sizes = [len(VARIANTS[part]) for part in deciding or (("tail",) if structure == "single" else ("tail", "wing"))]
+    if structure == "linked":
+        return 2 * min(sizes)
     return min(sizes) if structure == "xor" else math.prod(sizes)
 
 
@@ -202,3 +212,28 @@ def _xor(count: int, parts: tuple[str, ...]) -> list[list[Bird]]:
         [{first: VARIANTS[first][i], second: VARIANTS[second][(cls - i) % count]} for i in range(count)]
         for cls in range(count)
     ]
+
+
+def linked_birds(count: int, parts: Sequence[str] = ("tail", "wing")) -> list[Bird]:
+    """Return the typical bird of each class of the structure "linked", with all five parts.
+
+    Classes 2 t and 2 t + 1 have the first part's variant t, and the second's t or t + 1 (the last one begins again with
+    0). Every other part has variant t, or begins again where it has fewer; the last of these is shifted by one each
+    time that it does, so that no two of them say the same.
+
+    Args:
+        count: number of classes.
+        parts: the two parts that decide.
+    """
+    first, second = parts
+    families = max((count + 1) // 2, 2)
+    others = [part for part in PARTS if part not in parts]
+    birds = []
+    for cls in range(count):
+        t = cls // 2
+        bird = {first: VARIANTS[first][t], second: VARIANTS[second][(t + cls % 2) % families]}
+        for place, part in enumerate(others):
+            options = VARIANTS[part]
+            bird[part] = options[(t + (t // len(options) if place == len(others) - 1 else 0)) % len(options)]
+        birds.append(bird)
+    return birds

@@ -33,23 +33,27 @@ class ToyBirds(ImageDataModule):
 
     Args:
         preset: defaults for what follows: tiny (32 px, learnt in seconds), small, standard, wide (50 classes), hard
-            (128 px, much clutter) or hans (a tag goes with the class: a shortcut).
+            (128 px, much clutter), hans (a tag goes with the class: a shortcut) or correlated (parts go together, and
+            some are hidden: what cannot be seen is implied by the rest).
         image_size: side of the images in pixels, 32 or more.
         structure: parts that tell the classes: combinations of all parts (random), one part (single), two parts
-            together (double), or two parts of which neither says anything alone (xor).
+            together (double), two parts of which neither says anything alone (xor), or two parts that the others go
+            with (linked).
         num_classes: number of classes, 2 or more.
         train_size: number of training images.
         val_size: number of validation images.
         test_size: number of test images.
         concepts: one concept per variant (`wing::red_oval`, 26) or per color and shape (`wing_color::red`, 22).
         absent: value of the concepts of a removed or hidden part: 0 (zero) or unknown (ignore).
-        min_visible: a part of which a smaller share than this can be seen, because of occluders, counts as hidden.
+        min_visible: a part of which a smaller share than this can be seen, because of occluders, counts as hidden; 0
+            labels hidden parts as what they are. Default 0.2, of correlated 0.
         drop_concept_part: a part that gets no concepts, so that the concepts do not determine the class.
         concept_noise: probability that a training image's concept group says another of its values.
         concept_missing: probability that a concept of a training image is unknown.
         label_noise: probability that a training image is labeled as another class.
         redraw: probability that a part which does not decide the class is re-drawn for each image (0 ties it to the
-            class, so that concepts are correlated; 1 makes it independent); default 0 for random, else 1.
+            class, so that concepts are correlated; 1 makes it independent); default 0 for random, 0.2
+            for linked, else 1.
         deciding_parts: the parts that decide the class; by default wing or tail, or tail and wing, or for random all
             (with `redraw` the fewest that suffice).
         min_distance: number of parts in which any two classes of the structure random differ at least.
@@ -59,6 +63,7 @@ class ToyBirds(ImageDataModule):
         jitter: variation of the shapes and colors of the parts, 0 for none, 1 as usual.
         distractors: largest number of meaningless shapes behind the bird.
         occlusion: probability of shapes in front of the bird.
+        occluders: largest number of these.
         tag: a shortcut that goes with the class: a colored square, a tinted frame, stripes on the background.
         tag_rho: probability that the tag is the one of the class, in training and validation.
         tag_test: the tag of the test images: always the one of the class, none, or always another one.
@@ -86,7 +91,7 @@ class ToyBirds(ImageDataModule):
         test_size: int | None = None,
         concepts: Concepts = "variants",
         absent: Absent = "zero",
-        min_visible: float = 0.2,
+        min_visible: float | None = None,
         drop_concept_part: str | None = None,
         concept_noise: float = 0.0,
         concept_missing: float = 0.0,
@@ -100,6 +105,7 @@ class ToyBirds(ImageDataModule):
         jitter: float | None = None,
         distractors: int | None = None,
         occlusion: float | None = None,
+        occluders: int | None = None,
         tag: TagChoice | None = None,
         tag_rho: float | None = None,
         tag_test: TagTest = "aligned",
@@ -121,6 +127,7 @@ class ToyBirds(ImageDataModule):
             image_size=image_size, structure=structure, num_classes=num_classes,
             train_size=train_size, val_size=val_size, test_size=test_size,
             rotation=rotation, scale=scale, jitter=jitter, distractors=distractors, occlusion=occlusion,
+            occluders=occluders, min_visible=min_visible,
             tag=tag, tag_rho=tag_rho,
         )  # fmt: skip
         if tag_test != "aligned" and self.settings.tag == "none":
@@ -138,7 +145,7 @@ class ToyBirds(ImageDataModule):
             concepts,
             tuple(p for p in PARTS if p not in unlabeled),
             absent,
-            min_visible,
+            self.settings.min_visible,
             concept_noise,
             concept_missing,
         )

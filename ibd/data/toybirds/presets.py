@@ -11,7 +11,7 @@ from ibd.data.toybirds.classes import Structure
 from ibd.data.toybirds.scene import BackgroundKind
 from ibd.errors import ConfigError
 
-PresetName = Literal["tiny", "small", "standard", "wide", "hard", "hans"]
+PresetName = Literal["tiny", "small", "standard", "wide", "hard", "hans", "correlated"]
 TagChoice = Literal["none", "patch", "frame", "texture"]
 
 
@@ -51,11 +51,14 @@ class Settings:
         scale: size of the smallest bird, 1 being as large as fits into the image.
         jitter: 0 gives every bird the same shapes and colors, 1 shifts, turns, scales and recolors each part.
         distractors: the largest number of shapes behind the bird.
-        occlusion: probability of one or two shapes in front of the bird.
+        occlusion: probability of shapes in front of the bird.
+        occluders: the largest number of these.
         tag: kind of the shortcut.
         tag_rho: probability in training and validation that the tag is the one of the class.
         shift: 0 centers the bird, 1 lets it go wherever it is in the image as a whole.
         light: factors on brightness and on each color, up to so much either way.
+        min_visible: a part of which a smaller share can be seen, because of occluders, counts as hidden; 0 labels parts
+            that cannot be seen as what they are.
         backgrounds: the kinds of background.
 
     Raises:
@@ -73,10 +76,12 @@ class Settings:
     jitter: float = 1.2
     distractors: int = 8
     occlusion: float = 0.3
+    occluders: int = 2
     tag: TagChoice = "none"
     tag_rho: float = 0.95
     shift: float = 1.0
     light: float = 0.15
+    min_visible: float = 0.2
     backgrounds: tuple[BackgroundKind, ...] = ("noise", "noise", "gradient")
 
     def __post_init__(self) -> None:
@@ -91,6 +96,8 @@ class Settings:
         within("jitter", self.jitter, 0, 3)
         within("distractors", self.distractors, 0, 60)
         within("occlusion", self.occlusion, 0, 1)
+        within("occluders", self.occluders, 1, 60)
+        within("min_visible", self.min_visible, 0, 1)
         one_of("tag", self.tag, get_args(TagChoice))
         within("tag_rho", self.tag_rho, 0, 1)
 
@@ -112,4 +119,8 @@ PRESETS: dict[PresetName, Settings] = {
         rotation=60.0, scale=0.5, jitter=1.5, distractors=12, occlusion=0.3, light=0.3, backgrounds=("noise",),
     ),
     "hans": Settings(64, 8, 3000, 1000, 1000, structure="double", tag="patch", tag_rho=0.95),
+    "correlated": Settings(
+        64, 12, 4000, 1000, 1000,
+        structure="linked", scale=0.6, distractors=10, occlusion=1.0, occluders=8, min_visible=0.0,
+    ),
 }  # fmt: skip

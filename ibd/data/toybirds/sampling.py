@@ -156,7 +156,7 @@ def _distractors(draws: Draws, settings: Settings) -> tuple[Distractor, ...]:
     behind = [_distractor(draws, 1.0, (0.05, 0.16), "back") for _ in range(draws.below(settings.distractors + 1))]
     if not draws.chance(settings.occlusion):
         return tuple(behind)
-    front = [_distractor(draws, 0.7, (0.08, 0.18), "front") for _ in range(1 + draws.below(2))]
+    front = [_distractor(draws, 0.7, (0.08, 0.18), "front") for _ in range(1 + draws.below(settings.occluders))]
     return (*behind, *front)
 
 

@@ -80,8 +80,10 @@ class Calibration:
         """Return what a person reads of the units, (B, U): of truth values the calibrated probabilities."""
         if self.concepts is None or self.concepts.method == "none":
             return network.readable(units)
-        probability = self.concepts(log_odds(network, units)).sigmoid()
-        return probability.to(units.scores.device, units.scores.dtype)
+        probability = self.concepts(log_odds(network, units)).sigmoid().to(units.scores.device, units.scores.dtype)
+        if not network.quantities:
+            return probability
+        return torch.where(_measured(network).to(probability.device), network.readable(units), probability)
 
     def abstains(self, network: InterpretableNetwork, logits: Tensor) -> Tensor:
         """Return for which (B, C) logits there is no answer, (B,) bool: those of the network's own, and the unsure."""
@@ -187,9 +189,25 @@ def _exact(value: Tensor) -> Tensor:
 
 
 def log_odds(network: InterpretableNetwork, units: Units) -> Tensor:
-    """Return ``log(p / (1 - p))`` of the network's own probabilities of its truth values, (B, U) in float64."""
+    """Return ``log(p / (1 - p))`` of the network's own probabilities of its truth values, (B, U) in float64.
+
+    0 for quantities, which have none.
+    """
     exact = dataclasses.replace(units, scores=_exact(units.scores))  # truth values are read by the scores alone
-    return network.readable(exact).logit().clamp(-_CERTAIN, _CERTAIN)
+    values = network.readable(exact)
+    if network.quantities:
+        values = values.masked_fill(_measured(network).to(values.device), 0.5)
+    return values.logit().clamp(-_CERTAIN, _CERTAIN)
+
+
+def known_truth(network: InterpretableNetwork, concepts: Tensor) -> Tensor:
+    """Return (N, U) concepts as they are known to be true or false: NaN for quantities."""
+    return concepts.masked_fill(_measured(network).to(concepts.device), torch.nan)
+
+
+def _measured(network: InterpretableNetwork) -> Tensor:
+    """Return which units are quantities, (U,) bool."""
+    return torch.tensor([unit in network.quantities for unit in range(len(network.unit_names))])
 
 
 def checksum(network: nn.Module) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.abstention import choose_threshold
-from ibd.models.calibration.calibration import Abstention, Calibration, checksum, class_scores, log_odds
+from ibd.models.calibration.calibration import Abstention, Calibration, checksum, class_scores, known_truth, log_odds
 from ibd.models.calibration.conformal import Score, SetRule, choose_sets
 from ibd.models.calibration.reading import ReadOutputs
 from ibd.models.calibration.scaling import Method, Scaling, fit_classes, fit_concepts
@@ -125,7 +125,8 @@ def _shared_out(count: int, choices: Choices) -> tuple[Tensor, Tensor]:
 def _concepts(network: InterpretableNetwork, read: ReadOutputs, fits: Tensor, choices: Choices) -> Scaling | None:
     method = choices.method if choices.concept_method is None else choices.concept_method
     known = network.truth_values and read.concepts.shape[1:] == (len(network.unit_names),)
-    if not known or bool(read.concepts[fits].isnan().all()):
+    truth = known_truth(network, read.concepts[fits]) if known else None
+    if truth is None or bool(truth.isnan().all()):
         if choices.concept_method not in (None, "none"):
             raise UnsupportedError(
                 f"concept_method: '{choices.concept_method}' given, but "
@@ -134,7 +135,7 @@ def _concepts(network: InterpretableNetwork, read: ReadOutputs, fits: Tensor, ch
         return None
     scores = read.scores[fits]
     units = Units(scores, scores.new_zeros(*scores.shape, 1, 1))
-    return fit_concepts(log_odds(network, units), read.concepts[fits], method)
+    return fit_concepts(log_odds(network, units), truth, method)
 
 
 def _sets(network: InterpretableNetwork, probabilities: Tensor, labels: Tensor, choices: Choices) -> SetRule | None:

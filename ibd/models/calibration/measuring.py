@@ -14,7 +14,7 @@ from ibd.metrics.concepts import decided
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.shares import share_interval
 from ibd.models.base import InterpretableNetwork
-from ibd.models.calibration.calibration import Calibration, class_scores
+from ibd.models.calibration.calibration import Calibration, class_scores, known_truth
 from ibd.models.calibration.reading import ReadOutputs
 from ibd.types import Units
 
@@ -50,8 +50,9 @@ def readings(network: InterpretableNetwork, calibration: Calibration, read: Read
         top, chosen = scores.softmax(1).max(1)
         found[name] = Reading(top, chosen == read.labels)
     if calibration.concepts is not None:
-        units, known = _units(read), decided(read.concepts)
-        truth = read.concepts[known] > 0.5
+        units, concepts = _units(read), known_truth(network, read.concepts)
+        known = decided(concepts)
+        truth = concepts[known] > 0.5
         found["concepts"] = Reading(network.readable(units)[known].double(), truth)
         found["concepts, calibrated"] = Reading(calibration.values(network, units)[known].double(), truth)
     return found
@@ -81,9 +82,9 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadO
     if calibration.classes.method == "vector":
         figures["accuracy_calibrated"] = share_interval(int((after.argmax(1) == read.labels).sum()), len(after))
     if calibration.concepts is not None:
-        units = _units(read)
-        figures["concept_ece"] = concept_error(network.readable(units), read.concepts)
-        figures["concept_ece_calibrated"] = concept_error(calibration.values(network, units), read.concepts)
+        units, concepts = _units(read), known_truth(network, read.concepts)
+        figures["concept_ece"] = concept_error(network.readable(units), concepts)
+        figures["concept_ece_calibrated"] = concept_error(calibration.values(network, units), concepts)
     if calibration.sets is not None:
         inside = calibration.sets.sets(after.softmax(1), calibration.draw(len(after)))
         hits = inside.gather(1, read.labels.unsqueeze(1))

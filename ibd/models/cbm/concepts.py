@@ -12,6 +12,7 @@ from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, did_you_mean
 from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.groups import CERTAIN, complete, group_log_odds, group_probabilities, group_truth_logits
+from ibd.models.quantities import Measured, deviations
 from ibd.models.values import Values
 from ibd.types import DataSpec, Units
 
@@ -29,10 +30,14 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
 
     Attributes:
         concept_count: K.
+        measured: which concepts are quantities, and how these are standardized: in the place of a logit such a concept
+            has its standardized value.
     """
 
     unit_kind = "concept"
     truth_values = True
+    dependent = False
+    """Whether concepts that are corrected move others."""
 
     def __init__(
         self, backbone: Backbone, spec: DataSpec, softmax_groups: Sequence[str] = (), unnamed: Sequence[str] = ()
@@ -45,6 +50,8 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
             if name not in spec.exclusive_groups:
                 known = did_you_mean(name, spec.exclusive_groups) or " This data has no exclusive group."
                 raise ConfigError(f"model.softmax_groups: '{name}' is not an exclusive group of this data.{known}")
+        self.quantities = spec.measured
+        self.measured = Measured(spec.measured, self.concept_count)
         self.softmax_groups = [list(spec.concept_groups[name]) for name in softmax_groups]
         self.exclusive_groups = [list(spec.concept_groups[name]) for name in spec.exclusive_groups]
 
@@ -69,17 +76,24 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
         """Which of the R numbers are a concept's, (K, r): no others change when it is corrected."""
         return torch.arange(self.concept_count).unsqueeze(1)
 
+    def typical_error(self) -> Tensor | None:
+        """Return how far what the head reads of a quantity is off, (K,), NaN for truth values; None without any."""
+        return None
+
     def head_weight(self) -> Tensor | None:
         """Return the (C, R) weight of a linear head; None where it is not linear."""
         return None
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return concept probabilities (..., K) of the logits of all units (..., U)."""
+        """Return concept probabilities (..., K) of the logits of all units (..., U); NaN for quantities."""
         concepts = logits[..., : self.concept_count]
         return self._by_group(concepts.sigmoid(), concepts, group_probabilities)
 
     def log_odds(self, logits: Tensor) -> Tensor:
-        """Return ``log(p / (1 - p))`` of the probabilities, (..., K): it still ranks what is all but certain."""
+        """Return ``log(p / (1 - p))`` of the probabilities, (..., K): it still ranks what is all but certain.
+
+        NaN for quantities.
+        """
         concepts = logits[..., : self.concept_count]
         return self._by_group(concepts, concepts, group_log_odds)
 
@@ -88,7 +102,7 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
         for group in self.softmax_groups:
             index = torch.tensor(group, device=logits.device)
             values = values.index_copy(-1, index, function(logits[..., group]))
-        return values
+        return self.measured.truth(values)
 
     def with_unnamed(self, concepts: Tensor, units: Tensor) -> Tensor:
         """Return (..., K) values of the concepts, and after them those of (..., U) that are no concept's: (..., U)."""
@@ -101,7 +115,7 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
 
         Args:
             logits: (..., U) logits as predicted.
-            truth: (..., K) truth values in [0, 1]; ignored where not known.
+            truth: (..., K) truth values in [0, 1], quantities in their units; ignored where not known.
             known: (..., K) bool, whether the truth is known.
         """
         concepts = logits[..., : self.concept_count]
@@ -109,15 +123,35 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
         for group in self.softmax_groups:
             edited = group_truth_logits(concepts[..., group], truth[..., group], known[..., group])
             result = result.index_copy(-1, torch.tensor(group, device=logits.device), edited)
-        return self.with_unnamed(result, logits)
+        numbers = torch.where(known, self.measured.standardized(truth), concepts)
+        return self.with_unnamed(self.measured.numbers(numbers, result), logits)
 
     def edit(self, units: Units, values: Values) -> Units:
-        """Set concepts to truth values in [0, 1]; the rest of an exclusive group follows a 1.
+        """Set concepts to truth values in [0, 1], quantities in their unit; the rest of an exclusive group follows a 1.
+
+        Raises:
+            ConfigError: as for `told`.
+            UnsupportedError: as for `truth_logits`.
+        """
+        truth, known = self.told(units, values)
+        return self.given(units, truth.masked_fill(~known, torch.nan))
+
+    def given(self, units: Units, truth: Tensor) -> Units:
+        """Return the units with concepts set to their truth, (B, K) in [0, 1], NaN where it is unknown.
+
+        Raises:
+            UnsupportedError: as for `truth_logits`.
+        """
+        known = ~truth.isnan()
+        scores = self.truth_logits(units.scores, truth.masked_fill(~known, 0.0), known)
+        return Units(scores, units.maps, units.state)
+
+    def told(self, units: Units, values: Values) -> tuple[Tensor, Tensor]:
+        """Return what `values` say: the truth of concepts, and which are known by them or follow, both (B, K).
 
         Raises:
             ConfigError: an unknown concept, a unit without a name, a value outside of [0, 1], or values of an exclusive
                 group that add up to more than 1.
-            UnsupportedError: as for `truth_logits`.
         """
         truth = torch.zeros_like(units.scores[:, : self.concept_count])
         known = torch.zeros_like(truth, dtype=torch.bool)
@@ -126,7 +160,7 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
                 raise ConfigError(f"'{self.unit_names[index]}' is no concept: it has no name, so no truth value either")
             truth[:, index], known[:, index] = self.column(value, units.scores), True
             outside = truth[:, index][~((truth[:, index] >= 0) & (truth[:, index] <= 1))]
-            if len(outside):
+            if len(outside) and index not in self.quantities:
                 raise ConfigError(
                     f"concept '{self.unit_names[index]}' is set to {float(outside[0]):g}: a truth value from 0 to 1 is "
                     "needed"
@@ -137,23 +171,26 @@ class ConceptNetwork(InterpretableNetwork, abc.ABC):
                 row = truth[total.argmax()]
                 given = " and ".join(f"{self.unit_names[i]}={float(row[i]):g}" for i in group if row[i] > 0)
                 raise ConfigError(f"{given} exclude each other: their sum can be 1 at most")
-        truth, known = complete(truth, known, self.exclusive_groups)
-        return Units(self.truth_logits(units.scores, truth, known), units.maps, units.state)
+        return complete(truth, known, self.exclusive_groups)
 
     def rounded(self, units: Units) -> Units:
-        """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true."""
+        """Return the concepts set to true or false, each by itself: those of an exclusive group may all be true.
+
+        Quantities stay as they are.
+        """
         truth = (self.probabilities(units.scores) > 0.5).to(units.scores.dtype)
-        scores = self.truth_logits(units.scores, truth, torch.ones_like(truth, dtype=torch.bool))
+        scores = self.truth_logits(units.scores, truth, ~self.measured.flags.expand_as(truth))
         return Units(scores, units.maps, units.state)
 
     def readable(self, units: Units) -> Tensor:
-        """Return the concept probabilities, and the scores of units without a name as they are, (B, U)."""
-        return self.with_unnamed(self.probabilities(units.scores), units.scores)
+        """Return concept probabilities, quantities in their units, and the scores of units without a name, (B, U)."""
+        concepts = self.measured.in_units(units.scores[:, : self.concept_count])
+        return self.with_unnamed(self.measured.numbers(concepts, self.probabilities(units.scores)), units.scores)
 
     def named_units(self) -> Tensor:
         """Return which units are concepts, (U,) bool."""
         return torch.arange(len(self.unit_names)) < self.concept_count
 
     def unit_scale(self) -> Tensor:
-        """Return what changes of `readable` are measured in, (U,): 1 for truth values, unknown (NaN) for the others."""
-        return torch.where(self.named_units(), 1.0, torch.nan)
+        """Return what changes of `readable` are measured in, (U,), see `InterpretableNetwork`; NaN without a name."""
+        return torch.where(self.named_units(), deviations(self.quantities, len(self.unit_names)), torch.nan)

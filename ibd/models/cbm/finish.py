@@ -26,7 +26,7 @@ class ReadSplit(NamedTuple):
     scores: Tensor
     """(N, U) logits of the units, the K concepts first."""
     concepts: Tensor
-    """(N, K) true concepts, NaN where unknown."""
+    """(N, K) true concepts, quantities in their units; NaN where unknown."""
     labels: Tensor
     """(N,) int64."""
     state: tuple[Tensor, ...] = ()
@@ -49,6 +49,20 @@ def read_split(module: InterpretableModule, data: ImageDataModule, split: Split)
     dataset = data.dataset(split)
     beside = tuple(torch.cat(parts) for parts in zip(*state, strict=True))
     return ReadSplit(torch.cat(scores), dataset.concepts, dataset.labels, beside)
+
+
+def typical_error(network: ConceptBottleneckNetwork, read: ReadSplit) -> Tensor:
+    """Return the root mean square error of the standardized quantities of a split, (K,); NaN of other concepts.
+
+    It is 1, that of guessing the mean, for a quantity that is never known.
+
+    Args:
+        network: network of the concepts.
+        read: a split that the network was not trained on.
+    """
+    known = network.measured.standardized(read.concepts.to(network.low.device))
+    error = (read.scores[:, : network.concept_count].to(known) - known).square().nanmean(0).sqrt().nan_to_num(1.0)
+    return error.masked_fill(~network.measured.flags, torch.nan)
 
 
 @torch.enable_grad()
@@ -112,7 +126,8 @@ def _head_inputs(
     network: ConceptBottleneckNetwork, read: ReadSplit, regime: Literal["independent", "sequential"]
 ) -> Tensor:
     """Return (N, K) what the head reads of a split."""
-    inputs, truth = network.activation(read.scores.to(network.low.device)), read.concepts.to(network.low.device)
+    inputs = network.activation(read.scores.to(network.low.device))
+    truth = network.measured.standardized(read.concepts.to(network.low.device))
     return torch.where(truth.isnan(), inputs, truth.to(inputs.dtype)) if regime == "independent" else inputs
 
 

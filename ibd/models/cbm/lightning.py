@@ -14,7 +14,7 @@ from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError, check_range, check_weights
 from ibd.models.base import evaluating
-from ibd.models.cbm.finish import fit_head, read_split
+from ibd.models.cbm.finish import fit_head, read_split, typical_error
 from ibd.models.cbm.losses import Imbalance, cross_correlation, joint_loss
 from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
 from ibd.models.cbm.training import ConceptModule
@@ -105,7 +105,8 @@ class ConceptBottleneck(ConceptModule):
         self.keep_ratio(imbalance)
         self.head_settings: dict[str, Any] = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
         if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
-            self.monitor = ("val/concept_auroc", "max")
+            # AUROC says nothing of quantities
+            self.monitor = ("val/concept_loss", "min") if spec.quantities else ("val/concept_auroc", "max")
         self.save_plain(
             backbone=backbone,
             **options,
@@ -134,23 +135,29 @@ class ConceptBottleneck(ConceptModule):
             task = F.cross_entropy(output.logits, batch.label)
             beside = task
             if self.residual_penalty:
-                probability = network.probabilities(scores).detach()
-                terms["residual_correlation"] = cross_correlation(probability, scores[:, count:])
+                named = network.measured.numbers(scores[:, :count], network.probabilities(scores)).detach()
+                terms["residual_correlation"] = cross_correlation(named, scores[:, count:])
                 beside = task + self.residual_penalty * terms["residual_correlation"]
             loss = joint_loss(beside, concept, self.concept_weight, count, self.normalize_loss)
         else:
-            activation = network.activation(scores.detach())
-            if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
-                activation = torch.where(batch.concepts.isnan(), activation, batch.concepts.to(activation.dtype))
-            task = F.cross_entropy(network.classify(activation), batch.label)
+            task = self.head_loss(scores, batch)
             loss = concept / count + task
         return {"loss": loss, "class_loss": task, "concept_loss": concept / count, **terms}
 
+    def head_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Return the class loss of the head alone, on concepts that it sends no gradient to."""
+        activation = self.network.activation(scores.detach())
+        if self.regime == "independent" and self.training:  # evaluation reads what it would read at test time
+            target = self.network.measured.standardized(batch.concepts)
+            activation = torch.where(target.isnan(), activation, target.to(activation.dtype))
+        return F.cross_entropy(self.network.classify(activation), batch.label)
+
     @torch.no_grad()
     def finish(self, data: ImageDataModule) -> dict[str, float]:
-        """Store the training percentiles of the concept logits; outside of "joint", fit the head.
+        """Store the training percentiles of the concept logits and the errors of quantities; fit the head.
 
-        One pass over the un-augmented training images, one over the validation images.
+        One pass over the un-augmented training images; one over the validation images where there are quantities, or
+        a head to be fitted: that of "joint" is left as it is.
 
         Returns:
             The head's accuracy on the validation split, where it was fitted.
@@ -161,6 +168,10 @@ class ConceptBottleneck(ConceptModule):
             low, high = np.percentile(train.scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
             self.network.low.copy_(torch.from_numpy(low))
             self.network.high.copy_(torch.from_numpy(high))
+            if self.regime == "joint" and not self.network.quantities:
+                return {}
+            val = read_split(self, data, "val")
+            self.network.error.copy_(typical_error(self.network, val))
             if self.regime == "joint":
                 return {}
-            return fit_head(self.network, train, read_split(self, data, "val"), self.regime, **self.head_settings)
+            return fit_head(self.network, train, val, self.regime, **self.head_settings)

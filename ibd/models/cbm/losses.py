@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ibd.distributed import sum_over_processes, world_size
-from ibd.metrics.concepts import decided
 from ibd.models.cbm.groups import complete, with_none
 
 Imbalance = Literal["none", "concept", "pos_weight"]
@@ -19,13 +18,12 @@ Imbalance = Literal["none", "concept", "pos_weight"]
 def imbalance_ratio(concepts: Tensor) -> Tensor:
     """Return ``r_j = n0_j / n1_j`` over known annotations, (K,), of (N, K) concepts.
 
-    It is ``N / n1 - 1`` of the published code. A soft annotation counts on the side of 0.5 where it lies, 0.5 itself on
-    neither. A concept that is never (or always) present is weighted 1.
+    It is ``N / n1 - 1`` of the published code. A soft annotation c counts as c presences and 1 - c absences, which is
+    what it is worth in the loss. A concept that is never (or always) present is weighted 1.
     """
-    known = decided(concepts)
-    positive = ((concepts > 0.5) & known).sum(0).float()
-    negative = known.sum(0) - positive
-    return torch.where((positive > 0) & (negative > 0), negative / positive.clamp(min=1), 1.0)
+    positive = concepts.nansum(0)
+    negative = (~concepts.isnan()).sum(0) - positive
+    return torch.where((positive > 0) & (negative > 0), negative / positive.where(positive > 0, 1.0), 1.0)
 
 
 def concept_loss(
@@ -35,15 +33,18 @@ def concept_loss(
     imbalance: Imbalance = "none",
     softmax_groups: Sequence[Sequence[int]] = (),
     together: bool = False,
+    numbers: Tensor | None = None,
 ) -> Tensor:
     """Return the binary cross-entropy summed over concepts, averaged over images (equation 2 of Koh et al. 2020).
+
+    Of quantities it is the squared error of the standardized value.
 
     In float32 also under autocast. The sum over known (image, concept) pairs is scaled by K / (known pairs), so that
     it is the published sum where everything is known.
 
     Args:
         logits: (B, K).
-        concepts: (B, K) in [0, 1], NaN where unknown.
+        concepts: (B, K) in [0, 1], or standardized; NaN where unknown.
         ratio: (K,) ``n0 / n1`` of each concept in the training set.
         imbalance: "none"; "concept" weighs both classes of concept j by r_j, as the published code does (it turns up
             rare concepts, it does not balance their classes); "pos_weight" weighs the positives by r_j, which does.
@@ -52,6 +53,7 @@ def concept_loss(
             unknown member is left out.
         together: whether to count the known pairs over all processes, so that their averaged gradient is that of one
             process. Every process must then call this.
+        numbers: (K,) bool: which concepts are quantities; logits and concepts of these are standardized values.
 
     Returns:
         A scalar; 0 where nothing is known.
@@ -64,6 +66,8 @@ def concept_loss(
         entry = F.binary_cross_entropy_with_logits(
             logits, target, weight=weight, pos_weight=pos_weight, reduction="none"
         )
+        if numbers is not None:
+            entry = torch.where(numbers, (logits - target).square(), entry)
         for group in softmax_groups:
             index = torch.tensor(group, device=logits.device)
             shared = _group_cross_entropy(logits[:, index], target[:, index]) / len(group)
@@ -74,7 +78,11 @@ def concept_loss(
 
 
 def _group_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the (B, 1) cross-entropy of a group's (B, G) concepts and "none of them"."""
+    """Return the (B, 1) cross-entropy of a group's (B, G) concepts and "none of them".
+
+    Soft targets that add up to more than 1 are scaled down to it, as `group_truth_logits` does.
+    """
+    target = target / target.sum(1, keepdim=True).clamp(min=1)
     none = (1 - target.sum(1, keepdim=True)).clamp(min=0)
     return -(torch.cat([target, none], 1) * with_none(logits).log_softmax(1)).sum(1, keepdim=True)
 

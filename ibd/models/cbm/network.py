@@ -46,11 +46,14 @@ class ConceptBottleneckNetwork(ConceptNetwork):
     Attributes:
         low, high: (U,) the 5th and 95th percentile of each unit's logit over the training images, which stand
             for "absent" and "present" where the bottleneck is logits; NaN until training has ended.
+        error: (K,) how far a standardized quantity is off in the validation images, root mean square; NaN for truth
+            values, and until training has ended.
     """
 
     linear_units = True
     low: Tensor
     high: Tensor
+    error: Tensor
 
     def __init__(
         self,
@@ -68,7 +71,8 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         self.concepts = nn.Conv2d(backbone.out_channels, count, kernel_size=1)
         self.from_offset = getattr(backbone, "account", "cells") == "pixels"
         if self.from_offset:
-            nn.init.constant_(self.concepts.bias[: self.concept_count], RARE)  # type: ignore[index]
+            assert self.concepts.bias is not None
+            self.concepts.bias.data[: self.concept_count] = torch.where(self.measured.flags, 0.0, RARE)
         self.additive = head == "linear"
         self.proportional = self.additive and bottleneck == "logits"
         self.head: nn.Module = (
@@ -78,6 +82,8 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         )
         self.register_buffer("low", torch.full((count,), torch.nan))
         self.register_buffer("high", torch.full((count,), torch.nan))
+        error = torch.full((self.concept_count,), torch.nan)
+        self.register_buffer("error", error, persistent=bool(self.quantities))
 
     def encode(self, image: Tensor) -> Units:
         """Turn (B, 3, H, W) images into unit logits (B, U) and their maps (B, U, h, w)."""
@@ -131,11 +137,12 @@ class ConceptBottleneckNetwork(ConceptNetwork):
             return self.head(head_input.to(self.concepts.weight.dtype))  # type: ignore[no-any-return]
 
     def activation(self, logits: Tensor) -> Tensor:
-        """Return what the head reads, (..., U), of unit logits (..., U): those of the residual as they are."""
-        return self.with_unnamed(self._formed(logits), logits)
+        """Return what the head reads, (..., U), of unit logits (..., U): quantities and the residual as they are."""
+        concepts = self.measured.numbers(logits[..., : self.concept_count], self._formed(logits))
+        return self.with_unnamed(concepts, logits)
 
     def _formed(self, logits: Tensor) -> Tensor:
-        """Return what the head reads of the concepts, (..., K)."""
+        """Return what the head reads of concepts that are truth values, (..., K)."""
         if self.bottleneck == "logits":
             return logits[..., : self.concept_count]
         if self.bottleneck == "evidence":
@@ -154,7 +161,7 @@ class ConceptBottleneckNetwork(ConceptNetwork):
 
         Args:
             logits: (..., U) logits as predicted.
-            truth: (..., K) truth values in [0, 1]; ignored where not known.
+            truth: (..., K) truth values in [0, 1], quantities in their units; ignored where not known.
             known: (..., K) bool, whether the truth is known.
 
         Raises:
@@ -162,13 +169,7 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         """
         if not self.by_percentiles:
             return super().truth_logits(logits, truth, known)
-        if self.low.isnan().any():
-            raise UnsupportedError(
-                "this checkpoint has no training percentiles, which stand for true and false in a "
-                "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
-            )
-        low, high = self.low[: self.concept_count], self.high[: self.concept_count]
-        told = torch.where(known, (1 - truth) * low + truth * high, logits[..., : self.concept_count])
+        told = torch.where(known, self.between_percentiles(truth), logits[..., : self.concept_count])
         return self.with_unnamed(told, logits)
 
     def certain(self, units: Units, truth: float) -> Tensor:
@@ -178,9 +179,27 @@ class ConceptBottleneckNetwork(ConceptNetwork):
             told = self.activation(self.truth_logits(self.low, told, torch.ones_like(told, dtype=torch.bool)))
         return self.with_unnamed(told[: self.concept_count], torch.zeros_like(self.low)).expand(len(units.scores), -1)
 
+    def typical_error(self) -> Tensor | None:
+        """Return how far standardized quantities are off, (K,), NaN until training has ended; None without any."""
+        return self.error if self.quantities else None
+
     def head_weight(self) -> Tensor | None:
         """Return the (C, U) weight of a linear head."""
         return self.linear_weight()
+
+    def between_percentiles(self, truth: Tensor) -> Tensor:
+        """Return ``(1 - c) P5 + c P95``, (..., K), of (..., K) truth values; of quantities the standardized value.
+
+        Raises:
+            UnsupportedError: the checkpoint has no training percentiles.
+        """
+        if self.low.isnan().any():
+            raise UnsupportedError(
+                "this checkpoint has no training percentiles, which stand for true and false in a "
+                "bottleneck of logits: its run was killed before the end; continue it with `ibd fit resume=RUN`"
+            )
+        low, high = self.low[: self.concept_count], self.high[: self.concept_count]
+        return self.measured.numbers(self.measured.standardized(truth), (1 - truth) * low + truth * high)
 
     @property
     def by_percentiles(self) -> bool:
@@ -228,23 +247,27 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         return self.head.weight if isinstance(self.head, nn.Linear) else None
 
     def slider_values(self, units: Units) -> Tensor:
-        """Return what passes the bottleneck, (B, U): probabilities where these do, and not what they are above."""
-        return self.activation(units.scores)
+        """Return what passes the bottleneck, (B, U), and not what it is above; quantities are in their units."""
+        passed = self.activation(units.scores)
+        concepts = passed[:, : self.concept_count]
+        return self.with_unnamed(self.measured.numbers(self.measured.in_units(concepts), concepts), passed)
 
     def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
         bounds = self.value_range()
         if not isinstance(self.head, nn.Linear) or bounds is None:
             return None
-        return LinearHead.of_tensors(self.unit_names, self.class_names, self.head.weight, self.head.bias, bounds)
+        head = LinearHead.of_tensors(self.unit_names, self.class_names, self.head.weight, self.head.bias, bounds)
+        return head.in_units(self.quantities)
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known.
 
-        None, too, where there is a residual: it has another range than the concepts.
+        None, too, where there is a residual, which has another range. Quantities have bounds of their own.
         """
         if len(self.unit_names) > self.concept_count:
             return None
         if not self.by_percentiles:
             return 0.0, 1.0
-        low, high = (float(end.detach()) for end in (self.activation(self.low).min(), self.activation(self.high).max()))
+        ends = (self.measured.numbers(torch.zeros_like(end), self.activation(end)) for end in (self.low, self.high))
+        low, high = (float(end.detach()) for end in (next(ends).min(), next(ends).max()))
         return None if math.isnan(low) or math.isnan(high) else (low, high)

@@ -1,70 +1,31 @@
 """In which order to correct concept groups. A policy only supplies ranks; nesting follows from them.
 
-Shapes: N images, K concepts, G groups, C classes, R numbers that the head reads. Sources:
-Shin et al. 2023 (RAND, UCP, ECTP), Koh et al. 2020.
+Shapes: N images, K concepts, G groups, C classes, R numbers that the head reads. Sources: Shin et al. 2023 (RAND, UCP,
+LCP, CCTP, ECTP, EUDTP), Koh et al. 2020.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Classify = Callable[[Tensor], Tensor]
+from ibd.models.cbm.bottleneck import Bottleneck
+from ibd.models.cbm.group_scores import (
+    Score,
+    certainty,
+    concept_error,
+    contribution,
+    expected_gains,
+    uncertainty,
+    variance,
+)
+
 _MOST_VALUES = 2**24
 """Values of the largest tensor of logits that is made at a time: 64 MiB in float32."""
-
-
-@dataclass(frozen=True)
-class Bottleneck:
-    """Everything an intervention on a split needs, after the one pass of the backbone.
-
-    Attributes:
-        predicted: (N, R) what the head reads.
-        corrected: (N, R) what it would read if every known concept were corrected.
-        probability: (N, K) predicted concept probabilities.
-        absent, present: (N, R) what the head reads for a concept that is certainly absent, present.
-        columns: (K, r) which of the R numbers are each concept's; others stay as predicted.
-        labels: (N,) true classes.
-        groups: indices of the concepts of each of G groups, which are corrected together.
-        exclusive: (G,) whether at most one concept of the group holds.
-        classify: the head, (..., R) -> (..., C).
-        weight: (C, R) where the head is linear; only for speed.
-    """
-
-    predicted: Tensor
-    corrected: Tensor
-    probability: Tensor
-    absent: Tensor
-    present: Tensor
-    columns: Tensor
-    labels: Tensor
-    groups: Sequence[Sequence[int]]
-    exclusive: Sequence[bool]
-    classify: Classify
-    weight: Tensor | None = None
-
-    @property
-    def group_of(self) -> Tensor:
-        """The group of each of the R numbers, (R,); -1 where none is corrected with it."""
-        result = torch.full((self.predicted.shape[1],), -1, device=self.predicted.device)
-        for index, group in enumerate(self.groups):
-            result[self.of(group)] = index
-        return result
-
-    def of(self, concepts: Sequence[int]) -> Tensor:
-        """Return which of the R numbers are those of some concepts."""
-        return self.columns[list(concepts)].flatten()
-
-    def gains(self, images: slice = slice(None)) -> Tensor:
-        """Return what correcting each group adds to the logits of some images, (n, G, C); the head must be linear."""
-        assert self.weight is not None
-        change = self.corrected[images] - self.predicted[images]
-        parts = [change[:, self.of(group)] @ self.weight[:, self.of(group)].t() for group in self.groups]
-        return torch.stack(parts, 1)
 
 
 def ranks_of(order_score: Tensor) -> Tensor:
@@ -79,88 +40,59 @@ def random_ranks(bottleneck: Bottleneck, seed: int) -> Tensor:
     return ranks_of(noise).to(bottleneck.predicted.device)
 
 
-def uncertainty_ranks(bottleneck: Bottleneck) -> Tensor:
-    """Return the most uncertain group first, (N, G): by the sum of its concepts' entropies (UCP)."""
-    p = bottleneck.probability.double().clamp(1e-12, 1 - 1e-12)
-    entropy = -(p * p.log() + (1 - p) * (1 - p).log())
-    return ranks_of(torch.stack([entropy[:, list(group)].sum(1) for group in bottleneck.groups], 1))
-
-
-def expected_change_ranks(bottleneck: Bottleneck) -> Tensor:
-    """Return the group first whose correction is expected to change the prediction most, (N, G) (ECTP).
-
-    The score of a group is its `expected_change`, computed anew after each correction, for all images at once.
-    """
-    current = bottleneck.predicted
-    ranks = torch.full((len(current), len(bottleneck.groups)), -1, device=current.device)
-    for step in range(len(bottleneck.groups)):
-        score = torch.full_like(ranks, -torch.inf, dtype=current.dtype)
-        now = bottleneck.classify(current)
-        for index in range(len(bottleneck.groups)):
-            left = (ranks[:, index] < 0).nonzero().flatten()
-            if len(left):
-                score[left, index] = expected_change(bottleneck, current[left], now[left], left, index)
-        chosen = score.argmax(1, keepdim=True)
+def step_by_step_ranks(bottleneck: Bottleneck, score: Score) -> Tensor:
+    """Return the group of the highest score first, (N, G), the scores computed anew after each correction."""
+    count = len(bottleneck.groups)
+    ranks = torch.full((len(bottleneck.labels), count), -1, device=bottleneck.predicted.device)
+    told, group_of = bottleneck.untold(), bottleneck.group_of_concept
+    for step in range(count):
+        left = ranks < 0
+        scores = score(bottleneck, bottleneck.beliefs(told), told, left).double()
+        chosen = scores.masked_fill(~left, -torch.inf).argmax(1, keepdim=True)
         ranks.scatter_(1, chosen, step)
-        current = torch.where(bottleneck.group_of == chosen, bottleneck.corrected, current)
+        told = told | (group_of == chosen)
     return ranks
 
 
-def expected_change(bottleneck: Bottleneck, current: Tensor, now: Tensor, images: Tensor, index: int) -> Tensor:
-    """Return how much correcting a group is expected to change the prediction, (n,).
-
-    It is the expected Kullback-Leibler divergence KL(after || now) of the class probabilities (ECTP of Shin et al.
-    2023), over what the correction may turn out to be, by the predicted probabilities: for an exclusive group, which of
-    its concepts holds, or that none does; else the mean over its concepts of being present or absent.
-
-    Args:
-        bottleneck: bottleneck for its head, groups and predicted probabilities.
-        current: (n, R) what the head reads now.
-        now: (n, C) its logits.
-        images: (n,) which of the N images these are.
-        index: index of the group.
-    """
-    before = now.log_softmax(1)
-    total = torch.zeros(len(current), device=current.device, dtype=current.dtype)
-    for then, weight in _outcomes(bottleneck, current, now, images, index):
-        total += weight * F.kl_div(before, then.log_softmax(1), log_target=True, reduction="none").sum(1)
-    return total
+def once_ranks(bottleneck: Bottleneck, score: Score) -> Tensor:
+    """Return the group of the highest score first, (N, G), by scores that corrections do not change."""
+    told = bottleneck.untold()
+    left = torch.ones(len(told), len(bottleneck.groups), dtype=torch.bool, device=told.device)
+    return ranks_of(score(bottleneck, bottleneck.beliefs(told), told, left))
 
 
-def _outcomes(
-    bottleneck: Bottleneck, current: Tensor, now: Tensor, images: Tensor, index: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what a correction may turn out to be, as (n, C) logits, and the (n,) weight of each."""
-    group = list(bottleneck.groups[index])
-    columns, probability = bottleneck.of(group), bottleneck.probability[images]
-    absent, present = (values[:, columns][images] for values in (bottleneck.absent, bottleneck.present))
-    width = bottleneck.columns.shape[1]
-    owns = [slice(place * width, (place + 1) * width) for place in range(len(group))]
+def uncertainty_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the most uncertain group first, (N, G): by `uncertainty` (UCP)."""
+    return (
+        once_ranks(bottleneck, uncertainty) if bottleneck.given is None else step_by_step_ranks(bottleneck, uncertainty)
+    )
 
-    def read(own: slice, values: Tensor) -> Tensor:
-        """Return the logits where some of the group's numbers are replaced."""
-        if bottleneck.weight is not None:
-            weight = bottleneck.weight[:, columns[own]]
-            return now + (values - current[:, columns[own]]) @ weight.t()
-        edited = current.clone()
-        edited[:, columns[own]] = values
-        return bottleneck.classify(edited)
 
-    if not bottleneck.exclusive[index]:
-        for k, own in zip(group, owns, strict=True):
-            yield read(own, present[:, own]), probability[:, k] / len(group)
-            yield read(own, absent[:, own]), (1 - probability[:, k]) / len(group)
-        return
-    total, none = probability[:, group].sum(1), read(slice(None), absent)
-    for k, own in zip(group, owns, strict=True):
-        if bottleneck.weight is not None:  # a step from "none of them"
-            then = none + (present[:, own] - absent[:, own]) @ bottleneck.weight[:, columns[own]].t()
-        else:
-            values = absent.clone()
-            values[:, own] = present[:, own]
-            then = read(slice(None), values)
-        yield then, probability[:, k] / total.clamp(min=1)
-    yield none, (1 - total).clamp(min=0)
+def concept_error_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the group first that is predicted worst, (N, G): by `concept_error` (LCP)."""
+    if bottleneck.given is None:
+        return once_ranks(bottleneck, concept_error)
+    return step_by_step_ranks(bottleneck, concept_error)
+
+
+def contribution_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the group first that the classes rest on most, (N, G): by `contribution` (CCTP)."""
+    return step_by_step_ranks(bottleneck, contribution)
+
+
+def expected_change_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the group first whose correction is expected to change the prediction most, (N, G) (ECTP)."""
+    return step_by_step_ranks(bottleneck, expected_gains)
+
+
+def expected_certainty_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the group first whose correction is expected to make the class most certain, (N, G) (EUDTP)."""
+    return step_by_step_ranks(bottleneck, partial(expected_gains, gain=certainty))
+
+
+def variance_ranks(bottleneck: Bottleneck) -> Tensor:
+    """Return the group first that takes most of the variance away, (N, G): by `variance`."""
+    return step_by_step_ranks(bottleneck, variance)
 
 
 def learned_order(validation: Bottleneck) -> list[int]:
@@ -168,27 +100,27 @@ def learned_order(validation: Bottleneck) -> list[int]:
 
     Greedy: next comes the group whose correction gives the highest accuracy, and among equals the lowest loss.
     """
-    current, order = validation.predicted, []
+    order: list[int] = []
     left = list(range(len(validation.groups)))
-    now = validation.classify(current)
-    gains = None if validation.weight is None else validation.gains()
+    now = validation.classify(validation.predicted)
+    gains = validation.gains() if validation.additive else None
     while left:
         tried = []
         for group in left:
-            if gains is None:
-                logits = validation.classify(torch.where(validation.group_of == group, validation.corrected, current))
-            else:
-                logits = now + gains[:, group]
+            logits = _logits_with(validation, [*order, group]) if gains is None else now + gains[:, group]
             accuracy = float((logits.argmax(1) == validation.labels).double().mean())
             tried.append((-accuracy, float(F.cross_entropy(logits, validation.labels)), group))
         chosen = min(tried)[2]
         order.append(chosen)
         left.remove(chosen)
-        if gains is None:
-            current = torch.where(validation.group_of == chosen, validation.corrected, current)
-        else:
-            now = now + gains[:, chosen]
+        now = now if gains is None else now + gains[:, chosen]
     return order
+
+
+def _logits_with(bottleneck: Bottleneck, groups: Sequence[int]) -> Tensor:
+    """Return the (N, C) logits with some groups corrected in all images."""
+    told = torch.isin(bottleneck.group_of_concept, torch.tensor(groups, device=bottleneck.predicted.device))
+    return bottleneck.classify(bottleneck.beliefs(told.expand_as(bottleneck.probability)).reads)
 
 
 def fixed_ranks(bottleneck: Bottleneck, order: Sequence[int]) -> Tensor:
@@ -198,32 +130,36 @@ def fixed_ranks(bottleneck: Bottleneck, order: Sequence[int]) -> Tensor:
     return rank.expand(len(bottleneck.labels), -1)
 
 
-def accuracy_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
-    """Return the accuracy with the first n groups corrected, for n = 0 .. G: (G + 1,) float64 in [0, 1]."""
-    if bottleneck.weight is not None and bottleneck.columns.shape[1] > 1:
-        return _accuracy_by_gains(bottleneck, ranks)
-    rank = F.pad(ranks, (0, 1), value=len(bottleneck.groups))[:, bottleneck.group_of]
-    accuracies = []
+def right_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
+    """Return which images are right with the first n groups corrected, for n = 0 .. G: (G + 1, N) bool."""
+    if bottleneck.additive and bottleneck.columns.shape[1] > 1:
+        return _right_by_gains(bottleneck, ranks)
+    rank = ranks[:, bottleneck.group_of_concept]
+    right = []
     for budget in range(len(bottleneck.groups) + 1):
-        read = torch.where(rank < budget, bottleneck.corrected, bottleneck.predicted)
-        accuracies.append((bottleneck.classify(read).argmax(1) == bottleneck.labels).double().mean())
-    return torch.stack(accuracies).cpu()
+        logits = bottleneck.classify(bottleneck.beliefs(rank < budget).reads)
+        right.append(logits.argmax(1) == bottleneck.labels)
+    return torch.stack(right).cpu()
 
 
-def _accuracy_by_gains(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
+def _right_by_gains(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
     """Return the same for a linear head that reads many numbers of a concept: by sums of what each group adds.
 
     The head reads all of them twice, and not once for each budget; some images at a time.
     """
     count, groups = ranks.shape
-    right = torch.zeros(groups + 1, dtype=torch.float64, device=ranks.device)
+    right = torch.zeros(groups + 1, count, dtype=torch.bool, device=ranks.device)
     at_once = max(1, _MOST_VALUES // ((groups + 1) * len(bottleneck.classify(bottleneck.predicted[:1])[0])))
     for start in range(0, count, at_once):
         images = slice(start, start + at_once)
         first = bottleneck.classify(bottleneck.predicted[images]).unsqueeze(1)
-        gains = bottleneck.gains(images)
         order = ranks[images].argsort(1)
-        ordered = gains.take_along_dim(order.unsqueeze(2), 1)
+        ordered = bottleneck.gains(images).take_along_dim(order.unsqueeze(2), 1)
         logits = torch.cat([first, ordered], 1).cumsum(1)
-        right += (logits.argmax(2) == bottleneck.labels[images].unsqueeze(1)).double().sum(0)
-    return (right / count).cpu()
+        right[:, images] = (logits.argmax(2) == bottleneck.labels[images].unsqueeze(1)).t()
+    return right.cpu()
+
+
+def accuracy_by_budget(bottleneck: Bottleneck, ranks: Tensor) -> Tensor:
+    """Return the accuracy with the first n groups corrected, for n = 0 .. G: (G + 1,) float64 in [0, 1]."""
+    return right_by_budget(bottleneck, ranks).double().mean(1)

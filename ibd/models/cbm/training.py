@@ -12,6 +12,7 @@ from ibd.data.base import ImageDataModule
 from ibd.data.coverage import silent_concepts, untaught
 from ibd.errors import ConfigError
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
+from ibd.metrics.quantities import quantity_metrics
 from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.cbm.losses import Imbalance, concept_loss, imbalance_ratio
 from ibd.models.lightning import InterpretableModule
@@ -39,19 +40,25 @@ class ConceptModule(InterpretableModule):
         self.register_buffer("ratio", torch.ones(self.network.concept_count))
 
     def build_metrics(self) -> dict[str, MetricCollection]:
-        """Return the class metrics, and the accuracy and AUROC of the concepts."""
+        """Return the class metrics, the accuracy and AUROC of the concepts, and R2 and mean error of quantities."""
         accuracy = MetricCollection({"concept_accuracy": ConceptAccuracy()})
         ranking = MetricCollection({"concept_auroc": ConceptAUROC()})
-        return {**super().build_metrics(), "concept": accuracy, "ranking": ranking}
+        quantities = quantity_metrics({unit: self.spec.concept_names[unit] for unit in self.spec.measured})
+        return {**super().build_metrics(), "concept": accuracy, "ranking": ranking, **quantities}
 
     def metric_inputs(self, output: Output, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return (predictions, targets) for the class and the concept metrics."""
         network, scores = self.network, output.units.scores
-        return {
+        truth = network.measured.truth(batch.concepts)
+        inputs = {
             **super().metric_inputs(output, batch),
-            "concept": (network.probabilities(scores), batch.concepts),
-            "ranking": (network.log_odds(scores), batch.concepts),
+            "concept": (network.probabilities(scores), truth),
+            "ranking": (network.log_odds(scores), truth),
         }
+        if network.quantities:
+            inputs["r2"] = scores[:, : network.concept_count], network.measured.standardized(batch.concepts)
+            inputs["mae"] = network.readable(output.units), batch.concepts
+        return inputs
 
     def check_data(self, data: ImageDataModule) -> None:
         """Name the concepts that teach nothing.
@@ -59,10 +66,12 @@ class ConceptModule(InterpretableModule):
         Raises:
             DataError: none of them is present in some training images and absent from others.
         """
-        names = self.spec.concept_names
-        if said := untaught(data.dataset("train").concepts, names):
+        names, measured = self.spec.concept_names, self.spec.measured
+        if said := untaught(data.dataset("train").concepts, names, numbers=measured):
             _log.warning(said)
-        if sum(map(len, silent_concepts(data.dataset("val").concepts, names))) == len(names):
+        truth = [name for unit, name in enumerate(names) if unit not in measured]
+        silent = silent_concepts(data.dataset("val").concepts, names, measured)
+        if truth and {*silent.unknown, *silent.absent, *silent.present} >= {*truth}:
             _log.warning("no concept differs between the validation images: val/concept_auroc is not a number")
 
     def setup(self, stage: str) -> None:
@@ -71,12 +80,13 @@ class ConceptModule(InterpretableModule):
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             if data is None:
                 raise ConfigError(f"model.imbalance: '{self.imbalance}' needs trainer.fit(model, datamodule=...)")
-            self.ratio = imbalance_ratio(data.dataset("train").concepts).to(self.device)
+            concepts = self.network.measured.truth(data.dataset("train").concepts.to(self.device))
+            self.ratio = imbalance_ratio(concepts)
 
     def concept_loss(self, output: Output, batch: Batch) -> Tensor:
         """Return the loss of the concepts, summed over them, see `ibd.models.cbm.losses.concept_loss`."""
         network = self.network
         logits = output.units.scores[:, : network.concept_count]
-        return concept_loss(
-            logits, batch.concepts, self.ratio, self.imbalance, network.softmax_groups, together=self.training
-        )
+        target = network.measured.standardized(batch.concepts)
+        numbers = network.measured.flags if network.quantities else None
+        return concept_loss(logits, target, self.ratio, self.imbalance, network.softmax_groups, self.training, numbers)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
+from ibd.errors import UnsupportedError
 from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.linear_head import replaced
 from ibd.models.painting import spatial_mean
@@ -35,6 +36,11 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
     """
 
     def __init__(self, backbone: Backbone, spec: DataSpec, embedding_size: int = 16) -> None:
+        if spec.quantities:
+            raise UnsupportedError(
+                f"concept embeddings mix two vectors by a probability, and '{min(spec.quantities)}' is a quantity, "
+                "which has none: take model.name=cbm"
+            )
         super().__init__(backbone, spec)
         self.embedding_size = embedding_size
         self.embeddings = nn.Linear(backbone.out_channels, self.concept_count * 2 * embedding_size)

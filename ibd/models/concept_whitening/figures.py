@@ -117,14 +117,19 @@ def axis_maps_figure(
 
 def _share(row: Sequence[TopImage]) -> str:
     """Return how many of the images are known to hold the concept."""
-    known = [image.annotated > 0.5 for image in row if not math.isnan(image.annotated)]
+    known = [image.annotated > 0.5 for image in row if _told(image.annotated)]
     return (
         f"{sum(known)} of {len(known)} hold it\n({100 * sum(known) / len(known):.0f} %)" if known else "not annotated"
     )
 
 
 def _color(annotated: float) -> str:
-    return GRAY if math.isnan(annotated) else GREEN if annotated > 0.5 else ORANGE
+    return GRAY if not _told(annotated) else GREEN if annotated > 0.5 else ORANGE
+
+
+def _told(annotated: float) -> bool:
+    """Return whether an annotation says yes or no, and is neither unknown nor undecided."""
+    return not math.isnan(annotated) and annotated != 0.5
 
 
 def _lines(name: str, width: int) -> str:

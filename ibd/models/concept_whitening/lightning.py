@@ -40,7 +40,8 @@ class ConceptWhitening(InterpretableModule):
         backbone: feature extractor: its name, and its own options.
         layers: batch normalizations to replace, by name or pattern such as "layer4.*.bn1"; null takes that of the last
             block.
-        concepts: names of the concepts that get an axis; null takes all of the data, or of `concept_folder`.
+        concepts: names of the concepts that get an axis; null takes all of the data but quantities, which no image
+            shows more than another, or all of `concept_folder`.
         concept_folder: folder with a folder of example images for each concept; null takes the training images by
             their annotations.
         activation: pooling of an axis's map: "mean", "max", "positive_mean" or "pool_max" (published).
@@ -69,7 +70,11 @@ class ConceptWhitening(InterpretableModule):
             raise ConfigError(f"model.label_smoothing: {label_smoothing} given, a share from 0 to 1 is needed")
         spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
         if concepts is None:
-            concepts = folder_concepts(concept_folder) if concept_folder else list(spec.concept_names)
+            concepts = (
+                folder_concepts(concept_folder)
+                if concept_folder
+                else [name for name in spec.concept_names if name not in spec.quantities]
+            )
         _check_concepts(concepts, None if concept_folder else spec)
         if backbone.get("frozen"):
             raise ConfigError(
@@ -232,3 +237,7 @@ def _check_concepts(concepts: list[str], spec: DataSpec | None) -> None:
         if spec is not None and name not in spec.concept_names:
             known = did_you_mean(name, spec.concept_names) or " This data has no concepts (no concepts.csv?)."
             raise ConfigError(f"model.concepts: the data has no concept '{name}'.{known}")
+        if spec is not None and name in spec.quantities:
+            raise ConfigError(
+                f"model.concepts: '{name}' is a quantity: an axis is turned to images that show a concept"
+            )

@@ -209,7 +209,7 @@ class PosthocBottleneck(InterpretableModule):
         if self.given is not None and self.given.vectors.numel():
             return self.given
         if self.scorer is None:
-            return from_labels(train, val, list(self.spec.concept_names), self.concept_fit)
+            return from_labels(train, val, [self.spec.concept_names[k] for k in self.spec.truths], self.concept_fit)
         texts, scorer = self.network.unit_names[: self.network.concept_count], find_scorer(self.scorer)
         scores, val_scores = (label_free.scores_of(scorer, texts, data, split) for split in ("train", "val"))
         return label_free.from_scores(train, val, scores, val_scores, texts, self.filters)
@@ -274,6 +274,7 @@ def _given(concepts: str, scorer: str | None, spec: DataSpec, channels: int) -> 
                 "file of texts is needed"
             )
         return load(concepts, channels)
-    if not spec.concept_names:
-        raise ConfigError("model.concepts: 'labels' given, and this data has none: find some with `ibd discover`")
-    return Concepts(list(spec.concept_names), *nothing, {"truth": True})
+    if not spec.truths:
+        none = "has quantities alone, which have no examples" if spec.concept_names else "has none"
+        raise ConfigError(f"model.concepts: 'labels' given, and this data {none}: find some with `ibd discover`")
+    return Concepts([spec.concept_names[k] for k in spec.truths], *nothing, {"truth": True})

@@ -67,6 +67,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
             concept_names=names,
             concept_groups=groups,
             exclusive_groups=tuple(name for name in spec.exclusive_groups if name in groups) if truth else (),
+            quantities={},
         )
         super().__init__(backbone, own, "logits", residual=len(classes) if rest else 0)
         self.unit_names[len(names) :] = [f"rest of {name}" for name in classes] if rest else []
@@ -196,10 +197,12 @@ def _column(name: str, spec: DataSpec) -> int:
     """Return which concept of the data has a name.
 
     Raises:
-        ConfigError: none has.
+        ConfigError: none has, or it is a quantity.
     """
     if name not in spec.concept_names:
         raise ConfigError(f"model.units: names: the data has no concept '{name}'")
+    if name in spec.quantities:
+        raise ConfigError(f"model.units: names: '{name}' is a quantity, which no image is an example of")
     return spec.concept_names.index(name)
 
 

@@ -37,4 +37,4 @@ def read(network: PosthocNetwork, data: ImageDataModule, split: Split) -> Seen:
         features.append(spatial_mean(maps).float().cpu())
         scores.append(network.encode_features(maps).scores[:, : network.concept_count].float().cpu())
     dataset = data.dataset(split)
-    return Seen(torch.cat(features), torch.cat(scores), dataset.concepts, dataset.labels)
+    return Seen(torch.cat(features), torch.cat(scores), dataset.concepts[:, data.spec.truths], dataset.labels)

@@ -2,7 +2,7 @@
 
 import torch
 
-from ibd.data.coverage import listed, missing_classes, silent_concepts
+from ibd.data.coverage import listed, missing_classes, silent_concepts, untaught
 
 
 def test_concepts_that_do_not_differ():
@@ -17,8 +17,17 @@ def test_concepts_that_do_not_differ():
         "probably": [0.75, 1, 0.5],
     }
     found = silent_concepts(torch.tensor(list(columns.values())).T, list(columns))
-    assert found == (["unknown", "undecided"], ["absent"], ["present", "probably"])
-    assert silent_concepts(torch.zeros(0, 2), ["a", "b"]) == (["a", "b"], [], [])
+    assert found == (["unknown", "undecided"], ["absent"], ["present", "probably"], [])
+    assert silent_concepts(torch.zeros(0, 2), ["a", "b"], [1]) == (["a", "b"], [], [], [])
+
+
+def test_numbers_that_do_not_differ():
+    """A length of 0.2 to 0.4 is no concept that is never present; one of 3 everywhere teaches nothing."""
+    nan = torch.nan
+    values = torch.tensor([[0.2, 3.0, nan, 0.0], [0.4, 3.0, nan, 1.0], [nan, nan, nan, 0.0]])
+    names = ["small", "same", "unknown", "fine"]
+    assert silent_concepts(values, names, [0, 1, 2]) == (["unknown"], [], [], ["same"])
+    assert untaught(values, names, numbers=[0, 1, 2]).endswith(": never known: 'unknown'; never different: 'same'")
 
 
 def test_classes_without_images():

@@ -241,7 +241,10 @@ ROWS = ["cat,0,1,0,1,0", "dog,0,1,1,0,0", "owl,1,0,1,1,1"]
         (["class,a,b,a"], ":1: columns 2 and 4 are both named 'a'"),
         ([HEADER, *ROWS, "dog,0,1,1,0,0"], ":5: class 'dog' has a row already, on line 3"),
         ([HEADER, ROWS[0], "", "dog,0,1,1"], ":4: 4 fields, the header has 6"),
-        ([HEADER, "cat,0,1,yes,1,0"], ":2: column 'sound::loud': 'yes' given, 0, 1 or nothing (unknown) is needed"),
+        (
+            [HEADER, "cat,0,1,yes,1,0"],
+            ":2: column 'sound::loud': 'yes' given, a truth value from 0 to 1 or nothing (unkn",
+        ),
         ([HEADER, *ROWS[:2], "old,1,0,1,1,1"], ":4: class 'old' has no folder in train. Did you mean 'owl'?"),
         ([HEADER, *ROWS[:2]], ": class 'owl' has no row. Known: cat, dog."),
         (["image,a", "train/cat/000.pnk,1"], ":2: there is no image 'train/cat/000.pnk'. Did you mean one of: 't"),

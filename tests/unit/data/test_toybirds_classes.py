@@ -13,6 +13,8 @@ STRUCTURES = [
     ("single", 9, 0.0),
     ("double", 12, None),
     ("xor", 6, None),
+    ("linked", 12, None),
+    ("linked", 5, 0.0),
 ]
 
 
@@ -53,6 +55,18 @@ def test_structures_by_definition(structure, count, expected):
         assert all(classes.consistent({part: classes.birds[0][0][part]}) == tuple(range(count)) for part in PARTS)
 
 
+def test_linked_birds_by_hand():
+    """Six tails and six wings in a ring: tail t has wings t and t + 1, so each wing has two tails."""
+    classes = make_classes("linked", 12)
+    birds = [[VARIANTS[part].index(options[0][part]) for part in ("tail", "wing", "beak", "eye", "foot")]
+             for options in classes.birds]  # fmt: skip
+    assert birds[::2] == [[0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [2, 2, 2, 2, 2], [3, 3, 3, 0, 3], [4, 4, 0, 1, 1],
+                          [5, 5, 1, 2, 2]]  # fmt: skip
+    assert [wing for _, wing, *_ in birds[1::2]] == [1, 2, 3, 4, 5, 0]
+    assert (classes.deciding, classes.redraw) == (("tail", "wing"), 0.2)
+    assert len({(beak, eye) for _, _, beak, eye, _ in birds}) == 6  # these two parts tell the tail
+
+
 def test_random_classes_keep_their_distance():
     classes = make_classes("random", 50, min_distance=2)
     birds = [options[0] for options in classes.birds]
@@ -86,6 +100,7 @@ def test_names_are_unique():
     ("arguments", "message"),
     [
         (("xor", 7), "data.num_classes: 7 given, the structure 'xor' has 6 at most"),
+        (("linked", 13), "data.num_classes: 13 given, the structure 'linked' has 12 at most"),
         (("single", 10), "data.num_classes: 10 given, the structure 'single' has 9 at most"),
         (("double", 5, None, 0, ["wing"]), "data.deciding_parts: ['wing'] given, 'double' needs 2 different parts"),
         (("random", 5, 2.0), "data.redraw: 2.0 given, 0 to 1 is needed"),

@@ -4,6 +4,7 @@ import torch
 
 from ibd.data.dataset import Key
 from ibd.data.toybirds import PARTS, ToyBirds, contact_sheet, part_masks, render
+from ibd.data.toybirds.parts import VARIANTS
 from ibd.errors import ConfigError
 
 SMALL = {"preset": "tiny", "train_size": 60, "val_size": 40, "test_size": 40}
@@ -41,6 +42,31 @@ def test_sample_fits_the_spec():
     assert dataset.sample_id(13) == "toybirds/val/13"
     assert data.dataset("val") is dataset
     assert dataset.labels.bincount().min() >= 40 // 6
+
+
+def test_correlated_parts_go_together_as_documented():
+    """The conditional frequencies of docs/data.md, in 3600 scenes that nobody draws."""
+    data = ToyBirds("correlated")
+    scenes = [data._scene("train", i) for i in range(3600)]
+    seen = [[VARIANTS[part].index(scene.parts[part]) for scene in scenes] for part in ("tail", "wing", "beak", "eye")]
+    tail, wing, beak, eye = map(np.array, seen)
+    assert set(tail) == set(range(6))
+    at = tail == 4
+    assert (wing[at] == 4).mean() == 0.5  # the classes take turns
+    assert (wing[at] == 5).mean() == 0.5
+    assert (beak[at] == 0).mean() == pytest.approx(0.8 + 0.2 / 4, abs=0.05)
+    assert (eye[at] == 1).mean() == pytest.approx(0.8 + 0.2 / 3, abs=0.05)
+    assert ((beak[at] == 0) & (eye[at] == 1)).mean() == pytest.approx(0.85 * 0.8667, abs=0.05)  # given the tail, apart
+    assert (tail[(beak == 3)] == 3).mean() == pytest.approx(0.85 / (0.85 + 5 * 0.05), abs=0.05)
+
+
+def test_hidden_parts_of_correlated_birds_are_labeled_as_what_they_are():
+    data = ToyBirds("correlated", train_size=30)
+    assert data.dataset("train").concepts.sum(1).tolist() == [5.0] * 30
+    assert data._scene("train", 3) == ToyBirds("correlated", train_size=4)._scene("train", 3)
+    assert max(len(data._scene("train", i).occluders) for i in range(30)) > 4
+    zero = ToyBirds("correlated", train_size=30, min_visible=0.6).dataset("train").concepts.sum(1)
+    assert 2 < zero.mean() < 4.8
 
 
 def test_truth_is_where_the_deciding_part_is():
@@ -145,11 +171,11 @@ def test_part_drop_leaves_the_class_determined():
     [
         (
             {"preset": "tinny"},
-            "data.preset: 'tinny' given, one of tiny, small, standard, wide, hard, hans is needed",
+            "data.preset: 'tinny' given, one of tiny, small, standard, wide, hard, hans, correlated is needed",
         ),
         ({"image_size": 8}, "data.image_size: 8 given, 32 to 1024 is needed"),
         ({"num_classes": 1}, "data.num_classes: 1 given"),
-        ({"structure": "xnor"}, "data.structure: 'xnor' given, one of random, single, double, xor is needed"),
+        ({"structure": "xnor"}, "data.structure: 'xnor' given, one of random, single, double, xor, linked is needed"),
         ({"train_size": 0}, "data.train_size: 0 given"),
         ({"concept_noise": 1.5}, "data.concept_noise: 1.5 given, 0 to 1 is needed"),
         ({"part_drop": -1}, "data.part_drop: -1 given, 0 to 1 is needed"),

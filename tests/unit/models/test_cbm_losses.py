@@ -128,7 +128,8 @@ def test_imbalance_ratio_is_the_published_one(unknown):
     torch.testing.assert_close(ratio, torch.tensor(reference.imbalance_ratio(concepts)))
     assert ratio[4:].tolist() == [1, 1]
     assert imbalance_ratio(torch.full((3, 2), torch.nan)).tolist() == [1, 1]
-    assert imbalance_ratio(torch.tensor([[0.5], [0.5], [1.0], [0.25], [0.0]])).tolist() == [2]  # 0.5 says neither
+    soft = torch.tensor([[0.5], [0.5], [1.0], [0.25], [0.0]])  # 2.25 presences and 2.75 absences
+    assert imbalance_ratio(soft).item() == pytest.approx(2.75 / 2.25)
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -10,6 +10,7 @@ from ibd.backbones.bcos.networks import BcosSmallCNN
 from ibd.errors import ConfigError
 from ibd.models.cbm import policies
 from ibd.models.cbm.finish import ReadSplit
+from ibd.models.cbm.group_scores import expected_gain
 from ibd.models.cbm.intervention import POLICIES, cached_bottleneck, intervention_curve
 from ibd.models.cbm.losses import concept_loss
 from ibd.models.cem.lightning import ConceptEmbedding
@@ -173,7 +174,8 @@ def test_expected_change_against_loops(network, data):
     bottleneck = cached_bottleneck(network, data)
     now = network.classify(bottleneck.predicted)
     for index, group in enumerate(network.unit_groups.values()):
-        found = policies.expected_change(bottleneck, bottleneck.predicted, now, torch.arange(14), index)
+        told, images = bottleneck.untold(), bottleneck.images
+        found = expected_gain(bottleneck, bottleneck.beliefs(told), now, told, images, index)
         for image, scores in enumerate(data.scores):
 
             def changed(values, image=image, scores=scores):

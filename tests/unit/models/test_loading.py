@@ -25,6 +25,7 @@ from tests.model_makers import (
     make_pipnet,
     make_posthoc,
     make_prototypes,
+    make_stochastic_module,
     make_whitening,
 )
 
@@ -33,6 +34,7 @@ MAKERS = {
     "cbm": lambda: make_module(bottleneck="logits", head="mlp", softmax_groups=["wing"]),
     "cem": make_embedding,
     "posthoc_cbm": lambda: make_posthoc(rest=True),
+    "scbm": lambda: make_stochastic_module(covariance="amortized", rank=2, head="mlp", placement="confidence"),
     "protopnet": make_prototypes,
     "pipnet": make_pipnet,
     "concept_whitening": lambda: make_whitening(whitening={"eps": 1e-4}),

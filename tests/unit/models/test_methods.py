@@ -17,6 +17,7 @@ from tests.model_makers import (
     make_pipnet,
     make_posthoc,
     make_prototypes,
+    make_stochastic_module,
     make_whitening,
 )
 
@@ -38,6 +39,8 @@ FAMILIES = {
     "cem": lambda: make_embedding(LARGE),
     "posthoc": lambda: make_posthoc(LARGE),
     "posthoc, a rest": lambda: make_posthoc(LARGE, truth=False, reading="relu", rest=True),
+    "scbm": lambda: make_stochastic_module(LARGE),
+    "scbm, amortized": lambda: make_stochastic_module(LARGE, covariance="amortized", bottleneck="hard"),
     "protopnet": make_prototypes,
     "pipnet": lambda: make_pipnet(LARGE).eval(),
     "pipnet with a bias": pipnet_with_bias,

@@ -7,6 +7,7 @@ import torch
 
 from ibd.models.cbm import policies
 from ibd.models.cbm.finish import ReadSplit
+from ibd.models.cbm.group_scores import expected_gain
 from ibd.models.cbm.intervention import cached_bottleneck
 from ibd.types import DataSpec, groups_of
 from tests.model_makers import make_network, random_concepts
@@ -73,8 +74,8 @@ def test_expected_change_of_each_group(network):
     data = read(6)
     bottleneck = cached_bottleneck(network, data)
     for index, group in enumerate(network.unit_groups.values()):
-        reads = bottleneck.predicted
-        found = policies.expected_change(bottleneck, reads, network.classify(reads), torch.arange(6), index)
+        beliefs, now = bottleneck.beliefs(bottleneck.untold()), network.classify(bottleneck.predicted)
+        found = expected_gain(bottleneck, beliefs, now, bottleneck.untold(), bottleneck.images, index)
         expected = [
             reference.expected_change(network, network.activation(x[None])[0], p, group)
             for x, p in zip(data.scores, bottleneck.probability, strict=True)

@@ -1,0 +1,1 @@
+"""Concept bottlenecks whose concepts depend on each other."""
