@@ -91,7 +91,7 @@ def test_the_head_uses_as_many_concepts_as_it_may(tmp_path):
 
 @torch.no_grad()
 def test_accuracy_with_few_concepts_is_of_as_many_as_it_says(tmp_path):
-    # Of 3 classes one has no weight of a concept: no head has 5 of 5 a class, which must not pass for another's accuracy.
+    # Of 3 classes one has no weight of a concept: no head has 5 of 5 a class, and none may pass for one that has.
     data = Colored()
     generator = torch.Generator().manual_seed(3)
     names = tuple(f"mix {number}" for number in range(8))
