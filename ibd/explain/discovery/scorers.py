@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ibd import registry
-from ibd.errors import ConfigError, told
+from ibd.errors import ConfigError, DataError, no_file, told
 
 Scorer = Callable[[Tensor, list[str]], Any]
 """(images (B, 3, H, W) in [0, 1], T texts) -> (B, T) scores, higher where a text fits better."""
@@ -28,6 +29,29 @@ def find_scorer(place: str) -> Scorer:
     if not callable(found):
         raise ConfigError(f"scorer: '{place}' is no function ({type(found).__name__})")
     return found  # type: ignore[no-any-return]
+
+
+def read_texts(path: str, what: str) -> list[str]:
+    """Return the texts of a file, one in each line.
+
+    Args:
+        path: the file.
+        what: option that names it, with which a message begins.
+
+    Raises:
+        DataError: there is no such file, no text in it, or one twice.
+    """
+    file = Path(path)
+    if (kind := no_file(file)) is not None or not file.exists():
+        raise DataError(f"{what}: no file of texts '{path}'" + (f": it is {kind}" if kind else ""))
+    try:
+        texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{what}: '{path}' is no text file ({type(error).__name__})") from None
+    twice = next((text for place, text in enumerate(texts) if text in texts[:place]), None)
+    if not texts or twice is not None:
+        raise DataError(f"{what}: '{path}' has " + (f"'{twice}' twice" if texts else "no texts"))
+    return texts
 
 
 def text_scores(scorer: Scorer, images: Tensor, texts: Sequence[str]) -> Tensor:

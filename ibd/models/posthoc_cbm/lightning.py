@@ -15,7 +15,7 @@ from ibd.data.base import ImageDataModule
 from ibd.distributed import world_size
 from ibd.errors import ConfigError, DataError, check_range
 from ibd.explain.cav import Classifier, Fit
-from ibd.explain.discovery.scorers import find_scorer
+from ibd.explain.discovery.scorers import find_scorer, read_texts
 from ibd.metrics.classes import AccuracyByHead
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
@@ -271,7 +271,7 @@ def _given(concepts: str, scorer: str | None, spec: DataSpec, channels: int) -> 
     if scorer is not None:
         if concepts == LABELS:
             raise ConfigError("model.scorer: it goes with model.concepts=FILE, of a text in each line")
-        return Concepts(label_free.read_texts(concepts), *nothing, {"reading": "linear"})
+        return Concepts(read_texts(concepts, "model.concepts"), *nothing, {"reading": "linear"})
     if concepts != LABELS:
         if not concepts.endswith(".npz"):
             raise ConfigError(
