@@ -141,6 +141,11 @@ _MANY = 2000
 """Names that are compared in no time; half a million, such as the paths of all images, would take half a minute."""
 
 
+def told(error: Exception) -> str:
+    """Return what an error of the user's own code says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _alike(given: str, names: Collection[str]) -> Collection[str]:
     """Return the names to compare with: of very many those with the most at both ends in common with what is given."""
     if len(names) <= _MANY:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ibd.errors import ConfigError, UntrustedError, did_you_mean
+from ibd.errors import ConfigError, IbdError, UntrustedError, did_you_mean, told
 
 _TORCHVISION = """
     resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d wide_resnet50_2
@@ -249,6 +249,36 @@ def own_module(module: str) -> ModuleType:
     """
     _see_here(module, module)
     return importlib.import_module(module)
+
+
+def own_object(place: str, what: str) -> Any:
+    """Return what ``package.module:NAME`` names, of the user's own code.
+
+    Who writes its place on the command line wants its code to run. What a run or checkpoint names is not imported but
+    for the user's word of trust.
+
+    Args:
+        place: its place.
+        what: what it is for, with which a message begins.
+
+    Raises:
+        ConfigError: there is none, or its module cannot be imported.
+        UntrustedError: a run or checkpoint that is not trusted names it.
+    """
+    module_name, colon, name = place.partition(":")
+    if not colon or not module_name or not name:
+        raise ConfigError(f"{what}: '{place}' given, package.module:NAME is needed")
+    check_own(place)
+    try:
+        module = own_module(module_name)
+    except IbdError:
+        raise
+    except Exception as error:  # whatever the code of a stranger does
+        raise ConfigError(f"{what}: the module '{module_name}' cannot be imported: {told(error)}") from error
+    if not hasattr(module, name):
+        public = [text for text in vars(module) if not text.startswith("_")]
+        raise ConfigError(f"{what}: module '{module_name}' has no '{name}'.{did_you_mean(name, public)}")
+    return getattr(module, name)
 
 
 def _see_here(module: str, name: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ibd import registry
 from ibd.config import plain_values
 from ibd.config.sources import Sources, parse_override
-from ibd.errors import ConfigError, IbdError, did_you_mean
+from ibd.errors import ConfigError, told
 from ibd.models.foreign import ForeignModel, OutputKind, Preprocess
 from ibd.models.inputs import File, read_images
 from ibd.types import DataSpec, Resize
@@ -74,7 +74,7 @@ def find_model(place: str, settings: ForeignSettings) -> ForeignModel:
     Raises:
         ConfigError: there is none, or it is not told how images are fed to it.
     """
-    found = _found(place)
+    found = registry.own_object(place, f"'{place}'")
     made = found if isinstance(found, nn.Module) else _made(place, found)
     if isinstance(made, ForeignModel):
         return made
@@ -104,21 +104,6 @@ def short_name(place: str) -> str:
     return place.partition(":")[2]
 
 
-def _found(place: str) -> Any:
-    """Import what a place names."""
-    module_name, _, name = place.partition(":")
-    try:
-        module = registry.own_module(module_name)
-    except IbdError:
-        raise
-    except Exception as error:  # whatever the code of a stranger does
-        raise ConfigError(f"'{place}': the module '{module_name}' cannot be imported: {_told(error)}") from error
-    if not hasattr(module, name):
-        public = [text for text in vars(module) if not text.startswith("_")]
-        raise ConfigError(f"module '{module_name}' has no '{name}'.{did_you_mean(name, public)}")
-    return getattr(module, name)
-
-
 def _made(place: str, make: Any) -> Any:
     """Call what makes a model."""
     if not callable(make):
@@ -131,11 +116,7 @@ def _made(place: str, make: Any) -> Any:
     try:
         return make()
     except Exception as error:  # whatever the code of a stranger does
-        raise ConfigError(f"'{place}' fails: {_told(error)}") from error
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(f"'{place}' fails: {told(error)}") from error
 
 
 def _preprocess(place: str, settings: ForeignSettings) -> Preprocess:
@@ -151,7 +132,7 @@ def _preprocess(place: str, settings: ForeignSettings) -> Preprocess:
             "model.std=[r,g,b]"
         )
     if _PLACE.fullmatch(settings.preprocess):
-        own = _found(settings.preprocess)
+        own = registry.own_object(settings.preprocess, "model: preprocess")
         return own() if isinstance(own, type) else own  # type: ignore[no-any-return]  # checked by ForeignModel
     return settings.preprocess  # type: ignore[return-value]  # checked by ForeignModel
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ibd import registry
 from ibd.backbones.base import STATISTICS, Backbone, Normalize
-from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean, told
 
 PREFIX = "foreign/"
 """What stands before the place of a network in a configuration."""
@@ -68,16 +68,11 @@ def _found(name: str) -> nn.Module:
         ConfigError: there is none.
         UntrustedError: a run or checkpoint that is not trusted names it.
     """
-    place = name.removeprefix(PREFIX)
-    module, colon, attribute = place.partition(":")
-    if not colon or not attribute:
-        raise ConfigError(f"backbone '{name}': {PREFIX}package.module:NAME is needed")
-    registry.check_own(name)
-    given = getattr(registry.own_module(module), attribute, None)
-    if given is None:
-        names = [key for key in vars(registry.own_module(module)) if not key.startswith("_")]
-        raise ConfigError(f"backbone '{name}': module '{module}' has no '{attribute}'.{did_you_mean(attribute, names)}")
-    network = given if isinstance(given, nn.Module) else given()
+    given = registry.own_object(name.removeprefix(PREFIX), f"backbone '{name}'")
+    try:
+        network = given if isinstance(given, nn.Module) else given()
+    except Exception as error:  # whatever the code of a stranger does
+        raise ConfigError(f"backbone '{name}' fails: {told(error)}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"backbone '{name}': what it makes is no torch.nn.Module ({type(network).__name__})")
     return network

@@ -120,12 +120,14 @@ def elastic_net_path(
     return found
 
 
-def at_effective(path: Sequence[SparseHead], effective: float) -> SparseHead:
+def at_effective(path: Sequence[SparseHead], effective: float) -> SparseHead | None:
     """Return the head with a number of effective concepts, as Srivastava et al. 2024 make it for their comparisons.
 
-    It is the first of the path that has as many, less its smallest weights; where none has, the last.
+    It is the first of the path that has as many, less its smallest weights. None where no head has: a penalty on
+    absolute values leaves about ``K (C - 1) / C`` a class if C is odd, as a constant that all classes' weights of a
+    concept have in common says nothing, and the middle one becomes 0.
     """
-    return next((head for head in path if head.effective >= effective), path[-1]).cut(effective)
+    return next((head.cut(effective) for head in path if head.effective >= effective), None)
 
 
 def residual(slope: Tensor, weight: Tensor, l1: float, l2: float) -> float:

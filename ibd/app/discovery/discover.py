@@ -16,7 +16,7 @@ from ibd.app.discovery.files import write
 from ibd.app.discovery.found import DIRECTIONS, NAMES, Discovery, Tried
 from ibd.app.discovery.naming import read_names
 from ibd.app.discovery.options import DiscoverOptions
-from ibd.app.discovery.scoring import scored_names
+from ibd.app.discovery.scoring import given_texts, scored_names
 from ibd.app.discovery.subject import Subject, find_subject
 from ibd.data.features import FeatureFile
 from ibd.data.selection import Crops
@@ -26,6 +26,7 @@ from ibd.explain.base import undisturbed
 from ibd.explain.directions import Directions
 from ibd.explain.discovery.dictionaries import Rows
 from ibd.explain.discovery.importance import Importance, class_importance
+from ibd.explain.discovery.scorers import find_scorer
 from ibd.explain.discovery.stability import Found, most_stable, search_again
 from ibd.explain.feature_visualization.maximize import maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
@@ -60,6 +61,7 @@ def discover(run: Any, data: Any = None, output: str | Path = "discovered", **op
 
 def _discovered(subject: Subject, options: DiscoverOptions, folder: Path) -> Discovery:
     layer, written = subject.layer(options.layer)
+    scoring = None if options.scorer is None else (find_scorer(options.scorer), given_texts(options.texts))
     kept = features.kept_features(subject.model, layer, subject.images, subject.data, options.cache)
     directions = _searched(subject, options, folder, kept, layer, written)
     names = _names(options, folder, directions)
@@ -72,8 +74,8 @@ def _discovered(subject: Subject, options: DiscoverOptions, folder: Path) -> Dis
     masks = evidence.mask_overlap(subject, activations, half)
     patches = evidence.strongest_patches(peaks, directions.names, subject.data.spec.image_size, options.shown)
     proposed = evidence.proposals(len(directions), masks, labels)
-    if options.scorer is not None:
-        proposed = scored_names(options.scorer, options.texts, patches, subject.images, proposed)
+    if scoring is not None:
+        proposed = scored_names(str(options.scorer), *scoring, patches, subject.images, proposed)
     importance, note = _importance(subject, options, layer, directions) if subject.classes else (None, subject.why)
     return Discovery(
         directions=directions.named(tuple(names.get(name, name) for name in directions.names)),

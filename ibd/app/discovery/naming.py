@@ -69,12 +69,14 @@ def write_names(
     Raises:
         ConfigError: the file cannot be written.
     """
+    partial = path.with_name(f"{path.name}.partial")
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for concept, found in zip(concepts, proposals, strict=True):
                 first = found[0] if found else Proposal("", "")
                 writer.writerow([concept, names.get(concept, ""), first.name, first.because])
+        partial.replace(path)  # whole, or as it was: a person wrote into it
     except OSError as error:
         raise ConfigError(f"cannot write '{path}': {error.strerror or error}") from None

@@ -8,7 +8,7 @@ from typing import Any
 from ibd.app.discovery.naming import Proposal
 from ibd.data.selection import SelectedImages
 from ibd.errors import ConfigError
-from ibd.explain.discovery.scorers import find_scorer, fitting_texts, text_scores
+from ibd.explain.discovery.scorers import Scorer, fitting_texts, read_texts, text_scores
 from ibd.explain.patches import Patches
 
 _SIDE = 224
@@ -18,41 +18,47 @@ _ABOVE = 0.5
 
 
 def scored_names(
-    place: str, texts: Any, patches: Patches, images: SelectedImages, found: list[list[Proposal]]
+    place: str,
+    scorer: Scorer,
+    texts: list[str],
+    patches: Patches,
+    images: SelectedImages,
+    found: list[list[Proposal]],
 ) -> list[list[Proposal]]:
     """Return the names that are proposed for concepts, with the text that fits the patches of each best.
 
     Args:
-        place: ``package.module:function``.
-        texts: texts, or a file with one in each line.
+        place: ``package.module:function``, for words.
+        scorer: that function.
+        texts: texts.
         patches: patches of the concepts.
         images: the images that these are of.
         found: what is proposed already.
 
     Raises:
-        ConfigError: no such function or texts, or a function that returns no scores.
+        ConfigError: a function that returns no scores.
     """
-    scorer, listed = find_scorer(place), read_texts(texts)
     there = (patches.image >= 0).nonzero()
     pictures = patches.pictures(images, _SIDE)[there[:, 0], there[:, 1]]
-    best, above = fitting_texts(text_scores(scorer, pictures, listed), there[:, 0], len(found))
+    best, above = fitting_texts(text_scores(scorer, pictures, texts), there[:, 0], len(found))
     return [
-        [*names, Proposal(listed[text], f"{place} scores it {far:.1f} deviations above all patches")]
+        [*names, Proposal(texts[text], f"{place} scores it {far:.1f} deviations above all patches")]
         if text >= 0 and far >= _ABOVE
         else names
         for names, text, far in zip(found, best.tolist(), above.tolist(), strict=True)
     ]
 
 
-def read_texts(texts: Any) -> list[str]:
+def given_texts(texts: Any) -> list[str]:
     """Return texts that are given as a list, as a file with one in each line, or by commas.
 
     Raises:
         ConfigError: there is none.
+        DataError: a file that cannot be read, or of which the name is misspelt.
     """
-    if isinstance(texts, str) and Path(texts).is_file():
-        texts = Path(texts).read_text(encoding="utf-8").splitlines()
-    elif isinstance(texts, str):
+    if isinstance(texts, str) and (Path(texts).is_file() or texts.endswith((".txt", ".csv"))):
+        return read_texts(texts, "texts")
+    if isinstance(texts, str):
         texts = texts.split(",")
     found = [str(text).strip() for text in texts if str(text).strip()]
     if not found:

@@ -81,11 +81,14 @@ class MaskOverlap:
     def iou(self) -> tuple[Tensor, Tensor]:
         """Return the IoU in the half in which thresholds are found, and in the other, (K, P) float64 each.
 
-        A level counts what is at or above it. NaN for a part that is in no image of a half.
+        A level counts what is at or above it. One that every place of the first half reaches is none: it has what
+        `everywhere` has, whatever the concept is, and of a concept that is 0 nearly everywhere it would win. NaN for a
+        part that is in no image of a half, and for a concept that is the same everywhere.
         """
         union = self.above.unsqueeze(2) + self.size.unsqueeze(1).unsqueeze(3) - self.inside
         every = self.inside / union.where(union > 0, torch.nan)
         every = every.where((self.size > 0).unsqueeze(1).unsqueeze(3), torch.nan)
+        every = every.where((self.above[0] < self.cells[0]).unsqueeze(1), torch.nan)
         best = every[0].nan_to_num(-1.0).argmax(2, keepdim=True)
         return every[0].gather(2, best)[..., 0], every[1].gather(2, best)[..., 0]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ibd import registry
-from ibd.errors import ConfigError, IbdError, did_you_mean
+from ibd.errors import ConfigError, DataError, no_file, told
 
 Scorer = Callable[[Tensor, list[str]], Any]
 """(images (B, 3, H, W) in [0, 1], T texts) -> (B, T) scores, higher where a text fits better."""
@@ -20,28 +21,37 @@ _TOGETHER = 64
 def find_scorer(place: str) -> Scorer:
     """Return the function that ``package.module:function`` names.
 
-    Who writes its place on the command line wants its code to run. What a run or checkpoint names is not called but for
-    the user's word of trust.
-
     Raises:
         ConfigError: there is none.
         UntrustedError: a run that is not trusted names it.
     """
-    module_name, colon, name = place.partition(":")
-    if not colon or not module_name or not name:
-        raise ConfigError(f"scorer: '{place}' given, package.module:function is needed")
-    registry.check_own(place)
-    try:
-        module = registry.own_module(module_name)
-    except IbdError:
-        raise
-    except Exception as error:  # whatever the code of a stranger does
-        raise ConfigError(f"scorer: the module '{module_name}' cannot be imported: {_told(error)}") from error
-    found = getattr(module, name, None)
+    found = registry.own_object(place, "scorer")
     if not callable(found):
-        public = [text for text in vars(module) if not text.startswith("_")]
-        raise ConfigError(f"scorer: module '{module_name}' has no function '{name}'.{did_you_mean(name, public)}")
+        raise ConfigError(f"scorer: '{place}' is no function ({type(found).__name__})")
     return found  # type: ignore[no-any-return]
+
+
+def read_texts(path: str, what: str) -> list[str]:
+    """Return the texts of a file, one in each line.
+
+    Args:
+        path: the file.
+        what: option that names it, with which a message begins.
+
+    Raises:
+        DataError: there is no such file, no text in it, or one twice.
+    """
+    file = Path(path)
+    if (kind := no_file(file)) is not None or not file.exists():
+        raise DataError(f"{what}: no file of texts '{path}'" + (f": it is {kind}" if kind else ""))
+    try:
+        texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{what}: '{path}' is no text file ({type(error).__name__})") from None
+    twice = next((text for place, text in enumerate(texts) if text in texts[:place]), None)
+    if not texts or twice is not None:
+        raise DataError(f"{what}: '{path}' has " + (f"'{twice}' twice" if texts else "no texts"))
+    return texts
 
 
 def text_scores(scorer: Scorer, images: Tensor, texts: Sequence[str]) -> Tensor:
@@ -58,7 +68,7 @@ def text_scores(scorer: Scorer, images: Tensor, texts: Sequence[str]) -> Tensor:
             with torch.no_grad():
                 scores = torch.as_tensor(scorer(part, list(texts)))
         except Exception as error:  # whatever the code of a stranger does
-            raise ConfigError(f"scorer: it fails: {_told(error)}") from error
+            raise ConfigError(f"scorer: it fails: {told(error)}") from error
         if tuple(scores.shape) != (len(part), len(texts)):
             raise ConfigError(
                 f"scorer: it returns {tuple(scores.shape)} for {len(part)} images and {len(texts)} texts: "
@@ -89,7 +99,3 @@ def fitting_texts(scores: Tensor, groups: Tensor, count: int) -> tuple[Tensor, T
         if bool((groups == group).any()):
             above[group], best[group] = standard[groups == group].mean(0).max(0)
     return best, above
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -40,7 +40,10 @@ class Concepts:
     def chosen(self, keep: Tensor) -> Concepts:
         """Return some of them, by a (K,) bool."""
         names = [name for name, kept in zip(self.names, keep.tolist(), strict=True) if kept]
-        return Concepts(names, self.vectors[keep], self.offsets[keep], self.units)
+        units = dict(self.units)
+        if units.get("active") is not None:
+            units["active"] = min(units["active"], len(names))  # of fewer than may be active, all may
+        return Concepts(names, self.vectors[keep], self.offsets[keep], units)
 
 
 def load(path: str, channels: int) -> Concepts:

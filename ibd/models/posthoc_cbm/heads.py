@@ -19,11 +19,11 @@ class Heads(NamedTuple):
 
     Attributes:
         head: the one that the network gets.
-        few: those with so many effective concepts a class.
+        few: effective concepts a class -> the one with so many; numbers that none of the path has are not there.
     """
 
     head: SparseHead
-    few: list[SparseHead]
+    few: dict[int, SparseHead]
 
 
 def fit_heads(
@@ -48,7 +48,7 @@ def fit_heads(
         share: share of the absolute values in the penalty.
     """
     path = elastic_net_path(*train, classes, share=share, tolerance=1e-3)
-    few = [at_effective(path, budget) for budget in budgets]
+    few = {budget: head for budget in budgets if (head := at_effective(path, budget)) is not None}
     allowed = path if effective is None else [point.cut(effective) for point in path]
     return Heads(min(allowed, key=lambda point: accuracy(point, *val)[1]), few)
 

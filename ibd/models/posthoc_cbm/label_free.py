@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.coverage import listed
 from ibd.distributed import progress
-from ibd.errors import DataError, no_file
+from ibd.errors import DataError
 from ibd.explain.discovery.scorers import Scorer, text_scores
 from ibd.models.posthoc_cbm.concepts import Concepts
 from ibd.models.posthoc_cbm.reading import Seen
@@ -35,25 +34,6 @@ class Filters(NamedTuple):
 
     cutoff: float | None
     similarity: float
-
-
-def read_texts(path: str) -> list[str]:
-    """Return the concept texts of a file, one in each line.
-
-    Raises:
-        DataError: there is no such file, no text in it, or one twice.
-    """
-    file = Path(path)
-    if (kind := no_file(file)) is not None or not file.exists():
-        raise DataError(f"model.concepts: no file of texts '{path}'" + (f": it is {kind}" if kind else ""))
-    try:
-        texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"model.concepts: '{path}' is no text file ({type(error).__name__})") from None
-    twice = next((text for place, text in enumerate(texts) if text in texts[:place]), None)
-    if not texts or twice is not None:
-        raise DataError(f"model.concepts: '{path}' has " + (f"'{twice}' twice" if texts else "no texts"))
-    return texts
 
 
 def scores_of(scorer: Scorer, texts: list[str], data: ImageDataModule, split: Split) -> Tensor:

@@ -15,15 +15,15 @@ from ibd.data.base import ImageDataModule
 from ibd.distributed import world_size
 from ibd.errors import ConfigError, DataError, check_range
 from ibd.explain.cav import Classifier, Fit
-from ibd.explain.discovery.scorers import find_scorer
+from ibd.explain.discovery.scorers import find_scorer, read_texts
 from ibd.metrics.classes import AccuracyByHead
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC
 from ibd.models.base import evaluating
 from ibd.models.lightning import InterpretableModule
 from ibd.models.posthoc_cbm import label_free
 from ibd.models.posthoc_cbm.concepts import Concepts, from_labels, load, standardized, without_constants
-from ibd.models.posthoc_cbm.heads import fit_heads, fit_rest, spread
-from ibd.models.posthoc_cbm.network import PosthocNetwork
+from ibd.models.posthoc_cbm.heads import Heads, fit_heads, fit_rest, spread
+from ibd.models.posthoc_cbm.network import PosthocNetwork, possible_budgets
 from ibd.models.posthoc_cbm.reading import Seen, read
 from ibd.types import Batch, DataSpec, Output
 
@@ -199,9 +199,10 @@ class PosthocBottleneck(InterpretableModule):
             found, keep = without_constants(found, self._scores(found, train))
             found = standardized(found, self._scores(found, train, keep))
             scores = [self._scores(found, seen, keep) for seen in (train, val)]
-            self._adopt({"names": found.names, **found.units})
+            heads = self._sparse_heads(train, val, *scores)
+            self._adopt({"names": found.names, **found.units, "budgets": list(heads.few)})
             self.network.set_directions(found.vectors, found.offsets)
-            self._fit_heads(train, val, *scores)
+            self._set_heads(heads, train, val, *scores)
         self.fitted = True
 
     def _find(self, data: ImageDataModule, train: Seen, val: Seen) -> Concepts:
@@ -226,12 +227,16 @@ class PosthocBottleneck(InterpretableModule):
             return seen.scores.double() if keep is None else seen.scores[:, keep].double()
         return seen.features.double() @ found.vectors.double().t() + found.offsets.double()
 
-    def _fit_heads(self, train: Seen, val: Seen, scores: Tensor, val_scores: Tensor) -> None:
-        """Fit the sparse heads, and the rest where there is one, on (N, K) scores."""
-        network, sizes = self.network, (len(self.spec.class_names), self.network.budgets)
+    def _sparse_heads(self, train: Seen, val: Seen, scores: Tensor, val_scores: Tensor) -> Heads:
+        """Fit the sparse heads on (N, K) scores."""
+        sizes = len(self.spec.class_names), possible_budgets(scores.shape[1])
         learned, judged = (scores, train.labels), (val_scores, val.labels)
-        heads = fit_heads(learned, judged, *sizes, self.effective_concepts, self.share)
-        network.set_head(heads.head, heads.few)
+        return fit_heads(learned, judged, *sizes, self.effective_concepts, self.share)
+
+    def _set_heads(self, heads: Heads, train: Seen, val: Seen, scores: Tensor, val_scores: Tensor) -> None:
+        """Let the network have the heads, and fit the rest where there is one."""
+        network = self.network
+        network.set_head(heads.head, heads.few.values())
         if len(network.unit_names) > network.concept_count:
             logits = [heads.head.logits(part) for part in (scores, val_scores)]
             rest = fit_rest((train.features, train.labels), (val.features, val.labels), *logits)
@@ -266,7 +271,7 @@ def _given(concepts: str, scorer: str | None, spec: DataSpec, channels: int) -> 
     if scorer is not None:
         if concepts == LABELS:
             raise ConfigError("model.scorer: it goes with model.concepts=FILE, of a text in each line")
-        return Concepts(label_free.read_texts(concepts), *nothing, {"reading": "linear"})
+        return Concepts(read_texts(concepts, "model.concepts"), *nothing, {"reading": "linear"})
     if concepts != LABELS:
         if not concepts.endswith(".npz"):
             raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, cast, get_args
 
 import torch
@@ -41,11 +41,12 @@ class PosthocNetwork(ConceptBottleneckNetwork):
         backbone: feature extractor with D channels.
         spec: description of the data, with the C classes.
         units: what the K concepts are, as plain values: their "names"; "reading" and "active", how features become
-            activations (`ibd.explain.directions.Directions`); "truth", whether scores are calibrated log odds.
+            activations (`ibd.explain.directions.Directions`); "truth", whether scores are calibrated log odds;
+            "budgets", effective concepts a class of further heads.
         rest: whether there are units beyond the concepts.
 
     Attributes:
-        budgets: those of `BUDGETS` that are no more than K.
+        budgets: effective concepts a class of the further heads; before these are made, `possible_budgets`.
         deviation: (U,) of the scores over the training images.
         few_weight: (budgets, C, K) weights of heads with so many effective concepts a class.
         few_bias: (budgets, C).
@@ -76,7 +77,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
         self.active = int(units.get("active") or 0)
         self.linear_units = self.reading == "linear"
         self.from_offset = self.from_offset and self.linear_units
-        self.budgets = [budget for budget in BUDGETS if budget <= len(names)]
+        self.budgets = _budgets(units, len(names))
         self.register_buffer("deviation", torch.ones(len(self.unit_names)))
         self.register_buffer("few_weight", torch.zeros(len(self.budgets), len(classes), len(names)))
         self.register_buffer("few_bias", torch.zeros(len(self.budgets), len(classes)))
@@ -96,7 +97,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
         self.concepts.bias[self.concept_count :] = bias.to(self.concepts.bias)
 
     @torch.no_grad()
-    def set_head(self, head: SparseHead, few: Sequence[SparseHead] = ()) -> None:
+    def set_head(self, head: SparseHead, few: Iterable[SparseHead] = ()) -> None:
         """Set what the classes are made of, and the heads of `budgets`; a rest counts for its own class as it is."""
         own = torch.eye(len(self.class_names))[:, : len(self.unit_names) - self.concept_count]
         self.head.weight.copy_(torch.cat([head.weight.to(own.device), own.to(head.weight.dtype)], 1))
@@ -177,6 +178,23 @@ class PosthocNetwork(ConceptBottleneckNetwork):
     def edit_note(self) -> str:
         """What stands for true and false, where concepts have truth values."""
         return super().edit_note if self.truth_values else ""
+
+
+def possible_budgets(count: int) -> list[int]:
+    """Return those of `BUDGETS` that are no more than a number of concepts."""
+    return [budget for budget in BUDGETS if budget <= count]
+
+
+def _budgets(units: dict[str, Any], count: int) -> list[int]:
+    """Return the effective concepts a class of the further heads.
+
+    Raises:
+        ConfigError: they are no whole numbers from 1.
+    """
+    given = units.get("budgets", possible_budgets(count))
+    if not isinstance(given, list | tuple) or not all(type(budget) is int and budget >= 1 for budget in given):
+        raise ConfigError(f"model.units: budgets: {given} given, whole numbers from 1 are needed")
+    return list(given)
 
 
 def _names(units: dict[str, Any]) -> tuple[str, ...]:

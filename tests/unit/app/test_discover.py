@@ -225,6 +225,8 @@ def test_the_command_line_finds_concepts(root, tmp_path, monkeypatch):
         ({"compare": "nowhere.csv"}, DataError, "there is no file 'nowhere.csv'"),
         ({"scorer": "json:dumps"}, ConfigError, "go together"),
         ({"scorer": "json:dumps", "texts": "a,b"}, ConfigError, "scorer: it fails"),
+        ({"scorer": "json:dumps", "texts": "nowhere.txt"}, DataError, "texts: no file of texts 'nowhere.txt'"),
+        ({"scorer": "json:dmps", "texts": "a"}, ConfigError, "has no 'dmps'. Did you mean"),
         ({"within": "nowhere.npz", "concept": "a"}, DataError, "no file of directions 'nowhere.npz'"),
         ({"within": "nowhere.npz"}, ConfigError, "go together"),
         ({"method": "kmeans", "images": 2, "cells": 1}, DataError, "3 concepts cannot be learned from 2 places"),

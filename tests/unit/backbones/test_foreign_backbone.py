@@ -29,7 +29,7 @@ class Looking(nn.Module):
 
 
 @pytest.fixture
-def own(monkeypatch):
+def own(monkeypatch, tmp_path):
     module = types.ModuleType("own_network")
 
     def make():
@@ -37,7 +37,9 @@ def own(monkeypatch):
         return resnet18(weights=None, num_classes=4)
 
     module.make, module.ready, module.looking = make, make().eval(), Looking
-    module.number = lambda: 3
+    module.number, module.needy = lambda: 3, lambda path: path
+    (tmp_path / "broken_network.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "own_network", module)
     return module
 
@@ -83,9 +85,11 @@ def test_a_checkpoint_keeps_its_weights_and_asks_for_trust(own, tmp_path):
         ({"layer": "layer5"}, r"layer: the network has no 'layer5'\. Did you mean one of: 'layer4'"),
         ({"layer": "fc"}, r"layer: 'fc' puts out \(1, 4\), a map \(B, D, h, w\) is needed"),
         ({"preprocess": "imagnet"}, r"preprocess: 'imagnet' is not one of unit, imagenet, half"),
-        ({"name": "foreign/own_network"}, r"foreign/package.module:NAME is needed"),
+        ({"name": "foreign/own_network"}, r"package.module:NAME is needed"),
         ({"name": "foreign/own_network:mak"}, r"module 'own_network' has no 'mak'\. Did you mean 'make'"),
         ({"name": "foreign/own_network:number"}, r"what it makes is no torch.nn.Module \(int\)"),
+        ({"name": "foreign/own_network:needy"}, r"backbone 'foreign/own_network:needy' fails: TypeError: "),
+        ({"name": "foreign/broken_network:make"}, r"module 'broken_network' cannot be imported: ZeroDivisionError"),
     ],
 )
 def test_what_does_not_fit(own, change, message):

@@ -45,7 +45,15 @@ def test_iou_by_hand():
     for half in (0, 1):
         counts.update(maps[half : half + 1], masks[half : half + 1], half)
     first, second = counts.iou()
-    assert float(first) == float(second) == pytest.approx(3 / 4)  # everything, which beats 2 of 4
+    assert float(first) == float(second) == pytest.approx(2 / 4)
+    assert counts.everywhere().tolist() == [3 / 4]  # which a level of 0 would have, too, whatever the concept is
+
+
+def test_concept_that_is_the_same_everywhere_has_no_iou():
+    counts = MaskOverlap(torch.ones(50, 1), 1)
+    for half in (0, 1):
+        counts.update(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4), half)
+    assert bool(counts.iou()[1].isnan().all())
 
 
 def test_part_that_is_nowhere_has_no_iou():

@@ -90,6 +90,33 @@ def test_the_head_uses_as_many_concepts_as_it_may(tmp_path):
 
 
 @torch.no_grad()
+def test_accuracy_with_few_concepts_is_of_as_many_as_it_says(tmp_path):
+    # Of 3 classes one has no weight of a concept: no head has 5 of 5 a class, and none may pass for one that has.
+    data = Colored()
+    generator = torch.Generator().manual_seed(3)
+    names = tuple(f"mix {number}" for number in range(8))
+    mixed = Directions("", torch.randn(8, 3, generator=generator), torch.zeros(8), names, "hand", "relu")
+    for count, budgets in ((8, [5]), (5, [])):
+        some = Directions("", mixed.vectors[:count], mixed.offsets[:count], names[:count], "hand", "relu")
+        module = made(data, concepts=str(some.save(tmp_path / f"{count}.npz")))
+        weights = (module.network.few_weight != 0).sum((1, 2)).tolist()
+        assert module.network.budgets == [weight / 3 for weight in weights] == budgets
+        assert ("test_few" in module.metrics) == bool(budgets)
+
+
+@torch.no_grad()
+def test_concepts_that_are_never_active_leave_fewer_that_may_be(tmp_path):
+    vectors = torch.cat([torch.eye(2, 3), -torch.eye(2, 3)])  # no color is negative
+    names = ("red", "green", "no red", "no green")
+    found = Directions("", vectors, torch.zeros(4), names, "hand", "topk", {"active": 3})
+    data = Colored()
+    module = made(data, concepts=str(found.save(tmp_path / "d.npz")))
+    images = stack(data)[0]
+    assert module.network.unit_names == ["red", "green"]
+    assert torch.allclose(module(images).units.scores, images.mean((2, 3))[:, :2], atol=1e-5)
+
+
+@torch.no_grad()
 def test_labelled_concepts_are_calibrated_planes():
     data = Colored()
     module = made(data, classifier="logistic")
