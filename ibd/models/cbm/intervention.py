@@ -185,8 +185,12 @@ def intervention_curve(
         model, own = load_run(model)
         data = own if data is None else data
     network = model.network
-    if not isinstance(network, ConceptNetwork) or not network.truth_values:
+    if not isinstance(network, ConceptNetwork):
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
+    if not network.truth_values:
+        raise UnsupportedError(
+            "its concepts were found, and not labelled: nobody knows which are true"
+        )
     if data is None:
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
     if "variance" in policies and not network.dependent:

@@ -182,7 +182,7 @@ def test_edits_are_on_the_scale_of_the_unit():
     assert free.edit(units, {"flies": 2.0}).scores[:, 5].tolist() == [2.0] * 4
     with pytest.raises(UnsupportedError, match="not true or false"):
         free.rounded(units)
-    with pytest.raises(UnsupportedError, match="has no concepts to correct"):
+    with pytest.raises(UnsupportedError, match="its concepts were found, and not labelled"):
         ibd.intervention_curve(make_posthoc(truth=False), TensorData())
 
 
@@ -284,7 +284,7 @@ def test_what_is_wrong_with_a_scorer(tmp_path):
     wrong = {
         r"it returns \(4, 16\) for 16 images and 4 texts: \(16, 4\) numbers are needed": "wrong_shape",
         "it returns values that are not finite numbers": "one_is_nan",
-        "has no function 'scorrer'. Did you mean 'scorer'": "scorrer",
+        "has no 'scorrer'. Did you mean 'scorer'": "scorrer",
     }
     for message, name in wrong.items():
         with pytest.raises((ConfigError, DataError), match=message):
