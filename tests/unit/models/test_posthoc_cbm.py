@@ -289,7 +289,7 @@ def test_what_is_wrong_with_a_scorer(tmp_path):
     for message, name in wrong.items():
         with pytest.raises((ConfigError, DataError), match=message):
             made(data, concepts=path, scorer=f"{__name__}:{name}")
-    with pytest.raises(ConfigError, match=r"package\.module:function is needed"):
+    with pytest.raises(ConfigError, match=r"package\.module:NAME is needed"):
         made(data, concepts=path, scorer="scorer")
 
 
