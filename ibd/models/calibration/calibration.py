@@ -18,6 +18,7 @@ from ibd.errors import CheckpointError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.conformal import SetRule
 from ibd.models.calibration.scaling import Scaling
+from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.types import Units
 
 _CERTAIN = 36.0
@@ -81,9 +82,7 @@ class Calibration:
         if self.concepts is None or self.concepts.method == "none":
             return network.readable(units)
         probability = self.concepts(log_odds(network, units)).sigmoid().to(units.scores.device, units.scores.dtype)
-        if not network.quantities:
-            return probability
-        return torch.where(_measured(network).to(probability.device), network.readable(units), probability)
+        return torch.where(truth_units(network).to(probability.device), probability, network.readable(units))
 
     def abstains(self, network: InterpretableNetwork, logits: Tensor) -> Tensor:
         """Return for which (B, C) logits there is no answer, (B,) bool: those of the network's own, and the unsure."""
@@ -191,23 +190,34 @@ def _exact(value: Tensor) -> Tensor:
 def log_odds(network: InterpretableNetwork, units: Units) -> Tensor:
     """Return ``log(p / (1 - p))`` of the network's own probabilities of its truth values, (B, U) in float64.
 
-    0 for quantities, which have none.
+    0 for other units, see `truth_units`, which have none.
     """
     exact = dataclasses.replace(units, scores=_exact(units.scores))  # truth values are read by the scores alone
     values = network.readable(exact)
-    if network.quantities:
-        values = values.masked_fill(_measured(network).to(values.device), 0.5)
+    values = values.masked_fill(~truth_units(network).to(values.device), 0.5)
     return values.logit().clamp(-_CERTAIN, _CERTAIN)
 
 
-def known_truth(network: InterpretableNetwork, concepts: Tensor) -> Tensor:
-    """Return (N, U) concepts as they are known to be true or false: NaN for quantities."""
-    return concepts.masked_fill(_measured(network).to(concepts.device), torch.nan)
+def known_truth(network: InterpretableNetwork, concepts: Tensor) -> Tensor | None:
+    """Return which units are known to be true or false, (N, U), by the (N, K) concepts of the data.
+
+    NaN where that is not known, and for units that are neither. None where units are not the concepts of the data.
+    """
+    if not network.truth_values:
+        return None
+    if isinstance(network, ConceptNetwork):
+        concepts = network.labelled(concepts)  # those of a post-hoc bottleneck may be some of them, in another order
+        unnamed = len(network.unit_names) - network.concept_count
+        concepts = torch.cat([concepts, concepts.new_full((len(concepts), unnamed), torch.nan)], 1)
+    if concepts.shape[1:] != (len(network.unit_names),):
+        return None
+    return concepts.masked_fill(~truth_units(network).to(concepts.device), torch.nan)
 
 
-def _measured(network: InterpretableNetwork) -> Tensor:
-    """Return which units are quantities, (U,) bool."""
-    return torch.tensor([unit in network.quantities for unit in range(len(network.unit_names))])
+def truth_units(network: InterpretableNetwork) -> Tensor:
+    """Return which units of a network with truth values have one, (U,) bool: not quantities, nor what has no name."""
+    numbers = torch.tensor([unit in network.quantities for unit in range(len(network.unit_names))])
+    return network.named_units().cpu() & ~numbers
 
 
 def checksum(network: nn.Module) -> int:

@@ -124,13 +124,13 @@ def _shared_out(count: int, choices: Choices) -> tuple[Tensor, Tensor]:
 
 def _concepts(network: InterpretableNetwork, read: ReadOutputs, fits: Tensor, choices: Choices) -> Scaling | None:
     method = choices.method if choices.concept_method is None else choices.concept_method
-    known = network.truth_values and read.concepts.shape[1:] == (len(network.unit_names),)
-    truth = known_truth(network, read.concepts[fits]) if known else None
+    truth = known_truth(network, read.concepts[fits])
     if truth is None or bool(truth.isnan().all()):
         if choices.concept_method not in (None, "none"):
+            neither = "the units of this model are not true or false"
             raise UnsupportedError(
                 f"concept_method: '{choices.concept_method}' given, but "
-                + ("no concept of the images is known" if known else "the units of this model are not true or false")
+                + (neither if truth is None else "no concept of the images is known")
             )
         return None
     scores = read.scores[fits]

@@ -50,7 +50,7 @@ def readings(network: InterpretableNetwork, calibration: Calibration, read: Read
         top, chosen = scores.softmax(1).max(1)
         found[name] = Reading(top, chosen == read.labels)
     if calibration.concepts is not None:
-        units, concepts = _units(read), known_truth(network, read.concepts)
+        units, concepts = _units(read), _truth(network, read)
         known = decided(concepts)
         truth = concepts[known] > 0.5
         found["concepts"] = Reading(network.readable(units)[known].double(), truth)
@@ -61,6 +61,13 @@ def readings(network: InterpretableNetwork, calibration: Calibration, read: Read
 def _units(read: ReadOutputs) -> Units:
     """Return units of which the scores are known alone."""
     return Units(read.scores, read.scores.new_zeros(*read.scores.shape, 1, 1))
+
+
+def _truth(network: InterpretableNetwork, read: ReadOutputs) -> Tensor:
+    """Return what is known of the units of a network with calibrated concepts, (N, U)."""
+    truth = known_truth(network, read.concepts)
+    assert truth is not None
+    return truth
 
 
 @torch.no_grad()
@@ -82,7 +89,7 @@ def measure(network: InterpretableNetwork, calibration: Calibration, read: ReadO
     if calibration.classes.method == "vector":
         figures["accuracy_calibrated"] = share_interval(int((after.argmax(1) == read.labels).sum()), len(after))
     if calibration.concepts is not None:
-        units, concepts = _units(read), known_truth(network, read.concepts)
+        units, concepts = _units(read), _truth(network, read)
         figures["concept_ece"] = concept_error(network.readable(units), concepts)
         figures["concept_ece_calibrated"] = concept_error(calibration.values(network, units), concepts)
     if calibration.sets is not None:

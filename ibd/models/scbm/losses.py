@@ -77,8 +77,13 @@ def precision_penalty(factor: Tensor) -> Tensor:
     """Return the mean size of the entries beside the diagonal of the precision, over (N, K, R) factors.
 
     A precision with few of them has few concepts that depend on each other given all others.
+
+    In float64 where the device has it: in float32 a covariance of concepts that go together is soon no longer positive
+    definite. A square factor is that of Cholesky already, and its product would lose half of the digits.
     """
     count = factor.shape[1]
-    precision = torch.cholesky_inverse(torch.linalg.cholesky(factor @ factor.mT))
+    exact = factor if factor.device.type == "mps" else factor.double()
+    lower = exact if factor.shape[2] == count else torch.linalg.cholesky(exact @ exact.mT)
+    precision = torch.cholesky_inverse(lower)
     beside = precision.abs().sum((1, 2)) - precision.diagonal(dim1=1, dim2=2).abs().sum(1)
-    return beside.mean() / max(1, count * (count - 1))
+    return (beside.mean() / max(1, count * (count - 1))).to(factor.dtype)

@@ -12,12 +12,15 @@ import torch
 import ibd
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.models.baseline.lightning import Baseline
+from ibd.models.calibration.calibration import known_truth
 from ibd.models.calibration.choosing import Choices, choose
 from ibd.models.calibration.figures import reliability_figure
 from ibd.models.calibration.measuring import Reading, class_error, concept_error, measure, readings
 from ibd.models.calibration.reading import ReadOutputs
 from ibd.models.calibration.wording import summary
-from tests.model_makers import SMALL, SPEC, TensorData, make_module, make_network, random_concepts
+from ibd.models.posthoc_cbm.network import PosthocNetwork
+from ibd.types import Units
+from tests.model_makers import SMALL, SPEC, CountingBackbone, TensorData, make_module, make_network, random_concepts
 
 PAGE = (Path(__file__).parents[4] / "docs" / "uncertainty.md").read_text(encoding="utf-8")
 OPTIONS = {field.name: field.default for field in dataclasses.fields(Choices)}
@@ -152,3 +155,33 @@ def test_the_figure_shows_what_was_stated_and_what_came_true():
     half["classes, calibrated"] = Reading(torch.full((20,), 0.5), torch.arange(20) % 2 == 0)
     lines = [line for line in reliability_figure(half, "half").axes[0].lines if len(line.get_xdata()) == 1]
     assert [float(line.get_ydata()[0]) for line in lines] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("rest", [False, True])
+def test_concepts_of_a_posthoc_bottleneck_are_calibrated_by_their_own_columns(rest):
+    """Its concepts may be some of those of the data, in another order, and followed by units without a truth."""
+    names = [SPEC.concept_names[k] for k in (2, 0)]
+    network = PosthocNetwork(CountingBackbone(), SPEC, {"names": names, "truth": True}, rest)
+    concepts = random_concepts(5, unknown=0.2)
+    truth = known_truth(network, concepts)
+    assert truth.shape == (5, len(network.unit_names))
+    assert torch.equal(truth[:, :2].nan_to_num(-1), concepts[:, [2, 0]].nan_to_num(-1))
+    assert truth[:, 2:].isnan().all()
+
+
+def test_what_nobody_named_is_left_out_of_the_calibration_of_concepts():
+    plain, beside = make_network(), make_network(residual=2)
+    outputs = read()
+    found = choose(plain, outputs, Choices())
+    scores = torch.cat([outputs.scores, 5 * torch.ones(len(outputs.scores), 2)], 1)
+    with_rest = choose(beside, outputs._replace(scores=scores), Choices())
+    assert with_rest.concepts.scale == pytest.approx(found.concepts.scale)
+    values = with_rest.values(beside, Units(scores, scores[..., None, None]))
+    assert (values[:, -2:] == 5).all()
+    expected = found.values(plain, Units(outputs.scores, outputs.scores[..., None, None]))
+    torch.testing.assert_close(values[:, :-2], expected)
+    before, after = (
+        measure(n, c, outputs._replace(scores=s))
+        for n, c, s in ((plain, found, outputs.scores), (beside, with_rest, scores))
+    )
+    assert after["concept_ece_calibrated"] == pytest.approx(before["concept_ece_calibrated"])

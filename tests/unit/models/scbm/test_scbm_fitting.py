@@ -67,6 +67,17 @@ def test_the_penalty_by_hand():
     assert float(precision_penalty(torch.eye(3).unsqueeze(0))) == 0
 
 
+def test_the_precision_of_concepts_that_all_but_agree_is_known():
+    """``[[a, s, 0], [a, 0, s]]`` has -a^2 / (s^2 (2 a^2 + s^2)) beside the diagonal; float32 finds it singular."""
+    shared, own = 10.0, 2e-3
+    factor = torch.tensor([[[shared, own, 0.0], [shared, 0.0, own]]], requires_grad=True)
+    penalty = precision_penalty(factor)
+    assert penalty.dtype == torch.float32
+    assert float(penalty.detach()) == pytest.approx(shared**2 / (own**2 * (2 * shared**2 + own**2)), rel=1e-4)
+    penalty.backward()
+    assert bool(factor.grad.isfinite().all())
+
+
 def planted(count=3000, seed=0):
     """Images of which the first two concepts err together, and the third by itself."""
     generator = torch.Generator().manual_seed(seed)
