@@ -188,9 +188,7 @@ def intervention_curve(
     if not isinstance(network, ConceptNetwork):
         raise UnsupportedError(f"a {type(model).__name__} has no concepts to correct; a ConceptBottleneck has")
     if not network.truth_values:
-        raise UnsupportedError(
-            "its concepts were found, and not labelled: nobody knows which are true"
-        )
+        raise UnsupportedError("its concepts were found, and not labelled: nobody knows which are true")
     if data is None:
         raise ConfigError("intervention_curve needs the data beside the model (or a run in place of both)")
     if "variance" in policies and not network.dependent:
