@@ -30,11 +30,13 @@ def add_covariance(
         options: options of `ibd.fit_covariance`.
 
     Raises:
-        ConfigError: there is a run in that folder already, or it cannot be written to.
+        ConfigError: no run, or there is one in that folder already, or it cannot be written to.
     """
     from ibd.models.scbm.fitting import fit_covariance
 
-    source = find_run(run)
+    source = find_run(run).resolve()
+    if not (source / "config.yaml").exists():
+        raise ConfigError(f"'{run}' is in no run: a run's config.yaml tells which data it is of")
     folder = out or source.parent.with_name(f"{source.parent.name}-scbm") / source.name
     if (folder / "checkpoints").exists():
         raise ConfigError(f"'{folder}' is a run already: name another folder by --out")

@@ -55,6 +55,8 @@ def show_relevant(run: str, pictures: Sequence[str], changes: Sequence[str], out
     """
     given = given_over_data("interpret", run, changes, _OPTIONS)
     folder, said = Path(out) if out else given.folder, given.options
+    if pictures:
+        read_images(list(pictures), given.data.spec)  # what is wrong with a file is said before the long work
     seed, top = number("interpret", said, "seed", 0, least=0), number("interpret", said, "top", 4)
     split = one_split("interpret", said.get("split", "test"))
     classes = chosen_classes(given.data.spec.class_names, named(said, "classes"))

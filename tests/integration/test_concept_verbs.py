@@ -38,6 +38,18 @@ def test_tcav_of_a_run(baseline, tmp_path):
     assert (tmp_path / "there" / "tcav.png").stat().st_size > 5_000
 
 
+def test_a_picture_that_is_missing_is_said_before_the_work(baseline, tmp_path):
+    told = ibd("interpret", baseline, "no.png", "--out", tmp_path).mistake
+    assert told == "no.png: cannot be read: there is no such file"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_outside_of_a_run_gets_no_covariance(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alone.ckpt").write_bytes(b"nothing")
+    assert ibd("covariance", "alone.ckpt").mistake.startswith("'alone.ckpt' is in no run")
+
+
 def test_interpret_a_run_and_an_image(baseline, bird, tmp_path):
     asked = ("fit_images=48", "images=24", "draws=2", "counts=1,2", "patches=2", "top=2", "classes=marsh_wren")
     answer = ibd("interpret", baseline, bird, *asked, "--out", tmp_path)
