@@ -161,8 +161,7 @@ class Reader:
     def _complain(self, runs: Counter[str], image: Tensor) -> None:
         missing = [name for name in self._modules if not runs[name]]
         if missing:
-            note = maps_note(self._model, image, missing[0])
-            raise UnsupportedError(f"layer '{missing[0]}' does not run when the model sees an image.{note}")
+            raise not_run(self._model, image, missing[0])
 
     @contextmanager
     def _reading(self, stop_after: Counter[str] | None) -> Iterator[tuple[dict[str, Tensor], Counter[str]]]:
@@ -188,6 +187,20 @@ class Reader:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def not_run(model: nn.Module, image: Tensor, layer: str, ends: Sequence[str] = ()) -> UnsupportedError:
+    """Return the error for a layer that does not run; it names layers that put out maps.
+
+    Args:
+        model: model.
+        image: (B, 3, H, W).
+        layer: name of the layer.
+        ends: hidden layers that are explained, after which nothing runs.
+    """
+    named = "', '".join(ends)
+    when = f"before '{named}', which is explained" if ends else "when the model sees an image"
+    return UnsupportedError(f"layer '{layer}' does not run {when}.{maps_note(model, image, layer)}")
 
 
 def no_map(model: nn.Module, image: Tensor, layer: str | None, output: Tensor) -> UnsupportedError:

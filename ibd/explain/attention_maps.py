@@ -77,6 +77,10 @@ class _AttentionExplainer(Explainer):
                 of the patches.
         """
         found = _attentions(call, image, self.name)
+        if any(len(set(term.places)) > 1 for terms in call.target.sums for term in terms):
+            raise UnsupportedError(
+                f"'{self.name}': the images are asked about at different places: explain one image at a time"
+            )
         scores, batch = found.scores, len(image)
         maps = []
         for index in range(scores.shape[1]):

@@ -149,4 +149,5 @@ def _without(model: nn.Module, image: Tensor, explainer: Explainer, attribution:
 def _cut(model: nn.Module, image: Tensor, explainer: Explainer, attribution: Explanation) -> LayerCut:
     """Return the model cut at the layer of an explanation."""
     with undisturbed(model):
-        return LayerCut(Call(model, attribution.target, explainer.layout), image.detach().clone(), attribution.layer)
+        call = Call(model, attribution.target, explainer.layout, image)
+        return LayerCut(call, image.detach().clone(), attribution.layer)

@@ -22,6 +22,7 @@ from ibd.drawing import shorten
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.asking import Asking, layer_among
 from ibd.explain.checkpointing import kept
+from ibd.explain.hidden import HiddenLayers
 from ibd.explain.layouts import Layout
 from ibd.explain.render import pictures, upsample
 from ibd.explain.saving import as_array, save_arrays
@@ -142,16 +143,37 @@ class Call:
         target: target, resolved.
         cost: cost so far.
         layout: axis of a layer's output that holds the channels.
+        hidden: hidden layers that the target is about; None where it is about what the model returns.
+
+    Args:
+        model: model, resolved names are of it.
+        target: target to explain.
+        layout: axis of a layer's output that holds the channels.
+        image: (B, 3, H, W) that is asked about: how hidden layers lie is told by the first.
     """
 
-    def __init__(self, model: nn.Module, target: Target, layout: Layout = "auto") -> None:
+    def __init__(
+        self, model: nn.Module, target: Target, layout: Layout = "auto", image: Tensor | None = None
+    ) -> None:
         self.model: nn.Module = getattr(model, "behind_logits", model)  # the network, which has units
         self.target, self.cost, self.layout = target.resolve(model), Cost(), layout
+        self.hidden: HiddenLayers | None = None
+        if self.target.layers and image is not None:
+            self.hidden = HiddenLayers(self.model, self.target.layers, image, "auto", self.target.reads_output)
+            self.cost.forwards += self.hidden.passes
+
+    @property
+    def ends(self) -> list[str]:
+        """Hidden layers after which nothing runs; none where the target is about what the model returns."""
+        return [] if self.target.reads_output else self.target.layers
 
     def output(self, image: Tensor) -> Any:
-        """Return what the model returns, counting the pass; it gets a copy, which it may write over."""
+        """Return what the model returns, counting the pass; it gets a copy, which it may write over.
+
+        Of a target of hidden layers what they put out, see `ibd.explain.hidden.Seen`; a pass may end there.
+        """
         self.cost.forwards += len(image)
-        return self.model(image.clone())
+        return (self.hidden or self.model)(image.clone())
 
     def scores(self, image: Tensor, target: Target | None = None) -> Tensor:
         """Return the (B, K) scores of images, counting the pass."""
@@ -229,7 +251,7 @@ class Explainer(abc.ABC):
         self.check_scale(image)
         started = time.perf_counter()
         with undisturbed(model):
-            call = Call(model, as_target(target), self.layout)
+            call = Call(model, as_target(target), self.layout, image)
             answer = self.explain(call, image.detach().clone())
         if answer.layer is None:
             answer = dataclasses.replace(answer, layer=getattr(self, "layer", None))

@@ -58,6 +58,11 @@ class Intrinsic(Explainer):
                 f"'intrinsic' needs a model that explains itself (units, contributions); {type(network).__name__} does "
                 "not: take a post-hoc explainer"
             )
+        if call.target.layers:
+            raise UnsupportedError(
+                "'intrinsic' explains classes and units by the model's own account, which has no hidden layers: take a "
+                "post-hoc explainer"
+            )
         pixels = _pixel_pass(network, image, self.painting)
         with torch.no_grad():
             output: Output = call.output(image) if pixels is None else _output(call, network, pixels)

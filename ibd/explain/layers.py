@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import UnsupportedError
-from ibd.explain.activations import find_layer, maps_note, network_of
+from ibd.explain.activations import find_layer, network_of, not_run
 from ibd.explain.arrangement import Arrangement, arrangement_of
 from ibd.explain.base import Call
 from ibd.explain.flow import Flow, Spot
+from ibd.explain.hidden import own_map
 from ibd.explain.hooks import hooked, is_cut, named, reached_by
 from ibd.explain.layouts import Layout, to_first, to_last
 from ibd.explain.moves import EVEN, frames
@@ -131,6 +132,8 @@ class LayerCut(Cut):
         replay: bool = False,
         layout: Layout | None = None,
     ) -> None:
+        if layer is None and call.ends:
+            raise own_map(call.ends)
         self.call, self.image, self.layer = call, image, layer
         self.module = _module(call.model, layer)
         watch, flow, spot, node = self._cut(target or call.target, replay)
@@ -201,8 +204,7 @@ class LayerCut(Cut):
             return self._last_map(watch.flow, watch.end, columns)
         if runs:
             raise self._not_every()
-        note = maps_note(self.call.model, self.image, self.layer)
-        raise UnsupportedError(f"layer '{self.layer}' does not run when the model sees an image.{note}")
+        raise not_run(self.call.model, self.image, self.layer, self.call.ends)
 
     def _last_map(self, flow: Flow, end: int, columns: list[Tensor]) -> tuple[Spot, int]:
         """Return the last feature map that all of every score passes."""

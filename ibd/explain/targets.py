@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.explain.hidden import Seen, checked_place, layer_of, peaks
 from ibd.explain.names import require_names
 from ibd.explain.scalars import Scalar, logits_of
-from ibd.explain.terms import Index, Term, resolved, score_of
+from ibd.explain.terms import Index, Term, positions_in, resolved, score_of
 from ibd.explain.through import Gate, chosen_channels, chosen_units
 
 __all__ = ["Index", "Scalar", "Target", "Term", "logits_of"]
@@ -25,7 +26,7 @@ __all__ = ["Index", "Scalar", "Target", "Term", "logits_of"]
 class Target:
     """One score for each image, or several: what an explainer is asked about.
 
-    Made by `cls`, `predicted`, `absent`, `unit`, `units`, `classes` and `of`. Targets of one score can be added,
+    Made by `cls`, `predicted`, `absent`, `unit`, `units`, `classes`, `channel`, `channels`, `neuron` and `of`. Targets of one score can be added,
     subtracted and multiplied by numbers: ``Target.cls(3) - Target.cls(7)`` asks why this class and not that.
 
     A model of one logit z, (B, 1), has one class, number 0, of probability ``sigmoid(z)``. ``Target.cls(0)`` asks what
@@ -82,6 +83,45 @@ class Target:
         if isinstance(which, str):
             return cls((), many=True, pattern=which)
         return cls(_several("unit", which), many=True)
+
+    @classmethod
+    def channel(cls, layer: str, channel: int | Sequence[int] | Tensor) -> Target:
+        """Return the mean over the places of a channel of a hidden layer, or of one channel for each image.
+
+        Explainers see the model as if it ended at the layer. Of tokens the places are the patches; the one number of a
+        layer without places is its own mean. Where the layer runs several times, its last run is meant.
+
+        Args:
+            layer: name of any layer, such as ``backbone.layer3``.
+            channel: number, counted from 0, or a number for each image.
+        """
+        return cls(((Term("channel", _number(channel), layer=layer),),))
+
+    @classmethod
+    def channels(cls, layer: str, channels: Sequence[int]) -> Target:
+        """Return the means of several channels of a hidden layer at once, see `channel`."""
+        if not len(channels):
+            raise ConfigError("target: at least one channel is needed")
+        return cls(tuple((Term("channel", _number(item), layer=layer),) for item in channels), many=True)
+
+    @classmethod
+    def neuron(
+        cls,
+        layer: str,
+        channel: int | Sequence[int] | Tensor,
+        row: int | None = None,
+        column: int | None = None,
+    ) -> Target:
+        """Return a channel of a hidden layer at one place: a single neuron, see `channel`.
+
+        Args:
+            layer: name of any layer.
+            channel: number, counted from 0, or a number for each image.
+            row: row in the layer's map; without row and column it is the place where the channel is highest in each
+                image, and stays that where an explainer changes the image.
+            column: column in the layer's map.
+        """
+        return cls(((Term("channel", _number(channel), layer=layer, place=checked_place(row, column)),),))
 
     @classmethod
     def of(cls, function: Callable[[Any], Tensor]) -> Target:
@@ -151,6 +191,16 @@ class Target:
         """Return the negative scores."""
         return -1.0 * self
 
+    @property
+    def layers(self) -> list[str]:
+        """Names of the hidden layers that it is about, each once."""
+        return list(dict.fromkeys(term.layer for terms in self.sums for term in terms if term.layer))
+
+    @property
+    def reads_output(self) -> bool:
+        """Whether any of it is about what the model returns, and not about hidden layers."""
+        return any(not term.layer for terms in self.sums for term in terms)
+
     def resolve(self, model: nn.Module) -> Target:
         """Return the same target with names and patterns replaced by positions.
 
@@ -177,7 +227,8 @@ class Target:
         """Return the (B, K) scores of what a model returned; K is 1 for a single target.
 
         Args:
-            output: our ``Output``; logits (B, C); a tuple or dict that holds them first, or as "logits".
+            output: our ``Output``; logits (B, C); a tuple or dict that holds them first, or as "logits"; or what a pass
+                showed of hidden layers.
 
         Raises:
             ConfigError: a class or unit that there is not, or another number of indices than images.
@@ -218,11 +269,13 @@ class Target:
     def pin(self, output: Any) -> Target:
         """Return the same target with "predicted" replaced by the classes that were predicted in an output.
 
-        So that perturbed images are asked about what the clean ones are.
+        And "where it is highest" by where it was. So that perturbed images are asked about what the clean ones are.
         """
+        if any(term.place == "peak" for terms in self.sums for term in terms):
+            return self._map(lambda term: _placed(term, output)).pin(output)
         if not any(term.kind == "predicted" for terms in self.sums for term in terms):
             return self
-        logits = logits_of(output).detach()
+        logits = logits_of(output.output if isinstance(output, Seen) else output).detach()
         one = logits.shape[1] == 1
         best = _index((logits[:, 0] <= 0).long() if one else logits.argmax(1))
         kind: Literal["side", "class"] = "side" if one else "class"
@@ -244,6 +297,9 @@ class Target:
         """Return the target with the indices changed of terms that have one for each image."""
 
         def changed(term: Term) -> Term:
+            if places := term.places:
+                numbers = change(tuple(range(len(places))))
+                term = dataclasses.replace(term, place=tuple(places[number] for number in numbers))
             return dataclasses.replace(term, index=change(term.index)) if isinstance(term.index, tuple) else term
 
         return self._map(changed)
@@ -269,6 +325,21 @@ def _index(given: Any) -> Index:
         raise ConfigError(
             f"target: a number counted from 0, a name, or a number for each image is needed, not {given!r:.60}"
         ) from None
+
+
+def _number(given: Any) -> Index:
+    """Return a channel's number, or several; ConfigError for a name, which channels have not."""
+    if isinstance(given, str):
+        raise ConfigError(f"target: channels by number, counted from 0, are needed, not {given!r:.60}")
+    return _index(given)
+
+
+def _placed(term: Term, output: object) -> Term:
+    """Return a term about where a channel is highest as one about where it was in an output."""
+    if term.place != "peak":
+        return term
+    values = layer_of(output, term.layer)
+    return dataclasses.replace(term, place=peaks(values, positions_in(values, term)))
 
 
 def _several(kind: Literal["class", "unit"], given: Sequence[int | str]) -> tuple[tuple[Term], ...]:

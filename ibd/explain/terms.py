@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
+from ibd.explain.activations import find_layer
+from ibd.explain.hidden import Place, Seen, layer_of, value_at
 from ibd.explain.names import require_names
 from ibd.explain.scalars import Scalar, logits_of, of_class, of_one_logit
 from ibd.explain.through import Chosen, passing, positions
@@ -25,17 +27,19 @@ class Term:
 
     Attributes:
         kind: "class", "unit", "predicted" (the class of the highest logit), "side" (of the one logit that a model has:
-            0 for its class, 1 against it) or "function".
-        index: index of the class or unit.
+            0 for its class, 1 against it), "channel" (of a hidden layer) or "function".
+        index: index of the class, unit or channel.
         scalar: scalar of a class: its "logit", "centered_logit", "prob", "log_prob" or "log_odds".
         weight: factor of the score.
         function: output -> (B,), of the kind "function".
         names: number of names where the index was given by name.
         through: units of which the contribution to a class is asked for; empty for the whole of it.
         model: the model that these units are of, once it is known.
+        layer: name of the layer, of the kind "channel".
+        place: where in the layer's map, of the kind "channel".
     """
 
-    kind: Literal["class", "unit", "predicted", "side", "function"]
+    kind: Literal["class", "unit", "predicted", "side", "channel", "function"]
     index: Index = 0
     scalar: Scalar = "logit"
     weight: float = 1.0
@@ -43,6 +47,13 @@ class Term:
     names: int | None = field(default=None, compare=False)
     through: Chosen = ()
     model: nn.Module | None = field(default=None, compare=False, repr=False)
+    layer: str = ""
+    place: Place = "mean"
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Where in its layer's map each image is asked about; none where that is the same for all."""
+        return self.place if isinstance(self.place[0], tuple) else ()  # type: ignore[return-value]
 
     def __str__(self) -> str:
         """Return what it asks for, in words: ``log_odds of class 3``."""
@@ -50,7 +61,8 @@ class Term:
         listed = ", ".join(map(str, places[:4])) + (", ..." if len(places) > 4 else "")
         fixed = {"predicted": "the predicted class", "function": "a function of the output"}
         fixed["side"] = "the absence of the class" if places[0] else "the class"
-        what = fixed.get(self.kind, f"{self.kind} {listed}")
+        what = fixed.get(self.kind, f"{self.kind} {listed}") + (f" of '{self.layer}'" if self.layer else "")
+        what += "" if self.place == "mean" else _said(self.place)
         what = what if self.scalar == "logit" else f"{self.scalar} of {what}"
         if self.through:
             more = ", ..." if len(self.through) > 3 else ""
@@ -58,8 +70,17 @@ class Term:
         return what if abs(self.weight) == 1 else f"{abs(self.weight):g} * {what}"
 
 
+def _said(place: Place) -> str:
+    """Return in words where in a layer's map a channel is looked at."""
+    if place == "peak" or not isinstance(place[0], int):
+        return " where it is highest"
+    return f" at {place[0]}, {place[1]}"
+
+
 def resolved(term: Term, model: nn.Module) -> Term:
     """Return a term with names replaced by positions in a model."""
+    if term.layer:
+        find_layer(model, term.layer)
     if term.through:
         term = dataclasses.replace(term, through=positions(model, term.through), model=model)
     if not isinstance(term.index, str):
@@ -71,7 +92,11 @@ def resolved(term: Term, model: nn.Module) -> Term:
 
 
 def score_of(term: Term, output: Any) -> Tensor:
-    """Return the (B,) scores of a term in what a model returned, without its weight."""
+    """Return the (B,) scores of a term in what a model returned, or a pass showed, without its weight."""
+    if term.kind == "channel":
+        values = layer_of(output, term.layer)
+        return value_at(values, positions_in(values, term), term.place, term.layer)
+    output = output.output if isinstance(output, Seen) else output
     if term.function is not None:
         scores = term.function(output)
         if not isinstance(scores, Tensor) or scores.dim() != 1:

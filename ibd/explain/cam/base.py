@@ -114,7 +114,7 @@ class Cams:
         started = time.perf_counter()
         maps = {}
         with undisturbed(model):
-            call = Call(model, as_target(target))
+            call = Call(model, as_target(target), image=image)
             replays = any(explainer.replays for explainer in self.explainers.values())
             at = cut_map(call, image.detach().clone(), self.layer, replays, self.layout)
             formulas: dict[str, Formula] = {}

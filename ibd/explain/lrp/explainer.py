@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.explain.activations import find_layer, maps_note
+from ibd.explain.activations import find_layer, not_run
 from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.gradients import layer_fields
@@ -124,10 +124,10 @@ class LRP(Explainer):
         try:
             return self._explained(call, image)
         except ImagesApartError:  # such as (tokens, images, features)
-            parts = [
-                self._explained(Call(call.model, call.target.select(slice(i, i + 1)), call.layout), image[i : i + 1])
-                for i in range(len(image))
-            ]
+            parts = []
+            for i in range(len(image)):
+                one = image[i : i + 1]
+                parts.append(self._explained(Call(call.model, call.target.select(slice(i, i + 1)), call.layout, one), one))
             return _together(call, parts)
 
     def _explained(self, call: Call, image: Tensor) -> Explanation:
@@ -148,8 +148,7 @@ class LRP(Explainer):
                     stacklevel=3,
                 )
             if watched is not None and not outputs:
-                note = maps_note(call.model, image, watched)
-                raise UnsupportedError(f"layer '{watched}' does not run when the model sees an image.{note}")
+                raise not_run(call.model, image, watched, call.ends)
             return self._passed_down(call, image, mode, surrogate, scores, outputs)
 
     def _arranged(self, call: Call, image: Tensor) -> Arrangement:
