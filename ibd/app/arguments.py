@@ -46,6 +46,7 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd explain runs/toybirds-cbm bird.png",
         "ibd explain runs/toybirds-cbm bird.png target=wing::red_oval explainers=gradcam,lrp",
         'ibd explain runs/mine image.jpg target="robin - jay" explainers=all --figure why.png',
+        "ibd explain runs/mine image.jpg target=neuron:backbone.layer3:17 explainers=guided_backprop,deconvnet",
         "ibd explain torchvision.models:resnet18 cat.jpg model.preprocess=imagenet explainers=gradcam,lrp",
     ],
     "compare": [
@@ -226,7 +227,7 @@ def _add_explaining(verbs: _Verbs) -> None:
     p = verbs.verb("explain")
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
+    p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS, UNIT, channel:LAYER:NUMBER or neuron:LAYER:NUMBER[:ROW:COLUMN], explainers=a,b or all")
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
     for other in OTHERS:
         other.arguments(verbs.verb(other.name))

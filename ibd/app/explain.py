@@ -30,8 +30,9 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
     Args:
         run: RUN of the command line, or ``package.module:make_model`` of a network of anybody's.
         image: image file.
-        changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; by default
-            the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's ``model.key=value``,
+        changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; a hidden
+            ``channel:LAYER:NUMBER``, ``neuron:LAYER:NUMBER`` where it is highest, or ``neuron:LAYER:NUMBER:ROW:COLUMN``;
+            by default the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's ``model.key=value``,
             see `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the class, of a layer's
             channels with ``layer=...``, with patches of the run's training images, or of ``data=FOLDER``.
         out: file of the picture; by default beside the run's figures, or in the current folder.
@@ -137,6 +138,8 @@ def _title(text: str, model: nn.Module, pictures: Tensor) -> str:
             predicted = int(logits_of(model(pictures)).argmax(1)[0])
         return f"{classes[predicted]} (predicted)"
     kind, colon, number = text.partition(":")
+    if colon and kind in ("channel", "neuron") and " - " not in text:
+        return str(_hidden(text))
     if colon and kind == "unit" and number.isdecimal():
         units = list(require_names(model, "unit"))
         return units[int(number)] if int(number) < len(units) else text
@@ -179,8 +182,10 @@ def _made(name: str) -> Explainer:
 def parse_target(text: str, model: nn.Module) -> Target:
     """Return the target that a text means: "predicted", ``3``, a name, ``unit:NAME``, or ``A - B``.
 
+    Or a hidden one: ``channel:LAYER:NUMBER``, ``neuron:LAYER:NUMBER`` or ``neuron:LAYER:NUMBER:ROW:COLUMN``.
+
     Raises:
-        ConfigError: no class and no unit goes by that name.
+        ConfigError: no class and no unit goes by that name, there is no such layer, or a hidden one is not written so.
     """
     if " - " in text:
         first, second = text.split(" - ", 1)
@@ -188,6 +193,8 @@ def parse_target(text: str, model: nn.Module) -> Target:
     if text == "predicted":
         return Target.predicted()
     kind, colon, name = text.partition(":")
+    if colon and kind in ("channel", "neuron"):
+        return _hidden(text).resolve(model)
     if colon and kind in ("unit", "class") and not name.startswith(":"):
         wanted: int | str = int(name) if name.isdecimal() else name
         return (Target.unit(wanted) if kind == "unit" else Target.cls(wanted)).resolve(model)
@@ -200,3 +207,17 @@ def parse_target(text: str, model: nn.Module) -> Target:
         return Target.unit(text).resolve(model)
     kinds = f"class and no {network_of(model).unit_kind}" if units else "class"
     raise ConfigError(f"target: no {kinds} is called '{text}'.{did_you_mean(text, [*classes, *units])}")
+
+
+def _hidden(text: str) -> Target:
+    """Return the target of a channel of a hidden layer, or of a neuron."""
+    kind, layer, *rest = text.split(":")
+    numbers = [int(part) for part in rest if part.isdecimal()]
+    if not layer or len(numbers) != len(rest) or len(numbers) not in ((1,) if kind == "channel" else (1, 3)):
+        raise ConfigError(
+            f"target: '{text}' given, channel:LAYER:NUMBER, neuron:LAYER:NUMBER or neuron:LAYER:NUMBER:ROW:COLUMN is "
+            "needed, counted from 0"
+        )
+    if kind == "channel":
+        return Target.channel(layer, numbers[0])
+    return Target.neuron(layer, numbers[0], *numbers[1:])

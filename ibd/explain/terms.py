@@ -72,9 +72,8 @@ class Term:
 
 def _said(place: Place) -> str:
     """Return in words where in a layer's map a channel is looked at."""
-    if place == "peak" or not isinstance(place[0], int):
-        return " where it is highest"
-    return f" at {place[0]}, {place[1]}"
+    cells = {place} if isinstance(place[0], int) else set(place if place != "peak" else ())
+    return f" at {', '.join(map(str, *cells))}" if len(cells) == 1 else " where it is highest"
 
 
 def resolved(term: Term, model: nn.Module) -> Term:
