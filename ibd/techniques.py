@@ -87,4 +87,18 @@ TECHNIQUES: tuple[Technique, ...] = (
         "explainers.md",
         "channels of a layer that act together, by non-negative factors (Olah 2018)",
     ),
+    Technique(
+        "hidden units as targets",
+        "ibd.explain.targets:Target",
+        "ibd explain RUN IMAGE target=neuron:LAYER:NUMBER",
+        "explainers.md",
+        "what a channel, or a neuron, of any layer rests on, by any explainer (Zeiler and Fergus 2014)",
+    ),
+    Technique(
+        "map of codes",
+        "ibd.explain.code_map:lay_out",
+        "ibd map RUN",
+        "looking_inside.md",
+        "images in two dimensions by what a layer makes of them: t-SNE, PCA, UMAP (van der Maaten 2008)",
+    ),
 )

@@ -22,6 +22,7 @@ from ibd.comparison.layer_accounts import add_layer_features
 from ibd.comparison.methods import ORACLE, ORACLE_SUM, OTHER, UNITS, Method
 from ibd.comparison.models import Accuracy, ComparedModel, accuracy
 from ibd.comparison.paintings import add_paintings
+from ibd.comparison.placing import add_placed
 from ibd.comparison.plan import Plan
 from ibd.comparison.reference_maps import REFERENCE_MAPS, other_image, reference_maps
 from ibd.comparison.results import Comparison, CostInfo, Skipped
@@ -94,6 +95,7 @@ class OneModel:
         if not self.model.foreign:
             add_self_consistency(comparison, case)
         add_layer_features(comparison, case)
+        add_placed(comparison, case)
         add_shortcut(comparison, case, work.methods)
         comparison.shown[:] = shown_images(comparison, case, work.methods, self.attributions, work.shown)
 

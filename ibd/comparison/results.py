@@ -227,6 +227,33 @@ class ShownImage:
     units: dict[str, list[ShownUnit]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class PlacedImages:
+    """Where the compared images lie by what a model makes of them.
+
+    Attributes:
+        layer: name of the layer.
+        method: way in which they were laid out.
+        places: (N, 2) in [0, 1]: across and up.
+        predicted: (N,) classes that the model says.
+        kept: share of the nearest neighbours that are nearest on the map as well.
+        same_class: share of the nearest neighbours, by the layer, that are of an image's own class.
+        neighbours: number of neighbours that both count.
+        shown: (T,) images that are drawn.
+        thumbnails: (T, s, s, 3) these, from 0 to 255.
+    """
+
+    layer: str
+    method: str
+    places: Floats
+    predicted: npt.NDArray[np.int64]
+    kept: float
+    same_class: float
+    neighbours: int
+    shown: npt.NDArray[np.int64]
+    thumbnails: npt.NDArray[np.uint8]
+
+
 @dataclass
 class Comparison:
     """All of a comparison.
@@ -257,6 +284,7 @@ class Comparison:
         shown: images to draw.
         heads: model -> linear head, where it has one.
         shortcut: model -> figures on data with a tag; empty elsewhere.
+        placed: model -> where the images lie, where there are enough of them.
     """
 
     settings: dict[str, Any]
@@ -281,3 +309,4 @@ class Comparison:
     shown: list[ShownImage] = field(default_factory=list)
     heads: dict[str, LinearHead] = field(default_factory=dict)
     shortcut: dict[str, ModelFigures] = field(default_factory=dict)
+    placed: dict[str, PlacedImages] = field(default_factory=dict)

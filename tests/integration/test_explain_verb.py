@@ -37,6 +37,13 @@ def test_a_picture_and_a_table_of_costs(run, target, tmp_path):
     assert (tmp_path / "x.png").stat().st_size > 5_000
 
 
+def test_a_hidden_neuron(run, tmp_path):
+    asked = ("target=neuron:backbone:3", "explainers=guided_backprop", "--figure", tmp_path / "x.png")
+    answer = ibd("explain", *run, *asked)
+    assert answer.code == 0, answer.err
+    assert "channel 3 of 'backbone' where it is highest = " in answer.out
+
+
 def test_by_default_what_the_model_says_is_first(run):
     answer = ibd("explain", *run)
     assert answer.code == 0, answer.err
@@ -52,6 +59,8 @@ def test_by_default_what_the_model_says_is_first(run):
         (["target=class:nosuch"], "target: unknown class 'nosuch'. Known: marsh_wren, "),
         (["target=unit:wing::red_ovl"], "unknown unit 'wing::red_ovl'. Did you mean"),
         (["target=unit:99"], "no unit 99: there are 26, counted from 0"),
+        (["target=neuron:backbone:3:1"], "neuron:LAYER:NUMBER or neuron:LAYER:NUMBER:ROW:COLUMN is needed, counted"),
+        (["target=channel:backbon:0"], "no layer 'backbon' in"),
         (["target=0 - 99"], "no class 99: there are 6"),
         (["target=0 - nosuch"], "no class and no concept is called 'nosuch'"),
         (["target="], "no class and no concept is called ''"),

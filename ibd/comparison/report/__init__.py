@@ -63,6 +63,7 @@ class Report:
         figures = {}
         for view in self.views:
             drawn = [verdict.chart for verdict in view.views if verdict.chart is not None]
+            drawn += [view.places] if view.places is not None else []
             figures.update({chart.name: png(chart.figure) for chart in (*drawn, *view.charts)})
             for matrix in (*view.matrices, view.locality):
                 if matrix is not None:

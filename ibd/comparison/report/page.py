@@ -25,6 +25,7 @@ from ibd.comparison.report.matrices import (
 from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.paintings import PaintingTable, painting_table
 from ibd.comparison.report.pictures import part_colors
+from ibd.comparison.report.places import places_chart
 from ibd.comparison.report.ranking import ranking
 from ibd.comparison.report.side_tables import (
     CostRow,
@@ -84,6 +85,7 @@ class FamilyView:
     costs: list[CostRow]
     seconds: list[tuple[str, float]]
     paintings: PaintingTable | None
+    places: Chart | None
 
     @property
     def key(self) -> str:
@@ -166,6 +168,7 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         costs=cost_rows(comparison, table),
         seconds=metric_seconds(comparison, table),
         paintings=paintings,
+        places=places_chart(comparison, main),
     )
 
 
