@@ -101,4 +101,11 @@ TECHNIQUES: tuple[Technique, ...] = (
         "looking_inside.md",
         "images in two dimensions by what a layer makes of them: t-SNE, PCA, UMAP (van der Maaten 2008)",
     ),
+    Technique(
+        "activation atlas",
+        "ibd.explain.atlas:activation_atlas",
+        "ibd atlas RUN",
+        "looking_inside.md",
+        "what a layer holds at many places of many images, laid out, averaged and drawn (Carter 2019)",
+    ),
 )

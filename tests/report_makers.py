@@ -14,6 +14,7 @@ from ibd.comparison.results import (
     ExplainerInfo,
     ModelFigures,
     ModelInfo,
+    PlacedImages,
     Sanity,
     SelfConsistency,
     ShownImage,
@@ -85,6 +86,10 @@ def make_comparison(images=48, shown=8, seed=0):
     comparison.shortcut.update(
         {m.name: ModelFigures({"accuracy_absent": 0.88}, {"energy_on_tag": {"gradcam": 0.41}}) for m in MODELS[:2]}
     )
+    comparison.placed["cbm"] = PlacedImages(
+        "backbone", "tsne", rng.random((images, 2)), labels, 0.8, 0.9, 10, np.arange(3),
+        rng.integers(0, 256, (3, 24, 24, 3), dtype=np.uint8),
+    )  # fmt: skip
     comparison.skipped.extend(
         [
             Skipped("cbm", None, "unit_ablation", "needs units <named>"),

@@ -106,7 +106,10 @@ def _groups(given: Given, codes: Codes, color: str) -> Groups:
 def _save(given: Given, codes: Codes, found: CodeMap, path: Path) -> Path:
     """Write where each image lies; return where the table is."""
     names = given.data.spec.class_names
-    told = ["" if codes.predicted is None else names[number] for number in (codes.labels if codes.predicted is None else codes.predicted).tolist()]
+    told = [
+        "" if codes.predicted is None else names[number]
+        for number in (codes.labels if codes.predicted is None else codes.predicted).tolist()
+    ]
     rows = [
         [index, names[label], predicted, f"{x:.6g}", f"{y:.6g}"]
         for index, label, predicted, (x, y) in zip(

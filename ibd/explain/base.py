@@ -152,9 +152,7 @@ class Call:
         image: (B, 3, H, W) that is asked about: how hidden layers lie is told by the first.
     """
 
-    def __init__(
-        self, model: nn.Module, target: Target, layout: Layout = "auto", image: Tensor | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, target: Target, layout: Layout = "auto", image: Tensor | None = None) -> None:
         self.model: nn.Module = getattr(model, "behind_logits", model)  # the network, which has units
         self.target, self.cost, self.layout = target.resolve(model), Cost(), layout
         self.hidden: HiddenLayers | None = None

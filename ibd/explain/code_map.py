@@ -55,7 +55,7 @@ class CodeMap:
     """Places of N codes in two dimensions.
 
     Attributes:
-        places: (N, 2) in [0, 1]: across and up. The larger of both extents is 1, distances are in proportion.
+        places: (N, 2) in [0, 1]: across and up. The larger of both extents is 1, the other is centered in proportion.
         method: way in which they were laid out.
         kept: share of the nearest neighbours of the codes that are nearest on the map as well, 0 to 1.
         neighbours: number of neighbours that this counts, for each.
@@ -207,9 +207,7 @@ def neighbours_kept(codes: Tensor, places: Tensor, count: int) -> float:
     """Return the share of the `count` nearest neighbours by codes that are among those by places, the mean over all."""
     shared = [
         len(set(one) & set(other)) / count
-        for one, other in zip(
-            nearest(codes, count).tolist(), nearest(places.to(codes), count).tolist(), strict=True
-        )
+        for one, other in zip(nearest(codes, count).tolist(), nearest(places.to(codes), count).tolist(), strict=True)
     ]
     return sum(shared) / len(shared)
 
@@ -220,7 +218,7 @@ def same_class(values: Tensor, labels: Tensor, count: int) -> float:
 
 
 def nearest(values: Tensor, count: int) -> Tensor:
-    """Return the (N, count) positions of each row's nearest others; a few rows at a time, so that memory stays small."""
+    """Return the (N, count) positions of each row's nearest others; a few rows at a time, to bound the memory."""
     found = []
     for rows in torch.arange(len(values)).split(256):
         distance = torch.cdist(values[rows], values, compute_mode="donot_use_mm_for_euclid_dist")
@@ -230,5 +228,5 @@ def nearest(values: Tensor, count: int) -> Tensor:
 
 
 def _scaled(places: Tensor) -> Tensor:
-    low = places.amin(0)
-    return ((places - low) / (places.amax(0) - low).max()).float()
+    low, extent = places.amin(0), places.amax(0) - places.amin(0)
+    return (0.5 + (places - low - extent / 2) / extent.max()).clamp(0, 1).float()

@@ -58,7 +58,7 @@ def of_errors(labels: Tensor, predicted: Tensor) -> Groups:
 
 
 def colors_of(count: int) -> list[str]:
-    """Return a color for each of some groups; those of up to ten are told apart well, two also by color-blind people."""
+    """Return a color for each of some groups; up to ten are told apart well, two by color-blind people, too."""
     if count <= 2:
         return ["#0072b2", "#d55e00"][:count]
     table = colormaps["tab10" if count <= 10 else "tab20" if count <= 20 else "hsv"]
@@ -94,8 +94,8 @@ def code_map_figure(
     if thumbnails is not None:
         _thumbnails(axes[1], codes.places, groups, colors, thumbnails, shown)
     handles, texts = axes[0].get_legend_handles_labels()
-    legend = figure.legend(handles, texts, loc="outside right center", fontsize=7, title=shorten(groups.title, 24))
-    legend.get_title().set_fontsize(8)
+    title = shorten(groups.title, 24)
+    figure.legend(handles, texts, loc="outside right center", fontsize=7, title=title, title_fontsize=8, frameon=False)
     if note:
         figure.supxlabel(textwrap.fill(note, 64 * panels), fontsize=8, color="#495057")
     return figure

@@ -88,7 +88,9 @@ def checked_place(row: int | None, column: int | None) -> Place:
     except TypeError:
         cell = (-1, -1)
     if min(cell) < 0:
-        raise ConfigError(f"target: neuron: row {row!r}, column {column!r}: two numbers counted from 0, or none, needed")
+        raise ConfigError(
+            f"target: neuron: row {row!r}, column {column!r}: two numbers counted from 0, or none, needed"
+        )
     return cell
 
 

@@ -96,7 +96,9 @@ def activation_grid(
     made = []
     for part in progress(list(chunked(len(vectors), batch_size)), "cells"):
         objective = Objective.direction(layer, directions[part], cosine_power=2.0)
-        made.append(_small(model, objective, size, part.stop - part.start, magnitude, {"layout": layout, **options}))
+        made.append(
+            small_images(model, objective, size, part.stop - part.start, magnitude, {"layout": layout, **options})
+        )
     images = torch.cat(made).view(height, width, 3, size, size)
     return ActivationGrid(images, magnitude.view(height, width).cpu(), layer)
 
@@ -158,13 +160,13 @@ def semantic_dictionary(
     values = maps[:, cell[0], cell[1]]
     order = values.argsort(descending=True, stable=True)[:top].tolist()
     objective = Objective.channel(layer, order)
-    made = _small(model, objective, size, len(order), values[order], {"layout": layout, **options})
+    made = small_images(model, objective, size, len(order), values[order], {"layout": layout, **options})
     whole = float(values.square().sum())
     share = float(values[order].square().sum()) / whole if whole else 0.0
     return SemanticDictionary(order, values[order].cpu(), made, share, cell, (rows, columns), layer)
 
 
-def _small(
+def small_images(
     model: nn.Module, objective: Objective, size: int, count: int, natural: Tensor, options: Mapping[str, object]
 ) -> Tensor:
     """Return images (count, 3, size, size) that can be read though they are small: smooth, of few pieces.

@@ -26,8 +26,9 @@ __all__ = ["Index", "Scalar", "Target", "Term", "logits_of"]
 class Target:
     """One score for each image, or several: what an explainer is asked about.
 
-    Made by `cls`, `predicted`, `absent`, `unit`, `units`, `classes`, `channel`, `channels`, `neuron` and `of`. Targets of one score can be added,
-    subtracted and multiplied by numbers: ``Target.cls(3) - Target.cls(7)`` asks why this class and not that.
+    Made by `cls`, `predicted`, `absent`, `unit`, `units`, `classes`, `channel`, `channels`, `neuron` and `of`. Targets
+    of one score can be added, subtracted and multiplied by numbers: ``Target.cls(3) - Target.cls(7)`` asks why this
+    class and not that.
 
     A model of one logit z, (B, 1), has one class, number 0, of probability ``sigmoid(z)``. ``Target.cls(0)`` asks what
     speaks for it and `absent` what speaks against it; it is predicted where z > 0, and its absence elsewhere. Where

@@ -1,6 +1,6 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
-from ibd.app.verbs import code_map, discover, interpret, tcav
+from ibd.app.verbs import atlas, code_map, discover, interpret, tcav
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -8,4 +8,5 @@ VERBS: tuple[Verb, ...] = (
     interpret.VERB,
     discover.VERB,
     code_map.VERB,
+    atlas.VERB,
 )

@@ -127,7 +127,9 @@ class LRP(Explainer):
             parts = []
             for i in range(len(image)):
                 one = image[i : i + 1]
-                parts.append(self._explained(Call(call.model, call.target.select(slice(i, i + 1)), call.layout, one), one))
+                parts.append(
+                    self._explained(Call(call.model, call.target.select(slice(i, i + 1)), call.layout, one), one)
+                )
             return _together(call, parts)
 
     def _explained(self, call: Call, image: Tensor) -> Explanation:

@@ -91,6 +91,7 @@ def test_the_page_has_its_sections_in_order(page):
         "images",
         "units",
         "self_consistency",
+        "places",
         "sanity",
         "shortcut",
         "cost",
@@ -227,6 +228,7 @@ def test_every_chart_is_a_picture_of_its_own(folder):
     assert set(files) == {f"{family}_{kind}.png" for family in ("cbm", "protopnet") for kind in kinds} | {
         "cbm_agreement.png",
         "cbm_locality.png",
+        "cbm_places.png",
     }
     assert all(content.startswith(b"\x89PNG") and len(content) > 5000 for content in files.values())
 
@@ -234,6 +236,7 @@ def test_every_chart_is_a_picture_of_its_own(folder):
 def test_charts_follow_the_colors_of_the_page(folder):
     html = (folder / "index.html").read_text(encoding="utf-8")
     charts = re.findall(r'<svg role="img".*?</svg>', html, flags=re.DOTALL)
+    charts = [chart for chart in charts if "laid out by t-SNE" not in chart]  # in the colors of classes
     assert len(charts) == 8
     for chart in charts:
         assert "currentColor" in chart
@@ -303,3 +306,13 @@ def test_lines_of_all_kinds_can_be_told_apart_in_the_legend():
     looks = {name: (style.variable, style.dasharray) for name, style in drawn.items()}
     assert len(set(looks.values())) == len(names)
     assert looks["intrinsic"][1] == ""
+
+
+def test_the_page_shows_where_the_images_lie(folder):
+    """Of the family whose model has such a map; its thumbnails are in the page, which loads nothing."""
+    section = (folder / "index.html").read_text(encoding="utf-8").split('id="places"')[1].split("</section>")[0]
+    assert section.count('class="chart"') == 1
+    assert section.count("data:image/png;base64,") == 1  # all in one
+    assert f"{IMAGES} images by &#39;backbone&#39; of cbm, laid out by t-SNE" in section
+    assert "90.0 % are of its class, and 80.0 % are its nearest on the map as well. 0.0 % of the images" in section
+    assert (folder / "figures" / "cbm_places.png").stat().st_size > 10_000

@@ -89,14 +89,14 @@ def test_guided_backpropagation_and_deconvnet_of_a_neuron():
 def test_every_explainer_sees_the_model_as_if_it_ended_there(name, cell):
     model, image = Deep(), images()
     target = Target.channel("two", 1) if cell is None else Target.neuron("two", 1, *cell)
-    try:
-        explainer = resolve("explainers", name)(**({"masks": 20} if name == "rise" else {}))
-        explanation = explainer(model, image, target)
-    except UnsupportedError as error:
-        refused = ("intrinsic", "unit_relevance", "attention_rollout", "attention_gradient", "lime", "kernel_shap")
-        assert "cam" in name or name in refused
-        assert "\n" not in str(error)
+    explainer = resolve("explainers", name)(**({"masks": 20} if name == "rise" else {}))
+    if name in ("lime", "kernel_shap"):
+        pytest.importorskip("captum")
+    if "cam" in name or name in ("intrinsic", "unit_relevance", "attention_rollout", "attention_gradient"):
+        with pytest.raises(UnsupportedError, match=r"^[^\n]+$"):
+            explainer(model, image, target)
         return
+    explanation = explainer(model, image, target)
     assert name == "rise" or model.heads <= 2  # to see how it lies
     ended = explainer(Ended(model, 1, cell), image, Target.cls(0))
     close(explanation.map, ended.map)
