@@ -108,4 +108,25 @@ TECHNIQUES: tuple[Technique, ...] = (
         "looking_inside.md",
         "what a layer holds at many places of many images, laid out, averaged and drawn (Carter 2019)",
     ),
+    Technique(
+        "channel maps",
+        "ibd.explain.channels:channel_maps",
+        "ibd inside RUN IMAGE layer=NAME",
+        "looking_inside.md",
+        "what each channel of a layer puts out for an image, the strongest first (Yosinski 2015)",
+    ),
+    Technique(
+        "blank channels by depth",
+        "ibd.explain.channels:blank_by_depth",
+        "ibd inside RUN IMAGE",
+        "looking_inside.md",
+        "how many channels of each layer answer nothing for an image, beside the share of zeros (Chollet 2017)",
+    ),
+    Technique(
+        "weights of any layer",
+        "ibd.explain.channels:layer_weights",
+        "ibd inside RUN IMAGE layer=NAME",
+        "looking_inside.md",
+        "the longest filters of a layer by their largest inputs (Voss 2021)",
+    ),
 )

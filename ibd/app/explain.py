@@ -32,9 +32,10 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         image: image file.
         changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; a hidden
             ``channel:LAYER:NUMBER``, or ``neuron:LAYER:NUMBER:ROW:COLUMN``, without a place where it is highest; by
-            default the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's ``model.key=value``,
-            see `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the class, of a layer's
-            channels with ``layer=...``, with patches of the run's training images, or of ``data=FOLDER``.
+            default the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's
+            ``model.key=value``, see `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the
+            class, of a layer's channels with ``layer=...``, with patches of the run's training images, or of
+            ``data=FOLDER``.
         out: file of the picture; by default beside the run's figures, or in the current folder.
 
     Raises:
@@ -54,7 +55,7 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         raise ConfigError("explain: explainers and concepts are two pictures: ask for one at a time")
     chosen = choose(given.get("explainers"))
     data = _searched_data(run, of_data) if "concepts" in given else None
-    model, pictures, folder = _asked(run, image, of_model, () if data is None else data.spec.class_names)
+    model, pictures, folder = asked_about(run, image, of_model, () if data is None else data.spec.class_names)
     target = parse_target(given.get("target", "predicted"), model)
     title = _title(given.get("target", "predicted"), model, pictures)
     if "concepts" in given:
@@ -104,7 +105,9 @@ def _searched_data(run: str, changes: Sequence[str]) -> ImageDataModule | None:
     return find_data(named[-1], [text for text in changes if text.startswith("data.")]) if named else None
 
 
-def _asked(run: str, image: str, changes: Sequence[str], names: Sequence[str]) -> tuple[nn.Module, Tensor, Path]:
+def asked_about(
+    run: str, image: str, changes: Sequence[str], names: Sequence[str], verb: str = "explain"
+) -> tuple[nn.Module, Tensor, Path]:
     """Return the model that is asked, the image as it takes it, and the folder for pictures.
 
     Args:
@@ -112,10 +115,11 @@ def _asked(run: str, image: str, changes: Sequence[str], names: Sequence[str]) -
         image: image file.
         changes: how a network is asked.
         names: names of the classes of the data, where that is known.
+        verb: verb, for messages.
     """
     if not is_place(run):
         if changes:
-            raise ConfigError(f"explain: '{changes[0]}': a run says itself how its model is asked")
+            raise ConfigError(f"{verb}: '{changes[0]}': a run says itself how its model is asked")
         ours = load_model(run)
         return ours, ours.read_images([image]), find_run(run) / "figures"
     settings = read_settings(changes)

@@ -85,6 +85,28 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         Saliency as Saliency,
         Sensitivity as Sensitivity,
     )
+    from ibd.explain.atlas import (
+        Atlas as Atlas,
+        activation_atlas as activation_atlas,
+        sample_places as sample_places,
+    )
+    from ibd.explain.atlas_figures import atlas_figure as atlas_figure
+    from ibd.explain.channel_figures import (
+        channel_maps_figure as channel_maps_figure,
+        silence_figure as silence_figure,
+        weights_figure as weights_figure,
+    )
+    from ibd.explain.channels import (
+        blank_by_depth as blank_by_depth,
+        channel_maps as channel_maps,
+        layer_weights as layer_weights,
+    )
+    from ibd.explain.code_map import (
+        CodeMap as CodeMap,
+        lay_out as lay_out,
+        read_codes as read_codes,
+    )
+    from ibd.explain.code_map_figures import code_map_figure as code_map_figure
     from ibd.explain.inside import (
         ActivationGrid as ActivationGrid,
         SemanticDictionary as SemanticDictionary,
@@ -166,6 +188,12 @@ _PUBLIC = {
         *("ActivationGrid", "SemanticDictionary", "activation_grid", "first_layer_filters", "semantic_dictionary"),
         "sparsity_by_depth",
     ),
+    "channels": ("blank_by_depth", "channel_maps", "layer_weights"),
+    "channel_figures": ("channel_maps_figure", "silence_figure", "weights_figure"),
+    "code_map": ("CodeMap", "lay_out", "read_codes"),
+    "code_map_figures": ("code_map_figure",),
+    "atlas": ("Atlas", "activation_atlas", "sample_places"),
+    "atlas_figures": ("atlas_figure",),
     "factorization": ("NeuronGroups", "neuron_groups"),
     "quantus": ("quantus_explain",),
     "patches": ("Patches", "maximally_activating_patches"),

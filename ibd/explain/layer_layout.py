@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
 import torch
 from torch import Tensor, nn
 
-from ibd.explain.activations import Reader, find_layer, no_map
+from ibd.errors import UnsupportedError
+from ibd.explain.activations import Reader, find_layer, network_of, no_map
 from ibd.explain.arrangement import Arrangement, arrangement_of
+from ibd.explain.flow import Flow
 from ibd.explain.layouts import Layout, check_layout
 from ibd.explain.tape import Watch
 
@@ -19,22 +24,56 @@ def layer_arrangement(model: nn.Module, image: Tensor, layer: str, layout: Layou
         UnsupportedError: it cannot be told.
     """
     check_layout(layout)
-    watch, outputs = Watch(image, False, constants=model.buffers()), list[tuple[int | None, tuple[int, ...]]]()
+    flow, outputs = _followed(model, image, {layer: find_layer(model, layer)})
+    return arrangement_of(flow, *outputs[layer], layout, layer, (image.shape[2], image.shape[3]))
+
+
+def layer_arrangements(model: nn.Module, image: Tensor) -> dict[str, Arrangement]:
+    """Return how the maps lie that innermost layers put out, by name; told by one pass.
+
+    Layers that put out no maps of more than one place, nor tokens of patches, are left out, and those where it cannot
+    be told.
+    """
+    layers = {
+        name: part
+        for name, part in network_of(model).named_modules()
+        if name and next(part.children(), None) is None and not isinstance(part, torch.jit.ScriptModule)
+    }
+    flow, outputs = _followed(model, image, layers)
+    found = {}
+    for name, (node, shape) in outputs.items():
+        with suppress(UnsupportedError):
+            lies = arrangement_of(flow, node, shape, "auto", name, (image.shape[2], image.shape[3]))
+            several = len(shape) == 4 and (1, 1) not in (shape[2:], shape[1:3])
+            if several or lies.grid is not None:
+                found[name] = lies
+    return found
+
+
+def _followed(
+    model: nn.Module, image: Tensor, layers: Mapping[str, nn.Module]
+) -> tuple[Flow, dict[str, tuple[int | None, tuple[int, ...]]]]:
+    """Run a model; return the flow, and the node and shape of what each layer put out last."""
+    watch, outputs = Watch(image, False, constants=model.buffers()), dict[str, tuple[int | None, tuple[int, ...]]]()
     assert watch.flow is not None
     flow = watch.flow
 
-    def note(_: nn.Module, __: object, output: Tensor) -> None:
-        with watch.alone():
-            outputs.append((flow.of(output), tuple(output.shape)))
+    def noting(name: str) -> Callable[[nn.Module, object, object], None]:
+        def note(_: nn.Module, __: object, output: object) -> None:
+            with watch.alone():
+                if isinstance(output, Tensor):
+                    outputs[name] = (flow.of(output), tuple(output.shape))
 
-    handle = find_layer(model, layer).register_forward_hook(note)
+        return note
+
+    handles = [module.register_forward_hook(noting(name)) for name, module in layers.items()]
     try:
         with torch.no_grad(), watch:
             model(image)
     finally:
-        handle.remove()
-    node, shape = outputs[-1]
-    return arrangement_of(flow, node, shape, layout, layer, (image.shape[2], image.shape[3]))
+        for handle in handles:
+            handle.remove()
+    return flow, outputs
 
 
 def read_map(model: nn.Module, image: Tensor, layer: str, layout: Layout = "auto") -> Tensor:

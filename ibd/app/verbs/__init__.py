@@ -1,6 +1,6 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
-from ibd.app.verbs import atlas, code_map, discover, interpret, tcav
+from ibd.app.verbs import atlas, code_map, discover, inside, interpret, tcav
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -9,4 +9,5 @@ VERBS: tuple[Verb, ...] = (
     discover.VERB,
     code_map.VERB,
     atlas.VERB,
+    inside.VERB,
 )
