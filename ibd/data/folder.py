@@ -191,9 +191,7 @@ def _paths(names: dict[str, list[str]]) -> list[str]:
     return [path for paths in names.values() for path in paths]
 
 
-def _tables(
-    files: Files, classes: list[str], source: ConceptSource, columns: Columns
-) -> dict[Split, FileTable]:
+def _tables(files: Files, classes: list[str], source: ConceptSource, columns: Columns) -> dict[Split, FileTable]:
     """Return the images of each split with their concepts; the source has the images of all splits, one by one."""
     tables: dict[Split, FileTable] = {}
     start = 0

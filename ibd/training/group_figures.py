@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -28,16 +29,15 @@ def groups_figure(found: ByGroup, title: str) -> Figure:
     _draw(left, [group.accuracy for group in found.groups])
     total = sum(group.images for group in found.groups)
     mean = sum(group.right for group in found.groups) / total
-    left.axvline(mean, color=_GRAY, lw=1, ls="--", label=f"all {total} images: {mean:.3f}")
-    left.legend(fontsize=7, loc="lower left")
-    left.set_xlabel("accuracy", fontsize=9)
+    left.axvline(mean, color=_GRAY, lw=1, ls="--")
+    left.set_xlabel(f"accuracy (dashed: {mean:.3f} of all {total} images)", fontsize=9)
     left.set_yticks(range(count), [f"{shorten(g.name, 30)} ({g.images})" for g in found.groups], fontsize=8)
     left.invert_yaxis()
     _draw(right, [group.surplus for group in found.groups])
     right.axvline(0, color=_GRAY, lw=1)
     right.set_xlabel("confidence less accuracy (right of 0: too sure)", fontsize=9)
     figure.suptitle(f"By {shorten(found.column, 40)}, {title}", fontsize=10)
-    figure.supxlabel(found.verdict(), fontsize=8, color="#495057")
+    figure.supxlabel(textwrap.fill(found.verdict(), 120), fontsize=8, color="#495057")
     return figure
 
 

@@ -124,21 +124,20 @@ class PastedDataset(ImageDataset):
 
     def load(self, index: int) -> Sample:
         """Return picture `index`; it is drawn once in a process, and kept with its mask in 4 bytes a pixel."""
-        pixels, mask = self._picture(index)
-        masks = torch.from_numpy(mask).unsqueeze(0) if self.data.masks else None
-        return Sample(_image(pixels), int(self.labels[index]), self.concepts[index], index, masks)
+        masks = self.masks(index) if self.data.masks else None
+        return Sample(_image(self._picture(index)[0]), int(self.labels[index]), self.concepts[index], index, masks)
 
     def bare(self, index: int) -> Tensor:
         """Return the place of picture `index` without the bird, (3, H, W) in [0, 1]."""
         return _image(to_uint8(self._place(index)))
 
-    def object_mask(self, index: int) -> Tensor:
-        """Return where the bird is in picture `index`, (H, W) bool."""
-        return torch.from_numpy(self._picture(index)[1])
+    def masks(self, index: int) -> Tensor:
+        """Return the pixels of picture `index` that the bird changes, its soft edge too, (1, H, W) bool."""
+        return torch.from_numpy(self._picture(index)[1]).unsqueeze(0)
 
     def deciding_mask(self, index: int) -> Tensor:
         """Return where that is which tells the label of picture `index`: the bird, or all but the bird."""
-        mask = self.object_mask(index)
+        mask = self.masks(index)[0]
         return mask if self.data.labels == "object" else ~mask
 
     def sample_id(self, index: int) -> str:
@@ -151,11 +150,13 @@ class PastedDataset(ImageDataset):
 
     def _picture(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         if index not in self._drawn:
-            canvas = Canvas(self.size, self._place(index))
+            place = self._place(index)
+            canvas, bare = Canvas(self.size, place.copy()), to_uint8(place)
             bird = sample_scene(self.data.objects, self.data.settings, self.data.seed, self.split, index)
             paint(canvas, bird)
             assert canvas.image is not None
-            self._drawn[index] = to_uint8(canvas.image), canvas.index > 0
+            picture = to_uint8(canvas.image)
+            self._drawn[index] = picture, (canvas.index > 0) | (picture != bare).any(2)
         return self._drawn[index]
 
     def _place(self, index: int) -> npt.NDArray[np.float32]:

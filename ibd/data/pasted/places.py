@@ -25,7 +25,9 @@ def draw_place(kind: int, size: int, rng: Rng) -> Array:
         (3, size, size) float32 in [0, 1].
     """
     at = (pixel_centers(size) / np.float32(size)).astype(np.float64)
-    mixed = PLACES[list(PLACES)[kind]](np.broadcast_to(at, (size, size)), np.broadcast_to(at[:, None], (size, size)), rng)
+    mixed = PLACES[list(PLACES)[kind]](
+        np.broadcast_to(at, (size, size)), np.broadcast_to(at[:, None], (size, size)), rng
+    )
     one, other = _color(rng, 0.30, 0.55), _color(rng, 0.65, 0.90)
     if rng.random() < 0.5:
         one, other = other, one

@@ -19,7 +19,9 @@ def root(tmp_path):
     with (root / "concepts.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     coats = [["short", "long", ""][number % 3] for number in range(len(rows))]
-    write_rows(root / "concepts.csv", [[*header, "coat"], *([*row, coat] for row, coat in zip(rows, coats, strict=True))])
+    write_rows(
+        root / "concepts.csv", [[*header, "coat"], *([*row, coat] for row, coat in zip(rows, coats, strict=True))]
+    )
     return root
 
 
