@@ -91,8 +91,8 @@ def insignificant_patches(
 ) -> tuple[Tensor, Tensor]:
     """Return images with patches that are seen, and by which a network's answer stays as it is without them.
 
-    A patch starts as the object, and its pixels are moved (Adam) until the logits are those of the bare image; the first
-    that come close enough are kept, so that it stays as far from the place that it covers as it can.
+    A patch starts as the object, and its pixels are moved (Adam) until the logits are those of the bare image; the
+    first that come close enough are kept, so that it stays far from the place that it covers.
 
     Args:
         model: any classifier of images in [0, 1].
@@ -137,11 +137,8 @@ def insignificant_patches(
     return torch.where(seen[:, None, None, None], best, image).cpu(), seen.cpu()
 
 
-@torch.no_grad()
 def _predicted(model: Any, images: Tensor) -> Tensor:
     """Return the (N,) classes that a network predicts, on the CPU."""
-    parts = []
     with undisturbed(model), torch.no_grad():
-        for some in torch.split(images, _CHUNK):
-            parts.append(logits_of(model(some.to(device_of(model)))).argmax(1).cpu())
+        parts = [logits_of(model(some.to(device_of(model)))).argmax(1).cpu() for some in torch.split(images, _CHUNK)]
     return torch.cat(parts)

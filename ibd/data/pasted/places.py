@@ -6,10 +6,12 @@ import colorsys
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from ibd.data.toybirds.raster import Array, pixel_centers
 
 Rng = np.random.Generator
+Pattern = npt.NDArray[np.float64]
 _TURN = 2 * np.pi
 
 
@@ -33,56 +35,65 @@ def draw_place(kind: int, size: int, rng: Rng) -> Array:
         one, other = other, one
     image = one[:, None, None] + (other - one)[:, None, None] * mixed
     image = image + 0.06 * (rng.random((1, size, size)) - 0.5)
-    return np.clip(image, 0, 1).astype(np.float32)
+    drawn: Array = np.clip(image, 0, 1).astype(np.float32)
+    return drawn
 
 
-def _color(rng: Rng, low: float, high: float) -> Array:
+def _color(rng: Rng, low: float, high: float) -> Pattern:
     """Return a pale color of a brightness between two."""
     hue, saturation, value = rng.random(), 0.35 * rng.random(), low + (high - low) * rng.random()
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value))
 
 
-def _sea(u: Array, v: Array, rng: Rng) -> Array:
+def _sea(u: Pattern, v: Pattern, rng: Rng) -> Pattern:
     """Level waves."""
     phase, count = rng.random(2), 4 + 3 * rng.random()
     bent = v + 0.02 * np.sin(_TURN * (2 * u + phase[0]))
-    return 0.5 + 0.5 * np.sin(_TURN * (count * bent + phase[1]))
+    mixed: Pattern = 0.5 + 0.5 * np.sin(_TURN * (count * bent + phase[1]))
+    return mixed
 
 
-def _forest(u: Array, v: Array, rng: Rng) -> Array:
+def _forest(u: Pattern, v: Pattern, rng: Rng) -> Pattern:
     """Upright trunks."""
     phase, count = rng.random(2), 4 + 3 * rng.random()
     bent = u + 0.02 * np.sin(_TURN * (v + phase[0]))
-    return (np.sin(_TURN * (count * bent + phase[1])) > 0.2).astype(np.float64)
+    mixed: Pattern = (np.sin(_TURN * (count * bent + phase[1])) > 0.2).astype(np.float64)
+    return mixed
 
 
-def _dunes(u: Array, v: Array, rng: Rng) -> Array:
+def _dunes(u: Pattern, v: Pattern, rng: Rng) -> Pattern:
     """Slanting bands."""
     phase, count = rng.random(), 3 + 2 * rng.random()
     side = 1.0 if rng.random() < 0.5 else -1.0
-    return np.mod(count * (u + side * v) + phase, 1.0)
+    mixed: Pattern = np.mod(count * (u + side * v) + phase, 1.0)
+    return mixed
 
 
-def _hills(u: Array, v: Array, rng: Rng) -> Array:
+def _hills(u: Pattern, v: Pattern, rng: Rng) -> Pattern:
     """One edge between a light and a dark half."""
     phase, height = rng.random(), 0.35 + 0.3 * rng.random()
-    return (v > height + 0.08 * np.sin(_TURN * (1.5 * u + phase))).astype(np.float64)
+    mixed: Pattern = (v > height + 0.08 * np.sin(_TURN * (1.5 * u + phase))).astype(np.float64)
+    return mixed
 
 
-def _city(u: Array, v: Array, rng: Rng) -> Array:
+def _city(u: Pattern, v: Pattern, rng: Rng) -> Pattern:
     """Rows of windows."""
     phase, count = rng.random(2), 5 + 2 * rng.random()
-    return ((np.mod(count * u + phase[0], 1) < 0.5) & (np.mod(count * v + phase[1], 1) < 0.5)).astype(np.float64)
+    mixed: Pattern = ((np.mod(count * u + phase[0], 1) < 0.5) & (np.mod(count * v + phase[1], 1) < 0.5)).astype(
+        np.float64
+    )
+    return mixed
 
 
-def _meadow(u: Array, v: Array, rng: Rng) -> Array:
+def _meadow(u: Pattern, v: Pattern, rng: Rng) -> Pattern:
     """Scattered round flowers."""
     spots, radius = rng.random((40, 2)), 0.025 + 0.015 * rng.random()
     nearest = np.min([(u - x) ** 2 + (v - y) ** 2 for x, y in spots], axis=0)
-    return (nearest < radius**2).astype(np.float64)
+    mixed: Pattern = (nearest < radius**2).astype(np.float64)
+    return mixed
 
 
-PLACES: dict[str, Callable[[Array, Array, Rng], Array]] = {
+PLACES: dict[str, Callable[[Pattern, Pattern, Rng], Pattern]] = {
     "sea": _sea,
     "forest": _forest,
     "dunes": _dunes,

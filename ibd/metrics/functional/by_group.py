@@ -91,12 +91,12 @@ class ByGroup:
         """Return the groups as text, the worst first and named below."""
         wide = max(len(self.column), *(len(group.name) for group in self.groups))
         lines = [f"{self.column:<{wide}}  images  accuracy  95 % interval    confidence - accuracy      ece"]
-        for g in self.groups:
-            lines.append(
-                f"{g.name:<{wide}}  {g.images:>6}  {g.accuracy.mean:>8.3f}  [{g.accuracy.low:.3f}, "
-                f"{g.accuracy.high:.3f}]   {g.surplus.mean:>+6.3f} [{g.surplus.low:+.3f}, {g.surplus.high:+.3f}]  "
-                f"{g.ece:>6.3f}"
-            )
+        lines += [
+            f"{g.name:<{wide}}  {g.images:>6}  {g.accuracy.mean:>8.3f}  [{g.accuracy.low:.3f}, "
+            f"{g.accuracy.high:.3f}]   {g.surplus.mean:>+6.3f} [{g.surplus.low:+.3f}, {g.surplus.high:+.3f}]  "
+            f"{g.ece:>6.3f}"
+            for g in self.groups
+        ]
         if self.unknown:
             lines.append(f"{self.unknown} images of no known {self.column}")
         return "\n".join([*lines, self.verdict()])

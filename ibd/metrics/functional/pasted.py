@@ -1,8 +1,8 @@
 """Objects pasted on scenes: relative importance that is known because the training made it so (Yang and Kim 2019).
 
-What an explanation gives to the object is the mean over its pixels of the positive part of the map, in [0, 1]: as in the
-authors' code 1 is the map's 99th percentile, and more is cut off. Images that do not count, because a prediction is not
-right, are NaN.
+What an explanation gives to the object is the mean over its pixels of the positive part of the map, in [0, 1]: as in
+the authors' code 1 is the map's 99th percentile, and more is cut off. Images that do not count, because a prediction is
+not right, are NaN.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def model_contrast(objects: Tensor, scenes: Tensor, mask: Tensor, valid: Tensor 
 def input_dependence_rate(pasted: Tensor, bare: Tensor, mask: Tensor, valid: Tensor | None = None) -> Tensor:
     """Input dependence rate: the object gets less than the place that it covers, by a network of scenes; + higher.
 
-    1 where the attribution of the object's pixels is lower with the object than without it, 0.5 where it is equal (there
-    the paper has 0), else 0. What does not decide, and hides what does, should get less: + higher is better; 1 less the
+    1 where the attribution of the object's pixels is lower with the object than without it, 0.5 where it is equal
+    (there the paper has 0), else 0. What does not decide, and hides what does, should get less: + higher is better; 1 less the
     mean is the rate of false positives (Yang and Kim 2019).
 
     Args:
