@@ -66,15 +66,16 @@ def fit(arguments: list[str]) -> int:
 
 
 def test(run: str, changes: list[str], which: str) -> None:
-    """Score a run on the test split, which training never looks at."""
-    from ibd.training.runner import evaluate
+    """Score a run on the test split, which training never looks at.
 
-    figures = evaluate(newest(run), *changes, which=which)
-    for name, value in figures.items():
-        if f"{name}_low" in figures:
-            _say(f"{name:<28} {value:.4f} [{figures[f'{name}_low']:.4f}, {figures[f'{name}_high']:.4f}]")
-        elif not name.endswith(("_low", "_high")):
-            _say(f"{name:<28} {value:.4f}")
+    by=COLUMN gives accuracy and calibration for each group of images: a column of groups.csv or of data.groups, a
+    concept or a group of concepts, or several of these joined by +. A network of anybody's, package.module:make_model,
+    takes data=FOLDER and model.key=value.
+    """
+    from ibd.app.test import show_test
+
+    for line in show_test(run, changes, which):
+        _say(line)
 
 
 def calibrate(run: str, changes: list[str], which: str) -> None:

@@ -54,6 +54,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "toybirds": "ibd.data.toybirds.datamodule:ToyBirds",
         "folder": "ibd.data.folder:ConceptFolder",
         "cub": "ibd.data.cub:CUB",
+        "pasted": "ibd.data.pasted.datamodule:PastedScenes",
     },
     "explainers": {
         "intrinsic": "ibd.explain.intrinsic:Intrinsic",

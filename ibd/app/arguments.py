@@ -19,7 +19,11 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd fit mine.yaml data.root=DATA trainer.devices=2",
         "ibd fit resume=runs/toybirds-cbm",
     ],
-    "test": ["ibd test runs/toybirds-cbm", "ibd test runs/mine data.root=OTHER --which last"],
+    "test": [
+        "ibd test runs/toybirds-cbm",
+        "ibd test runs/mine data.root=OTHER --which last",
+        "ibd test runs/toybirds-cbm by=wing,tail",
+    ],
     "calibrate": [
         "ibd calibrate runs/toybirds-cbm",
         "ibd calibrate runs/mine method=vector coverage=0.95 score=aps accuracy=0.98",

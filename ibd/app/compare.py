@@ -44,7 +44,8 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     folder = Path(out or asked.output or "comparison")
     given = [*runs, *asked.runs]
     places = [str(place) for place in given if isinstance(place, str) and is_place(place)]
-    if not places and asked.model:
+    other = isinstance(asked.contrast, str) and is_place(asked.contrast)
+    if not places and not other and asked.model:
         raise ConfigError("compare: model: options of a network package.module:make_model, and there is none")
     settings_of = ForeignSettings(**(asked.model or {}))
     networks = {short_name(place): find_model(place, settings_of) for place in places}
@@ -68,6 +69,7 @@ def compare_runs(runs: Sequence[str], changes: Sequence[str], out: str | None) -
         "overrides": asked.overrides,
         "progress": asked.progress,
         "device": asked.device,
+        "contrast": find_model(asked.contrast, settings_of) if other else asked.contrast,
     }
     if asked.part is not None:
         yield compare_part(asked.part, **options)

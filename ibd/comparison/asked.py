@@ -16,8 +16,10 @@ from ibd.comparison.methods import Method
 from ibd.comparison.models import ComparedModel
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.parts import deciding_mask, part_values
+from ibd.comparison.probes.pasted import Pasted, paste
 from ibd.comparison.probes.pixels import PixelProbe
 from ibd.comparison.probes.robustness import Changed, matched, noisy, translated
+from ibd.data.pasted.datamodule import PastedScenes
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Case:
         object_values: (N, O) what each object of a scene is worth, NaN for one that is not seen, or None.
         cell_values: (N, R) what each cell's foreground is worth, NaN for one without, or None.
         validation: the same model and validation images, where a threshold is to be chosen; None where not.
+        contrast: of pasted pictures the network of the other labels; None without one.
     """
 
     model: ComparedModel
@@ -51,6 +54,7 @@ class Case:
     object_values: Tensor | None = None
     cell_values: Tensor | None = None
     validation: Case | None = None
+    contrast: ComparedModel | None = None
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -83,6 +87,16 @@ class Case:
         versions = (noisy(images, some.ids, seed=self.seed), translated(images))
         first, second = (matched(self.predictor, images, classes, version) for version in versions)
         return first, second
+
+    @cached_property
+    def pasted(self) -> Pasted | None:
+        """Pasted pictures with and without their object, and the networks of both labels; None of other images."""
+        data, other = self.model.data, None if self.contrast is None else self.contrast.module
+        if not isinstance(data, PastedScenes):
+            return None
+        own = self.model.module
+        objects, scenes = (own, other) if data.labels == "object" else (other, own)
+        return paste(objects, scenes, data.dataset(self.images.split), self.images.index.tolist())
 
     @cached_property
     def passed(self) -> Tensor:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from tqdm.auto import tqdm
 
 from ibd import registry
 from ibd.comparison.cache import Cache
+from ibd.comparison.contrast import find_contrast, missing_networks
 from ibd.comparison.foreign import foreign_models, no_accounts
 from ibd.comparison.images import choose_images, has_split
 from ibd.comparison.methods import choose_methods
@@ -49,6 +51,7 @@ def compare(
     data: Data = None,
     preprocess: Preprocess | None = None,
     label: int | str | None = None,
+    contrast: RunLike | nn.Module | None = None,
 ) -> Report:
     """Measure what explanations are worth, and return a report.
 
@@ -83,6 +86,8 @@ def compare(
             ..., "std": ...}``; or a module. There is no default; it is tried on a few images, and the report says how
             many are right.
         label: which of several labels of an image is asked about, where the data has several.
+        contrast: a run, or a network, that was trained on the other labels of ``PastedScenes``, for the metrics of the
+            group "bim".
 
     Returns:
         A report; ``report.save(folder)`` writes it. With `output` it is written there already.
@@ -110,6 +115,7 @@ def compare(
         data=data,
         preprocess=preprocess,
         label=label,
+        contrast=contrast,
     )
     asked.check()
     with registry.trusting(trust), locked(output, "a comparison", "compare"):
@@ -193,7 +199,9 @@ def _prepared(asked: CompareOptions, alone: bool) -> tuple[Work, list[ComparedMo
     data = models[0].data
     chosen = choose_images(data, asked.split, asked.images, asked.seed)
     own = not all(model.foreign for model in models)
-    plan = make_plan(asked.metrics, chosen, bool(data.spec.concept_names), own, has_split(data, "val"))
+    contrast = find_contrast(asked, data)
+    networks = missing_networks(data, contrast)
+    plan = make_plan(asked.metrics, chosen, bool(data.spec.concept_names), own, has_split(data, "val"), networks)
     if not chosen.scenes:
         methods = [method for method in methods if method.info.kind != "oracle"]
     if not own:
@@ -210,7 +218,10 @@ def _prepared(asked: CompareOptions, alone: bool) -> tuple[Work, list[ComparedMo
         labels=chosen.labels.numpy(),
         skipped=[*plan.skipped, *no_accounts(models)],
     )
-    return Work(chosen, methods, plan, cache, asked.probe_images, asked.seed, asked.shown), models, comparison
+    if contrast is not None:
+        comparison.settings["contrast"] = contrast.info.run
+    work = Work(chosen, methods, plan, cache, asked.probe_images, asked.seed, asked.shown, contrast)
+    return work, models, comparison
 
 
 def _bar(asked: CompareOptions, total: int) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ibd.comparison.asked import Asked
 from ibd.comparison.groups.agreement import digest
+from ibd.comparison.groups.pasted import BIM
 from ibd.comparison.groups.record import Group, Measured
 from ibd.comparison.plan import Plan
 from ibd.comparison.results import Comparison, Curve, Floats
@@ -45,6 +46,8 @@ def _key(group: Group, asked: Asked) -> dict[str, object]:
         "maps": digest(asked.attributions.maps) if asked.method.explainer is None else "",
         "units": digest(asked.attributions.units) if asked.method.explainer is None else "",
     }
+    if group.name == BIM.name and case.contrast is not None:
+        key["contrast"] = case.contrast.fingerprint
     if group.validated and asked.validation is not None:
         key["validation"] = [digest(maps) for maps in asked.validation]
     return key

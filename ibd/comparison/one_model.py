@@ -46,6 +46,7 @@ class Work:
         probe_images: number of images that are explained again and again.
         seed: seed of all random numbers.
         shown: number of images that the report may draw.
+        contrast: of pasted pictures the network of the other labels; None without one.
     """
 
     images: ComparedImages
@@ -55,6 +56,7 @@ class Work:
     probe_images: int
     seed: int
     shown: int
+    contrast: ComparedModel | None = None
 
     @property
     def pieces(self) -> int:
@@ -82,7 +84,7 @@ class OneModel:
         work, comparison = self.work, self.comparison
         self.bar.set_postfix_str(self.name)
         self._add_accuracy()
-        case = make_case(self.model, work.images, work.cache, work.plan, *self._numbers())
+        case = self._case()
         self.bar.update()
         for method in work.methods:
             if self.model.foreign and method.info.kind == "intrinsic":  # said once, for the model
@@ -107,7 +109,7 @@ class OneModel:
             whole: whether to measure what is asked of the model itself, too.
         """
         self._add_accuracy()
-        case = make_case(self.model, self.work.images, self.work.cache, self.work.plan, *self._numbers())
+        case = self._case()
         for method in methods:
             self._measure_method(case, method)
         if whole and not self.model.foreign:
@@ -115,8 +117,11 @@ class OneModel:
         if whole:
             add_layer_features(self.comparison, case)
 
-    def _numbers(self) -> tuple[int, int]:
-        return self.work.probe_images, self.work.seed
+    def _case(self) -> Case:
+        work = self.work
+        case = make_case(self.model, work.images, work.cache, work.plan, work.probe_images, work.seed)
+        case.contrast = work.contrast
+        return case
 
     def _add_accuracy(self) -> None:
         model, chosen = self.model, self.work.images

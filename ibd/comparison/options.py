@@ -24,6 +24,7 @@ class CompareOptions:
         data: images that these networks are asked about.
         preprocess: what is done to images before them.
         label: which of several labels of an image is asked about.
+        contrast: of pasted pictures a run, or a network, that was trained on the other labels.
         explainers: registered names, or blocks of a name and options, with a `label` where one comes twice.
         metrics: names of metrics, or of groups of them.
         images: number of images, as many of each class as can be.
@@ -53,6 +54,7 @@ class CompareOptions:
     data: Any = None
     preprocess: Any = None
     label: int | str | None = None
+    contrast: Any = None
 
     def check(self) -> None:
         """Find what cannot be, before anything is read.

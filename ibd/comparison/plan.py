@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ibd.comparison.groups import GROUPS, METRICS
 from ibd.comparison.groups.record import Need
@@ -38,7 +39,12 @@ class Plan:
 
 
 def make_plan(
-    named: Sequence[str] | None, chosen: ComparedImages, concepts: bool, units: bool = True, validation: bool = True
+    named: Sequence[str] | None,
+    chosen: ComparedImages,
+    concepts: bool,
+    units: bool = True,
+    validation: bool = True,
+    networks: Mapping[Need, str] = MappingProxyType({}),
 ) -> Plan:
     """Return what is measured.
 
@@ -48,11 +54,12 @@ def make_plan(
         concepts: whether the images have concepts.
         units: whether any of the models has units.
         validation: whether there are validation images.
+        networks: networks beside the models that there are not, and what to say of it.
 
     Raises:
         ConfigError: an unknown name, none, or a metric that was asked for by name and needs what the data has not.
     """
-    missing = _missing(chosen, concepts, units)
+    missing = _missing(chosen, concepts, units) | dict(networks)
     asked = expanded(named)
     kept, skipped = [], []
     for name, metric in METRICS.items():

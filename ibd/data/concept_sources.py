@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -61,7 +61,11 @@ class ConceptSource:
 
 
 def read_concepts(
-    paths: Sequence[Path], kinds: Mapping[str, str], classes: Iterable[str], images: Sequence[str]
+    paths: Sequence[Path],
+    kinds: Mapping[str, str],
+    classes: Iterable[str],
+    images: Sequence[str],
+    without: Collection[str] = (),
 ) -> ConceptSource:
     """Read concept files.
 
@@ -74,6 +78,7 @@ def read_concepts(
         kinds: column -> kind, of those that are not to be told from their cells.
         classes: the C classes.
         images: the paths of the N images, relative to the root.
+        without: columns that are no concepts.
 
     Raises:
         DataError: a file is malformed, two annotators name different concepts, or a class has no row.
@@ -86,7 +91,8 @@ def read_concepts(
         for other in group[1:]:
             _check_same(group[0], other)
     chosen = _checked_kinds(kinds, tables)
-    names = dict.fromkeys(header.name for table in tables for header in table.columns if not header.certainty)
+    headers = (header for table in tables for header in table.columns)
+    names = dict.fromkeys(header.name for header in headers if not header.certainty and header.name not in without)
     columns = tuple(
         find_column(name, [table for table in tables if table.column(name) is not None], chosen.get(name))
         for name in names
@@ -141,7 +147,8 @@ def _mean(tables: Sequence[ConceptTable], columns: Sequence[ConceptColumn], keys
     count = np.zeros_like(total)
     place = {key: index for index, key in enumerate(keys)}
     for table in tables:
-        values: Values = np.concatenate([column.values(table) for column in columns], 1)
+        none = np.zeros((len(table.lines), 0), np.float32)
+        values: Values = np.concatenate([none, *(column.values(table) for column in columns)], 1)
         rows = [place[key] for key in table.lines]
         known = ~np.isnan(values)
         total[rows] += np.where(known, values, 0)

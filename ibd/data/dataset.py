@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -30,10 +32,13 @@ class ImageDataset(Dataset[Sample], abc.ABC):
     Attributes:
         labels: (N,) int64.
         concepts: (N, K) float32, quantities in their units, NaN where unknown.
+        groups: column -> the group of each of the N images, "" where unknown: what is no concept, and what a model may
+            be scored by (`ibd.data.grouping`).
     """
 
     labels: Tensor
     concepts: Tensor
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,28 @@ class FileTable:
         labels: (N,) int64.
         concepts: (N, K) float32, NaN where unknown.
         rows: (N,) int64: where else to look an image up, for a source that knows more of it.
+        groups: column -> the group of each image, "" where unknown.
     """
 
     paths: list[str]
     labels: Tensor
     concepts: Tensor
     rows: Tensor
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def select(self, keep: Tensor) -> FileTable:
         """Return the images where `keep`, (N,) bool, is true."""
-        paths = [self.paths[i] for i in keep.nonzero().flatten().tolist()]
-        return replace(self, paths=paths, labels=self.labels[keep], concepts=self.concepts[keep], rows=self.rows[keep])
+        chosen = keep.nonzero().flatten().tolist()
+        paths = [self.paths[i] for i in chosen]
+        groups = {name: tuple(column[i] for i in chosen) for name, column in self.groups.items()}
+        return replace(
+            self,
+            paths=paths,
+            labels=self.labels[keep],
+            concepts=self.concepts[keep],
+            rows=self.rows[keep],
+            groups=groups,
+        )
 
     def split(self, fraction: float, seed: int) -> tuple[FileTable, FileTable]:
         """Return the table without, and with only, a `fraction` of each class.
@@ -77,7 +88,7 @@ class FileDataset(ImageDataset):
         self, table: FileTable, store: FileStore, transform: Callable[..., Any], deciding: Tensor | None = None
     ) -> None:
         self.table, self.store, self.transform, self.deciding = table, store, transform, deciding
-        self.labels, self.concepts = table.labels, table.concepts
+        self.labels, self.concepts, self.groups = table.labels, table.concepts, table.groups
         self._labels: list[int] = table.labels.tolist()
 
     def load(self, index: int) -> Sample:

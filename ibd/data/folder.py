@@ -15,6 +15,7 @@ from ibd.data.concept_sources import ConceptSource, choose_exclusive, quantities
 from ibd.data.deciding import deciding_parts
 from ibd.data.file_store import MaskFolders
 from ibd.data.files import FileDataModule, FileTable, require_folder
+from ibd.data.grouping import Columns, read_columns
 from ibd.data.images import IMAGE_SUFFIXES, refuse_nul
 from ibd.data.transforms import Augment
 from ibd.errors import ConfigError, DataError, check_once, did_you_mean
@@ -50,6 +51,8 @@ class ConceptFolder(FileDataModule):
         val_fraction: share of each training class to set aside where there is no ``val`` folder.
         exclusive_groups: the concept groups of which at most one concept holds at once; "auto" finds them in the
             annotations of the training images.
+        groups: columns of the concept files that are no concepts, but say of which group an image is, to score a model
+            by (``ibd test RUN by=COLUMN``); those of a ``groups.csv`` in the root are known without being named.
         cache: whether to keep the decoded images in memory (3 bytes a pixel; whole images with the "crop"
             augmentations).
         check_images: whether to look for damaged files before training starts.
@@ -75,6 +78,7 @@ class ConceptFolder(FileDataModule):
         deciding: dict[str, list[str]] | None = None,
         val_fraction: float = 0.1,
         exclusive_groups: list[str] | Literal["auto"] = "auto",
+        groups: list[str] | None = None,
         cache: bool = False,
         check_images: bool = True,
         batch_size: int = 64,
@@ -88,13 +92,15 @@ class ConceptFolder(FileDataModule):
         self.images = self.root
         files = scan(self.root)
         classes = list(files["train"])
-        source = self._read_concepts(concepts, kinds or {}, files)
+        named = list(groups or ())
+        source, paths = self._read_concepts(concepts, kinds or {}, files, named)
+        columns = read_columns(self.root, named, paths, classes, every_image(files))
         self.masks = None if masks is None else _mask_folders(self.root / masks, files)
         part_names = () if self.masks is None else tuple(self.masks.folders)
         self.deciding = deciding_parts(deciding, classes, part_names)
-        self.tables = _tables(files, classes, source)
-        groups = groups_of(source.names)
-        exclusive = _exclusive(exclusive_groups, groups, self.tables["train"].concepts, source)
+        self.tables = _tables(files, classes, source, columns)
+        of_concepts = groups_of(source.names)
+        exclusive = _exclusive(exclusive_groups, of_concepts, self.tables["train"].concepts, source)
         if "val" not in self.tables:
             self.tables["train"], self.tables["val"] = self.tables["train"].split(val_fraction, split_seed)
             if not self.tables["val"].paths:
@@ -102,7 +108,7 @@ class ConceptFolder(FileDataModule):
         self.spec = DataSpec(
             class_names=tuple(classes),
             concept_names=source.names,
-            concept_groups=groups,
+            concept_groups=of_concepts,
             exclusive_groups=exclusive,
             part_names=part_names,
             image_size=self.size,
@@ -110,8 +116,10 @@ class ConceptFolder(FileDataModule):
             quantities=quantities_of(source.numbers, source.names, self.tables["train"].concepts),
         )
 
-    def _read_concepts(self, given: str | list[str] | None, kinds: Mapping[str, str], files: Files) -> ConceptSource:
-        """Return what the concept files say of classes and images."""
+    def _read_concepts(
+        self, given: str | list[str] | None, kinds: Mapping[str, str], files: Files, without: list[str]
+    ) -> tuple[ConceptSource, list[Path]]:
+        """Return what the concept files say of classes and images, and the paths of the files."""
         names = [given] if isinstance(given, str) else given
         check_once("data.concepts", names or [])
         if names is None and not (self.root / CONCEPTS).exists():
@@ -124,7 +132,7 @@ class ConceptFolder(FileDataModule):
             if not path.exists():
                 near = did_you_mean(path.name, sorted(file.name for file in self.root.glob("*.csv")))
                 raise DataError(f"{path}: there is no such file.{near}")
-        return read_concepts(paths, kinds, files["train"], every_image(files))
+        return read_concepts(paths, kinds, files["train"], every_image(files), without), paths
 
 
 def every_image(files: Files) -> list[str]:
@@ -183,15 +191,17 @@ def _paths(names: dict[str, list[str]]) -> list[str]:
     return [path for paths in names.values() for path in paths]
 
 
-def _tables(files: Files, classes: list[str], source: ConceptSource) -> dict[Split, FileTable]:
+def _tables(files: Files, classes: list[str], source: ConceptSource, columns: Columns) -> dict[Split, FileTable]:
     """Return the images of each split with their concepts; the source has the images of all splits, one by one."""
     tables: dict[Split, FileTable] = {}
     start = 0
     for split, names in files.items():
         paths = _paths(names)
         labels = [label for name, members in names.items() for label in [classes.index(name)] * len(members)]
-        concepts = source.of(range(start, start + len(paths)), labels)
-        tables[split] = FileTable(paths, torch.tensor(labels), concepts, torch.arange(len(paths)))
+        rows = range(start, start + len(paths))
+        groups = {name: column[rows.start : rows.stop] for name, column in columns.items()}
+        concepts = source.of(rows, labels)
+        tables[split] = FileTable(paths, torch.tensor(labels), concepts, torch.arange(len(paths)), groups)
         start += len(paths)
     return tables
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -106,13 +106,16 @@ def ablation_curve(
 
 
 @contextmanager
-def without_channels(model: nn.Module, arrangements: dict[str, Arrangement], keep: Keep) -> Iterator[None]:
+def without_channels(
+    model: nn.Module, arrangements: Mapping[str, Arrangement], keep: Keep, fill: Mapping[str, Tensor] | None = None
+) -> Iterator[None]:
     """Multiply the channels of layers while a model runs; hooks go away whatever happens.
 
     Args:
         model: model.
         arrangements: layer -> how what it puts out lies.
         keep: layer -> (B, D) factors.
+        fill: layer -> (D,) what takes the place of what is taken out; None is 0.
 
     Raises:
         UnsupportedError: a layer runs a second time.
@@ -125,10 +128,12 @@ def without_channels(model: nn.Module, arrangements: dict[str, Arrangement], kee
                 raise UnsupportedError(f"layer '{layer}' runs several times: name a layer that runs once")
             ran.add(layer)
             factor = keep[layer].to(output)
+            rest = 0.0 if fill is None else (1 - factor) * fill[layer].to(output)
             if output.dim() == 2:
-                return output * factor
+                return output * factor + rest
             lies = arrangements[layer]
-            return lies.to_layer(lies.to_map(output) * factor[:, :, None, None], output)
+            more = rest if isinstance(rest, float) else rest[:, :, None, None]
+            return lies.to_layer(lies.to_map(output) * factor[:, :, None, None] + more, output)
 
         return hook
 

@@ -94,7 +94,7 @@ def semantic_coverage(
     rng = np.random.default_rng(seed)
     sets = [own, *(_others(found, own, rng) for _ in range(draws))]
     every = list(dict.fromkeys(place for places in sets for place in places))
-    iou, area = _iou(model, every, batches, names)
+    iou, area = channel_iou(model, every, batches, names)
     row_of = {place: row for row, place in enumerate(every)}
     best = [_best(iou[[row_of[place] for place in places]]) for places in sets]
     covered = [float(weighted_iou(values, area)) for values, _ in best]
@@ -128,10 +128,23 @@ def _others(found: RelevantFeatures, own: Places, rng: np.random.Generator) -> P
     return drawn
 
 
-def _iou(
+def channel_iou(
     model: nn.Module, places: Places, batches: Iterable[tuple[Tensor, Tensor]], names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """Return the (U, C) IoU of channels with masks over all images, and the (C,) areas of the masks."""
+    """Return the (U, C) IoU of channels with masks over all images, and the (C,) areas of the masks.
+
+    A channel is on above the value that 0.5 % of its cells pass. The model is left as it was.
+
+    Args:
+        model: ours, or any of (B, 3, H, W) images in [0, 1].
+        places: layer and number of each of the U channels.
+        batches: images (B, 3, H, W), and masks (B, C, H, W) bool.
+        names: names of the C masks.
+
+    Raises:
+        ConfigError: other numbers of names than masks.
+        DataError: no images.
+    """
     layers = list(dict.fromkeys(layer for layer, _ in places))
     channels = {layer: [channel for other, channel in places if other == layer] for layer in layers}
     read, masks = layer_reader(model, layers), list[Tensor]()

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError, disk_trouble
 from ibd.io import CALIBRATION_KEY, find_checkpoint, find_run, load_run, path_of, read_checkpoint
 from ibd.lock import locked
 from ibd.models.base import evaluating
-from ibd.models.calibration.calibration import Calibration
+from ibd.models.calibration.calibration import Calibration, class_scores
 from ibd.models.calibration.choosing import Choices, choose
 from ibd.models.calibration.conformal import Score
 from ibd.models.calibration.figures import reliability_figure
@@ -188,6 +189,13 @@ def figures_of(model: InterpretableModule, read: ReadOutputs) -> dict[str, float
     if model.calibration is None:
         return {}
     return flat(measure(model.network, model.calibration, read.to(model.device)))
+
+
+def probabilities_of(model: InterpretableModule, read: ReadOutputs) -> Tensor:
+    """Return a model's (N, C) class probabilities on a split, calibrated where the model is; on the CPU."""
+    if model.calibration is None:
+        return class_scores(model.network, read.logits).softmax(1)
+    return model.calibration.scaled(model.network, read.to(model.device).logits).softmax(1).cpu()
 
 
 def save_reliability(model: InterpretableModule, read: ReadOutputs, title: str, path: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,18 +21,21 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration, registry
 from ibd.data.base import ImageDataModule
+from ibd.data.grouping import groups_of_images
 from ibd.errors import ConfigError, lacks_memory
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
+from ibd.metrics.functional.by_group import ByGroup, by_group
 from ibd.models.lightning import InterpretableModule
 from ibd.training.bypassing import CountBypass
-from ibd.training.calibrating import KeepOutputs, figures_of, save_reliability
+from ibd.training.calibrating import KeepOutputs, figures_of, probabilities_of, save_reliability
 from ibd.training.callbacks import NanLossError
 from ibd.training.disk import telling_of_the_disk
 from ibd.training.display import Bar
 from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
 from ibd.training.features import check_resumed, use_features
+from ibd.training.group_figures import save_groups
 from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
@@ -273,7 +277,29 @@ def _write_config(settings: DictConfig, folder: Path) -> None:
         raise ConfigError(f"output: cannot write to '{folder}': {error.strerror}") from None
 
 
-def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False) -> dict[str, float]:
+@dataclass(frozen=True)
+class Tested:
+    """What scoring a run has come to.
+
+    Attributes:
+        figures: name -> test metric.
+        groups: accuracy and calibration by each column that was asked for.
+    """
+
+    figures: dict[str, float]
+    groups: list[ByGroup]
+
+
+def evaluate(
+    run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False, by: Sequence[str] = ()
+) -> dict[str, float]:
+    """Score a trained model on the test split, see `evaluate_run`; return the test metrics, by name."""
+    return evaluate_run(run, *overrides, which=which, trust=trust, by=by).figures
+
+
+def evaluate_run(
+    run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False, by: Sequence[str] = ()
+) -> Tested:
     """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
 
     Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`. Of a
@@ -284,30 +310,39 @@ def evaluate(run: str | Path | Run, *overrides: str, which: str = "best", trust:
         overrides: changes to the run's config, such as ``"data.tag_test=absent"``.
         which: "best" or "last".
         trust: trust in the run, as of ``ibd.load_model``.
+        by: columns, or concepts, by whose values accuracy and calibration are given apart, see
+            `ibd.data.grouping.groups_of_images`; each is drawn in ``figures/by_NAME.png``.
 
-    Returns:
-        The test metrics, by name.
+    Raises:
+        ConfigError: there is no such column or concept.
+        DataError: a column has fewer than two groups among the test images.
     """
     quieten()
     place: str | Path = run.folder if isinstance(run, Run) else run
     model, data = load_run(place, *overrides, which=which, trust=trust)
     bypass, outputs = CountBypass(data), KeepOutputs()
     calibrated = model.calibration is not None
-    callbacks: list[Callback] = [Bar(), bypass, *([outputs] if calibrated else [])]
+    asked = {name: groups_of_images(data, "test", name) for name in by}  # a mistake is said before the work
+    callbacks: list[Callback] = [Bar(), bypass, *([outputs] if calibrated or asked else [])]
     trainer = pl.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=callbacks
     )
     model.use_fast_layout()
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     result = {name: float(value) for name, value in metrics.items()} | bypass.figures()
-    kept = find_run(place) / "test.json"
-    if calibrated:
+    folder = find_run(place)
+    kept, groups = folder / "test.json", list[ByGroup]()
+    if calibrated or asked:
         read = outputs.read(data)
         result |= {f"test/{name}": value for name, value in figures_of(model, read).items()}
+        groups = [by_group(probabilities_of(model, read), read.labels, who, name) for name, who in asked.items()]
+        result |= {f"test/{name}": value for group in groups for name, value in group.figures().items()}
     try:
         kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
         if calibrated:
-            save_reliability(model, read, "test images", find_run(place) / "figures" / "reliability_test.png")
+            save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
+        for group in groups:
+            save_groups(group, "test images", folder / "figures")
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
         warnings.warn(f"'{kept}' cannot be written ({error.strerror})", stacklevel=2)
-    return result
+    return Tested(result, groups)

@@ -41,6 +41,7 @@ def folder(root, data):
 DATA = {
     "folder": folder,
     "cub": lambda root, data: [f"data.root={make_cub(root)}", "data.min_classes=1", "data.image_size=64"],
+    "pasted": lambda root, data: ["data.train_size=40", "data.val_size=8", "data.test_size=8"],
     "toybirds": lambda root, data: ["data.train_size=40", "data.val_size=8", "data.test_size=8"],
 }
 

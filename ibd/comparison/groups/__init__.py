@@ -10,6 +10,7 @@ from ibd.comparison.groups.dissection import DISSECTION
 from ibd.comparison.groups.localization import LOCALIZATION
 from ibd.comparison.groups.objects import OBJECTS
 from ibd.comparison.groups.parts import PARTS
+from ibd.comparison.groups.pasted import BIM
 from ibd.comparison.groups.pixels import PIXELS
 from ibd.comparison.groups.properties import PROPERTIES
 from ibd.comparison.groups.record import CurveOf, FigureOf, Group, Metric, Question, Variants
@@ -32,6 +33,7 @@ _ALL = (
     PROPERTIES,
     ROBUSTNESS,
     SANITY,
+    BIM,
     UNITS,
     SELF_CONSISTENCY,
     DISSECTION,

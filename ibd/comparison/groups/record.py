@@ -9,9 +9,12 @@ from typing import Any, Literal, NamedTuple
 from ibd.comparison.asked import Asked
 from ibd.comparison.results import Floats, Sanity
 
-Need = Literal["map", "units", "unit_maps", "masks", "concepts", "scene", "model", "explainer"]
+Need = Literal[
+    "map", "units", "unit_maps", "masks", "concepts", "scene", "model", "explainer", "contrast", "scene_model"
+]
 """What a metric reads: an explanation's map, its contributions of units, or the units' maps; the images' masks or
-concepts; scenes that can be drawn anew; the model, to be asked again; the explainer, to explain again."""
+concepts; scenes that can be drawn anew; the model, to be asked again; the explainer, to explain again; of pasted
+pictures the network of the other labels, or that of the scenes."""
 
 Question = Literal["Faithfulness", "Parts", "Localization", "Robustness", "Sanity", "Properties", "Units", "Agreement"]
 """What a metric answers: the heading of its column."""

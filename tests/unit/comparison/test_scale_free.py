@@ -8,6 +8,7 @@ import torch
 
 from ibd.comparison.groups import GROUPS, METRICS
 from ibd.comparison.probes.network import Predictor
+from ibd.comparison.probes.pasted import Pasted
 from ibd.comparison.probes.pixels import CELLS, PixelProbe
 from ibd.comparison.probes.robustness import matched, noisy, translated
 from ibd.explain.gradients import GradientTimesInput
@@ -51,11 +52,16 @@ def case():
     chosen.first = lambda count: chosen
     chosen.drawings = SimpleNamespace(masks=masks)
     model.class_names = ["a", "b", "c"]
+    other = Convolutions()
+    pasted = Pasted(
+        model, other, images, images.roll(3, 3), images.flip(3), masks[:, 1], classes, classes.flip(0),
+        *[torch.ones(COUNT, dtype=torch.bool)] * 3,
+    )  # fmt: skip
     changed = [matched(predictor, images, classes, each) for each in (noisy(images, chosen.ids), translated(images))]
     return SimpleNamespace(
         images=chosen, truth=masks[:, :2].any(1), parts=table, kept=kept, predictor=predictor, classes=classes,
         pixels=PixelProbe(predictor, images, classes), model=SimpleNamespace(module=model), changed=tuple(changed),
-        probe_images=COUNT, stages=2, seed=0, unit_parts=None,
+        probe_images=COUNT, stages=2, seed=0, unit_parts=None, pasted=pasted,
         object_values=torch.randn(COUNT, PARTS, generator=g, dtype=torch.float64),
         cell_values=torch.randn(COUNT, CELLS * CELLS, generator=g, dtype=torch.float64),
     )  # fmt: skip
@@ -76,7 +82,7 @@ def measured(case, scale):
         validation=(found.map.flip(0), case.truth.flip(0)),
     )
     arrays = {}
-    for group in ("parts", "objects", "pixels", "road", "localization", "robustness", "properties"):
+    for group in ("parts", "objects", "pixels", "road", "localization", "robustness", "properties", "bim"):
         results = GROUPS[group].measure(asked)
         arrays |= results.scores | {f"curve {name}": curve.values for name, curve in results.curves.items()}
     sane = GROUPS["sanity"].measure(asked).sanity
