@@ -53,7 +53,7 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         raise ConfigError("explain: explainers and concepts are two pictures: ask for one at a time")
     chosen = choose(given.get("explainers"))
     data = _searched_data(run, of_data) if "concepts" in given else None
-    model, pictures, folder = _asked(run, image, of_model, () if data is None else data.spec.class_names)
+    model, pictures, folder = asked_model(run, image, of_model, () if data is None else data.spec.class_names)
     target = parse_target(given.get("target", "predicted"), model)
     title = _title(given.get("target", "predicted"), model, pictures)
     if "concepts" in given:
@@ -103,7 +103,7 @@ def _searched_data(run: str, changes: Sequence[str]) -> ImageDataModule | None:
     return find_data(named[-1], [text for text in changes if text.startswith("data.")]) if named else None
 
 
-def _asked(run: str, image: str, changes: Sequence[str], names: Sequence[str]) -> tuple[nn.Module, Tensor, Path]:
+def asked_model(run: str, image: str, changes: Sequence[str], names: Sequence[str]) -> tuple[nn.Module, Tensor, Path]:
     """Return the model that is asked, the image as it takes it, and the folder for pictures.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from ibd.errors import ConfigError, UnsupportedError, check_range, did_you_mean
 from ibd.models.base import InterpretableNetwork
 from ibd.models.counterfactual.answer import Why
-from ibd.models.counterfactual.options import Floats, Settings, find_options, ranks, rounding, switchable
+from ibd.models.counterfactual.options import Floats, find_options, ranks, rounding, switchable
 from ibd.models.counterfactual.program import Change, Program, Smallest
 from ibd.models.counterfactual.search import settings_of, try_sets
 from ibd.models.counterfactual.sufficient import Kept, few, fewest
@@ -58,7 +58,7 @@ def why(
     smallest: Smallest = "count",
     margin: float = 0.0,
 ) -> Why:
-    """Return the smallest change of an image's units after which the class is another, and which units are enough for it.
+    """Return the smallest change of an image's units after which its class is another, and which units are enough.
 
     Where what units say adds up (linear heads), both are exact: a linear program with some whole numbers. Elsewhere
     sets of changes are tried, and `Why.exact` says whether every smaller one was.
@@ -82,7 +82,10 @@ def why(
         UnsupportedError: amounts of a network whose classes are no sum over what may be set.
     """
     one = prediction[index]
-    wanted, asked = _wanted(one, not_class, is_class, margin)
+    check_range("margin", margin, least=0)
+    names = one.network.class_names
+    label, wins = wanted_class(names, int(one.labels[0]), not_class, is_class)
+    wanted, asked = Wanted(label, wins, margin), names[label] if wins else f"not {names[label]}"
     if smallest not in get_args(Smallest):
         raise ConfigError(f"smallest: '{smallest}' is not one of {', '.join(get_args(Smallest))}")
     change = None
@@ -100,28 +103,36 @@ def why(
     return _answer(one, asked, smallest, change, kept)
 
 
-def _wanted(
-    one: Prediction, not_class: str | int | None, is_class: str | int | None, margin: float
-) -> tuple[Wanted, str]:
-    """Return what is to come out, and how it is said."""
-    names, label = one.network.class_names, int(one.labels[0])
+def wanted_class(
+    names: Sequence[str], label: int, not_class: str | int | None, is_class: str | int | None
+) -> tuple[int, bool]:
+    """Return the class that is asked about, and whether it is to win, or no longer to.
+
+    Args:
+        names: names of the classes.
+        label: the class that the image is taken for.
+        not_class: class that it is no longer to be taken for, by default the predicted one.
+        is_class: class that it is to be taken for.
+
+    Raises:
+        ConfigError: both are given, there is no such class, or the image is taken for it already, or is not.
+    """
     if not_class is not None and is_class is not None:
-        raise ConfigError("why: not_class or is_class: one of both")
-    check_range("margin", margin, least=0)
+        raise ConfigError("why: the class that it is not to be, or the one that it is to be: give one of both")
     if len(names) < 2:
-        raise ConfigError("why: a network of one class has no other")
+        raise ConfigError("why: a model of one class has no other")
     if is_class is not None:
         chosen = _class(is_class, names)
         if chosen == label:
-            raise ConfigError(f"why: it is taken for '{names[label]}' already: ask not_class='{names[label]}'")
-        return Wanted(chosen, True, margin), names[chosen]
+            raise ConfigError(f"why: it is taken for '{names[label]}' already: ask not={names[label]}")
+        return chosen, True
     chosen = label if not_class is None else _class(not_class, names)
     if chosen != label:
         raise ConfigError(
-            f"why: it is taken for '{names[label]}', and not for '{names[chosen]}': ask is_class='{names[chosen]}' for "
-            "what would make it that"
+            f"why: it is taken for '{names[label]}', and not for '{names[chosen]}': ask is={names[chosen]} for what "
+            "would make it that"
         )
-    return Wanted(label, False, margin), f"not {names[label]}"
+    return chosen, False
 
 
 def _class(given: str | int, names: Sequence[str]) -> int:

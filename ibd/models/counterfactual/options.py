@@ -1,4 +1,4 @@
-"""What a person may set of one image's units, by the rules of `Prediction.intervene`, and what that does to the classes.
+"""What may be set of one image's units, by the rules of `Prediction.intervene`, and what that does to the classes.
 
 Shapes: N settings, C classes.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ibd.distributed import progress
 from ibd.errors import UnsupportedError
@@ -121,12 +122,12 @@ def bounds(prediction: Prediction, unit: int) -> tuple[float, float, float] | No
     """
     network = prediction.network
     now = float(network.readable(prediction.units)[0, unit])
-    ends = getattr(network, "low", None)
+    ends: tuple[Tensor, Tensor] | None = (network.low, network.high) if hasattr(network, "low") else None  # type: ignore
     if unit in network.quantities:
         quantity = network.quantities[unit]
         low, high = quantity.mean - 3 * quantity.deviation, quantity.mean + 3 * quantity.deviation
-    elif ends is not None and not math.isnan(float(ends[unit])):
-        low, high = min(float(ends[unit]), 0.0), max(float(network.high[unit]), 0.0)
+    elif ends is not None and not math.isnan(float(ends[0][unit])):
+        low, high = min(float(ends[0][unit]), 0.0), max(float(ends[1][unit]), 0.0)
     else:
         low, high = network.value_range(network.passed(prediction.units)) or (0.0, now)
     low, high = min(low, now), max(high, now)
@@ -216,8 +217,8 @@ def _dials(prediction: Prediction, units: Sequence[int]) -> list[Dial]:
     for unit in units:
         within = (read[unit], 0.0, 1.0) if is_truth(network, unit) else bounds(prediction, unit)
         if within is not None:
-            known = scales is not None and float(scales[unit]) > 0
-            found.append((unit, *within, float(scales[unit]) if known else within[2] - within[1]))
+            scale = 0.0 if scales is None else float(scales[unit])
+            found.append((unit, *within, scale if scale > 0 else within[2] - within[1]))
     places = [low + share * (high - low) for share in (0.1, 0.8) for _, _, low, high, _ in found]
     given = [{unit: value} for (unit, *_), value in zip(found * 2, places, strict=True)]
     before = ranks(prediction, [{}])

@@ -1,7 +1,8 @@
 """Which units are enough: the fewest that keep an image's class when all others are set to nothing.
 
-A pertinent positive (Dhurandhar 2018), in units. Nothing is "no" for what is true or false, the mean for a quantity, 0
-for a channel, an axis or a prototype's factor. The concepts of an exclusive group are kept, or set to nothing, together.
+A pertinent positive (Dhurandhar 2018), in units. Nothing is "no" for what is true or false, the mean for a quantity,
+0 for a channel, an axis or a prototype's factor. The concepts of an exclusive group are kept, or set to
+nothing, together.
 """
 
 from __future__ import annotations
