@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from ibd.models.calibration.wording import of_prediction, set_line
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Quantity, Units
+
+if TYPE_CHECKING:
+    from ibd.models.counterfactual import Why
 
 MOVED = 0.005
 """By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
@@ -54,14 +57,12 @@ class Prediction:
     @property
     def labels(self) -> Tensor:
         """Index of the most probable class, (B,)."""
-        return self._ranked.argmax(1)
+        return self.ranking.argmax(1)
 
     @property
-    def _ranked(self) -> Tensor:
-        """Numbers in the order of the probabilities, (B, C): the logits, unless a calibration may change the order."""
-        if self.calibration is None or self.calibration.classes.method != "vector":
-            return self.logits
-        return self.calibration.scaled(self.network, self.logits).to(self.logits.device)
+    def ranking(self) -> Tensor:
+        """Numbers in the order of the probabilities, (B, C): see `ranked`."""
+        return ranked(self, self.logits)
 
     @property
     def abstains(self) -> Tensor:
@@ -200,6 +201,17 @@ class Prediction:
             logits = self.network.decode(units)
             return replace(self, units=units, logits=logits, edited=self.edited | named | changed)
 
+    def why(self, index: int = 0, **options: Any) -> Why:
+        """Return what would have to be otherwise for another class, in units, and which are enough for this one.
+
+        Args:
+            index: index of the image.
+            options: ``not_class``, ``is_class``, ``smallest``, ``margin``: see `ibd.models.counterfactual.why`.
+        """
+        from ibd.models.counterfactual import why  # that needs this file
+
+        return why(self, index, **options)
+
     def table(self, index: int = 0, top: int = 10, classes: int = 3) -> str:
         """Return one image's prediction as text.
 
@@ -211,7 +223,7 @@ class Prediction:
         """
         title, one = self.titles[index], self[index]
         best, probability = int(one.labels[0]), one.probabilities[0]
-        ranked = one._ranked[0].argsort(descending=True)[:classes].tolist()
+        ranked = one.ranking[0].argsort(descending=True)[:classes].tolist()
         ranking = ", ".join(f"{self.network.class_names[c]} {100 * float(probability[c]):.1f} %" for c in ranked)
         if bool(one.abstains[0]):
             ranking = "abstains" if bool(self.network.abstains(one.logits)[0]) else f"abstains ({ranking})"
@@ -264,7 +276,7 @@ class Prediction:
         ]
         others = f"{len(part) - len(chosen)} others"
         width = max(len(name) for name in (network.unit_kind, others, *(network.unit_names[i] for i in chosen)))
-        said = {i: _said(float(values[i]), network.quantities.get(i)) for i in chosen}
+        said = {i: read_out(float(values[i]), network.quantities.get(i)) for i in chosen}
         wide = max(6, len(network.value_title), *map(len, said.values()))
         title = f"{'adds to' if network.additive else 'holds up'} the logit of {network.class_names[best]}"
         lines = [f"  {network.unit_kind:<{width}}  {network.value_title:>{wide}}   {title:<29}  {network.detail_title}"]
@@ -305,7 +317,15 @@ class Prediction:
         return f'<pre style="line-height: 1.25">{html.escape(str(self))}</pre>'
 
 
-def _said(value: float, quantity: Quantity | None) -> str:
+def ranked(prediction: Prediction, logits: Tensor) -> Tensor:
+    """Return what (B, C) logits of a prediction's network are ranked by: themselves, unless a calibration reorders."""
+    calibration = prediction.calibration
+    if calibration is None or calibration.classes.method != "vector":
+        return logits
+    return calibration.scaled(prediction.network, logits).to(logits.device)
+
+
+def read_out(value: float, quantity: Quantity | None) -> str:
     """Write what a person reads of a unit."""
     return f"{value:.2f}" if quantity is None else quantity.shown(value)
 
