@@ -39,6 +39,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
         "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",
+        "interpretable_cnn": "ibd.models.interpretable_cnn.lightning:InterpretableCNN",
     },
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
