@@ -96,6 +96,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "prototype_purity": "ibd.metrics.purity:PrototypePurity",
         "prototype_pointing_game": "ibd.metrics.prototypes:PointingGame",
         "prototype_energy_pointing_game": "ibd.metrics.prototypes:EnergyPointingGame",
+        "filter_location_instability": "ibd.metrics.filters:LocationInstability",
+        "filter_part_interpretability": "ibd.metrics.filters:PartInterpretability",
         "explanation_size": "ibd.metrics.compactness:ExplanationSize",
     },
 }

@@ -10,16 +10,15 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ibd.backbones import build_backbone
-from ibd.backbones.precision import full_precision
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.distributed import progress, sum_over_processes
 from ibd.errors import ConfigError, check_range
 from ibd.models.base import evaluating
-from ibd.models.interpretable_cnn.losses import Gradient, filter_loss
+from ibd.models.interpretable_cnn.activity import sums_by_class
+from ibd.models.interpretable_cnn.losses import Gradient, check_gradient, filter_loss
 from ibd.models.interpretable_cnn.network import InterpretableCNNNetwork
 from ibd.models.lightning import InterpretableModule
-from ibd.models.painting import spatial_mean
 from ibd.types import Batch, DataSpec, Output, stack_samples
 
 _KEPT = 0.9
@@ -59,6 +58,7 @@ class InterpretableCNN(InterpretableModule):
         spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
         check_range("model.tau", tau, above=0)
         check_range("model.filter_weight", filter_weight, least=0)
+        check_gradient(gradient)
         super().__init__(spec, InterpretableCNNNetwork(build_backbone(backbone), spec, filters, beta), optimizer)
         if self.frozen and filters is None and filter_weight:
             raise ConfigError("model.filters: a number is needed where the backbone is frozen: no filter would learn")
@@ -86,7 +86,7 @@ class InterpretableCNN(InterpretableModule):
     @torch.no_grad()
     def _watch(self, maps: Tensor, labels: Tensor) -> None:
         """Keep the mean activation by class up to date, over the batch of all processes, and the classes of filters."""
-        total, images = (sum_over_processes(part) for part in _by_class(maps, labels, len(self.spec.class_names)))
+        total, images = (sum_over_processes(part) for part in sums_by_class(maps, labels, len(self.spec.class_names)))
         before = self.network.activity
         mean = (total / images.clamp(min=1).unsqueeze(1)).to(before.dtype)
         moved = torch.where(before.isnan(), mean, _KEPT * before + (1 - _KEPT) * mean)
@@ -109,17 +109,9 @@ class InterpretableCNN(InterpretableModule):
             for batch in progress(loader, "assigning filters"):
                 features = network.backbone(batch.image.to(total.device, network.head.weight.dtype))
                 maps = network.add_on(features).relu()
-                part, count = _by_class(maps, batch.label.to(total.device), len(total))
+                part, count = sums_by_class(maps, batch.label.to(total.device), len(total))
                 total, images = total + part, images + count
         network.assign(total / images.unsqueeze(1))
         network.name_filters()
         classes = network.category[network.category >= 0].unique()
         return {"filters/used": float((network.category >= 0).sum()), "filters/classes": float(len(classes))}
-
-
-def _by_class(maps: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the sums over the images of each class of the mean activation, (C, F), and their number, (C,)."""
-    activation = spatial_mean(maps)
-    with full_precision(activation):
-        chosen = F.one_hot(labels, classes).to(activation.dtype)
-        return chosen.t() @ activation, chosen.sum(0)

@@ -46,8 +46,7 @@ def filter_loss(
     Raises:
         ConfigError: an unknown gradient.
     """
-    if gradient not in get_args(Gradient):
-        raise ConfigError(f"model.gradient: unknown gradient '{gradient}'.{did_you_mean(gradient, get_args(Gradient))}")
+    check_gradient(gradient)
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     with full_precision(maps):
         traces = template_traces(maps, tau, beta)
@@ -59,6 +58,16 @@ def filter_loss(
             factor = _balanced(traces, target, own) / tau if gradient == "balanced" else _of_target(traces, target)
         moved = (factor * traces.gather(2, target).squeeze(2)).sum() / _mean_images(len(maps), maps)
     return value - (moved - moved.detach())
+
+
+def check_gradient(gradient: str) -> None:
+    """Check the name of a gradient.
+
+    Raises:
+        ConfigError: there is no such one.
+    """
+    if gradient not in get_args(Gradient):
+        raise ConfigError(f"model.gradient: unknown gradient '{gradient}'.{did_you_mean(gradient, get_args(Gradient))}")
 
 
 def template_traces(maps: Tensor, tau: float, beta: float) -> Tensor:

@@ -52,7 +52,7 @@ class InterpretableCNNNetwork(BaselineNetwork):
         self.register_buffer("category", torch.full((count,), -1))
         self.register_buffer("activity", torch.full((classes, count), torch.nan))
         self.register_load_state_dict_post_hook(_names_of_loaded)
-        self.name_filters()
+        self.unit_names = [f"filter {j}" for j in range(count)]
 
     def encode_features(self, features: Tensor) -> Units:
         """Turn (B, D, h, w) features into filters; while it trains, `state` has their maps without masks."""
@@ -100,4 +100,5 @@ class InterpretableCNNNetwork(BaselineNetwork):
 
 def _names_of_loaded(module: nn.Module, _: object) -> None:
     assert isinstance(module, InterpretableCNNNetwork)
-    module.name_filters()
+    if not module.category.is_meta:  # as where a checkpoint's size is looked at
+        module.name_filters()
