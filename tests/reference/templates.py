@@ -1,4 +1,4 @@
-"""The filter loss of the interpretable CNN (Zhang et al. 2018), one map, template and position at a time, in float64."""
+"""The filter loss (Zhang et al. 2018), one map, template and position at a time, in float64."""
 
 import math
 

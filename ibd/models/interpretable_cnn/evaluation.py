@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,8 @@ class FilterReport:
         instability: (U, P) deviation of the distance between peak and part, NaN without evidence.
         interpretability: (U,) share of the images of its class in which a unit covers its part.
         purity: (U, P) share of the images of its class that excite a unit most in which the part is at its peak.
+        activation: (U,) mean activation in the images of its class.
+        strongest: (U, k) numbers of the images of any class in which a unit is most active, the strongest first.
     """
 
     figures: dict[str, float]
@@ -49,6 +52,17 @@ class FilterReport:
     instability: Tensor
     interpretability: Tensor
     purity: Tensor
+    activation: Tensor
+    strongest: Tensor
+
+
+class _Look(NamedTuple):
+    """What one pass over the images says of the units before any part is looked at."""
+
+    category: Tensor
+    thresholds: Tensor
+    activation: Tensor
+    strongest: Tensor
 
 
 def load_with_masks(run: RunLike, *overrides: str) -> tuple[InterpretableModule, ImageDataModule]:
@@ -78,7 +92,7 @@ def evaluate_filters(
         model: a model, or a run (folder, checkpoint, or what ``ibd.fit`` returned).
         data: data of the model; may be left out where `model` is a run, which then also asks for masks.
         split: the images to measure on.
-        top: images of each unit that its purity is taken over.
+        top: images of each unit that its purity is taken over, and that are named.
 
     Returns:
         A report whose figures are "filters" and "used" (ever active), "classes" (that have one), and with part masks
@@ -100,7 +114,7 @@ def evaluate_filters(
 
 
 def _report(model: InterpretableModule, data: ImageDataModule, split: Split, top: int) -> FilterReport:
-    category, thresholds = _look(model, data, split)
+    category, thresholds, activation, strongest = _look(model, data, split, top)
     used, names = category >= 0, list(data.spec.part_names)
     figures = {
         "filters": float(len(used)),
@@ -124,6 +138,8 @@ def _report(model: InterpretableModule, data: ImageDataModule, split: Split, top
         instability=parts.instability.by_part(),
         interpretability=parts.interpretability.per_prototype(),
         purity=parts.purity.shares(),
+        activation=activation,
+        strongest=strongest,
     )
 
 
@@ -134,29 +150,40 @@ def _batches(model: InterpretableModule, data: ImageDataModule, split: Split, ti
             yield kept.to(model.device)
 
 
-def _look(model: InterpretableModule, data: ImageDataModule, split: Split) -> tuple[Tensor, Tensor]:
-    """Return the (U,) class of each unit, and the value that few positions of all images exceed, in one pass.
+def _look(model: InterpretableModule, data: ImageDataModule, split: Split, top: int) -> _Look:
+    """Return the class of each unit, the value that few positions of all images exceed, and where it is most active.
 
     Raises:
         UnsupportedError: the units have no maps.
     """
-    network, classes, images_in_all = model.network, len(data.spec.class_names), len(data.dataset(split))
+    classes, images_in_all = len(data.spec.class_names), len(data.dataset(split))
     total = images = highest = torch.zeros(0, device=model.device)
+    best, which = highest, highest.long()
     for batch in _batches(model, data, split, "looking at filters"):
         maps = model(batch.image).units.maps.float()
-        if maps.shape[2:].numel() < 2:
-            raise UnsupportedError(f"the {network.unit_plural} of {type(network).__name__} have no maps: no place")
+        units, cells = maps.shape[1], maps.shape[2:].numel()
+        if cells < 2:
+            raise UnsupportedError(f"the {model.network.unit_plural} of this network have no maps: they have no place")
         part, count = sums_by_class(maps.relu(), batch.label, classes)
         total, images = (part, count) if not len(images) else (total + part, images + count)
-        values = torch.cat([highest.view(maps.shape[1], -1), maps.transpose(0, 1).flatten(1)], 1)
-        above = int(SHARE * images_in_all * maps.shape[2:].numel() + 1e-9) + 1
-        highest = values.topk(min(above, values.shape[1]), 1).values
-    known = (total / images.unsqueeze(1)).nan_to_num(-1.0)
-    category = torch.where(known.amax(0) > 0, known.argmax(0), -1)
-    own = getattr(network, "category", None) if isinstance(network, InterpretableCNNNetwork) else None
-    if isinstance(network, PrototypeNetwork):
-        own = network.classes
-    return torch.where(category >= 0, category if own is None else own, -1), highest[:, -1]
+        values = torch.cat([highest.view(units, -1), maps.transpose(0, 1).flatten(1)], 1)
+        highest = values.topk(min(int(SHARE * images_in_all * cells + 1e-9) + 1, values.shape[1]), 1).values
+        peak = torch.cat([best.view(units, -1), maps.amax((2, 3)).t()], 1)
+        best, order = peak.topk(min(top, peak.shape[1]), 1)
+        which = torch.cat([which.view(units, -1), batch.index.expand(units, -1)], 1).gather(1, order)
+    mean = (total / images.unsqueeze(1)).nan_to_num(-1.0)
+    own = _assigned(model, mean)
+    active = mean.amax(0) > 0
+    activation = mean.gather(0, own.clamp(min=0).unsqueeze(0))[0]
+    return _Look(torch.where(active, own, -1), highest[:, -1], activation, which)
+
+
+def _assigned(model: InterpretableModule, mean: Tensor) -> Tensor:
+    """Return the (U,) class of each unit: its own, where it has one; else that of the highest (C, U) mean activation."""
+    network = model.network
+    if isinstance(network, InterpretableCNNNetwork):
+        return network.category
+    return network.classes if isinstance(network, PrototypeNetwork) else mean.argmax(0)
 
 
 class _Parts:

@@ -1,4 +1,4 @@
-"""The interpretable CNN: image -> filter maps -> each kept around its peak -> mean -> linear layer (Zhang et al. 2018)."""
+"""The interpretable CNN: image -> filter maps -> each kept around its peak -> mean -> linear (Zhang et al. 2018)."""
 
 from __future__ import annotations
 
