@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.concept_whitening.evaluation import evaluate_axes as evaluate_axes
     from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
     from ibd.models.foreign import ForeignModel as ForeignModel
+    from ibd.models.interpretable_cnn.lightning import InterpretableCNN as InterpretableCNN
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
     from ibd.models.posthoc_cbm.lightning import PosthocBottleneck as PosthocBottleneck
     from ibd.models.protopnet.evaluation import evaluate_prototypes as evaluate_prototypes
@@ -62,6 +63,7 @@ _PUBLIC = {
     "PosthocBottleneck": "ibd.models.posthoc_cbm.lightning",
     "ForeignModel": "ibd.models.foreign",
     "ConceptWhitening": "ibd.models.concept_whitening.lightning",
+    "InterpretableCNN": "ibd.models.interpretable_cnn.lightning",
     "evaluate_prototypes": "ibd.models.protopnet.evaluation",
     "evaluate_axes": "ibd.models.concept_whitening.evaluation",
     "IbdError": "ibd.errors",

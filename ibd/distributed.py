@@ -35,3 +35,12 @@ def sum_over_processes(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total
+
+
+def largest_of_processes(value: Tensor) -> Tensor:
+    """Return the largest `value` of all processes, element by element, without a gradient."""
+    if world_size() == 1:
+        return value.detach()
+    largest = value.detach().clone()
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest

@@ -39,6 +39,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "protopnet": "ibd.models.protopnet.lightning:ProtoPNet",
         "pipnet": "ibd.models.pipnet.lightning:PIPNet",
         "concept_whitening": "ibd.models.concept_whitening.lightning:ConceptWhitening",
+        "interpretable_cnn": "ibd.models.interpretable_cnn.lightning:InterpretableCNN",
     },
     "backbones": {
         "small_cnn": "ibd.backbones.small:SmallCNN",
@@ -96,6 +97,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "prototype_purity": "ibd.metrics.purity:PrototypePurity",
         "prototype_pointing_game": "ibd.metrics.prototypes:PointingGame",
         "prototype_energy_pointing_game": "ibd.metrics.prototypes:EnergyPointingGame",
+        "filter_location_instability": "ibd.metrics.filters:LocationInstability",
+        "filter_part_interpretability": "ibd.metrics.filters:PartInterpretability",
         "explanation_size": "ibd.metrics.compactness:ExplanationSize",
     },
 }

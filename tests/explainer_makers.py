@@ -150,6 +150,7 @@ MODELS = {
     "cem": makers.make_embedding,
     "protopnet": makers.make_prototypes,
     "pipnet": lambda: makers.make_pipnet(threshold=0.0),
+    "interpretable_cnn": makers.make_filters,
     "concept_whitening": lambda: _used(whitening.settle(whitening.make_module().network)),
     "functional": Functional,
     "dict": Dicts,
@@ -157,7 +158,7 @@ MODELS = {
     "vit": lambda: AnySize(classes=4).float(),
     "resnet18": lambda: resnet18(weights=None, num_classes=4),
 }
-WITH_UNITS = ("baseline", "cbm", "cem", "protopnet", "pipnet", "concept_whitening")
+WITH_UNITS = ("baseline", "cbm", "cem", "protopnet", "pipnet", "concept_whitening", "interpretable_cnn")
 
 
 def make(name):

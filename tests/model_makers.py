@@ -12,6 +12,7 @@ from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.cem.lightning import ConceptEmbedding
 from ibd.models.concept_whitening.lightning import ConceptWhitening
+from ibd.models.interpretable_cnn.lightning import InterpretableCNN
 from ibd.models.pipnet.lightning import PIPNet
 from ibd.models.posthoc_cbm.lightning import PosthocBottleneck
 from ibd.models.protopnet.lightning import ProtoPNet
@@ -130,6 +131,19 @@ def make_pipnet(spec=SPEC, seed=0, **options):
     """Return a small `PIPNet` with seven prototypes."""
     torch.manual_seed(seed)
     return PIPNet(spec, SMALL, **{"prototypes": 7, **options})
+
+
+def make_filters(spec=SPEC, seed=0, **options):
+    """Return a small `InterpretableCNN` with filters of all classes but the first, in evaluation mode."""
+    torch.manual_seed(seed)
+    module = InterpretableCNN(spec, SMALL, **{"filters": 7, **options})
+    network, classes = module.network, len(spec.class_names)
+    activity = torch.zeros_like(network.activity)
+    for j in range(activity.shape[1] - 1):
+        activity[1 + j % (classes - 1), j] = 1.0
+    network.assign(activity)
+    network.name_filters()
+    return module.eval()
 
 
 def make_whitening(spec=SPEC, seed=0, backbone=None, **options):

@@ -3,11 +3,13 @@
 from ibd.metrics.axes import AxisPurity, ConceptImportance, auc_matrix
 from ibd.metrics.compactness import ExplanationSize, explanation_size, head_sparsity, prototype_uniqueness
 from ibd.metrics.concepts import ConceptAccuracy, ConceptAUROC, auroc_per_concept
+from ibd.metrics.filters import LocationInstability, PartInterpretability
 from ibd.metrics.maps import MapScore, quantus_metric
 from ibd.metrics.parts import (
     CONSISTENCY_HALF,
     PURITY_HALF,
     add_noise,
+    chosen_peaks,
     energy_inside,
     part_centers,
     part_hits,
@@ -42,7 +44,9 @@ __all__ = [
     "ConceptSeparation",
     "EnergyPointingGame",
     "ExplanationSize",
+    "LocationInstability",
     "MapScore",
+    "PartInterpretability",
     "PointingGame",
     "PrototypeConsistency",
     "PrototypePurity",
@@ -54,6 +58,7 @@ __all__ = [
     "auc_matrix",
     "auroc_per_concept",
     "axis_correlation",
+    "chosen_peaks",
     "correlation_matrix",
     "energy_inside",
     "explanation_size",

@@ -54,6 +54,16 @@ def peak_positions(maps: Tensor, image_size: tuple[int, int], field: ReceptiveFi
     return position.view(*maps.shape[:2], 2).to(maps.device)
 
 
+def chosen_peaks(
+    maps: Tensor, chosen: Tensor, image_size: tuple[int, int], field: ReceptiveField | None = None
+) -> Tensor:
+    """Return the (B, U, 2) `peak_positions` of some of the (B, U, h, w) maps, (B, U) bool; NaN for the others."""
+    peaks = torch.full((*chosen.shape, 2), torch.nan, device=maps.device)
+    some = maps[chosen].unsqueeze(1)
+    peaks[chosen] = peak_positions(some, image_size, field).squeeze(1)
+    return peaks
+
+
 def part_centers(masks: Tensor) -> Tensor:
     """Return the center of mass of each part's visible pixels.
 

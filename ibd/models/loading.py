@@ -91,6 +91,11 @@ FAMILIES: dict[str, Family] = {
         ("layers", "concepts", "activation", "whitening"),
         ("alignment", "concept_folder", "label_smoothing"),
     ),
+    "interpretable_cnn": Family(
+        "ibd.models.interpretable_cnn.network:InterpretableCNNNetwork",
+        ("filters", "beta"),
+        ("tau", "filter_weight", "gradient"),
+    ),
 }
 """name of a model -> its network; a model that is not here is read with all that trains it."""
 

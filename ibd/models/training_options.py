@@ -47,6 +47,9 @@ HINTS: dict[str, Any] = {
     "effective_concepts": float | None,
     "cutoff": float | None,
     "similarity": float,
+    "tau": float,
+    "filter_weight": float,
+    "gradient": Literal["balanced", "target", "exact"],
 }
 """option -> its annotation where the model is trained, whichever has it; a test holds them equal."""
 

@@ -25,6 +25,7 @@ from tests.model_makers import (
     SPEC,
     TensorData,
     make_embedding,
+    make_filters,
     make_module,
     make_pipnet,
     make_posthoc,
@@ -42,6 +43,7 @@ MAKERS = {
     "protopnet": lambda: make_prototypes(distance="l2", extent=2, top_k=3),
     "pipnet": lambda: make_pipnet().eval(),
     "concept_whitening": make_whitening,
+    "interpretable_cnn": make_filters,
 }
 
 

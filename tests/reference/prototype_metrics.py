@@ -131,3 +131,18 @@ def explanation_size(contributions, label, share=0.95):
     if sum(size) == 0:
         return math.nan
     return next(n for n in range(1, len(size) + 1) if sum(size[:n]) >= share * sum(size) * (1 - 1e-6))
+
+
+def instability(peaks, centers, own, diagonal):
+    """Of each filter the mean over parts of the deviation of the distance; None without evidence."""
+    found = []
+    for u in range(len(own[0])):
+        deviations = []
+        for p in range(len(centers[0])):
+            pairs = [(peaks[i][u], centers[i][p]) for i in range(len(own)) if own[i][u]]
+            far = [math.dist(a, b) / diagonal for a, b in pairs if not any(map(math.isnan, [*a, *b]))]
+            if len(far) > 1:
+                mean = sum(far) / len(far)
+                deviations.append(math.sqrt(sum((d - mean) ** 2 for d in far) / (len(far) - 1)))
+        found.append(sum(deviations) / len(deviations) if deviations else None)
+    return found

@@ -10,6 +10,7 @@ FAMILIES = {
     "protopnet": "prototype network",
     "pipnet": "PIP-Net",
     "concept_whitening": "concept-whitening network",
+    "interpretable_cnn": "interpretable CNN",
 }
 
 EXPLAINERS = {

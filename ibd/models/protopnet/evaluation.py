@@ -12,7 +12,7 @@ from ibd.distributed import progress
 from ibd.errors import CheckpointError, ConfigError, UnsupportedError, did_you_mean
 from ibd.io import load_run, load_run_data
 from ibd.metrics.compactness import ExplanationSize, head_sparsity, prototype_uniqueness
-from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, part_centers, part_hits, peak_positions
+from ibd.metrics.parts import CONSISTENCY_HALF, PURITY_HALF, add_noise, chosen_peaks, part_centers, part_hits
 from ibd.metrics.prototypes import EnergyPointingGame, PointingGame, PrototypeConsistency, PrototypeStability
 from ibd.metrics.purity import PrototypePurity
 from ibd.models.base import evaluating
@@ -193,10 +193,7 @@ class PartFigures:
 
     def _peaks(self, maps: Tensor, chosen: Tensor) -> Tensor:
         """Return the (B, U, 2) peaks of the chosen maps, (B, U) bool; NaN for the others."""
-        peaks = torch.full((*chosen.shape, 2), torch.nan, device=maps.device)
-        some = maps[chosen].unsqueeze(1)
-        peaks[chosen] = peak_positions(some, self.model.spec.image_size, self.field).squeeze(1)
-        return peaks
+        return chosen_peaks(maps, chosen, self.model.spec.image_size, self.field)
 
     def compute(self) -> dict[str, float]:
         """Return the figures."""

@@ -20,7 +20,16 @@ from ibd.explain.feature_visualization import (
 )
 from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
-from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    make_embedding,
+    make_filters,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_whitening,
+)
 
 QUICK = {"size": 16, "steps": 24, "progress": False}
 PLAIN = {**QUICK, "transforms": None}
@@ -180,6 +189,7 @@ FAMILIES = {
     "cbm": make_module,
     "cem": make_embedding,
     "concept_whitening": make_whitening,
+    "interpretable_cnn": make_filters,
     "pipnet": make_pipnet,
     "protopnet": make_prototypes,
 }

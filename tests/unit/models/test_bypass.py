@@ -24,6 +24,7 @@ from tests.model_makers import (
     TensorData,
     TensorImages,
     make_embedding,
+    make_filters,
     make_module,
     make_pipnet,
     make_prototypes,
@@ -143,6 +144,7 @@ def test_means_are_those_of_training_images_spread_evenly():
         (lambda: Baseline(SPEC, SMALL), "its channels have no names that the classes could pass by"),
         (make_prototypes, "its classes are sums over its prototypes: nothing passes them by"),
         (make_pipnet, "its classes are sums over its prototypes: nothing passes them by"),
+        (make_filters, "its classes are sums over its filters: nothing passes them by"),
     ],
 )
 def test_where_it_says_nothing(make, why):

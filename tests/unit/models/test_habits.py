@@ -16,6 +16,7 @@ from tests.model_makers import (
     SPEC,
     TensorData,
     make_embedding,
+    make_filters,
     make_module,
     make_pipnet,
     make_prototypes,
@@ -86,7 +87,9 @@ def test_validate_says_what_the_training_said(trained):
     assert read == pytest.approx(found)
 
 
-@pytest.mark.parametrize("make", [make_module, make_embedding, make_whitening, make_pipnet, make_prototypes])
+@pytest.mark.parametrize(
+    "make", [make_module, make_embedding, make_whitening, make_pipnet, make_prototypes, make_filters]
+)
 def test_predict_of_a_trainer(make):
     module = make()
     data = TensorData((4, 4, 30), LARGE if module.spec.image_size == (32, 32) else SPEC)
@@ -126,6 +129,7 @@ def test_predict_leaves_out_what_fills_up_the_share_of_a_process():
         make_module,
         make_embedding,
         make_pipnet,
+        make_filters,
         *(pytest.param(m, marks=pytest.mark.slow) for m in (make_whitening, make_prototypes)),
     ],
 )

@@ -9,7 +9,16 @@ import torch
 import ibd
 from ibd.errors import CheckpointError, UnsupportedError
 from ibd.models.lightning import InterpretableModule
-from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    make_embedding,
+    make_filters,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_whitening,
+)
 
 hub = pytest.importorskip("huggingface_hub")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -23,7 +32,9 @@ def saved(tmp_path):
     return module, tmp_path / "model"
 
 
-@pytest.mark.parametrize("make", [make_module, make_embedding, make_whitening, make_pipnet, make_prototypes])
+@pytest.mark.parametrize(
+    "make", [make_module, make_embedding, make_whitening, make_pipnet, make_prototypes, make_filters]
+)
 def test_a_folder_holds_all_of_a_model(make, tmp_path):
     module = make().eval()
     module.save_pretrained(tmp_path)

@@ -21,6 +21,7 @@ from tests.model_makers import (
     SMALL,
     SPEC,
     make_embedding,
+    make_filters,
     make_module,
     make_pipnet,
     make_posthoc,
@@ -38,6 +39,7 @@ MAKERS = {
     "protopnet": make_prototypes,
     "pipnet": make_pipnet,
     "concept_whitening": lambda: make_whitening(whitening={"eps": 1e-4}),
+    "interpretable_cnn": make_filters,
 }
 
 

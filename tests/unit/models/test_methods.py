@@ -13,6 +13,7 @@ from tests.model_makers import (
     LARGE,
     SMALL,
     make_embedding,
+    make_filters,
     make_module,
     make_pipnet,
     make_posthoc,
@@ -45,6 +46,7 @@ FAMILIES = {
     "pipnet": lambda: make_pipnet(LARGE).eval(),
     "pipnet with a bias": pipnet_with_bias,
     "concept whitening": lambda: make_whitening(LARGE),
+    "interpretable CNN": lambda: make_filters(LARGE),
 }
 
 

@@ -13,6 +13,7 @@ from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.cem.network import ConceptEmbeddingNetwork
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
+from ibd.models.interpretable_cnn.network import InterpretableCNNNetwork
 from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.protopnet.distance import nearest_patches
 from ibd.models.protopnet.network import PrototypeNetwork
@@ -44,6 +45,7 @@ NETWORKS = {
     "concepts, softmax": lambda: ConceptBottleneckNetwork(small(), SPEC, softmax_groups=["wing"]),
     "concepts, residual": lambda: ConceptBottleneckNetwork(small(), SPEC, residual=2),
     "embeddings": lambda: ConceptEmbeddingNetwork(small(), SPEC, embedding_size=3),
+    "filters": lambda: InterpretableCNNNetwork(small(), SPEC, filters=7),
     "pipnet": lambda: PIPNetwork(small(), SPEC, prototypes=7, threshold=0.01),
     "prototypes": prototypes,
     "prototypes, no add-on": lambda: prototypes(add_on="none", dimension=16),

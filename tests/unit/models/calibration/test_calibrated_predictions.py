@@ -16,7 +16,16 @@ from ibd.models.calibration.conformal import SetRule
 from ibd.models.calibration.scaling import Scaling
 from ibd.models.loading import load_network
 from ibd.models.prediction import Prediction
-from tests.model_makers import SMALL, SPEC, TensorData, make_module, make_pipnet, make_prototypes, make_whitening
+from tests.model_makers import (
+    SMALL,
+    SPEC,
+    TensorData,
+    make_filters,
+    make_module,
+    make_pipnet,
+    make_prototypes,
+    make_whitening,
+)
 from tests.unit.models.test_prediction import by_hand, text
 
 IMAGES = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -30,6 +39,7 @@ MAKERS = {
     "protopnet": make_prototypes,
     "pipnet": lambda: make_pipnet().eval(),
     "concept_whitening": make_whitening,
+    "interpretable_cnn": make_filters,
 }
 
 
