@@ -60,7 +60,7 @@ def show_atlas(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
         yield f"interrupted: the atlas is of the {images} images that were read"
     yield (
         f"{len(sampled.vectors)} places of {images} images in layer '{layer}', {sampled.vectors.shape[1]} numbers "
-        f"each: {sampled.forwards:g} passes"
+        f"each: {sampled.forwards:g} passes, {sampled.heads:g} back to the layer"
     )
     method = cast(Any, said.get("method", "tsne"))
     atlas = activation_atlas(

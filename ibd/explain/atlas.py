@@ -42,6 +42,7 @@ class Sampled:
         places: (M, 2) row and column in the layer's map.
         classes: the C classes.
         forwards: passes that it took.
+        heads: passes back from the end to the layer that it took.
         complete: whether all images were read: not where that was interrupted.
     """
 
@@ -52,6 +53,7 @@ class Sampled:
     places: Tensor
     classes: list[int]
     forwards: float
+    heads: float
     complete: bool
 
 
@@ -141,7 +143,7 @@ def sample_places(
     if not parts:
         raise DataError("the data loader yields no images")
     stacked = [torch.cat(same)[:most] for same in zip(*parts, strict=True)]
-    return Sampled(*stacked, list(classes), call.cost.forwards, complete)
+    return Sampled(*stacked, list(classes), call.cost.forwards, call.cost.heads, complete)
 
 
 def _small_enough(model: nn.Module, image: Tensor, layer: str, call: Call, classes: int) -> list[slice]:
