@@ -142,8 +142,9 @@ def sample_places(
             complete = False
     if not parts:
         raise DataError("the data loader yields no images")
-    stacked = [torch.cat(same)[:most] for same in zip(*parts, strict=True)]
-    return Sampled(*stacked, list(classes), call.cost.forwards, call.cost.heads, complete)
+    vectors, own, labels, index, places = (torch.cat(same)[:most] for same in zip(*parts, strict=True))
+    cost = call.cost
+    return Sampled(vectors, own, labels, index, places, list(classes), cost.forwards, cost.heads, complete)
 
 
 def _small_enough(model: nn.Module, image: Tensor, layer: str, call: Call, classes: int) -> list[slice]:
