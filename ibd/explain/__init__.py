@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.atlas import (
         Atlas as Atlas,
         activation_atlas as activation_atlas,
+        atlas_examples as atlas_examples,
         sample_places as sample_places,
     )
     from ibd.explain.atlas_figures import atlas_figure as atlas_figure
@@ -192,7 +193,7 @@ _PUBLIC = {
     "channel_figures": ("channel_maps_figure", "silence_figure", "weights_figure"),
     "code_map": ("CodeMap", "lay_out", "read_codes"),
     "code_map_figures": ("code_map_figure",),
-    "atlas": ("Atlas", "activation_atlas", "sample_places"),
+    "atlas": ("Atlas", "activation_atlas", "atlas_examples", "sample_places"),
     "atlas_figures": ("atlas_figure",),
     "factorization": ("NeuronGroups", "neuron_groups"),
     "quantus": ("quantus_explain",),
