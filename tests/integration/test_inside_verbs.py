@@ -6,6 +6,13 @@ import pytest
 
 from tests.command import ibd
 
+_OWN = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6))
+"""
+
 
 def table(path):
     with path.open(encoding="utf-8") as file:
@@ -38,6 +45,24 @@ def test_inside_draws_channels_and_weights(baseline, bird, tmp_path):
     answer = ibd("inside", baseline, bird, "layer=backbone.stage1.conv", "top=3", "--out", tmp_path)
     assert answer.code == 0, answer.err
     assert {path.name for path in tmp_path.iterdir()} == {"channels_bird.png", "silence_bird.png", "weights.png"}
+
+
+def test_a_network_of_somebodys(bird, tmp_path, monkeypatch):
+    (tmp_path / "own_network.py").write_text(_OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "birds.yaml"
+    config.write_text(
+        "name: birds\nmodel: {name: baseline, backbone: {name: small_cnn}}\n"
+        "data: {name: toybirds, preset: tiny, train_size: 12, val_size: 12, test_size: 12}\ntrainer: {max_epochs: 1}\n"
+    )
+    asked = ("own_network:make", f"data={config}", "model.preprocess=unit", "method=pca", "--out", tmp_path)
+    answer = ibd("map", *asked, "layer=3", "thumbnails=0")
+    assert answer.out.startswith("12 images by layer '3', 8 numbers each"), answer.err
+    answer = ibd("atlas", *asked, "layer=1", "grid=2", "steps=1", "size=16", "images=4")
+    assert "16 places of 4 images in layer '1', 8 numbers each" in answer.out, answer.err
+    answer = ibd("inside", "own_network:make", bird, "model.preprocess=unit", "model.image_size=32", "--out", tmp_path)
+    assert answer.out.startswith("layer '1': 8 channels"), answer.err
+    assert "left out: weights: layer '1' has none of filters" in answer.out
 
 
 @pytest.mark.parametrize(
