@@ -13,7 +13,7 @@ from ibd.app.over_data import Given, given_over_data, named, number, one_split, 
 from ibd.app.terminal import save_figure, writing
 from ibd.comparison.images import some_images
 from ibd.explain.activations import device_of
-from ibd.explain.atlas import Atlas, activation_atlas, sample_places
+from ibd.explain.atlas import Atlas, activation_atlas, atlas_examples, sample_places
 from ibd.explain.atlas_figures import atlas_figure
 from ibd.explain.concept_slopes import chosen_classes
 from ibd.explain.layer_features import feature_layer
@@ -60,7 +60,7 @@ def show_atlas(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
         yield f"interrupted: the atlas is of the {images} images that were read"
     yield (
         f"{len(sampled.vectors)} places of {images} images in layer '{layer}', {sampled.vectors.shape[1]} numbers "
-        f"each: {sampled.forwards:g} passes"
+        f"each: {sampled.forwards:g} passes, {sampled.heads:g} back to the layer"
     )
     method = cast(Any, said.get("method", "tsne"))
     atlas = activation_atlas(
@@ -73,7 +73,8 @@ def show_atlas(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
         f"{drawn} cells of {grid} x {grid} drawn, {held} of the places are in such: {drawn * steps} passes forth and "
         "back"
     )
-    figure = atlas_figure(atlas, sampled, given.data.spec.class_names)
+    examples = atlas_examples(given.model, sampled, atlas, given.data.dataset(split), size)
+    figure = atlas_figure(atlas, sampled, given.data.spec.class_names, examples)
     yield f"figure: {save_figure(figure, folder / 'atlas.png')}"
     yield f"table:  {_save(given, atlas, folder / 'atlas.csv')}"
 

@@ -11,7 +11,7 @@ from ibd.app.explain import asked_about
 from ibd.app.over_data import number
 from ibd.app.terminal import options, save_figure
 from ibd.errors import ConfigError, UnsupportedError, did_you_mean
-from ibd.explain.activations import spatial_layers
+from ibd.explain.activations import find_layer, spatial_layers
 from ibd.explain.base import undisturbed
 from ibd.explain.channel_figures import channel_maps_figure, silence_figure, weights_figure
 from ibd.explain.channels import blank_by_depth, channel_maps, layer_weights
@@ -54,12 +54,18 @@ def show_inside(run: str, image: str, changes: Sequence[str], out: str | None) -
         yield f"  {name}: {own.blank:.0%} of {own.channels} channels are blank"
     drawn = silence_figure(sparsity_by_depth(model, picture), silence)
     yield f"figure: {save_figure(drawn, folder / f'silence_{stem}.png')}"
-    try:
-        weights = layer_weights(model, layer, filters, inputs)
-    except UnsupportedError as error:
-        yield f"left out: weights: {error}"
+    weighing = _weighing(model, layer)
+    if weighing is None:
+        yield f"left out: weights: layer '{layer}' has none of filters"
         return
+    weights = layer_weights(model, weighing, filters, inputs)
     yield f"figure: {save_figure(weights_figure(weights), folder / 'weights.png')}"
+
+
+def _weighing(model: nn.Module, layer: str) -> str | None:
+    """Return the last layer with weights of filters within a layer, or itself; None where there is none."""
+    inner = find_layer(model, layer).named_modules(prefix=layer)
+    return next((name for name, part in reversed(list(inner)) if isinstance(part, nn.Conv2d | nn.Linear)), None)
 
 
 def _layer(model: nn.Module, given: str | None, picture: Tensor) -> str:

@@ -11,7 +11,7 @@ from ibd.comparison.asked import Case
 from ibd.comparison.attributions import CHUNK
 from ibd.comparison.results import Comparison, PlacedImages
 from ibd.errors import ConfigError, DataError, UnsupportedError
-from ibd.explain.activations import device_of, spatial_layers
+from ibd.explain.activations import chunked, device_of, spatial_layers
 from ibd.explain.code_map import lay_out, read_codes, same_class
 from ibd.explain.code_map_figures import shown_thumbnails, thumbnail
 from ibd.explain.layer_features import feature_layer
@@ -66,5 +66,6 @@ def _placed(case: Case) -> PlacedImages:
 def _batches(case: Case) -> Iterator[Batch]:
     """Yield the compared images."""
     chosen = case.images
-    for rows in torch.arange(len(chosen)).split(CHUNK):
-        yield Batch(chosen.pixels[rows], chosen.labels[rows], torch.empty(len(rows), 0), chosen.index[rows])
+    for rows in chunked(len(chosen), CHUNK):
+        concepts = torch.empty(rows.stop - rows.start, 0)
+        yield Batch(chosen.pixels[rows], chosen.labels[rows], concepts, chosen.index[rows])

@@ -14,6 +14,13 @@ from ibd.errors import did_you_mean
 
 if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
     from ibd.explain.activations import layer_names as layer_names
+    from ibd.explain.atlas import (
+        Atlas as Atlas,
+        activation_atlas as activation_atlas,
+        atlas_examples as atlas_examples,
+        sample_places as sample_places,
+    )
+    from ibd.explain.atlas_figures import atlas_figure as atlas_figure
     from ibd.explain.attention_maps import (
         AttentionGradient as AttentionGradient,
         AttentionRollout as AttentionRollout,
@@ -35,6 +42,22 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         XGradCAM as XGradCAM,
     )
     from ibd.explain.cav import Fit as Fit, concept_vectors as concept_vectors, fit_directions as fit_directions
+    from ibd.explain.channel_figures import (
+        channel_maps_figure as channel_maps_figure,
+        silence_figure as silence_figure,
+        weights_figure as weights_figure,
+    )
+    from ibd.explain.channels import (
+        blank_by_depth as blank_by_depth,
+        channel_maps as channel_maps,
+        layer_weights as layer_weights,
+    )
+    from ibd.explain.code_map import (
+        CodeMap as CodeMap,
+        lay_out as lay_out,
+        read_codes as read_codes,
+    )
+    from ibd.explain.code_map_figures import code_map_figure as code_map_figure
     from ibd.explain.concept_figures import concept_figure as concept_figure
     from ibd.explain.concept_slopes import tcav as tcav
     from ibd.explain.concepts import (
@@ -85,28 +108,6 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         Saliency as Saliency,
         Sensitivity as Sensitivity,
     )
-    from ibd.explain.atlas import (
-        Atlas as Atlas,
-        activation_atlas as activation_atlas,
-        sample_places as sample_places,
-    )
-    from ibd.explain.atlas_figures import atlas_figure as atlas_figure
-    from ibd.explain.channel_figures import (
-        channel_maps_figure as channel_maps_figure,
-        silence_figure as silence_figure,
-        weights_figure as weights_figure,
-    )
-    from ibd.explain.channels import (
-        blank_by_depth as blank_by_depth,
-        channel_maps as channel_maps,
-        layer_weights as layer_weights,
-    )
-    from ibd.explain.code_map import (
-        CodeMap as CodeMap,
-        lay_out as lay_out,
-        read_codes as read_codes,
-    )
-    from ibd.explain.code_map_figures import code_map_figure as code_map_figure
     from ibd.explain.inside import (
         ActivationGrid as ActivationGrid,
         SemanticDictionary as SemanticDictionary,
@@ -192,7 +193,7 @@ _PUBLIC = {
     "channel_figures": ("channel_maps_figure", "silence_figure", "weights_figure"),
     "code_map": ("CodeMap", "lay_out", "read_codes"),
     "code_map_figures": ("code_map_figure",),
-    "atlas": ("Atlas", "activation_atlas", "sample_places"),
+    "atlas": ("Atlas", "activation_atlas", "atlas_examples", "sample_places"),
     "atlas_figures": ("atlas_figure",),
     "factorization": ("NeuronGroups", "neuron_groups"),
     "quantus": ("quantus_explain",),

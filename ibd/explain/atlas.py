@@ -19,15 +19,18 @@ from ibd.errors import DataError, UnsupportedError, check_range
 from ibd.explain.activations import chunked, device_of
 from ibd.explain.base import Call, undisturbed
 from ibd.explain.code_map import CodeMap, Method, lay_out
-from ibd.explain.feature_visualization import Objective
+from ibd.explain.feature_visualization import Objective, TotalVariation
 from ibd.explain.inside import small_images
 from ibd.explain.layer_features import batch_of
 from ibd.explain.layers import LayerCut, precise
 from ibd.explain.layouts import Layout
+from ibd.explain.patches import patches_at
 from ibd.explain.targets import Target
 
 _MOST_VALUES = 2**24
 """Gradients that are made at a time: 64 MiB in float32."""
+_SMOOTH = 4.0
+"""Weight of the total variation of a cell's image, beside which the objective is about 1; less leaves speckles."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,11 @@ class Sampled:
         labels: (M,) classes of the images.
         index: (M,) positions of the images in their split.
         places: (M, 2) row and column in the layer's map.
+        shape: rows and columns of the layer's map.
+        size: H and W of the images.
         classes: the C classes.
         forwards: passes that it took.
+        heads: passes back from the end to the layer that it took.
         complete: whether all images were read: not where that was interrupted.
     """
 
@@ -50,8 +56,11 @@ class Sampled:
     labels: Tensor
     index: Tensor
     places: Tensor
+    shape: tuple[int, int]
+    size: tuple[int, int]
     classes: list[int]
     forwards: float
+    heads: float
     complete: bool
 
 
@@ -70,6 +79,7 @@ class Atlas:
         map: where each place lies.
         layer: name of the layer.
         member: (M,) cell of each place; -1 of one in a cell that holds too few.
+        nearest: (n,) the place of each cell whose activations are nearest to the cell's mean.
     """
 
     cells: Tensor
@@ -82,6 +92,7 @@ class Atlas:
     map: CodeMap
     layer: str
     member: Tensor
+    nearest: Tensor
 
     @property
     def complete(self) -> bool:
@@ -123,6 +134,7 @@ def sample_places(
     check_range("per_image", per_image, least=1)
     check_range("places", most, least=1)
     target, parts, count = Target.classes(list(classes), "centered_logit"), list[tuple[Tensor, ...]](), 0
+    shape = size = (0, 0)
     call, complete = Call(model, target, layout), True
     with undisturbed(model):
         try:
@@ -130,7 +142,9 @@ def sample_places(
                 kept = batch_of(batch)
                 for rows in _small_enough(model, kept.image, layer, call, len(target.sums)):
                     image, index = kept.image[rows].to(device_of(model)), kept.index[rows]
-                    parts.append(_read(LayerCut(call, image, layer), index, kept.label[rows], per_image, seed))
+                    at = LayerCut(call, image, layer)
+                    shape, size = (at.value.shape[2], at.value.shape[3]), (image.shape[2], image.shape[3])
+                    parts.append(_read(at, index, kept.label[rows], per_image, seed))
                     count += len(parts[-1][0])
                 if count >= most:
                     break
@@ -140,8 +154,9 @@ def sample_places(
             complete = False
     if not parts:
         raise DataError("the data loader yields no images")
-    stacked = [torch.cat(same)[:most] for same in zip(*parts, strict=True)]
-    return Sampled(*stacked, list(classes), call.cost.forwards, complete)
+    vectors, own, labels, index, places = (torch.cat(same)[:most] for same in zip(*parts, strict=True))
+    passes = (call.cost.forwards, call.cost.heads)
+    return Sampled(vectors, own, labels, index, places, shape, size, list(classes), *passes, complete)
 
 
 def _small_enough(model: nn.Module, image: Tensor, layer: str, call: Call, classes: int) -> list[slice]:
@@ -214,8 +229,28 @@ def activation_atlas(
         raise DataError(f"no cell of {grid} x {grid} holds {least} places: take fewer cells, or more images")
     one = torch.nn.functional.one_hot(member[member >= 0], len(cells)).float().t() / counts.unsqueeze(1)
     vectors, parts = (one @ values[member >= 0] for values in (sampled.vectors, sampled.parts))
-    images = _draw(model, vectors, layer, size, batch_size, options)
-    return Atlas(cells, grid, counts, vectors, parts, sampled.classes, images, found, layer, member)
+    far = torch.where(one > 0, torch.cdist(vectors, sampled.vectors[member >= 0]), torch.inf)
+    nearest = (member >= 0).nonzero().squeeze(1)[far.argmin(1)]
+    images = _draw(model, vectors, layer, size, batch_size, {"penalties": [TotalVariation(_SMOOTH)], **options})
+    return Atlas(cells, grid, counts, vectors, parts, sampled.classes, images, found, layer, member, nearest)
+
+
+def atlas_examples(model: nn.Module, sampled: Sampled, atlas: Atlas, dataset: object, size: int = 40) -> Tensor:
+    """Return a patch of an image for each cell, (n, 3, size, size): at the place that is nearest to the cell's mean.
+
+    Args:
+        model: model of the atlas.
+        sampled: places that it was made of.
+        atlas: the atlas.
+        dataset: the split that the places are of.
+        size: pixels along a side.
+    """
+    chosen = atlas.nearest
+    names = [f"cell {row}, {column}" for row, column in atlas.cells.tolist()]
+    index, places = sampled.index[chosen].unsqueeze(1), sampled.places[chosen].unsqueeze(1)
+    score = sampled.vectors[chosen].norm(dim=1, keepdim=True)
+    found = patches_at(model, atlas.layer, names, index, places, score, sampled.size, sampled.shape)
+    return found.pictures(dataset, size)[:, 0]
 
 
 def by_cell(places: Tensor, grid: int, least: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,8 +28,7 @@ def channel_maps_figure(image: Tensor, found: ChannelMaps) -> Figure:
     ]
     caption = (
         f"{found.layer}: the {len(found.channels)} strongest of {found.total} channels, {found.blank} are blank (0 "
-        "everywhere). Number and mean absolute value; red: above 0, blue: below, full strength is the largest value of "
-        "each map."
+        "everywhere). Number and mean absolute value."
     )
     return grid_figure([pixels_of(image), *found.maps], titles, _COLUMNS, caption)
 
@@ -76,14 +75,14 @@ def silence_figure(sparsity: Mapping[str, float], silence: Mapping[str, Silence]
     figure = PlainFigure(figsize=(8.4, 1.0 + 0.2 * len(names)), layout="constrained", dpi=150)
     left, right = figure.subplots(1, 2, sharey=True)
     left.barh(range(len(names)), [100 * sparsity[name] for name in names], color="#868e96")
-    right.barh(range(len(names)), [100 * silence[name].blank for name in names], color="#9ec5e8", label="for an image")
-    right.barh(
-        range(len(names)), [100 * silence[name].dead for name in names], color="#0072b2", height=0.4, label="for all"
-    )
+    blank, dead = ([100 * getattr(silence[name], what) for name in names] for what in ("blank", "dead"))
+    right.barh(range(len(names)), blank, color="#9ec5e8", label="for an image, the mean")
+    if blank != dead:  # of several images
+        right.barh(range(len(names)), dead, color="#0072b2", height=0.4, label="for every image")
+        right.legend(fontsize=7, frameon=False, loc="lower right")
     left.set_yticks(range(len(names)), [shorten(name, 36) for name in names], fontsize=7)
     left.set_xlabel("zeros in what the layer puts out, %", fontsize=8)
     right.set_xlabel("channels that are blank, %", fontsize=8)
-    right.legend(fontsize=7, frameon=False, loc="lower right")
     for axis in (left, right):
         axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 100))
         axis.tick_params(axis="x", labelsize=7)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
-from ibd.explain.activations import Reader, device_of, find_layer
+from ibd.explain.activations import Reader, chunked, device_of, find_layer
 from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import undisturbed
 from ibd.explain.layer_features import Pooling, batch_of, pooled
@@ -106,10 +106,10 @@ def read_codes(
             complete = False
     if not known:
         raise DataError("the data loader yields no images")
-    stacked = [torch.cat([getattr(batch, name) for batch in known]) for name in ("label", "concepts", "index")]
-    whole = min(len(values), len(known))
-    said = torch.cat(predicted) if len(predicted) == len(known) else None
-    return Codes(torch.cat(values[:whole]), *stacked, said, complete)
+    whole = min(len(values), len(known))  # an interrupt may have come between
+    labels, concepts, index = (torch.cat([getattr(b, name) for b in known]) for name in ("label", "concepts", "index"))
+    said = torch.cat(predicted[:whole]) if len(predicted) >= whole else None
+    return Codes(torch.cat(values[:whole]), labels, concepts, index, said, complete)
 
 
 class _CodeReader:
@@ -220,9 +220,9 @@ def same_class(values: Tensor, labels: Tensor, count: int) -> float:
 def nearest(values: Tensor, count: int) -> Tensor:
     """Return the (N, count) positions of each row's nearest others; a few rows at a time, to bound the memory."""
     found = []
-    for rows in torch.arange(len(values)).split(256):
+    for rows in chunked(len(values), 256):
         distance = torch.cdist(values[rows], values, compute_mode="donot_use_mm_for_euclid_dist")
-        distance[torch.arange(len(rows)), rows] = torch.inf
+        distance[torch.arange(len(distance)), torch.arange(rows.start, rows.stop)] = torch.inf
         found.append(distance.topk(count, dim=1, largest=False).indices)
     return torch.cat(found)
 

@@ -151,9 +151,9 @@ def _positions(values: Tensor, own: Tensor, place: Place, layer: str) -> Tensor:
         return own.detach().argmax(1)
     rows, columns = (values.shape[2], values.shape[3]) if values.dim() == 4 else (1, 1)
     given = place if isinstance(place[0], tuple) else (place,) * len(values)
-    for row, column in given:  # type: ignore[misc]
+    for row, column in given:
         if row >= rows or column >= columns:
             raise ConfigError(f"target: no place {row}, {column} in '{layer}' of {rows} x {columns}, counted from 0")
     if len(given) != len(values):
         raise ConfigError(f"target: {len(given)} places for {len(values)} images")
-    return torch.tensor([row * columns + column for row, column in given], device=values.device)  # type: ignore[misc]
+    return torch.tensor([row * columns + column for row, column in given], device=values.device)

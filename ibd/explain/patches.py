@@ -130,6 +130,36 @@ def search(
     return _patches(best, _names(model, layer, chosen), size, shape, field)
 
 
+def patches_at(
+    model: nn.Module,
+    layer: str,
+    names: list[str],
+    image: Tensor,
+    position: Tensor,
+    score: Tensor,
+    size: tuple[int, int],
+    shape: tuple[int, int],
+    layout: Layout = "auto",
+) -> Patches:
+    """Return the patches at places of a layer's map that are known.
+
+    Args:
+        model: model that the layer is of.
+        layer: name of the layer.
+        names: names of the U rows.
+        image: (U, k) positions of the images in their split.
+        position: (U, k, 2) row and column in the map.
+        score: (U, k) value there.
+        size: H and W of the images.
+        shape: rows and columns of the map.
+        layout: layout of the layer's output.
+    """
+    with undisturbed(model):
+        field = _field(model, maps_reader(model, layer, layout), False, size)
+    flat = position[..., 0] * shape[1] + position[..., 1]
+    return _patches((score, image, flat), names, size, shape, field)
+
+
 def maps_reader(model: nn.Module, layer: str | None, layout: Layout) -> Callable[[Tensor], Tensor]:
     """Return what turns images into the maps of a layer, or of the units, (B, D, h, w).
 

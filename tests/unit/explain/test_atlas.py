@@ -6,7 +6,7 @@ from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain import atlas as module
-from ibd.explain.atlas import activation_atlas, by_cell, sample_places
+from ibd.explain.atlas import activation_atlas, atlas_examples, by_cell, sample_places
 from ibd.explain.atlas_figures import atlas_figure, top_classes
 from ibd.types import Batch
 
@@ -72,7 +72,11 @@ def test_planted_clusters_get_cells_of_their_own():
         assert int(atlas.images[number].mean((1, 2)).argmax()) == color  # what excites a red cell is red
     assert (atlas.member >= 0).sum() > 100
     assert atlas.counts.tolist() == sorted(atlas.counts.tolist(), reverse=True)
-    figure = atlas_figure(atlas, found, ["red", "$green", "blue"])
+    images = torch.cat([batch.image for batch in batches()])
+    examples = atlas_examples(Painted(), found, atlas, images, 8)
+    close(examples.mean((2, 3)), found.vectors[atlas.nearest])  # a cell of this layer sees one pixel
+    assert torch.equal(atlas.member[atlas.nearest], torch.arange(len(atlas.cells)))
+    figure = atlas_figure(atlas, found, ["red", "$green", "blue"], examples)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["red", "$green", "blue"]
 
 

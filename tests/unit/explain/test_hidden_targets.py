@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain import (
     LRP,
+    AblationCAM,
     AttentionRollout,
     Deconvnet,
     GradCAM,
@@ -104,7 +105,16 @@ def test_every_explainer_sees_the_model_as_if_it_ended_there(name, cell):
     assert explanation.map.abs().max() > 0
 
 
-@pytest.mark.parametrize("explainer", [GradCAM(layer="one"), GradientTimesInput(layer="one"), LRP(layer="one")])
+@pytest.mark.parametrize(
+    "explainer",
+    [
+        GradCAM(layer="one"),
+        AblationCAM(layer="one"),
+        GradientTimesInput(layer="one"),
+        IntegratedGradients(layer="one"),
+        LRP(layer="one"),
+    ],
+)
 def test_by_an_earlier_layer(explainer):
     model, image = Deep(), images()
     ended = explainer(Ended(model, 3, (1, 1)), image, Target.cls(0))
@@ -177,11 +187,13 @@ def test_where_it_is_highest_stays_where_it_was():
             close(together.value[row], alone.value[0])
 
 
-def test_hidden_targets_and_classes_add_up():
+@pytest.mark.parametrize("explainer", [Saliency(reduce="sum"), LRP("epsilon")])
+def test_hidden_targets_and_classes_add_up(explainer):
     model, image = Deep(), images()
-    both = Saliency(reduce="sum")(model, image, Target.cls(2) - 0.5 * Target.neuron("two", 1, 0, 0))
-    alone = [Saliency(reduce="sum")(model, image, t) for t in (Target.cls(2), Target.neuron("two", 1, 0, 0))]
+    both = explainer(model, image, Target.cls(2) - 0.5 * Target.neuron("two", 1, 0, 0))
+    alone = [explainer(model, image, target) for target in (Target.cls(2), Target.neuron("two", 1, 0, 0))]
     close(both.map, alone[0].map - 0.5 * alone[1].map)
+    close(both.value, alone[0].value - 0.5 * alone[1].value)
     predicted = Occlusion(window=5)(model, image, Target.predicted() - Target.neuron("two", 1))
     assert str(predicted.target).endswith("- channel 1 of 'two' where it is highest")
 
