@@ -230,7 +230,9 @@ def _add_explaining(verbs: _Verbs) -> None:
     p = verbs.verb("explain")
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
+    p.add_argument(
+        "changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all, degrees=10"
+    )
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
     for other in OTHERS:
         other.arguments(verbs.verb(other.name))

@@ -33,9 +33,9 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         run: RUN of the command line, or ``package.module:make_model`` of a network of anybody's.
         image: image file.
         changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; by default
-            the predicted class), ``explainers=a,b`` (or ``all``) and ``degrees=10``, a visual angle at which what nobody
-            sees is not painted; for a network of anybody's ``model.key=value``,
-            see `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the class, of a layer's
+            the predicted class), ``explainers=a,b`` (or ``all``) and ``degrees=10``, a visual angle at which what
+            nobody sees is not painted; for a network of anybody's ``model.key=value``, see
+            `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the class, of a layer's
             channels with ``layer=...``, with patches of the run's training images, or of ``data=FOLDER``.
         out: file of the picture; by default beside the run's figures, or in the current folder.
 

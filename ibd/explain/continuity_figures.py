@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from ibd.drawing import PlainFigure, shorten
@@ -24,7 +26,8 @@ def continuity_figure(found: Continuity, title: str = "") -> Figure:
     columns = sorted({round(place * (count - 1) / (min(count, _MOST) - 1)) for place in range(min(count, _MOST))})
     rows = 1 + len(found.maps)
     figure = PlainFigure(figsize=(1.15 * len(columns) + 5.2, 1.2 * rows + 0.9), layout="constrained", dpi=130)
-    left, right = figure.subfigures(1, 2, width_ratios=[1.15 * len(columns) + 0.8, 4.2])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.15 * len(columns) + 0.8, 4.2])
+    left, right = parts
     axes = left.subplots(rows, len(columns), squeeze=False)
     pictures = {name: color_map(maps[columns], normalization="shared") for name, maps in found.maps.items()}
     for axis in axes.flat:

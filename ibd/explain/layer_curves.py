@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ibd.drawing import PlainFigure, shorten
 from ibd.explain.figures import GRAY, ORANGE
-from ibd.explain.unit_ablation import UnitAblation
-from ibd.explain.unit_coverage import UnitCoverage
+from ibd.explain.layer_ablation import UnitAblation
+from ibd.explain.layer_coverage import UnitCoverage
 
 _BLUE, _NOTE = "#1971c2", "#495057"
 
