@@ -44,6 +44,7 @@ def unit_coverage_figure(curves: Sequence[UnitCoverage]) -> Figure:
         axis.set_title(f"{shorten(found.layer, 30)}, {len(found.iou)} channels", fontsize=9)
         axis.set_xlabel("channels that are taken", fontsize=9)
         axis.set_xscale("log", base=2)
+        axis.set_xticks(found.counts, [str(count) for count in found.counts], fontsize=7)
     figure.axes[0].set_ylabel("IoU of the best, mean by area", fontsize=9)
     figure.axes[0].legend(fontsize=8)
     note = f"Band: from the least to the largest of {len(curves[0].random)} random orders."
