@@ -118,7 +118,15 @@ def _is_map(given: Given, layer: str, batches: Sequence[tuple[Tensor, Tensor]]) 
 
 def _save(curves: Sequence[UnitAblation], path: Path) -> Path:
     """Write the curves as CSV; return where it is."""
-    heads: list[object] = ["layer", "channels", "most_relevant", "least_relevant", "random", "random_low", "random_high"]
+    heads: list[object] = [
+        "layer",
+        "channels",
+        "most_relevant",
+        "least_relevant",
+        "random",
+        "random_low",
+        "random_high",
+    ]
     rows: list[list[object]] = [heads]
     for found in curves:
         low, high = found.interval()

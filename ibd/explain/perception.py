@@ -1,13 +1,13 @@
 """What a person can see of an image: cues that no one sees explain nothing to anyone (Wang et al. 2021).
 
-An image is cut into octaves of spatial frequency (Peli 1990, "Contrast in complex images"): where the contrast of an
-octave, its amplitude over the mean of all that is coarser, is below the threshold of sight at that frequency, nobody
-sees it. The threshold is 1 over the contrast sensitivity of Mannos and Sakrison (1974), scaled to a peak.
+An image is cut into bands of spatial frequency, an octave wide, by differences of Gaussians: where the contrast of a
+band, its amplitude over the mean of all that is coarser, is below the threshold of sight at that frequency, nobody sees
+it (contrast in complex images as of Peli 1990). The threshold is 1 over the contrast sensitivity of Mannos and Sakrison
+(1974), scaled to a peak.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +18,12 @@ from ibd.errors import ConfigError, DataError
 
 PEAK = 200.0
 """Contrast sensitivity at the best frequency: a pattern of 0.5 % contrast is just seen (Campbell and Robson 1968)."""
-_COARSE = 2
-"""The coarsest octave that makes a place visible, 4 periods to the picture: coarser ones are everywhere."""
+_DETAIL = 8
+"""Periods to the shorter side from which on a band is a detail, and makes a place visible."""
+_FINEST = (0.35, 0.91)
+"""Of the finest band its frequency in periods a pixel, and what is left there of a wave of it."""
+_OTHERS = (0.153, 0.4725)
+"""The same of the other bands, whose frequency is over the narrower Gaussian's deviation; both by calculus."""
 _BLACK = 0.02
 """Luminance below which contrast is that beside this: stray light on a screen."""
 
@@ -74,41 +78,47 @@ def sight_of(image: Tensor, degrees: float = 10.0) -> Sight:
         raise ConfigError(f"degrees: {degrees} given, a visual angle above 0 and below 180 is needed")
     pixels = image.detach().double().cpu()
     side = min(pixels.shape[1:])
-    bands = octaves(torch.cat([pixels, _luminance(pixels).unsqueeze(0)]))
-    shown, below = bands[0][:3].clone(), bands[0][3].clone()
+    coarse, bands = frequency_bands(torch.cat([pixels, _luminance(pixels).unsqueeze(0)]))
+    shown, below = coarse[:3].clone(), coarse[3].clone()
     places = torch.zeros(pixels.shape[1:], dtype=torch.bool)
-    for octave, band in enumerate(bands[1:]):
-        contrast = band[3].abs() / below.clamp(min=_BLACK)
-        half = max(1, round(side / 2 ** (octave + 2)))  # half a period to either side: a wave passes 0 in between
+    for level, band in reversed(list(enumerate(bands))):  # from coarse to fine
+        frequency, gain = _FINEST if level == 0 else (_OTHERS[0] / 2 ** (level - 1), _OTHERS[1])
+        contrast = band[3].abs() / gain / below.clamp(min=_BLACK)
+        half = max(1, round(0.5 / frequency))  # half a period to either side: a wave passes 0 in between
         strength = F.max_pool2d(contrast[None, None], 2 * half + 1, 1, half)[0, 0]
-        seen = strength * contrast_sensitivity(torch.tensor(2.0**octave / degrees)) >= 1
+        seen = strength * contrast_sensitivity(torch.tensor(frequency * side / degrees)) >= 1
         shown += band[:3] * seen
         below += band[3]
-        if octave >= _COARSE:
+        if frequency * side >= _DETAIL:
             places |= seen
     return Sight(shown.clamp(0, 1).to(image.dtype), places, degrees)
 
 
-def octaves(values: Tensor) -> list[Tensor]:
-    """Return what is coarser than an octave around 1 period to the shorter side, then octaves around 1, 2, 4, ...
+def frequency_bands(values: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return what is coarser than all bands, and bands from fine to coarse; their sum is the image again.
 
-    Their sum is the image again: raised cosines of the logarithm of the frequency (Peli 1990). The image goes on
-    mirrored beyond its border.
+    The differences of Gaussians of deviations 0, 1, 2, 4, ... pixels up to an eighth of the shorter side, cut off at 3
+    deviations: what is farther away from a place does not count there. The image goes on mirrored beyond its border.
 
     Args:
-        values: (..., H, W).
+        values: (C, H, W).
     """
-    height, width = values.shape[-2:]
-    whole = torch.cat([values, values.flip(-1)], -1)
-    whole = torch.cat([whole, whole.flip(-2)], -2).double()
-    spectrum = torch.fft.rfft2(whole)
-    rows, columns = torch.fft.fftfreq(2 * height).double(), torch.fft.rfftfreq(2 * width).double()
-    periods = min(height, width) * torch.sqrt(rows[:, None] ** 2 + columns**2)
-    position = torch.log2(periods.clamp(min=1e-9))
-    count = math.floor(float(position.max())) + 2
-    filters = [0.5 * (1 + torch.cos(math.pi * (position - k).clamp(-1, 1))) for k in range(count)]
-    filters.insert(0, 1 - torch.stack(filters).sum(0))
-    return [torch.fft.irfft2(spectrum * each, s=whole.shape[-2:])[..., :height, :width] for each in filters]
+    bands, last, deviation = list[Tensor](), values, 1
+    while deviation <= min(values.shape[1:]) / 8:
+        blurred = _blurred(values, deviation)
+        bands.append(last - blurred)
+        last, deviation = blurred, 2 * deviation
+    return last, bands
+
+
+def _blurred(values: Tensor, deviation: int) -> Tensor:
+    """Return (C, H, W) values under a Gaussian."""
+    reach = 3 * deviation
+    line = torch.arange(-reach, reach + 1, dtype=values.dtype)
+    kernel = torch.exp(-0.5 * (line / deviation) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    padded = F.pad(values.unsqueeze(1), (reach, reach, reach, reach), mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]
 
 
 def _luminance(pixels: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """What a person sees: gratings whose frequency and contrast are known."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from ibd.errors import ConfigError
-from ibd.explain.perception import PEAK, contrast_sensitivity, octaves, sight_of
+from ibd.explain.perception import PEAK, contrast_sensitivity, frequency_bands, sight_of
 from ibd.explain.render import overlay
 
 SIZE = 64
@@ -31,12 +32,15 @@ def test_sensitivity_is_that_of_mannos_and_sakrison():
     assert contrast_sensitivity(f).argmax() == 0
 
 
-def test_octaves_add_up_and_hold_their_own_frequency():
+def test_bands_add_up_and_hold_their_own_frequency():
     image = torch.rand(2, 40, 56, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert torch.allclose(torch.stack(octaves(image)).sum(0), image)
-    wave = grating(8, 0.5, left=False).double()
-    energy = [float(band.square().sum()) for band in octaves(wave)[1:]]
-    assert max(range(len(energy)), key=energy.__getitem__) == 3  # 2 ** 3 periods
+    coarse, bands = frequency_bands(image)
+    assert torch.allclose(coarse + torch.stack(bands).sum(0), image)
+    # 8 periods in 64 pixels: exp(-2 (pi f s)^2) is left by a Gaussian of the deviation s.
+    left = [1.0, *(math.exp(-2 * (math.pi * s / 8) ** 2) for s in (1, 2, 4))]
+    found = [float(band[:, :, 24:40].abs().max()) for band in frequency_bands(grating(8, 0.01, left=False).double())[1]]
+    wave = float(grating(8, 0.01, left=False).double()[0].sub(grating(8, 0.0).double()[0]).abs().max())
+    assert found[:3] == pytest.approx([wave * (a - b) for a, b in itertools.pairwise(left)], rel=0.03)
 
 
 @pytest.mark.parametrize(("contrast", "seen"), [(0.0, False), (0.002, False), (0.05, True), (0.5, True)])
@@ -61,7 +65,7 @@ def test_what_is_not_seen_is_not_painted():
     image = grating(16, 0.5)
     heat = torch.ones(SIZE, SIZE)
     kept, removed = sight_of(image, 4.0).seen(heat)
-    assert 0.2 < removed < 0.5  # of the right half, less what the soft edge of the octaves reaches
+    assert 0.2 < removed < 0.5  # of the right half, less what the soft edge of the bands reaches
     assert (kept[:, 44:] == 0).all()
     painted, plain = overlay(image, heat, degrees=4.0), overlay(image, heat * 0)
     assert (painted[:, 44:] == plain[:, 44:]).all()
