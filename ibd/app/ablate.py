@@ -20,10 +20,10 @@ from ibd.data.base import Split
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import device_of
 from ibd.explain.base import undisturbed
+from ibd.explain.layer_ablation import UnitAblation, channel_relevance, unit_ablation
+from ibd.explain.layer_coverage import UnitCoverage, unit_coverage
+from ibd.explain.layer_curves import unit_ablation_figure, unit_coverage_figure
 from ibd.explain.layer_features import feature_layer, layer_reader
-from ibd.explain.unit_ablation import UnitAblation, channel_relevance, unit_ablation
-from ibd.explain.unit_coverage import UnitCoverage, unit_coverage
-from ibd.explain.unit_figures import unit_ablation_figure, unit_coverage_figure
 
 FIT_IMAGES, IMAGES, MASKED = 512, 256, 128
 """Images that relevance is read from, that channels are taken out for, and whose masks are looked at."""
@@ -118,7 +118,15 @@ def _is_map(given: Given, layer: str, batches: Sequence[tuple[Tensor, Tensor]]) 
 
 def _save(curves: Sequence[UnitAblation], path: Path) -> Path:
     """Write the curves as CSV; return where it is."""
-    heads = ["layer", "channels", "most_relevant", "least_relevant", "random", "random_low", "random_high"]
+    heads: list[object] = [
+        "layer",
+        "channels",
+        "most_relevant",
+        "least_relevant",
+        "random",
+        "random_low",
+        "random_high",
+    ]
     rows: list[list[object]] = [heads]
     for found in curves:
         low, high = found.interval()

@@ -235,7 +235,8 @@ def _add_explaining(verbs: _Verbs) -> None:
         "changes",
         nargs="*",
         metavar="key=value",
-        help="target=CLASS, UNIT, channel:LAYER:NUMBER or neuron:LAYER:NUMBER[:ROW:COLUMN], explainers=a,b or all",
+        help="target=CLASS, UNIT, channel:LAYER:NUMBER or neuron:LAYER:NUMBER[:ROW:COLUMN], explainers=a,b or all, "
+        "degrees=10",
     )
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
     for other in OTHERS:

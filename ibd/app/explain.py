@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ibd import registry
 from ibd.app.concepts import show_concepts
 from ibd.app.foreign import find_model, image_tensor, is_place, read_settings
+from ibd.app.over_data import real
 from ibd.app.terminal import options, save_figure
 from ibd.comparison.methods import DEFAULT
 from ibd.comparison.sources import find_data
@@ -20,6 +21,7 @@ from ibd.explain.activations import network_of
 from ibd.explain.base import Explainer, Explanation
 from ibd.explain.explanation_figures import cost_table, explanations_figure
 from ibd.explain.names import names_of, require_names
+from ibd.explain.perception import Sight, sight_of
 from ibd.explain.targets import Target, logits_of
 from ibd.io import find_run, load_model, load_run_data
 
@@ -32,8 +34,9 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         image: image file.
         changes: ``target=...`` (a class or unit by name or number, ``unit:NAME``, ``A - B`` of two classes; a hidden
             ``channel:LAYER:NUMBER``, or ``neuron:LAYER:NUMBER:ROW:COLUMN``, without a place where it is highest; by
-            default the predicted class) and ``explainers=a,b`` (or ``all``); for a network of anybody's
-            ``model.key=value``, see `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the
+            default the predicted class), ``explainers=a,b`` (or ``all``) and ``degrees=10``, a visual angle at which
+            what nobody sees is not painted; for a network of anybody's ``model.key=value``, see
+            `ibd.app.foreign.ForeignSettings`. Or ``concepts=5`` for the units that carried the
             class, of a layer's channels with ``layer=...``, with patches of the run's training images, or of
             ``data=FOLDER``.
         out: file of the picture; by default beside the run's figures, or in the current folder.
@@ -53,22 +56,25 @@ def show_explanations(run: str, image: str, changes: Sequence[str], out: str | N
         raise ConfigError(f"explain: '{alone[0]}' is for concepts=N, which draws the N units that carried a class")
     if "concepts" in given and "explainers" in given:
         raise ConfigError("explain: explainers and concepts are two pictures: ask for one at a time")
+    if "concepts" in given and "degrees" in given:
+        raise ConfigError("explain: degrees is for maps, and concepts=N draws patches")
     chosen = choose(given.get("explainers"))
     data = _searched_data(run, of_data) if "concepts" in given else None
     model, pictures, folder = asked_about(run, image, of_model, () if data is None else data.spec.class_names)
     target = parse_target(given.get("target", "predicted"), model)
     title = _title(given.get("target", "predicted"), model, pictures)
+    sight = sight_of(pictures[0], real("explain", given, "degrees", 0)) if "degrees" in given else None
     if "concepts" in given:
         path = Path(out) if out else folder / f"concepts_{Path(image).stem}.png"
         yield from show_concepts(model, pictures, target, title, given, data, path)
     else:
         path = Path(out) if out else folder / f"explained_{Path(image).stem}.png"
         yield from _show_maps(
-            model, pictures, target, f"{image}: {title}", chosen, given.get("explainers"), title, path
+            model, pictures, target, f"{image}: {title}", chosen, given.get("explainers"), title, path, sight
         )
 
 
-_OPTIONS = ("target", "explainers", "concepts", "layer", "search")
+_OPTIONS = ("target", "explainers", "concepts", "layer", "search", "degrees")
 
 
 def _show_maps(
@@ -80,6 +86,7 @@ def _show_maps(
     named: str | None,
     title: str,
     path: Path,
+    sight: Sight | None,
 ) -> Iterator[str]:
     """Draw what each method says, and yield lines on it."""
     explanations: list[Explanation] = []
@@ -94,7 +101,35 @@ def _show_maps(
         raise UnsupportedError("explain: none of the methods can explain this model")
     yield f"{asked} = {float(explanations[0].value[0]):+.3f}"
     yield from cost_table(explanations).splitlines()
-    yield f"figure: {save_figure(explanations_figure(pictures, explanations, [title]), path)}"
+    yield from _seen(model, pictures, target, explanations, sight)
+    degrees = None if sight is None else sight.degrees
+    yield f"figure: {save_figure(explanations_figure(pictures, explanations, [title], degrees), path)}"
+
+
+def _seen(
+    model: nn.Module, pictures: Tensor, target: Target, explanations: Sequence[Explanation], sight: Sight | None
+) -> Iterator[str]:
+    """Say what the score is without details that nobody sees, and how much of each map lies where there are only these.
+
+    Args:
+        model: the model.
+        pictures: (1, 3, H, W).
+        target: target that is explained.
+        explanations: explanations of it.
+        sight: what a person sees of the picture; None says nothing.
+    """
+    if sight is None:
+        return
+    with torch.no_grad():
+        pinned = target.pin(model(pictures))
+        whole, seen = (
+            float(pinned.scores(model(image))[0, 0]) for image in (pictures, sight.image.unsqueeze(0).to(pictures))
+        )
+    yield f"without what nobody sees at {sight.degrees:g} degrees: {seen:+.3f}, with it {whole:+.3f}"
+    for explanation in explanations:
+        if explanation.map is not None:
+            removed = sight.seen(explanation.map[0].detach().float().cpu())[1]
+            yield f"  {explanation.method}: {removed:.1%} of its map lies where nobody sees a detail"
 
 
 def _searched_data(run: str, changes: Sequence[str]) -> ImageDataModule | None:

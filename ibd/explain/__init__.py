@@ -66,6 +66,8 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         concept_relevance as concept_relevance,
         concept_sheet as concept_sheet,
     )
+    from ibd.explain.continuity import Continuity as Continuity, continuity_example as continuity_example
+    from ibd.explain.continuity_figures import continuity_figure as continuity_figure
     from ibd.explain.directions import Directions as Directions
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
@@ -126,6 +128,16 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         sparsity_figure as sparsity_figure,
     )
     from ibd.explain.intrinsic import Intrinsic as Intrinsic
+    from ibd.explain.layer_ablation import (
+        UnitAblation as UnitAblation,
+        channel_relevance as channel_relevance,
+        unit_ablation as unit_ablation,
+    )
+    from ibd.explain.layer_coverage import UnitCoverage as UnitCoverage, unit_coverage as unit_coverage
+    from ibd.explain.layer_curves import (
+        unit_ablation_figure as unit_ablation_figure,
+        unit_coverage_figure as unit_coverage_figure,
+    )
     from ibd.explain.lrp import (
         LRP as LRP,
         AlphaBeta as AlphaBeta,
@@ -142,6 +154,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         composite as composite,
     )
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
+    from ibd.explain.perception import Sight as Sight, sight_of as sight_of
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
@@ -205,6 +218,12 @@ _PUBLIC = {
     "feature_selection": ("RelevantFeatures", "Unit", "relevant_features"),
     "feature_ablation": ("Ablation", "ablation_curve"),
     "feature_coverage": ("Coverage", "semantic_coverage"),
+    "layer_ablation": ("UnitAblation", "channel_relevance", "unit_ablation"),
+    "layer_coverage": ("UnitCoverage", "unit_coverage"),
+    "layer_curves": ("unit_ablation_figure", "unit_coverage_figure"),
+    "continuity": ("Continuity", "continuity_example"),
+    "continuity_figures": ("continuity_figure",),
+    "perception": ("Sight", "sight_of"),
     "feature_pictures": ("Interpretation", "average_patches", "interpret"),
     "relevant_figures": ("ablation_figure", "features_figure", "interpretation_figure"),
     "concept_slopes": ("tcav",),

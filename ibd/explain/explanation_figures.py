@@ -16,10 +16,13 @@ from ibd.explain.render import overlay
 
 _MOST_COLUMNS = 7
 _CAPTION = "Red speaks for what is explained, blue against it; full strength is the 99th percentile of each map."
+_SEEN = "Left out: what lies where nobody sees a detail of a picture of {:g} degrees of visual angle."
 _COLORS = "In colors: what the network looked for in each pixel, as opaque as what is added around it."
 
 
-def explanations_figure(images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str]) -> Figure:
+def explanations_figure(
+    images: Tensor, explanations: Sequence[Explanation], titles: Sequence[str], degrees: float | None = None
+) -> Figure:
     """Return a labeled picture: for each image the image itself, then the map of each explanation.
 
     Args:
@@ -27,6 +30,7 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
         explanations: explanations of these images, of single targets, whose maps are (B, H, W); those without a map are
             left out. What a B-cos network says of itself is also drawn in the colors of its linear map.
         titles: titles of the B images: what is explained.
+        degrees: visual angle of an image's shorter side: what nobody sees so is not painted; None paints all.
     """
     shown = [explanation for explanation in explanations if explanation.map is not None]
     colored = [explanation for explanation in shown if LINEAR_MAP in explanation.extra]
@@ -43,13 +47,15 @@ def explanations_figure(images: Tensor, explanations: Sequence[Explanation], tit
         cells[0].set_title(shorten(titles[row], 32), fontsize=9)
         for cell, explanation in zip(cells[1:], shown, strict=False):
             assert explanation.map is not None
-            cell.imshow(overlay(image, explanation.map[row], normalization="percentile"), interpolation="nearest")
+            painted = overlay(image, explanation.map[row], normalization="percentile", degrees=degrees)
+            cell.imshow(painted, interpolation="nearest")
             cell.set_title(shorten(explanation.method, 24), fontsize=9)
         for cell, explanation in zip(cells[1 + len(shown) :], colored, strict=False):
             assert explanation.map is not None
             cell.imshow(own_colors(explanation.extra[LINEAR_MAP][row], explanation.map[row]), interpolation="nearest")
             cell.set_title(f"{shorten(explanation.method, 14)}, in colors", fontsize=9)
     caption = f"{_CAPTION} {_COLORS}" if colored else _CAPTION
+    caption += "" if degrees is None else f" {_SEEN.format(degrees)}"
     figure.supxlabel(textwrap.fill(caption, 28 * columns), fontsize=8, color="#495057")
     return figure
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import ConfigError
+from ibd.explain.perception import sight_of
 from ibd.explain.pixels import pixels_of
 
 Scale = Literal["diverging", "sequential"]
@@ -58,6 +59,7 @@ def overlay(
     scale: float | None = None,
     strength: float = 0.75,
     normalization: Normalization = "max",
+    degrees: float | None = None,
 ) -> NDArray[np.float32]:
     """Return a (H, W, 3) picture of a gray image with a signed map on it: red speaks for, blue against.
 
@@ -67,11 +69,15 @@ def overlay(
         scale: the absolute value that is painted with full strength; None leaves it to `normalization`.
         strength: opacity there, 0 to 1.
         normalization: normalization of the strength, see `strongest`.
+        degrees: visual angle of the image's shorter side: what lies where a person who sees it so sees no detail is
+            left out, see `ibd.explain.perception`; None paints all.
     """
     picture = image.detach().float().cpu()
     heat = heat.detach().float().cpu()
     if heat.shape != picture.shape[1:]:
         heat = upsample(heat[None, None], (picture.shape[1], picture.shape[2]))[0, 0]
+    if degrees is not None:
+        heat = sight_of(picture, degrees).seen(heat)[0]
     value = _divided(heat, strongest(heat, normalization) if scale is None else torch.tensor(scale)).numpy()
     gray = picture.mean(0).numpy()[..., None] * 0.75 + 0.2
     color = np.where(value[..., None] >= 0, RED, BLUE)

@@ -159,7 +159,7 @@ def test_the_examples_of_a_file_are_read(where, tmp_path):
     assert methods["smoothgrad 50"].explainer.n == 50
     if where == "file":
         given = set(yaml.safe_load(path.read_text(encoding="utf-8"))) - {"data"}
-        in_python = {"overrides", "progress", "trust", "models", "data", "preprocess", "label"}
+        in_python = {"overrides", "progress", "trust", "models", "data", "preprocess", "label", "contrast"}
         assert given - {"model"} == {*inspect.signature(compare).parameters, "logger"} - in_python
 
 

@@ -48,7 +48,9 @@ def test_a_registered_name_becomes_its_class(monkeypatch, own):
 
 
 def test_a_name_far_from_all_gets_the_list():
-    assert message(registry.resolve, "datasets", "xyz") == "unknown dataset 'xyz'. Known: toybirds, folder, cub."
+    assert (
+        message(registry.resolve, "datasets", "xyz") == "unknown dataset 'xyz'. Known: toybirds, folder, cub, pasted."
+    )
 
 
 def test_a_class_of_the_users_own(own):

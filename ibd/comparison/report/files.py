@@ -97,6 +97,10 @@ def _family(view: FamilyView) -> dict[str, object]:
         "intrinsic": view.intrinsic,
         "scores": {row.explainer.name: _row(row) for row in (*table.rows, *table.references)},
         "paintings": _paintings(view),
+        "metrics_judged": {
+            row.metric: {**vars(row.others), "sparse": row.sparse, "noise": row.noise, "truth": row.truth}
+            for row in view.coherency
+        },
         **{matrix.name: _matrix(matrix) for matrix in (*view.matrices, view.locality, view.concepts) if matrix},
     }
 

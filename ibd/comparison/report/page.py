@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ibd.comparison.report import names, numbers
 from ibd.comparison.report.charts import Style, difference_chart
+from ibd.comparison.report.coherency import CoherencyRow, coherency_rows
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
 from ibd.comparison.report.differences import LEAST_IMAGES
 from ibd.comparison.report.grids import GridPage, make_grids
@@ -76,6 +77,7 @@ class FamilyView:
     charts: list[Chart]
     legend: list[tuple[str, Style]]
     matrices: list[Matrix]
+    coherency: list[CoherencyRow]
     locality: Matrix | None
     concepts: Matrix | None
     grids: GridPage | None
@@ -159,6 +161,7 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         charts=family_charts(comparison, table),
         legend=legend,
         matrices=[matrix for matrix in (agreement_matrix(comparison, table), coherency_matrix(table)) if matrix],
+        coherency=coherency_rows(comparison, table),
         locality=locality_matrix(comparison, table),
         concepts=concepts_matrix(comparison, table),
         grids=make_grids(comparison, main, metrics[0]) if metrics else None,

@@ -58,8 +58,8 @@ def input_dependence_rate(pasted: Tensor, bare: Tensor, mask: Tensor, valid: Ten
     """Input dependence rate: the object gets less than the place that it covers, by a network of scenes; + higher.
 
     1 where the attribution of the object's pixels is lower with the object than without it, 0.5 where it is equal
-    (there the paper has 0), else 0. What does not decide, and hides what does, should get less: + higher is better; 1 less the
-    mean is the rate of false positives (Yang and Kim 2019).
+    (there the paper has 0), else 0. What does not decide, and hides what does, should get less: + higher is better; 1
+    less the mean is the rate of false positives (Yang and Kim 2019).
 
     Args:
         pasted: (B, H, W) maps of images with the object.

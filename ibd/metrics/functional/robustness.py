@@ -45,6 +45,21 @@ def continuity(maps: Tensor, changed: Tensor, distance: Tensor, valid: Tensor | 
     return _kept(ratio(_moved(maps, changed), double(distance)), valid).nanmean(1)
 
 
+def max_l1_change(maps: Tensor, changed: Tensor, distance: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The strongest change of the explanation by that of the image, in [0, inf); - lower is better.
+
+    max_r ||a - a'_r||_1 / (||a||_1 ||x - x'_r||_2): explanation continuity as Montavon et al. 2018 define it, with the
+    L1 norm and the maximum, but divided by the size of the map so that its unit does not count. A method that jumps
+    where the function does not, as the gradient of max(x_1, x_2) does, has no bound. Arguments and NaN as
+    `local_lipschitz`.
+    """
+    _check(maps, changed)
+    own, others = double(maps).flatten(1).unsqueeze(1), double(changed).flatten(2)
+    unit = own.abs().amax(2, keepdim=True)  # sums of very large numbers would be infinite
+    own, others = ratio(own, unit), ratio(others, unit)
+    return _highest(ratio((own - others).abs().sum(2) / own.abs().sum(2), double(distance)), valid)
+
+
 def max_sensitivity(maps: Tensor, changed: Tensor, valid: Tensor | None = None) -> Tensor:
     """The largest change of the explanation relative to it, in [0, inf); - lower is better (Yeh et al. 2019).
 

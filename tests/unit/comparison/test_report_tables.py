@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ibd.comparison.report.coherency import coherency_rows
 from ibd.comparison.report.grids import disagreement, make_grids
 from ibd.comparison.report.matrices import coherency_matrix
 from ibd.comparison.report.numbers import digits_for, listed, number, signed, span
@@ -66,6 +67,27 @@ def test_rankings_are_compared_from_better_to_worse_and_without_nulls():
     matrix = coherency_matrix(make_table(made(scores, KINDS), "cbm"))
     assert matrix.columns == ["Insertion", "Deletion", "AUC"]
     assert matrix.values.tolist() == [[1, 1, -1], [1, 1, -1], [-1, -1, 1]]
+
+
+def test_the_metrics_are_judged_image_by_image():
+    """Two that agree, one that does not, and one that is sparseness turned over and takes noise for the best."""
+    images = np.arange(40.0)
+    rank = {"intrinsic": images, "gradcam": images + 1, "lrp": images + 2}
+    scores = {(name, "insertion"): value for name, value in rank.items()}
+    scores |= {(name, "deletion"): -value for name, value in rank.items()}
+    scores |= {(name, "sparseness"): -value for name, value in rank.items()}
+    scores |= {("noise", "insertion"): -1.0, ("noise", "deletion"): -99.0}
+    scores |= {("oracle", "insertion"): images + 3, ("oracle", "deletion"): np.where(images < 10, -99.0, 99.0)}
+    comparison = made(scores, KINDS)
+    rows = {row.metric: row for row in coherency_rows(comparison, make_table(comparison, "cbm"))}
+    assert {name: row.others.mean for name, row in rows.items()} == {"insertion": 0, "deletion": 0, "sparseness": -1}
+    assert (rows["insertion"].sparse, rows["deletion"].sparse) == (-1, -1)
+    assert np.isnan(rows["sparseness"].sparse)
+    assert (rows["insertion"].noise, rows["deletion"].noise) == (1, 0)
+    assert (rows["insertion"].truth, rows["deletion"].truth) == (1, 0.25)
+    assert rows["deletion"].cells[0] == "0.00"
+    del comparison.scores["m", "gradcam", "deletion"], comparison.scores["m", "gradcam", "sparseness"]
+    assert coherency_rows(comparison, make_table(comparison, "cbm")) == []  # two explainers are no ranking
 
 
 def shown(position, own, other, label="a"):

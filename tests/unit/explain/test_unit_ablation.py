@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.explain.unit_ablation import ablation_steps, channel_relevance, unit_ablation
-from ibd.explain.unit_coverage import unit_coverage
+from ibd.explain.layer_ablation import ablation_steps, channel_relevance, unit_ablation
+from ibd.explain.layer_coverage import unit_coverage
 from ibd.types import Batch
 
 SIZE = 8
@@ -67,13 +67,14 @@ def test_without_the_one_channel_that_matters_nothing_is_right():
 
 def test_one_order_for_all_and_means_in_their_place():
     model, data = Planted(), batches()
+    model.head.bias.data = torch.tensor([-0.1, 0.01, 0.0])
     scores = torch.tensor([3.0, 2.0, 1.0, 0.0, 0.0])
     found = unit_ablation(model, scores, data, "layer", counts=[1, 2])
-    # Without red, red images go to the largest bias, class 0: they stay right. Without green they are wrong.
-    assert found.most.tolist() == pytest.approx([1, 1, 2 / 3, 1 / 3])
+    # Without red, red images go to the largest bias, class 1; green ones do so, too, and are right.
+    assert found.most.tolist() == pytest.approx([1, 2 / 3, 2 / 3, 1 / 3])
     with_means = unit_ablation(model, scores, data, "layer", counts=[1, 2], replacement="mean")
-    # The mean of red is 1/6: below 0.5 of a pure other color, and above 0 of a red image without it.
-    assert with_means.most.tolist() == pytest.approx([1, 1, 1, 1 / 3])
+    # The mean of red is 1/6: less the 0.1 it is above the other biases, and below a pure other color.
+    assert with_means.most.tolist() == pytest.approx([1, 1, 2 / 3, 1 / 3])
     before = [parameter.clone() for parameter in model.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert not model.layer._forward_hooks

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ibd.drawing import PlainFigure, shorten
 from ibd.explain.figures import GRAY, ORANGE
-from ibd.explain.unit_ablation import UnitAblation
-from ibd.explain.unit_coverage import UnitCoverage
+from ibd.explain.layer_ablation import UnitAblation
+from ibd.explain.layer_coverage import UnitCoverage
 
 _BLUE, _NOTE = "#1971c2", "#495057"
 
@@ -44,6 +44,7 @@ def unit_coverage_figure(curves: Sequence[UnitCoverage]) -> Figure:
         axis.set_title(f"{shorten(found.layer, 30)}, {len(found.iou)} channels", fontsize=9)
         axis.set_xlabel("channels that are taken", fontsize=9)
         axis.set_xscale("log", base=2)
+        axis.set_xticks(found.counts, [str(count) for count in found.counts], fontsize=7)
     figure.axes[0].set_ylabel("IoU of the best, mean by area", fontsize=9)
     figure.axes[0].legend(fontsize=8)
     note = f"Band: from the least to the largest of {len(curves[0].random)} random orders."

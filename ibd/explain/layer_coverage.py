@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ibd.errors import ConfigError, check_range
 from ibd.explain.feature_coverage import channel_iou
-from ibd.explain.unit_ablation import ablation_steps
+from ibd.explain.layer_ablation import ablation_steps
 from ibd.metrics.functional.dissection import weighted_iou
 
 
