@@ -32,7 +32,10 @@ LEFT_OUT = {
     "rise": "4000 masks: its cost is their passes",
     "scorecam": "a pass for each channel: its cost is theirs",
 }
-LONG = ("integrated_gradients", "smoothgrad", "occlusion", "captum NoiseTunnel, 25")
+LONG = (
+    *("integrated_gradients", "smoothgrad", "occlusion", "captum NoiseTunnel, 25"),
+    *("meaningful_perturbation", "extremal_perturbation"),
+)
 """Dozens of passes: on the first network alone."""
 HEADER = (
     "| method | network | CPU time | time | operations | memory | passes it says it took |\n"

@@ -81,6 +81,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "lrp": "ibd.explain.lrp.explainer:LRP",
         "occlusion": "ibd.explain.perturbation:Occlusion",
         "rise": "ibd.explain.perturbation:Rise",
+        "meaningful_perturbation": "ibd.explain.learned_masks:MeaningfulPerturbation",
+        "extremal_perturbation": "ibd.explain.learned_masks:ExtremalPerturbation",
         "lime": "ibd.explain.surrogates:Lime",
         "kernel_shap": "ibd.explain.surrogates:KernelShap",
     },

@@ -22,6 +22,7 @@ from ibd.explain.cam import (
 )
 from ibd.explain.gradients import GradientTimesInput, IntegratedGradients, Saliency, Sensitivity
 from ibd.explain.intrinsic import Intrinsic
+from ibd.explain.learned_masks import ExtremalPerturbation, MeaningfulPerturbation
 from ibd.explain.lrp import LRP
 from ibd.explain.lrp.composites import NAMES as COMPOSITES
 from ibd.explain.perturbation import Occlusion, Rise
@@ -61,6 +62,8 @@ EXPLAINERS = {
     **{f"lrp: {name}": functools.partial(LRP, name) for name in COMPOSITES},
     "occlusion": lambda: Occlusion(window=9, stride=7),
     "rise": lambda: Rise(masks=6, cells=3),
+    "meaningful_perturbation": lambda: MeaningfulPerturbation(steps=3, cells=4),
+    "extremal_perturbation": lambda: ExtremalPerturbation(steps=3, cells=4),
     "lime": lambda: Lime(samples=8, grid=2),
     "kernel_shap": lambda: KernelShap(samples=8, grid=2),
 }
@@ -69,6 +72,8 @@ EXPLAINERS = {
 SEEDED = {
     "smoothgrad": lambda seed: SmoothGrad(n=2, seed=seed),
     "rise": lambda seed: Rise(masks=6, cells=3, seed=seed),
+    "meaningful_perturbation": lambda seed: MeaningfulPerturbation(steps=3, cells=4, jitter=3, seed=seed),
+    "extremal_perturbation": lambda seed: ExtremalPerturbation(steps=3, cells=4, jitter=3, seed=seed),
     "lime": lambda seed: Lime(samples=8, grid=2, seed=seed),
     "kernel_shap": lambda seed: KernelShap(samples=8, grid=2, seed=seed),
 }

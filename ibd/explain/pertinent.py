@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ibd.distributed import progress
 from ibd.errors import ConfigError, UnsupportedError, check_range
@@ -22,6 +23,10 @@ from ibd.explain.targets import Target, logits_of
 
 _RATE = 0.1
 """Length of a step, against a curvature of 2 of the squared change."""
+_MOMENTUM = (1 - (2 * _RATE) ** 0.5) / (1 + (2 * _RATE) ** 0.5)
+"""Of FISTA for a strongly convex function of that curvature (Beck 2017, section 10.7.7)."""
+_ALONG, _PAST, _REACH, _TINY = 3, 1e-4, 0.1, 1e-12
+"""Steps along the mean, how far past the margin they go, and how long they are, in parts of it."""
 _FIRST = 4.0
 """Factor of the weight of the margin that just moves anything, to begin with; and by which it grows."""
 
@@ -75,7 +80,7 @@ def pertinent_negative(
         searches: weights that are tried, one after the other.
 
     Returns:
-        A change for each image, in ``steps * searches`` passes there and back.
+        A change for each image, in ``(steps + 3) * searches + 1`` passes there and back, and two more there.
 
     Raises:
         ConfigError: a number out of its range, or a class that there is not.
@@ -141,6 +146,11 @@ class _Problem:
         large = change.repeat_interleave(self.cell, 2).repeat_interleave(self.cell, 3)
         return large[:, :, : self.low.shape[2], : self.low.shape[3]].clamp(self.low, self.high)
 
+    def within(self, change: Tensor) -> Tensor:
+        """Return a change of the cells, as far as any pixel of a cell can follow: beyond there is no gradient."""
+        low = -F.max_pool2d(-self.low, self.cell, ceil_mode=True)
+        return change.clamp(low, F.max_pool2d(self.high, self.cell, ceil_mode=True))
+
     def nothing(self) -> Tensor:
         """Return no change of any cell."""
         batch, channels, height, width = self.low.shape
@@ -201,20 +211,37 @@ def _searched(call: Call, problem: _Problem, leads: Leads) -> tuple[Tensor, Tens
 
 
 def _fista(call: Call, problem: _Problem, leads: Leads, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest change that leads on the way of one weight (B,) of the margin, and its size, (B,)."""
-    change = ahead = problem.nothing()
+    """Return the smallest change that leads on the way of one weight (B,) of the margin, and its size, (B,).
+
+    Near the margin, which has an edge, steps go to and fro about the optimum: the mean of the later ones is nearer to
+    it than each, and is tried too, longer or shorter so that the margin is just reached.
+    """
+    change = ahead = total = problem.nothing()
     best, size = change, torch.full_like(weight, torch.inf)
+
+    def tried(given: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal best, size
+        lead, slope = _led(call, problem, leads, given)
+        better = (lead > 0) & (lead >= problem.margin) & (problem.size(given) < size)
+        best = torch.where(better[:, None, None, None], given, best)
+        size = torch.where(better, problem.size(given), size)
+        return lead, slope
+
     for step in range(problem.steps):
-        lead, slope = _led(call, problem, leads, ahead)
-        here = (lead > 0) & (lead >= problem.margin) & (problem.size(ahead) < size)
-        best = torch.where(here[:, None, None, None], ahead, best)
-        size = torch.where(here, problem.size(ahead), size)
+        lead, slope = tried(ahead)
         pull = torch.where(lead < problem.margin + 1e-6, weight, 0.0)[:, None, None, None]
-        rate = _RATE * (1 - step / problem.steps) ** 0.5
+        rate = _RATE * (1 - step / problem.steps)
         moved = ahead - rate * (2 * ahead - pull * slope)
-        moved = moved.sign() * (moved.abs() - rate * problem.beta).clamp(min=0)
-        ahead = moved + step / (step + 3) * (moved - change)
+        moved = problem.within(moved.sign() * (moved.abs() - rate * problem.beta).clamp(min=0))
+        ahead = problem.within(moved + _MOMENTUM * (moved - change))
         change = moved
+        total = total + moved if 2 * step >= problem.steps else total
+    given = total / max(1, problem.steps // 2)
+    for _ in range(_ALONG):  # Newton steps along the mean, to where the margin is just reached
+        lead, slope = tried(given)
+        along = (slope * given).flatten(1).sum(1).clamp(min=_TINY)
+        short = ((problem.margin - lead) / along + _PAST).clamp(-_REACH, _REACH)
+        given = problem.within(given * (1 + short[:, None, None, None]))
     return best, size
 
 

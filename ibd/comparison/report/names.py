@@ -36,6 +36,8 @@ EXPLAINERS = {
     "lrp": "LRP",
     "occlusion": "Occlusion",
     "rise": "RISE",
+    "meaningful_perturbation": "Meaningful perturbation",
+    "extremal_perturbation": "Extremal perturbation",
     "lime": "LIME",
     "kernel_shap": "KernelSHAP",
     "noise": "Noise",

@@ -67,6 +67,8 @@ class Program:
             goals: a (R, C) matrix and (R,) numbers each: the matrix times what a change adds to the classes must be at
                 least these.
         """
+        if not self.width:
+            return None
         cost = self.counts if self.smallest == "count" else self.amounts
         solved = [(goal, self._least(cost, goal, None)) for goal in goals]
         reached = [(goal, *answer) for goal, answer in solved if answer is not None]

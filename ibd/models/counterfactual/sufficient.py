@@ -120,6 +120,8 @@ def _program(gained: Floats, least: Floats) -> tuple[Floats, bool]:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     count = len(gained)
+    if not count:
+        return np.zeros(0), True
     whole, options = np.ones(count), {"time_limit": _SECONDS, "mip_rel_gap": 0.0}
     gain = LinearConstraint(gained.T, least, np.inf)
     first = milp(whole, integrality=whole, bounds=Bounds(0, 1), constraints=gain, options=options)
