@@ -1,7 +1,6 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
-from ibd.app.verbs import ablate, atlas, code_map, discover, filters, inside, interpret, tcav, why
-from ibd.app.verbs import ablate, continuity, discover, interpret, tcav
+from ibd.app.verbs import ablate, atlas, code_map, continuity, discover, filters, inside, interpret, tcav, why
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
