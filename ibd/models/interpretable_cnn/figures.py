@@ -59,6 +59,7 @@ def filters_figure(
         title = report.unit_names[unit] if "(" in report.unit_names[unit] else _named(report, classes, unit)
         words = axes[row, 0].text(0, 1.24, title + _part(report, unit), transform=axes[row, 0].transAxes, fontsize=8)
         words.set_in_layout(False)  # it is wider than its image
+    figure.suptitle(" ", fontsize=9)  # room for the words above the first row
     note = "Green: of the filter's class. Framed: what its place sees."
     figure.supxlabel(note, fontsize=7, color=GRAY)
     return figure
