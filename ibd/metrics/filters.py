@@ -81,8 +81,8 @@ class LocationInstability(PrototypeMetric):
 class PartInterpretability(PrototypeMetric):
     """In what share of images a filter covers the part that it covers most often, in [0, 1]; higher is better.
 
-    ``mean_f max_k mean_I [IoU(S_f, S_k) > least]``, with S_f the pixels in which the map, upsampled bilinearly, is above
-    the filter's threshold (network dissection's).
+    ``mean_f max_k mean_I [IoU(S_f, S_k) > least]``, with S_f the pixels in which the map, upsampled bilinearly, is
+    above the filter's threshold (network dissection's).
 
     Args:
         thresholds: (U,) of the filters, from `ibd.metrics.functional.dissection.quantile_thresholds`.

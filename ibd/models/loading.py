@@ -49,7 +49,7 @@ FAMILIES: dict[str, Family] = {
         ("bottleneck", "head", "hidden_units", "softmax_groups", "residual"),
         (
             *("regime", "concept_weight", "normalize_loss", "imbalance", "residual_penalty"),
-            *("head_epochs", "head_lr", "head_weight_decay"),
+            *("head_epochs", "head_lr", "head_weight_decay", "share", "effective_concepts"),
         ),
         ("ratio",),
     ),
@@ -72,7 +72,7 @@ FAMILIES: dict[str, Family] = {
         ("bottleneck", "head", "hidden_units", "covariance", "rank", "placement", "level"),
         (
             *("regime", "concept_weight", "normalize_loss", "class_loss", "samples", "precision_weight", "fitted_on"),
-            *("head_epochs", "head_lr", "head_weight_decay"),
+            *("head_epochs", "head_lr", "head_weight_decay", "share", "effective_concepts"),
         ),
         ("ratio",),
     ),

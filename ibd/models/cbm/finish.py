@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ibd.data.base import ImageDataModule, Split
 from ibd.distributed import progress
 from ibd.models.cbm.network import ConceptBottleneckNetwork
+from ibd.models.sparse_heads import fit_heads
 from ibd.types import Output
 
 if TYPE_CHECKING:
@@ -119,6 +120,41 @@ def fit_head(
             best, weights = scores, copy.deepcopy(head.state_dict())
     head.load_state_dict(weights)
     return best
+
+
+@torch.no_grad()
+def fit_sparse_head(
+    network: ConceptBottleneckNetwork,
+    train: ReadSplit,
+    val: ReadSplit,
+    regime: Literal["independent", "sequential", "joint"],
+    share: float,
+    effective: float | None,
+) -> dict[str, float]:
+    """Fit the head with few concepts, and those that models are compared by, each to its end.
+
+    Args:
+        network: network whose `head` and `few` are fitted anew; the concepts stay as they are.
+        train: the training split; "independent" learns from its true concepts, the others from the predicted ones.
+        val: validation split, which picks the penalty; read as at test time, with predicted concepts.
+        regime: regime of the training.
+        share: share of the absolute values in the penalty.
+        effective: effective concepts a class; None leaves it to the validation images.
+
+    Returns:
+        ``head/val_accuracy``, ``head/val_loss`` and ``head/effective_concepts``.
+    """
+    few, head, device = network.few, network.head, network.low.device
+    assert few is not None
+    assert isinstance(head, nn.Linear)
+    read = "independent" if regime == "independent" else "sequential"
+    learned = _head_inputs(network, train, read), train.labels.to(device)
+    judged = _head_inputs(network, val, "sequential"), val.labels.to(device)
+    found = fit_heads(learned, judged, len(network.class_names), few.budgets, effective, share)
+    head.weight.copy_(found.head.weight)
+    head.bias.copy_(found.head.bias)
+    few.set(found)
+    return {**_score(network, *judged), "head/effective_concepts": found.head.effective}
 
 
 @torch.no_grad()

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import MetricCollection
 
 from ibd.backbones import build_backbone
 from ibd.config import Block
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError, check_range, check_weights
+from ibd.metrics.classes import AccuracyByHead
 from ibd.models.base import evaluating
-from ibd.models.cbm.finish import fit_head, read_split, typical_error
+from ibd.models.cbm.finish import fit_head, fit_sparse_head, read_split, typical_error
 from ibd.models.cbm.losses import Imbalance, cross_correlation, joint_loss
-from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
+from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork, Head
 from ibd.models.cbm.training import ConceptModule
 from ibd.types import Batch, DataSpec, Output
 
@@ -33,7 +35,8 @@ class ConceptBottleneck(ConceptModule):
             predict; "independent" trains the head on the true concepts.
         bottleneck: form of the concepts that the head reads: their "probabilities", "logits", their positive
             part, the "evidence", or "hard" zeros and ones.
-        head: "linear" (its contributions add up to the logit exactly) or "mlp".
+        head: "linear" (its contributions add up to the logit exactly); "sparse", linear with few concepts, which in any
+            regime is fitted by itself in the end; or "mlp".
         hidden_units: width of the hidden layer of an "mlp" head.
         concept_weight: lambda, the weight of each concept's loss beside the class loss ("joint" only).
         normalize_loss: whether to divide the joint loss by 1 + lambda K, as the published code does.
@@ -46,6 +49,9 @@ class ConceptBottleneck(ConceptModule):
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
+        share: share of the absolute values in the penalty of a "sparse" head, above 0 to 1.
+        effective_concepts: concepts a class that a "sparse" head uses on average; null leaves it to the validation
+            images.
         optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
     """
 
@@ -57,7 +63,7 @@ class ConceptBottleneck(ConceptModule):
         backbone: Annotated[dict[str, Any], Block("backbones")],
         regime: Regime = "joint",
         bottleneck: Bottleneck = "probabilities",
-        head: Literal["linear", "mlp"] = "linear",
+        head: Head = "linear",
         hidden_units: int = 128,
         concept_weight: float = 0.01,
         normalize_loss: bool = True,
@@ -68,6 +74,8 @@ class ConceptBottleneck(ConceptModule):
         head_epochs: int = 200,
         head_lr: float = 0.01,
         head_weight_decay: float = 5e-5,
+        share: float = 0.99,
+        effective_concepts: float | None = None,
         optimizer: dict[str, Any] | None = None,
     ) -> None:
         spec = DataSpec.from_dict(spec) if isinstance(spec, dict) else spec
@@ -92,6 +100,7 @@ class ConceptBottleneck(ConceptModule):
         check_range("model.head_epochs", head_epochs, least=1)
         check_range("model.head_weight_decay", head_weight_decay, least=0)
         check_range("model.head_lr", head_lr, above=0)
+        check_sparse(head, residual, share, effective_concepts, len(spec.concept_names))
         options: dict[str, Any] = {
             "bottleneck": bottleneck,
             "head": head,
@@ -103,6 +112,10 @@ class ConceptBottleneck(ConceptModule):
         self.regime, self.concept_weight, self.normalize_loss = regime, concept_weight, normalize_loss
         self.residual_penalty = residual_penalty
         self.keep_ratio(imbalance)
+        self.sparse_settings: dict[str, Any] = {"share": share, "effective": effective_concepts}
+        if self.network.few is not None and self.network.few.budgets:  # of a test alone: they are fitted in the end
+            names = [f"nec{n}" for n in self.network.few.budgets]
+            self.metrics["test_few"] = MetricCollection({"few": AccuracyByHead(names, "anec")}, prefix="test/")
         self.head_settings: dict[str, Any] = {"epochs": head_epochs, "lr": head_lr, "weight_decay": head_weight_decay}
         if regime != "joint":  # the concepts are what is trained; the head is fitted afterwards
             # AUROC says nothing of quantities
@@ -118,8 +131,17 @@ class ConceptBottleneck(ConceptModule):
             head_epochs=head_epochs,
             head_lr=head_lr,
             head_weight_decay=head_weight_decay,
+            share=share,
+            effective_concepts=effective_concepts,
             optimizer=optimizer,
         )
+
+    def _update_metrics(self, output: Output, batch: Batch, split: str) -> None:
+        super()._update_metrics(output, batch, split)
+        few = self.network.few
+        if split == "test" and few is not None and few.fitted:
+            logits = few(self.network.head_input(output.units.detach()))
+            self.metrics["test_few"].update(logits, batch.label)  # type: ignore[operator]
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the class loss, the concept loss, and what is minimized.
@@ -157,7 +179,7 @@ class ConceptBottleneck(ConceptModule):
         """Store the training percentiles of the concept logits and the errors of quantities; fit the head.
 
         One pass over the un-augmented training images; one over the validation images where there are quantities, or
-        a head to be fitted: that of "joint" is left as it is.
+        a head to be fitted: that of "joint" is left as it is, unless it is to be sparse.
 
         Returns:
             The head's accuracy on the validation split, where it was fitted.
@@ -168,10 +190,32 @@ class ConceptBottleneck(ConceptModule):
             low, high = np.percentile(train.scores.numpy(), [5, 95], axis=0)  # torch.quantile refuses large sets
             self.network.low.copy_(torch.from_numpy(low))
             self.network.high.copy_(torch.from_numpy(high))
-            if self.regime == "joint" and not self.network.quantities:
+            if self.regime == "joint" and not self.network.quantities and self.network.few is None:
                 return {}
             val = read_split(self, data, "val")
             self.network.error.copy_(typical_error(self.network, val))
+            if self.network.few is not None:
+                return fit_sparse_head(self.network, train, val, self.regime, **self.sparse_settings)
             if self.regime == "joint":
                 return {}
             return fit_head(self.network, train, val, self.regime, **self.head_settings)
+
+
+def check_sparse(head: Head, residual: int, share: float, effective: float | None, concepts: int) -> None:
+    """Check the options of a sparse head.
+
+    Raises:
+        ConfigError: one is out of range, or does not go with the others.
+    """
+    check_range("model.share", share, above=0)
+    if share > 1:
+        raise ConfigError(f"model.share: {share} given, at most 1 is needed")
+    if head == "sparse" and residual:
+        raise ConfigError("model.residual: it does not go with model.head 'sparse', which counts concepts with names")
+    if effective is None:
+        return
+    check_range("model.effective_concepts", effective, above=0)
+    if head != "sparse":
+        raise ConfigError(f"model.effective_concepts: {effective:g} given: it is of model.head 'sparse', not '{head}'")
+    if effective > concepts:
+        raise ConfigError(f"model.effective_concepts: {effective:g} given, there are {concepts} concepts")

@@ -15,9 +15,11 @@ from ibd.errors import UnsupportedError
 from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.linear_head import LinearHead, linear_contributions, replaced
 from ibd.models.painting import spatial_mean
+from ibd.models.sparse_heads import FewHeads
 from ibd.types import DataSpec, Painting, Units
 
 Bottleneck = Literal["probabilities", "logits", "evidence", "hard"]
+Head = Literal["linear", "sparse", "mlp"]
 
 
 RARE = -3.0
@@ -38,7 +40,8 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         bottleneck: form of the concept logits that the head reads: their "probabilities", the "logits" themselves, the
             "evidence", which is the positive part of the logits (on a B-cos backbone, of what they are above the
             offset), or "hard" zeros and ones (with the straight-through gradient).
-        head: "linear", or "mlp" with one hidden layer.
+        head: "linear"; "sparse", which is linear with few concepts, and with the heads of `few` beside it; or "mlp"
+            with one hidden layer.
         hidden_units: width of the hidden layer of an "mlp" head.
         softmax_groups: exclusive groups whose probabilities are a softmax over their concepts and "none of them".
         residual: number of units beside the concepts that nobody named: the head reads their scores as they are.
@@ -46,6 +49,7 @@ class ConceptBottleneckNetwork(ConceptNetwork):
     Attributes:
         low, high: (U,) the 5th and 95th percentile of each unit's logit over the training images, which stand
             for "absent" and "present" where the bottleneck is logits; NaN until training has ended.
+        few: heads with so many effective concepts a class, of a "sparse" head; else None.
         error: (K,) how far a standardized quantity is off in the validation images, root mean square; NaN for truth
             values, and until training has ended.
     """
@@ -60,7 +64,7 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         backbone: Backbone,
         spec: DataSpec,
         bottleneck: Bottleneck = "probabilities",
-        head: Literal["linear", "mlp"] = "linear",
+        head: Head = "linear",
         hidden_units: int = 128,
         softmax_groups: Sequence[str] = (),
         residual: int = 0,
@@ -73,13 +77,14 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         if self.from_offset:
             assert self.concepts.bias is not None
             self.concepts.bias.data[: self.concept_count] = torch.where(self.measured.flags, 0.0, RARE)
-        self.additive = head == "linear"
+        self.additive = head != "mlp"
         self.proportional = self.additive and bottleneck == "logits"
         self.head: nn.Module = (
             nn.Linear(count, classes)
-            if head == "linear"
+            if self.additive
             else nn.Sequential(nn.Linear(count, hidden_units), nn.ReLU(), nn.Linear(hidden_units, classes))
         )
+        self.few = FewHeads(count, classes) if head == "sparse" else None
         self.register_buffer("low", torch.full((count,), torch.nan))
         self.register_buffer("high", torch.full((count,), torch.nan))
         error = torch.full((self.concept_count,), torch.nan)

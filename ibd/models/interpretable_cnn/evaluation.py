@@ -179,7 +179,7 @@ def _look(model: InterpretableModule, data: ImageDataModule, split: Split, top: 
 
 
 def _assigned(model: InterpretableModule, mean: Tensor) -> Tensor:
-    """Return the (U,) class of each unit: its own, where it has one; else that of the highest (C, U) mean activation."""
+    """Return the (U,) class of each unit: its own, where it has one; else that of the highest of (C, U) means."""
     network = model.network
     if isinstance(network, InterpretableCNNNetwork):
         return network.category

@@ -38,7 +38,8 @@ def filters_figure(
         images: images in a row.
     """
     images = min(images, report.strongest.shape[1])
-    figure = PlainFigure(figsize=(1.4 * images + 0.4, 1.75 * len(units) + 0.5), layout="constrained")
+    figure = PlainFigure(figsize=(1.2 * images + 0.3, 1.65 * len(units) + 0.4), layout="constrained")
+    figure.set_layout_engine("constrained", h_pad=0.12)
     axes = figure.subplots(len(units), images, squeeze=False)
     field = model.network.receptive_field(model.spec.image_size)
     classes = model.spec.class_names
@@ -56,7 +57,9 @@ def filters_figure(
             own = sample.label == int(report.category[unit])
             axis.set_title(shorten(classes[sample.label], 16), fontsize=7, color=GREEN if own else ORANGE)
         title = report.unit_names[unit] if "(" in report.unit_names[unit] else _named(report, classes, unit)
-        axes[row, 0].text(0, 1.28, title + _part(report, unit), transform=axes[row, 0].transAxes, fontsize=8)
+        words = axes[row, 0].text(0, 1.24, title + _part(report, unit), transform=axes[row, 0].transAxes, fontsize=8)
+        words.set_in_layout(False)  # it is wider than its image
+    figure.suptitle(" ", fontsize=9)  # room for the words above the first row
     note = "Green: of the filter's class. Framed: what its place sees."
     figure.supxlabel(note, fontsize=7, color=GRAY)
     return figure

@@ -51,7 +51,7 @@ class InterpretableCNN(InterpretableModule):
         filters: int | None = None,
         beta: float = 4.0,
         tau: float = 0.5,
-        filter_weight: float = 0.1,
+        filter_weight: float = 0.002,
         gradient: Gradient = "balanced",
         optimizer: dict[str, Any] | None = None,
     ) -> None:

@@ -22,9 +22,10 @@ from ibd.models.base import evaluating
 from ibd.models.lightning import InterpretableModule
 from ibd.models.posthoc_cbm import label_free
 from ibd.models.posthoc_cbm.concepts import Concepts, from_labels, load, standardized, without_constants
-from ibd.models.posthoc_cbm.heads import Heads, fit_heads, fit_rest, spread
-from ibd.models.posthoc_cbm.network import PosthocNetwork, possible_budgets
+from ibd.models.posthoc_cbm.heads import fit_rest, spread
+from ibd.models.posthoc_cbm.network import PosthocNetwork
 from ibd.models.posthoc_cbm.reading import Seen, read
+from ibd.models.sparse_heads import Heads, fit_heads, possible_budgets
 from ibd.types import Batch, DataSpec, Output
 
 LABELS = "labels"

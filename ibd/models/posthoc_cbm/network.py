@@ -19,11 +19,9 @@ from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.linear_head import seen_range
 from ibd.models.painting import spatial_mean
+from ibd.models.sparse_heads import possible_budgets
 from ibd.models.values import Values
 from ibd.types import DataSpec, Units, groups_of
-
-BUDGETS = (5, 10, 15, 20, 25, 30)
-"""Effective concepts a class at which accuracy is reported (VLG-CBM, Srivastava et al. 2024, section 4.2)."""
 
 
 class PosthocNetwork(ConceptBottleneckNetwork):
@@ -178,11 +176,6 @@ class PosthocNetwork(ConceptBottleneckNetwork):
     def edit_note(self) -> str:
         """What stands for true and false, where concepts have truth values."""
         return super().edit_note if self.truth_values else ""
-
-
-def possible_budgets(count: int) -> list[int]:
-    """Return those of `BUDGETS` that are no more than a number of concepts."""
-    return [budget for budget in BUDGETS if budget <= count]
 
 
 def _budgets(units: dict[str, Any], count: int) -> list[int]:

@@ -14,7 +14,7 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError, check_range
 from ibd.models.cbm.lightning import ConceptBottleneck, Regime
 from ibd.models.cbm.losses import joint_loss
-from ibd.models.cbm.network import Bottleneck
+from ibd.models.cbm.network import Bottleneck, Head
 from ibd.models.scbm.losses import class_likelihood, concept_likelihood, draw, hard_concepts, precision_penalty
 from ibd.models.scbm.network import Kind, Placement, StochasticConceptBottleneckNetwork
 from ibd.types import Batch, DataSpec, Output
@@ -32,7 +32,8 @@ class StochasticConceptBottleneck(ConceptBottleneck):
             predict; "independent" trains the head on the true concepts.
         bottleneck: form of the concepts that the head reads: their "probabilities", "logits", the positive
             part, the "evidence", or "hard" zeros and ones.
-        head: "linear" (its contributions add up to the logit exactly) or "mlp".
+        head: "linear" (its contributions add up to the logit exactly); "sparse", linear with few concepts, which in any
+            regime is fitted by itself in the end; or "mlp".
         hidden_units: width of the hidden layer of an "mlp" head.
         covariance: one covariance for all images ("global"), or one predicted for each ("amortized").
         rank: number of columns that concepts share; null for full rank.
@@ -48,6 +49,9 @@ class StochasticConceptBottleneck(ConceptBottleneck):
         head_epochs: passes over the training set when the head is fitted by itself (not "joint").
         head_lr: learning rate of that fit.
         head_weight_decay: weight decay of that fit.
+        share: share of the absolute values in the penalty of a "sparse" head, above 0 to 1.
+        effective_concepts: concepts a class that a "sparse" head uses on average; null leaves it to the validation
+            images.
         fitted_on: what the covariance was fitted on after the training of a plain bottleneck; null where it was trained
             along.
         optimizer: settings of the optimizer, see `ibd.models.optimizer.OptimizerSettings`.
@@ -61,7 +65,7 @@ class StochasticConceptBottleneck(ConceptBottleneck):
         backbone: Annotated[dict[str, Any], Block("backbones")],
         regime: Regime = "joint",
         bottleneck: Bottleneck = "probabilities",
-        head: Literal["linear", "mlp"] = "linear",
+        head: Head = "linear",
         hidden_units: int = 128,
         covariance: Kind = "global",
         rank: int | None = None,
@@ -75,6 +79,8 @@ class StochasticConceptBottleneck(ConceptBottleneck):
         head_epochs: int = 200,
         head_lr: float = 0.01,
         head_weight_decay: float = 5e-5,
+        share: float = 0.99,
+        effective_concepts: float | None = None,
         fitted_on: str | None = None,
         optimizer: dict[str, Any] | None = None,
     ) -> None:
@@ -88,6 +94,8 @@ class StochasticConceptBottleneck(ConceptBottleneck):
             "head_epochs": head_epochs,
             "head_lr": head_lr,
             "head_weight_decay": head_weight_decay,
+            "share": share,
+            "effective_concepts": effective_concepts,
             "optimizer": optimizer,
         }
         own: dict[str, Any] = {"covariance": covariance, "rank": rank, "placement": placement, "level": level}

@@ -10,7 +10,7 @@ from torch import Tensor
 from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork
+from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork, Head
 from ibd.models.scbm.covariance import Covariance
 from ibd.models.scbm.gaussian import Marginals, condition, posterior, widening
 from ibd.models.scbm.placement import confidence_bound
@@ -54,7 +54,7 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
         backbone: Backbone,
         spec: DataSpec,
         bottleneck: Bottleneck = "probabilities",
-        head: Literal["linear", "mlp"] = "linear",
+        head: Head = "linear",
         hidden_units: int = 128,
         covariance: Kind = "global",
         rank: int | None = None,
