@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, UnsupportedError
 from ibd.types import Batch, DataSpec, stack_samples
+
+if TYPE_CHECKING:  # which imports Lightning
+    from ibd.data.base import ImageDataModule, Split
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,28 @@ class MaskedImages:
         """Check that there is something to look at."""
         if not self.indices:
             raise DataError("no images given, at least one with masks is needed")
-        self.batch(0, 1)
+        self.take([0])
+
+    @classmethod
+    def of(cls, data: ImageDataModule, split: Split, count: int = 1000, seed: int = 0) -> MaskedImages:
+        """Return images of a split, in a random order; all, if there are fewer than `count`.
+
+        Raises:
+            DataError: there are no images.
+            UnsupportedError: the images have no masks.
+        """
+        dataset = data.dataset(split)
+        order = np.random.default_rng(seed).permutation(len(dataset))[:count]
+        return cls(dataset, data.spec, tuple(order.tolist()), data.batch_size)
+
+    def halves(self) -> tuple[MaskedImages, MaskedImages]:
+        """Return the first and the second half of the images.
+
+        Raises:
+            DataError: there is one image only.
+        """
+        middle = (len(self) + 1) // 2
+        return replace(self, indices=self.indices[:middle]), replace(self, indices=self.indices[middle:])
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -50,18 +75,22 @@ class MaskedImages:
         known = getattr(self.dataset, "concept_parts", None) is not None
         return [*self.spec.part_names, *(self.spec.concept_names if known else ())]
 
-    def batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images from `start` up to `stop` of the order, (B, 3, H, W) in [0, 1], and masks (B, C, H, W) bool."""
-        batch = load_batch(self.dataset, self.indices[start:stop], masks=True)
+    def take(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return images by their places in the order, (B, 3, H, W) in [0, 1], and their masks (B, C, H, W) bool."""
+        batch = load_batch(self.dataset, [self.indices[place] for place in places], masks=True)
         return batch.image, concept_masks(batch, self.dataset, self.spec)[1]
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all of them in order."""
         for start in range(0, len(self), self.batch_size):
-            yield self.batch(start, start + self.batch_size)
+            yield self.take(range(start, min(len(self), start + self.batch_size)))
+
+    def name(self, place: int) -> str:
+        """Return what names an image for a person."""
+        return self.dataset.sample_id(self.indices[place])
 
 
-def load_batch(dataset: ImageDataset, indices: Any, masks: bool = False) -> Batch:
+def load_batch(dataset: ImageDataset, indices: Sequence[int], masks: bool = False) -> Batch:
     """Return images of a data set as a batch; with `masks` also where the data set draws them only on demand.
 
     Args:

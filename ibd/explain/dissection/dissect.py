@@ -73,7 +73,7 @@ def dissect(
         raise ConfigError(f"share: {share} given, a share of the cells above 0 and below 1 is needed")
     if fitted.names != unseen.names:
         raise ConfigError("dissection: the two sets of images have masks of different concepts")
-    chosen = list(layers) if layers else rectified_layers(model, fitted.batch(0, 4)[0])
+    chosen = list(layers) if layers else rectified_layers(model, fitted.take(range(min(4, len(fitted))))[0])
     with undisturbed(model), torch.no_grad():
         regions = Regions(model, list(dict.fromkeys(chosen)), layout)
         thresholds, exact = _thresholds(regions, fitted, share)
@@ -107,7 +107,7 @@ def ordered_pairs(images: MaskedImages, concepts: Combinations) -> Iterator[tupl
     Yields:
         (B, 3, H, W), (B, H * W) and (B, H * W).
     """
-    before = concepts.numbers(images.batch(len(images) - 1, len(images))[1])
+    before = concepts.numbers(images.take([len(images) - 1])[1])
     for image, masks in images.batches():
         own = concepts.numbers(masks)
         yield image, own, torch.cat([before, own[:-1]])

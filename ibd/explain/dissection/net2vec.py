@@ -2,15 +2,16 @@
 
 After Fong and Vedaldi (2018): a concept's mask is predicted as ``sigmoid(sum_k w_k [A_k > T_k] + b)``, where A_k is the
 map of a channel, brought to the image, and T_k its threshold; the weights make the cross-entropy over pixels least, in
-which the concept's pixels count as much more as they are rarer. With few channels, those of the largest weights of all
-are taken, and fitted anew. Two things differ: there is an offset b, and the mask is what is above the level at which the
-IoU is best on the images that are fitted on, and not above one half.
+which the concept's pixels count as much more as they are rarer. With few channels, the most important of all are taken
+and fitted anew. It differs from the paper in three things. There is an offset b. The mask is what is above the level at
+which the IoU is best on the images that are fitted on, and not above one half. The most important channels are those of
+the largest |weight| times standard deviation, since a large weight against a concept alone would segment nothing.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,9 +122,9 @@ def net2vec(
         weights, levels = _fitted(rows, counts, len(dissected), found.names)
         iou, chance = _scored(regions, dissected, unseen, weights, levels)
     best = dissected.fitted.iou().nan_to_num(-1.0).argmax(0)
-    absent = torch.tensor([not 0 < rows.truth(c).sum() < len(rows.weight) for c in range(len(found.names))])
-    iou, chance = (values.masked_fill(absent, torch.nan) for values in (iou, chance))
-    single = dissected.iou.gather(0, best.unsqueeze(0))[0]
+    learned = levels[-1].isfinite() & (dissected.unseen.area() > 0)
+    iou, chance = (values.where(learned, torch.nan) for values in (iou, chance))
+    single = dissected.iou.gather(0, best.unsqueeze(0))[0].where(learned, torch.nan)
     return ConceptWeights(layer, found.names, counts, weights, levels, iou, chance, single, best)
 
 
@@ -190,7 +191,7 @@ def _fitted(rows: _Rows, counts: Sequence[int], units: int, names: Sequence[str]
         share = float(np.average(truth, weights=rows.weight))
         weight = rows.weight * np.where(truth, 1 - share, share) / (2 * share * (1 - share))  # of mean 1
         every = _logistic(rows.above, truth, weight)
-        order = np.argsort(-np.abs(every), kind="stable")
+        order = np.argsort(-np.abs(every) * _deviation(rows.above, weight), kind="stable")
         for index, count in enumerate(counts):
             some = order[:count] if count < units else np.arange(units)
             found = every if count == units else _logistic(rows.above[:, some], truth, weight)
@@ -210,6 +211,13 @@ def _logistic(above: Any, truth: NDArray[np.bool_], weight: NDArray[np.float64])
         found = LogisticRegression(C=_STRENGTH, max_iter=200).fit(above, truth, sample_weight=weight)
     values: NDArray[np.float64] = found.coef_[0]
     return values
+
+
+def _deviation(above: Any, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviation of each channel, (U,), of pixels with weights of mean 1."""
+    share = np.asarray(above.T @ weight) / len(weight)
+    deviation: NDArray[np.float64] = np.sqrt((share * (1 - share)).clip(0))
+    return deviation
 
 
 def _best_level(scores: NDArray[np.float64], truth: NDArray[np.bool_], weight: NDArray[np.float64]) -> float:
