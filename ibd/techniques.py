@@ -87,4 +87,25 @@ TECHNIQUES: tuple[Technique, ...] = (
         "explainers.md",
         "channels of a layer that act together, by non-negative factors (Olah 2018)",
     ),
+    Technique(
+        "network dissection",
+        "ibd.explain.dissection.dissect:dissect",
+        "ibd dissect RUN",
+        "dissection.md",
+        "which annotated parts and concepts every channel of layers detects, by IoU over a data set (Bau 2017)",
+    ),
+    Technique(
+        "compositional explanations",
+        "ibd.metrics.functional.forms:nearest_form",
+        "ibd dissect RUN length=3",
+        "dissection.md",
+        "logical forms of concepts for channels that no single one describes (Mu & Andreas 2020)",
+    ),
+    Technique(
+        "Net2Vec",
+        "ibd.explain.dissection.net2vec:net2vec",
+        "ibd dissect RUN net2vec=all",
+        "dissection.md",
+        "weights over the filters of a layer that segment a concept, with few and with all (Fong & Vedaldi 2018)",
+    ),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ibd.app.dissection import files
 from ibd.app.dissection.page import Sheet, render
@@ -21,7 +20,7 @@ from ibd.explain.dissection.net2vec import ConceptWeights, net2vec
 from ibd.explain.dissection.pictures import most_telling, unit_pictures
 from ibd.metrics.functional.dissection import SHARE
 
-FIT_IMAGES, IMAGES, SHOWN, PICTURES, FILTERS = 1000, 1000, 6, 24, "1,2,3"
+FIT_IMAGES, IMAGES, SHOWN, PICTURES, FILTERS = 1000, 1000, 6, 16, "1,2,3"
 """Images that things are chosen by and scored on, images of a channel, channels of a layer that are drawn, filters."""
 _OPTIONS = (
     *("layers", "fit_images", "images", "split", "share", "length", "beam", "shown", "pictures", "net2vec", "filters"),
@@ -33,7 +32,7 @@ _ROWS = 8
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked: the images, the options that are numbers, and the layers of Net2Vec, None for the last."""
+    """The images that are asked for, and the options that are numbers."""
 
     fitted: MaskedImages
     unseen: MaskedImages
@@ -66,7 +65,8 @@ def show_dissection(run: str, changes: Sequence[str], out: str | None) -> Iterat
     """
     given = given_over_data("dissect", run, changes, _OPTIONS)
     asked, folder = _asked(given), Path(out) if out else given.folder / "dissection"
-    yield f"{len(asked.fitted)} images to choose by, {len(asked.unseen)} to score on, masks of {len(asked.fitted.names)}"
+    read = f"{len(asked.fitted)} images to choose by, {len(asked.unseen)} to score on"
+    yield f"{read}, masks of {len(asked.fitted.names)} parts and concepts"
     found = dissect(
         given.model,
         asked.fitted,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 import jinja2
+import torch
 from matplotlib.figure import Figure
 
 from ibd.comparison.report.pictures import data_uri, outlined
@@ -58,8 +59,7 @@ def _picture(shown: Shown) -> str:
     """Return an image, what is annotated outlined in blue, the channel's region in orange, and the rest darker."""
     pixels = shown.image.permute(1, 2, 0).float().numpy()
     dimmed = pixels * (0.5 + 0.5 * shown.region.numpy()[..., None])
-    masks = [shown.annotated.numpy(), shown.region.numpy()]
-    return data_uri(outlined(dimmed, masks))  # type: ignore[arg-type]  # a list of masks is as good as an array
+    return data_uri(outlined(dimmed, torch.stack([shown.annotated, shown.region]).numpy()))
 
 
 def _figure(figure: Figure) -> str:

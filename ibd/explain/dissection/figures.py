@@ -60,13 +60,13 @@ def units_figure(units: Sequence[Unit], pictures: Mapping[int, Sequence[Shown]],
         pictures: images of each, see `ibd.explain.dissection.pictures.unit_pictures`.
         columns: images of each.
     """
-    figure = PlainFigure(figsize=(1.15 * columns + 2.9, 1.2 * len(units) + 0.5), layout="constrained", dpi=130)
-    axes = figure.subplots(max(1, len(units)), columns + 1, squeeze=False, width_ratios=[2.2, *[1.0] * columns])
+    figure = PlainFigure(figsize=(1.15 * columns + 2.1, 1.2 * len(units) + 0.5), layout="constrained", dpi=130)
+    axes = figure.subplots(max(1, len(units)), columns + 1, squeeze=False, width_ratios=[1.6, *[1.0] * columns])
     for axis in axes.flat:
         axis.set_axis_off()
     for row, unit in zip(axes, units, strict=False):
-        lines = [f"channel {unit.channel}", *_wrapped(unit.said), f"IoU {unit.said_iou:.2f}, {unit.kind}"]
-        row[0].text(0.0, 0.5, "\n".join(lines), fontsize=7.5, va="center", transform=row[0].transAxes)
+        lines = [f"{unit.channel}: {unit.kind}, IoU {unit.said_iou:.2f}", *_wrapped(unit.said)]
+        row[0].text(0.0, 0.5, "\n".join(lines), fontsize=7, va="center", transform=row[0].transAxes)
         for axis, shown in zip(row[1:], pictures[unit.channel], strict=False):
             _outlined(axis, shown)
     note = "Orange: where the channel is above its threshold. Blue: where what is said of it is annotated."

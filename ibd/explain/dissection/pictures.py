@@ -30,9 +30,14 @@ class Shown(NamedTuple):
 
 
 def most_telling(units: Sequence[Unit], count: int) -> list[Unit]:
-    """Return the channels with the highest IoU with what they stand for, silent ones left out."""
-    heard = [unit for unit in units if unit.kind != "silent"]
-    return sorted(heard, key=lambda unit: -unit.said_iou)[:count]
+    """Return the channels with the highest IoU with what they stand for, silent ones left out.
+
+    Of several that stand for the same the best comes first, and the others after those of all else.
+    """
+    heard = sorted((unit for unit in units if unit.kind != "silent"), key=lambda unit: -unit.said_iou)
+    first = list({unit.said: unit for unit in reversed(heard)}.values())
+    others = [unit for unit in heard if unit not in first]
+    return [*sorted(first, key=lambda unit: -unit.said_iou), *others][:count]
 
 
 def unit_pictures(

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ibd.backbones.receptive_field import ReceptiveField
 from ibd.errors import DataError
 from ibd.explain.activations import device_of, no_map
-from ibd.explain.boxes import anchored, placed
+from ibd.explain.boxes import anchored
 from ibd.explain.layer_features import layer_reader
 from ibd.explain.layouts import Layout
 from ibd.explain.patches import cells_see
 from ibd.metrics.functional.dissection import SHARE
+from ibd.metrics.parts import upsampling
 
 _MOST_VALUES = 2**24
 """Values of maps that are brought to the images' size at a time: 64 MiB."""
@@ -39,7 +39,7 @@ class Regions:
     def __init__(self, model: nn.Module, layers: Sequence[str], layout: Layout = "auto") -> None:
         self._model, self.layers = model, list(layers)
         self._read = layer_reader(model, self.layers, layout)
-        self._fields: dict[str, ReceptiveField | None] = {}
+        self._weights: dict[str, tuple[Tensor, Tensor]] = {}
 
     def maps(self, image: Tensor) -> dict[str, Tensor]:
         """Return the (B, U, h, w) maps of each layer for images, in float32 or better, on the model's device.
@@ -65,14 +65,23 @@ class Regions:
             thresholds: (U,) of these.
             size: H and W.
         """
-        if layer not in self._fields:
-            found = cells_see(self._model, lambda image: self._read(image)[layer], False, size)
-            self._fields[layer] = anchored(found, maps.shape[2:], size)
+        rows, columns = (weights.to(maps) for weights in self._upsampling(layer, maps.shape[2:], size))
         step = max(1, _MOST_VALUES // (len(maps) * size[0] * size[1]))
         limits = thresholds.to(maps).view(-1, 1, 1)
         for start in range(0, maps.shape[1], step):
             some = slice(start, start + step)
-            yield start, (placed(maps[:, some], size, self._fields[layer]) > limits[some]).flatten(2)
+            with torch.autocast(maps.device.type, enabled=False):
+                large = rows @ maps[:, some] @ columns.T
+            yield start, (large > limits[some]).flatten(2)
+
+    def _upsampling(self, layer: str, cells: Sequence[int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the (H, h) and (W, w) weights by which a layer's maps are brought to the image."""
+        if layer not in self._weights:
+            seen = cells_see(self._model, lambda image: self._read(image)[layer], False, size)
+            rows, columns = upsampling(cells, size, "bilinear", anchored(seen, cells, size))
+            # A weight that is rounding alone would put the neighbors of a channel's only cells above a threshold of 0.
+            self._weights[layer] = rows.round(decimals=9), columns.round(decimals=9)
+        return self._weights[layer]
 
 
 class TopValues:

@@ -17,14 +17,15 @@ from ibd.types import DataSpec, Sample
 from tests.mask_makers import squares
 
 
+PLANTED = {"a": (1.0, 0, 0, 0), "a OR b": (1, 1, 0, 0), "a AND NOT b": (1, -1, 0, 0), "b AND c": (0, 1, 1, -1)}
+
+
 class Planted(nn.Module):
     """A layer of channels that are what is planted, of images that are masks."""
 
-    PLANTED = {"a": (1.0, 0, 0, 0), "a OR b": (1, 1, 0, 0), "a AND NOT b": (1, -1, 0, 0), "b AND c": (0, 1, 1, -1)}
-
     def __init__(self):
         super().__init__()
-        rows = torch.tensor([*self.PLANTED.values(), (0, 0, 0, -1.0)])
+        rows = torch.tensor([*PLANTED.values(), (0, 0, 0, -1.0)])
         self.layer = nn.Sequential(nn.Conv2d(3, len(rows), 1), nn.ReLU())
         self.layer[0].weight.data, self.layer[0].bias.data = rows[:, :3, None, None].clone(), rows[:, 3].clone()
 
@@ -35,7 +36,7 @@ class Planted(nn.Module):
 def test_planted_units_are_found_again():
     found = dissect(Planted(), squares(0), squares(1), ["layer"], share=0.4)
     units = found.of_layer("layer")
-    assert [unit.form for unit in units[:4]] == list(Planted.PLANTED)
+    assert [unit.form for unit in units[:4]] == list(PLANTED)
     assert [unit.form_iou for unit in units[:4]] == [1.0] * 4  # on images that the form was not searched in
     assert [unit.kind for unit in units] == ["detector", "polysemantic", "narrowed", "narrowed", "silent"]
     assert units[0].concept == "a"
