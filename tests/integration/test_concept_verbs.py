@@ -95,6 +95,7 @@ def test_a_network_of_somebodys_is_asked_about_data_that_are_named(own, tmp_path
         (["interpret", "RUN", "layers=nosuch"], "no layer 'nosuch' in"),
         (["dissect", "RUN", "layer=backbone"], "dissect: there is no option 'layer'. Did you mean 'layers'?"),
         (["dissect", "RUN", "layers=nosuch", "images=4", "fit_images=4"], "no layer 'nosuch' in"),
+        (["dissect", "RUN", "layers=backbone", "net2vec=bakbone"], "net2vec: 'bakbone' is none of the layers. Did you"),
         (["dissect", "RUN", "filters=0"], "dissect: filters: '0' given, numbers of channels by commas are needed"),
         (["dissect", "RUN", "share=1", "images=4", "fit_images=4"], "share: 1.0 given, a share of the cells above 0"),
     ],

@@ -18,6 +18,7 @@ from ibd.explain.dissection.figures import histogram_figure, net2vec_figure, uni
 from ibd.explain.dissection.found import Dissection
 from ibd.explain.dissection.net2vec import ConceptWeights, net2vec
 from ibd.explain.dissection.pictures import most_telling, unit_pictures
+from ibd.explain.feature_selection import rectified_layers
 from ibd.metrics.functional.dissection import SHARE
 
 FIT_IMAGES, IMAGES, SHOWN, PICTURES, FILTERS = 1000, 1000, 6, 16, "1,2,3"
@@ -67,17 +68,18 @@ def show_dissection(run: str, changes: Sequence[str], out: str | None) -> Iterat
     asked, folder = _asked(given), Path(out) if out else given.folder / "dissection"
     read = f"{len(asked.fitted)} images to choose by, {len(asked.unseen)} to score on"
     yield f"{read}, masks of {len(asked.fitted.names)} parts and concepts"
+    layers = named(given.options, "layers") or rectified_layers(given.model, asked.fitted.take([0])[0])
+    segmenting = _segmenting(given.options.get("net2vec", layers[-1]), layers)
     found = dissect(
         given.model,
         asked.fitted,
         asked.unseen,
-        named(given.options, "layers"),
+        layers,
         asked.share,
         asked.length,
         asked.beam,
         asked.shown,
     )
-    segmenting = _layers(given.options.get("net2vec", found.layers[-1].layer), found)
     yield from found.table().splitlines()
     yield from (f"{each.layer}: thresholds are of cells that were drawn" for each in found.layers if not each.exact)
     yield f"table:  {files.save_units(found, folder / 'units.csv')}"
@@ -132,15 +134,14 @@ def _asked(given: Given) -> _Asked:
     )
 
 
-def _layers(text: str, found: Dissection) -> list[str]:
+def _segmenting(text: str, layers: Sequence[str]) -> list[str]:
     """Return the layers whose filters are to segment concepts."""
-    known = [layer.layer for layer in found.layers]
     if text in ("all", "none"):
-        return known if text == "all" else []
+        return list(layers) if text == "all" else []
     given = [name.strip() for name in text.split(",")]
     for name in given:
-        if name not in known:
-            raise ConfigError(f"dissect: net2vec: layer '{name}' was not dissected.{did_you_mean(name, known)}")
+        if name not in layers:
+            raise ConfigError(f"dissect: net2vec: '{name}' is none of the layers.{did_you_mean(name, layers)}")
     return given
 
 
