@@ -41,7 +41,7 @@ def show_continuity(run: str, image: str, changes: Sequence[str], out: str | Non
             raise ConfigError(f"continuity: there is no option '{key}'.{did_you_mean(key, _OPTIONS)}")
     chosen = choose(given.get("explainers", ",".join(QUICK)))
     steps, pixels = number("continuity", given, "steps", 8), number("continuity", given, "pixels", 1)
-    model, pictures, folder = asked_about(run, image, of_model, ())
+    model, pictures, folder = asked_about(run, image, of_model, (), "continuity")
     target = parse_target(given["target"], model) if "target" in given else None
     found = continuity_example(model, pictures[0].to(device_of(model)), chosen, target, steps, pixels)
     yield f"{image}, moved {steps} times by {pixels} pixel{'s' * (pixels > 1)} to the right"

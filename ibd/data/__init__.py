@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.data.folder import ConceptFolder as ConceptFolder
     from ibd.data.given import GivenImages as GivenImages
     from ibd.data.images import read_image as read_image
+    from ibd.data.masked import MaskedImages as MaskedImages
     from ibd.data.pasted.datamodule import PastedScenes as PastedScenes
     from ibd.data.toybirds.datamodule import ToyBirds as ToyBirds
     from ibd.types import Batch as Batch, DataSpec as DataSpec, Sample as Sample
@@ -27,6 +28,7 @@ _PLACES = {
     "ImageDataModule": "ibd.data.base",
     "ImageDataset": "ibd.data.dataset",
     "PastedScenes": "ibd.data.pasted.datamodule",
+    "MaskedImages": "ibd.data.masked",
     "Sample": "ibd.types",
     "ToyBirds": "ibd.data.toybirds.datamodule",
     "read_image": "ibd.data.images",

@@ -69,6 +69,15 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.continuity import Continuity as Continuity, continuity_example as continuity_example
     from ibd.explain.continuity_figures import continuity_figure as continuity_figure
     from ibd.explain.directions import Directions as Directions
+    from ibd.explain.dissection.dissect import dissect as dissect
+    from ibd.explain.dissection.figures import (
+        histogram_figure as histogram_figure,
+        net2vec_figure as net2vec_figure,
+        units_figure as units_figure,
+    )
+    from ibd.explain.dissection.found import Dissection as Dissection, LayerDissection as LayerDissection
+    from ibd.explain.dissection.net2vec import ConceptWeights as ConceptWeights, net2vec as net2vec
+    from ibd.explain.dissection.pictures import most_telling as most_telling, unit_pictures as unit_pictures
     from ibd.explain.explanation_figures import explanations_figure as explanations_figure
     from ibd.explain.factorization import NeuronGroups as NeuronGroups, neuron_groups as neuron_groups
     from ibd.explain.feature_ablation import Ablation as Ablation, ablation_curve as ablation_curve
@@ -214,6 +223,11 @@ _PUBLIC = {
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
     "directions": ("Directions",),
+    "dissection.dissect": ("dissect",),
+    "dissection.found": ("Dissection", "LayerDissection"),
+    "dissection.figures": ("histogram_figure", "net2vec_figure", "units_figure"),
+    "dissection.net2vec": ("ConceptWeights", "net2vec"),
+    "dissection.pictures": ("most_telling", "unit_pictures"),
     "cav": ("Fit", "concept_vectors", "fit_directions"),
     "feature_selection": ("RelevantFeatures", "Unit", "relevant_features"),
     "feature_ablation": ("Ablation", "ablation_curve"),

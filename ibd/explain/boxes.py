@@ -10,7 +10,7 @@ is not finite) has no place to frame: its box is the whole image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +53,12 @@ def field_of(model: nn.Module, maps: Tensor, image_size: tuple[int, int]) -> Rec
         image_size: (H, W) in pixels.
     """
     known = getattr(network_of(model), "receptive_field", None)
-    field: ReceptiveField | None = known(image_size) if callable(known) else None
-    if field is None or tuple(field.grid) != tuple(maps.shape[-2:]):
+    return anchored(known(image_size) if callable(known) else None, maps.shape[-2:], image_size)
+
+
+def anchored(field: ReceptiveField | None, grid: Sequence[int], image_size: tuple[int, int]) -> ReceptiveField | None:
+    """Return what cells see if it is that of a map of h x w cells, each centered within the image; else None."""
+    if field is None or tuple(field.grid) != tuple(grid):
         return None
     ends = (field.center(0, 0), field.center(field.grid[0] - 1, field.grid[1] - 1))
     inside = all(0 <= place <= side for end in ends for place, side in zip(end, image_size, strict=True))

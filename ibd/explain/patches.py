@@ -123,10 +123,10 @@ def search(
         numbers = torch.arange(seen, seen + len(images))
         if hasattr(batch, "image") and hasattr(batch, "index"):
             numbers = batch.index.cpu()
-        best, seen, shape = _merged(best, maps, numbers, k), seen + len(images), (maps.shape[2], maps.shape[3])
+        best, seen, shape = merged(best, maps, numbers, k), seen + len(images), (maps.shape[2], maps.shape[3])
     if best is None or size is None or chosen is None:
         raise DataError("the data loader yields no images")
-    field = _field(model, maps_of, layer is None, size)
+    field = cells_see(model, maps_of, layer is None, size)
     return _patches(best, _names(model, layer, chosen), size, shape, field)
 
 
@@ -203,7 +203,7 @@ def _names(model: nn.Module, layer: str | None, chosen: list[int]) -> list[str]:
     return [f"{layer} channel {index}" for index in chosen]
 
 
-def _merged(best: tuple[Tensor, ...] | None, maps: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, ...]:
+def merged(best: tuple[Tensor, ...] | None, maps: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, ...]:
     """Return score, image and flat position, (U, k) each, of the best so far and those of a batch."""
     score, position = maps.flatten(2).max(2)  # the first of equal ones
     new = (score.t(), numbers.expand(score.shape[1], -1), position.t())
@@ -227,9 +227,17 @@ class _Maps(nn.Module):
         return self._maps_of(image)
 
 
-def _field(
+def cells_see(
     model: nn.Module, maps_of: Callable[[Tensor], Tensor], units: bool, size: tuple[int, int]
 ) -> ReceptiveField | None:
+    """Return what cells of maps see of images of (H, W) pixels; None where that cannot be told.
+
+    Args:
+        model: model that the maps are of.
+        maps_of: images -> maps.
+        units: whether they are the maps of the units of a model of ours.
+        size: H and W.
+    """
     network = network_of(model)
     try:
         if units and hasattr(network, "extent"):  # compared patch by patch

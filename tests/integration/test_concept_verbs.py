@@ -1,4 +1,4 @@
-"""`ibd tcav` and `ibd interpret` through the command line, of runs and of a network of somebody's."""
+"""`ibd tcav`, `ibd interpret` and `ibd dissect` through the command line, of runs and of a network of somebody's."""
 
 import csv
 import json
@@ -93,6 +93,11 @@ def test_a_network_of_somebodys_is_asked_about_data_that_are_named(own, tmp_path
         (["interpret", "RUN", "counts=0"], "interpret: counts: '0' given, numbers of channels by commas are needed"),
         (["interpret", "RUN", "signs=plus"], "interpret: signs: 'plus' is not one of positive, any"),
         (["interpret", "RUN", "layers=nosuch"], "no layer 'nosuch' in"),
+        (["dissect", "RUN", "layer=backbone"], "dissect: there is no option 'layer'. Did you mean 'layers'?"),
+        (["dissect", "RUN", "layers=nosuch", "images=4", "fit_images=4"], "no layer 'nosuch' in"),
+        (["dissect", "RUN", "layers=backbone", "net2vec=bakbone"], "net2vec: 'bakbone' is none of the layers. Did you"),
+        (["dissect", "RUN", "filters=0"], "dissect: filters: '0' given, numbers of channels by commas are needed"),
+        (["dissect", "RUN", "share=1", "images=4", "fit_images=4"], "share: 1.0 given, a share of the cells above 0"),
     ],
 )
 def test_mistakes_are_one_line(given, message, baseline, own):
@@ -116,3 +121,25 @@ def test_a_comparison_says_what_lies_in_the_layers_of_ours_and_of_somebodys(base
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("What classes rest on (TCAV)") == 2
     assert page.count("Accuracy without channels") >= 2
+
+
+def test_dissect_a_run(baseline, tmp_path):
+    asked = ("layers=backbone.stage2,backbone.stage3", "fit_images=24", "images=16", "pictures=2", "shown=2")
+    answer = ibd("dissect", baseline, *asked, "--out", tmp_path)
+    assert answer.code == 0, answer.err
+    assert "24 images to choose by, 16 to score on, masks of 31 parts and concepts" in answer.out
+    found = rows(tmp_path / "units.csv")
+    layers = [row["layer"] for row in found]
+    assert set(layers) == {"backbone.stage2", "backbone.stage3"}
+    assert [int(row["channel"]) for row in found] == [
+        i for name in dict.fromkeys(layers) for i in range(layers.count(name))
+    ]
+    assert all(0 <= float(row[key]) <= 1 for row in found for key in ("iou", "chance", "form_iou", "fitted_iou"))
+    assert len(rows(tmp_path / "iou.csv")) == len(found)
+    of = rows(tmp_path / "net2vec.csv")
+    assert {row["layer"] for row in of} == {"backbone.stage3"}
+    assert {row["filters"] for row in of} >= {"as it is", "1", "2", "3"}
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count("<section") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert (tmp_path / "concepts_by_layer.png").stat().st_size > 5_000

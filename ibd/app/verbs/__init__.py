@@ -1,6 +1,7 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
 from ibd.app.verbs import ablate, atlas, code_map, continuity, discover, filters, inside, interpret, tcav, why
+from ibd.app.verbs import discover, dissect, interpret, tcav
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -14,4 +15,5 @@ VERBS: tuple[Verb, ...] = (
     inside.VERB,
     why.VERB,
     filters.VERB,
+    dissect.VERB,
 )

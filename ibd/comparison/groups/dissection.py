@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ibd.comparison.groups.record import POSITIVE, UNIT, FigureOf, Group, Metric
-from ibd.metrics.functional.dissection import compositional_form, detectors, weighted_iou
+from ibd.metrics.functional.dissection import detectors, weighted_iou
+from ibd.metrics.functional.forms import compositional_form
 
 _METRICS = (
     Metric("unique_detectors", "Detectors", "Number of different concepts that units detect by IoU over the data set.",

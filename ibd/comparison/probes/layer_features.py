@@ -11,9 +11,8 @@ from torch import Tensor
 from ibd.comparison.asked import Case
 from ibd.comparison.images import fitted_split, some_images
 from ibd.comparison.results import ConceptTests, Floats
-from ibd.comparison.self_consistency.dissection import concept_masks
-from ibd.comparison.self_consistency.reading import load_batch
 from ibd.comparison.self_consistency.redrawing import chunks
+from ibd.data.masked import concept_masks, load_batch
 from ibd.errors import UnsupportedError
 from ibd.explain.activations import network_of
 from ibd.explain.concept_slopes import class_gradients, tcav_of

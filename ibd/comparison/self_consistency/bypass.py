@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ibd.comparison.self_consistency.reading import encoded, load_batch, require_network
+from ibd.comparison.self_consistency.reading import encoded, require_network
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
+from ibd.data.masked import load_batch
 from ibd.models.base import evaluating
 from ibd.models.bypass import reduced_logits, require_names, typical_units
 

@@ -9,22 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.maps import enlarged
-from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, require_network
+from ibd.comparison.self_consistency.reading import check_indices, encoded, require_network
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
-from ibd.errors import UnsupportedError
+from ibd.data.masked import concept_masks, load_batch
 from ibd.metrics.functional.dissection import (
     Detectors,
-    Form,
-    compositional_form,
     detectors,
     dissection_counts,
     dissection_iou,
     quantile_thresholds,
     weighted_iou,
 )
+from ibd.metrics.functional.forms import Form, compositional_form
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.types import Batch, DataSpec
+from ibd.types import DataSpec
 
 FORM_UNITS, FORM_IMAGES, FORM_LENGTH, FORM_BEAM = 5, 64, 3, 5
 """The search for forms is bounded: units, images, concepts in a form, forms in the beam."""
@@ -138,27 +137,6 @@ def dissect(
         {u: form.iou for u, form in single.items()},
         list(network.unit_names),
     )
-
-
-def concept_masks(batch: Batch, dataset: ImageDataset, spec: DataSpec) -> tuple[list[str], Tensor]:
-    """Return the C names and (B, C, H, W) bool masks: the parts, and of each concept of a part the part where it holds.
-
-    Args:
-        batch: batch with masks.
-        dataset: says by ``concept_parts`` which part a concept is about, if it knows.
-        spec: names parts and concepts.
-
-    Raises:
-        UnsupportedError: there are no masks.
-    """
-    if batch.masks is None:
-        raise UnsupportedError("the data has no part masks")
-    names, masks = list(spec.part_names), batch.masks
-    parts = getattr(dataset, "concept_parts", None)
-    if parts is None:
-        return names, masks
-    holds = (batch.concepts > 0.5)[:, :, None, None]
-    return [*names, *spec.concept_names], torch.cat([masks, masks[:, parts] & holds], 1)
 
 
 def _counts(

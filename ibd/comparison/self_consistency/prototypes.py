@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.locality import locality_of
 from ibd.comparison.self_consistency.maps import enlarged
-from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, require_network
+from ibd.comparison.self_consistency.reading import check_indices, encoded, require_network
 from ibd.comparison.self_consistency.redrawing import RedrawnBatch, chunks, redrawn, require_scenes
 from ibd.data.dataset import ImageDataset
+from ibd.data.masked import load_batch
 from ibd.data.toybirds.parts import PARTS
 from ibd.errors import UnsupportedError
 from ibd.metrics.functional.checks import ratio

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ibd.comparison.self_consistency.redrawing import chunks, redrawn, require_scenes
 from ibd.data.dataset import ImageDataset
+from ibd.data.masked import load_batch
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import network_of
 from ibd.explain.targets import logits_of
 from ibd.models.base import InterpretableNetwork, evaluating
-from ibd.types import Batch, Units, stack_samples
+from ibd.types import Units
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,6 @@ def encoded(model: nn.Module, image: Tensor) -> tuple[Tensor, Units]:
 def classified(model: nn.Module, image: Tensor) -> Tensor:
     """Return the (B,) classes of the highest logit, on the model's device."""
     return logits_of(network_of(model)(placed_as(image, model))).argmax(1)
-
-
-def load_batch(dataset: ImageDataset, indices: Sequence[int], masks: bool = False) -> Batch:
-    """Return images of a data set as a batch; with `masks` also where the data set draws them only on demand."""
-    batch = stack_samples([dataset[index] for index in indices])
-    if masks and batch.masks is None and hasattr(dataset, "masks"):
-        batch.masks = torch.stack([dataset.masks(index) for index in indices])
-    return batch
 
 
 def check_indices(indices: Sequence[int]) -> None:

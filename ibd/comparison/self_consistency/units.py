@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ibd.comparison.self_consistency.reading import check_indices, encoded, load_batch, require_network
+from ibd.comparison.self_consistency.reading import check_indices, encoded, require_network
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.dataset import ImageDataset
+from ibd.data.masked import load_batch
 from ibd.metrics.compactness import explanation_size
 from ibd.metrics.functional.checks import double, ratio
 from ibd.metrics.functional.self_consistency import unit_completeness

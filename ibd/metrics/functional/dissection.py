@@ -1,4 +1,4 @@
-"""What units stand for: network dissection, with single concepts and with forms of several, over a data set.
+"""What units stand for: network dissection over a data set.
 
 IoU of dissection is one of sums over the data set and not a mean over images, so functions give counts of each image,
 which the caller adds up (each image once).
@@ -6,7 +6,6 @@ which the caller adds up (each image once).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,96 +118,3 @@ def weighted_iou(iou: Tensor, weight: Tensor) -> Tensor:
     value = double(iou)
     weights = double(weight).where(~value.isnan(), 0.0)
     return ratio((value.nan_to_num(0.0) * weights).sum(-1), weights.sum(-1))
-
-
-@dataclass(frozen=True)
-class Form:
-    """A logical form of concepts, read from the left: ((a OR b) AND NOT c).
-
-    Attributes:
-        first: index of the concept that it begins with.
-        rest: further steps ("AND" | "OR" | "AND NOT", index of a concept), in turn.
-        iou: IoU with the unit, over the data set.
-    """
-
-    first: int
-    rest: tuple[tuple[str, int], ...]
-    iou: float
-
-    def describe(self, names: Sequence[str]) -> str:
-        """Return it in words, such as ``(wing OR tail) AND NOT tag``."""
-        text = names[self.first]
-        for i, (word, concept) in enumerate(self.rest):
-            text = f"{f'({text})' if i else text} {word} {names[concept]}"
-        return text
-
-
-def compositional_form(unit: Tensor, concepts: Tensor, length: int = 3, beam: int = 5) -> Form:
-    """Return the form of concepts that is nearest to a unit, found by beam search; + a higher IoU is better.
-
-    After Mu and Andreas 2020: in every round each form of the beam is extended by each concept with AND, OR and AND
-    NOT. Shorter forms stay in the beam while they are better, so the IoU never falls with `length`.
-
-    Args:
-        unit: (B, H, W) bool, where the unit is above its threshold.
-        concepts: (B, C, H, W) bool.
-        length: the most concepts in a form.
-        beam: forms that are extended in every round.
-
-    Raises:
-        ConfigError: there is no concept, or nothing to search for.
-    """
-    check_same("masks", concepts[:, :0].sum(1), "the unit", unit)
-    if not concepts.shape[1] or length < 1 or beam < 1:
-        raise ConfigError(f"a form of {length} among {concepts.shape[1]} concepts, beam {beam}: at least 1 is needed")
-    truth = concepts.bool().movedim(1, 0).flatten(1)
-    where = unit.bool().flatten()
-    size = int(where.sum())
-    forms = [Form(c, (), 0.0) for c in range(len(truth))]
-    masks, best = _best(forms, truth, where, beam)
-    for _ in range(length - 1):
-        grown = _grown(best, masks, truth, where, size, beam)
-        masks, best = _best(
-            [*best, *(form for form, _ in grown)], torch.cat([masks, *(m for _, m in grown)]), where, beam
-        )
-    return best[0]
-
-
-def _grown(
-    forms: Sequence[Form], masks: Tensor, truth: Tensor, where: Tensor, size: int, beam: int
-) -> list[tuple[Form, Tensor]]:
-    """Return the best forms with one concept more, twice as many as the beam, with their masks (1, M)."""
-    both, both_hit = _shared(masks, truth), _shared(masks & where, truth)
-    area, hit = masks.sum(1, keepdim=True).double(), (masks & where).sum(1, keepdim=True).double()
-    added, added_hit = truth.sum(1).double(), (truth & where).sum(1).double()
-    counts = {
-        "AND": (both, both_hit),
-        "OR": (area + added - both, hit + added_hit - both_hit),
-        "AND NOT": (area - both, hit - both_hit),
-    }
-    iou = torch.stack([ratio(hits, size + total - hits) for total, hits in counts.values()]).nan_to_num(-1.0)
-    result = []
-    for place in iou.flatten().topk(min(2 * beam, iou.numel())).indices.tolist():
-        word, form, concept = place // iou[0].numel(), place // len(truth) % len(forms), place % len(truth)
-        name = list(counts)[word]
-        old, new = masks[form], truth[concept]
-        mask = old & new if name == "AND" else old | new if name == "OR" else old & ~new
-        result.append((Form(forms[form].first, (*forms[form].rest, (name, concept)), 0.0), mask.unsqueeze(0)))
-    return result
-
-
-def _shared(a: Tensor, b: Tensor) -> Tensor:
-    """Return (n, m) float64 counts of what the rows of two bool matrices have in common."""
-    return torch.stack([(row & b).sum(1) for row in a]).double()
-
-
-def _best(forms: Sequence[Form], masks: Tensor, where: Tensor, beam: int) -> tuple[Tensor, list[Form]]:
-    """Return the masks and forms of the highest IoU, of equal masks the shortest form only."""
-    overlaps = (masks & where).sum(1)
-    iou = ratio(overlaps.double(), (masks | where).sum(1)).nan_to_num(0.0).tolist()
-    order = sorted(range(len(forms)), key=lambda i: (-iou[i], len(forms[i].rest), forms[i].first, forms[i].rest))
-    kept: list[int] = []
-    for i in order:
-        if len(kept) < beam and not any(torch.equal(masks[i], masks[j]) for j in kept if iou[i] == iou[j]):
-            kept.append(i)
-    return masks[kept], [Form(forms[i].first, forms[i].rest, iou[i]) for i in kept]

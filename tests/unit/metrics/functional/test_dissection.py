@@ -6,6 +6,7 @@ import torch
 
 from ibd.errors import ConfigError
 from ibd.metrics.functional import dissection as dis
+from ibd.metrics.functional.forms import compositional_form
 
 
 def case(images=6, units=3, concepts=4, size=(8, 9), seed=0):
@@ -66,7 +67,7 @@ NAMES = ["a", "b", "c", "d"]
 )
 def test_forms_are_found_again(make, length, text):
     _, masks = case(seed=2)
-    found = dis.compositional_form(make(masks), masks, length)
+    found = compositional_form(make(masks), masks, length)
     assert found.describe(NAMES) == text
     assert found.iou == 1.0
 
@@ -74,7 +75,7 @@ def test_forms_are_found_again(make, length, text):
 def test_a_beam_of_one_takes_the_best_step():
     _, masks = case(seed=4)
     unit = masks[:, 0] | masks[:, 1] & ~masks[:, 2]
-    found = dis.compositional_form(unit, masks, 2, beam=1)
+    found = compositional_form(unit, masks, 2, beam=1)
     best = max(
         ((mask & unit).sum() / (mask | unit).sum()).item()
         for c in range(4)
@@ -87,7 +88,7 @@ def test_a_beam_of_one_takes_the_best_step():
 def test_longer_forms_are_never_worse_and_the_figure_is_theirs():
     maps, masks = case(seed=3)
     unit = maps[:, 0] > 0.7
-    forms = [dis.compositional_form(unit, masks, length) for length in (1, 2, 3, 5)]
+    forms = [compositional_form(unit, masks, length) for length in (1, 2, 3, 5)]
     assert [form.iou for form in forms] == sorted(form.iou for form in forms)
     assert forms[-1].iou > forms[0].iou
     mask = masks[:, forms[-1].first]
@@ -98,5 +99,5 @@ def test_longer_forms_are_never_worse_and_the_figure_is_theirs():
     counts = dis.dissection_counts(maps[:, :1], torch.tensor([0.7]), masks)
     assert forms[0].iou == pytest.approx(dis.dissection_iou(*(each.sum(0) for each in counts)).max().item())
     with pytest.raises(ConfigError, match="0 concepts"):
-        dis.compositional_form(unit, masks[:, :0])
-    assert dis.compositional_form(unit & False, masks).iou == 0.0
+        compositional_form(unit, masks[:, :0])
+    assert compositional_form(unit & False, masks).iou == 0.0
