@@ -87,4 +87,12 @@ TECHNIQUES: tuple[Technique, ...] = (
         "explainers.md",
         "channels of a layer that act together, by non-negative factors (Olah 2018)",
     ),
+    Technique(
+        "SpRAy",
+        "ibd.explain.spray:spray",
+        "ibd spray RUN",
+        "testing_models.md",
+        "relevance maps of a class clustered spectrally: which strategies a model has, and which are strange "
+        "(Lapuschkin 2019)",
+    ),
 )

@@ -121,6 +121,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
+    from ibd.explain.relevance_clusters import Clustering as Clustering, cluster_maps as cluster_maps
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
     from ibd.explain.relevant_figures import (
         ablation_figure as ablation_figure,
@@ -130,6 +131,8 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
+    from ibd.explain.spray import Spray as Spray, class_maps as class_maps, pixel_spread as pixel_spread, spray as spray
+    from ibd.explain.spray_figures import spray_figure as spray_figure
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
     from ibd.explain.tcav_figures import tcav_figure as tcav_figure
@@ -169,6 +172,9 @@ _PUBLIC = {
     "factorization": ("NeuronGroups", "neuron_groups"),
     "quantus": ("quantus_explain",),
     "patches": ("Patches", "maximally_activating_patches"),
+    "relevance_clusters": ("Clustering", "cluster_maps"),
+    "spray": ("Spray", "class_maps", "pixel_spread", "spray"),
+    "spray_figures": ("spray_figure",),
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
     "directions": ("Directions",),

@@ -8,7 +8,7 @@ pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +40,16 @@ class ClassMaps:
         maps: (N, H, W) signed, of what speaks for the class.
         index: (N,) positions of the images in their data set.
         small: (N, 3, h, w) the images, made small.
-        spread: (h, w) variance of small images between all that were read, of any class; mean over the colors.
     """
 
     label: int
     maps: Tensor
     index: Tensor
     small: Tensor
-    spread: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.maps)
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,12 @@ class Spray:
     clusters: list[MapCluster]
 
 
-def spray(maps: ClassMaps, **options: Any) -> Spray:
+def spray(maps: ClassMaps, spread: Tensor, **options: Any) -> Spray:
     """Return the clusters of a class's maps, with what is strange about each.
 
     Args:
         maps: maps of the class, from `class_maps`.
+        spread: variance of pixels between images of all classes, from `pixel_spread`.
         options: options of `ibd.explain.cluster_maps`.
 
     Raises:
@@ -101,53 +104,58 @@ def spray(maps: ClassMaps, **options: Any) -> Spray:
         raise UnsupportedError("spray: the maps of the class are 0 or negative everywhere: nothing speaks for it")
     found = cluster_maps(maps.maps, **options)
     shares = positive / total.where(total > 0, 1).view(-1, 1, 1)
-    clusters = [_cluster(maps, shares, found.labels == number) for number in range(found.count)]
+    clusters = [_cluster(maps, shares, found.labels == number, spread) for number in range(found.count)]
     return Spray(maps, found, sorted(clusters, key=lambda cluster: -cluster.strangeness))
 
 
 def class_maps(
-    model: nn.Module, images: Iterable[object], classes: Sequence[int], explainer: Explainer | None = None
-) -> list[ClassMaps]:
-    """Return the maps of the images of each class; the model is left as it was.
+    model: nn.Module, images: Iterable[object], label: int, explainer: Explainer | None = None
+) -> ClassMaps:
+    """Return the maps of a class's images; the model is left as it was.
 
     What is kept of an image is its map, 4 bytes for each pixel, and a small picture.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1].
-        images: loader of a `Batch`; images of other classes are read, and not explained.
-        classes: classes whose images are explained, each for its own class.
+        images: loader of a `Batch`; images of other classes are left out.
+        label: the class, which is explained.
         explainer: method; by default LRP, as published.
 
     Raises:
-        DataError: no images of one of the classes.
+        DataError: no images of the class.
         UnsupportedError: the method cannot explain this model, or has no map.
     """
     method = LRP() if explainer is None else explainer
-    parts: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {label: [] for label in classes}
-    smalls = []
+    maps, index, small = list[Tensor](), list[Tensor](), list[Tensor]()
     for batch in progress(images, "maps"):
         given = batch_of(batch)
-        small = _small(given.image)
-        smalls.append(small)
-        wanted = torch.isin(given.label, torch.tensor(list(classes)))
-        if not bool(wanted.any()):
+        given = given.select(given.label == label)
+        if not len(given):
             continue
-        kept = given.select(wanted)
-        found = method(model, kept.image.to(device_of(model)), Target.cls(kept.label.tolist())).map
+        found = method(model, given.image.to(device_of(model)), Target.cls(label)).map
         if found is None:
             raise UnsupportedError(f"spray: '{method.name}' has no map of this model")
-        for label, rows in parts.items():
-            of_class = kept.label == label
-            rows.append((found[of_class.to(found.device)].float().cpu(), kept.index[of_class], small[wanted][of_class]))
-    spread = torch.cat(smalls).double().var(0, correction=0).mean(0) if smalls else torch.zeros(0)
-    return [_of_class(label, rows, spread) for label, rows in parts.items()]
-
-
-def _of_class(label: int, rows: Sequence[tuple[Tensor, Tensor, Tensor]], spread: Tensor) -> ClassMaps:
-    if not sum(len(maps) for maps, _, _ in rows):
+        maps.append(found.float().cpu())
+        index.append(given.index)
+        small.append(_small(given.image))
+    if not maps:
         raise DataError(f"spray: there are no images of class {label}")
-    maps, index, small = (torch.cat([row[part] for row in rows]) for part in range(3))
-    return ClassMaps(label, maps, index, small, spread)
+    return ClassMaps(label, torch.cat(maps), torch.cat(index), torch.cat(small))
+
+
+def pixel_spread(images: Iterable[object]) -> Tensor:
+    """Return the variance of pixels between images of all classes, made small: (h, w), the mean over the colors.
+
+    Args:
+        images: loader of a `Batch`, a few hundred images.
+
+    Raises:
+        DataError: no images.
+    """
+    small = [_small(batch_of(batch).image) for batch in progress(images, "images")]
+    if not small:
+        raise DataError("spray: there are no images")
+    return _variance(torch.cat(small))
 
 
 def _small(image: Tensor) -> Tensor:
@@ -155,7 +163,7 @@ def _small(image: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(image.detach().float().cpu(), size)
 
 
-def _cluster(maps: ClassMaps, shares: Tensor, chosen: Tensor) -> MapCluster:
+def _cluster(maps: ClassMaps, shares: Tensor, chosen: Tensor, spread: Tensor) -> MapCluster:
     """Return what the chosen images have in common."""
     members = chosen.nonzero().flatten()
     own = shares[members]
@@ -168,16 +176,20 @@ def _cluster(maps: ClassMaps, shares: Tensor, chosen: Tensor) -> MapCluster:
         mean,
         spot,
         float(smallest_region(mean, 0.5).double().mean()),
-        _sameness(maps, members, spot),
+        _sameness(maps.small[members], spot, spread),
     )
 
 
-def _sameness(maps: ClassMaps, members: Tensor, spot: Tensor) -> float:
+def _sameness(small: Tensor, spot: Tensor, spread: Tensor) -> float:
     """Return 1 less the variance of pixels in a spot between some images over that between all images."""
-    weight = F.adaptive_avg_pool2d(spot.double()[None, None], tuple(maps.spread.shape))[0, 0]
-    own = maps.small[members].double().var(0, correction=0).mean(0)
-    everywhere = float((weight * maps.spread).sum())
-    return 1 - float((weight * own).sum()) / everywhere if everywhere > 0 else 0.0
+    weight = F.adaptive_avg_pool2d(spot.double()[None, None], (spread.shape[0], spread.shape[1]))[0, 0]
+    everywhere = float((weight * spread).sum())
+    return 1 - float((weight * _variance(small)).sum()) / everywhere if everywhere > 0 else 0.0
+
+
+def _variance(small: Tensor) -> Tensor:
+    """Return the (h, w) variance between images of each pixel, the mean over the colors."""
+    return small.double().var(0, correction=0).mean(0)
 
 
 def smallest_region(shares: Tensor, share: float) -> Tensor:
