@@ -1,6 +1,6 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
-from ibd.app.verbs import discover, interpret, spray, tcav
+from ibd.app.verbs import discover, fool, interpret, spray, tcav
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -8,4 +8,5 @@ VERBS: tuple[Verb, ...] = (
     interpret.VERB,
     discover.VERB,
     spray.VERB,
+    fool.VERB,
 )
