@@ -114,7 +114,8 @@ def pgd(
         label: (B,) classes to lead away from; None are the predicted ones.
         target: (B,) classes to lead to; None takes any other.
         steps: number of steps.
-        step: size of a step; None is 2.5 radius / steps.
+        step: size of a step; None is 2.5 radius / steps, and twice that in L2, where the way from a random place leads
+            round the ball: with 2.5 it ends 1 % short of the best place even for a linear model.
         start: whether to begin at a random place in the budget, or at the image.
         restarts: number of random beginnings, of which the best is kept.
         loss: what is driven up; the margin has a gradient where a network is so sure that its probability is 1.
@@ -129,7 +130,7 @@ def pgd(
     _check(radius, norm, loss, start)
     check_range("steps", steps, least=1)
     check_range("restarts", restarts, least=1)
-    size = 2.5 * radius / steps if step is None else step
+    size = (2.5 if norm == "linf" else 5.0) * radius / steps if step is None else step
     check_range("step", size, above=0)
     clean = image.detach().clone()
     generator = torch.Generator().manual_seed(seed)

@@ -93,7 +93,7 @@ def test_a_network_that_is_sure_beyond_its_numbers_is_fooled_all_the_same():
     images = inner().float()
     model = Linear(weight)
     assert torch.softmax(model(images), 1).amax(1).min() == 1  # the cross-entropy is 0, and so is its gradient
-    assert pgd(model, images, 0.2).fooled.all()
+    assert pgd(model, images, 0.35).fooled.all()
 
 
 def test_within_is_the_nearest_point_of_the_budget():
@@ -179,3 +179,45 @@ def test_bad_requests_are_one_line():
     given = universal_perturbation(model, [image], 0.1)
     with pytest.raises(ConfigError, match="one of each needed"):
         transfer_table([model], ["a", "b"], [given], [image])
+
+
+def test_what_is_left_of_the_accuracy_of_a_linear_model_is_that_of_the_closed_form():
+    from ibd.explain.fooling.robustness import robustness
+    from ibd.types import Batch
+
+    weight, images = weights(2), inner(20)
+    bias = -(images.flatten(1) @ weight.t()).mean(0)
+    model, need = Linear(weight, bias), smallest(weight, images, 1, bias)
+    labels = model(images).argmax(1)
+    labels[:2] = 1 - labels[:2]  # two that are wrong from the beginning
+    batch = Batch(images, labels, torch.zeros(20, 0), torch.arange(20))
+    radii = [float(need.quantile(share)) for share in (0.25, 0.75)]
+    found = robustness(model, [batch], radii, steps=10)
+    assert found.clean == pytest.approx(0.9)
+    for radius, row in zip(radii, found.accuracy, strict=True):
+        left = float((need[2:] > radius).sum()) / 20
+        assert row[1:3].tolist() == pytest.approx([left, left], abs=0.051)
+        assert row[0] > left
+    torch.testing.assert_close(found.smallest.sort().values, need.sort().values, rtol=0.03, atol=1e-6)
+    assert "pgd" in found.table()
+
+
+def test_explanations_of_a_linear_model_show_nothing_of_it_but_the_other_class():
+    from ibd.explain import Saliency
+    from ibd.explain.fooling.effect import explanations_fooled
+    from ibd.explain.fooling.figures import explanations_fooled_figure, fooled_figure, transfer_figure
+
+    model, images = Linear(weights(3)), inner(4)
+    fooled = pgd(model, images, 0.4)
+    seen = explanations_fooled(model, fooled, [Saliency()])
+    noise, same, shown, classes = seen.correlation[0]
+    torch.testing.assert_close(noise, torch.ones_like(noise))  # its gradient is the same everywhere
+    torch.testing.assert_close(same, torch.ones_like(same))
+    torch.testing.assert_close(shown, classes)
+    assert shown.max() < 0.9
+    for figure in (fooled_figure(fooled, "abc"), explanations_fooled_figure(fooled, seen, "abc")):
+        figure.canvas.draw()
+    made = universal_perturbation(model, [images], 0.1, epochs=1)
+    transfer_figure(transfer_table([model], ["a"], [made], [images]), [made]).canvas.draw()
+    with pytest.raises(UnsupportedError, match="no image is fooled"):
+        explanations_fooled(model, pgd(model, images, 1e-6), [Saliency()])
