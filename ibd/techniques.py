@@ -89,10 +89,45 @@ TECHNIQUES: tuple[Technique, ...] = (
     ),
     Technique(
         "SpRAy",
-        "ibd.explain.spray:spray",
+        "ibd.explain.strategies:spray",
         "ibd spray RUN",
         "testing_models.md",
         "relevance maps of a class clustered spectrally: which strategies a model has, and which are strange "
         "(Lapuschkin 2019)",
+    ),
+    Technique(
+        "projected gradient descent",
+        "ibd.explain.fooling.attacks:pgd",
+        "ibd fool RUN",
+        "testing_models.md",
+        "images changed within a budget, in L-infinity or L2, so that a model errs (Madry 2018)",
+    ),
+    Technique(
+        "fast gradient sign method",
+        "ibd.explain.fooling.attacks:fgsm",
+        "ibd fool RUN",
+        "testing_models.md",
+        "the same by one step along the gradient (Goodfellow 2015)",
+    ),
+    Technique(
+        "DeepFool",
+        "ibd.explain.fooling.minimal:deepfool",
+        "ibd fool RUN",
+        "testing_models.md",
+        "the smallest change of an image that changes its prediction (Moosavi-Dezfooli 2016)",
+    ),
+    Technique(
+        "universal perturbation",
+        "ibd.explain.fooling.universal:universal_perturbation",
+        "ibd fool RUN RUN",
+        "testing_models.md",
+        "one change that fools a model on most images, and how often it fools other models (Moosavi-Dezfooli 2017)",
+    ),
+    Technique(
+        "explanations of fooled images",
+        "ibd.explain.fooling.effect:explanations_fooled",
+        "ibd fool RUN",
+        "testing_models.md",
+        "each explainer on the clean and the fooled image, with rank correlations and what noise as large does",
     ),
 )

@@ -211,9 +211,7 @@ def _save_seen(seen: Seen, path: Path) -> Path:
 
 def _save_transfer(table: Transfer, path: Path) -> Path:
     rates = zip([*table.names, "noise"], table.rates.tolist(), strict=True)
-    return _save(
-        path, ["made_for", *table.names], [[name, *(f"{value:.4f}" for value in row)] for name, row in rates]
-    )
+    return _save(path, ["made_for", *table.names], [[name, *(f"{value:.4f}" for value in row)] for name, row in rates])
 
 
 def _save(path: Path, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

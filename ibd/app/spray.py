@@ -17,8 +17,8 @@ from ibd.data.base import Split
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.base import Explainer
 from ibd.explain.concept_slopes import chosen_classes
-from ibd.explain.spray import MapCluster, Spray, class_maps, pixel_spread, spray
 from ibd.explain.spray_figures import spray_figure
+from ibd.explain.strategies import MapCluster, Spray, class_maps, pixel_spread, spray
 
 IMAGES, OTHERS, EXAMPLES = 400, 512, 4
 """Images of a class that are explained, images that pixels are compared by, and images drawn of a cluster."""

@@ -14,7 +14,7 @@ from ibd.explain.figures import GRAY, ORANGE
 from ibd.explain.pixels import pixels_of
 from ibd.explain.relevance_clusters import Clustering
 from ibd.explain.render import overlay, upsample
-from ibd.explain.spray import MapCluster, Spray
+from ibd.explain.strategies import MapCluster, Spray
 
 _NOTE = "#495057"
 _SIDE = 1.25
@@ -22,8 +22,8 @@ _WIDTH = 2.6
 """Inches of what is said of a cluster, beside its pictures."""
 _CAPTION = (
     "First picture of a row: the mean image, and on it where the relevance of the cluster lies on average; then the "
-    "images nearest to that, each with its map. Red speaks for the class, blue against. Strangeness 1: under the relevance lie the same "
-    "pixels in every image of the cluster; 0: as different ones as anywhere."
+    "images nearest to that, each with its map. Red speaks for the class, blue against. Strangeness 1: under the "
+    "relevance lie the same pixels in every image of the cluster; 0: as different ones as anywhere."
 )
 
 

@@ -24,7 +24,9 @@ def run(rest: list[str], out: str | None) -> Iterable[str]:
 
 
 def _arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("rest", nargs="+", metavar="RUN|key=value", help="runs; radius=4/255 norm=linf images=96 universal=0")
+    p.add_argument(
+        "rest", nargs="+", metavar="RUN|key=value", help="runs; radius=4/255 norm=linf images=96 universal=0"
+    )
     p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures/fool")
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ibd.comparison.report import names, numbers
 from ibd.comparison.report.charts import Style, difference_chart
+from ibd.comparison.report.clusters import ClusterRow, cluster_rows
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
 from ibd.comparison.report.differences import LEAST_IMAGES
 from ibd.comparison.report.grids import GridPage, make_grids
@@ -84,6 +85,7 @@ class FamilyView:
     costs: list[CostRow]
     seconds: list[tuple[str, float]]
     paintings: PaintingTable | None
+    clusters: list[ClusterRow]
 
     @property
     def key(self) -> str:
@@ -166,6 +168,7 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         costs=cost_rows(comparison, table),
         seconds=metric_seconds(comparison, table),
         paintings=paintings,
+        clusters=cluster_rows(comparison, table),
     )
 
 

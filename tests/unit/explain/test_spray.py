@@ -7,8 +7,8 @@ from torch import nn
 from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.base import Explainer
 from ibd.explain.relevance_clusters import cluster_maps, relative_gaps
-from ibd.explain.spray import class_maps, pixel_spread, smallest_region, spray
 from ibd.explain.spray_figures import spray_figure
+from ibd.explain.strategies import class_maps, pixel_spread, smallest_region, spray
 from ibd.types import Batch
 
 CORNERS = ((2, 2), (2, 12), (12, 7))

@@ -1,9 +1,9 @@
 """Spectral relevance analysis: which strategies a model has for a class, and which of them are strange.
 
-After Lapuschkin et al. 2019 (SpRAy): the relevance maps of a class are clustered, and each cluster is looked at. A model
-that reads a watermark has a cluster of its own for the images that have one. What is strange about such a cluster can be
-measured without being told of any watermark: relevance lies at the same place in all of its images, and so do the same
-pixels.
+After Lapuschkin et al. 2019 (SpRAy): the relevance maps of a class are clustered, and each cluster is looked at. A
+model that reads a watermark has a cluster of its own for the images that have one. What is strange about such a cluster
+can be measured without being told of any watermark: relevance lies at the same place in all of its images, and so do
+the same pixels.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ def spray(maps: ClassMaps, spread: Tensor, **options: Any) -> Spray:
     return Spray(maps, found, sorted(clusters, key=lambda cluster: -cluster.strangeness))
 
 
-def class_maps(
-    model: nn.Module, images: Iterable[object], label: int, explainer: Explainer | None = None
-) -> ClassMaps:
+def class_maps(model: nn.Module, images: Iterable[object], label: int, explainer: Explainer | None = None) -> ClassMaps:
     """Return the maps of a class's images; the model is left as it was.
 
     What is kept of an image is its map, 4 bytes for each pixel, and a small picture.
