@@ -1,4 +1,4 @@
-"""``ibd fool``: how steady a model is under small changes, whether explanations show them, and who is fooled by whom."""
+"""``ibd fool``: how steady models are under small changes, whether explanations show them, and who fools whom."""
 
 from __future__ import annotations
 

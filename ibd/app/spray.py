@@ -43,7 +43,7 @@ def show_spray(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
     Raises:
         ConfigError: an unknown option or name.
         DataError: no class has enough images.
-        UnsupportedError: the method cannot explain the model.
+        UnsupportedError: the method cannot explain the model, or nothing speaks for any class.
     """
     from ibd.app.explain import choose
 
@@ -61,11 +61,13 @@ def show_spray(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
     spread = pixel_spread(some_images(given.data, split, OTHERS, seed))
     rows: list[list[object]] = []
     told: list[tuple[float, str]] = []
+    why: DataError | UnsupportedError | None = None
     for label in range(len(spec.class_names)) if classes is None else classes:
         name = spec.class_names[label]
         try:
             found = _clusters(given, split, label, explainer, spread, number("spray", said, "images", IMAGES), options)
-        except DataError as error:  # too few images of this class
+        except (DataError, UnsupportedError) as error:  # too few images of this class, or nothing speaks for it
+            why = error
             yield f"left out: {name}: {error}"
             continue
         lies = [_places(given, split, found, cluster) for cluster in found.clusters]
@@ -78,8 +80,8 @@ def show_spray(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
             (cluster.strangeness, f"{name}, cluster {place + 1}{_on(there)}")
             for place, (cluster, there) in enumerate(zip(found.clusters, lies, strict=True))
         ]
-    if not rows:
-        raise DataError("spray: no class has enough images")
+    if why is not None and not rows:
+        raise why
     yield "the strangest clusters of all:"
     for strangeness, text in sorted(told, reverse=True)[:_MENTIONED]:
         yield f"  {strangeness:.2f}  {text}"

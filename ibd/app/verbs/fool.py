@@ -37,6 +37,6 @@ VERB = Verb(
     (
         "ibd fool runs/toybirds-baseline",
         "ibd fool runs/cnn runs/transformer runs/bcos universal=10/255 images=300",
-        "ibd fool torchvision.models:resnet18 data=photographs model.preprocess=imagenet norm=l2 radius=0.5 universal=0",
+        "ibd fool mymodels:make_resnet data=photographs model.preprocess=imagenet norm=l2 radius=0.5 universal=0",
     ),
 )

@@ -34,18 +34,19 @@ def strategies_account(case: Case) -> LayerAccount:
     data = case.model.data
     split = fitted_split(data)
     spread = pixel_spread(some_images(data, split, _OTHERS, case.seed))
-    counts, found, why = list[int](), list[tuple[int, Spray, MapCluster]](), ""
+    counts, found = list[int](), list[tuple[int, Spray, MapCluster]]()
+    why: DataError | UnsupportedError | None = None
     for label in range(min(_CLASSES, len(data.spec.class_names))):
         try:
             maps = class_maps(case.model.module, images_of_class(data, split, label, _IMAGES, case.seed), label)
             of_class = spray(maps, spread, seed=case.seed)
-        except DataError as error:  # too few images of this class
-            why = str(error)
+        except (DataError, UnsupportedError) as error:  # too few images of this class, or nothing speaks for it
+            why = error
             continue
         counts.append(of_class.clustering.count)
         found = _strangest([*found, *((label, of_class, cluster) for cluster in of_class.clusters)])
-    if not found:
-        raise DataError(why)
+    if why is not None and not found:
+        raise why
     dataset, names = data.dataset(split), data.spec.class_names
     lies = [_places(dataset, one, cluster, data.spec.part_names) for _, one, cluster in found]
     figures = {"spray_clusters": float(np.mean(counts)), "spray_strangest": found[0][2].strangeness}

@@ -51,8 +51,8 @@ def universal_perturbation(
     """Return a change that fools a model on as many images as can be found.
 
     Image after image that it does not fool yet, the smallest change that would (`deepfool`) is added, and the sum
-    brought back into the budget. An image takes a pass each time, and where it is not fooled yet `classes` + 1 for each of
-    some steps of DeepFool.
+    brought back into the budget. An image takes two passes each time, and where it is not fooled yet `classes` + 2 for
+    each of some steps of DeepFool.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1], of two logits at least; it is left as it was.
