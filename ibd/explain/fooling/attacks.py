@@ -104,7 +104,7 @@ def pgd(
     """Return images changed within a budget so that another class is predicted, where that is found.
 
     Steps along the gradient, each followed by the way back into the budget and into [0, 1]; the best of all steps is
-    kept. One forward and one backward pass a step. The model is left as it was.
+    kept. One forward and one backward pass a step, and two forward. The model is left as it was.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1], of two logits at least.
@@ -136,20 +136,38 @@ def pgd(
     generator = torch.Generator().manual_seed(seed)
     with undisturbed(model):
         call = Call(model, Target.predicted())
-        away = predicted(call, clean) if label is None else label.to(clean.device)
-        best, highest = clean.clone(), _score(two_logits(call, clean), away, target, "margin").detach()
+        with torch.no_grad():
+            logits = two_logits(call, clean)
+        away = logits.argmax(1) if label is None else label.to(clean.device)
+        best = _Best(clean, logits, away, target)
         for _ in range(restarts if start == "random" else 1):
             now = clean if start == "clean" else _random(clean, radius, norm, generator)
             for _ in progress(range(steps), "steps"):
-                now = _stepped(call, now, clean, away, target, radius, size, norm, loss)
-                with torch.no_grad():
-                    reached = _score(two_logits(call, now), away, target, "margin")
-                better = reached > highest
-                best[better], highest[better] = now[better], reached[better]
-        after = predicted(call, best)
-    return Fooled(
-        clean, best, away, after, sizes(best - clean, norm), norm, radius, None if target is None else target, call.cost
-    )
+                at = now.detach().requires_grad_()
+                logits = two_logits(call, at)
+                best.update(now, logits)
+                gradient = gradient_of(call, _score(logits, away, target, loss), at)
+                now = _stepped(now, clean, gradient, radius, size, norm)
+            with torch.no_grad():
+                best.update(now, two_logits(call, now))
+    found = best.image
+    return Fooled(clean, found, away, best.said, sizes(found - clean, norm), norm, radius, target, call.cost)
+
+
+class _Best:
+    """The images so far that come furthest, by the margin, and what is predicted of them."""
+
+    def __init__(self, clean: Tensor, logits: Tensor, away: Tensor, target: Tensor | None) -> None:
+        self.away, self.target = away, target
+        self.image, self.said = clean.clone(), logits.argmax(1)
+        self.margin = _score(logits, away, target, "margin")
+
+    def update(self, image: Tensor, logits: Tensor) -> None:
+        """Take the images whose margin is larger."""
+        margin = _score(logits.detach(), self.away, self.target, "margin")
+        better = margin > self.margin
+        self.image[better], self.said[better] = image[better], logits.argmax(1)[better]
+        self.margin = torch.where(better, margin, self.margin)
 
 
 def two_logits(call: Call, image: Tensor) -> Tensor:
@@ -187,21 +205,8 @@ def within(change: Tensor, radius: float, norm: Norm) -> Tensor:
     return change * (radius / size).clamp(max=1).view(-1, *[1] * (change.dim() - 1))
 
 
-def _stepped(
-    call: Call,
-    now: Tensor,
-    clean: Tensor,
-    away: Tensor,
-    target: Tensor | None,
-    radius: float,
-    size: float,
-    norm: Norm,
-    loss: Loss,
-) -> Tensor:
-    """Return images one step further."""
-    at = now.detach().requires_grad_()
-    score = _score(two_logits(call, at), away, target, loss)
-    gradient = gradient_of(call, score, at)
+def _stepped(now: Tensor, clean: Tensor, gradient: Tensor, radius: float, size: float, norm: Norm) -> Tensor:
+    """Return images one step further, within the budget."""
     if norm == "linf":
         moved = now + size * gradient.sign()
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -78,7 +79,10 @@ def transfer_figure(transfer: Transfer, changes: Sequence[Universal]) -> Figure:
     """
     count = len(changes)
     figure = PlainFigure(figsize=(max(4.6, 1.5 * count + 1.6), 2.2 + 0.6 * (count + 1) + 1.4), layout="constrained")
-    top, below = figure.subfigures(2, 1, height_ratios=[2.0, 0.6 * (count + 1) + 1.2])
+    parts: Any = figure.subfigures(
+        2, 1, height_ratios=[2.0, 0.6 * (count + 1) + 1.2]
+    )  # two of them, whatever its type says
+    top, below = parts
     for axis, name, change in zip(top.subplots(1, count, squeeze=False)[0], transfer.names, changes, strict=True):
         axis.set_axis_off()
         _show(axis, _stronger(change.change), f"{shorten(name, 20)}\ntimes {STRONGER}")

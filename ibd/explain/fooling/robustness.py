@@ -63,8 +63,8 @@ def robustness(
 ) -> Robustness:
     """Return how much of the accuracy is left when images are changed by so much.
 
-    What PGD leaves is an upper bound of what the worst change of that size leaves. An image takes 2 (steps + 1) passes
-    for each size, and those of `deepfool`.
+    What PGD leaves is an upper bound of what the worst change of that size leaves. For each size an image takes
+    steps + 7 forward and steps + 1 backward passes, and then those of `deepfool`.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1], of two logits at least; it is left as it was.

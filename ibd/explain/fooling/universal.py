@@ -103,7 +103,7 @@ def _improved(call: Call, image: Tensor, change: Tensor, radius: float, norm: No
 def _rate(call: Call, pixels: Tensor, change: Tensor, batch_size: int = 64) -> float:
     """Return the share of images whose prediction a change changes."""
     return float(
-        torch.cat([_changed(call, part.to(change.device), change) for part in pixels.split(batch_size)]).mean()
+        torch.cat([_changed(call, part.to(change.device), change) for part in torch.split(pixels, batch_size)]).mean()
     )
 
 
