@@ -122,6 +122,21 @@ def some_images(data: ImageDataModule, split: Split, count: int, seed: int = 0) 
     return DataLoader(some, batch_size=data.batch_size, collate_fn=stack_samples)
 
 
+def images_of_class(data: ImageDataModule, split: Split, label: int, count: int, seed: int = 0) -> DataLoader[Batch]:
+    """Return a loader of images of one class, drawn at random; of all, if there are fewer.
+
+    Raises:
+        DataError: there are none.
+    """
+    dataset = data.dataset(split)
+    there = np.flatnonzero(torch.as_tensor(dataset.labels).numpy() == label)
+    if not len(there):
+        raise DataError(f"the {split} split has no images of '{data.spec.class_names[label]}'")
+    chosen = sorted(np.random.default_rng([seed, label]).permutation(there)[:count].tolist())
+    some: Subset[Batch] = Subset(dataset, chosen)  # type: ignore[arg-type]  # our samples are collated into a Batch
+    return DataLoader(some, batch_size=data.batch_size, collate_fn=stack_samples)
+
+
 def fitted_split(data: ImageDataModule) -> Split:
     """Return the split that something may be fitted on: the training images, where there are any."""
     return next((split for split in SPLITS if has_split(data, split)), "test")

@@ -8,8 +8,10 @@ from dataclasses import replace
 from ibd.comparison.asked import Case
 from ibd.comparison.groups.record import Group
 from ibd.comparison.groups.relevant_features import RELEVANT
+from ibd.comparison.groups.spray import SPRAY
 from ibd.comparison.groups.tcav import TCAV
 from ibd.comparison.probes.layer_features import LayerAccount, channels_account, concepts_account
+from ibd.comparison.probes.strategies import strategies_account
 from ibd.comparison.results import Comparison, Curve, SelfConsistency, Skipped
 from ibd.errors import DataError, UnsupportedError
 
@@ -21,6 +23,8 @@ def add_layer_features(comparison: Comparison, case: Case) -> None:
         _add(comparison, case, TCAV, concepts_account)
     if wanted & set(RELEVANT.names):
         _add(comparison, case, RELEVANT, channels_account)
+    if wanted & set(SPRAY.names):
+        _add(comparison, case, SPRAY, strategies_account)
 
 
 def _add(comparison: Comparison, case: Case, group: Group, measure: Callable[[Case], LayerAccount]) -> None:
@@ -47,6 +51,8 @@ def _add(comparison: Comparison, case: Case, group: Group, measure: Callable[[Ca
     comparison.skipped += [Skipped(name, None, metric, why) for metric, why in found.left_out.items()]
     if found.concepts is not None:
         comparison.concept_tests[name] = found.concepts
+    if found.clusters:
+        comparison.clusters[name] = found.clusters
     for curve in group.curves:
         if curve.name in found.curves and group.names[0] in comparison.metrics:
             drawn = Curve(found.counts, found.curves[curve.name], curve.x_label, curve.y_label)

@@ -156,6 +156,41 @@ class ConceptTests:
 
 
 @dataclass(frozen=True)
+class ShownCluster:
+    """Images of a class whose relevance maps are alike.
+
+    Attributes:
+        class_name: the class.
+        images: number of images of the cluster.
+        of: number of images of the class that were clustered.
+        kinds: number of clusters of the class.
+        gap: relative gap in the spectrum by which they were counted.
+        chance: the largest one of maps without clusters.
+        strangeness: at most 1, see `ibd.explain.strategies.MapCluster`.
+        half: share of the image that holds half of the relevance.
+        lies_on: what the relevance lies on, in words; "" where that is not known.
+        mean: (H, W, 3) mean image.
+        relevance: (H, W) mean share of the relevance at each pixel.
+        examples: (H, W, 3) typical images.
+        maps: (H, W) signed maps of these.
+    """
+
+    class_name: str
+    images: int
+    of: int
+    kinds: int
+    gap: float
+    chance: float
+    strangeness: float
+    half: float
+    lies_on: str
+    mean: npt.NDArray[np.float32]
+    relevance: npt.NDArray[np.float32]
+    examples: list[npt.NDArray[np.float32]]
+    maps: list[npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class CostInfo:
     """What an explainer took for one image of a model, and what its metrics took.
 
@@ -279,6 +314,7 @@ class Comparison:
         sanity: (model, explainer) -> result.
         self_consistency: model -> result.
         concept_tests: model -> which classes rest on which concepts, where that was asked.
+        clusters: model -> the strangest clusters of its relevance maps, where that was asked.
         costs: (model, explainer) -> cost.
         skipped: metrics and rows that were left out.
         shown: images to draw.
@@ -304,6 +340,7 @@ class Comparison:
     sanity: dict[tuple[str, str], Sanity] = field(default_factory=dict)
     self_consistency: dict[str, SelfConsistency] = field(default_factory=dict)
     concept_tests: dict[str, ConceptTests] = field(default_factory=dict)
+    clusters: dict[str, list[ShownCluster]] = field(default_factory=dict)
     costs: dict[tuple[str, str], CostInfo] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[ShownImage] = field(default_factory=list)

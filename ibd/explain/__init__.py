@@ -112,6 +112,21 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         visualization_sheet as visualization_sheet,
     )
     from ibd.explain.figures import prediction_figure as prediction_figure
+    from ibd.explain.fooling.attacks import Fooled as Fooled, fgsm as fgsm, pgd as pgd
+    from ibd.explain.fooling.effect import Seen as Seen, explanations_fooled as explanations_fooled
+    from ibd.explain.fooling.figures import (
+        explanations_fooled_figure as explanations_fooled_figure,
+        fooled_figure as fooled_figure,
+        transfer_figure as transfer_figure,
+    )
+    from ibd.explain.fooling.minimal import deepfool as deepfool
+    from ibd.explain.fooling.robustness import Robustness as Robustness, robustness as robustness
+    from ibd.explain.fooling.universal import (
+        Transfer as Transfer,
+        Universal as Universal,
+        transfer_table as transfer_table,
+        universal_perturbation as universal_perturbation,
+    )
     from ibd.explain.gradients import (
         GradientExplainer as GradientExplainer,
         GradientTimesInput as GradientTimesInput,
@@ -166,6 +181,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.perception import Sight as Sight, sight_of as sight_of
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
+    from ibd.explain.relevance_clusters import Clustering as Clustering, cluster_maps as cluster_maps
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
     from ibd.explain.relevant_figures import (
         ablation_figure as ablation_figure,
@@ -175,6 +191,13 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.explain.relu_modes import Deconvnet as Deconvnet, GuidedBackprop as GuidedBackprop
     from ibd.explain.render import color_map as color_map, grid_figure as grid_figure, overlay as overlay
     from ibd.explain.smoothgrad import SmoothGrad as SmoothGrad
+    from ibd.explain.spray_figures import spray_figure as spray_figure
+    from ibd.explain.strategies import (
+        Spray as Spray,
+        class_maps as class_maps,
+        pixel_spread as pixel_spread,
+        spray as spray,
+    )
     from ibd.explain.surrogates import KernelShap as KernelShap, Lime as Lime
     from ibd.explain.targets import Target as Target
     from ibd.explain.tcav_figures import tcav_figure as tcav_figure
@@ -220,6 +243,15 @@ _PUBLIC = {
     "factorization": ("NeuronGroups", "neuron_groups"),
     "quantus": ("quantus_explain",),
     "patches": ("Patches", "maximally_activating_patches"),
+    "fooling.attacks": ("Fooled", "fgsm", "pgd"),
+    "fooling.minimal": ("deepfool",),
+    "fooling.universal": ("Transfer", "Universal", "transfer_table", "universal_perturbation"),
+    "fooling.robustness": ("Robustness", "robustness"),
+    "fooling.effect": ("Seen", "explanations_fooled"),
+    "fooling.figures": ("explanations_fooled_figure", "fooled_figure", "transfer_figure"),
+    "relevance_clusters": ("Clustering", "cluster_maps"),
+    "strategies": ("Spray", "class_maps", "pixel_spread", "spray"),
+    "spray_figures": ("spray_figure",),
     "relevance_patches": ("most_relevant_patches",),
     "concepts": ("ConceptRelevance", "ConceptSheet", "concept_relevance", "concept_sheet"),
     "directions": ("Directions",),

@@ -1,7 +1,6 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
-from ibd.app.verbs import ablate, atlas, code_map, continuity, discover, filters, inside, interpret, tcav, why
-from ibd.app.verbs import discover, dissect, interpret, tcav
+from ibd.app.verbs import ablate, atlas, code_map, continuity, discover, dissect, filters, fool, inside, interpret, spray, tcav, why
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -16,4 +15,6 @@ VERBS: tuple[Verb, ...] = (
     why.VERB,
     filters.VERB,
     dissect.VERB,
+    spray.VERB,
+    fool.VERB,
 )

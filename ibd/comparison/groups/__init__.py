@@ -19,6 +19,7 @@ from ibd.comparison.groups.road import ROAD
 from ibd.comparison.groups.robustness import ROBUSTNESS
 from ibd.comparison.groups.sanity import SANITY
 from ibd.comparison.groups.self_consistency import SELF_CONSISTENCY
+from ibd.comparison.groups.spray import SPRAY
 from ibd.comparison.groups.tcav import TCAV
 from ibd.comparison.groups.units import UNITS
 from ibd.errors import ConfigError, did_you_mean
@@ -39,6 +40,7 @@ _ALL = (
     DISSECTION,
     TCAV,
     RELEVANT,
+    SPRAY,
 )
 GROUPS: dict[str, Group] = {group.name: group for group in _ALL}
 """Name -> group, in the order of a report."""

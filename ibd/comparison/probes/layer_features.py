@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ibd.comparison.asked import Case
 from ibd.comparison.images import fitted_split, some_images
-from ibd.comparison.results import ConceptTests, Floats
+from ibd.comparison.results import ConceptTests, Floats, ShownCluster
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.masked import concept_masks, load_batch
 from ibd.errors import UnsupportedError
@@ -42,6 +42,7 @@ class LayerAccount:
         counts: (n,) channels that were taken out.
         curves: "ablation_selected" (C, n), by class, and "ablation_random" (R, n), by draw -> accuracies.
         left_out: metric -> why it was not measured.
+        clusters: the strangest clusters of relevance maps.
     """
 
     figures: dict[str, float]
@@ -49,6 +50,7 @@ class LayerAccount:
     counts: Floats = field(default_factory=lambda: np.zeros(0))
     curves: dict[str, Floats] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    clusters: list[ShownCluster] = field(default_factory=list)
 
 
 def concepts_account(case: Case) -> LayerAccount:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ibd.comparison.report import names, numbers
 from ibd.comparison.report.charts import Style, difference_chart
+from ibd.comparison.report.clusters import ClusterRow, cluster_rows
 from ibd.comparison.report.coherency import CoherencyRow, coherency_rows
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
 from ibd.comparison.report.differences import LEAST_IMAGES
@@ -88,6 +89,7 @@ class FamilyView:
     seconds: list[tuple[str, float]]
     paintings: PaintingTable | None
     places: Chart | None
+    clusters: list[ClusterRow]
 
     @property
     def key(self) -> str:
@@ -172,6 +174,7 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         seconds=metric_seconds(comparison, table),
         paintings=paintings,
         places=places_chart(comparison, main),
+        clusters=cluster_rows(comparison, table),
     )
 
 
