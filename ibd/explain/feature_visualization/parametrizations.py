@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,13 @@ class Colors:
 
 
 class Parametrization(abc.ABC):
-    """How an image is written down."""
+    """How an image is written down.
+
+    Attributes:
+        lr: length of a step of Adam that fits its numbers.
+    """
+
+    lr: ClassVar[float] = 0.05
 
     @abc.abstractmethod
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:

@@ -123,7 +123,7 @@ def _made(model: nn.Module, objective: Objective, images: Tensor, chosen: dict[s
     start = given.get("start")
     usual: dict[str, Any] = {
         "transforms": Transforms(1 / 16, 15.0, (0.8, 1.2)) if start is None else Transforms(1 / 8, 15.0, (0.8, 1.2)),
-        "penalties": [TotalVariation(3.0) if start is None else Nearness(start)],
+        "penalties": [TotalVariation(weight=3.0) if start is None else Nearness(start, weight=3.0)],
         "parametrization": Fourier(Colors.of(images), spread=0.3),
         "ramp": 0.5 if start is None else 0.0,
     }
