@@ -175,7 +175,8 @@ def _small(
     usual: dict[str, Any] = {
         "steps": 128,
         "parametrization": Fourier(decay=1.5, spread=0.5),
-        "penalties": [TotalVariation(0.1)],
+        "penalties": [TotalVariation(weight=0.1)],
+        "lr": 0.05,
         "ramp": 1.0,
         "progress": False,
     }

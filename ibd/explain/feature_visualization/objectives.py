@@ -114,6 +114,25 @@ class Objective:
         return cls((Part(f"{layer} direction", layer=layer, value=value),))
 
     @classmethod
+    def features(cls, layer: str, wanted: Tensor) -> Objective:
+        """Return minus the squared distance of all a layer puts out from what is wanted, over the square of that.
+
+        Args:
+            layer: layer whose output is compared.
+            wanted: (B, D) or (B, D, h, w), of one image or of all that are made.
+        """
+
+        def value(output: Tensor) -> Tensor:
+            if output.shape[1:] != wanted.shape[1:]:
+                raise ConfigError(
+                    f"objective: '{layer}' puts out {tuple(output.shape[1:])}, but {tuple(wanted.shape[1:])} is wanted"
+                )
+            own = wanted.to(output)
+            return -(output - own).square().flatten(1).sum(1) / own.square().flatten(1).sum(1)
+
+        return cls((Part(f"{layer} of an image", layer=layer, value=value),))
+
+    @classmethod
     def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "log_prob") -> Objective:
         """Return the log probability of a class, or its "logit", "centered_logit", "prob" or "log_odds".
 

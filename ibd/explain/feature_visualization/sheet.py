@@ -126,6 +126,7 @@ def _made(model: nn.Module, objective: Objective, images: Tensor, chosen: dict[s
         "penalties": [TotalVariation(weight=3.0) if start is None else Nearness(start, weight=3.0)],
         "parametrization": Fourier(Colors.of(images), spread=0.3),
         "ramp": 0.5 if start is None else 0.0,
+        "lr": 0.05,
     }
     return maximize_activation(model, objective, **{**usual, **given, **chosen}).image.cpu()
 
