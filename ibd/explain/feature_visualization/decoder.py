@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ def _encoder(channels: int, size: tuple[int, int], code: int, width: int) -> nn.
     """Return what tells the mean, and the logarithm of the deviation, of the code of an image, (B, 2 code)."""
     sizes = _widths(size, width)
     layers: list[nn.Module] = [nn.Conv2d(channels, sizes[0], 3, padding=1), nn.SiLU()]
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in pairwise(sizes):
         layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GroupNorm(1, after), nn.SiLU()]
     small = [side // 2 ** (len(sizes) - 1) for side in size]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(sizes[-1] * small[0] * small[1], 2 * code))

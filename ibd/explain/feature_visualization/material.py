@@ -46,7 +46,9 @@ def gathered(source: Source, size: tuple[int, int] | None = None, most: int = 40
                 break
         images = images if size is None else [fit_image(image, size, "crop") for image in images]
     if len(images) < 2:
-        raise DataError(f"a prior is learned from at least two images, and there {_are(len(images))} in {_name(source)}")
+        raise DataError(
+            f"a prior is learned from at least two images, and there {_are(len(images))} in {_name(source)}"
+        )
     return torch.stack(images)
 
 

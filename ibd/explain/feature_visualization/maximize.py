@@ -1,7 +1,8 @@
 """Activation maximization: gradient ascent on an image until it excites what was asked for (Erhan et al. 2009).
 
 As lucid does it (Olah et al. 2017): Adam in a decorrelated Fourier space, small random movements. Steps and noise at
-the start are larger than its 0.05 and 0.01, with which the probability of a class often does not begin to rise. The model runs only as far as the objective needs, and no gradient of a parameter is computed.
+the start are larger than its 0.05 and 0.01, with which the probability of a class often does not begin to rise. The
+model runs only as far as the objective needs, and no gradient of a parameter is computed.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ class Weighted(abc.ABC):
     weight: float | None = None
 
     def __post_init__(self) -> None:
+        """Check the share."""
         if not 0 < self.share <= 1:
             raise ConfigError(f"penalty: share: {self.share} given, above 0 and at most 1 is needed")
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ibd.errors import ConfigError, DataError
+from ibd.errors import ConfigError
 from ibd.explain.feature_visualization.parametrizations import Canvas, Colors, Parametrization, frequencies, logits
 
 
