@@ -16,7 +16,7 @@ from ibd.app.terminal import save_figure, writing
 from ibd.comparison.images import fitted_split, some_images
 from ibd.comparison.sources import find_data
 from ibd.data.fitting import fit_image
-from ibd.explain.activations import chunked
+from ibd.explain.activations import chunked, device_of
 from ibd.explain.base import undisturbed
 from ibd.explain.feature_visualization.maximize import Visualization
 from ibd.explain.feature_visualization.recipe_figures import Row, made_figure, row_of
@@ -84,6 +84,7 @@ def _material(asked: Asked, count: int, seed: int, wanted: Wanted) -> Material:
     images, labels = torch.cat([image for image, _ in batches]), torch.cat([label for _, label in batches])
     if tuple(images.shape[2:]) != asked.size:
         images = torch.stack([fit_image(image, asked.size, "squash") for image in images])
+    images = images.to(device_of(asked.model))
     ours = class_names(asked.model) == list(data.spec.class_names)
     return Material(asked.size, images, labels if ours else None, wanted.classes, seed)
 

@@ -84,7 +84,7 @@ class MixtureExpert(Weighted):
         variances: (K, M, R).
         weights: (K, M) share of each Gaussian in its class.
         rest: variance along all other directions.
-        classes: class for each image that is made; None where there is one class, or they are made in order.
+        classes: which of the K for each image that is made; None where there is one, or they are made in order.
     """
 
     mean: Tensor
@@ -112,7 +112,7 @@ class MixtureExpert(Weighted):
 
         Args:
             images: (N, C, H, W) in [0, 1], at the size at which images will be made.
-            labels: (N,) classes from 0; None takes one mixture for all.
+            labels: (N,) classes from 0; None takes one mixture for all. Those in `classes` are fitted, or all.
             gaussians: Gaussians of a class; fewer where it has fewer than two images for each.
             directions: main directions to keep; at most N - 1.
             ridge: least variance of a pixel in any direction.
@@ -129,8 +129,9 @@ class MixtureExpert(Weighted):
         if labels.shape != (len(images),):
             raise DataError(f"expert: labels (N,) of the {len(images)} images are needed, not {tuple(labels.shape)}")
         along = (images.detach().float().flatten(1) - base.mean.flatten()) @ base.directions.t()
+        needed = list(range(int(labels.max()) + 1)) if classes is None else sorted(set(classes))
         fitted = []
-        for number in range(int(labels.max()) + 1):
+        for number in needed:
             own = along[labels == number].double().cpu().numpy()
             if len(own) < 2:
                 raise DataError(f"expert: class {number} has {len(own)} images: two are needed")
@@ -138,7 +139,7 @@ class MixtureExpert(Weighted):
         most = max(len(found.weights_) for found in fitted)
         filled = [[_filled(getattr(found, key), most) for found in fitted] for key in _FITTED]
         means, variances, weights = (torch.stack(values).to(along) for values in filled)
-        chosen = None if classes is None else tuple(classes)
+        chosen = None if classes is None else tuple(map(needed.index, classes))
         return cls(
             *(base.mean, base.directions, means, variances, weights, base.rest, chosen), share=share, weight=weight
         )

@@ -69,7 +69,7 @@ def test_a_dream_of_a_model_of_one_size():
     made = deep_dream(model, image, Objective.cls(0), octaves=1, steps=3)
     assert float(made.value) > float(made.trace[0])
     assert 0 <= float(made.probability) <= 1
-    with pytest.raises(ConfigError, match="scale: 1.0 given"):
+    with pytest.raises(ConfigError, match=r"scale: 1\.0 given"):
         deep_dream(model, image, Objective.cls(0), scale=1.0)
 
 

@@ -66,10 +66,13 @@ def test_an_expert_pulls_towards_what_it_has_seen():
     coarse = torch.rand(12, 3, 2, 2, generator=generator)
     images = F.interpolate(coarse, size=(16, 16), mode="bilinear")
     expert = GaussianExpert.fit(images, directions=5)
-    away = [float((made.image - expert.mean).square().mean()) for made in (
-        maximize_activation(small_net(), Objective.cls(2), **PLAIN),
-        maximize_activation(small_net(), Objective.cls(2), penalties=[GaussianExpert.fit(images, 5, weight=100.0)], **PLAIN),
-    )]  # fmt: skip
+    away = [
+        float((made.image - expert.mean).square().mean())
+        for made in (
+            maximize_activation(small_net(), Objective.cls(2), penalties=chosen, **PLAIN)
+            for chosen in ([], [GaussianExpert.fit(images, 5, weight=100.0)])
+        )
+    ]
     assert away[1] < away[0] / 2
     flat = (images[:3].double() - expert.mean).flatten(1)
     directions = expert.directions.double()
