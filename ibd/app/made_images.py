@@ -67,7 +67,18 @@ class Wanted(NamedTuple):
 
 
 def asked_model(verb: str, run: str, changes: Sequence[str], known: Sequence[str]) -> Asked:
-    """Return the model that is asked, and how."""
+    """Return the model that is asked, and how.
+
+    Args:
+        verb: name of the verb, for messages.
+        run: RUN of the command line, or ``package.module:make_model`` of a network of anybody's.
+        changes: ``key=value``: options of the verb, ``data=`` and ``data.key=value``, and of a network of anybody's
+            ``model.key=value``, see `ibd.app.foreign.ForeignSettings`.
+        known: names of the options of the verb.
+
+    Raises:
+        ConfigError: an unknown option, a size that is none, or a network that cannot be asked.
+    """
     of_model = [text for text in changes if text.startswith("model.")]
     of_data = [text for text in changes if text.startswith(("data.", "data="))]
     rest = options([text for text in changes if text not in (*of_model, *of_data)])
