@@ -177,7 +177,8 @@ def small_images(
     usual: dict[str, Any] = {
         "steps": 128,
         "parametrization": Fourier(decay=1.5, spread=0.5),
-        "penalties": [TotalVariation(0.1)],
+        "penalties": [TotalVariation(weight=0.1)],
+        "lr": 0.05,
         "ramp": 1.0,
         "progress": False,
     }

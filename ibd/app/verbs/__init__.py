@@ -1,6 +1,7 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
 from ibd.app.verbs import ablate, atlas, code_map, continuity, discover, dissect, filters, fool, inside, interpret, spray, tcav, why
+from ibd.app.verbs import discover, dream, interpret, invert, tcav, visualize
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -17,4 +18,7 @@ VERBS: tuple[Verb, ...] = (
     dissect.VERB,
     spray.VERB,
     fool.VERB,
+    visualize.VERB,
+    dream.VERB,
+    invert.VERB,
 )

@@ -114,8 +114,30 @@ class Objective:
         return cls((Part(f"{layer} direction", layer=layer, value=value),))
 
     @classmethod
-    def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "logit") -> Objective:
-        """Return the logit of a class, or its "prob", "log_prob" or "log_odds"."""
+    def features(cls, layer: str, wanted: Tensor) -> Objective:
+        """Return minus the squared distance of all a layer puts out from what is wanted, over the square of that.
+
+        Args:
+            layer: layer whose output is compared.
+            wanted: (B, D) or (B, D, h, w), of one image or of all that are made.
+        """
+
+        def value(output: Tensor) -> Tensor:
+            if output.shape[1:] != wanted.shape[1:]:
+                raise ConfigError(
+                    f"objective: '{layer}' puts out {tuple(output.shape[1:])}, but {tuple(wanted.shape[1:])} is wanted"
+                )
+            own = wanted.to(output)
+            return -(output - own).square().flatten(1).sum(1) / own.square().flatten(1).sum(1)
+
+        return cls((Part(f"{layer} of an image", layer=layer, value=value),))
+
+    @classmethod
+    def cls(cls, index: int | str | Sequence[int] | Tensor, scalar: Scalar = "log_prob") -> Objective:
+        """Return the log probability of a class, or its "logit", "centered_logit", "prob" or "log_odds".
+
+        A logit can rise with those of all other classes: in images made for the logit, the class is often not probable.
+        """
         return cls((Part(f"class {_text(index)}", target=Target.cls(index, scalar)),))
 
     @classmethod
@@ -210,6 +232,15 @@ class Objective:
         terms = [term for part in self.parts if part.target for terms in part.target.sums for term in terms]
         counts = [len(term.index) for term in terms if isinstance(term.index, tuple)]
         return max([*counts, *(len(part.channels) for part in self.parts)], default=0) or None
+
+    @property
+    def probability(self) -> Objective | None:
+        """The objective that is the probability of the class that this one is about; None where there is no such."""
+        terms = [term for part in self.parts if part.target for terms in part.target.sums for term in terms]
+        if len(terms) != 1 or terms[0].kind not in ("class", "side") or terms[0].through:
+            return None
+        target = Target(((dataclasses.replace(terms[0], scalar="prob", weight=1.0),),))
+        return Objective((Part("probability", target=target),))
 
     @property
     def layers(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,13 @@ class Colors:
 
 
 class Parametrization(abc.ABC):
-    """How an image is written down."""
+    """How an image is written down.
+
+    Attributes:
+        lr: length of a step of Adam that fits its numbers.
+    """
+
+    lr: ClassVar[float] = 0.1
 
     @abc.abstractmethod
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
@@ -123,7 +130,7 @@ class Pixels(Parametrization):
 
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
         """Return a canvas."""
-        planes = _noise(like.shape, generator, like, self.spread) if image is None else self.colors.unmix(_logit(image))
+        planes = _noise(like.shape, generator, like, self.spread) if image is None else self.colors.unmix(logits(image))
         planes = planes.detach().clone().requires_grad_()
         return Canvas([planes], lambda: self.colors.mix(planes).sigmoid())
 
@@ -140,16 +147,16 @@ class Fourier(Parametrization):
 
     colors: Colors = field(default_factory=Colors.natural)
     decay: float = 1.0
-    spread: float = 0.01
+    spread: float = 0.3
 
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
         """Return a canvas."""
         batch, channels, height, width = like.shape
-        scale = self._scale(height, width).to(like)
+        scale = (frequencies(height, width) ** -self.decay).to(like)
         if image is None:
             spectrum = _noise((batch, channels, height, width // 2 + 1, 2), generator, like, self.spread)
         else:
-            planes = torch.fft.rfft2(4 * self.colors.unmix(_logit(image)), norm="ortho")
+            planes = torch.fft.rfft2(4 * self.colors.unmix(logits(image)), norm="ortho")
             spectrum = torch.view_as_real(planes / scale)
         spectrum = spectrum.detach().clone().requires_grad_()
 
@@ -158,13 +165,6 @@ class Fourier(Parametrization):
             return self.colors.mix(planes / 4).sigmoid()
 
         return Canvas([spectrum], draw)
-
-    def _scale(self, height: int, width: int) -> Tensor:
-        """Return (H, W // 2 + 1): the factor of each frequency; that of the mean is the largest."""
-        down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :]
-        frequency = (down.square() + across.square()).sqrt().clamp(min=1 / max(height, width))
-        scale: Tensor = frequency**-self.decay
-        return scale
 
 
 class Decoder(Parametrization):
@@ -211,8 +211,15 @@ class Decoder(Parametrization):
         return [self.decoder] if isinstance(self.decoder, nn.Module) else []
 
 
-def _logit(image: Tensor) -> Tensor:
+def logits(image: Tensor) -> Tensor:
+    """Return the logits of pixels in [0, 1], of which black and white have finite ones."""
     return torch.logit(image.clamp(_EDGE, 1 - _EDGE))
+
+
+def frequencies(height: int, width: int) -> Tensor:
+    """Return (H, W // 2 + 1): cycles per pixel of a real Fourier transform; the mean counts as the lowest frequency."""
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :]
+    return (down.square() + across.square()).sqrt().clamp(min=1 / max(height, width))
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor, spread: float) -> Tensor:

@@ -45,7 +45,7 @@ def visualization_sheet(
 
     What is maximized is ``log sigmoid((score - m) / s)``, where m is half way from the median of the images' scores to
     the highest one, and s an eighth of this way: it ends where a score is as high as natural ones get. From there on
-    total variation takes away what is not needed.
+    total variation takes away what is not needed. The score of a class is its log-odds.
 
     Args:
         model: ours, or any classifier of (B, C, H, W) images in [0, 1].
@@ -67,7 +67,7 @@ def visualization_sheet(
     check_range("steps", steps, least=1)
     if len(images) < 2:
         raise DataError("a sheet needs some images of the kind that the model was trained on")
-    target = (Target.units(units) if units is not None else Target.classes(classes or [])).resolve(model)
+    target = (Target.units(units) if units is not None else Target.classes(classes or [], "log_odds")).resolve(model)
     chosen = {**options, "steps": steps, "batch": len(target.sums)}
     scores = _scores(model, images, target)
     start = _least(scores)
@@ -111,7 +111,7 @@ def _drawn(
     note = (
         "Number: the score of the image; of a patch, the unit in its middle. "
         if len(rows) > 3
-        else "Number: the score. "
+        else "Number: the log-odds of the class, ln(p / (1 - p)). "
     )
     note += "The image before a row was changed as little as is needed to bring each score as high as natural ones get."
     figure.supxlabel(textwrap.fill(note, 18 * (1 + len(names))), fontsize=8, color="#495057")
@@ -123,9 +123,10 @@ def _made(model: nn.Module, objective: Objective, images: Tensor, chosen: dict[s
     start = given.get("start")
     usual: dict[str, Any] = {
         "transforms": Transforms(1 / 16, 15.0, (0.8, 1.2)) if start is None else Transforms(1 / 8, 15.0, (0.8, 1.2)),
-        "penalties": [TotalVariation(3.0) if start is None else Nearness(start)],
+        "penalties": [TotalVariation(weight=3.0) if start is None else Nearness(start, weight=3.0)],
         "parametrization": Fourier(Colors.of(images), spread=0.3),
         "ramp": 0.5 if start is None else 0.0,
+        "lr": 0.05,
     }
     return maximize_activation(model, objective, **{**usual, **given, **chosen}).image.cpu()
 

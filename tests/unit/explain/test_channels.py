@@ -48,7 +48,13 @@ class Mean(nn.Module):
 def test_the_channel_that_is_asked_for_becomes_white(channels, parametrization):
     kind = Pixels(Colors.independent(channels)) if parametrization else None
     made = maximize_activation(
-        Mean(channels), Objective.cls(channels - 1), 16, steps=60, lr=0.2, parametrization=kind, transforms=None
+        Mean(channels),
+        Objective.cls(channels - 1, "logit"),
+        16,
+        steps=60,
+        lr=0.2,
+        parametrization=kind,
+        transforms=None,
     ).image
     assert made.shape == (1, channels, 16, 16)
     assert float(made[:, -1].mean()) > 0.9
@@ -78,7 +84,7 @@ def test_colors_of_images(channels):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("objective", [Objective.cls(1), Objective.channel("pick", 1)])
+@pytest.mark.parametrize("objective", [Objective.cls(1, "logit"), Objective.channel("pick", 1)])
 def test_models_in_half_precision(dtype, objective):
     """Green is asked for: the image is green."""
     model = Mean(3).to(dtype)

@@ -83,7 +83,7 @@ def test_a_planted_filter_is_the_optimum_with_a_penalty(kind):
         model,
         Objective.direction("conv", torch.tensor([1.0, 0.0])),
         parametrization=kind,
-        penalties=[L2(8 * model.conv.weight[0].abs().max().item() * 3 * 16 * 16 / 2)],
+        penalties=[L2(weight=8 * model.conv.weight[0].abs().max().item() * 3 * 16 * 16 / 2)],
         size=16,
         steps=150,
         transforms=None,
@@ -122,7 +122,7 @@ def test_every_objective_rises(objective, kind):
 
 def test_values_are_what_the_model_says():
     model = small_net()
-    objective = 2 * Objective.cls([3, 1]) + Objective.channel("3", 5) - Objective.neuron("0", 1)
+    objective = 2 * Objective.cls([3, 1], "logit") + Objective.channel("3", 5) - Objective.neuron("0", 1)
     made = maximize_activation(model, objective, batch=2, **QUICK)
     model.eval()
     first = model[0](made.image)
@@ -243,7 +243,7 @@ def test_operations_in_place(steps):
     model = WrittenOver().eval()
     options = {**QUICK, "transforms": None, "start": torch.rand(3, 16, 16), "steps": steps}
     made = maximize_activation(model, Objective.cls(0), **options)
-    torch.testing.assert_close(made.value, model(made.image)[:, 0].detach())
+    torch.testing.assert_close(made.value, model(made.image).log_softmax(1)[:, 0].detach())
     other = maximize_activation(model, Objective.cls(0), **{**options, "start": made.image, "steps": 1})
     torch.testing.assert_close(other.trace[0], made.value, atol=1e-4, rtol=0)
     layer = Objective.channel("first", 1)

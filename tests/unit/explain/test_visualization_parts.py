@@ -15,12 +15,13 @@ from ibd.explain.feature_visualization import (
     HighFrequency,
     Nearness,
     Objective,
+    Roughness,
     TotalVariation,
     Transforms,
     maximize_activation,
     visualization_sheet,
 )
-from ibd.explain.feature_visualization.maximize import _growing
+from ibd.explain.feature_visualization.weighing import Penalties
 from ibd.models.baseline.lightning import Baseline
 from tests.model_makers import SMALL, SPEC, make_embedding, make_module, make_pipnet, make_prototypes, make_whitening
 
@@ -65,10 +66,13 @@ def test_an_expert_pulls_towards_what_it_has_seen():
     coarse = torch.rand(12, 3, 2, 2, generator=generator)
     images = F.interpolate(coarse, size=(16, 16), mode="bilinear")
     expert = GaussianExpert.fit(images, directions=5)
-    away = [float((made.image - expert.mean).square().mean()) for made in (
-        maximize_activation(small_net(), Objective.cls(2), **PLAIN),
-        maximize_activation(small_net(), Objective.cls(2), penalties=[GaussianExpert.fit(images, 5, 100.0)], **PLAIN),
-    )]  # fmt: skip
+    away = [
+        float((made.image - expert.mean).square().mean())
+        for made in (
+            maximize_activation(small_net(), Objective.cls(2), penalties=chosen, **PLAIN)
+            for chosen in ([], [GaussianExpert.fit(images, 5, weight=100.0)])
+        )
+    ]
     assert away[1] < away[0] / 2
     flat = (images[:3].double() - expert.mean).flatten(1)
     directions = expert.directions.double()
@@ -82,12 +86,12 @@ def test_an_expert_pulls_towards_what_it_has_seen():
 
 def test_penalties_are_what_they_say():
     image = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(L2(2.0)(image), 2 * ((image - 0.5) ** 2).mean((1, 2, 3)))
+    torch.testing.assert_close(L2(weight=2.0)(image), 2 * ((image - 0.5) ** 2).mean((1, 2, 3)))
     variation = (image[:, :, 1:] - image[:, :, :-1]).abs().mean((1, 2, 3))
     variation += (image[..., 1:] - image[..., :-1]).abs().mean((1, 2, 3))
     torch.testing.assert_close(TotalVariation()(image), variation)
     flat = torch.full_like(image, 0.3)
-    for penalty in (TotalVariation(), Blur(), HighFrequency()):
+    for penalty in (TotalVariation(), Blur(), HighFrequency(), Roughness()):
         assert float(penalty(flat).max()) < 1e-10
     wave = torch.cos(2 * torch.pi * torch.arange(8) * 3 / 8).expand(1, 3, 6, 8)
     torch.testing.assert_close(HighFrequency()(wave), torch.tensor([(3 / 8) ** 2 * 0.5]))  # of mean power a half
@@ -105,11 +109,12 @@ def test_penalties_grow_over_the_ramp():
     assert torch.equal(without.image, ramped.image)
     at_once = maximize_activation(small_net(), Objective.cls(2), penalties=[penalty], **options)
     assert not torch.equal(at_once.image, ramped.image)
-    grown = _growing([lambda image: image.flatten(1).sum(1)], 8.0)
-    assert [float(grown(torch.ones(2, 1, 1, 1), step)) for step in (0, 2, 8, 20)] == [0, 0.5, 2, 2]
+    grown = Penalties([lambda image: image.flatten(1).sum(1)], 16, ramp=0.5)
+    image, values = torch.ones(2, 1, 1, 1), torch.zeros(2)
+    assert [float(grown(image, values, step)) for step in (0, 2, 8, 20)] == [0, 0.5, 2, 2]
 
 
-@pytest.mark.parametrize("penalty", [TotalVariation(20.0), Blur(50.0), HighFrequency(300.0)])
+@pytest.mark.parametrize("penalty", [TotalVariation(), Blur(), HighFrequency(), Roughness()])
 def test_penalties_make_smoother_images(penalty):
     rough = [
         float(made.image.diff(dim=3).abs().mean())
@@ -198,7 +203,7 @@ def test_nearness_counts_changes_and_their_edges():
     image = torch.rand(3, 6, 7)
     changed = image.repeat(2, 1, 1, 1)
     changed[1, :, 2, 3] += 0.5
-    found = Nearness(image, weight=2.0, variation=3.0)(changed)
+    found = Nearness(image, weight=2.0, variation=1.5)(changed)
     edges = 3 * 2 * 0.5 * (1 / (3 * 5 * 7) + 1 / (3 * 6 * 6)) * 3
     torch.testing.assert_close(found, torch.tensor([0.0, 2 * 0.5 / 42 + edges]))
 
