@@ -178,13 +178,15 @@ def _curve(results: dict[str, list[Found]], policy: str) -> list[str]:
     having = {name: runs for name, runs in results.items() if policy in runs[0]["right"]}
     if not having:
         return []
-    budgets = range(len(next(iter(having.values()))[0]["right"][policy]))
-    lines = ["| model | " + " | ".join(map(str, budgets)) + " |", "|---" * (len(budgets) + 1) + "|"]
+    groups = len(next(iter(having.values()))[0]["right"][policy]) - 1
+    budgets = [0, 1, 2, groups]
+    lines = [f"| model | 0 | 1 | 2 | all {groups} |", "|---" * (len(budgets) + 1) + "|"]
     for name, runs in having.items():
         cells = []
         for budget in budgets:
             mean = spread([float(run["right"][policy][budget].mean()) for run in runs])
-            cells.append(f"{mean} {_apart(results, name, policy, budget)}".strip())
+            apart = _apart(results, name, policy, budget) if budget in (1, 2) else ""
+            cells.append(f"{mean} {apart}".strip())
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
