@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ibd.explain.calls import Call, tensors_in
 from ibd.explain.layouts import PERMUTES, order_of
@@ -16,7 +15,7 @@ Moved = dict[int, tuple[int, tuple[int, ...]]]
 """Axis before -> axis after, and which index of the axis before each one after holds, -1 for padding. An axis that is
 missing was lost, or moved differently at different places."""
 _MOVERS = (
-    *("pad", "flip", "fliplr", "flipud", "roll", "rot90", "narrow", "getitem", "index_select", "gather", "select"),
+    *("flip", "fliplr", "flipud", "roll", "rot90", "narrow", "getitem", "index_select", "gather", "select"),
     *("take_along_dim", "chunk", "split", "tensor_split", "unbind", "hsplit", "vsplit", "dsplit"),
 )
 
@@ -32,6 +31,8 @@ def moved(call: Call, position: int) -> Moved | None:
     if call.bare in PERMUTES:
         order = order_of(call, before.dim())
         return {axis: (order.index(axis), tuple(range(before.shape[axis]))) for axis in range(1, 4)} if order else None
+    if call.bare == "pad":
+        return _padded(before.shape, call.argument(1, "pad"))
     if call.bare not in _MOVERS:
         return None
     moves: Moved = {}
@@ -45,12 +46,28 @@ def moved(call: Call, position: int) -> Moved | None:
     return moves
 
 
+def _padded(shape: Sequence[int], widths: Sequence[int]) -> Moved:
+    """Return what a padding does to the axes of a map; new cells are of nothing, be they zeros or repeated.
+
+    It is told, and not found out: a network that pads before each convolution would take most of its time.
+
+    Args:
+        shape: sizes of the four axes.
+        widths: two for each padded axis, the last axis first; below 0 they cut off.
+    """
+    moves: Moved = {}
+    for axis in range(1, 4):
+        place = 2 * (3 - axis)
+        start, end = (int(width) for width in widths[place : place + 2]) if place < len(widths) else (0, 0)
+        left = range(max(0, -start), shape[axis] - max(0, -end))
+        moves[axis] = (axis, (*(-1 for _ in range(start)), *left, *(-1 for _ in range(end))))
+    return moves
+
+
 @torch.no_grad()
 def _done(call: Call, position: int) -> Tensor | None:
-    """Return what a call makes of other values; a padding of any kind as one with zeros."""
+    """Return what a call makes of other values."""
     try:
-        if call.bare == "pad":
-            return F.pad(call.args[0], call.argument(1, "pad"))
         made = tensors_in(call.run())
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
         return None

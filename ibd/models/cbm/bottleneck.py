@@ -110,8 +110,11 @@ class Bottleneck:
         """Return what correcting each group adds to the logits of some images, (n, G, C), of an `additive` one."""
         assert self.weight is not None
         change = self.corrected[images] - self.predicted[images]
-        parts = [change[:, self.of(group)] @ self.weight[:, self.of(group)].t() for group in self.groups]
-        return torch.stack(parts, 1)
+        gains = change.new_empty(len(self.groups), len(change), len(self.weight))
+        for index, group in enumerate(self.groups):
+            read = _consecutive(self.of(group))
+            gains[index] = change[:, read] @ self.weight[:, read].t()
+        return gains.transpose(0, 1)
 
     @property
     def quantities(self) -> Tensor:
@@ -135,3 +138,9 @@ class Bottleneck:
             absent = torch.where(off.isnan(), absent, predicted - off)
             present = torch.where(off.isnan(), present, predicted + off)
         return torch.where(holds.repeat_interleave(width), present, absent)
+
+
+def _consecutive(columns: Tensor) -> slice | Tensor:
+    """Return columns as a slice, which takes no copy, where each is the next of the one before."""
+    first, count = int(columns[0]), len(columns)
+    return slice(first, first + count) if columns.tolist() == list(range(first, first + count)) else columns

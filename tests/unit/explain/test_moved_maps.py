@@ -149,3 +149,25 @@ def test_what_calls_do_to_axes():
     assert moved(Call(F.relu, (x,), {}), 0) is None
     assert reach(Call(F.conv2d, (x, torch.rand(1, 3, 3, 5)), {"dilation": (2, 1)})) == (5, 5)
     assert reach(Call(F.avg_pool2d, (x, 3), {})) == (3, 3)
+
+
+@pytest.mark.parametrize("widths", [(1, 2), (0, 1, 2, 0), (1, 0, -1, 2), (-2, -1, 0, 3, 1, 0), (0, 0)])
+def test_what_a_padding_moves_is_what_it_does_to_numbers(widths):
+    image = torch.zeros(2, 3, 5, 7)
+
+    found = moved(Call(F.pad, (image, widths), {}), 0)
+
+    assert found is not None
+    for axis in range(1, 4):
+        numbers = torch.arange(1, image.shape[axis] + 1).view([-1 if other == axis else 1 for other in range(4)])
+        after = F.pad(numbers.expand(image.shape), widths)
+        there, indices = found[axis]
+        assert there == axis
+        assert torch.tensor(indices).tolist() == (after.amax([a for a in range(4) if a != axis]) - 1).tolist()
+
+
+def test_what_a_padding_moves_is_told_without_a_look_at_the_map(monkeypatch):
+    image = torch.zeros(2, 3, 5, 7)
+    monkeypatch.setattr(torch.Tensor, "amax", None)
+
+    assert moved(Call(F.pad, (image,), {"pad": (1, 1)}), 0) is not None

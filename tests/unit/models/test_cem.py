@@ -1,6 +1,7 @@
 """Concept embeddings: by hand, against loops, and how often a concept is corrected in training."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,6 +169,20 @@ def test_the_curve_against_a_decode_for_each_image_and_budget(network, data):
     found = policies.accuracy_by_budget(bottleneck, ranks)
     assert found.tolist() == pytest.approx((expected / 14).tolist())
     assert len(set(found.tolist())) > 1
+
+
+def test_the_curve_in_parts_and_with_groups_whose_concepts_lie_apart(network, data, monkeypatch):
+    bottleneck = cached_bottleneck(network, data)
+    apart = replace(bottleneck, groups=[[0, 3], [2, 1], [5, 4]])
+    ranks = policies.random_ranks(apart, 1)
+    monkeypatch.setattr(policies, "_MOST_VALUES", 1)  # an image at a time
+
+    found = policies.right_by_budget(apart, ranks)
+
+    for budget in range(4):
+        told = (ranks < budget)[:, apart.group_of_concept]
+        logits = network.classify(apart.beliefs(told).reads)
+        assert found[budget].tolist() == (logits.argmax(1) == apart.labels).tolist()
 
 
 def test_expected_change_against_loops(network, data):
