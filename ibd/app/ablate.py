@@ -13,10 +13,9 @@ from torch import Tensor
 from ibd.app.over_data import Given, given_over_data, named, number, one_split
 from ibd.app.terminal import save_figure, writing
 from ibd.comparison.images import balanced, fitted_split, some_images
-from ibd.comparison.self_consistency.dissection import concept_masks
-from ibd.comparison.self_consistency.reading import load_batch
 from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.data.base import Split
+from ibd.data.masked import concept_masks, load_batch
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import device_of
 from ibd.explain.base import undisturbed

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ibd.comparison.self_consistency.reading import load_batch
 from ibd.comparison.self_consistency.redrawing import chunks, drawn
 from ibd.data.dataset import ImageDataset
+from ibd.data.masked import load_batch
 from ibd.data.toybirds.dataset import ToyBirdsDataset
 from ibd.data.toybirds.parts import TAG
 from ibd.errors import ConfigError, UnsupportedError

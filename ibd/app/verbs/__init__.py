@@ -1,6 +1,23 @@
 """Verbs of the command line that have a file each; ``ibd --help`` lists them in this order."""
 
-from ibd.app.verbs import ablate, atlas, code_map, continuity, discover, dissect, dream, filters, fool, inside, interpret, invert, spray, tcav, visualize, why
+from ibd.app.verbs import (
+    ablate,
+    atlas,
+    code_map,
+    continuity,
+    discover,
+    dissect,
+    dream,
+    filters,
+    fool,
+    inside,
+    interpret,
+    invert,
+    spray,
+    tcav,
+    visualize,
+    why,
+)
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
