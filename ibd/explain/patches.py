@@ -155,7 +155,7 @@ def patches_at(
         layout: layout of the layer's output.
     """
     with undisturbed(model):
-        field = _field(model, maps_reader(model, layer, layout), False, size)
+        field = cells_see(model, maps_reader(model, layer, layout), False, size)
     flat = position[..., 0] * shape[1] + position[..., 1]
     return _patches((score, image, flat), names, size, shape, field)
 
