@@ -81,7 +81,8 @@ def _told(codes: Codes, found: CodeMap) -> list[str]:
     count = found.neighbours
     kept = f"{found.kept:.0%} of the {count} nearest neighbours of an image are its nearest on the map as well"
     by_code, on_map = (same_class(values, codes.labels, count) for values in (codes.values, found.places))
-    return [kept, f"of its own class are {by_code:.0%} of the {count} nearest by the codes, {on_map:.0%} on the map"]
+    near = f"{by_code:.0%} of the {count} nearest (or as many as there are of it) by the codes, {on_map:.0%} on the map"
+    return [kept, f"of its own class are {near}"]
 
 
 def _check_color(given: Given, color: str) -> None:

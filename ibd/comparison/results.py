@@ -272,8 +272,9 @@ class PlacedImages:
         places: (N, 2) in [0, 1]: across and up.
         predicted: (N,) classes that the model says.
         kept: share of the nearest neighbours that are nearest on the map as well.
-        same_class: share of the nearest neighbours, by the layer, that are of an image's own class.
-        neighbours: number of neighbours that both count.
+        same_class: share of the nearest neighbours, by the layer, that are of an image's own class: of as many as there
+            are of it, at most.
+        neighbours: number of neighbours that both count, at most.
         shown: (T,) images that are drawn.
         thumbnails: (T, s, s, 3) these, from 0 to 255.
     """

@@ -213,8 +213,15 @@ def neighbours_kept(codes: Tensor, places: Tensor, count: int) -> float:
 
 
 def same_class(values: Tensor, labels: Tensor, count: int) -> float:
-    """Return the share of the `count` nearest neighbours that are of an image's own class, the mean over all."""
-    return float((labels[nearest(values, count)] == labels.unsqueeze(1)).double().mean())
+    """Return the share of the nearest neighbours that are of an image's own class, the mean over all.
+
+    Of the `count` nearest, or of as many as there are others of its class: 1 where classes lie apart, however small.
+    An image that is alone in its class does not count; NaN where all are.
+    """
+    alike = labels[nearest(values, count)] == labels.unsqueeze(1)
+    looked = (torch.bincount(labels)[labels] - 1).clamp(max=count)
+    alike = alike & (torch.arange(count) < looked.unsqueeze(1))
+    return float((alike.sum(1) / looked)[looked > 0].double().mean())
 
 
 def nearest(values: Tensor, count: int) -> Tensor:

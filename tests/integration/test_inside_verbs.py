@@ -61,8 +61,8 @@ def test_a_network_of_somebodys(bird, tmp_path, monkeypatch):
     answer = ibd("atlas", *asked, "layer=1", "grid=2", "steps=1", "size=16", "images=4")
     assert "16 places of 4 images in layer '1', 8 numbers each" in answer.out, answer.err
     answer = ibd("inside", "own_network:make", bird, "model.preprocess=unit", "model.image_size=32", "--out", tmp_path)
-    assert answer.out.startswith("layer '1': 8 channels"), answer.err
-    assert "left out: weights: layer '1' has none of filters" in answer.out
+    assert answer.out.startswith("layer 'model.1': 8 channels"), answer.err
+    assert "left out: weights: layer 'model.1' has none of filters" in answer.out
 
 
 @pytest.mark.parametrize(

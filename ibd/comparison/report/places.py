@@ -26,8 +26,9 @@ def places_chart(comparison: Comparison, model: ModelInfo) -> Chart | None:
     title = f"{len(placed.places)} images by '{placed.layer}' of {model.name}, laid out by t-SNE"
     wrong = float((placed.predicted != comparison.labels).mean())
     note = (
-        f"Of the {placed.neighbours} nearest neighbours of an image by the layer {percent(placed.same_class)} are of "
-        f"its class, and {percent(placed.kept)} are its nearest on the map as well. {percent(wrong)} of the images are "
+        f"Of the {placed.neighbours} nearest neighbours of an image by the layer {percent(placed.kept)} are its "
+        f"nearest on the map as well. Of its nearest by the layer, as many as there are of its class and at most "
+        f"{placed.neighbours}, {percent(placed.same_class)} are of its class. {percent(wrong)} of the images are "
         "predicted wrongly."
     )
     return Chart(f"{model.family}_places", title, inline(figure, title), figure, note=note)

@@ -314,5 +314,6 @@ def test_the_page_shows_where_the_images_lie(folder):
     assert section.count('class="chart"') == 1
     assert section.count("data:image/png;base64,") == 1  # all in one
     assert f"{IMAGES} images by &#39;backbone&#39; of cbm, laid out by t-SNE" in section
-    assert "90.0 % are of its class, and 80.0 % are its nearest on the map as well. 0.0 % of the images" in section
+    assert "of an image by the layer 80.0 % are its nearest on the map as well." in section
+    assert "90.0 % are of its class. 0.0 % of the images are predicted wrongly." in section
     assert (folder / "figures" / "cbm_places.png").stat().st_size > 10_000

@@ -198,6 +198,13 @@ def test_hidden_targets_and_classes_add_up(explainer):
     assert str(predicted.target).endswith("- channel 1 of 'two' where it is highest")
 
 
+def test_what_passes_an_earlier_layer_is_all_there_is():
+    """The first layer has one channel: all of a later neuron's relevance passes it."""
+    model, image, target = Deep(), images(), Target.neuron("two", 1, 2, 3)
+    passed = LRP("epsilon")(model, image, target.through(layer="one", channels=[0]))
+    close(passed.map, LRP("epsilon")(model, image, target).map)
+
+
 def test_one_channel_for_each_image():
     model, image = Deep(), images()
     together = Saliency()(model, image, Target.neuron("two", torch.tensor([3, 0]), 1, 2))
