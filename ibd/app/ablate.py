@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ibd.app.over_data import Given, given_over_data, named, number, one_split
+from ibd.app.over_data import Given, Masked, given_over_data, masked_images, named, number, one_split
 from ibd.app.terminal import save_figure, writing
-from ibd.comparison.images import balanced, fitted_split, some_images
-from ibd.comparison.self_consistency.redrawing import chunks
+from ibd.comparison.images import fitted_split, some_images
 from ibd.data.base import Split
-from ibd.data.masked import concept_masks, load_batch
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import device_of
 from ibd.explain.base import undisturbed
@@ -46,44 +44,44 @@ def show_ablation(run: str, changes: Sequence[str], out: str | None) -> Iterator
     """
     given = given_over_data("ablate", run, changes, _OPTIONS)
     folder, said = Path(out) if out else given.folder, given.options
-    seed, draws = number("ablate", said, "seed", 0, least=0), number("ablate", said, "draws", 5, least=2)
-    split = one_split("ablate", said.get("split", "test"))
-    orders = said.get("orders", "class")
-    if orders not in ("class", "all"):
-        raise ConfigError(f"ablate: orders: '{orders}' is not one of class, all")
+    seed, counts, orders = number("ablate", said, "seed", 0, least=0), _counts(said), said.get("orders", "class")
+    split, draws = one_split("ablate", said.get("split", "test")), number("ablate", said, "draws", 5, least=2)
+    if orders not in _WORDS:
+        raise ConfigError(f"ablate: orders: '{orders}' is not one of {', '.join(_WORDS)}")
     fitted = some_images(given.data, fitted_split(given.data), number("ablate", said, "fit_images", FIT_IMAGES), seed)
-    layers = _layers(given, said, next(iter(fitted)).image)
-    counts = _counts(said)
     images = some_images(given.data, split, number("ablate", said, "images", IMAGES), seed)
+    layers = [feature_layer(given.model, name, next(iter(fitted)).image) for name in named(said, "layers") or [""]]
+    masks = _masks(given, split, seed)
     curves, covered = list[UnitAblation](), list[UnitCoverage]()
-    masked = _masked(given, split, seed)
     for layer in layers:
-        method = said.get("method", "gradient_input")
-        by_class = channel_relevance(given.model, fitted, layer, len(given.data.spec.class_names), method)
-        every = by_class.nanmean(0)
-        scores = by_class.where(~by_class.isnan(), every) if orders == "class" else every
+        relevance = _relevance(given, fitted, layer, said.get("method", "gradient_input"))
+        scores = relevance if orders == "class" else relevance.mean(0)
         replacement = cast(Any, said.get("replacement", "zero"))
         curves.append(unit_ablation(given.model, scores, images, layer, counts, draws, replacement, seed))
         yield f"{layer}: accuracy without its channels, by their relevance to {_WORDS[orders]}"
         yield from str(curves[-1]).splitlines()
-        if masked is not None and _is_map(given, layer, masked[1]):
-            covered.append(
-                unit_coverage(given.model, by_class.nan_to_num(-torch.inf).amax(0), masked[1], masked[0], layer)
-            )
+        if masks is not None and _is_map(given, layer, masks[1][0][0]):
+            covered.append(unit_coverage(given.model, relevance.amax(0), masks[1], masks[0], layer))
             yield f"{layer}: semantic coverage of its channels, by their largest relevance to any class"
             yield from str(covered[-1]).splitlines()
-        yield f"table:  {_save(curves, folder / 'unit_ablation.csv')}"  # after each layer: Ctrl-C leaves what is done
-        yield f"figure: {save_figure(unit_ablation_figure(curves), folder / 'unit_ablation.png')}"
-        if covered:
-            yield f"figure: {save_figure(unit_coverage_figure(covered), folder / 'unit_coverage.png')}"
+        yield from _written(curves, covered, folder)  # after each layer: Ctrl-C leaves what is done
 
 
 _WORDS = {"class": "the image's own class", "all": "all classes"}
 
 
-def _layers(given: Given, said: dict[str, str], image: Tensor) -> list[str]:
-    """Return the names of the layers; by default the backbone."""
-    return [feature_layer(given.model, layer, image) for layer in named(said, "layers") or [""]]
+def _relevance(given: Given, images: Iterable[object], layer: str, method: str) -> Tensor:
+    """Return the (C, D) relevance of channels; to a class without images that is the mean of the others."""
+    found = channel_relevance(given.model, images, layer, len(given.data.spec.class_names), method)
+    return found.where(~found.isnan(), found.nanmean(0))
+
+
+def _written(curves: Sequence[UnitAblation], covered: Sequence[UnitCoverage], folder: Path) -> Iterator[str]:
+    """Write what is known so far."""
+    yield f"table:  {_save(curves, folder / 'unit_ablation.csv')}"
+    yield f"figure: {save_figure(unit_ablation_figure(curves), folder / 'unit_ablation.png')}"
+    if covered:
+        yield f"figure: {save_figure(unit_coverage_figure(covered), folder / 'unit_coverage.png')}"
 
 
 def _counts(said: dict[str, str]) -> list[int] | None:
@@ -94,24 +92,18 @@ def _counts(said: dict[str, str]) -> list[int] | None:
     return None if texts is None else [int(text) for text in texts]
 
 
-def _masked(given: Given, split: Split, seed: int) -> tuple[list[str], list[tuple[Tensor, Tensor]]] | None:
+def _masks(given: Given, split: Split, seed: int) -> Masked | None:
     """Return names of masks, and images with them; None where the data has none."""
-    dataset = given.data.dataset(split)
-    names, batches = list[str](), list[tuple[Tensor, Tensor]]()
     try:
-        for some in chunks(balanced(torch.as_tensor(dataset.labels), MASKED, seed), given.data.batch_size):
-            batch = load_batch(dataset, some, masks=True)
-            names, masks = concept_masks(batch, dataset, given.data.spec)
-            batches.append((batch.image, masks))
+        return masked_images(given.data, split, MASKED, seed)
     except UnsupportedError:
         return None
-    return names, batches
 
 
-def _is_map(given: Given, layer: str, batches: Sequence[tuple[Tensor, Tensor]]) -> bool:
+def _is_map(given: Given, layer: str, image: Tensor) -> bool:
     """Return whether a layer puts out a map, which can lie on masks."""
     with undisturbed(given.model), torch.no_grad():
-        output = layer_reader(given.model, [layer])(batches[0][0][:1].to(device_of(given.model)))[layer]
+        output = layer_reader(given.model, [layer])(image[:1].to(device_of(given.model)))[layer]
     return output.dim() == 4
 
 

@@ -7,15 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import Tensor
-
-from ibd.app.over_data import Given, given_over_data, named, number, one_split, real
+from ibd.app.over_data import Given, given_over_data, masked_images, named, number, one_split, real
 from ibd.app.terminal import save_figure, writing
-from ibd.comparison.images import balanced, fitted_split, some_images
-from ibd.comparison.self_consistency.redrawing import chunks
+from ibd.comparison.images import fitted_split, some_images
 from ibd.data.base import Split
-from ibd.data.masked import concept_masks, load_batch
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.activations import device_of
 from ibd.explain.concept_slopes import chosen_classes
@@ -103,13 +98,7 @@ def covered(given: Given, found: RelevantFeatures, split: Split, seed: int) -> C
     Raises:
         UnsupportedError: there are no masks.
     """
-    dataset = given.data.dataset(split)
-    names: list[str] = []
-    batches: list[tuple[Tensor, Tensor]] = []
-    for some in chunks(balanced(torch.as_tensor(dataset.labels), MASKED, seed), given.data.batch_size):
-        batch = load_batch(dataset, some, masks=True)
-        names, masks = concept_masks(batch, dataset, given.data.spec)
-        batches.append((batch.image, masks))
+    names, batches = masked_images(given.data, split, MASKED, seed)
     return semantic_coverage(given.model, found, batches, names, seed=seed)
 
 

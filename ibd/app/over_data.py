@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ibd.app.foreign import find_model, is_place, read_settings, short_name
 from ibd.app.terminal import options
-from ibd.comparison.images import fitted_split, some_images
+from ibd.comparison.images import balanced, fitted_split, some_images
+from ibd.comparison.self_consistency.redrawing import chunks
 from ibd.comparison.sources import find_data
 from ibd.data.base import SPLITS, ImageDataModule, Split
+from ibd.data.masked import concept_masks, load_batch
 from ibd.errors import ConfigError, did_you_mean
 from ibd.explain.activations import device_of
 from ibd.io import find_run, load_run
 
 _CHECKED = 8
 """Images on which a network of anybody's is tried."""
+
+
+Masked = tuple[list[str], list[tuple[Tensor, Tensor]]]
+"""Names of C masks, and batches of images (B, 3, H, W) with these, (B, C, H, W) bool."""
 
 
 class Given(NamedTuple):
@@ -70,6 +76,27 @@ def _foreign(place: str, changes: Sequence[str], data: ImageDataModule) -> nn.Mo
     loader = some_images(data, fitted_split(data), _CHECKED)
     model.check(torch.cat([batch.image for batch in loader]).to(device_of(model)), data.spec.class_names)
     return model
+
+
+def masked_images(data: ImageDataModule, split: Split, count: int, seed: int) -> Masked:
+    """Return names of the masks of a split's parts and concepts, and batches of images with them.
+
+    Args:
+        data: the images.
+        split: split of them.
+        count: number of images, as many of each class as can be.
+        seed: seed of the choice.
+
+    Raises:
+        UnsupportedError: there are no masks.
+    """
+    dataset = data.dataset(split)
+    names, batches = list[str](), list[tuple[Tensor, Tensor]]()
+    for some in chunks(balanced(torch.as_tensor(dataset.labels), count, seed), data.batch_size):
+        batch = load_batch(dataset, some, masks=True)
+        names, masks = concept_masks(batch, dataset, data.spec)
+        batches.append((batch.image, masks))
+    return names, batches
 
 
 def one_split(verb: str, name: str) -> Split:
