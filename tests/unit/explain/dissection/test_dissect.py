@@ -1,5 +1,7 @@
 """Dissection of layers: planted units, a slow loop, and thresholds that need no maps of all images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,8 @@ def test_planted_units_are_found_again():
     assert all(unit.form_chance < 0.5 for unit in units)
     assert found.histogram("layer")["a"] >= 2
     assert "layer" in str(found)
+    assert found.too_large == []  # each square has 36 of 320 pixels
+    assert replace(found, share=0.0044).too_large == list("abc")  # 0.0044 / 0.1125 < 0.04
 
 
 def test_a_unit_of_no_concept_has_what_chance_has():
