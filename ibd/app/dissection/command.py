@@ -13,12 +13,11 @@ from ibd.app.terminal import save_figure, writing
 from ibd.comparison.images import fitted_split
 from ibd.data.masked import MaskedImages
 from ibd.errors import ConfigError, did_you_mean
-from ibd.explain.dissection.dissect import dissect
+from ibd.explain.dissection.dissect import default_layers, dissect
 from ibd.explain.dissection.figures import histogram_figure, net2vec_figure, units_figure
 from ibd.explain.dissection.found import Dissection
 from ibd.explain.dissection.net2vec import ConceptWeights, net2vec
 from ibd.explain.dissection.pictures import most_telling, unit_pictures
-from ibd.explain.feature_selection import rectified_layers
 from ibd.metrics.functional.dissection import SHARE
 
 FIT_IMAGES, IMAGES, SHOWN, PICTURES, FILTERS = 1000, 1000, 6, 16, "1,2,3"
@@ -68,7 +67,7 @@ def show_dissection(run: str, changes: Sequence[str], out: str | None) -> Iterat
     asked, folder = _asked(given), Path(out) if out else given.folder / "dissection"
     read = f"{len(asked.fitted)} images to choose by, {len(asked.unseen)} to score on"
     yield f"{read}, masks of {len(asked.fitted.names)} parts and concepts"
-    layers = named(given.options, "layers") or rectified_layers(given.model, asked.fitted.take([0])[0])
+    layers = named(given.options, "layers") or default_layers(given.model, asked.fitted)
     segmenting = _segmenting(given.options.get("net2vec", layers[-1]), layers)
     found = dissect(
         given.model,
@@ -82,6 +81,8 @@ def show_dissection(run: str, changes: Sequence[str], out: str | None) -> Iterat
     )
     yield from found.table().splitlines()
     yield from (f"{each.layer}: thresholds are of cells that were drawn" for each in found.layers if not each.exact)
+    if found.too_large:
+        yield f"too large to be detected with share={asked.share:g}: {', '.join(found.too_large)}"
     yield f"table:  {files.save_units(found, folder / 'units.csv')}"
     yield f"table:  {files.save_iou(found, folder / 'iou.csv')}"
     yield f"figure: {save_figure(histogram_figure(found), folder / 'concepts_by_layer.png')}"

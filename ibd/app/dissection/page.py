@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 import jinja2
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -58,7 +59,7 @@ def render(found: Dissection, sheets: Sequence[Sheet], weights: Sequence[Concept
 def _picture(shown: Shown) -> str:
     """Return an image, what is annotated outlined in blue, the channel's region in orange, and the rest darker."""
     pixels = shown.image.permute(1, 2, 0).float().numpy()
-    dimmed = pixels * (0.5 + 0.5 * shown.region.numpy()[..., None])
+    dimmed = pixels * np.where(shown.region.numpy()[..., None], np.float32(1), np.float32(0.5))
     return data_uri(outlined(dimmed, torch.stack([shown.annotated, shown.region]).numpy()))
 
 

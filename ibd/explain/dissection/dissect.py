@@ -73,7 +73,7 @@ def dissect(
         raise ConfigError(f"share: {share} given, a share of the cells above 0 and below 1 is needed")
     if fitted.names != unseen.names:
         raise ConfigError("dissection: the two sets of images have masks of different concepts")
-    chosen = list(layers) if layers else rectified_layers(model, fitted.take(range(min(4, len(fitted))))[0])
+    chosen = list(layers) if layers else default_layers(model, fitted)
     with undisturbed(model), torch.no_grad():
         regions = Regions(model, list(dict.fromkeys(chosen)), layout)
         thresholds, exact = _thresholds(regions, fitted, share)
@@ -93,6 +93,15 @@ def dissect(
         for layer in regions.layers
     ]
     return Dissection(tuple(fitted.names), tuple(found), len(fitted), len(unseen), share)
+
+
+def default_layers(model: nn.Module, images: MaskedImages) -> list[str]:
+    """Return the layers that are dissected where none is named, see `rectified_layers`.
+
+    Raises:
+        UnsupportedError: there are no layers with maps.
+    """
+    return rectified_layers(model, images.take(range(min(4, len(images))))[0])
 
 
 def ordered_pairs(images: MaskedImages, concepts: Combinations) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

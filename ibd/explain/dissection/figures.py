@@ -39,6 +39,7 @@ def histogram_figure(found: Dissection, concepts: int = 40) -> Figure:
         colors = [colormaps["tab10"](groups.index(group_of(name)) % 10) for name in names]
         axis.bar(range(len(names)), [count[name] for name in names], color=colors)
         axis.set_title(f"{shorten(layer, 50)}: {_said(found, layer)}", fontsize=8, loc="left")
+        axis.set_ylim(0, 1.05 * max([1, *count.values()]))
         axis.tick_params(labelsize=7)
         axis.yaxis.get_major_locator().set_params(integer=True)
         for side in ("top", "right"):

@@ -170,6 +170,16 @@ class Dissection:
         """What each channel of each layer detects."""
         return [unit for layer in self.layers for unit in layer.units(self.names)]
 
+    @property
+    def too_large(self) -> list[str]:
+        """The concepts that cover too much to be detected by a channel above its threshold in `share` of the cells.
+
+        A region of that share of the pixels has at most an IoU of itself over the share of the concept.
+        """
+        counts = self.layers[0].fitted
+        shares = (counts.area() / counts.pixels.sum()).tolist()
+        return [name for name, covered in zip(self.names, shares, strict=True) if self.share <= DETECTS * covered]
+
     def of_layer(self, layer: str) -> list[Unit]:
         """Return what each channel of a layer detects."""
         return [unit for unit in self.units if unit.layer == layer]

@@ -1,10 +1,13 @@
 """Dissection of layers: planted units, a slow loop, and thresholds that need no maps of all images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 
 from ibd.data.masked import MaskedImages
 from ibd.errors import ConfigError, DataError, UnsupportedError
@@ -44,6 +47,8 @@ def test_planted_units_are_found_again():
     assert all(unit.form_chance < 0.5 for unit in units)
     assert found.histogram("layer")["a"] >= 2
     assert "layer" in str(found)
+    assert found.too_large == []  # each square has 36 of 320 pixels
+    assert replace(found, share=0.0044).too_large == list("abc")  # 0.0044 / 0.1125 < 0.04
 
 
 def test_a_unit_of_no_concept_has_what_chance_has():
@@ -144,6 +149,22 @@ def test_the_nearest_form_is_the_best_of_all_of_two_concepts():
                 best = max(best, float((mask & unit).sum() / (mask | unit).sum()))
     assert found.iou == pytest.approx(best)
     assert form_iou(found.holds(held), hits, pixels) == pytest.approx(best)
+
+
+def test_tokens_of_a_transformer_are_cells():
+    torch.manual_seed(0)
+    model = VisionTransformer(16, 4, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=2).eval()
+    layer, images = "encoder.layers.encoder_layer_0", squares(0, size=(16, 16))
+    found = dissect(model, images, images, [layer], share=0.1).layers[0]
+    tokens = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: tokens.append(output))
+    with torch.no_grad():
+        model(images.dataset.images[list(images.indices)])
+    handle.remove()
+    maps = tokens[0][:, 1:].transpose(1, 2).reshape(24, 8, 4, 4)
+    torch.testing.assert_close(found.thresholds, quantile_thresholds(maps, 0.1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.peaks[:, 0], maps.amax((0, 2, 3)), atol=1e-5, rtol=0)
+    assert bool((found.unseen.hits.sum(1) > 0).all())
 
 
 def test_what_cannot_be_dissected_is_said():
