@@ -87,4 +87,32 @@ TECHNIQUES: tuple[Technique, ...] = (
         "explainers.md",
         "channels of a layer that act together, by non-negative factors (Olah 2018)",
     ),
+    Technique(
+        "counterfactuals in units",
+        "ibd.models.counterfactual:why",
+        "ibd why RUN IMAGE",
+        "counterfactuals.md",
+        "the smallest change of concepts, prototypes, axes or channels that makes the class another (Wachter 2017)",
+    ),
+    Technique(
+        "pertinent negatives",
+        "ibd.explain.pertinent:pertinent_negative",
+        "ibd why RUN IMAGE pixels=true",
+        "counterfactuals.md",
+        "the smallest change of the pixels that makes the class another (Dhurandhar 2018)",
+    ),
+    Technique(
+        "pertinent positives",
+        "ibd.explain.pertinent:pertinent_positive",
+        "ibd why RUN IMAGE pixels=true",
+        "counterfactuals.md",
+        "as little of an image, or of its units, as is enough for its class (Dhurandhar 2018)",
+    ),
+    Technique(
+        "counterfactual images",
+        "ibd.app.redrawn:redraw_answer",
+        "ibd why RUN test:17",
+        "counterfactuals.md",
+        "a toy bird drawn with the concepts of a counterfactual, and what the model says of it",
+    ),
 )

@@ -124,7 +124,7 @@ def _of_run(run: str, image: str, question: Question, data: Sequence[str], out: 
     prediction = dataclasses.replace(model.predict(picture.image), names=[picture.name])
     answer = _ask(prediction, question)
     yield from answer.lines(run, picture.file)
-    pictures, titles = [picture.image[0]], [f"{picture.name}\n{prediction.classes[0]}"]
+    pictures, titles = [picture.image[0]], [f"{picture.name}: taken for\n{prediction.classes[0]}"]
     for each in redraw_answer(answer, model, picture.dataset):
         yield from each.lines if isinstance(each, Redrawn) else [each]
         if isinstance(each, Redrawn):
@@ -182,9 +182,9 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
     yield _said(f"pixels, enough for {names[label]}", positive, names)
     pictures = [negative.image[0], negative.change[0].sum(0), positive.image[0]]
     titles = [
-        f"pixels changed:\n{names[int(negative.after[0])]}" if bool(negative.found[0]) else "pixels: no change found",
+        f"pixels changed:\ntaken for\n{names[int(negative.after[0])]}" if bool(negative.found[0]) else "pixels: no change found",
         "what was changed",
-        f"enough of the pixels:\n{names[int(positive.after[0])]}",
+        f"enough of the pixels:\ntaken for\n{names[int(positive.after[0])]}",
     ]
     return Drawn(pictures, titles)
 

@@ -103,6 +103,10 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         sparsity_figure as sparsity_figure,
     )
     from ibd.explain.intrinsic import Intrinsic as Intrinsic
+    from ibd.explain.learned_masks import (
+        ExtremalPerturbation as ExtremalPerturbation,
+        MeaningfulPerturbation as MeaningfulPerturbation,
+    )
     from ibd.explain.lrp import (
         LRP as LRP,
         AlphaBeta as AlphaBeta,
@@ -120,6 +124,11 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     )
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
+    from ibd.explain.pertinent import (
+        Pertinent as Pertinent,
+        pertinent_negative as pertinent_negative,
+        pertinent_positive as pertinent_positive,
+    )
     from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
     from ibd.explain.relevant_figures import (
@@ -155,6 +164,8 @@ _PUBLIC = {
         *("ZBox", "ZPlus", "composite"),
     ),
     "perturbation": ("Occlusion", "Rise"),
+    "learned_masks": ("ExtremalPerturbation", "MeaningfulPerturbation"),
+    "pertinent": ("Pertinent", "pertinent_negative", "pertinent_positive"),
     "surrogates": ("KernelShap", "Lime"),
     "attribution": ("LayerAttribution", "layer_attribution"),
     "feature_visualization": (
