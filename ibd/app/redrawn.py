@@ -102,7 +102,9 @@ def _redrawn(
         f"  the model takes it for {prediction.classes[0]} {share:.1f} %: {said}",
         f"  it reads there: {_readings(prediction, wanted)}",
     ]
-    yield Redrawn(image, "\n".join([f"{title}: taken for", prediction.classes[0], *_short(scene, before)]), lines, agrees)
+    yield Redrawn(
+        image, "\n".join([f"{title}: taken for", prediction.classes[0], *_short(scene, before)]), lines, agrees
+    )
 
 
 def _short(scene: Scene, before: Scene) -> list[str]:

@@ -182,7 +182,9 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
     yield _said(f"pixels, enough for {names[label]}", positive, names)
     pictures = [negative.image[0], negative.change[0].sum(0), positive.image[0]]
     titles = [
-        f"pixels changed:\ntaken for\n{names[int(negative.after[0])]}" if bool(negative.found[0]) else "pixels: no change found",
+        f"pixels changed:\ntaken for\n{names[int(negative.after[0])]}"
+        if bool(negative.found[0])
+        else "pixels: no change found",
         "what was changed",
         f"enough of the pixels:\ntaken for\n{names[int(positive.after[0])]}",
     ]

@@ -123,12 +123,12 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         composite as composite,
     )
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
-    from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.pertinent import (
         Pertinent as Pertinent,
         pertinent_negative as pertinent_negative,
         pertinent_positive as pertinent_positive,
     )
+    from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relevance_patches import most_relevant_patches as most_relevant_patches
     from ibd.explain.relevant_figures import (

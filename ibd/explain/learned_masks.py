@@ -260,7 +260,8 @@ class ExtremalPerturbation(_LearnedMask):
         ranked = mask.flatten(1).sort(1).values
         wanted = torch.arange(ranked.shape[1], device=mask.device) >= round((1 - self.area) * ranked.shape[1])
         apart = (ranked - wanted.to(ranked.dtype)).square().mean(1)
-        return self.weight * _EARLY ** (1 - done) * apart - score
+        weight: float = self.weight * _EARLY ** (1 - done)
+        return weight * apart - score
 
     def _shown(self, mask: Tensor) -> Tensor:
         return mask
