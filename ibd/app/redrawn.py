@@ -111,7 +111,7 @@ def _short(scene: Scene, before: Scene) -> list[str]:
     """Return in a few short lines what is otherwise."""
     there = {part: variant for part, variant in scene.parts.items() if variant != before.parts[part]}
     gone = [part for part, variant in there.items() if variant is None]
-    without = [f"no {', '.join(gone[start : start + 3])}" for start in range(0, len(gone), 3)]
+    without = [f"no {', '.join(gone)}"] if gone else []
     return [f"{part}: {variant}" for part, variant in there.items() if variant is not None] + without
 
 

@@ -186,7 +186,9 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
         if bool(negative.found[0])
         else "pixels: no change found",
         "what was changed",
-        f"enough of the pixels:\ntaken for\n{names[int(positive.after[0])]}",
+        f"enough of the pixels:\ntaken for\n{names[label]}"
+        if bool(positive.found[0])
+        else "enough of the pixels:\nnone found",
     ]
     return Drawn(pictures, titles)
 

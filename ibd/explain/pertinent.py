@@ -91,7 +91,7 @@ def pertinent_negative(
     if baseline is not None:
         base = covered_with(image, baseline)
         low, high = torch.where(image > base, 0.0, low), torch.where(image < base, 0.0, high)
-    problem = _Problem(image, low.clamp(max=0), high.clamp(min=0), cell, beta, margin, steps, searches)
+    problem = _Problem(image, low.clamp(max=0), high.clamp(min=0), cell, beta, margin, steps, searches, False)
     return _solved(model, image, problem, is_class, True)
 
 
@@ -113,13 +113,13 @@ def pertinent_positive(
     """
     base = covered_with(image, baseline)
     whole = image - base
-    problem = _Problem(base, whole.clamp(max=0), whole.clamp(min=0), cell, beta, margin, steps, searches)
+    problem = _Problem(base, whole.clamp(max=0), whole.clamp(min=0), cell, beta, margin, steps, searches, True)
     return _solved(model, image, problem, None, False)
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Where a change starts (B, C, H, W), its bounds (B, C, H, W), and how it is looked for."""
+    """What is changed (B, C, H, W), the bounds of that (B, C, H, W), and how it is looked for: from all, or nothing."""
 
     start: Tensor
     low: Tensor
@@ -129,6 +129,7 @@ class _Problem:
     margin: float
     steps: int
     searches: int
+    from_all: bool
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -155,6 +156,13 @@ class _Problem:
         """Return no change of any cell."""
         batch, channels, height, width = self.low.shape
         return self.low.new_zeros(batch, channels, -(-height // self.cell), -(-width // self.cell))
+
+    def first(self) -> Tensor:
+        """Return the change of the cells that a search begins with: none, or as large as can be."""
+        if not self.from_all:
+            return self.nothing()
+        low, high = (self.within(self.nothing() + end) for end in (-torch.inf, torch.inf))
+        return torch.where(high >= -low, high, low)
 
     def size(self, change: Tensor) -> Tensor:
         """Return the size of a change, (B,)."""
@@ -197,7 +205,7 @@ def _searched(call: Call, problem: _Problem, leads: Leads) -> tuple[Tensor, Tens
     """Return the smallest change that was found of each image, and its size, infinite where none was."""
     best = problem.nothing()
     size = torch.full((len(best),), torch.inf, device=best.device)
-    _, slope = _led(call, problem, leads, best)
+    _, slope = _led(call, problem, leads, problem.first())
     weight = _FIRST * max(problem.beta, 0.05) / slope.abs().flatten(1).amax(1).clamp(min=1e-12)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     for _ in progress(range(problem.searches), "weights of the margin"):
@@ -216,8 +224,9 @@ def _fista(call: Call, problem: _Problem, leads: Leads, weight: Tensor) -> tuple
     Near the margin, which has an edge, steps go to and fro about the optimum: the mean of the later ones is nearer to
     it than each, and is tried too, longer or shorter so that the margin is just reached.
     """
-    change = ahead = total = problem.nothing()
-    best, size = change, torch.full_like(weight, torch.inf)
+    change = ahead = problem.first()
+    best = total = problem.nothing()
+    size = torch.full_like(weight, torch.inf)
 
     def tried(given: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal best, size
