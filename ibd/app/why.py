@@ -180,6 +180,7 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
     asked = f"not {names[label]}" if wanted is None else names[wanted]
     yield _said(f"pixels, {asked}", negative, names)
     yield _said(f"pixels, enough for {names[label]}", positive, names)
+    held = f"taken for\n{names[label]}" if bool(positive.found[0]) else "none found"
     pictures = [negative.image[0], negative.change[0].sum(0), positive.image[0]]
     titles = [
         f"pixels changed:\ntaken for\n{names[int(negative.after[0])]}"
