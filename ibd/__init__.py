@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     from ibd.models.cem.lightning import ConceptEmbedding as ConceptEmbedding
     from ibd.models.concept_whitening.evaluation import evaluate_axes as evaluate_axes
     from ibd.models.concept_whitening.lightning import ConceptWhitening as ConceptWhitening
+    from ibd.models.counterfactual.asking import why as why
     from ibd.models.foreign import ForeignModel as ForeignModel
     from ibd.models.interpretable_cnn.lightning import InterpretableCNN as InterpretableCNN
     from ibd.models.pipnet.lightning import PIPNet as PIPNet
@@ -53,6 +54,7 @@ _PUBLIC = {
     "compare": "ibd.comparison.compare",
     "quantus_metric": "ibd.comparison.quantus",
     "intervention_curve": "ibd.models.cbm.intervention",
+    "why": "ibd.models.counterfactual.asking",
     "fit_covariance": "ibd.models.scbm.fitting",
     "Baseline": "ibd.models.baseline.lightning",
     "ConceptBottleneck": "ibd.models.cbm.lightning",

@@ -72,7 +72,9 @@ EXPLAINERS = {
 SEEDED = {
     "smoothgrad": lambda seed: SmoothGrad(n=2, seed=seed),
     "rise": lambda seed: Rise(masks=6, cells=3, seed=seed),
-    "meaningful_perturbation": lambda seed: MeaningfulPerturbation(steps=3, cells=4, jitter=3, seed=seed),
+    "meaningful_perturbation": lambda seed: MeaningfulPerturbation(
+        steps=3, cells=4, area=0.0, rate=0.1, jitter=3, seed=seed
+    ),
     "extremal_perturbation": lambda seed: ExtremalPerturbation(steps=3, cells=4, jitter=3, seed=seed),
     "lime": lambda seed: Lime(samples=8, grid=2, seed=seed),
     "kernel_shap": lambda seed: KernelShap(samples=8, grid=2, seed=seed),

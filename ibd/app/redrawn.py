@@ -102,7 +102,17 @@ def _redrawn(
         f"  the model takes it for {prediction.classes[0]} {share:.1f} %: {said}",
         f"  it reads there: {_readings(prediction, wanted)}",
     ]
-    yield Redrawn(image, f"{title}: {prediction.classes[0]}\n" + "\n".join(changed), lines, agrees)
+    yield Redrawn(
+        image, "\n".join([f"{title}: taken for", prediction.classes[0], *_short(scene, before)]), lines, agrees
+    )
+
+
+def _short(scene: Scene, before: Scene) -> list[str]:
+    """Return in a few short lines what is otherwise."""
+    there = {part: variant for part, variant in scene.parts.items() if variant != before.parts[part]}
+    gone = [part for part, variant in there.items() if variant is None]
+    without = [f"no {', '.join(gone)}"] if gone else []
+    return [f"{part}: {variant}" for part, variant in there.items() if variant is not None] + without
 
 
 def _by_data(dataset: ToyBirdsDataset, scene: Scene) -> str:

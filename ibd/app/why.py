@@ -32,6 +32,7 @@ from ibd.models.counterfactual.program import Smallest
 from ibd.models.loading import load_network
 from ibd.models.prediction import Prediction
 
+_CAPTION = "titles: the class that the model takes each image for"
 _OF_DATA = re.compile(rf"({'|'.join(SPLITS)}):(\d+)")
 
 
@@ -124,7 +125,7 @@ def _of_run(run: str, image: str, question: Question, data: Sequence[str], out: 
     prediction = dataclasses.replace(model.predict(picture.image), names=[picture.name])
     answer = _ask(prediction, question)
     yield from answer.lines(run, picture.file)
-    pictures, titles = [picture.image[0]], [f"{picture.name}\n{prediction.classes[0]}"]
+    pictures, titles = [picture.image[0]], [f"{picture.name}:\n{prediction.classes[0]}"]
     for each in redraw_answer(answer, model, picture.dataset):
         yield from each.lines if isinstance(each, Redrawn) else [each]
         if isinstance(each, Redrawn):
@@ -181,11 +182,9 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
     yield _said(f"pixels, {asked}", negative, names)
     yield _said(f"pixels, enough for {names[label]}", positive, names)
     pictures = [negative.image[0], negative.change[0].sum(0), positive.image[0]]
-    titles = [
-        f"pixels changed:\n{names[int(negative.after[0])]}" if bool(negative.found[0]) else "pixels: no change found",
-        "what was changed",
-        f"enough of the pixels:\n{names[int(positive.after[0])]}",
-    ]
+    after = names[int(negative.after[0])] if bool(negative.found[0]) else "none found"
+    held = names[label] if bool(positive.found[0]) else "none found"
+    titles = [f"pixels changed:\n{after}", "what was\nchanged", f"enough pixels:\n{held}"]
     return Drawn(pictures, titles)
 
 
@@ -202,4 +201,4 @@ def _said(title: str, found: Pertinent, names: Sequence[str]) -> str:
 
 
 def _draw(pictures: Sequence[Tensor], titles: Sequence[str], path: Path) -> Iterator[str]:
-    yield f"figure: {save_figure(grid_figure(pictures, titles), path)}"
+    yield f"figure: {save_figure(grid_figure(pictures, titles, caption=_CAPTION), path)}"

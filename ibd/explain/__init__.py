@@ -174,6 +174,10 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
         unit_ablation_figure as unit_ablation_figure,
         unit_coverage_figure as unit_coverage_figure,
     )
+    from ibd.explain.learned_masks import (
+        ExtremalPerturbation as ExtremalPerturbation,
+        MeaningfulPerturbation as MeaningfulPerturbation,
+    )
     from ibd.explain.lrp import (
         LRP as LRP,
         AlphaBeta as AlphaBeta,
@@ -191,6 +195,11 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     )
     from ibd.explain.patches import Patches as Patches, maximally_activating_patches as maximally_activating_patches
     from ibd.explain.perception import Sight as Sight, sight_of as sight_of
+    from ibd.explain.pertinent import (
+        Pertinent as Pertinent,
+        pertinent_negative as pertinent_negative,
+        pertinent_positive as pertinent_positive,
+    )
     from ibd.explain.perturbation import Occlusion as Occlusion, Rise as Rise
     from ibd.explain.quantus import quantus_explain as quantus_explain
     from ibd.explain.relevance_clusters import Clustering as Clustering, cluster_maps as cluster_maps
@@ -235,6 +244,8 @@ _PUBLIC = {
         *("ZBox", "ZPlus", "composite"),
     ),
     "perturbation": ("Occlusion", "Rise"),
+    "learned_masks": ("ExtremalPerturbation", "MeaningfulPerturbation"),
+    "pertinent": ("Pertinent", "pertinent_negative", "pertinent_positive"),
     "surrogates": ("KernelShap", "Lime"),
     "attribution": ("LayerAttribution", "layer_attribution"),
     "feature_visualization": (

@@ -26,6 +26,8 @@ from ibd.explain.targets import Target
 
 _MOMENTUM = 0.9
 _LEAST = 1e-12
+_EARLY = 1e-3
+"""Share of the weight of an area at the first step: what counts must stand out before the rest is cut away."""
 
 
 class _LearnedMask(Explainer):
@@ -258,7 +260,8 @@ class ExtremalPerturbation(_LearnedMask):
         ranked = mask.flatten(1).sort(1).values
         wanted = torch.arange(ranked.shape[1], device=mask.device) >= round((1 - self.area) * ranked.shape[1])
         apart = (ranked - wanted.to(ranked.dtype)).square().mean(1)
-        return self.weight * (0.1 + 0.9 * done) * apart - score
+        weight: float = self.weight * _EARLY ** (1 - done)
+        return weight * apart - score
 
     def _shown(self, mask: Tensor) -> Tensor:
         return mask

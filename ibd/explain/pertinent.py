@@ -91,7 +91,7 @@ def pertinent_negative(
     if baseline is not None:
         base = covered_with(image, baseline)
         low, high = torch.where(image > base, 0.0, low), torch.where(image < base, 0.0, high)
-    problem = _Problem(image, low.clamp(max=0), high.clamp(min=0), cell, beta, margin, steps, searches)
+    problem = _Problem(image, low.clamp(max=0), high.clamp(min=0), cell, beta, margin, steps, searches, False)
     return _solved(model, image, problem, is_class, True)
 
 
@@ -113,13 +113,13 @@ def pertinent_positive(
     """
     base = covered_with(image, baseline)
     whole = image - base
-    problem = _Problem(base, whole.clamp(max=0), whole.clamp(min=0), cell, beta, margin, steps, searches)
+    problem = _Problem(base, whole.clamp(max=0), whole.clamp(min=0), cell, beta, margin, steps, searches, True)
     return _solved(model, image, problem, None, False)
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Where a change starts (B, C, H, W), its bounds (B, C, H, W), and how it is looked for."""
+    """What is changed (B, C, H, W), the bounds of that (B, C, H, W), and how it is looked for: from all, or nothing."""
 
     start: Tensor
     low: Tensor
@@ -129,6 +129,7 @@ class _Problem:
     margin: float
     steps: int
     searches: int
+    from_all: bool
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -155,6 +156,13 @@ class _Problem:
         """Return no change of any cell."""
         batch, channels, height, width = self.low.shape
         return self.low.new_zeros(batch, channels, -(-height // self.cell), -(-width // self.cell))
+
+    def first(self) -> Tensor:
+        """Return the change of the cells that a search begins with: none, or as large as can be."""
+        if not self.from_all:
+            return self.nothing()
+        low, high = (self.within(self.nothing() + end) for end in (-torch.inf, torch.inf))
+        return torch.where(high >= -low, high, low)
 
     def size(self, change: Tensor) -> Tensor:
         """Return the size of a change, (B,)."""
@@ -197,38 +205,41 @@ def _searched(call: Call, problem: _Problem, leads: Leads) -> tuple[Tensor, Tens
     """Return the smallest change that was found of each image, and its size, infinite where none was."""
     best = problem.nothing()
     size = torch.full((len(best),), torch.inf, device=best.device)
-    _, slope = _led(call, problem, leads, best)
+    _, slope = _led(call, problem, leads, problem.first())
     weight = _FIRST * max(problem.beta, 0.05) / slope.abs().flatten(1).amax(1).clamp(min=1e-12)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     for _ in progress(range(problem.searches), "weights of the margin"):
-        found, found_size = _fista(call, problem, leads, weight)
+        found, found_size, reached = _fista(call, problem, leads, weight)
         better = found_size < size
         best, size = torch.where(better[:, None, None, None], found, best), torch.where(better, found_size, size)
-        reached = found_size.isfinite()
         high, low = torch.where(reached, weight, high), torch.where(reached, low, weight)
         weight = torch.where(high.isfinite(), (low + high) / 2, weight * _FIRST)
     return best, size
 
 
-def _fista(call: Call, problem: _Problem, leads: Leads, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest change that leads on the way of one weight (B,) of the margin, and its size, (B,).
+def _fista(call: Call, problem: _Problem, leads: Leads, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the smallest change that leads on the way of one weight (B,) of the margin, its size, and where it led.
+
+    Both are (B,): by the latter the weight is enough, as something led in the second half of the way.
 
     Near the margin, which has an edge, steps go to and fro about the optimum: the mean of the later ones is nearer to
     it than each, and is tried too, longer or shorter so that the margin is just reached.
     """
-    change = ahead = total = problem.nothing()
-    best, size = change, torch.full_like(weight, torch.inf)
+    change = ahead = problem.first()
+    best = total = problem.nothing()
+    size, reached = torch.full_like(weight, torch.inf), torch.zeros_like(weight, dtype=torch.bool)
 
-    def tried(given: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal best, size
+    def tried(given: Tensor, late: bool) -> tuple[Tensor, Tensor]:
+        nonlocal best, size, reached
         lead, slope = _led(call, problem, leads, given)
-        better = (lead > 0) & (lead >= problem.margin) & (problem.size(given) < size)
+        does = (lead > 0) & (lead >= problem.margin)
+        better, reached = does & (problem.size(given) < size), reached | (does & late)
         best = torch.where(better[:, None, None, None], given, best)
         size = torch.where(better, problem.size(given), size)
         return lead, slope
 
     for step in range(problem.steps):
-        lead, slope = tried(ahead)
+        lead, slope = tried(ahead, 2 * step >= problem.steps)
         pull = torch.where(lead < problem.margin + 1e-6, weight, 0.0)[:, None, None, None]
         rate = _RATE * (1 - step / problem.steps)
         moved = ahead - rate * (2 * ahead - pull * slope)
@@ -238,11 +249,11 @@ def _fista(call: Call, problem: _Problem, leads: Leads, weight: Tensor) -> tuple
         total = total + moved if 2 * step >= problem.steps else total
     given = total / max(1, problem.steps // 2)
     for _ in range(_ALONG):  # Newton steps along the mean, to where the margin is just reached
-        lead, slope = tried(given)
+        lead, slope = tried(given, True)
         along = (slope * given).flatten(1).sum(1).clamp(min=_TINY)
         short = ((problem.margin - lead) / along + _PAST).clamp(-_REACH, _REACH)
         given = problem.within(given * (1 + short[:, None, None, None]))
-    return best, size
+    return best, size, reached
 
 
 def _led(call: Call, problem: _Problem, leads: Leads, change: Tensor) -> tuple[Tensor, Tensor]:

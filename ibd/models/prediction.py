@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from ibd.models.calibration.wording import of_prediction, set_line
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Quantity, Units
-
-if TYPE_CHECKING:
-    from ibd.models.counterfactual import Why
 
 MOVED = 0.005
 """By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
@@ -200,17 +197,6 @@ class Prediction:
             changed = now.scores != before.scores
             logits = self.network.decode(units)
             return replace(self, units=units, logits=logits, edited=self.edited | named | changed)
-
-    def why(self, index: int = 0, **options: Any) -> Why:
-        """Return what would have to be otherwise for another class, in units, and which are enough for this one.
-
-        Args:
-            index: index of the image.
-            options: ``not_class``, ``is_class``, ``smallest``, ``margin``: see `ibd.models.counterfactual.why`.
-        """
-        from ibd.models.counterfactual import why  # that needs this file
-
-        return why(self, index, **options)
 
     def table(self, index: int = 0, top: int = 10, classes: int = 3) -> str:
         """Return one image's prediction as text.

@@ -20,14 +20,15 @@ def test_the_printed_command_changes_the_class(trained, tmp_path):
     change, enough = commands(answer.out)
     done = ibd(*change[1:])
     assert done.code == 0, done.err
-    assert f"test_3: {then} " in done.out.split("after ")[1]
+    assert f"test_3.png: {then} " in done.out.split("after ")[1]
     before = lines[1].removeprefix("test:3: ").split()[0]
-    assert f"test_3: {before} " in ibd(*enough[1:]).out.split("after ")[1]
+    assert f"test_3.png: {before} " in ibd(*enough[1:]).out.split("after ")[1]
     assert any(line.startswith("redrawn: ") for line in lines)  # the change, and what is enough, as birds
     assert any(line.startswith("  the model takes it for ") for line in lines)
     assert (tmp_path / "why.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_channels_of_an_image_file_and_its_pixels(baseline, bird, tmp_path):
     answer = ibd("why", baseline, bird, "smallest=amount", "pixels=true", "cell=8", "--figure", tmp_path / "why.png")
     assert answer.code == 0, answer.err
@@ -56,7 +57,7 @@ def test_a_network_of_somebodys(bird, tmp_path, monkeypatch):
         ("test:999", [], "why: 'test:999': the split 'test' has 60 images, counted from 0"),
         ("test:3", ["is=nosuch"], "why: there is no class 'nosuch'. Known: marsh_wren, "),
         ("test:3", ["smalest=count"], "why: there is no option 'smalest'. Did you mean 'smallest'?"),
-        ("test:3", ["smallest=least"], "why.smallest"),
+        ("test:3", ["smallest=least"], "smallest: Invalid value 'least', expected one of ['count', 'amount']"),
         ("test:3", ["model.preprocess=unit"], "a run says itself how its model is asked"),
         (None, ["data.seed=1"], "'data.seed=1' is for an image of the run's data, such as test:17"),
     ],

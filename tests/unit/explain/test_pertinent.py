@@ -67,14 +67,14 @@ def test_cells_baselines_and_classes():
     model, image = linear(classes=3, bias=(0.0, 0.0, 0.0)), torch.full((1, *SHAPE), 0.4)
     with torch.no_grad():
         other = int(model(image)[0].argmin())
-    found = pertinent_negative(model, image, is_class=other, cell=2, margin=0.1)
+    found = pertinent_negative(model, image, is_class=other, cell=2, margin=0.1, steps=40)
     assert int(found.after[0]) == other
     with torch.no_grad():
         ahead = model(found.image)[0].sort(descending=True).values
     assert float(ahead[0] - ahead[1]) >= 0.1 - 1e-5
     cells = found.change.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     assert torch.equal(cells.amax(-1), cells.amin(-1))
-    added = pertinent_negative(model, image, baseline="black")
+    added = pertinent_negative(model, image, baseline="black", steps=40)
     assert float(added.change.min()) >= 0  # what is not there is added, nothing is taken away
     assert float(found.image.min()) >= 0
     assert float(found.image.max()) <= 1

@@ -9,7 +9,7 @@ from torch import nn
 
 from ibd.app.terminal import edits, read_values
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.models.counterfactual import Why
+from ibd.models.counterfactual import Why, why
 from ibd.models.trained import TrainedModel
 from ibd.types import DataSpec, Quantity, groups_of
 from tests import model_makers as makers
@@ -78,7 +78,7 @@ def test_no_change_that_is_smaller_does_it(name, seed):
     one = predicted(name, seed)
     label = int(one.labels[0])
     done = [values for values in flips(one) if int(one.intervene(values).labels[0]) != label]
-    answer = one.why()
+    answer = why(one)
     assert bool(answer.values) == bool(done)
     if done:
         fewest = min(map(len, done))
@@ -95,7 +95,7 @@ def test_the_smallest_change_to_a_given_class(name):
     one = predicted(name)
     for wanted in {0, 1, 2} - {int(one.labels[0])}:
         done = [values for values in flips(one) if int(one.intervene(values).labels[0]) == wanted]
-        answer = one.why(is_class=wanted)
+        answer = why(one, is_class=wanted)
         assert len(answer.values) == min(map(len, done), default=0)
         if done:
             assert int(answer.after.labels[0]) == wanted
@@ -113,7 +113,7 @@ def test_what_is_enough_is_enough_and_no_less_is(name):
         after = one.intervene(off) if off else one
         if int(after.labels[0]) == label:
             enough.append(sum(kept))
-    answer = one.why()
+    answer = why(one)
     assert int(answer.alone.labels[0]) == label
     assert len(answer.kept) == min(enough) if answer.kept_exact else len(answer.kept) >= min(enough)
     assert answer.kept_exact or name in ("mlp", "scbm")
@@ -124,7 +124,7 @@ def test_what_is_enough_is_enough_and_no_less_is(name):
 def test_the_command_does_what_is_said(name):
     """As `ibd intervene` reads it."""
     one = predicted(name)
-    answer = one.why()
+    answer = why(one)
     for values, said in ((answer.values, answer.after), (answer.others, answer.alone)):
         if values:
             words = shlex.split(answer.command("RUN", "IMAGE", values))
@@ -160,11 +160,11 @@ class Fixed(nn.Module):
 def test_the_least_amount_is_the_greedy_one_by_what_a_step_gains():
     """Fractional knapsack: 3 is missing, the steepest concept gives 2 of 4 (it is half there), the next the rest."""
     model = Fixed([4.0, 2.0, 1.0], -5.0, [0.0, -30.0, -30.0])  # probabilities 1/2, 0, 0
-    answer = model.predict(torch.rand(3, 16, 16)).why(smallest="amount")
+    answer = why(model.predict(torch.rand(3, 16, 16)), smallest="amount")
     assert answer.values == pytest.approx({"c0": 1.0, "c1": 0.5}, abs=1e-3)
     assert answer.size == pytest.approx(1.0, abs=1e-3)
     assert answer.after.classes == ["yes"]
-    further = model.predict(torch.rand(3, 16, 16)).why(smallest="amount", margin=0.5)
+    further = why(model.predict(torch.rand(3, 16, 16)), smallest="amount", margin=0.5)
     assert further.values == pytest.approx({"c0": 1.0, "c1": 0.75}, abs=1e-3)
 
 
@@ -172,20 +172,21 @@ def test_a_quantity_moves_as_far_as_it_must_and_no_further_than_three_deviations
     """c0 is a length of 10 mm, deviation 2, as the image has it: 2 deviations more are needed."""
     length = {"c0": Quantity("mm", 10.0, 2.0)}
     model = Fixed([1.0, 0.0], -2.0, [0.0, -30.0], length)
-    answer = model.predict(torch.rand(3, 16, 16)).why()
+    answer = why(model.predict(torch.rand(3, 16, 16)))
     assert answer.values == pytest.approx({"c0": 14.0}, abs=1e-3)
     assert "c0  10.00 mm -> 14.00 mm" in str(answer)
-    assert Fixed([1.0, 0.0], -4.0, [0.0, -30.0], length).predict(torch.rand(3, 16, 16)).why().after is None
-    both = Fixed([1.0, 5.0], -6.0, [0.0, -30.0], length).predict(torch.rand(3, 16, 16)).why()
+    far = why(Fixed([1.0, 0.0], -4.0, [0.0, -30.0], length).predict(torch.rand(3, 16, 16)))
+    assert far.after is None
+    both = why(Fixed([1.0, 5.0], -6.0, [0.0, -30.0], length).predict(torch.rand(3, 16, 16)))
     assert both.values == pytest.approx({"c0": 12.0, "c1": 1.0}, abs=1e-3)  # one on or off, one by an amount
 
 
 def test_concepts_of_a_group_that_are_set_by_amounts_exclude_each_other():
     one = predicted("cbm")
-    answer = one.why(smallest="amount")
+    answer = why(one, smallest="amount")
     wing = [answer.values.get(name, 0.0) for name in makers.CONCEPTS[:3]]
     assert sum(wing) <= 1 + 1e-6
-    best, now = one.why(smallest="count"), answer.after.unit_values[0] - one.unit_values[0]
+    best, now = why(one, smallest="count"), answer.after.unit_values[0] - one.unit_values[0]
     assert answer.size == pytest.approx(float(now.abs().sum()), abs=1e-3)
     assert answer.size <= amount(one, best.values) + 1e-4
 
@@ -193,12 +194,12 @@ def test_concepts_of_a_group_that_are_set_by_amounts_exclude_each_other():
 @pytest.mark.parametrize("name", ["logits", "hard", "softmax", "mlp", "scbm", "concept_whitening"])
 def test_amounts_where_the_classes_are_no_sum_over_them(name):
     with pytest.raises(UnsupportedError, match="ask for smallest=count"):
-        predicted(name).why(smallest="amount")
+        why(predicted(name), smallest="amount")
 
 
 def test_units_without_a_name_stay():
     one = predicted("activations")
-    answer = one.why()
+    answer = why(one)
     assert not any(name.startswith("rest of") for name in [*answer.values, *answer.others])
     assert isinstance(answer, Why)
 
@@ -219,4 +220,4 @@ def test_what_cannot_be_asked(options, message):
     one = predicted("cbm")
     assert one.classes == ["cow"]
     with pytest.raises(ConfigError, match=message):
-        one.why(**options)
+        why(one, **options)
