@@ -94,6 +94,7 @@ class PartInterpretability(PrototypeMetric):
 
     hit: Tensor
     seen: Tensor
+    thresholds: Tensor
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class PartInterpretability(PrototypeMetric):
             own: (B, U) bool, the image is of the filter's class.
             field: receptive field, for the pixels that the cells of the maps are centered on.
         """
-        size = masks.shape[2:]
+        size = masks.shape[2], masks.shape[3]
         rows, columns = (axis.to(maps) for axis in upsampling(maps.shape[2:], size, "bilinear", field))
         flat, area = masks.flatten(2).to(maps.dtype), masks.flatten(2).sum(2)
         for image, chosen in enumerate(own.bool()):

@@ -43,6 +43,7 @@ def fit_heads(
     budgets: Sequence[int],
     effective: float | None,
     share: float,
+    smallest: float = 1e-3,
 ) -> Heads:
     """Return the head of the path with the least validation loss, and those with few concepts that are compared by.
 
@@ -56,10 +57,11 @@ def fit_heads(
         budgets: numbers of effective concepts of the others.
         effective: effective concepts a class; None leaves it to the validation images.
         share: share of the absolute values in the penalty.
+        smallest: last penalty of the path, as a share of the first.
     """
     from ibd.explain.elastic_net import accuracy, at_effective, elastic_net_path  # a prediction needs none of it
 
-    path = elastic_net_path(*train, classes, share=share, tolerance=1e-3)
+    path = elastic_net_path(*train, classes, share=share, smallest=smallest, tolerance=1e-3)
     few = {budget: head for budget in budgets if (head := at_effective(path, budget)) is not None}
     allowed = path if effective is None else [point.cut(effective) for point in path]
     return Heads(min(allowed, key=lambda point: accuracy(point, *val)[1]), few, path[-1])

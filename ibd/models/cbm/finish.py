@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ibd.models.lightning import InterpretableModule
 
 
+_SMALLEST = 1e-5
+"""Last penalty of a path, as a share of the first: concepts that a network was trained for tell classes without doubt,
+and at a share of 1e-3 a path ends with a few of them."""
+
+
 class ReadSplit(NamedTuple):
     """All of a split after one pass of the backbone, on the CPU."""
 
@@ -147,10 +152,10 @@ def fit_sparse_head(
     few, head, device = network.few, network.head, network.low.device
     assert few is not None
     assert isinstance(head, nn.Linear)
-    read = "independent" if regime == "independent" else "sequential"
+    read: Literal["independent", "sequential"] = "independent" if regime == "independent" else "sequential"
     learned = _head_inputs(network, train, read), train.labels.to(device)
     judged = _head_inputs(network, val, "sequential"), val.labels.to(device)
-    found = fit_heads(learned, judged, len(network.class_names), few.budgets, effective, share)
+    found = fit_heads(learned, judged, len(network.class_names), few.budgets, effective, share, _SMALLEST)
     head.weight.copy_(found.head.weight)
     head.bias.copy_(found.head.bias)
     few.set(found)

@@ -119,7 +119,7 @@ def _report(model: InterpretableModule, data: ImageDataModule, split: Split, top
     figures = {
         "filters": float(len(used)),
         "used": float(used.sum()),
-        "classes": float(len(category[used].unique())),
+        "classes": float(len({*category[used].tolist()})),
     }
     parts = _Parts(model, category, thresholds, len(names), top)
     missing = "" if names else f"the data has no part masks ({type(data).__name__} is not given any)"

@@ -17,7 +17,7 @@ from ibd.models.lightning import InterpretableModule
 def shown_filters(report: FilterReport, most: int = 8) -> list[int]:
     """Return the most active unit of each class, those that cover a part best first."""
     found = []
-    for label in report.category[report.category >= 0].unique().tolist():
+    for label in sorted({*report.category[report.category >= 0].tolist()}):
         members = (report.category == label).nonzero()[:, 0]
         found.append(int(members[report.activation[members].argmax()]))
     covers = report.interpretability.nan_to_num(0.0)

@@ -113,5 +113,5 @@ class InterpretableCNN(InterpretableModule):
                 total, images = total + part, images + count
         network.assign(total / images.unsqueeze(1))
         network.name_filters()
-        classes = network.category[network.category >= 0].unique()
+        classes = {*network.category[network.category >= 0].tolist()}
         return {"filters/used": float((network.category >= 0).sum()), "filters/classes": float(len(classes))}

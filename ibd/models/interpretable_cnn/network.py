@@ -51,7 +51,7 @@ class InterpretableCNNNetwork(BaselineNetwork):
             self.head = nn.Linear(count, classes)
         self.register_buffer("category", torch.full((count,), -1))
         self.register_buffer("activity", torch.full((classes, count), torch.nan))
-        self.register_load_state_dict_post_hook(_names_of_loaded)
+        self.register_load_state_dict_post_hook(_names_of_loaded)  # type: ignore[no-untyped-call]
         self.unit_names = [f"filter {j}" for j in range(count)]
 
     def encode_features(self, features: Tensor) -> Units:

@@ -27,7 +27,7 @@ from ibd.metrics import (
     prototype_uniqueness,
 )
 from ibd.metrics.parts import _CHUNK
-from tests.reference import prototype_metrics as reference
+from tests.reference import filters, prototype_metrics as reference
 
 IMAGES, UNITS, PARTS, CLASSES = 60, 6, 4, 3
 OWN_CLASS = torch.arange(UNITS) % CLASSES
@@ -108,53 +108,15 @@ def full_size(name, data):
         shares = [share for share in shares if not math.isnan(share)]
         return sum(shares) / len(shares)
     if name in ("instability", "interpretability"):
-        make = _instability if name == "instability" else _interpretability
-        found = [value for value in make(data) if value is not None]
-        return sum(found) / len(found)
+        parts = (
+            reference.instability(lists["peaks"], lists["centers"], lists["own"], DIAGONAL)
+            if name == "instability"
+            else filters.interpretability(data["maps"], data["masks"], data["own"], THRESHOLDS, 0.1)
+        )
+        return sum(value for value in parts if value is not None) / sum(value is not None for value in parts)
     sizes = [reference.explanation_size(c, y) for c, y in zip(lists["contributions"], lists["labels"], strict=True)]
     sizes = [size for size in sizes if not math.isnan(size)]
     return sum(sizes) / len(sizes)
-
-
-def _instability(data):
-    lists = {key: data[key].tolist() for key in ("peaks", "centers", "own")}
-    return reference.instability(lists["peaks"], lists["centers"], lists["own"], DIAGONAL)
-
-
-def _interpretability(data):
-    """Every map brought to the image by torch, and counted pixel by pixel."""
-    large = torch.nn.functional.interpolate(data["maps"].double(), (12, 10), mode="bilinear")
-    found = []
-    for u in range(UNITS):
-        shares = []
-        for p in range(PARTS):
-            images = [i for i in range(len(large)) if data["own"][i, u] and data["masks"][i, p].any()]
-            inside = [large[i, u] > THRESHOLDS[u] for i in images]
-            both = [(a & data["masks"][i, p]).sum() for a, i in zip(inside, images, strict=True)]
-            either = [(a | data["masks"][i, p]).sum() for a, i in zip(inside, images, strict=True)]
-            covered = [float(x) / float(y) > 0.1 for x, y in zip(both, either, strict=True)]
-            shares += [sum(covered) / len(covered)] if covered else []
-        found.append(max(shares) if shares else None)
-    return found
-
-
-def test_a_filter_that_follows_a_part_is_stable_and_covers_it():
-    """By hand: the first filter's peak is 3 pixels right of the part in every image, the second's is anywhere."""
-    metric = LocationInstability(2, 1, diagonal=10.0)
-    centers = torch.tensor([[[2.0, 2.0]], [[5.0, 4.0]], [[1.0, 6.0]]])
-    peaks = torch.stack(
-        [centers[:, 0] + torch.tensor([0.0, 3.0]), centers[:, 0] + torch.tensor([[1.0], [2.0], [3.0]])], 1
-    )
-    metric.update(peaks, centers, torch.ones(3, 2, dtype=torch.bool))
-    # distances 0.3 of the diagonal each; and sqrt(2) / 10, 2 sqrt(2) / 10, 3 sqrt(2) / 10
-    torch.testing.assert_close(metric.per_prototype(), torch.tensor([0.0, math.sqrt(2) / 10]))
-    covers = PartInterpretability(torch.tensor([0.5, 0.5]), 1)
-    masks = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
-    masks[:, :, :2, :2] = True
-    maps = torch.zeros(2, 2, 4, 4)
-    maps[:, 0, 0, 0], maps[0, 1, :2, :2] = 1.0, 1.0  # a quarter of the part; all of it, in one image of two
-    covers.update(maps, masks, torch.ones(2, 2, dtype=torch.bool))
-    assert covers.per_prototype().tolist() == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -129,7 +129,7 @@ def test_a_sparse_head_is_the_point_of_the_path_with_the_least_validation_loss()
     network = make_network(head="sparse")
     figures = fit_sparse_head(network, train, val, "sequential", share=0.9, effective=None)
     inputs, judged = train.scores.sigmoid(), val.scores.sigmoid()
-    path = elastic_net_path(inputs, train.labels, 3, share=0.9, tolerance=1e-3)
+    path = elastic_net_path(inputs, train.labels, 3, share=0.9, smallest=1e-5, tolerance=1e-3)
     losses = [float(torch.nn.functional.cross_entropy(point.logits(judged), val.labels)) for point in path]
     assert figures["head/val_loss"] == pytest.approx(min(losses), abs=1e-5)
     best = path[losses.index(min(losses))]
