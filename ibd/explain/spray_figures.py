@@ -40,9 +40,7 @@ def spray_figure(found: Spray, title: str, examples: Sequence[Tensor], notes: Se
     rows, columns = len(found.clusters), 1 + 2 * max(len(images) for images in examples)
     width = _WIDTH + _SIDE * columns
     figure = PlainFigure(figsize=(width, 2.3 + (_SIDE + 0.1) * rows + 0.5), layout="constrained", dpi=110)
-    parts: Any = figure.subfigures(
-        2, 1, height_ratios=[2.1, (_SIDE + 0.1) * rows]
-    )  # two of them
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.1, (_SIDE + 0.1) * rows])  # two of them
     top, below = parts
     images = f"{len(found.given)} images"
     figure.suptitle(f"{shorten(title, 40)}: {_kinds(found.clustering.count)} of maps of {images}", fontsize=10)

@@ -79,9 +79,7 @@ def transfer_figure(transfer: Transfer, changes: Sequence[Universal]) -> Figure:
     """
     count = len(changes)
     figure = PlainFigure(figsize=(max(4.6, 1.5 * count + 1.6), 2.2 + 0.6 * (count + 1) + 1.4), layout="constrained")
-    parts: Any = figure.subfigures(
-        2, 1, height_ratios=[2.0, 0.6 * (count + 1) + 1.2]
-    )  # two of them
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.0, 0.6 * (count + 1) + 1.2])  # two of them
     top, below = parts
     for axis, name, change in zip(top.subplots(1, count, squeeze=False)[0], transfer.names, changes, strict=True):
         axis.set_axis_off()
