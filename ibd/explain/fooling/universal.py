@@ -51,8 +51,8 @@ def universal_perturbation(
     """Return a change that fools a model on as many images as can be found.
 
     Image after image that it does not fool yet, the smallest change that would (`deepfool`, in L2 as published,
-    whatever the norm of the budget) is added, and the sum is brought back into the budget. An image takes two passes each time,
-    and where it is not fooled yet `classes` + 2 for each of some steps of DeepFool.
+    whatever the norm of the budget) is added, and the sum is brought back into the budget. An image takes two passes
+    each time, and where it is not fooled yet `classes` + 2 for each of some steps of DeepFool.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1], of two logits at least; it is left as it was.
