@@ -50,9 +50,9 @@ def universal_perturbation(
 ) -> Universal:
     """Return a change that fools a model on as many images as can be found.
 
-    Image after image that it does not fool yet, the smallest change that would (`deepfool`) is added, and the sum
-    brought back into the budget. An image takes two passes each time, and where it is not fooled yet `classes` + 2 for
-    each of some steps of DeepFool.
+    Image after image that it does not fool yet, the smallest change that would (`deepfool`, in L2 as published,
+    whatever the norm of the budget) is added, and the sum is brought back into the budget. An image takes two passes
+    each time, and where it is not fooled yet `classes` + 2 for each of some steps of DeepFool.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1], of two logits at least; it is left as it was.
@@ -96,7 +96,7 @@ def _improved(call: Call, image: Tensor, change: Tensor, radius: float, norm: No
     moved = (clean + change).clamp(0, 1)
     if int(predicted(call, moved)) != int(predicted(call, clean)):
         return change
-    further, _, _ = nearest_boundary(call, moved, norm, classes, steps=10, overshoot=0.1)
+    further, _, _ = nearest_boundary(call, moved, "l2", classes, steps=10, overshoot=0.1)
     return within(change + (further - moved), radius, norm)
 
 
