@@ -105,10 +105,10 @@ class Denoiser(nn.Module):
         sizes = [channels, *[width] * (len(_DILATIONS) - 1), channels]
         layers: list[nn.Module] = []
         for number, dilation in enumerate(_DILATIONS):
-            layers += [
-                nn.Conv2d(sizes[number], sizes[number + 1], 3, dilation=dilation, padding=dilation),
-                nn.ReLU(),
-            ]
+            layer = nn.Conv2d(sizes[number], sizes[number + 1], 3, dilation=dilation, padding=dilation)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # torch's own lets the signal fade
+            layers += [layer, nn.ReLU()]
+        nn.init.zeros_(layer.weight)  # it begins with what it is given
         self.noise = nn.Sequential(*layers[:-1])
 
     def forward(self, image: Tensor) -> Tensor:

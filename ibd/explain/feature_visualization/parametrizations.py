@@ -147,7 +147,7 @@ class Fourier(Parametrization):
 
     colors: Colors = field(default_factory=Colors.natural)
     decay: float = 1.0
-    spread: float = 0.3
+    spread: float = 0.6
 
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
         """Return a canvas."""
