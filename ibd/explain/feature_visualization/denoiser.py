@@ -14,7 +14,7 @@ from ibd.explain.feature_visualization.penalties import Weighted
 
 _DILATIONS = (1, 2, 4, 2, 1)
 """A pixel is denoised from those at most 11 away."""
-_PATCH = 40
+_PATCH = 32
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class DenoisingExpert(Weighted):
         cls,
         images: Source,
         noise: float = 0.15,
-        width: int = 32,
+        width: int = 16,
         steps: int = 600,
-        batch: int = 32,
+        batch: int = 16,
         lr: float = 3e-3,
         seed: int = 0,
         progress: bool = True,
@@ -100,7 +100,7 @@ class Denoiser(nn.Module):
         width: channels within.
     """
 
-    def __init__(self, channels: int = 3, width: int = 32) -> None:
+    def __init__(self, channels: int = 3, width: int = 16) -> None:
         super().__init__()
         sizes = [channels, *[width] * (len(_DILATIONS) - 1), channels]
         layers: list[nn.Module] = []

@@ -178,6 +178,6 @@ _ALL = (
     Recipe("decoder", _LEARNED, "codes of\na decoder", _decoder, learns=True),
 )
 DEFAULT = "smooth"
-"""The recipe where none is named: on trained networks every class became probable, and can be told by its picture."""
+"""The recipe where none is named: each class tried became probable, and little is left but what is needed for that."""
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Name -> recipe, by family."""
