@@ -115,7 +115,7 @@ class DecoderNetwork(nn.Module):
     def whiten(self, codes: Tensor) -> None:
         """Let codes of mean 0 and covariance 1 stand for (N, code) ones as they are.
 
-        Along directions in which codes hardly differ, they are left as they are.
+        Where codes hardly differ, a step of 1 is one of 0.01.
         """
         away = codes.double() - codes.double().mean(0)
         covariance = away.t() @ away / max(1, len(codes) - 1)
