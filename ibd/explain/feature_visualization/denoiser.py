@@ -38,7 +38,7 @@ class DenoisingExpert(Weighted):
         width: int = 16,
         steps: int = 600,
         batch: int = 16,
-        lr: float = 3e-3,
+        lr: float = 1e-2,
         seed: int = 0,
         progress: bool = True,
         share: float = 0.3,

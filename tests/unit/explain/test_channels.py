@@ -51,7 +51,7 @@ def test_the_channel_that_is_asked_for_becomes_white(channels, parametrization):
         Mean(channels),
         Objective.cls(channels - 1, "logit"),
         16,
-        steps=60,
+        steps=100,
         lr=0.2,
         parametrization=kind,
         transforms=None,
@@ -89,7 +89,7 @@ def test_models_in_half_precision(dtype, objective):
     """Green is asked for: the image is green."""
     model = Mean(3).to(dtype)
     kind = Fourier(Colors.independent())
-    made = maximize_activation(model, objective, 16, steps=60, lr=0.2, parametrization=kind, transforms=None)
+    made = maximize_activation(model, objective, 16, steps=100, lr=0.2, parametrization=kind, transforms=None)
     assert made.image.dtype == torch.float32
     assert float(made.image[:, 1].mean()) > 0.9
     assert abs(float(made.image[:, ::2].mean()) - 0.5) < 0.1
