@@ -72,7 +72,8 @@ def train_decoder(
             drawn = mean + spread.exp() * torch.randn(mean.shape, generator=generator).to(mean)
             told = 0.5 * (mean.square() + (2 * spread).exp() - 1).sum(1) - spread.sum(1)
             wrong = (decoder(drawn) - clean).square().flatten(1).sum(1) / (2 * _NOISE**2)
-            return (told + wrong).mean() / clean[0].numel()
+            bound: Tensor = (told + wrong).mean() / clean[0].numel()
+            return bound
 
         descend([encoder, decoder], loss, steps, lr, "learning a decoder", progress)
         with torch.no_grad():
@@ -121,7 +122,7 @@ class DecoderNetwork(nn.Module):
         covariance = away.t() @ away / max(1, len(codes) - 1)
         values, vectors = torch.linalg.eigh(covariance)
         root = ((vectors * values.clamp(min=1e-4).sqrt()) @ vectors.t()).to(codes)
-        self.first.bias += self.first.weight @ codes.mean(0)
+        self.first.bias.add_(self.first.weight @ codes.mean(0))
         self.first.weight.copy_(self.first.weight @ root)
 
 
