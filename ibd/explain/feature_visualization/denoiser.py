@@ -89,7 +89,8 @@ class DenoisingExpert(Weighted):
             clean = self.denoiser(image.to(weight)).to(image)
         if clean.shape != image.shape:
             raise DataError(f"denoiser: it makes {tuple(clean.shape)} of images {tuple(image.shape)}")
-        return (image - clean).square().flatten(1).mean(1)
+        away: Tensor = (image - clean).square().flatten(1).mean(1)
+        return away
 
 
 class Denoiser(nn.Module):
