@@ -7,6 +7,16 @@ import pytest
 from tests.command import ibd
 
 
+@pytest.fixture
+def picture(tmp_path):
+    """An image file; what is on it does not matter here."""
+    from PIL import Image
+
+    path = tmp_path / "picture.png"
+    Image.linear_gradient("L").resize((40, 36)).convert("RGB").save(path)
+    return path
+
+
 def table(path):
     with path.open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -32,13 +42,13 @@ def test_channels_have_no_probability(baseline, tmp_path):
     assert [row["target"] for row in table(tmp_path / "made.csv")] == ["channel 3", "channel 0"]
 
 
-def test_a_dream_and_an_inversion(baseline, bird, tmp_path):
+def test_a_dream_and_an_inversion(baseline, picture, tmp_path):
     asked = ("layer=backbone.stage1.conv", "octaves=2", "steps=2", "size=40", "--out", tmp_path / "dream.png")
-    answer = ibd("dream", baseline, bird, *asked)
+    answer = ibd("dream", baseline, picture, *asked)
     assert answer.code == 0, answer.err
     assert "4 steps in 2 octaves" in answer.out
     assert (tmp_path / "dream.png").stat().st_size > 5_000
-    answer = ibd("invert", baseline, bird, "steps=2", "size=24", "--out", tmp_path / "inverted.png")
+    answer = ibd("invert", baseline, picture, "steps=2", "size=24", "--out", tmp_path / "inverted.png")
     assert answer.code == 0, answer.err
     assert answer.out.count("of the squared activations not met") >= 2
     assert (tmp_path / "inverted.png").stat().st_size > 5_000
@@ -58,8 +68,8 @@ def test_a_dream_and_an_inversion(baseline, bird, tmp_path):
         (["invert", "RUN", "BIRD", "layers=back"], "no layer 'back' in"),
     ],
 )
-def test_mistakes(baseline, bird, words, said, tmp_path):
-    given = [{"RUN": baseline, "BIRD": bird}.get(word, word) for word in words]
+def test_mistakes(baseline, picture, words, said, tmp_path):
+    given = [{"RUN": baseline, "BIRD": picture}.get(word, word) for word in words]
     answer = ibd(*given, "--out", tmp_path / "x.png")
     assert answer.code == 2
     assert said in answer.err

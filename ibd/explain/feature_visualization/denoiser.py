@@ -14,7 +14,7 @@ from ibd.explain.feature_visualization.penalties import Weighted
 
 _DILATIONS = (1, 2, 4, 2, 1)
 """A pixel is denoised from those at most 11 away."""
-_PATCH = 40
+_PATCH = 32
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class DenoisingExpert(Weighted):
         cls,
         images: Source,
         noise: float = 0.15,
-        width: int = 32,
+        width: int = 16,
         steps: int = 600,
-        batch: int = 32,
-        lr: float = 3e-3,
+        batch: int = 16,
+        lr: float = 1e-2,
         seed: int = 0,
         progress: bool = True,
         share: float = 0.3,
@@ -89,7 +89,8 @@ class DenoisingExpert(Weighted):
             clean = self.denoiser(image.to(weight)).to(image)
         if clean.shape != image.shape:
             raise DataError(f"denoiser: it makes {tuple(clean.shape)} of images {tuple(image.shape)}")
-        return (image - clean).square().flatten(1).mean(1)
+        away: Tensor = (image - clean).square().flatten(1).mean(1)
+        return away
 
 
 class Denoiser(nn.Module):
@@ -100,15 +101,15 @@ class Denoiser(nn.Module):
         width: channels within.
     """
 
-    def __init__(self, channels: int = 3, width: int = 32) -> None:
+    def __init__(self, channels: int = 3, width: int = 16) -> None:
         super().__init__()
         sizes = [channels, *[width] * (len(_DILATIONS) - 1), channels]
         layers: list[nn.Module] = []
         for number, dilation in enumerate(_DILATIONS):
-            layers += [
-                nn.Conv2d(sizes[number], sizes[number + 1], 3, dilation=dilation, padding=dilation),
-                nn.ReLU(),
-            ]
+            layer = nn.Conv2d(sizes[number], sizes[number + 1], 3, dilation=dilation, padding=dilation)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # torch's own lets the signal fade
+            layers += [layer, nn.ReLU()]
+        nn.init.zeros_(layer.weight)  # it begins with what it is given
         self.noise = nn.Sequential(*layers[:-1])
 
     def forward(self, image: Tensor) -> Tensor:

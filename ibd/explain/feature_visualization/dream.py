@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def maximize_in_octaves(
     whole = (size, size) if isinstance(size, int) else (size[0], size[1])
     made: Visualization | None = None
     for small in _sizes(whole, octaves, scale):
-        start = "noise" if made is None else _resized(made.image, small).clamp(0, 1)
+        start: Literal["noise"] | Tensor = "noise" if made is None else _resized(made.image, small).clamp(0, 1)
         made = maximize_activation(model, objective, small, steps=steps, start=start, **options)
     assert made is not None
     return made

@@ -147,7 +147,7 @@ class Fourier(Parametrization):
 
     colors: Colors = field(default_factory=Colors.natural)
     decay: float = 1.0
-    spread: float = 0.3
+    spread: float = 0.6
 
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
         """Return a canvas."""
@@ -219,7 +219,8 @@ def logits(image: Tensor) -> Tensor:
 def frequencies(height: int, width: int) -> Tensor:
     """Return (H, W // 2 + 1): cycles per pixel of a real Fourier transform; the mean counts as the lowest frequency."""
     down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :]
-    return (down.square() + across.square()).sqrt().clamp(min=1 / max(height, width))
+    frequency: Tensor = (down.square() + across.square()).sqrt().clamp(min=1 / max(height, width))
+    return frequency
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor, spread: float) -> Tensor:

@@ -22,7 +22,8 @@ class Weighted(abc.ABC):
 
     A share s of 0.3 says: of what the objective gained over the first steps, in which there is no penalty, the penalty
     of the image at their end takes away three tenths. As penalties are 0 or more, an image without any penalty that has
-    lost all of this gain is never better than that image: with shares of less than 1 in all, nothing fades to gray.
+    lost all of this gain is never better than that image: with shares of less than 1 in all, nothing fades to a gray
+    that is no better than the start. An image that gains nothing, as its class was there already, keeps its noise.
 
     Attributes:
         share: share of the first gain, above 0 and at most 1.

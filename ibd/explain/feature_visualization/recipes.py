@@ -115,18 +115,22 @@ def find_recipes(names: Sequence[str]) -> list[Recipe]:
     return [RECIPES[name] for name in names]
 
 
-def _pixels(**options: Any) -> Callable[[Material], dict[str, Any]]:
+def _pixels(spread: float = 0.1, **options: Any) -> Callable[[Material], dict[str, Any]]:
     """Return a recipe of pixels each on its own, as they were before Fourier space."""
 
     def made(material: Material) -> dict[str, Any]:
         independent = Colors.independent(len(material.colors.mean))
-        return {"parametrization": Pixels(independent), "transforms": None, **options}
+        return {"parametrization": Pixels(independent, spread), "transforms": None, **options}
 
     return made
 
 
 def _fourier(material: Material) -> dict[str, Any]:
     return {"parametrization": Fourier(material.colors)}
+
+
+def _smooth(material: Material) -> dict[str, Any]:
+    return {**_fourier(material), "penalties": [TotalVariation()]}
 
 
 def _spectrum(material: Material) -> dict[str, Any]:
@@ -164,13 +168,16 @@ _ALL = (
     Recipe("blur", _FREQUENCIES, "blur", _pixels(penalties=[Blur()])),
     Recipe("frequency", _FREQUENCIES, "high\nfrequencies", _pixels(penalties=[HighFrequency()])),
     Recipe("gradient_blur", _FREQUENCIES, "gradient\nblurred", _pixels(gradient_blur=(2.0, 0.5))),
-    Recipe("robust", "transformation robust", "movements", _pixels(transforms=Transforms(), lr=0.2)),
+    Recipe("robust", "transformation robust", "movements", _pixels(0.5, transforms=Transforms(), lr=0.2)),
     Recipe("fourier", "transformation robust", "movements,\nFourier space", _fourier),
+    Recipe("smooth", "transformation robust", "the same, and\ntotal variation", _smooth),
     Recipe("maco", _LEARNED, "spectrum\nof images", _spectrum),
     Recipe("gaussian", _LEARNED, "Gaussian\nof images", _gaussian, learns=True),
     Recipe("mixture", _LEARNED, "mixture of\neach class", _mixture, learns=True),
     Recipe("denoiser", _LEARNED, "denoiser", _denoiser, learns=True),
     Recipe("decoder", _LEARNED, "codes of\na decoder", _decoder, learns=True),
 )
+DEFAULT = "smooth"
+"""The recipe where none is named: each class tried became probable, and little is left but what is needed for that."""
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Name -> recipe, by family."""

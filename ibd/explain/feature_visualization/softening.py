@@ -29,7 +29,7 @@ def softening(sigma: float | tuple[float, float], steps: int) -> Callable[[Tenso
     def softened(image: Tensor, step: int) -> Tensor:
         width = first + (last - first) * step / max(1, steps - 1)
         if width >= _LEAST and image.requires_grad:
-            image.register_hook(lambda gradient: blurred(gradient, width))
+            image.register_hook(lambda gradient: blurred(gradient, width))  # type: ignore[no-untyped-call]
         return image
 
     return softened

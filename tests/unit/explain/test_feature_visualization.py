@@ -58,7 +58,7 @@ def small_net():
     )  # fmt: skip
 
 
-KINDS = [Pixels(Colors.independent()), Fourier(Colors.independent()), Pixels(), Fourier()]
+KINDS = [Pixels(Colors.independent()), Fourier(Colors.independent(), spread=0.01), Pixels(), Fourier(spread=0.01)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)

@@ -139,4 +139,4 @@ def test_the_probability_rises_where_a_logit_would_rise_with_all_others():
     by_default = maximize_activation(Bright(), Objective.cls(0), **options)
     assert float(by_logit.value) > 7
     assert float(by_logit.probability) < 0.01
-    assert float(by_default.probability) > 0.2
+    assert float(by_default.probability) > 0.05
