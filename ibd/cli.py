@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,9 +17,11 @@ from ibd import registry
 from ibd.app.arguments import in_order, parser
 from ibd.app.streams import silenced, speaking
 from ibd.app.terminal import edits, newest, options, read_values, save_figure, writing
+from ibd.app.verbs import VERBS as OTHERS
 from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
 from ibd.printing import shown
+from ibd.techniques import TECHNIQUES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -191,33 +193,6 @@ def explain(run: str, image: str, changes: list[str], figure: str | None) -> Non
         _say(shown(line))
 
 
-def tcav(run: str, changes: list[str], out: str | None) -> None:
-    """Test which classes rest on which labelled concepts, by a layer: RUN [layer=...] [concepts=a,b] [classes=c].
-
-    RUN may be package.module:make_model of any network, with data=FOLDER and model.preprocess=imagenet or the like.
-    """
-    from ibd.app.foreign import is_place
-    from ibd.app.tcav import show_tcav
-
-    for line in show_tcav(run if is_place(run) else newest(run), changes, out):
-        _say(shown(line))
-
-
-def interpret(run: str, rest: list[str], out: str | None) -> None:
-    """Say which channels of all layers tell the classes, and show them: RUN [IMAGE ...] [layers=a,b] [budget=1].
-
-    Draws what they look like and what the accuracy is without them; explains the predictions of images by those that
-    respond. RUN may be package.module:make_model of any network, with data=FOLDER and model.preprocess=imagenet.
-    """
-    from ibd.app.foreign import is_place
-    from ibd.app.interpret import show_relevant
-
-    changes = [text for text in rest if "=" in text and not os.path.exists(text)]  # noqa: PTH110  # long ones, too
-    images = [text for text in rest if text not in changes]
-    for line in show_relevant(run if is_place(run) else newest(run), images, changes, out):
-        _say(shown(line))
-
-
 def compare(runs: list[str], out: str | None) -> None:
     """Measure what explanations are worth, of one or several models, and write a report: RUN RUN ... [key=value].
 
@@ -231,18 +206,6 @@ def compare(runs: list[str], out: str | None) -> None:
     given = [text if is_place(text) else newest(text) for text in runs if text not in changes]
     for line in compare_runs(given, changes, out):
         _say(line)
-
-
-def discover(run: str, changes: list[str], out: str) -> None:
-    """Find concepts in a layer that nobody labelled, and write a page by which they can be named: RUN [key=value].
-
-    RUN may be the name of a backbone, with weights= and data=FOLDER; or package.module:make_model of any network, with
-    data=FOLDER and model.preprocess=imagenet or the like.
-    """
-    from ibd.app.discovery.command import show_concepts
-
-    for line in show_concepts(newest(run) if Path(run).exists() else run, changes, out):
-        _say(shown(line))
 
 
 def export(run: str, file: str, which: str) -> None:
@@ -284,10 +247,16 @@ def init(folder: str, config: str | None) -> None:
 
 
 def list_names(kind: str | None) -> None:
-    """List what a config can name, and the configs that come with ibd."""
+    """List what a config can name, the configs that come with ibd, and what else can be done."""
     if kind in (None, "configs"):
         _say("configs:\n  " + "\n  ".join(shipped_names()))
-    if kind == "configs":
+    if kind in (None, "techniques"):
+        _say("techniques:")
+        for technique in TECHNIQUES:
+            _say(
+                f"  {technique.name:<30}{technique.command or technique.place.replace(':', '.')}\n    {technique.says}"
+            )
+    if kind in ("configs", "techniques"):
         return
     for listed in [kind] if kind else registry.REGISTRY:
         others = [f"{beginning}NAME" for beginning in registry.FAMILIES.get(listed, {})]
@@ -311,6 +280,17 @@ def demo(folder: str, changes: list[str]) -> None:
         run_demo(Path(folder), *changes)
 
 
+def _of_lines(verb: Callable[..., Iterable[str]]) -> Callable[..., None]:
+    """Return a verb that prints the lines of one in a file of its own."""
+
+    @wraps(verb)
+    def say(**given: object) -> None:
+        for line in verb(**given):
+            _say(shown(line))
+
+    return say
+
+
 VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
     "test": test,
@@ -322,10 +302,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "prototypes": prototypes,
     "axes": axes,
     "explain": explain,
-    "tcav": tcav,
-    "interpret": interpret,
+    **{other.name: _of_lines(other.run) for other in OTHERS},
     "compare": compare,
-    "discover": discover,
     "export": export,
     "init": init,
     "config": config,

@@ -8,7 +8,9 @@ from typing import NoReturn
 
 from ibd import __version__
 from ibd.app.terminal import count
+from ibd.app.verbs import VERBS as OTHERS
 from ibd.errors import ConfigError
+from ibd.registry import REGISTRY
 
 EXAMPLES: dict[str, list[str]] = {
     "fit": [
@@ -46,25 +48,10 @@ EXAMPLES: dict[str, list[str]] = {
         'ibd explain runs/mine image.jpg target="robin - jay" explainers=all --figure why.png',
         "ibd explain torchvision.models:resnet18 cat.jpg model.preprocess=imagenet explainers=gradcam,lrp",
     ],
-    "tcav": [
-        "ibd tcav runs/toybirds-baseline",
-        "ibd tcav runs/mine layer=backbone.layer3 concepts=wing_color classes=jay,robin",
-        "ibd tcav torchvision.models:resnet18 data=photographs layer=layer4 model.preprocess=imagenet",
-    ],
-    "interpret": [
-        "ibd interpret runs/toybirds-baseline",
-        "ibd interpret runs/mine image.jpg layers=backbone.layer3,backbone.layer4 classes=jay,robin",
-        "ibd interpret torchvision.models:resnet18 data=photographs model.preprocess=imagenet budget=0.5",
-    ],
     "compare": [
         "ibd compare mymodels:make_resnet data=photographs model.preprocess=imagenet",
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
         "ibd compare runs/*/* explainers=intrinsic,lrp metrics=parts,pixels images=48 --out report",
-    ],
-    "discover": [
-        "ibd discover runs/mine k=auto class=robin -o robins",
-        "ibd discover timm/resnet18 weights=DEFAULT data=photographs method=sae active=3 k=20",
-        "ibd discover mymodels:make_resnet data=photographs model.preprocess=imagenet layer=layer4 k=[5,10,20]",
     ],
     "export": ["ibd export runs/toybirds-cbm birds.pt2"],
     "init": ["ibd init photographs", "ibd init photographs --config configs/mine.yaml"],
@@ -73,7 +60,7 @@ EXAMPLES: dict[str, list[str]] = {
     "list": ["ibd list", "ibd list configs"],
     "demo": ["ibd demo", "ibd demo elsewhere trainer.max_epochs=2"],
 }
-"""Verb -> commands as they are typed."""
+"""Verb -> commands as they are typed; those of a verb with a file of its own stand there."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,8 +82,9 @@ class Parser(argparse.ArgumentParser):
 
 
 _CHANGING = frozenset(
-    {"fit", "test", "calibrate", "curve", "covariance", "prototypes", "axes", "explain", "tcav", "interpret"}
-    | {"compare", "discover", "config", "data", "demo"}
+    {"fit", "test", "calibrate", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data"}
+    | {"demo"}
+    | {verb.name for verb in OTHERS if verb.changing}
 )
 """The verbs that take changes."""
 
@@ -157,11 +145,12 @@ class _Verbs:
     def verb(self, name: str) -> Parser:
         """Add a verb."""
         text = (self.functions[name].__doc__ or "").strip()
+        examples = {**EXAMPLES, **{verb.name: verb.examples for verb in OTHERS}}
         return self.parsers.add_parser(
             name,
             help=text.partition("\n")[0],
             description=text,
-            epilog="examples:\n" + "\n".join(f"  {example}" for example in EXAMPLES[name]),
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in examples[name]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -239,23 +228,13 @@ def _add_explaining(verbs: _Verbs) -> None:
     p.add_argument("image", metavar="IMAGE")
     p.add_argument("changes", nargs="*", metavar="key=value", help="target=CLASS or UNIT, explainers=a,b or all")
     p.add_argument("--figure", metavar="PNG", help="where to draw; default RUN/figures/explained_IMAGE.png")
-    p = verbs.verb("tcav")
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="layer=NAME, concepts=a,b classes=c,d images=512")
-    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
-    p = verbs.verb("interpret")
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("rest", nargs="*", metavar="IMAGE key=value", help="layers=a,b budget=1 images=256 classes=c,d")
-    p.add_argument("--out", metavar="FOLDER", help="where to write; default RUN/figures")
+    for other in OTHERS:
+        other.arguments(verbs.verb(other.name))
     p = verbs.verb("compare")
     p.add_argument(
         "runs", nargs="+", metavar="RUN key=value", help="runs; explainers=a,b metrics=a,b images=64 config=FILE"
     )
     p.add_argument("--out", metavar="FOLDER", help="where to write, and where to continue from; default comparison")
-    p = verbs.verb("discover")
-    p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint, a backbone's name, package.module:make")
-    p.add_argument("changes", nargs="*", metavar="key=value", help="method=nmf k=20 layer=NAME class=NAME data=FOLDER")
-    p.add_argument("-o", "--out", metavar="FOLDER", default="discovered", help="where to write; default discovered")
 
 
 def _add_rest(verbs: _Verbs) -> None:
@@ -275,7 +254,7 @@ def _add_rest(verbs: _Verbs) -> None:
     p.add_argument("picture", metavar="PNG")
     p.add_argument("changes", nargs="*", metavar="key=value", help="options of the data set, such as preset=hans")
     p = verbs.verb("list")
-    p.add_argument("kind", nargs="?", choices=["configs", "models", "backbones", "datasets", "explainers", "metrics"])
+    p.add_argument("kind", nargs="?", choices=["configs", "techniques", *REGISTRY])
     p = verbs.verb("demo")
     p.add_argument("folder", nargs="?", default="demo", metavar="FOLDER")
     p.add_argument("changes", nargs="*", metavar="key=value", help="changes to both configs")
@@ -283,6 +262,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 _LOADING = (
     *("fit", "test", "calibrate", "predict", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
-    *("tcav", "compare", "interpret", "discover", "export", "config", "data"),
+    *("compare", "export", "config", "data"),
+    *(verb.name for verb in OTHERS if verb.loading),
 )
 """The verbs that read a run, or a config that may be that of one."""

@@ -20,7 +20,7 @@ LONG = "a" * 300
 COMMANDS = {
     "verb": (["fitt"], "unknown verb 'fitt'. Did you mean 'fit'?"),
     "option": (["list", "--modles"], "unrecognized arguments: --modles"),
-    "choice on the command line": (["list", "modles"], "choose from 'configs', 'models', 'backbones'"),
+    "choice on the command line": (["list", "modles"], "choose from 'configs', 'techniques', 'models'"),
     "no config": (["fit"], "which config? For example: ibd fit toybirds/tiny"),
     "two configs": (["fit", "a.yaml", "b.yaml"], "one config file at a time, not 2: a.yaml, b.yaml"),
     "config file": (["fit", ROOT / "configs/toybirds/cbn.yaml"], "cbn.yaml'. Did you mean 'cbm.yaml'?"),

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ibd"
-GROUND = ("types", "errors", "printing", "drawing", "registry", "config", "distributed", "lock", "io")
+GROUND = ("types", "errors", "printing", "drawing", "registry", "techniques", "config", "distributed", "lock", "io")
 ORDER = [*GROUND, "data", "backbones", "metrics", "explain", "models", "comparison", "training", "app", "cli"]
 RANK = {room: max(0, i - len(GROUND) + 1) for i, room in enumerate(ORDER)}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
