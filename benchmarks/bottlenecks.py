@@ -1,7 +1,7 @@
 """Every family of concept bottlenecks on the built-in birds: accuracy, corrections, leakage, calibration, sets.
 
     python -m benchmarks.bottlenecks --seeds 5
-    python -m benchmarks.bottlenecks data.train_size=1000 trainer.max_epochs=4 --seeds 2 --models cbm_joint cem
+    python -m benchmarks.bottlenecks data.train_size=1000 trainer.max_epochs=4 --seeds 2 --models baseline cem
 
 Trains the shipped configs of ``configs/toybirds`` on the birds of ``standard``; "pscbm" is ``cbm_independent`` with a
 covariance fitted on its validation images (`ibd covariance`). Each is calibrated as `ibd calibrate` does on its own
