@@ -231,7 +231,7 @@ def activation_atlas(
     vectors, parts = (one @ values[member >= 0] for values in (sampled.vectors, sampled.parts))
     far = torch.where(one > 0, torch.cdist(vectors, sampled.vectors[member >= 0]), torch.inf)
     nearest = (member >= 0).nonzero().squeeze(1)[far.argmin(1)]
-    images = _draw(model, vectors, layer, size, batch_size, {"penalties": [TotalVariation(_SMOOTH)], **options})
+    images = _draw(model, vectors, layer, size, batch_size, {"penalties": [TotalVariation(weight=_SMOOTH)], **options})
     return Atlas(cells, grid, counts, vectors, parts, sampled.classes, images, found, layer, member, nearest)
 
 
