@@ -147,7 +147,10 @@ def test_dissect_a_run(baseline, tmp_path):
 
 def test_dissect_asks_a_network_of_somebodys_for_no_classes(own, tmp_path):
     config = tmp_path / "data.yaml"
-    config.write_text("data: {name: toybirds, preset: standard, train_size: 20, val_size: 20, test_size: 20}\n")
+    config.write_text(
+        "name: birds\nmodel: {name: baseline, backbone: {name: small_cnn}}\n"
+        "data: {name: toybirds, preset: standard, train_size: 20, val_size: 20, test_size: 20}\n"
+    )
     asked = (own, f"data={config}", "model.preprocess=unit", "layers=1", "net2vec=none", "pictures=1", "shown=1")
     answer = ibd("dissect", *asked, "--out", tmp_path / "there")  # it tells 6 classes, and the data has 20
     assert answer.code == 0, answer.err

@@ -82,7 +82,7 @@ def show_dissection(run: str, changes: Sequence[str], out: str | None) -> Iterat
     yield from found.table().splitlines()
     yield from (f"{each.layer}: thresholds are of cells that were drawn" for each in found.layers if not each.exact)
     if found.too_large:
-        yield f"too large to be detected with share={asked.share:g}: {', '.join(found.too_large)}"
+        yield f"so large that share={asked.share:g} hardly lets a channel detect them: {', '.join(found.too_large)}"
     yield f"table:  {files.save_units(found, folder / 'units.csv')}"
     yield f"table:  {files.save_iou(found, folder / 'iou.csv')}"
     yield f"figure: {save_figure(histogram_figure(found), folder / 'concepts_by_layer.png')}"

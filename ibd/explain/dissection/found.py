@@ -174,7 +174,8 @@ class Dissection:
     def too_large(self) -> list[str]:
         """The concepts that cover too much to be detected by a channel above its threshold in `share` of the cells.
 
-        A region of that share of the pixels has at most an IoU of itself over the share of the concept.
+        A region of that share of the pixels has at most an IoU of itself over the share of the concept. It is another
+        share of pixels than of cells, and of unseen images, so that a channel may yet be just above.
         """
         counts = self.layers[0].fitted
         shares = (counts.area() / counts.pixels.sum()).tolist()
