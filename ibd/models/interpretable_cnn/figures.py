@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from ibd.data.dataset import ImageDataset
 from ibd.drawing import PlainFigure, shorten
+from ibd.explain.boxes import field_of, placed
 from ibd.explain.figures import GRAY, GREEN, ORANGE, frame_field
 from ibd.explain.render import overlay
 from ibd.models.base import evaluating
@@ -41,16 +42,17 @@ def filters_figure(
     figure = PlainFigure(figsize=(1.2 * images + 0.3, 1.65 * len(units) + 0.4), layout="constrained")
     figure.set_layout_engine("constrained", h_pad=0.12)
     axes = figure.subplots(len(units), images, squeeze=False)
-    field = model.network.receptive_field(model.spec.image_size)
+    size = model.spec.image_size
     classes = model.spec.class_names
     for row, unit in enumerate(units):
         samples = [dataset.load(index) for index in report.strongest[unit, :images].tolist()]
         batch = torch.stack([sample.image for sample in samples]).to(model.device)
         with evaluating(model):
             maps = model(batch).units.maps[:, unit].float().cpu()
+        field, scale = field_of(model, maps, size), float(maps.abs().max())
         for axis, sample, heat in zip(axes[row], samples, maps, strict=True):
             axis.set_axis_off()
-            axis.imshow(overlay(sample.image, heat, scale=float(maps.max())), interpolation="nearest")
+            axis.imshow(overlay(sample.image, placed(heat, size, field), scale=scale), interpolation="nearest")
             place = int(heat.argmax())
             if field is not None and not field.whole_image:
                 frame_field(axis, field, place // heat.shape[1], place % heat.shape[1])
@@ -74,4 +76,6 @@ def _part(report: FilterReport, unit: int) -> str:
     shares = report.purity[unit].nan_to_num(-1.0) if report.part_names else torch.zeros(0)
     if not len(shares) or float(shares.max()) < 0:
         return ""
+    if not float(shares.max()):
+        return ": none of the parts at the peak"
     return f": {report.part_names[int(shares.argmax())]} at the peak in {100 * float(shares.max()):.0f} %"

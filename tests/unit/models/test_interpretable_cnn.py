@@ -2,15 +2,20 @@
 
 import copy
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.explain.boxes import placed
+from ibd.explain.render import overlay
 from ibd.io import load_model
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.interpretable_cnn.evaluation import evaluate_filters
+from ibd.models.interpretable_cnn.figures import filters_figure, shown_filters
 from ibd.models.interpretable_cnn.lightning import InterpretableCNN
 from ibd.models.interpretable_cnn.losses import filter_loss, mutual_information, template_traces
 from ibd.models.interpretable_cnn.network import InterpretableCNNNetwork
@@ -254,6 +259,23 @@ def test_mistakes(options, message):
 
 
 # Evaluation
+
+
+def test_a_picture_has_a_map_where_its_cells_look_and_names_no_part_without_one():
+    model, data = make_filters(), TensorData()
+    report = evaluate_filters(model, data, split="val")
+    unit, dataset = shown_filters(report)[0], data.dataset("val")
+    image = dataset.load(int(report.strongest[unit, 0])).image
+    maps = model(image[None]).units.maps[0, unit].detach()
+    field = model.network.receptive_field((16, 16))
+    expected = overlay(image, placed(maps, (16, 16), field), scale=float(maps.max()))
+    drawn = filters_figure(model, dataset, report, [unit], images=1).axes[0]
+    np.testing.assert_allclose(drawn.images[0].get_array(), expected, atol=1e-6)
+    assert not np.allclose(expected, overlay(image, maps, scale=float(maps.max())), atol=0.05)  # shared out evenly
+    for share, told in ((0.0, "none of the parts at the peak"), (0.3, "wing at the peak in 30 %"), (math.nan, ")")):
+        purity = torch.full((7, 1), share)
+        drawn = filters_figure(model, dataset, replace(report, part_names=["wing"], purity=purity), [unit], images=1)
+        assert drawn.axes[0].texts[0].get_text().endswith(told)
 
 
 def test_figures_without_parts_and_without_data():
