@@ -37,9 +37,7 @@ class Given(NamedTuple):
     options: dict[str, str]
 
 
-def given_over_data(
-    verb: str, run: str, changes: Sequence[str], known: Sequence[str], classes: bool = True
-) -> Given:
+def given_over_data(verb: str, run: str, changes: Sequence[str], known: Sequence[str], classes: bool = True) -> Given:
     """Return what ``RUN key=value ...`` means.
 
     Args:
