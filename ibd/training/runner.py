@@ -335,7 +335,8 @@ def evaluate_run(
     if calibrated or asked:
         read = outputs.read(data)
         result |= {f"test/{name}": value for name, value in figures_of(model, read).items()}
-        groups = [by_group(probabilities_of(model, read), read.labels, who, name) for name, who in asked.items()]
+        probabilities, silent = probabilities_of(model, read), model.network.abstains(read.logits.to(model.device))
+        groups = [by_group(probabilities, read.labels, who, name, silent) for name, who in asked.items()]
         result |= {f"test/{name}": value for group in groups for name, value in group.figures().items()}
     try:
         kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
