@@ -13,7 +13,7 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import device_of
 from ibd.explain.base import Explainer, undisturbed
-from ibd.explain.scalars import logits_of
+from ibd.explain.scalars import logits_of, predicted_classes
 from ibd.explain.targets import Target
 
 
@@ -51,6 +51,8 @@ class Continuity:
         order = sorted(found, key=lambda name: (found[name] != found[name], found[name]))
         lines = [f"{'method':<{wide}}  largest  mean change of the map, in its own size, by 1 of the image"]
         lines += [f"{name:<{wide}}  {found[name]:>7.3f}  {float(self.change[name].nanmean()):.3f}" for name in order]
+        if not bool(self.distance.any()):
+            lines.append("the image is the same wherever it is moved: there is nothing to go along with")
         if not bool(self.kept.all()):
             lines.append(
                 f"{int((~self.kept).sum())} of {len(self.kept)} images are predicted as another class: left out"
@@ -92,8 +94,9 @@ def continuity_example(
         raise ConfigError(f"steps: {steps} of {pixels} pixels leave nothing of an image {image.shape[2]} pixels wide")
     images = moved_right(image, steps, pixels).to(device_of(model))
     with undisturbed(model), torch.no_grad():
-        predicted = logits_of(model(images)).argmax(1)
-    asked = Target.cls(int(predicted[0])) if target is None else target
+        output = model(images)
+    predicted = predicted_classes(logits_of(output))
+    asked = Target.predicted().pin(output).select(slice(0, 1)).repeat(len(images)) if target is None else target
     maps, value, reasons = dict[str, Tensor](), images.new_full((len(images),), torch.nan), list[str]()
     for explainer in progress(explainers, "continuity"):
         try:
