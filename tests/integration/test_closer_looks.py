@@ -72,4 +72,7 @@ def test_continuity_and_sight(baseline, own, bird, tmp_path):
     assert seen.code == 0, seen.err
     assert "without what nobody sees at 4 degrees: " in seen.out
     assert "of its map lies where nobody sees a detail" in seen.out
+    hidden = ("target=neuron:backbone.stage2:1", "explainers=saliency", "degrees=4", "--figure", picture)
+    answer = ibd("explain", baseline, bird, *hidden)
+    assert "without what nobody sees at 4 degrees: " in answer.out, answer.err
     assert "degrees: 0.0 given" in ibd("explain", baseline, bird, "degrees=0").mistake
