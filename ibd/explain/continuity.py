@@ -30,6 +30,7 @@ class Continuity:
         change: name of a method -> (T - 1,) ``||a_t - a_(t-1)||_1 / (||a_(t-1)||_1 ||x_t - x_(t-1)||_2)``; NaN where
             one of the two predictions is another one, or a map is 0.
         pixels: pixels of a step.
+        left_out: methods that could not explain the model, each with why.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class Continuity:
     distance: Tensor
     change: dict[str, Tensor]
     pixels: int
+    left_out: tuple[str, ...] = ()
 
     def largest(self) -> dict[str, float]:
         """Return the largest change of each method, lower is better; NaN where there is none."""
@@ -57,7 +59,7 @@ class Continuity:
             lines.append(
                 f"{int((~self.kept).sum())} of {len(self.kept)} images are predicted as another class: left out"
             )
-        return "\n".join(lines)
+        return "\n".join(lines + [f"left out: {why}" for why in self.left_out])
 
 
 def continuity_example(
@@ -104,14 +106,16 @@ def continuity_example(
         except UnsupportedError as error:
             reasons.append(f"{explainer.name}: {error}")
             continue
-        if found.map is not None:
+        if found.map is None:
+            reasons.append(f"{explainer.name}: it gives no map")
+        else:
             maps[explainer.name], value = found.map.detach().float(), found.value.detach().float()
     if not maps:
         raise UnsupportedError(f"continuity: none of the methods gives a map: {'; '.join(reasons)}")
     kept = predicted == predicted[0]
     distance = (images[1:] - images[:-1]).double().flatten(1).norm(dim=1)
     change = {name: _changes(values, distance, kept[1:] & kept[:-1]) for name, values in maps.items()}
-    return Continuity(images, maps, value, kept, distance, change, pixels)
+    return Continuity(images, maps, value, kept, distance, change, pixels, tuple(reasons))
 
 
 def moved_right(image: Tensor, steps: int, pixels: int = 1) -> Tensor:

@@ -30,6 +30,7 @@ def test_by_group(baseline, own, tmp_path, monkeypatch):
     assert answer.code == 0, answer.err
     assert answer.out.count("worst: ") == 2
     assert is_picture(run / "figures" / "by_wing.png")
+    assert f"figure: {run / 'figures' / 'by_wing.png'}" in answer.out.splitlines()
     written = json.loads((run / "test.json").read_text())
     groups = [name for name in written if name.startswith("test/wing=") and name.endswith("/images")]
     right = sum(written[name] * written[name.removesuffix("images") + "accuracy"] for name in groups)

@@ -60,6 +60,7 @@ def test_an_image_that_moves():
     assert found.change["gradient_input"][2].isnan()
     assert found.change["saliency"][:2].tolist() == [0.0, 0.0]  # the gradient is the same everywhere
     assert "intrinsic" not in found.maps  # a network of a stranger has no account of its own
+    assert "left out: intrinsic: " in str(found)
     assert found.largest() == {"gradient_input": pytest.approx(2 / 1.5**0.5), "saliency": 0.0}
     assert str(found).splitlines()[1].startswith("saliency")
     assert "1 of 4 images are predicted as another class" in str(found)
