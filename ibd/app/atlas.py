@@ -50,16 +50,18 @@ def show_atlas(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
     grid, least = number("atlas", said, "grid", 10), number("atlas", said, "least", 3)
     most, per_image = number("atlas", said, "places", PLACES), number("atlas", said, "per_image", 4)
     perplexity = real("atlas", said, "perplexity", 30.0)
-    loader = some_images(given.data, split, number("atlas", said, "images", IMAGES), seed)
+    # No more images than places are taken of: they come class by class, and the last classes would have none.
+    images = min(number("atlas", said, "images", IMAGES), -(-most // per_image))
+    loader = some_images(given.data, split, images, seed)
     classes = chosen_classes(given.data.spec.class_names, named(said, "classes"))
     asked = list(range(min(_CLASSES, len(given.data.spec.class_names)))) if classes is None else classes
     layer = feature_layer(given.model, said.get("layer"), next(iter(loader)).image[:1].to(device_of(given.model)))
     sampled = sample_places(given.model, loader, layer, asked, per_image, most, seed)
-    images = len(torch.unique(sampled.index))
+    read = len(torch.unique(sampled.index))
     if not sampled.complete:
-        yield f"interrupted: the atlas is of the {images} images that were read"
+        yield f"interrupted: the atlas is of the {read} images that were read"
     yield (
-        f"{len(sampled.vectors)} places of {images} images in layer '{layer}', {sampled.vectors.shape[1]} numbers "
+        f"{len(sampled.vectors)} places of {read} images in layer '{layer}', {sampled.vectors.shape[1]} numbers "
         f"each: {sampled.forwards:g} passes, {sampled.heads:g} back to the layer"
     )
     method = cast(Any, said.get("method", "tsne"))

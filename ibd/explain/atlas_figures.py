@@ -33,7 +33,9 @@ def atlas_figure(atlas: Atlas, sampled: Sampled, class_names: Sequence[str], exa
         examples: (n, 3, s, s) patches of images, from `atlas_examples`; None draws the places as dots.
     """
     figure = PlainFigure(figsize=(12.4, 6.1), layout="constrained", dpi=150)
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
+    left.set_title("made", fontsize=9)
+    right.set_title("found" if examples is not None else "the places", fontsize=9)
     colors = dict(zip(atlas.classes, colors_of(len(atlas.classes)), strict=True))
     edge = atlas.images.shape[-1] // 8  # where images are blurred by the movements
     used = _cells(left, atlas, atlas.images[..., edge:-edge, edge:-edge], colors)
