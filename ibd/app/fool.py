@@ -21,7 +21,7 @@ from ibd.explain.fooling.attacks import Fooled, Norm, pgd
 from ibd.explain.fooling.effect import COLUMNS, Seen, explanations_fooled
 from ibd.explain.fooling.figures import explanations_fooled_figure, fooled_figure, transfer_figure
 from ibd.explain.fooling.robustness import COLUMNS as CHANGES, Robustness, robustness
-from ibd.explain.fooling.universal import Transfer, Universal, transfer_table, universal_perturbation
+from ibd.explain.fooling.universal import Method, Transfer, Universal, transfer_table, universal_perturbation
 from ibd.io import find_run
 
 IMAGES, FIT_IMAGES, SHOWN = 96, 300, 16
@@ -29,7 +29,20 @@ IMAGES, FIT_IMAGES, SHOWN = 96, 300, 16
 RADIUS, UNIVERSAL = 4 / 255, 10 / 255
 """Largest changes in L-infinity by default, of single images and of all alike."""
 _OPTIONS = (
-    *("norm", "radius", "universal", "steps", "epochs", "images", "fit_images", "shown", "split", "explainers", "seed"),
+    *(
+        "norm",
+        "radius",
+        "universal",
+        "method",
+        "steps",
+        "epochs",
+        "images",
+        "fit_images",
+        "shown",
+        "split",
+        "explainers",
+        "seed",
+    ),
 )
 
 
@@ -40,6 +53,7 @@ class _Asked:
     norm: Norm
     radius: float
     universal: float
+    method: Method
     steps: int
     epochs: int
     images: int
@@ -54,7 +68,8 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     Args:
         runs: RUNs of the command line, or ``package.module:make_model`` of networks of anybody's, for the same data.
         changes: ``norm=`` linf or l2, ``radius=`` of single images and ``universal=`` of all alike (0 leaves that
-            out), such as 4/255; ``steps=`` of PGD, ``epochs=`` of the universal perturbation; ``images=`` of
+            out), such as 4/255; ``steps=`` of PGD, ``epochs=`` and ``method=`` (gradient or
+            deepfool) of the universal perturbation; ``images=`` of
             ``split=``, ``fit_images=`` training images of the universal one; ``explainers=``, by commas, that are asked
             about ``shown=`` images; ``seed=``; and data and model, see `ibd.app.over_data.given_over_data`.
         out: folder to write into; by default ``fool`` in that of the first run's figures.
@@ -85,7 +100,7 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
         fit = some_images(one.data, fitted_split(one.data), asked.fit_images, asked.seed)
         made.append(
             universal_perturbation(
-                one.model, fit, asked.universal, asked.norm, epochs=asked.epochs, enough=0.95, seed=asked.seed
+                one.model, fit, asked.universal, asked.norm, asked.method, epochs=asked.epochs, seed=asked.seed
             )
         )
         rate = f"{made[-1].rates[-1]:.0%} of the {made[-1].images} images that it was made of"
@@ -151,8 +166,9 @@ def _asked(said: dict[str, str]) -> _Asked:
         cast(Norm, norm),
         _fraction("radius", said, RADIUS),
         _fraction("universal", said, UNIVERSAL, least=0),
+        cast(Method, said.get("method", "gradient")),
         number("fool", said, "steps", 10),
-        number("fool", said, "epochs", 3),
+        number("fool", said, "epochs", 10),
         number("fool", said, "images", IMAGES),
         number("fool", said, "fit_images", FIT_IMAGES),
         number("fool", said, "shown", SHOWN),

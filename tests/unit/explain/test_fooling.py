@@ -114,14 +114,15 @@ def one_sided(count=40):
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
-def test_the_universal_change_of_a_linear_model_is_that_of_the_closed_form(norm, dual):
+@pytest.mark.parametrize("method", ["gradient", "deepfool"])
+def test_the_universal_change_of_a_linear_model_is_that_of_the_closed_form(norm, dual, method):
     model, images, gaps, slope = one_sided()
     length = torch.linalg.vector_norm(slope, dual)
     radius = float(4.0 / length)  # the best change of this size fools all with a difference below 4
-    found = universal_perturbation(model, [images[::2]], radius, norm, enough=1.0, epochs=10)
+    found = universal_perturbation(model, [images[::2]], radius, norm, method, enough=1.0)
     best = -radius * (slope / length if norm == "l2" else slope.sign())
     alike = torch.isclose(found.change.flatten(), best, rtol=1e-6, atol=1e-9)
-    assert alike.double().mean() > (0.9 if norm == "linf" else 0.999)  # where the slope is next to 0, it takes longer
+    assert alike.double().mean() > (0.9 if (norm, method) == ("linf", "deepfool") else 0.999)
     share = float((gaps[::2] < 4).double().mean())
     assert found.rates[-1] == pytest.approx(share)
     table = transfer_table([model], ["linear"], [found], [images[1::2]])
