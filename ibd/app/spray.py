@@ -56,7 +56,9 @@ def show_spray(run: str, changes: Sequence[str], out: str | None) -> Iterator[st
     seed = number("spray", said, "seed", 0, least=0)
     split = one_split("spray", said["split"]) if "split" in said else fitted_split(given.data)
     classes = chosen_classes(spec.class_names, named(said, "classes"))
-    options = {key: number("spray", said, key, 0) for key in ("clusters", "most", "neighbors", "cells") if key in said}
+    options: dict[str, int] = {
+        key: number("spray", said, key, 0) for key in ("clusters", "most", "neighbors", "cells") if key in said
+    }
     options |= {"seed": seed, "draws": number("spray", said, "draws", 19, least=0)}
     spread = pixel_spread(some_images(given.data, split, OTHERS, seed))
     rows: list[list[object]] = []
