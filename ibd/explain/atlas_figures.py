@@ -55,7 +55,7 @@ def atlas_figure(atlas: Atlas, sampled: Sampled, class_names: Sequence[str], exa
         f"'{atlas.layer}', left: what excites it as the mean of each cell's places does; frame: the class whose logit "
         f"the places raise most. Right: {beside}"
     )
-    note += f" Gray: {undrawn} cells that were not drawn." if undrawn else ""
+    note += f" Gray: not drawn, {undrawn} of {len(atlas.cells)} cells." if undrawn else ""
     figure.supxlabel(textwrap.fill(note, 150), fontsize=8, color="#495057")
     return figure
 

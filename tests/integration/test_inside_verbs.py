@@ -70,6 +70,21 @@ def test_an_atlas_of_few_places_is_of_all_classes(tmp_path, monkeypatch, bird):
     assert set(seen) == {0, 1}
 
 
+def test_an_atlas_of_a_network_of_one_size(tmp_path, monkeypatch):
+    """Cells are drawn at the size of the images where it runs on no other; another size is refused before the work."""
+    (tmp_path / "own_network.py").write_text(
+        "from torch import nn\n\n\ndef make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 12 * 12, 6))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = ("data=toybirds/tiny", "data.image_size=48", "data.train_size=12", "data.test_size=12")
+    asked = ("atlas", "own_network:make", *data, "model.preprocess=unit", "layer=1", "method=pca", "steps=1", "grid=2")
+    answer = ibd(*asked, "--out", tmp_path)
+    assert "figure: " in answer.out, answer.err
+    answer = ibd(*asked, "size=40", "--out", tmp_path)
+    assert answer.mistake == "atlas: size: the network does not run on images of 40 x 40 pixels"
+
+
 def test_inside_draws_channels_and_weights(baseline, bird, tmp_path):
     answer = ibd("inside", baseline, bird, "layer=backbone.stage1.conv", "top=3", "--out", tmp_path)
     assert answer.code == 0, answer.err
