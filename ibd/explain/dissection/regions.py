@@ -72,6 +72,8 @@ class Regions:
             some = slice(start, start + step)
             with torch.autocast(maps.device.type, enabled=False):
                 large = rows @ maps[:, some] @ columns.T
+            # Rounding must not lift a flat map, or a channel at its ceiling, above a threshold of that very value.
+            large = torch.minimum(large, maps[:, some].amax((2, 3), keepdim=True))
             yield start, (large > limits[some]).flatten(2)
 
     def _upsampling(self, layer: str, cells: Sequence[int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:

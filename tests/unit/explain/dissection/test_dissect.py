@@ -151,6 +151,18 @@ def test_the_nearest_form_is_the_best_of_all_of_two_concepts():
     assert form_iou(found.holds(held), hits, pixels) == pytest.approx(best)
 
 
+def test_a_flat_channel_and_one_at_its_ceiling_are_silent():
+    class Flat(nn.Sequential):
+        def forward(self, image):
+            cells = F.max_pool2d(image, 5, 5)  # brought back with weights that are no binary fractions
+            flat = [torch.full_like(cells[:, :1], value) for value in (1 / 3, 0.7, 0.1234567)]
+            return self[0](torch.cat([*flat, 0.7 * cells], 1)).mean((2, 3))
+
+    found = dissect(Flat(nn.Identity()), squares(0), squares(1), ["0"], share=0.02)
+    assert [unit.kind for unit in found.units] == ["silent"] * 6
+    assert int(found.layers[0].unseen.hits.sum()) == 0
+
+
 def test_tokens_of_a_transformer_are_cells():
     torch.manual_seed(0)
     model = VisionTransformer(16, 4, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=2).eval()
