@@ -37,7 +37,9 @@ class Given(NamedTuple):
     options: dict[str, str]
 
 
-def given_over_data(verb: str, run: str, changes: Sequence[str], known: Sequence[str]) -> Given:
+def given_over_data(
+    verb: str, run: str, changes: Sequence[str], known: Sequence[str], classes: bool = True
+) -> Given:
     """Return what ``RUN key=value ...`` means.
 
     Args:
@@ -46,6 +48,7 @@ def given_over_data(verb: str, run: str, changes: Sequence[str], known: Sequence
         changes: ``key=value``: options of the verb; ``data.key=value`` changes to the data; of a network of anybody's
             ``data=`` a folder or a config file, and ``model.key=value``, see `ibd.app.foreign.ForeignSettings`.
         known: names of the options of the verb.
+        classes: whether a network of anybody's must tell the classes of the data; not where its layers alone are read.
 
     Raises:
         ConfigError: an unknown option, or a network without data or that cannot be asked about it.
@@ -66,15 +69,17 @@ def given_over_data(verb: str, run: str, changes: Sequence[str], known: Sequence
     if not sources:
         raise ConfigError(f"{verb}: '{run}' has no data of its own: say data=FOLDER, or data=CONFIG.yaml")
     data = find_data(sources[-1], [text for text in of_data if text.startswith("data.")])
-    return Given(_foreign(run, of_model, data), data, Path(short_name(run)), texts)
+    return Given(_foreign(run, of_model, data, classes), data, Path(short_name(run)), texts)
 
 
-def _foreign(place: str, changes: Sequence[str], data: ImageDataModule) -> nn.Module:
-    """Return a network of anybody's that answers for the classes of the data."""
+def _foreign(place: str, changes: Sequence[str], data: ImageDataModule, classes: bool) -> nn.Module:
+    """Return a network of anybody's that can be asked about the data, and with `classes` answers for theirs."""
     model = find_model(place, read_settings(changes)).eval()
-    model.for_classes(data.spec.class_names)
+    names = data.spec.class_names if classes else ()
+    if classes:
+        model.for_classes(names)
     loader = some_images(data, fitted_split(data), _CHECKED)
-    model.check(torch.cat([batch.image for batch in loader]).to(device_of(model)), data.spec.class_names)
+    model.check(torch.cat([batch.image for batch in loader]).to(device_of(model)), names)
     return model
 
 

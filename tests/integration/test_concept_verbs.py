@@ -143,3 +143,12 @@ def test_dissect_a_run(baseline, tmp_path):
     assert page.count("<section") == 4
     assert "http" not in page.replace("http://www.w3.org", "")
     assert (tmp_path / "concepts_by_layer.png").stat().st_size > 5_000
+
+
+def test_dissect_asks_a_network_of_somebodys_for_no_classes(own, tmp_path):
+    config = tmp_path / "data.yaml"
+    config.write_text("data: {name: toybirds, preset: standard, train_size: 20, val_size: 20, test_size: 20}\n")
+    asked = (own, f"data={config}", "model.preprocess=unit", "layers=1", "net2vec=none", "pictures=1", "shown=1")
+    answer = ibd("dissect", *asked, "--out", tmp_path / "there")  # it tells 6 classes, and the data has 20
+    assert answer.code == 0, answer.err
+    assert len(rows(tmp_path / "there" / "units.csv")) == 8

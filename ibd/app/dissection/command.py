@@ -63,7 +63,7 @@ def show_dissection(run: str, changes: Sequence[str], out: str | None) -> Iterat
         ConfigError: an unknown option or name.
         UnsupportedError: the data has no masks, or a layer no maps.
     """
-    given = given_over_data("dissect", run, changes, _OPTIONS)
+    given = given_over_data("dissect", run, changes, _OPTIONS, classes=False)
     asked, folder = _asked(given), Path(out) if out else given.folder / "dissection"
     read = f"{len(asked.fitted)} images to choose by, {len(asked.unseen)} to score on"
     yield f"{read}, masks of {len(asked.fitted.names)} parts and concepts"
