@@ -22,7 +22,7 @@ class Universal:
     """A change of all images alike.
 
     Attributes:
-        change: (3, H, W), on the CPU.
+        change: (3, H, W), on the CPU: of those after each time through the images, the one that fools on most.
         norm: norm of its budget.
         radius: largest size that was allowed.
         rates: share of the images that it was made of whose prediction it changes, after each time through them.
@@ -79,15 +79,16 @@ def universal_perturbation(
     pixels, generator = torch.cat(every), torch.Generator().manual_seed(seed)
     change, rates = torch.zeros_like(pixels[:1], device=device_of(model)), list[float]()
     with undisturbed(model):
-        call = Call(model, Target.predicted())
+        call, best = Call(model, Target.predicted()), change
         for epoch in range(epochs):
             order = torch.randperm(len(pixels), generator=generator).tolist()
             for index in progress(order, f"universal perturbation, time {epoch + 1}"):
                 change = _improved(call, pixels[index : index + 1], change, radius, norm, classes)
             rates.append(_rate(call, pixels, change))
+            best = change if rates[-1] >= max(rates) else best
             if rates[-1] >= enough:
                 break
-    return Universal(change[0].detach().cpu(), norm, radius, rates, len(pixels), call.cost)
+    return Universal(best[0].detach().cpu(), norm, radius, rates, len(pixels), call.cost)
 
 
 def _improved(call: Call, image: Tensor, change: Tensor, radius: float, norm: Norm, classes: int) -> Tensor:
