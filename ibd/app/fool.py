@@ -86,6 +86,8 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     said = given[0].options
     asked = _asked(said)
     split = one_split("fool", said.get("split", "test"))
+    if asked.universal and split == fitted_split(given[0].data):
+        raise ConfigError(f"fool: split={split}: the universal perturbation is made of its images; add universal=0")
     explainers = choose(said.get("explainers"))
     folder = Path(out) if out else given[0].folder / "fool"
     for one, name in zip(given, names, strict=True):
@@ -103,12 +105,15 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
                 one.model, fit, asked.universal, asked.norm, asked.method, epochs=asked.epochs, seed=asked.seed
             )
         )
-        rate = f"{made[-1].rates[-1]:.0%} of the {made[-1].images} images that it was made of"
+        rate = f"{max(made[-1].rates):.0%} of the {made[-1].images} images that it was made of"
         yield f"{name}: one change of all images, up to {_size(asked.universal, asked.norm)}, fools on {rate}"
     unseen = some_images(given[0].data, split, max(asked.images, asked.fit_images), asked.seed)
     table = transfer_table([one.model for one in given], names, made, unseen, asked.seed)
     yield f"share (%) of {table.images} unseen images whose prediction it changes:"
     yield from table.table().splitlines()
+    for place, name in enumerate(names):
+        if table.rates[place, place] <= table.rates[-1, place]:
+            yield f"{name}: fooled no more than by noise as large: more fit_images=, epochs= or universal= is needed"
     yield f"figure: {save_figure(transfer_figure(table, made), folder / 'universal.png')}"
     yield f"table:  {_save_transfer(table, folder / 'universal.csv')}"
 
@@ -119,9 +124,9 @@ def _steady(name: str, given: Given, loader: Any, asked: _Asked, folder: Path) -
     found = robustness(given.model, loader, radii, asked.norm, asked.steps, asked.seed)
     yield f"{name}: {found.clean:.1%} of {found.images} images right; under changes ({_named(asked.norm)}):"
     yield from found.table().splitlines()
-    if len(found.smallest):
-        middle = _size(float(found.smallest.median()), asked.norm)
-        yield f"half of the predictions change within {middle} (DeepFool; {len(found.smallest)} of {found.images})"
+    if (half := found.within(0.5)) is not None:
+        found_for = f"{len(found.smallest)} of {found.images}"
+        yield f"half of the predictions change within {_size(half, asked.norm)} (DeepFool; {found_for})"
     yield f"({found.cost.forwards:.0f} passes forth and {found.cost.backwards:.0f} back)"
     yield f"table:  {_save_robustness(found, folder / 'robustness.csv')}"
 

@@ -30,7 +30,7 @@ class Universal:
     """A change of all images alike.
 
     Attributes:
-        change: (3, H, W), on the CPU.
+        change: (3, H, W), on the CPU: of those after each time through the images, the one that fools on most.
         norm: norm of its budget.
         radius: largest size that was allowed.
         rates: share of the images that it was made of whose prediction it changes, after each time through them.
@@ -93,7 +93,7 @@ def universal_perturbation(
     change, rates = torch.zeros_like(pixels[:1], device=device_of(model)), list[float]()
     size = 5 * radius / (epochs * math.ceil(len(pixels) / _BATCH))
     with undisturbed(model):
-        call = Call(model, Target.predicted())
+        call, best = Call(model, Target.predicted()), change
         for epoch in range(epochs):
             order = torch.randperm(len(pixels), generator=generator)
             parts = torch.split(order, 1 if method == "deepfool" else _BATCH)
@@ -103,9 +103,10 @@ def universal_perturbation(
                 else:
                     change = _ascended(call, pixels[some], change, radius, norm, size)
             rates.append(_rate(call, pixels, change))
+            best = change if rates[-1] >= max(rates) else best
             if rates[-1] >= enough:
                 break
-    return Universal(change[0].detach().cpu(), norm, radius, rates, len(pixels), call.cost)
+    return Universal(best[0].detach().cpu(), norm, radius, rates, len(pixels), call.cost)
 
 
 def _ascended(call: Call, image: Tensor, change: Tensor, radius: float, norm: Norm, size: float) -> Tensor:

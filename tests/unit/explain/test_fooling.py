@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ibd.errors import ConfigError, DataError, UnsupportedError
+from ibd.explain.base import Cost
 from ibd.explain.fooling.attacks import fgsm, pgd, sizes, within
 from ibd.explain.fooling.minimal import deepfool
 from ibd.explain.fooling.universal import transfer_table, universal_perturbation
@@ -223,3 +224,25 @@ def test_explanations_of_a_linear_model_show_nothing_of_it_but_the_other_class()
     transfer_figure(transfer_table([model], ["a"], [made], [images]), [made]).canvas.draw()
     with pytest.raises(UnsupportedError, match="no image is fooled"):
         explanations_fooled(model, pgd(model, images, 1e-6), [Saliency()])
+
+
+def test_half_of_the_predictions_are_half_of_all_and_not_of_those_that_were_fooled():
+    from ibd.explain.fooling.robustness import Robustness
+
+    found = Robustness("linf", [0.1], 1.0, torch.zeros(1, 4), torch.tensor([3.0, 1.0, 2.0]), 6, Cost())
+    assert found.within(0.5) == 3.0
+    assert found.within(0.2) == 2.0
+    assert found.within(0.6) is None
+    assert Robustness("linf", [0.1], 1.0, torch.zeros(1, 4), torch.zeros(0), 6, Cost()).within(0.5) is None
+
+
+def test_of_the_universal_changes_after_each_time_the_best_is_kept():
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 6))
+    with torch.no_grad():
+        model[1].weight.mul_(6)
+    images = torch.rand(16, 3, 4, 4)
+    found = universal_perturbation(model, [images], 0.03, epochs=4, enough=1.0)
+    assert len(set(found.rates)) > 1
+    changed = model((images + found.change).clamp(0, 1)).argmax(1) != model(images).argmax(1)
+    assert float(changed.double().mean()) == max(found.rates)
