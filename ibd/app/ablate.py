@@ -50,7 +50,8 @@ def show_ablation(run: str, changes: Sequence[str], out: str | None) -> Iterator
         raise ConfigError(f"ablate: orders: '{orders}' is not one of {', '.join(_WORDS)}")
     fitted = some_images(given.data, fitted_split(given.data), number("ablate", said, "fit_images", FIT_IMAGES), seed)
     images = some_images(given.data, split, number("ablate", said, "images", IMAGES), seed)
-    layers = [feature_layer(given.model, name, next(iter(fitted)).image) for name in named(said, "layers") or [""]]
+    first = next(iter(fitted)).image[:1].to(device_of(given.model))
+    layers = [feature_layer(given.model, name, first) for name in named(said, "layers") or [""]]
     masks = _masks(given, split, seed)
     curves, covered = list[UnitAblation](), list[UnitCoverage]()
     for layer in layers:

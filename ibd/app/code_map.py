@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,6 +82,8 @@ def _told(codes: Codes, found: CodeMap) -> list[str]:
     count = found.neighbours
     kept = f"{found.kept:.0%} of the {count} nearest neighbours of an image are its nearest on the map as well"
     by_code, on_map = (same_class(values, codes.labels, count) for values in (codes.values, found.places))
+    if isnan(by_code):
+        return [kept, "no two images are of one class"]
     near = f"{by_code:.0%} of the {count} nearest (or as many as there are of it) by the codes, {on_map:.0%} on the map"
     return [kept, f"of its own class are {near}"]
 

@@ -18,7 +18,7 @@ from ibd.comparison.sources import find_data
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError, UnsupportedError, check_once, did_you_mean
 from ibd.explain.activations import network_of
-from ibd.explain.base import Explainer, Explanation
+from ibd.explain.base import Call, Explainer, Explanation, undisturbed
 from ibd.explain.explanation_figures import cost_table, explanations_figure
 from ibd.explain.names import names_of, require_names
 from ibd.explain.perception import Sight, sight_of
@@ -120,10 +120,11 @@ def _seen(
     """
     if sight is None:
         return
-    with torch.no_grad():
-        pinned = target.pin(model(pictures))
+    with undisturbed(model), torch.no_grad():
+        call = Call(model, target, image=pictures)  # it also reads hidden layers
+        pinned = call.target.pin(call.output(pictures))
         whole, seen = (
-            float(pinned.scores(model(image))[0, 0]) for image in (pictures, sight.image.unsqueeze(0).to(pictures))
+            float(call.scores(image, pinned)[0, 0]) for image in (pictures, sight.image.unsqueeze(0).to(pictures))
         )
     yield f"without what nobody sees at {sight.degrees:g} degrees: {seen:+.3f}, with it {whole:+.3f}"
     for explanation in explanations:

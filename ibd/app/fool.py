@@ -21,7 +21,7 @@ from ibd.explain.fooling.attacks import Fooled, Norm, pgd
 from ibd.explain.fooling.effect import COLUMNS, Seen, explanations_fooled
 from ibd.explain.fooling.figures import explanations_fooled_figure, fooled_figure, transfer_figure
 from ibd.explain.fooling.robustness import COLUMNS as CHANGES, Robustness, robustness
-from ibd.explain.fooling.universal import Transfer, Universal, transfer_table, universal_perturbation
+from ibd.explain.fooling.universal import Method, Transfer, Universal, transfer_table, universal_perturbation
 from ibd.io import find_run
 
 IMAGES, FIT_IMAGES, SHOWN = 96, 300, 16
@@ -29,7 +29,20 @@ IMAGES, FIT_IMAGES, SHOWN = 96, 300, 16
 RADIUS, UNIVERSAL = 4 / 255, 10 / 255
 """Largest changes in L-infinity by default, of single images and of all alike."""
 _OPTIONS = (
-    *("norm", "radius", "universal", "steps", "epochs", "images", "fit_images", "shown", "split", "explainers", "seed"),
+    *(
+        "norm",
+        "radius",
+        "universal",
+        "method",
+        "steps",
+        "epochs",
+        "images",
+        "fit_images",
+        "shown",
+        "split",
+        "explainers",
+        "seed",
+    ),
 )
 
 
@@ -40,6 +53,7 @@ class _Asked:
     norm: Norm
     radius: float
     universal: float
+    method: Method
     steps: int
     epochs: int
     images: int
@@ -54,7 +68,8 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     Args:
         runs: RUNs of the command line, or ``package.module:make_model`` of networks of anybody's, for the same data.
         changes: ``norm=`` linf or l2, ``radius=`` of single images and ``universal=`` of all alike (0 leaves that
-            out), such as 4/255; ``steps=`` of PGD, ``epochs=`` of the universal perturbation; ``images=`` of
+            out), such as 4/255; ``steps=`` of PGD, ``epochs=`` and ``method=`` (gradient or
+            deepfool) of the universal perturbation; ``images=`` of
             ``split=``, ``fit_images=`` training images of the universal one; ``explainers=``, by commas, that are asked
             about ``shown=`` images; ``seed=``; and data and model, see `ibd.app.over_data.given_over_data`.
         out: folder to write into; by default ``fool`` in that of the first run's figures.
@@ -71,6 +86,8 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     said = given[0].options
     asked = _asked(said)
     split = one_split("fool", said.get("split", "test"))
+    if asked.universal and split == fitted_split(given[0].data):
+        raise ConfigError(f"fool: split={split}: the universal perturbation is made of its images; add universal=0")
     explainers = choose(said.get("explainers"))
     folder = Path(out) if out else given[0].folder / "fool"
     for one, name in zip(given, names, strict=True):
@@ -85,15 +102,18 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
         fit = some_images(one.data, fitted_split(one.data), asked.fit_images, asked.seed)
         made.append(
             universal_perturbation(
-                one.model, fit, asked.universal, asked.norm, epochs=asked.epochs, enough=0.95, seed=asked.seed
+                one.model, fit, asked.universal, asked.norm, asked.method, epochs=asked.epochs, seed=asked.seed
             )
         )
-        rate = f"{made[-1].rates[-1]:.0%} of the {made[-1].images} images that it was made of"
+        rate = f"{max(made[-1].rates):.0%} of the {made[-1].images} images that it was made of"
         yield f"{name}: one change of all images, up to {_size(asked.universal, asked.norm)}, fools on {rate}"
     unseen = some_images(given[0].data, split, max(asked.images, asked.fit_images), asked.seed)
     table = transfer_table([one.model for one in given], names, made, unseen, asked.seed)
     yield f"share (%) of {table.images} unseen images whose prediction it changes:"
     yield from table.table().splitlines()
+    for place, name in enumerate(names):
+        if table.rates[place, place] <= table.rates[-1, place]:
+            yield f"{name}: fooled no more than by noise as large: more fit_images=, epochs= or universal= is needed"
     yield f"figure: {save_figure(transfer_figure(table, made), folder / 'universal.png')}"
     yield f"table:  {_save_transfer(table, folder / 'universal.csv')}"
 
@@ -104,9 +124,9 @@ def _steady(name: str, given: Given, loader: Any, asked: _Asked, folder: Path) -
     found = robustness(given.model, loader, radii, asked.norm, asked.steps, asked.seed)
     yield f"{name}: {found.clean:.1%} of {found.images} images right; under changes ({_named(asked.norm)}):"
     yield from found.table().splitlines()
-    if len(found.smallest):
-        middle = _size(float(found.smallest.median()), asked.norm)
-        yield f"half of the predictions change within {middle} (DeepFool; {len(found.smallest)} of {found.images})"
+    if (half := found.within(0.5)) is not None:
+        found_for = f"{len(found.smallest)} of {found.images}"
+        yield f"half of the predictions change within {_size(half, asked.norm)} (DeepFool; {found_for})"
     yield f"({found.cost.forwards:.0f} passes forth and {found.cost.backwards:.0f} back)"
     yield f"table:  {_save_robustness(found, folder / 'robustness.csv')}"
 
@@ -151,8 +171,9 @@ def _asked(said: dict[str, str]) -> _Asked:
         cast(Norm, norm),
         _fraction("radius", said, RADIUS),
         _fraction("universal", said, UNIVERSAL, least=0),
+        cast(Method, said.get("method", "gradient")),
         number("fool", said, "steps", 10),
-        number("fool", said, "epochs", 3),
+        number("fool", said, "epochs", 10),
         number("fool", said, "images", IMAGES),
         number("fool", said, "fit_images", FIT_IMAGES),
         number("fool", said, "shown", SHOWN),

@@ -102,17 +102,7 @@ def _redrawn(
         f"  the model takes it for {prediction.classes[0]} {share:.1f} %: {said}",
         f"  it reads there: {_readings(prediction, wanted)}",
     ]
-    yield Redrawn(
-        image, "\n".join([f"{title}: taken for", prediction.classes[0], *_short(scene, before)]), lines, agrees
-    )
-
-
-def _short(scene: Scene, before: Scene) -> list[str]:
-    """Return in a few short lines what is otherwise."""
-    there = {part: variant for part, variant in scene.parts.items() if variant != before.parts[part]}
-    gone = [part for part, variant in there.items() if variant is None]
-    without = [f"no {', '.join(gone)}"] if gone else []
-    return [f"{part}: {variant}" for part, variant in there.items() if variant is not None] + without
+    yield Redrawn(image, f"{title}:\n{prediction.classes[0]}", lines, agrees)
 
 
 def _by_data(dataset: ToyBirdsDataset, scene: Scene) -> str:

@@ -25,6 +25,7 @@ IMAGES, OTHERS, EXAMPLES = 400, 512, 4
 _OPTIONS = (
     *("explainer", "classes", "images", "split", "clusters", "most", "neighbors", "cells", "draws", "examples", "seed"),
 )
+_OF_CLUSTERS = ("clusters", "most", "neighbors", "cells")
 _HEADS = ("class", "cluster", "images", "strangeness", "half", "lies_on", "share", "area", "gap", "chance")
 _MENTIONED = 5
 

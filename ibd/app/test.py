@@ -47,6 +47,7 @@ def show_test(run: str, changes: Sequence[str], which: str) -> Iterator[str]:
     apart = {f"test/{name}" for group in tested.groups for name in group.figures()}
     yield from _lines({name: value for name, value in tested.figures.items() if name not in apart})
     yield from _tables(tested.groups)
+    yield from (f"figure: {path}" for path in tested.pictures)
 
 
 def _checked(said: dict[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ from ibd.explain.activations import chunked, device_of
 from ibd.explain.base import undisturbed
 from ibd.explain.feature_visualization.maximize import Visualization
 from ibd.explain.feature_visualization.recipe_figures import Row, made_figure, row_of
-from ibd.explain.feature_visualization.recipes import DEFAULT, RECIPES, Material, find_recipes, make_by_recipes
+from ibd.explain.feature_visualization.recipes import ALL, DEFAULT, Material, find_recipes, make_by_recipes
 from ibd.io import load_run_data
 
 _OPTIONS = ("recipes", "steps", "size", "images", "scalar", "seed")
@@ -45,7 +45,7 @@ def show_visualizations(run: str, targets: Sequence[str], changes: Sequence[str]
     asked = asked_model("visualize", run, changes, _OPTIONS)
     said = asked.options
     asked_for = named(said, "recipes") or [DEFAULT]
-    chosen = find_recipes(list(RECIPES) if asked_for == ["all"] else asked_for)
+    chosen = find_recipes(list(ALL) if asked_for == ["all"] else asked_for)
     seed = number("visualize", said, "seed", 0, least=0)
     wanted = wanted_of("visualize", asked.model, targets, said.get("scalar", "log_prob"))
     steps = number("visualize", said, "steps", 256)

@@ -21,6 +21,7 @@ from ibd.config.sources import Sources, parse_override
 from ibd.data.base import SPLITS
 from ibd.data.dataset import ImageDataset
 from ibd.errors import ConfigError, did_you_mean
+from ibd.explain.fooling.figures import STRONGER, stronger
 from ibd.explain.names import require_names
 from ibd.explain.pertinent import Pertinent, pertinent_negative, pertinent_positive
 from ibd.explain.render import grid_figure
@@ -181,10 +182,11 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
     asked = f"not {names[label]}" if wanted is None else names[wanted]
     yield _said(f"pixels, {asked}", negative, names)
     yield _said(f"pixels, enough for {names[label]}", positive, names)
-    pictures = [negative.image[0], negative.change[0].sum(0), positive.image[0]]
+    # In colors: over these, a change of one up and another down adds up to nothing.
+    pictures = [negative.image[0], stronger(negative.change[0]), positive.image[0]]
     after = names[int(negative.after[0])] if bool(negative.found[0]) else "none found"
     held = names[label] if bool(positive.found[0]) else "none found"
-    titles = [f"pixels changed:\n{after}", "what was\nchanged", f"enough pixels:\n{held}"]
+    titles = [f"pixels changed:\n{after}", f"what was\nchanged, x {STRONGER}", f"enough pixels:\n{held}"]
     return Drawn(pictures, titles)
 
 
@@ -194,6 +196,8 @@ def _said(title: str, found: Pertinent, names: Sequence[str]) -> str:
     if not bool(found.found[0]):
         return f"{title}: none was found ({passes})"
     change = found.change[0]
+    if not bool(change.any()):
+        return f"{title}: none of them is needed; taken for {names[int(found.after[0])]} ({passes})"
     return (
         f"{title}: {100 * float((change.abs() > 1e-3).any(0).float().mean()):.1f} % of the pixels, by up to "
         f"{float(change.abs().max()):.2f}; taken for {names[int(found.after[0])]} ({passes})"

@@ -122,7 +122,7 @@ def sample_places(
         layer: name of a layer that puts out a map of any layout, or tokens.
         classes: classes that parts are told for.
         per_image: places of each image.
-        most: places in all.
+        most: places in all; images that come after these are not read, so the loader had better mix the classes.
         seed: seed of the places; those of an image depend on nothing else.
         layout: layout of the layer's output.
 

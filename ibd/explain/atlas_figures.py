@@ -33,7 +33,9 @@ def atlas_figure(atlas: Atlas, sampled: Sampled, class_names: Sequence[str], exa
         examples: (n, 3, s, s) patches of images, from `atlas_examples`; None draws the places as dots.
     """
     figure = PlainFigure(figsize=(12.4, 6.1), layout="constrained", dpi=150)
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
+    left.set_title("made", fontsize=9)
+    right.set_title("found" if examples is not None else "the places", fontsize=9)
     colors = dict(zip(atlas.classes, colors_of(len(atlas.classes)), strict=True))
     edge = atlas.images.shape[-1] // 8  # where images are blurred by the movements
     used = _cells(left, atlas, atlas.images[..., edge:-edge, edge:-edge], colors)
@@ -53,7 +55,7 @@ def atlas_figure(atlas: Atlas, sampled: Sampled, class_names: Sequence[str], exa
         f"'{atlas.layer}', left: what excites it as the mean of each cell's places does; frame: the class whose logit "
         f"the places raise most. Right: {beside}"
     )
-    note += f" Gray: {undrawn} cells that were not drawn." if undrawn else ""
+    note += f" Gray: not drawn, {undrawn} of {len(atlas.cells)} cells." if undrawn else ""
     figure.supxlabel(textwrap.fill(note, 150), fontsize=8, color="#495057")
     return figure
 

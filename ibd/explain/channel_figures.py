@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ibd.drawing import PlainFigure, shorten
@@ -30,7 +32,11 @@ def channel_maps_figure(image: Tensor, found: ChannelMaps) -> Figure:
         f"{found.layer}: the {len(found.channels)} strongest of {found.total} channels, {found.blank} are blank (0 "
         "everywhere). Number and mean absolute value."
     )
-    return grid_figure([pixels_of(image), *found.maps], titles, _COLUMNS, caption)
+    figure = grid_figure([pixels_of(image), *found.maps], titles, _COLUMNS, caption)
+    height, width = found.maps.shape[1:]
+    for axis in figure.axes[1 : len(titles)]:  # a map that is 0 nearly everywhere would have no borders
+        axis.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, ec="#adb5bd", lw=0.6, clip_on=False))
+    return figure
 
 
 def weights_figure(found: LayerWeights) -> Figure:
@@ -54,8 +60,11 @@ def weights_figure(found: LayerWeights) -> Figure:
             axis.set_title(f"{found.inputs[row][column]}{value}", fontsize=6, pad=2)
         text = f"filter {found.filters[row]}\n{100 * float(found.share[row]):.0f} %"
         own[0].set_ylabel(text, fontsize=7, rotation=0, ha="right", va="center")
-    note = f"{found.layer}: weights by input (its number above), the largest first; per cent: of the squared length."
-    figure.supxlabel(shorten(note, 110), fontsize=7, color="#495057")
+    note = (
+        f"{shorten(found.layer, 40)}: weights by input (its number above), the largest first; red above 0, blue below, "
+        "one scale for each filter. Per cent: of the squared length, in these inputs."
+    )
+    figure.supxlabel(textwrap.fill(note, int(20 * figure.get_figwidth())), fontsize=7, color="#495057")
     return figure
 
 

@@ -17,7 +17,7 @@ from ibd.explain.arrangement import Arrangement
 from ibd.explain.base import undisturbed
 from ibd.explain.layer_features import Pooling, batch_of, pooled
 from ibd.explain.layer_layout import as_map
-from ibd.explain.scalars import logits_of
+from ibd.explain.scalars import logits_of, predicted_classes
 from ibd.types import Batch
 
 Method = Literal["tsne", "pca", "umap"]
@@ -127,16 +127,15 @@ class _CodeReader:
             units = getattr(returned, "units", None)
             if units is None:
                 raise UnsupportedError("this model has no units: name a layer")
-            return units.scores, logits_of(returned).argmax(1)
+            return units.scores, predicted_classes(logits_of(returned))
         output = outputs[self.layer]
         if output.dim() != 2:
             self.lie = self.lie or as_map(self.model, image, self.layer, output)[1]
             output = self.lie.to_map(output)
         try:
-            logits = logits_of(returned)
+            best = predicted_classes(logits_of(returned))
         except UnsupportedError:  # a backbone alone
             return pooled(output, self.pooling), None
-        best = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
         return pooled(output, self.pooling), best
 
 

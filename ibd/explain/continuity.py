@@ -13,7 +13,7 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import device_of
 from ibd.explain.base import Explainer, undisturbed
-from ibd.explain.scalars import logits_of
+from ibd.explain.scalars import logits_of, predicted_classes
 from ibd.explain.targets import Target
 
 
@@ -30,6 +30,7 @@ class Continuity:
         change: name of a method -> (T - 1,) ``||a_t - a_(t-1)||_1 / (||a_(t-1)||_1 ||x_t - x_(t-1)||_2)``; NaN where
             one of the two predictions is another one, or a map is 0.
         pixels: pixels of a step.
+        left_out: methods that could not explain the model, each with why.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class Continuity:
     distance: Tensor
     change: dict[str, Tensor]
     pixels: int
+    left_out: tuple[str, ...] = ()
 
     def largest(self) -> dict[str, float]:
         """Return the largest change of each method, lower is better; NaN where there is none."""
@@ -51,11 +53,13 @@ class Continuity:
         order = sorted(found, key=lambda name: (found[name] != found[name], found[name]))
         lines = [f"{'method':<{wide}}  largest  mean change of the map, in its own size, by 1 of the image"]
         lines += [f"{name:<{wide}}  {found[name]:>7.3f}  {float(self.change[name].nanmean()):.3f}" for name in order]
+        if not bool(self.distance.any()):
+            lines.append("the image is the same wherever it is moved: there is nothing to go along with")
         if not bool(self.kept.all()):
             lines.append(
                 f"{int((~self.kept).sum())} of {len(self.kept)} images are predicted as another class: left out"
             )
-        return "\n".join(lines)
+        return "\n".join(lines + [f"left out: {why}" for why in self.left_out])
 
 
 def continuity_example(
@@ -92,8 +96,9 @@ def continuity_example(
         raise ConfigError(f"steps: {steps} of {pixels} pixels leave nothing of an image {image.shape[2]} pixels wide")
     images = moved_right(image, steps, pixels).to(device_of(model))
     with undisturbed(model), torch.no_grad():
-        predicted = logits_of(model(images)).argmax(1)
-    asked = Target.cls(int(predicted[0])) if target is None else target
+        output = model(images)
+    predicted = predicted_classes(logits_of(output))
+    asked = Target.predicted().pin(output).select(slice(0, 1)).repeat(len(images)) if target is None else target
     maps, value, reasons = dict[str, Tensor](), images.new_full((len(images),), torch.nan), list[str]()
     for explainer in progress(explainers, "continuity"):
         try:
@@ -101,14 +106,16 @@ def continuity_example(
         except UnsupportedError as error:
             reasons.append(f"{explainer.name}: {error}")
             continue
-        if found.map is not None:
+        if found.map is None:
+            reasons.append(f"{explainer.name}: it gives no map")
+        else:
             maps[explainer.name], value = found.map.detach().float(), found.value.detach().float()
     if not maps:
         raise UnsupportedError(f"continuity: none of the methods gives a map: {'; '.join(reasons)}")
     kept = predicted == predicted[0]
     distance = (images[1:] - images[:-1]).double().flatten(1).norm(dim=1)
     change = {name: _changes(values, distance, kept[1:] & kept[:-1]) for name, values in maps.items()}
-    return Continuity(images, maps, value, kept, distance, change, pixels)
+    return Continuity(images, maps, value, kept, distance, change, pixels, tuple(reasons))
 
 
 def moved_right(image: Tensor, steps: int, pixels: int = 1) -> Tensor:

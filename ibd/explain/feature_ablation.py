@@ -18,7 +18,7 @@ from ibd.explain.base import undisturbed
 from ibd.explain.feature_selection import RelevantFeatures
 from ibd.explain.layer_features import batch_of
 from ibd.explain.layer_layout import layer_arrangement
-from ibd.explain.scalars import logits_of
+from ibd.explain.scalars import logits_of, predicted_classes
 from ibd.metrics.functional.student import t_quantile
 
 Keep = dict[str, Tensor]
@@ -197,7 +197,7 @@ def _right(
             for keep in several:
                 own = {layer: keep[layer][kept.label] for layer in touched}
                 with without_channels(model, arrangements, own):
-                    told.append(logits_of(model(image)).argmax(1).cpu() == kept.label)
+                    told.append(predicted_classes(logits_of(model(image))).cpu() == kept.label)
         right.append(torch.stack(told).view(len(keeps), -1, len(kept)))
         labels.append(kept.label)
     if not right:

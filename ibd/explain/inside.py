@@ -14,7 +14,7 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, UnsupportedError, check_range
 from ibd.explain.activations import chunked, device_of, images_of, network_of, visit
 from ibd.explain.base import check_image, undisturbed
-from ibd.explain.feature_visualization.maximize import maximize_activation
+from ibd.explain.feature_visualization.maximize import as_input, maximize_activation
 from ibd.explain.feature_visualization.objectives import Objective
 from ibd.explain.feature_visualization.parametrizations import Fourier
 from ibd.explain.feature_visualization.penalties import TotalVariation
@@ -172,7 +172,14 @@ def small_images(
     """Return images (count, 3, size, size) that can be read though they are small: smooth, of few pieces.
 
     The objective is divided by natural activations, so that a penalty weighs the same for every layer.
+
+    Raises:
+        UnsupportedError: the model does not run on images of that size.
     """
+    if not runs_on(model, size):
+        raise UnsupportedError(
+            f"the model does not run on images of {size} x {size} pixels: say the size that it needs"
+        )
     scale = 1 / max(float(natural.mean()), torch.finfo(natural.dtype).eps)
     usual: dict[str, Any] = {
         "steps": 128,
@@ -184,6 +191,16 @@ def small_images(
     }
     chosen = {**usual, **options, "batch": count}
     return maximize_activation(model, scale * objective, size, **chosen).image.cpu()
+
+
+def runs_on(model: nn.Module, size: int) -> bool:
+    """Return whether a model runs on images of so many pixels a side; many run on one size alone. One pass."""
+    with undisturbed(model), torch.no_grad():
+        try:
+            model(as_input(model, torch.zeros(1, 3, size, size, device=device_of(model))))
+        except Exception:  # whatever a stranger's network raises
+            return False
+    return True
 
 
 def sparsity_by_depth(model: nn.Module, images: Tensor | Iterable[object]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from ibd.explain.feature_ablation import without_channels
 from ibd.explain.layer_features import batch_of, pooled, read_features
 from ibd.explain.layer_layout import layer_arrangement
 from ibd.explain.layouts import Layout
-from ibd.explain.scalars import logits_of
+from ibd.explain.scalars import logits_of, predicted_classes
 from ibd.explain.targets import Target
 from ibd.metrics.functional.student import t_quantile
 
@@ -39,6 +39,7 @@ class UnitAblation:
         least: (n,) accuracy without the least relevant ones.
         random: (R, n) accuracy without random ones.
         images: number of images.
+        by_class: whether each image goes by an order of its own class, which the network is not told.
     """
 
     layer: str
@@ -48,12 +49,13 @@ class UnitAblation:
     least: Tensor
     random: Tensor
     images: int
+    by_class: bool = False
 
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
-        """Return the (n,) ends of Student's interval of the mean over draws of random channels."""
+        """Return the (n,) ends of Student's interval of the mean over draws of random channels, within [0, 1]."""
         draws = len(self.random)
         half = self.random.std(0) / draws**0.5 * t_quantile(level, torch.tensor(float(draws - 1)))
-        return self.random.mean(0) - half, self.random.mean(0) + half
+        return (self.random.mean(0) - half).clamp(min=0), (self.random.mean(0) + half).clamp(max=1)
 
     @property
     def areas(self) -> tuple[float, float, Tensor]:
@@ -163,7 +165,7 @@ def unit_ablation(
         fill = {layer: read.values[layer].mean(0)}
     right, images = _right(model, data_loader, layer, places, steps, fill, layout)
     share = right.double() / images
-    return UnitAblation(layer, total, steps, share[0], share[1], share[2:], images)
+    return UnitAblation(layer, total, steps, share[0], share[1], share[2:], images, len(rows) > 1)
 
 
 def ablation_steps(total: int, counts: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -213,7 +215,7 @@ def _right(
                 for order in range(1 if count in (0, steps[-1]) else len(places)):
                     keep = {layer: (places[order, own] >= count).float()}
                     with without_channels(model, arrangements, keep, fill):
-                        hits = int((logits_of(model(image)).argmax(1).cpu() == kept.label).sum())
+                        hits = int((predicted_classes(logits_of(model(image))).cpu() == kept.label).sum())
                     right[order if 0 < count < steps[-1] else slice(None), n] += hits
             images += len(kept)
     if not images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -21,9 +22,8 @@ def unit_ablation_figure(curves: Sequence[UnitAblation]) -> Figure:
     figure = PlainFigure(figsize=(4.1 * len(curves) + 0.6, 3.9), layout="constrained", dpi=130)
     for axis, found in zip(figure.subplots(1, len(curves), squeeze=False, sharey=True)[0], curves, strict=True):
         low, high = found.interval()
-        ends = [end.clamp(0, 1).tolist() for end in (low, high)]
         share = [count / found.channels for count in found.counts]
-        _lines(axis, share, found.most, found.least, found.random, (ends[0], ends[1]))
+        _lines(axis, share, found.most, found.least, found.random, (low.tolist(), high.tolist()))
         axis.set_title(f"{shorten(found.layer, 30)}, {found.channels} channels", fontsize=9)
         axis.set_xlabel("share of the channels that is taken out", fontsize=9)
         axis.set_ylim(-0.02, 1.02)
@@ -31,7 +31,9 @@ def unit_ablation_figure(curves: Sequence[UnitAblation]) -> Figure:
     figure.axes[0].legend(fontsize=8)
     first = curves[0]
     note = f"{first.images} images. Band: 95 % interval of the mean of {len(first.random)} random orders."
-    figure.supxlabel(note, fontsize=8, color=_NOTE)
+    if first.by_class:
+        note += " Each image goes by the order of its own class: without what speaks against that, more may be right."
+    figure.supxlabel(textwrap.fill(note, 64 * len(curves)), fontsize=8, color=_NOTE)
     return figure
 
 

@@ -44,6 +44,14 @@ def logits_of(output: object) -> Tensor:
     return logits
 
 
+def predicted_classes(logits: Tensor) -> Tensor:
+    """Return the (B,) predicted classes of (B, C) logits; of one logit z 1 where z > 0 and 0 elsewhere, as its labels.
+
+    In a `Target` the class of the one logit is number 0: there it is the only one.
+    """
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
 def of_class(logits: Tensor, index: Tensor, scalar: Scalar) -> Tensor:
     """Return the asked-for number of one class for each image, (B,).
 

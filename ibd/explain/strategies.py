@@ -62,8 +62,8 @@ class MapCluster:
         spot: (H, W) bool, the smallest region that holds a quarter of it.
         half: share of the image that holds half of it: small where the relevance is always at the same place.
         strangeness: at most 1; 1 where the pixels of the spot are the same in all images of the cluster, 0 where they
-            differ as much as those of all images do. Whatever belongs to an object moves with it, what was put on an
-            image does not.
+            differ as much as those of all images do, or where it is of one image. Whatever belongs to an object moves
+            with it, what was put on an image does not.
     """
 
     members: Tensor
@@ -182,12 +182,17 @@ def _sameness(small: Tensor, spot: Tensor, spread: Tensor) -> float:
     """Return 1 less the variance of pixels in a spot between some images over that between all images."""
     weight = F.adaptive_avg_pool2d(spot.double()[None, None], (spread.shape[0], spread.shape[1]))[0, 0]
     everywhere = float((weight * spread).sum())
-    return 1 - float((weight * _variance(small)).sum()) / everywhere if everywhere > 0 else 0.0
+    if everywhere <= 0 or len(small) < 2:
+        return 0.0
+    return 1 - float((weight * _variance(small)).sum()) / everywhere
 
 
 def _variance(small: Tensor) -> Tensor:
-    """Return the (h, w) variance between images of each pixel, the mean over the colors."""
-    return small.double().var(0, correction=0).mean(0)
+    """Return the (h, w) variance between images of each pixel, the mean over the colors, as expected of more images.
+
+    Without that correction few images are more alike than many, and a small cluster is strange for its size.
+    """
+    return small.double().var(0, correction=min(1, len(small) - 1)).mean(0)
 
 
 def smallest_region(shares: Tensor, share: float) -> Tensor:

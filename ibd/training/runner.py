@@ -284,10 +284,12 @@ class Tested:
     Attributes:
         figures: name -> test metric.
         groups: accuracy and calibration by each column that was asked for.
+        pictures: where these are drawn.
     """
 
     figures: dict[str, float]
     groups: list[ByGroup]
+    pictures: list[Path]
 
 
 def evaluate(
@@ -331,18 +333,18 @@ def evaluate_run(
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     result = {name: float(value) for name, value in metrics.items()} | bypass.figures()
     folder = find_run(place)
-    kept, groups = folder / "test.json", list[ByGroup]()
+    kept, groups, pictures = folder / "test.json", list[ByGroup](), list[Path]()
     if calibrated or asked:
         read = outputs.read(data)
         result |= {f"test/{name}": value for name, value in figures_of(model, read).items()}
-        groups = [by_group(probabilities_of(model, read), read.labels, who, name) for name, who in asked.items()]
+        probabilities, silent = probabilities_of(model, read), model.network.abstains(read.logits.to(model.device))
+        groups = [by_group(probabilities, read.labels, who, name, silent) for name, who in asked.items()]
         result |= {f"test/{name}": value for group in groups for name, value in group.figures().items()}
     try:
         kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
         if calibrated:
             save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
-        for group in groups:
-            save_groups(group, "test images", folder / "figures")
+        pictures += [save_groups(group, "test images", folder / "figures") for group in groups]
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
         warnings.warn(f"'{kept}' cannot be written ({error.strerror})", stacklevel=2)
-    return Tested(result, groups)
+    return Tested(result, groups, pictures)

@@ -30,6 +30,7 @@ def test_by_group(baseline, own, tmp_path, monkeypatch):
     assert answer.code == 0, answer.err
     assert answer.out.count("worst: ") == 2
     assert is_picture(run / "figures" / "by_wing.png")
+    assert f"figure: {run / 'figures' / 'by_wing.png'}" in answer.out.splitlines()
     written = json.loads((run / "test.json").read_text())
     groups = [name for name in written if name.startswith("test/wing=") and name.endswith("/images")]
     right = sum(written[name] * written[name.removesuffix("images") + "accuracy"] for name in groups)
@@ -72,4 +73,7 @@ def test_continuity_and_sight(baseline, own, bird, tmp_path):
     assert seen.code == 0, seen.err
     assert "without what nobody sees at 4 degrees: " in seen.out
     assert "of its map lies where nobody sees a detail" in seen.out
+    hidden = ("target=neuron:backbone.stage2:1", "explainers=saliency", "degrees=4", "--figure", picture)
+    answer = ibd("explain", baseline, bird, *hidden)
+    assert "without what nobody sees at 4 degrees: " in answer.out, answer.err
     assert "degrees: 0.0 given" in ibd("explain", baseline, bird, "degrees=0").mistake

@@ -27,7 +27,7 @@ EXPLAINERS = ["intrinsic", "gradcam", {"name": "gradient_input", "label": "gxi"}
 @pytest.fixture(scope="module")
 def report(trained, baseline):
     """Of a concept bottleneck and a plain network, by most of what is measured by default."""
-    asked = [group for group in GROUPS if group not in ("road", "robustness", "dissection")]
+    asked = [group for group in GROUPS if group not in ("road", "robustness", "dissection", "bim")]
     return package.compare([trained, baseline], EXPLAINERS, asked, **SMALL_ASKED)
 
 

@@ -1,9 +1,11 @@
 """`ibd map`, `ibd atlas` and `ibd inside` through the command line."""
 
 import csv
+import shutil
 
 import pytest
 
+from ibd.errors import DataError
 from tests.command import ibd
 
 _OWN = """
@@ -30,6 +32,12 @@ def test_a_map_has_a_row_for_each_image(baseline, tmp_path):
     assert (tmp_path / "map.png").stat().st_size > 10_000
 
 
+def test_a_map_of_single_images_of_their_classes(baseline, tmp_path):
+    answer = ibd("map", baseline, "method=pca", "images=5", "thumbnails=0", "--out", tmp_path)
+    assert "no two images are of one class" in answer.out
+    assert "nan" not in answer.out
+
+
 def test_an_atlas_has_a_row_for_each_cell(baseline, tmp_path):
     asked = ("images=6", "grid=2", "least=1", "steps=2", "size=16", "method=pca", "classes=marsh_wren")
     answer = ibd("atlas", baseline, *asked, "--out", tmp_path)
@@ -39,6 +47,42 @@ def test_an_atlas_has_a_row_for_each_cell(baseline, tmp_path):
     assert list(rows[0]) == ["row", "column", "places", "marsh_wren"]
     assert f"{len(rows)} cells of 2 x 2 drawn, 24 of the places are in such" in answer.out
     assert (tmp_path / "atlas.png").stat().st_size > 10_000
+
+
+def test_an_atlas_of_few_places_is_of_all_classes(tmp_path, monkeypatch, bird):
+    """Images come class by class: those of the last ones are not left out where places are enough."""
+    (tmp_path / "own_network.py").write_text(_OWN.replace("(8, 6)", "(8, 2)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for number in range(4):
+                shutil.copy(bird, tmp_path / "data" / split / name / f"{number}.png")
+    seen = list[int]()
+
+    def note(_, sampled, *__, **___):
+        seen.extend(sampled.labels.tolist())
+        raise DataError("enough")
+
+    monkeypatch.setattr("ibd.app.atlas.activation_atlas", note)
+    asked = ("model.preprocess=unit", "layer=1", "places=8", "classes=a", "--out", tmp_path)
+    ibd("atlas", "own_network:make", f"data={tmp_path / 'data'}", *asked)
+    assert set(seen) == {0, 1}
+
+
+def test_an_atlas_of_a_network_of_one_size(tmp_path, monkeypatch):
+    """Cells are drawn at the size of the images where it runs on no other; another size is refused before the work."""
+    (tmp_path / "own_network.py").write_text(
+        "from torch import nn\n\n\ndef make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 12 * 12, 6))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = ("data=toybirds/tiny", "data.image_size=48", "data.train_size=12", "data.test_size=12")
+    asked = ("atlas", "own_network:make", *data, "model.preprocess=unit", "layer=1", "method=pca", "steps=1", "grid=2")
+    answer = ibd(*asked, "--out", tmp_path)
+    assert "figure: " in answer.out, answer.err
+    answer = ibd(*asked, "size=40", "--out", tmp_path)
+    assert answer.mistake == "atlas: size: the network does not run on images of 40 x 40 pixels"
 
 
 def test_inside_draws_channels_and_weights(baseline, bird, tmp_path):

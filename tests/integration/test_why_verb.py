@@ -3,7 +3,11 @@
 import shlex
 
 import pytest
+import torch
+from torch import nn
 
+from ibd import ForeignModel
+from ibd.app.why import Question, _pixels
 from tests.command import ibd
 
 
@@ -64,3 +68,38 @@ def test_a_network_of_somebodys(bird, tmp_path, monkeypatch):
 )
 def test_mistakes(trained, bird, image, changes, message):
     assert message in ibd("why", trained, image or bird, *changes).mistake
+
+
+class Reads(nn.Module):
+    """Of the second class where the first pixel is more red than green."""
+
+    def forward(self, image):
+        ahead = 10 * (image[:, 0, 0, 0] - image[:, 1, 0, 0])
+        return torch.stack([torch.zeros_like(ahead), ahead], 1)
+
+
+def pixels(image):
+    steps = _pixels(ForeignModel(Reads(), "unit", class_names=["a", "b"]), image, Question(pixels=True, cell=1))
+    lines = []
+    while True:
+        try:
+            lines.append(next(steps))
+        except StopIteration as end:
+            return lines, end.value
+
+
+def test_a_change_of_two_colors_that_adds_up_to_nothing_is_drawn():
+    image = torch.full((1, 3, 8, 8), 0.5)
+    image[0, 0, 0, 0] = 0.4
+    _, drawn = pixels(image)
+    red, green, blue = drawn.pictures[1][:, 0, 0] - 0.5
+    assert red > 0.1 > -0.1 > green
+    assert blue == 0
+    assert float((drawn.pictures[1][:, 1:, 1:] - 0.5).abs().max()) == 0
+
+
+def test_where_the_baseline_has_the_class_already_no_pixel_is_needed():
+    image = torch.full((1, 3, 8, 8), 0.5)
+    image[0, 0, :, :4] = 0.4
+    lines, _ = pixels(image)
+    assert lines[1].startswith("pixels, enough for a: none of them is needed; taken for a ")

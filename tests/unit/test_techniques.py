@@ -1,9 +1,11 @@
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
 from ibd.cli import VERBS
+from ibd.registry import names
 from ibd.techniques import TECHNIQUES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,3 +24,14 @@ def test_a_technique_is_where_it_is_said_to_be(technique):
     if technique.command:
         program, verb, *_ = technique.command.split()
         assert (program, verb in VERBS) == ("ibd", True)
+
+
+def test_the_page_of_techniques_names_them_all():
+    page = (DOCS / "seeds.md").read_text(encoding="utf-8")
+    words = set(re.split(r"[^\w+]+", page))
+    shown = {
+        technique.command.split()[1] if technique.command else technique.place.rpartition(":")[2]
+        for technique in TECHNIQUES
+    }
+    missing = {name for name in {*shown, *names("explainers"), *names("models")} if name not in words}
+    assert missing <= {"intrinsic", "baseline"}

@@ -181,3 +181,5 @@ DEFAULT = "smooth"
 """The recipe where none is named: each class tried became probable, and little is left but what is needed for that."""
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Name -> recipe, by family."""
+ALL = tuple(name for name in RECIPES if name != "decoder")
+"""What `recipes=all` means: a decoder that shows something takes thousands of images and steps, so it is asked for."""

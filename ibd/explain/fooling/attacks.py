@@ -235,9 +235,13 @@ def _score(logits: Tensor, away: Tensor, target: Tensor | None, loss: Loss) -> T
     sign = 1 if target is None else -1
     if loss == "cross_entropy":
         return sign * F.cross_entropy(logits, chosen, reduction="none")
-    own = logits.gather(1, chosen.unsqueeze(1)).squeeze(1)
-    others = logits.scatter(1, chosen.unsqueeze(1), -torch.inf).amax(1)
-    return sign * (others - own)
+    return sign * margin(logits, chosen)
+
+
+def margin(logits: Tensor, label: Tensor) -> Tensor:
+    """Return by how much the largest other of (B, C) logits is above that of a class, (B,)."""
+    own = logits.gather(1, label.unsqueeze(1)).squeeze(1)
+    return logits.scatter(1, label.unsqueeze(1), -torch.inf).amax(1) - own
 
 
 def _random(clean: Tensor, radius: float, norm: Norm, generator: torch.Generator) -> Tensor:

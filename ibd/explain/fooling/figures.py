@@ -36,7 +36,7 @@ def fooled_figure(fooled: Fooled, names: Sequence[str], rows: int = 6) -> Figure
         before, after = (names[int(classes[index])] for classes in (fooled.before, fooled.after))
         _show(axes[row][0], fooled.clean[index], shorten(before, 24))
         size = f"{float(fooled.size[index]):.3f}" if fooled.norm == "l2" else _levels(float(fooled.size[index]))
-        _show(axes[row][1], _stronger(fooled.difference[index]), f"times {STRONGER} ({_norm(fooled.norm)} {size})")
+        _show(axes[row][1], stronger(fooled.difference[index]), f"times {STRONGER} ({_norm(fooled.norm)} {size})")
         _show(axes[row][2], fooled.image[index], shorten(after, 24) if after != before else "not fooled")
     return figure
 
@@ -83,7 +83,7 @@ def transfer_figure(transfer: Transfer, changes: Sequence[Universal]) -> Figure:
     top, below = parts
     for axis, name, change in zip(top.subplots(1, count, squeeze=False)[0], transfer.names, changes, strict=True):
         axis.set_axis_off()
-        _show(axis, _stronger(change.change), f"{shorten(name, 20)}\ntimes {STRONGER}")
+        _show(axis, stronger(change.change), f"{shorten(name, 20)}\ntimes {STRONGER}")
     axis = below.subplots()
     values = transfer.rates.numpy()
     axis.imshow(values, vmin=0, vmax=1, cmap="Oranges", aspect="auto")
@@ -104,7 +104,8 @@ def transfer_figure(transfer: Transfer, changes: Sequence[Universal]) -> Figure:
     return figure
 
 
-def _stronger(difference: Tensor) -> Tensor:
+def stronger(difference: Tensor) -> Tensor:
+    """Return a difference of pictures as one, `STRONGER` times as large; gray is nothing."""
     return (0.5 + STRONGER * difference.detach().float().cpu()).clamp(0, 1)
 
 

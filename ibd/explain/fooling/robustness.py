@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,11 @@ class Robustness:
     smallest: Tensor
     images: int
     cost: Cost
+
+    def within(self, share: float) -> float | None:
+        """Return the size within which a share of all predictions change (DeepFool); None where fewer were changed."""
+        count = max(1, math.ceil(share * self.images))
+        return float(self.smallest.sort().values[count - 1]) if len(self.smallest) >= count else None
 
     def table(self) -> str:
         """Return the accuracies as text."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,15 @@ from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, check_range
 from ibd.explain.activations import device_of, images_of
 from ibd.explain.base import Call, Cost, undisturbed
-from ibd.explain.fooling.attacks import Norm, predicted, sizes, within
+from ibd.explain.fooling.attacks import Norm, gradient_of, margin, predicted, sizes, two_logits, within
 from ibd.explain.fooling.minimal import nearest_boundary
 from ibd.explain.targets import Target
+
+Method = Literal["gradient", "deepfool"]
+_BATCH = 64
+"""Images of a step along the gradient."""
+_FOOLED = 1.0
+"""Margin, in logits, from which on an image counts as fooled and is left alone."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Universal:
     """A change of all images alike.
 
     Attributes:
-        change: (3, H, W), on the CPU.
+        change: (3, H, W), on the CPU: of those after each time through the images, the one that fools on most.
         norm: norm of its budget.
         radius: largest size that was allowed.
         rates: share of the images that it was made of whose prediction it changes, after each time through them.
@@ -43,51 +51,75 @@ def universal_perturbation(
     images: Iterable[object],
     radius: float,
     norm: Norm = "linf",
-    enough: float = 0.8,
-    epochs: int = 5,
+    method: Method = "gradient",
+    enough: float = 0.95,
+    epochs: int = 10,
     classes: int = 5,
     seed: int = 0,
 ) -> Universal:
     """Return a change that fools a model on as many images as can be found.
 
-    Image after image that it does not fool yet, the smallest change that would (`deepfool`, in L2 as published,
+    "deepfool", as published: image after image that it does not fool yet, the smallest change that would (in L2,
     whatever the norm of the budget) is added, and the sum is brought back into the budget. An image takes two passes
-    each time, and where it is not fooled yet `classes` + 2 for each of some steps of DeepFool.
+    each time, and where it is not fooled yet `classes` + 2 for each of some steps of DeepFool. "gradient" (Shafahi et
+    al. 2020): steps along the gradient of the mean margin of 64 images, of which those that are fooled by a logit have
+    none; two passes forth and one back for an image each time.
 
     Args:
         model: ours, or any classifier of (B, 3, H, W) images in [0, 1], of two logits at least; it is left as it was.
         images: loader of a `Batch`, or of images (B, 3, H, W) of one size; all are kept in memory.
         radius: largest change, such as 10 / 255.
         norm: norm in which it is measured.
+        method: "gradient" or "deepfool".
         enough: share of fooled images at which it stops.
         epochs: most times through the images.
-        classes: classes of each image whose boundaries are looked at.
+        classes: classes of each image whose boundaries DeepFool looks at.
         seed: seed of the order of the images.
 
     Raises:
-        ConfigError: a number or norm that cannot be.
+        ConfigError: a number, norm or method that cannot be.
         DataError: no images.
         UnsupportedError: a model of one logit, or without gradients.
     """
     check_range("radius", radius, above=0)
     check_range("epochs", epochs, least=1)
-    if norm not in ("linf", "l2"):
-        raise ConfigError(f"fool: norm: '{norm}' is not one of linf, l2")
+    for key, given, known in (("norm", norm, get_args(Norm)), ("method", method, get_args(Method))):
+        if given not in known:
+            raise ConfigError(f"fool: {key}: '{given}' is not one of {', '.join(known)}")
     every = [images_of(batch) for batch in progress(images, "images")]
     if not every:
         raise DataError("a universal perturbation needs at least one image")
     pixels, generator = torch.cat(every), torch.Generator().manual_seed(seed)
     change, rates = torch.zeros_like(pixels[:1], device=device_of(model)), list[float]()
+    size = 5 * radius / (epochs * math.ceil(len(pixels) / _BATCH))
     with undisturbed(model):
-        call = Call(model, Target.predicted())
+        call, best = Call(model, Target.predicted()), change
         for epoch in range(epochs):
-            order = torch.randperm(len(pixels), generator=generator).tolist()
-            for index in progress(order, f"universal perturbation, time {epoch + 1}"):
-                change = _improved(call, pixels[index : index + 1], change, radius, norm, classes)
+            order = torch.randperm(len(pixels), generator=generator)
+            parts = torch.split(order, 1 if method == "deepfool" else _BATCH)
+            for some in progress(parts, f"universal perturbation, time {epoch + 1}"):
+                if method == "deepfool":
+                    change = _improved(call, pixels[some], change, radius, norm, classes)
+                else:
+                    change = _ascended(call, pixels[some], change, radius, norm, size)
             rates.append(_rate(call, pixels, change))
+            best = change if rates[-1] >= max(rates) else best
             if rates[-1] >= enough:
                 break
-    return Universal(change[0].detach().cpu(), norm, radius, rates, len(pixels), call.cost)
+    return Universal(best[0].detach().cpu(), norm, radius, rates, len(pixels), call.cost)
+
+
+def _ascended(call: Call, image: Tensor, change: Tensor, radius: float, norm: Norm, size: float) -> Tensor:
+    """Return a change one step further along the gradient of the mean margin of some images."""
+    clean = image.to(change.device)
+    own = predicted(call, clean)
+    at = (clean + change).clamp(0, 1).requires_grad_()
+    gained = margin(two_logits(call, at), own).clamp(max=_FOOLED)
+    gradient = gradient_of(call, gained, at).sum(0, keepdim=True)
+    if norm == "linf":
+        return within(change + size * gradient.sign(), radius, norm)
+    length = sizes(gradient, "l2").clamp(min=torch.finfo(gradient.dtype).tiny)
+    return within(change + size * gradient / length, radius, norm)
 
 
 def _improved(call: Call, image: Tensor, change: Tensor, radius: float, norm: Norm, classes: int) -> Tensor:

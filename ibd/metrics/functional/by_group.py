@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import binary_calibration_error
 
 from ibd.errors import ConfigError, DataError
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
@@ -113,7 +113,13 @@ class ByGroup:
         )
 
 
-def by_group(probabilities: Tensor, labels: Tensor, groups: Sequence[str | None], column: str = "group") -> ByGroup:
+def by_group(
+    probabilities: Tensor,
+    labels: Tensor,
+    groups: Sequence[str | None],
+    column: str = "group",
+    silent: Tensor | None = None,
+) -> ByGroup:
     """Return how right, and how rightly sure, a classifier is for each group of images.
 
     Args:
@@ -121,6 +127,7 @@ def by_group(probabilities: Tensor, labels: Tensor, groups: Sequence[str | None]
         labels: (N,) true classes.
         groups: group of each of the N images; None where it is not known.
         column: name of what the groups are values of.
+        silent: (N,) bool, the images for which there is no prediction: they count as errors; None is none.
 
     Raises:
         ConfigError: another number of groups than images.
@@ -133,20 +140,19 @@ def by_group(probabilities: Tensor, labels: Tensor, groups: Sequence[str | None]
         raise DataError(f"by: '{column}' has {len(names)} groups among these images, 2 are needed")
     stated, chosen = probabilities.double().max(1)
     right = chosen == labels
+    if silent is not None:
+        right = right & ~silent.to(right.device)
     rows = [torch.tensor([group == name for group in groups], device=labels.device) for name in names]
-    found = [
-        _figures(name, probabilities[row], labels[row], stated[row], right[row])
-        for name, row in zip(names, rows, strict=True)
-    ]
+    found = [_figures(name, stated[row], right[row]) for name, row in zip(names, rows, strict=True)]
     found.sort(key=lambda group: (group.accuracy.mean, group.name))
     p_value, below = _p_values([group.right for group in found], [group.images for group in found])
     found = [replace(group, p_below=p) for group, p in zip(found, holm(below), strict=True)]
     return ByGroup(column, tuple(found), sum(group is None for group in groups), p_value)
 
 
-def _figures(name: str, probabilities: Tensor, labels: Tensor, stated: Tensor, right: Tensor) -> GroupFigures:
-    count, hits = len(labels), int(right.sum())
-    ece = float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=_BINS))
+def _figures(name: str, stated: Tensor, right: Tensor) -> GroupFigures:
+    count, hits = len(right), int(right.sum())
+    ece = float(binary_calibration_error(stated, right.long(), n_bins=_BINS))  # of the predicted class alone
     surplus = mean_interval(stated - right.double())
     return GroupFigures(name, count, hits, share_interval(hits, count), float(stated.mean()), surplus, ece)
 

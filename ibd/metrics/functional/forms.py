@@ -114,7 +114,7 @@ def nearest_form(hits: Tensor, pixels: Tensor, held: Tensor, length: int = 3, be
 
 
 def compositional_form(unit: Tensor, concepts: Tensor, length: int = 3, beam: int = 5) -> Form:
-    """Return the form of concepts that is nearest to a unit by its pixels, see `nearest_form`.
+    """Return the form of concepts that is nearest to a unit by its pixels (+ higher IoU), see `nearest_form`.
 
     Args:
         unit: (B, H, W) bool, where the unit is above its threshold.

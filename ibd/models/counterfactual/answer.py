@@ -12,6 +12,8 @@ from ibd.printing import shown
 
 _MOST_SHOWN = 12
 """Units that are listed one by one."""
+_MOST_SET = 30
+"""Units that a command sets, where one is shown: more are a wall of text."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,15 +68,19 @@ class Why:
             lines.append(f"no change of its {plural} was found after which it is {self.asked}")
         else:
             lines += [self._headline(), *self._rows(self.after), f"  then: {_classes(self.after)}"]
-            lines.append(f"  {self.command(run, image)}")
+            lines += self._command(run, image, self.values)
         label = network.class_names[int(self.before.labels[0])]
         fewest = "the fewest" if self.kept_exact else "few, perhaps not the fewest"
         enough = ", ".join(self.kept[:_MOST_SHOWN]) + (", ..." if len(self.kept) > _MOST_SHOWN else "")
         lines.append(f"enough for {label} ({len(self.kept)} of {self.of}, {fewest}): {enough or 'nothing'}")
         lines.append(f"  with all others set to nothing: {_classes(self.alone)}")
         if self.others:
-            lines.append(f"  {self.command(run, image, self.others)}")
+            lines += self._command(run, image, self.others)
         return [shown(line) for line in lines]
+
+    def _command(self, run: str, image: str, values: Mapping[str, float]) -> list[str]:
+        """Return the line with a command, where it is of a length that is read."""
+        return [f"  {self.command(run, image, values)}"] if len(values) <= _MOST_SET else []
 
     def _headline(self) -> str:
         network = self.before.network

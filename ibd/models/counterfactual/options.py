@@ -168,7 +168,7 @@ def _reads_probabilities(network: InterpretableNetwork) -> bool:
 def switchable(prediction: Prediction) -> Options:
     """Return what may be set of the one image as switches alone: numbers are set to 0, and to the ends of their range.
 
-    Their effects are those of each alone.
+    Their effects are those of each alone. One without any is among them: beside others it may have one.
     """
     network = prediction.network
     truths = [unit for unit in movable(network) if is_truth(network, unit)]
@@ -180,10 +180,11 @@ def switchable(prediction: Prediction) -> Options:
             values = sorted({low, high, *([0.0] if low < 0 < high else [])} - {now})
             ends += [(unit, value) for value in values]
             amounts += [abs(value - now) / (high - low) for value in values]
-    return Options(_switches(prediction, truths) + _made(prediction, ends, amounts), [], network.exclusive_groups)
+    switches = _switches(prediction, truths, True) + _made(prediction, ends, amounts, True)
+    return Options(switches, [], network.exclusive_groups)
 
 
-def _switches(prediction: Prediction, truths: Sequence[int]) -> list[Switch]:
+def _switches(prediction: Prediction, truths: Sequence[int], every: bool = False) -> list[Switch]:
     """Return the switches of truth values: what is true is turned off, what is false is turned on."""
     read = prediction.network.readable(prediction.units)[0].tolist()
     flips = [(unit, 0.0 if read[unit] > 0.5 else 1.0) for unit in truths]
@@ -192,16 +193,18 @@ def _switches(prediction: Prediction, truths: Sequence[int]) -> list[Switch]:
         others = [group for group in prediction.network.exclusive_groups if unit in group and value == 1.0]
         cleared = sum(read[other] for group in others for other in group if other != unit)
         amounts.append(abs(value - read[unit]) + cleared)
-    return _made(prediction, flips, amounts)
+    return _made(prediction, flips, amounts, every)
 
 
-def _made(prediction: Prediction, settings: Sequence[tuple[int, float]], amounts: Sequence[float]) -> list[Switch]:
-    """Return switches with their effects, without those that have none."""
+def _made(
+    prediction: Prediction, settings: Sequence[tuple[int, float]], amounts: Sequence[float], every: bool
+) -> list[Switch]:
+    """Return switches with their effects; without those that have none, unless every one is asked for."""
     before = ranks(prediction, [{}])
     settings = [(unit, float(f"{value:.7g}")) for unit, value in settings]  # as a command writes it
     effects = ranks(prediction, [{unit: value} for unit, value in settings]) - before
     made = [Switch(*setting, *more) for setting, *more in zip(settings, amounts, effects, strict=True)]
-    return [switch for switch in made if np.abs(switch.effect).max() > rounding(before)]
+    return [switch for switch in made if every or np.abs(switch.effect).max() > rounding(before)]
 
 
 def rounding(numbers: Floats) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ibd.models.counterfactual.options import Floats, Options, Settings, Switch, ranks
+from ibd.models.counterfactual.options import Floats, Options, Settings, Switch, is_truth, ranks
 from ibd.models.prediction import Prediction
 
 Lead = Callable[[Floats], Floats]
@@ -34,7 +34,7 @@ class Tried:
 
     Attributes:
         chosen: the smallest set that does it; None where none of those tried does.
-        exact: whether every smaller set was tried.
+        exact: whether every smaller set was tried. Of numbers, which are set to a few values alone, they are not.
         decodes: sets that were decoded.
     """
 
@@ -61,7 +61,8 @@ def try_sets(prediction: Prediction, options: Options, lead: Lead, least: float)
         reached = [place for place in range(len(sets)) if leads[place] >= least]
         if reached:  # of those of one size, the one that moves least
             best = min(reached, key=lambda place: sum(switch.amount for switch in sets[place]))
-            return Tried(sets[best], size <= 2 or (size == 3 and pairs), decodes)
+            every = size == 1 or all(is_truth(prediction.network, switch.unit) for switch in options.switches)
+            return Tried(sets[best], every and (size <= 2 or (size == 3 and pairs)), decodes)
         kept = np.argsort(-leads)[: None if size == 1 and pairs else _BEAM]
         sets = _extended([sets[place] for place in kept], options)
         if not sets:

@@ -92,6 +92,7 @@ def test_fool_says_what_is_left_and_who_fools_whom(tmp_path):
         ("radius=a/b", "radius: 'a/b' given"),
         ("radius=0", "radius: '0' given"),
         ("budget=1", "no option 'budget'"),
+        ("split=train", "split=train: the universal perturbation is made of its images"),
     ],
 )
 def test_bad_options_of_fool_are_one_line(change, message):

@@ -119,7 +119,9 @@ def test_an_interrupt_leaves_what_is_done(monkeypatch):
     atlas = activation_atlas(Painted(), found, "layer", batch_size=2, **FAST)
     assert not atlas.complete
     assert len(atlas.images) == 2
-    assert "cells that were not drawn" in atlas_figure(atlas, found, ["red"]).get_supxlabel().replace("\n", " ")
+    assert f"not drawn, {len(atlas.cells) - 2} of {len(atlas.cells)} cells" in " ".join(
+        atlas_figure(atlas, found, ["red"]).get_supxlabel().split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,37 @@ def test_an_image_that_moves():
     assert found.change["gradient_input"][2].isnan()
     assert found.change["saliency"][:2].tolist() == [0.0, 0.0]  # the gradient is the same everywhere
     assert "intrinsic" not in found.maps  # a network of a stranger has no account of its own
+    assert "left out: intrinsic: " in str(found)
     assert found.largest() == {"gradient_input": pytest.approx(2 / 1.5**0.5), "saliency": 0.0}
     assert str(found).splitlines()[1].startswith("saliency")
     assert "1 of 4 images are predicted as another class" in str(found)
     assert len(continuity_figure(found, "class 0").axes) == 3 * 4 + 1
+
+
+def test_an_image_that_stays_the_same():
+    found = continuity_example(Left(), torch.full((3, 6, 12), 0.5), [Saliency()], steps=2)
+    assert found.change["saliency"].isnan().all()
+    assert "the image is the same wherever it is moved" in str(found)
+
+
+class OneLogit(Left):
+    """One class: there where the columns 0 to 3 are darker than 6 in sum."""
+
+    def forward(self, image):
+        return 6 - super().forward(image)[:, :1]
+
+
+def test_a_network_of_one_logit():
+    """A bright image is not of its class: the absence is explained, and left out where the class is there."""
+    image = torch.zeros(3, 6, 12)
+    image[:, :, :4] = torch.tensor([0.0, 0.2, 0.3, 0.3])
+    found = continuity_example(OneLogit(), image, [Saliency(), GradientTimesInput()], steps=3)
+    assert found.value[0] == pytest.approx(3 * 6 * 0.8 - 6)
+    assert found.value[0] > 0
+    assert found.maps["gradient_input"][0].sum() > 0
+    assert found.kept.tolist() == [bool(value > 0) for value in found.value]
+    assert found.kept[0]
+    assert not found.kept[-1]
 
 
 def test_bad_requests():

@@ -8,7 +8,7 @@ from ibd.errors import ConfigError, DataError, UnsupportedError
 from ibd.explain.base import Explainer
 from ibd.explain.relevance_clusters import cluster_maps, relative_gaps
 from ibd.explain.spray_figures import spray_figure
-from ibd.explain.strategies import class_maps, pixel_spread, smallest_region, spray
+from ibd.explain.strategies import _sameness, _variance, class_maps, pixel_spread, smallest_region, spray
 from ibd.types import Batch
 
 CORNERS = ((2, 2), (2, 12), (12, 7))
@@ -135,3 +135,14 @@ def test_what_cannot_be_clustered_is_said():
     against = type(maps)(1, -maps.maps, maps.index, maps.small)
     with pytest.raises(UnsupportedError, match="nothing speaks for it"):
         spray(against, pixel_spread(marked()))
+
+
+def test_a_small_cluster_is_not_strange_for_its_size():
+    """Of images of noise, two have as much in common as forty; of one, nothing can be said."""
+    images = torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    spread, spot = _variance(images), torch.ones(8, 8, dtype=torch.bool)
+    pairs = [_sameness(images[start : start + 2], spot, spread) for start in range(0, 200, 2)]
+    assert sum(pairs) / len(pairs) == pytest.approx(0, abs=0.03)
+    assert _sameness(images[:40], spot, spread) == pytest.approx(0, abs=0.03)
+    assert _sameness(images[:1], spot, spread) == 0
+    assert _sameness(images[:1].repeat(2, 1, 1, 1), spot, spread) == 1

@@ -7,6 +7,7 @@ from torch import nn
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.layer_ablation import ablation_steps, channel_relevance, unit_ablation
 from ibd.explain.layer_coverage import unit_coverage
+from ibd.explain.layer_curves import unit_ablation_figure
 from ibd.types import Batch
 
 SIZE = 8
@@ -63,6 +64,9 @@ def test_without_the_one_channel_that_matters_nothing_is_right():
     low, high = found.interval()
     assert (low <= found.random.mean(0)).all()
     assert (found.random.mean(0) <= high).all()
+    few = unit_ablation(model, scores, data, "layer", draws=2)  # so wide that it would leave what a share can be
+    assert min(end.min() for end in few.interval()) >= 0
+    assert max(end.max() for end in few.interval()) <= 1
 
 
 def test_one_order_for_all_and_means_in_their_place():
@@ -78,6 +82,27 @@ def test_one_order_for_all_and_means_in_their_place():
     before = [parameter.clone() for parameter in model.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert not model.layer._forward_hooks
+
+
+def test_a_network_of_one_logit():
+    """Its logit is positive where there is red: of two classes that is the second."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
+    model[0].weight.data = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).view(2, 3, 1, 1)
+    model[3].weight.data, model[3].bias.data = torch.tensor([[1.0, 0.0]]), torch.tensor([-0.1])
+    data = [Batch(b.image, (b.label == 0).long(), b.concepts, b.index) for b in batches()]
+    found = unit_ablation(model, torch.tensor([1.0, 0.0]), data, "0")
+    assert found.most.tolist() == pytest.approx([1, 2 / 3, 2 / 3])
+    assert found.least.tolist() == pytest.approx([1, 1, 2 / 3])
+
+
+def test_the_figure_says_by_whose_order():
+    model, data = Planted(), batches()
+    scores = channel_relevance(model, data, "layer", 3)
+    for given, said in ((scores, True), (scores.mean(0), False)):
+        found = unit_ablation(model, given, data, "layer", draws=2)
+        assert found.by_class == said
+        note = " ".join(unit_ablation_figure([found]).get_supxlabel().split())
+        assert ("the order of its own class" in note) == said
 
 
 def test_coverage_of_relevant_channels():

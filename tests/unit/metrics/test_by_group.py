@@ -35,6 +35,15 @@ def test_counts_by_hand():
     assert "2 images of no known skin" in found.table()
 
 
+def test_an_image_without_a_prediction_is_an_error():
+    """As in the accuracy of all: a network that abstains is not right because the first of equal classes is true."""
+    probabilities, labels, groups = case({"a": (4, 0, 0.9), "b": (4, 0, 0.9)})
+    silent = torch.tensor([True, False, False, False] + [False] * 4)
+    worst = by_group(probabilities, labels, groups, silent=silent).worst
+    assert (worst.name, worst.right) == ("a", 3)
+    assert (worst.surplus.mean, worst.ece) == pytest.approx((0.15, 0.15))
+
+
 def test_p_values_are_those_of_the_exact_test():
     found = by_group(*case({"a": (40, 20, 0.9), "b": (55, 5, 0.9)}))
     own = hypergeom(120, 95, 60).cdf(40)

@@ -1,8 +1,10 @@
 """Why not another class, in units: against enumeration of all changes, in closed form, by the rules of intervene."""
 
+import dataclasses
 import itertools
 import shlex
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,8 @@ from torch import nn
 from ibd.app.terminal import edits, read_values
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.counterfactual import Why, why
+from ibd.models.counterfactual.options import switchable
+from ibd.models.counterfactual.search import try_sets
 from ibd.models.trained import TrainedModel
 from ibd.types import DataSpec, Quantity, groups_of
 from tests import model_makers as makers
@@ -221,3 +225,31 @@ def test_what_cannot_be_asked(options, message):
     assert one.classes == ["cow"]
     with pytest.raises(ConfigError, match=message):
         why(one, **options)
+
+
+def test_a_wall_of_settings_is_no_command():
+    """A network of hundreds of channels keeps one of them."""
+    answer = why(predicted("cbm"))
+    many = dataclasses.replace(answer, others={f"channel {i}": 0.0 for i in range(31)})
+    assert sum(line.startswith("  ibd intervene") for line in answer.lines()) == 2
+    assert sum(line.startswith("  ibd intervene") for line in many.lines()) == 1
+
+
+@pytest.mark.parametrize(("name", "exact"), [("scbm", True), ("concept_whitening", False)])
+def test_of_numbers_that_are_tried_at_a_few_values_nothing_is_proven(name, exact):
+    one = predicted(name)
+    options = switchable(one)
+
+    def lead(numbers):  # only two switches together reach it: there are fewer single ones
+        return np.full(len(numbers), 1.0 if len(numbers) > len(options.switches) else -1.0)
+
+    found = try_sets(one, options, lead, 0.5)
+    assert len(found.chosen) == 2
+    assert found.exact == exact
+
+
+def test_a_switch_that_does_nothing_alone_is_tried_beside_others():
+    one = predicted("scbm")
+    with torch.no_grad():
+        one.network.head.weight.zero_()
+    assert len(switchable(one).switches) == len(one.network.unit_names)
