@@ -56,7 +56,7 @@ def redraw_answer(answer: Why, model: TrainedModel, source: tuple[ImageDataset, 
         yield from _redrawn("redrawn", dataset, index, wanted, answer.after, model)
     nothing = {name: False for name in answer.others if is_concept(name)}
     if nothing:
-        yield from _redrawn("enough", dataset, index, nothing, answer.before, model)
+        yield from _redrawn("enough, redrawn", dataset, index, nothing, answer.before, model)
 
 
 def _turned(answer: Why, values: Mapping[str, float]) -> dict[str, bool]:

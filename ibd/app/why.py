@@ -176,7 +176,7 @@ def _pixels(model: nn.Module, image: Tensor, question: Question) -> Generator[st
         label = int(logits_of(model(image)).argmax(1)[0])
     number, wins = wanted_class(names, label, question.not_class, question.is_class)
     wanted = number if wins else None
-    cell = question.cell or max(1, min(image.shape[2:]) // 16)
+    cell = max(1, min(image.shape[2:]) // 16) if question.cell is None else question.cell
     negative = pertinent_negative(model, image, wanted, cell=cell, margin=question.margin)
     positive = pertinent_positive(model, image, cell=cell, margin=question.margin)
     asked = f"not {names[label]}" if wanted is None else names[wanted]

@@ -214,6 +214,7 @@ def grid_figure(
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
+        axis.set_anchor("N")  # centered in a higher cell, a title is measured where it is not drawn, and is cut
     for number, (axis, picture) in enumerate(zip(axes.flat, _pictures(images, scale, normalization), strict=False)):
         axis.imshow(picture, interpolation="nearest")
         if titles:

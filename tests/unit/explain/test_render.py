@@ -78,3 +78,10 @@ def test_a_grid_of_pictures_alone_says_nothing_of_maps():
     for given in ([], [torch.rand(3, 4, 4)]):
         with pytest.raises(ConfigError, match="one for each is needed"):
             grid_figure(given, ["a", "b"])
+
+
+@pytest.mark.parametrize("caption", ["", "a line below"])
+def test_titles_of_two_lines_are_not_cut_at_the_top(tmp_path, caption):
+    figure = grid_figure([torch.ones(3, 8, 8)] * 6, ["a hill:\na barn"] * 6, caption=caption)
+    figure.savefig(tmp_path / "grid.png", dpi=120)
+    assert (files.imread(tmp_path / "grid.png")[:3, :, :3] > 0.9).all()
