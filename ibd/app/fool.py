@@ -111,8 +111,8 @@ def show_fooling(runs: Sequence[str], changes: Sequence[str], out: str | None) -
     table = transfer_table([one.model for one in given], names, made, unseen, asked.seed)
     yield f"share (%) of {table.images} unseen images whose prediction it changes:"
     yield from table.table().splitlines()
-    for place, name in enumerate(names):
-        if table.rates[place, place] <= table.rates[-1, place]:
+    for row, name in enumerate(names):
+        if table.rates[row, row] <= table.rates[-1, row]:
             yield f"{name}: fooled no more than by noise as large: more fit_images=, epochs= or universal= is needed"
     yield f"figure: {save_figure(transfer_figure(table, made), folder / 'universal.png')}"
     yield f"table:  {_save_transfer(table, folder / 'universal.csv')}"
