@@ -45,6 +45,7 @@ class Visualization:
         probability: (B,) probability of the class, where the objective is about one; else None.
         trace: (steps, B) the objective of the transformed images, before each step.
         settings: settings that they were made with, as plain values.
+        complete: whether all steps were made: not where a dream was interrupted.
     """
 
     image: Tensor
@@ -52,6 +53,7 @@ class Visualization:
     trace: Tensor
     settings: dict[str, Any]
     probability: Tensor | None = None
+    complete: bool = True
 
 
 def maximize_activation(
