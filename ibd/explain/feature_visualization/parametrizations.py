@@ -180,8 +180,6 @@ class Decoder(Parametrization):
         encode: (B, C, H, W) -> (B, *code), for images to start from.
     """
 
-    lr: ClassVar[float] = 0.05
-
     def __init__(
         self,
         decoder: Callable[[Tensor], Tensor],

@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_what_was_dreamed():
     handle.remove()
     assert not made.complete
     assert made.image.shape == image.shape
-    assert made.trace.shape == (7, 1)
+    assert 0 < len(made.trace) < 15
     assert float((made.image - image).abs().mean()) > 0.01
     assert deep_dream(model, image, Objective.layer("2"), octaves=1, steps=1).complete
     handle = model[0].register_forward_pre_hook(lambda module, given: (_ for _ in ()).throw(KeyboardInterrupt))

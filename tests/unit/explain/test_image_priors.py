@@ -150,15 +150,15 @@ def birds(count, first=0):
 def test_a_decoder_has_the_principal_components():
     """Numpy's singular vectors; unseen images come back with a third of their distance from the mean at most."""
     images, unseen = birds(120), birds(40, first=1)
-    decoder = train_decoder(images, 16, code=20, progress=False)
+    decoder = train_decoder(images, 16, code=12, progress=False)
     away = (images - images.mean(0)).flatten(1).double().numpy()
     _, deviations, directions = np.linalg.svd(away, full_matrices=False)
     found = decoder.decoder.images.double().numpy()
-    np.testing.assert_allclose(np.linalg.norm(found, axis=0), deviations[:20] / 119**0.5, rtol=1e-2)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), deviations[:12] / 119**0.5, rtol=1e-2)
     subspace, expected = found[:, :6] @ np.linalg.pinv(found[:, :6]), directions[:6].T @ directions[:6]
     np.testing.assert_allclose(subspace, expected, atol=2e-2)
-    torch.testing.assert_close(torch.cov(decoder.codes.t()), torch.eye(20), atol=1e-4, rtol=0)
-    torch.testing.assert_close(decoder.encode(images), decoder.codes, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(torch.cov(decoder.encode(images).t()), torch.eye(12), atol=1e-4, rtol=0)
+    assert len(decoder.codes) == 60  # the longer half
     left = (decoder.decoder(decoder.encode(unseen)) - unseen).square().mean()
     assert float(left) < 0.33 * float((images.mean(0) - unseen).square().mean())
 
