@@ -61,6 +61,8 @@ def show_dream(run: str, image: str, changes: Sequence[str], out: str | None) ->
         real("dream", said, "lr", 0.01),
         seed=number("dream", said, "seed", 0, least=0),
     )
+    if not made.complete:
+        yield f"interrupted: what {len(made.trace)} steps made is drawn"
     yield f"{objective}: {before:.4g} -> {float(made.value):.4g}, {len(made.trace)} steps in {_octaves(made)}"
     path = Path(out) if out else asked.folder / f"dream_{Path(image).stem}.png"
     titles = (Path(image).name, f"{objective}")

@@ -61,11 +61,13 @@ def show_visualizations(run: str, targets: Sequence[str], changes: Sequence[str]
             rows.append(row_of(recipe.title, made))
             table += _lines(recipe.name, wanted.names, made)
             yield f"{recipe.name:<14}{_said(wanted.names, made)}"
-        if material.images is not None:
-            rows.append(_natural(wanted, asked, material.images))
-    finally:  # after Ctrl-C, what is done
-        if rows:
-            figure, saved = _save(rows, wanted.names, table, path)
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        yield f"interrupted: {len(rows)} of {len(chosen)} recipes are done"
+    if material.images is not None:
+        rows.append(_natural(wanted, asked, material.images))
+    figure, saved = _save(rows, wanted.names, table, path)
     yield f"figure: {figure}"
     yield f"table:  {saved}"
 

@@ -1,9 +1,12 @@
 """`ibd visualize`, `ibd dream` and `ibd invert` through the command line."""
 
 import csv
+import signal
+from unittest import mock
 
 import pytest
 
+from ibd.explain.feature_visualization import dream, recipes
 from tests.command import ibd
 
 
@@ -52,6 +55,39 @@ def test_a_dream_and_an_inversion(baseline, picture, tmp_path):
     assert answer.code == 0, answer.err
     assert answer.out.count("of the squared activations not met") >= 2
     assert (tmp_path / "inverted.png").stat().st_size > 5_000
+
+
+def pressing_ctrl_c(place, name, call):
+    """Patch a function so that its call of that number presses Ctrl-C (a real SIGINT)."""
+    real, calls = getattr(place, name), []
+
+    def pressed(*arguments, **options):
+        calls.append(0)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **options)
+
+    return mock.patch.object(place, name, pressed)
+
+
+def test_ctrl_c_leaves_what_is_done(baseline, picture, tmp_path):
+    asked = ("0", "recipes=pixels,fourier,maco", "steps=2", "images=8", "--out", tmp_path / "made.png")
+    with pressing_ctrl_c(recipes, "maximize_activation", 3):
+        answer = ibd("visualize", baseline, *asked)
+    assert answer.code == 0, answer.err
+    assert "interrupted: 2 of 3 recipes are done" in answer.out
+    assert [row["recipe"] for row in table(tmp_path / "made.csv")] == ["pixels", "fourier"]
+    assert (tmp_path / "made.png").stat().st_size > 5_000
+    with pressing_ctrl_c(recipes, "maximize_activation", 1):
+        answer = ibd("visualize", baseline, *asked[:-1], tmp_path / "none.png")
+    assert (answer.code, answer.err) == (130, "ibd: interrupted\n")
+    assert not (tmp_path / "none.png").exists()
+    with pressing_ctrl_c(dream, "_step", 4):
+        asked = ("layer=backbone.stage1.conv", "octaves=2", "steps=2", "size=40", "--out", tmp_path / "dream.png")
+        answer = ibd("dream", baseline, picture, *asked)
+    assert answer.code == 0, answer.err
+    assert "interrupted: what 3 steps made is drawn" in answer.out
+    assert (tmp_path / "dream.png").stat().st_size > 5_000
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def deep_dream(
 
     At each scale, what was added at the last one is enlarged and laid over the image; then come steps along the
     gradient, which is divided by its mean absolute value. The model is left as it was; a step is a pass forth and back.
+    An interrupt (Ctrl-C) ends the steps; what was dreamed by then is returned, at the size of the image.
 
     Args:
         model: ours, or any of (B, C, H, W) images in [0, 1] that takes images of several sizes, else `octaves` is 1.
@@ -72,21 +73,26 @@ def deep_dream(
         base = image.detach().clone().float()
         added, trace = torch.zeros_like(base), []
         bar = progress_bar(range(len(sizes) * steps), "dreaming", shown=progress)
-        for step in bar:
-            if step % steps == 0:
-                size = sizes[step // steps]
-                small = _resized(base, size)
-                dreamed = (small + _resized(added, size)).clamp(0, 1)
-            dreamed, values = _step(dreamed, score, lr, jitter, generator)
-            added = dreamed - small
-            trace.append(values)
+        try:
+            for step in bar:
+                if step % steps == 0:
+                    small = _resized(base, sizes[step // steps])
+                    dreamed = (small + _resized(added, sizes[step // steps])).clamp(0, 1)
+                dreamed, values = _step(dreamed, score, lr, jitter, generator)
+                added = dreamed - small
+                trace.append(values)
+        except KeyboardInterrupt:
+            if not trace:
+                raise
+        dreamed = (base + _resized(added, sizes[-1])).clamp(0, 1)
         with torch.no_grad():
             value = score(dreamed)
             probable = resolved.probability
             probability = None if probable is None else scorer(model, probable, layout)(dreamed)
     settings = {"objective": str(objective), "octaves": len(sizes), "scale": scale, "steps": steps, "lr": lr}
     settings |= {"seed": seed, "size": sizes[-1]}
-    return Visualization(dreamed, value, torch.stack(trace), settings, probability)
+    complete = len(trace) == len(sizes) * steps
+    return Visualization(dreamed, value, torch.stack(trace), settings, probability, complete)
 
 
 def maximize_in_octaves(

@@ -45,6 +45,7 @@ class Visualization:
         probability: (B,) probability of the class, where the objective is about one; else None.
         trace: (steps, B) the objective of the transformed images, before each step.
         settings: settings that they were made with, as plain values.
+        complete: whether all steps were made: not where a dream was interrupted.
     """
 
     image: Tensor
@@ -52,6 +53,7 @@ class Visualization:
     trace: Tensor
     settings: dict[str, Any]
     probability: Tensor | None = None
+    complete: bool = True
 
 
 def maximize_activation(
@@ -113,7 +115,7 @@ def maximize_activation(
         batch = objective.images or (len(start) if isinstance(start, Tensor) and start.dim() == 4 else 1)
     check_range("batch", batch, least=1)
     check_range("ramp", ramp, least=0.0)
-    weighed, softened = Penalties(penalties, steps, ramp), softening(gradient_blur, steps)
+    softened = softening(gradient_blur, steps)
     resolved, generator = objective.resolve(model), torch.Generator().manual_seed(seed)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -125,6 +127,7 @@ def maximize_activation(
         for module in (model, *(kind.modules if isinstance(kind, Decoder) else [])):
             stack.enter_context(undisturbed(module))
         score = scorer(model, resolved, layout)
+        weighed = Penalties(penalties, steps, ramp, lambda: _of_gray(score, like))
         canvas = kind.start(like, generator, image)
         moved = (lambda picture: transforms(picture, generator)) if transforms else (lambda picture: picture)
         trace = _climb(canvas, score, moved, weighed, softened, steps, lr, progress)
@@ -169,6 +172,12 @@ def _climb(
         if step % 16 == 0 and not bar.disable:
             bar.set_postfix(objective=f"{float(values.detach().mean()):.3g}", refresh=False)
     return torch.stack(trace)
+
+
+@torch.no_grad()
+def _of_gray(score: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Return the (B,) objective of gray images."""
+    return score(torch.full_like(like, 0.5))
 
 
 def scorer(model: nn.Module, objective: Objective, layout: Layout) -> Callable[[Tensor], Tensor]:

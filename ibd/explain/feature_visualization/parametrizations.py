@@ -173,25 +173,37 @@ class Decoder(Parametrization):
     Args:
         decoder: (B, *code) -> (B, C, H, W) in [0, 1], such as half of an autoencoder or a GAN; left as it is.
         code: shape of a code.
-        spread: standard deviation of the codes at the start.
-        pull: weight of the mean square of the code, which keeps it where the decoder knows its way.
+        spread: standard deviation of the codes at the start, where they are noise.
+        pull: weight of the mean square of the code, which keeps it where the decoder knows its way; of its difference
+            from the start, where that is the code of an image.
+        codes: (N, *code) codes of images, of which one at random is the start of each image, in place of noise.
+        encode: (B, C, H, W) -> (B, *code), for images to start from.
     """
 
     def __init__(
-        self, decoder: Callable[[Tensor], Tensor], code: int | tuple[int, ...], spread: float = 1.0, pull: float = 0.0
+        self,
+        decoder: Callable[[Tensor], Tensor],
+        code: int | tuple[int, ...],
+        spread: float = 1.0,
+        pull: float = 0.0,
+        codes: Tensor | None = None,
+        encode: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.decoder, self.spread, self.pull = decoder, spread, pull
         self.code = (code,) if isinstance(code, int) else tuple(code)
+        if codes is not None and (not len(codes) or tuple(codes.shape[1:]) != self.code):
+            raise DataError(f"codes: (N, {', '.join(map(str, self.code))}) are needed, not {tuple(codes.shape)}")
+        self.codes, self.encode = codes, encode
 
     def start(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Canvas:
         """Return a canvas.
 
         Raises:
-            ConfigError: an image is given, of which nobody knows the code.
+            ConfigError: an image is given, of which nobody knows the code; or the decoder makes others than asked for.
         """
-        if image is not None:
-            raise ConfigError("start: a decoder starts from a random code; the code of an image is unknown")
-        code = _noise((len(like), *self.code), generator, like, self.spread).requires_grad_()
+        first = self._first(like, generator, image)
+        code = first.clone().requires_grad_()
+        home = torch.zeros_like(first) if image is None and self.codes is None else first
         weights = (parameter.dtype for module in self.modules for parameter in module.parameters())
         kind = next(weights, like.dtype)
 
@@ -203,7 +215,18 @@ class Decoder(Parametrization):
                 )
             return image
 
-        return Canvas([code], draw, lambda: self.pull * code.square().flatten(1).mean(1))
+        return Canvas([code], draw, lambda: self.pull * (code - home).square().flatten(1).mean(1))
+
+    def _first(self, like: Tensor, generator: torch.Generator, image: Tensor | None) -> Tensor:
+        """Return the codes to start from."""
+        if image is not None:
+            if self.encode is None:
+                raise ConfigError("start: a decoder starts from a random code; the code of an image is unknown")
+            return self.encode(image).detach().to(like)
+        if self.codes is not None:
+            chosen = torch.randint(len(self.codes), (len(like),), generator=generator)
+            return self.codes[chosen.to(self.codes.device)].detach().to(like)
+        return _noise((len(like), *self.code), generator, like, self.spread)
 
     @property
     def modules(self) -> list[nn.Module]:

@@ -21,9 +21,10 @@ class Weighted(abc.ABC):
     """A penalty whose weight means something, whatever the scale of the objective.
 
     A share s of 0.3 says: of what the objective gained over the first steps, in which there is no penalty, the penalty
-    of the image at their end takes away three tenths. As penalties are 0 or more, an image without any penalty that has
-    lost all of this gain is never better than that image: with shares of less than 1 in all, nothing fades to a gray
-    that is no better than the start. An image that gains nothing, as its class was there already, keeps its noise.
+    of the image at their end takes away three tenths. The gain counts from a gray image, or from the start where that
+    was lower. As penalties are 0 or more, an image without any penalty that has lost all of this gain is never better
+    than that image: with shares of less than 1 in all, nothing fades to a gray that is no better. An image that gains
+    nothing, as its class was there already and is there in gray too, keeps its noise.
 
     Attributes:
         share: share of the first gain, above 0 and at most 1.

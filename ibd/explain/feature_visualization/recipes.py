@@ -159,6 +159,8 @@ def _decoder(material: Material) -> dict[str, Any]:
     return {"parametrization": made}
 
 
+_robust = _pixels(transforms=Transforms(1 / 16, 5.0, (0.95, 1.05)), gradient_blur=1.0, lr=0.2)
+"""With sharp gradients, fine noise comes up that is right where resampling has smoothed it, and wrong as it is."""
 _FREQUENCIES, _LEARNED = "frequencies penalized", "learned prior"
 
 _ALL = (
@@ -168,7 +170,7 @@ _ALL = (
     Recipe("blur", _FREQUENCIES, "blur", _pixels(penalties=[Blur()])),
     Recipe("frequency", _FREQUENCIES, "high\nfrequencies", _pixels(penalties=[HighFrequency()])),
     Recipe("gradient_blur", _FREQUENCIES, "gradient\nblurred", _pixels(gradient_blur=(2.0, 0.5))),
-    Recipe("robust", "transformation robust", "movements", _pixels(0.5, transforms=Transforms(), lr=0.2)),
+    Recipe("robust", "transformation robust", "movements", _robust),
     Recipe("fourier", "transformation robust", "movements,\nFourier space", _fourier),
     Recipe("smooth", "transformation robust", "the same, and\ntotal variation", _smooth),
     Recipe("maco", _LEARNED, "spectrum\nof images", _spectrum),
@@ -181,5 +183,5 @@ DEFAULT = "smooth"
 """The recipe where none is named: each class tried became probable, and little is left but what is needed for that."""
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Name -> recipe, by family."""
-ALL = tuple(name for name in RECIPES if name != "decoder")
-"""What `recipes=all` means: a decoder that shows something takes thousands of images and steps, so it is asked for."""
+ALL = tuple(RECIPES)
+"""What `recipes=all` means."""

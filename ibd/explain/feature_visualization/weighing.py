@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,18 +22,27 @@ class Penalties:
             of the steps, in which they are 0.
         steps: number of steps.
         ramp: share of the steps over which all grow from nothing.
+        gray: the (B,) objective of gray images, asked once. Noise that is taken for the class from the start gains
+            nothing on itself: what is gained counts from gray, or from the start, whichever is lower.
 
     Raises:
         ConfigError: shares of more than 1 in all, which would leave a gray image.
     """
 
-    def __init__(self, penalties: Sequence[Penalty], steps: int, ramp: float = 0.0) -> None:
+    def __init__(
+        self,
+        penalties: Sequence[Penalty],
+        steps: int,
+        ramp: float = 0.0,
+        gray: Callable[[], Tensor] | None = None,
+    ) -> None:
         self._shared = [each for each in penalties if isinstance(each, Weighted) and each.weight is None]
         self._fixed = [each for each in penalties if not (isinstance(each, Weighted) and each.weight is None)]
         whole = sum(each.share for each in self._shared)
         if whole > 1 + 1e-6:
             raise ConfigError(f"penalties: their shares are {whole:g} in all: at most 1 can be taken away")
         self._lead, self._ramp = max(1, round(_LEAD * steps)), ramp * steps
+        self._gray = gray
         self._first: Tensor | None = None
         self._best: Tensor | None = None
         self._weights: list[Tensor] = []
@@ -58,7 +67,8 @@ class Penalties:
     def _weigh(self, values: Tensor, sizes: Sequence[Tensor], step: int) -> None:
         """Set the weights of images that have none once the lead is over; an image that gained nothing has to wait."""
         if self._first is None or self._best is None:
-            self._first, self._best = values, values
+            self._first = values if self._gray is None else torch.minimum(values, self._gray().to(values))
+            self._best = values
             self._weights = [torch.zeros_like(size) for size in sizes]
         self._best = torch.maximum(self._best, values)
         if step < self._lead:

@@ -129,3 +129,27 @@ def test_inversion_of_several_layers_and_mistakes():
     nn.init.constant_(model[2].bias, -1.0)
     with pytest.raises(ConfigError, match="inversion: '3' puts out zeros alone"):
         invert_features(model, image, "3")
+
+
+def test_ctrl_c_leaves_what_was_dreamed():
+    """In the second of three octaves: at the size of the image, with the steps that were made."""
+    model, image = small_net(), torch.rand(1, 3, 40, 32, generator=torch.Generator().manual_seed(0))
+    passes = []
+
+    def press(module, given, output):
+        passes.append(given[0].shape)
+        if len(passes) == 8:
+            raise KeyboardInterrupt
+
+    handle = model[0].register_forward_hook(press)
+    made = deep_dream(model, image, Objective.layer("2"), octaves=3, steps=5)
+    handle.remove()
+    assert not made.complete
+    assert made.image.shape == image.shape
+    assert 0 < len(made.trace) < 15
+    assert float((made.image - image).abs().mean()) > 0.01
+    assert deep_dream(model, image, Objective.layer("2"), octaves=1, steps=1).complete
+    handle = model[0].register_forward_pre_hook(lambda module, given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        deep_dream(model, image, Objective.layer("2"), octaves=1, steps=5)
+    handle.remove()

@@ -18,7 +18,6 @@ from ibd.explain.feature_visualization import (
     maximize_activation,
     train_decoder,
 )
-from ibd.explain.feature_visualization.decoder import DecoderNetwork
 from ibd.explain.feature_visualization.denoiser import Denoiser
 from ibd.explain.feature_visualization.recipes import RECIPES
 
@@ -138,8 +137,51 @@ def test_a_denoiser_learns_what_images_are_like():
     assert Denoiser(5)(torch.rand(1, 5, 6, 7)).shape == (1, 5, 6, 7)
 
 
+def birds(count, first=0):
+    """Images of 16 x 16: a body of any color at any height on a ground of any color."""
+    generator = torch.Generator().manual_seed(first)
+    body, ground = torch.rand(2, count, 3, 1, 1, generator=generator)
+    tops = torch.randint(2, 6, (count,), generator=generator)
+    rows = torch.arange(16)[None, :, None]
+    inside = (rows >= tops.view(-1, 1, 1)) & (rows < tops.view(-1, 1, 1) + 8) & (torch.arange(16) // 4 % 3 > 0)
+    return torch.where(inside.unsqueeze(1), body, ground)
+
+
+def test_a_decoder_has_the_principal_components():
+    """Numpy's singular vectors; unseen images come back with a third of their distance from the mean at most."""
+    images, unseen = birds(120), birds(40, first=1)
+    decoder = train_decoder(images, 16, code=12, progress=False)
+    away = (images - images.mean(0)).flatten(1).double().numpy()
+    _, deviations, directions = np.linalg.svd(away, full_matrices=False)
+    found = decoder.decoder.images.double().numpy()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), deviations[:12] / 119**0.5, rtol=1e-2)
+    subspace, expected = found[:, :6] @ np.linalg.pinv(found[:, :6]), directions[:6].T @ directions[:6]
+    np.testing.assert_allclose(subspace, expected, atol=2e-2)
+    torch.testing.assert_close(torch.cov(decoder.encode(images).t()), torch.eye(12), atol=1e-4, rtol=0)
+    assert len(decoder.codes) == 60  # the longer half
+    left = (decoder.decoder(decoder.encode(unseen)) - unseen).square().mean()
+    assert float(left) < 0.33 * float((images.mean(0) - unseen).square().mean())
+
+
+def test_images_of_a_decoder_start_from_those_it_knows():
+    images = birds(30)
+    decoder = train_decoder(images, 16, code=29, progress=False)
+    made = maximize_activation(small_net(), Objective.cls([0, 1]), 16, steps=1, lr=1e-6, parametrization=decoder)
+    nearest = (made.image.unsqueeze(1) - images).abs().flatten(2).mean(2).amin(1)
+    assert float(nearest.max()) < 0.01
+    far = train_decoder(images, 16, code=29, pull=0.0, progress=False)
+    options = {"steps": 30, "start": images[4]}
+    held, free = (
+        maximize_activation(small_net(), Objective.cls(1), parametrization=kind, **options)
+        for kind in (train_decoder(images, 16, code=29, pull=100.0, progress=False), far)
+    )
+    moved = [float((each.image[0] - images[4]).abs().mean()) for each in (held, free)]
+    assert moved[0] < 0.5 * moved[1]
+    assert float(free.value) > float(free.trace[0])
+
+
 def test_a_decoder_is_learned_from_a_folder_in_one_call(tmp_path):
-    """Of images of one color each: its images are such, of the colors that there are."""
+    """Of images of one color each: its images are such."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -149,35 +191,27 @@ def test_a_decoder_is_learned_from_a_folder_in_one_call(tmp_path):
         color = tuple(int(value) for value in rng.integers(60, 200, 3))
         Image.new("RGB", (20, 14), color).save(folder / f"{number}.png")
     (tmp_path / "notes.txt").write_text("no image")
-    made = train_decoder(tmp_path, size=(8, 12), code=3, width=8, steps=200, batch=16, lr=5e-3, progress=False)
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        made = train_decoder(tmp_path, size=(8, 12), progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert made.code == (3,)  # there is no more to tell of a color
     drawn = made.decoder(torch.randn(32, 3, generator=torch.Generator().manual_seed(1)))
     assert drawn.shape == (32, 3, 8, 12)
-    assert float(drawn.std((2, 3)).mean()) < 0.05
-    assert float(drawn.mean((2, 3)).std(0).mean()) > 0.05  # of the colors that there are, it is 0.16
+    assert float(drawn.std((2, 3)).mean()) < 1e-3
+    assert float(drawn.mean((2, 3)).std(0).mean()) > 0.1  # of the colors that there are, it is 0.16
     visualized = maximize_activation(small_net(), Objective.cls(1), (8, 12), steps=5, parametrization=made)
     assert visualized.image.shape == (1, 3, 8, 12)
     with pytest.raises(DataError, match="there is no such folder of images"):
         train_decoder(tmp_path / "class0" / "none", size=8)
-
-
-def test_codes_are_made_white():
-    network = DecoderNetwork(3, (8, 8), 2, 4)
-    codes = torch.randn(400, 2, dtype=torch.float64) @ torch.tensor([[2.0, 0.3], [0.0, 0.5]]).double() + 1
-    before = network.first(codes.float())
-    weight, bias = network.first.weight.clone(), network.first.bias.clone()
-    network.whiten(codes.float())
-    covariance = torch.cov(codes.t())
-    values, vectors = torch.linalg.eigh(covariance)
-    white = (codes - codes.mean(0)) @ (vectors * values.rsqrt()) @ vectors.t()
-    torch.testing.assert_close(network.first(white.float()), before, atol=1e-3, rtol=1e-3)
-    assert not torch.equal(network.first.weight, weight)
-    assert not torch.equal(network.first.bias, bias)
+    with pytest.raises(DataError, match="decoder: the images are all the same"):
+        train_decoder(torch.full((5, 3, 8, 8), 0.3), size=8)
 
 
 def test_every_recipe_makes_images():
     images = smooth_images(8, (12, 12))
     material = Material((12, 12), images, torch.tensor([0, 1] * 4), (1, 0), progress=False)
-    quick = [name for name in RECIPES if name not in ("denoiser", "decoder")]
+    quick = [name for name in RECIPES if name != "denoiser"]
     made = list(make_by_recipes(small_net(), Objective.cls([1, 0]), material, quick, steps=3))
     assert [recipe.name for recipe, _ in made] == quick
     for _, each in made:

@@ -49,6 +49,26 @@ def test_the_weight_is_the_share_of_the_gain_over_the_penalty():
     assert halved == pytest.approx(0.4 * 3 / 4 + 0.4 * 5)  # the weight stays, the penalty is a quarter
 
 
+def test_noise_that_is_taken_for_the_class_is_weighed_by_its_gain_over_gray():
+    """By hand: the first is at 5 and stays there, gray at 1; the second starts at 0 below gray, and gains 3."""
+    penalties = Penalties([L2(share=0.4)], 16, gray=lambda: torch.tensor([1.0, 2.0]))
+    image, values = torch.full((2, 1, 1, 1), 1.0), torch.tensor([[5.0, 0.0], [5.0, 3.0], [4.0, 3.0]])
+    found = [float(penalties(image, values[step], step)) for step in range(3)]
+    assert found[:2] == [0, 0]
+    assert found[2] == pytest.approx(0.4 * 4 + 0.4 * 3)
+
+
+def test_an_image_of_its_class_from_the_start_is_made_smoother():
+    """Half of the noise goes, as it does where the class is still to be reached."""
+    noise = 0.5 + 0.2 * torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
+    start = (noise + Linear(1.0).weight.detach().sign()).clamp(0, 1)
+    options = {"steps": 60, "transforms": None, "start": start, "parametrization": Pixels(Colors.independent())}
+    model = Linear(60.0)
+    assert float(model(start.unsqueeze(0)).softmax(1)[0, 0].detach()) > 0.999
+    made = maximize_activation(model, Objective.cls(0), penalties=[TotalVariation(share=0.9)], **options)
+    assert float(TotalVariation().size(made.image)) < 0.6 * float(TotalVariation().size(start.unsqueeze(0)))
+
+
 def test_an_image_without_a_gain_waits_for_its_weight():
     penalties = Penalties([L2(share=0.5)], 8)
     image = torch.full((1, 1, 1, 1), 1.0)
