@@ -122,8 +122,12 @@ def accuracy(module: nn.Module, data: ImageDataModule, split: Split) -> Accuracy
     return Accuracy(right / total if total else float("nan"), total, float(counts.max()) / max(1, total))
 
 
-def chosen_device(name: str) -> torch.device:
+def chosen_device(name: str, verb: str = "compare") -> torch.device:
     """Return a device by its name, of which "auto" is the first CUDA device where there is one, else the CPU.
+
+    Args:
+        name: name of the device.
+        verb: name of the verb that was given it, for the message.
 
     Raises:
         ConfigError: it cannot be used.
@@ -135,7 +139,7 @@ def chosen_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # no such name, or nothing there
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"compare: device: {name!r} cannot be used: {reason}; auto, cpu or cuda is usual") from None
+        raise ConfigError(f"{verb}: device: {name!r} cannot be used: {reason}; auto, cpu or cuda is usual") from None
     return device
 
 
