@@ -16,7 +16,7 @@ from ibd.app.predictions.decoding import Read, read_in_processes
 from ibd.app.predictions.journal import FORMATS, Journal, folder_of
 from ibd.app.predictions.listing import listed
 from ibd.app.predictions.parquet import require_parquet
-from ibd.comparison.models import chosen_device
+from ibd.comparison.devices import chosen_device
 from ibd.distributed import progress
 from ibd.errors import ConfigError, DataError, check_range
 from ibd.lock import locked
@@ -155,10 +155,8 @@ class _Work:
         """
         if batch.damaged and not self.options.skip_damaged:
             file, reason = batch.damaged[0]
-            raise DataError(
-                f"{file}: {reason} (--skip-damaged lists such images and passes over them; the {self.there} that are "
-                "predicted already are kept)"
-            )
+            kept = f"; {self.there} are predicted, and kept" if self.there else ""
+            raise DataError(f"{file}: {reason} (--skip-damaged lists such images and passes over them{kept})")
         self.damaged += batch.damaged
         return batch
 
