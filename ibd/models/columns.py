@@ -15,44 +15,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ibd.models.base import InterpretableNetwork
-    from ibd.models.prediction import Prediction
-    from ibd.models.trained import TrainedModel
 
 FILE, CLASS, PROBABILITY, ABSTAINS, CLASS_SET = "file", "class", "probability", "abstains", "class_set"
-_FIRST = (FILE, CLASS, PROBABILITY, ABSTAINS, CLASS_SET)
+FIRST = (FILE, CLASS, PROBABILITY, ABSTAINS, CLASS_SET)
+"""The columns before those of the units."""
 _DIGITS = ".7g"
 """How a number is written: float32 knows seven digits."""
 
 
-def columns_of(prediction: Prediction) -> dict[str, list[Any]]:
-    """Return what a prediction says of B images, column -> B plain values; see `Prediction.to_dict`."""
-    network, labels = prediction.network, prediction.labels
-    best = prediction.probabilities.gather(1, labels[:, None]).flatten()
-    silent = network.abstains(prediction.logits).tolist()
-    columns: dict[str, list[Any]] = {
-        FILE: [written(title) for title in prediction.titles],
-        CLASS: [None if none else name for none, name in zip(silent, prediction.classes, strict=True)],
-        PROBABILITY: [None if none else share for none, share in zip(silent, best.tolist(), strict=True)],
-        ABSTAINS: prediction.abstains.tolist(),
-    }
-    if prediction.calibration is not None and prediction.calibration.sets is not None:
-        sets = prediction.class_sets.tolist()
-        names = network.class_names
-        columns[CLASS_SET] = [[name for name, inside in zip(names, row, strict=True) if inside] for row in sets]
-    values = prediction.unit_values.T.tolist()
-    return columns | dict(zip(unit_columns(network), values, strict=True))
+def table_columns(network: InterpretableNetwork, sets: bool) -> list[str]:
+    """Return the names of the columns that all predictions of a network have.
 
-
-def table_columns(model: TrainedModel) -> list[str]:
-    """Return the names of the columns that all predictions of a model have."""
-    sets = model.calibration is not None and model.calibration.sets is not None
-    first = [name for name in _FIRST if sets or name != CLASS_SET]
-    return [*first, *unit_columns(model.network)]
+    Args:
+        network: the network.
+        sets: whether it has a calibration with sets of classes.
+    """
+    return [*(name for name in FIRST if sets or name != CLASS_SET), *unit_columns(network)]
 
 
 def unit_columns(network: InterpretableNetwork) -> list[str]:
     """Return what the columns of a network's units are called: by their names, ``unit class`` for one named "class"."""
-    return [f"unit {name}" if name in _FIRST else name for name in network.unit_names]
+    return [f"unit {name}" if name in FIRST else name for name in network.unit_names]
 
 
 def written(name: str) -> str:
@@ -86,16 +69,15 @@ def json_line(columns: list[str], row: tuple[Any, ...]) -> str:
     return json.dumps(dict(zip(columns, short, strict=True)), ensure_ascii=False) + "\n"
 
 
-def write_csv(prediction: Prediction, path: str | Path) -> None:
-    """Write a prediction as CSV; see `Prediction.to_csv`."""
-    columns = columns_of(prediction)
+def write_csv(columns: Mapping[str, list[Any]], path: str | Path) -> None:
+    """Write columns as CSV; see `Prediction.to_csv`."""
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         file.write(csv_line(tuple(columns)))
         file.writelines(map(csv_line, rows_of(columns)))
 
 
-def as_frame(prediction: Prediction) -> pd.DataFrame:
-    """Return a prediction as a pandas frame; see `Prediction.to_pandas`.
+def as_frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+    """Return columns as a pandas frame; see `Prediction.to_pandas`.
 
     Raises:
         UnsupportedError: pandas is not installed.
@@ -104,4 +86,4 @@ def as_frame(prediction: Prediction) -> pd.DataFrame:
         import pandas as pd
     except ImportError:
         raise UnsupportedError("to_pandas needs pandas: pip install 'ibd[tables]'") from None
-    return pd.DataFrame(columns_of(prediction))
+    return pd.DataFrame(columns)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.models import columns as table
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.wording import of_prediction, set_line
-from ibd.models.columns import as_frame, columns_of, write_csv
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Quantity, Units
@@ -292,7 +292,20 @@ class Prediction:
         list of names, of a calibration with sets of classes alone), and each unit by its name, as in `unit_values`
         (``unit file`` if one is called as one of the others).
         """
-        return columns_of(self)
+        silent = self.network.abstains(self.logits).tolist()
+        best = self.probabilities.gather(1, self.labels[:, None]).flatten().tolist()
+        columns: dict[str, list[Any]] = {
+            table.FILE: [table.written(title) for title in self.titles],
+            table.CLASS: [None if none else name for none, name in zip(silent, self.classes, strict=True)],
+            table.PROBABILITY: [None if none else share for none, share in zip(silent, best, strict=True)],
+            table.ABSTAINS: self.abstains.tolist(),
+        }
+        if self.calibration is not None and self.calibration.sets is not None:
+            names = self.network.class_names
+            columns[table.CLASS_SET] = [
+                [name for name, inside in zip(names, row, strict=True) if inside] for row in self.class_sets.tolist()
+            ]
+        return columns | dict(zip(table.unit_columns(self.network), self.unit_values.T.tolist(), strict=True))
 
     def to_csv(self, path: str | Path) -> None:
         """Write the columns of `to_dict` as CSV, with a row for each image and numbers of seven digits.
@@ -300,7 +313,7 @@ class Prediction:
         Raises:
             OSError: the file cannot be written.
         """
-        write_csv(self, path)
+        table.write_csv(self.to_dict(), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the columns of `to_dict` as a pandas frame with a row for each image.
@@ -308,7 +321,7 @@ class Prediction:
         Raises:
             UnsupportedError: pandas is not installed (``pip install "ibd[tables]"``).
         """
-        return as_frame(self)
+        return table.as_frame(self.to_dict())
 
     def __str__(self) -> str:
         """Return the tables of up to four images, or a line for each where there are more."""

@@ -22,7 +22,7 @@ from ibd.errors import ConfigError, DataError, check_range
 from ibd.lock import locked
 from ibd.models.base import evaluating
 from ibd.models.calibration.calibration import checksum
-from ibd.models.columns import columns_of, table_columns, written
+from ibd.models.columns import table_columns, written
 from ibd.models.loading import load_network
 from ibd.models.prediction import Prediction
 from ibd.models.trained import TrainedModel
@@ -69,7 +69,9 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
     check_range("--batch-size", options.batch_size, least=1)
     files = listed(words)
     model = load_network(run).to(chosen_device(options.device, "predict"))
-    with locked(folder_of(out), "ibd predict", "-o"), Journal(out, _job(model, words), table_columns(model)) as journal:
+    sets = model.calibration is not None and model.calibration.sets is not None
+    columns = table_columns(model.network, sets)
+    with locked(folder_of(out), "ibd predict", "-o"), Journal(out, _job(model, words), columns) as journal:
         rest = [file for file in files if written(file) not in journal.done]
         if len(rest) < len(files):
             yield f"going on: {len(files) - len(rest)} of {len(files)} images are predicted already"
@@ -139,7 +141,7 @@ class _Work:
             with progress((), "predicting", total=self.total) as bar, evaluating(self.model), torch.inference_mode():
                 bar.unit, bar.initial, bar.n = " images", self.there, self.there
                 for prediction in predictions(self.model, map(self._sound, batches)):
-                    self.journal.add(columns_of(prediction))
+                    self.journal.add(prediction.to_dict())
                     self.there += len(prediction)
                     self.counted += len(prediction)
                     bar.update(len(prediction))

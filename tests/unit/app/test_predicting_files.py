@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on(checkpoint, kind, rest):
     with partial.open("ab") as file:
         file.write(rest.rstrip("\r\n").encode() if kind == "jsonl" else rest.encode())
     seen = []
-    with mock.patch.object(predict, "columns_of", lambda p: seen.append(p) or columns_of(p)):
+    with mock.patch.object(predict.Prediction, "to_dict", lambda p, whole=to_dict: seen.append(p) or whole(p)):
         answer = ibd(*command)
     assert answer.out.startswith("going on: 3 of 5 images are predicted already\n")
     assert len(seen) == 2
@@ -139,7 +139,7 @@ def test_a_killed_run_goes_on(checkpoint, kind, rest):
     assert not partial.parent.exists()
 
 
-columns_of = predict.columns_of
+to_dict = predict.Prediction.to_dict
 
 
 def kill_after(count, command):
