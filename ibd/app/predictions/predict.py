@@ -75,7 +75,7 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
         rest = [file for file in files if written(file) not in journal.done]
         if len(rest) < len(files):
             yield f"going on: {len(files) - len(rest)} of {len(files)} images are predicted already"
-        work = _Work(model, journal, options, len(files), len(files) - len(rest))
+        work = Work(model, journal, options, len(files), len(files) - len(rest))
         began = time.perf_counter()
         work.predict(rest)
         rate = work.counted / (time.perf_counter() - began)
@@ -110,8 +110,8 @@ def _job(model: TrainedModel, words: Sequence[str]) -> dict[str, Any]:
     return {"weights": checksum(model.network), "calibration": calibration, "images": asked}
 
 
-class _Work:
-    """What is done with the files.
+class Work:
+    """Predicting files into a journal.
 
     Args:
         model: the model.
@@ -119,6 +119,11 @@ class _Work:
         options: how.
         total: number of all files.
         there: number of them that have rows already.
+
+    Attributes:
+        there: number of files that have rows.
+        counted: number of files that this has predicted.
+        damaged: (file, reason) of what was passed over.
     """
 
     def __init__(self, model: TrainedModel, journal: Journal, options: Options, total: int, there: int) -> None:
