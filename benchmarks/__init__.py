@@ -18,5 +18,6 @@ BENCHMARKS = (
     "localization",
     "faithfulness",
     "bcos",
+    "predicting",
 )
 """The names, in the order of the table; each is a module of this package."""

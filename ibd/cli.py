@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ibd import registry
 from ibd.app.arguments import in_order, parser
 from ibd.app.streams import silenced, speaking
-from ibd.app.terminal import edits, newest, options, read_values, save_figure, writing
+from ibd.app.terminal import edits, newest, options, read_values, writing
 from ibd.app.verbs import VERBS as OTHERS
 from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
@@ -24,10 +24,7 @@ from ibd.printing import shown
 from ibd.techniques import TECHNIQUES
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ibd.data.base import Split
-    from ibd.models.prediction import Prediction
 
 
 def fit(arguments: list[str]) -> int:
@@ -90,18 +87,6 @@ def calibrate(run: str, changes: list[str], which: str) -> None:
         _say(line)
 
 
-def predict(run: str, images: list[str], figure: str | None, top: int) -> None:
-    """Say what a model predicts for images, and on which units that rests."""
-    from ibd.models.loading import load_network
-
-    run = newest(run)
-    model = load_network(run)
-    prediction = model.predict(images)
-    _say("\n\n".join(prediction.table(index, top) for index in range(len(prediction))))
-    if figure:
-        _draw(run, prediction, model.read_images(images), figure)
-
-
 def intervene(run: str, image: str, values: list[str], figure: str | None, top: int) -> None:
     """Set units by hand and show the prediction before and after: RUN IMAGE name=value ..."""
     from ibd.models.loading import load_network
@@ -112,15 +97,9 @@ def intervene(run: str, image: str, values: list[str], figure: str | None, top: 
     after = before.intervene(read_values(wanted, model.network))
     _say(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
     if figure:
-        _draw(run, before.join(after), model.read_images([image, image]), figure)
+        from ibd.app.pictures import draw_prediction
 
-
-def _draw(run: str, prediction: Prediction, images: Tensor, path: str) -> None:
-    """Write the figure of a prediction."""
-    from ibd.app.pictures import figure_of
-    from ibd.io import load_model
-
-    _say(f"figure: {save_figure(figure_of(run, load_model(run), prediction, images), Path(path))}")
+        _say(draw_prediction(run, before.join(after), model.read_images([image, image]), figure))
 
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None, seed: int) -> None:
@@ -296,7 +275,6 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
     "test": test,
     "calibrate": calibrate,
-    "predict": predict,
     "intervene": intervene,
     "curve": curve,
     "covariance": covariance,

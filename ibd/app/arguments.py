@@ -29,10 +29,6 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd calibrate runs/mine method=vector coverage=0.95 score=aps accuracy=0.98",
         "ibd calibrate runs/mine data.root=FRESH split=train fit_share=0.3",
     ],
-    "predict": [
-        "ibd predict runs/toybirds-cbm bird.png",
-        "ibd predict runs/mine a.jpg b.jpg --figure seen.png --top 0",
-    ],
     "intervene": [
         "ibd intervene runs/toybirds-cbm bird.png tail=green_spike",
         "ibd intervene runs/mine image.jpg wing_color=red length=12.5 --figure before_and_after.png",
@@ -189,11 +185,6 @@ def _add_training(verbs: _Verbs) -> None:
         help="method=temperature|vector coverage=0.9 score=lac|aps|raps accuracy=0.95 certainty=0.9 ...; data.root=...",
     )
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
-    p = verbs.verb("predict")
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("images", nargs="+", metavar="IMAGE")
-    p.add_argument("--figure", metavar="PNG", help="also draw it")
-    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
     p = verbs.verb("intervene")
     p.add_argument("run", metavar="RUN")
     p.add_argument("image", metavar="IMAGE")
@@ -272,7 +263,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "calibrate", "predict", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
+    *("fit", "test", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
     *("compare", "export", "config", "data"),
     *(verb.name for verb in OTHERS if verb.loading),
 )

@@ -16,7 +16,7 @@ from ibd.app.terminal import save_figure, writing
 from ibd.data.base import ImageDataModule, Split
 from ibd.errors import IbdError
 from ibd.explain.figures import prediction_figure
-from ibd.io import find_run, load_run_data
+from ibd.io import find_run, load_model, load_run_data
 from ibd.models.lightning import InterpretableModule
 from ibd.models.prediction import Prediction
 from ibd.models.protopnet.evaluation import evaluate_prototypes, load_with_parts, nearest_patches
@@ -45,6 +45,18 @@ def figure_of(run: str, model: InterpretableModule, prediction: Prediction, imag
     with contextlib.suppress(IbdError):
         data = load_run_data(run)
     return local_figure(model, prediction, images, data)
+
+
+def draw_prediction(run: str, prediction: Prediction, images: Tensor, path: str) -> str:
+    """Write the figure of a prediction; return a line on it.
+
+    Args:
+        run: run that predicted.
+        prediction: prediction of the images.
+        images: (B, 3, H, W) in [0, 1].
+        path: file to write.
+    """
+    return f"figure: {save_figure(figure_of(run, load_model(run), prediction, images), Path(path))}"
 
 
 def show_prototypes(

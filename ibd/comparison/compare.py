@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 from ibd import registry
 from ibd.comparison.cache import Cache
 from ibd.comparison.contrast import find_contrast, missing_networks
+from ibd.comparison.devices import chosen_device
 from ibd.comparison.foreign import foreign_models, no_accounts
 from ibd.comparison.images import choose_images, has_split
 from ibd.comparison.methods import choose_methods
-from ibd.comparison.models import ComparedModel, chosen_device, load_models, named
+from ibd.comparison.models import ComparedModel, load_models, named
 from ibd.comparison.one_model import OneModel, Work
 from ibd.comparison.options import CompareOptions
 from ibd.comparison.plan import expanded, make_plan

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ibd.comparison.devices import chosen_device
 from ibd.comparison.foreign import foreign_models
 from ibd.comparison.groups.record import Need
-from ibd.comparison.models import ComparedModel, chosen_device, load_models
+from ibd.comparison.models import ComparedModel, load_models
 from ibd.comparison.options import CompareOptions
 from ibd.data.base import ImageDataModule
 from ibd.data.pasted.datamodule import PastedScenes

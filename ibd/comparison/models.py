@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ibd import registry
+from ibd.comparison.devices import chosen_device
 from ibd.comparison.results import ModelInfo
 from ibd.comparison.same_data import check_same_data
 from ibd.config import load_saved_config
@@ -120,23 +121,6 @@ def accuracy(module: nn.Module, data: ImageDataModule, split: Split) -> Accuracy
             counts += batch.label[kept].bincount(minlength=len(counts))
     total = int(counts.sum())
     return Accuracy(right / total if total else float("nan"), total, float(counts.max()) / max(1, total))
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return a device by its name, of which "auto" is the first CUDA device where there is one, else the CPU.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:  # no such name, or nothing there
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"compare: device: {name!r} cannot be used: {reason}; auto, cpu or cuda is usual") from None
-    return device
 
 
 def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> ComparedModel:

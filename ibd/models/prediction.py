@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ibd.errors import ConfigError, UnsupportedError
+from ibd.models import columns as table
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.wording import of_prediction, set_line
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Quantity, Units
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOVED = 0.005
 """By how much a unit's value must have moved with others to be said so: less does not show in two digits."""
@@ -278,6 +283,45 @@ class Prediction:
             sums += [("bias", network.bias().detach()[best])] if network.has_bias else []
             sums += [("= logit", self.logits[0, best])]
         return [line.rstrip() for line in lines + [f"  {name:<{width + wide}}     {_signed(x)}" for name, x in sums]]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the columns of a table with a row for each image, column -> B plain values.
+
+        They are ``file`` (the name of the image), ``class`` and ``probability`` (of the most probable class, calibrated
+        where there is a calibration; None where the network itself gives no answer), ``abstains``, ``class_set`` (a
+        list of names, of a calibration with sets of classes alone), and each unit by its name, as in `unit_values`
+        (``unit file`` if one is called as one of the others).
+        """
+        silent = self.network.abstains(self.logits).tolist()
+        best = self.probabilities.gather(1, self.labels[:, None]).flatten().tolist()
+        columns: dict[str, list[Any]] = {
+            table.FILE: [table.written(title) for title in self.titles],
+            table.CLASS: [None if none else name for none, name in zip(silent, self.classes, strict=True)],
+            table.PROBABILITY: [None if none else share for none, share in zip(silent, best, strict=True)],
+            table.ABSTAINS: self.abstains.tolist(),
+        }
+        if self.calibration is not None and self.calibration.sets is not None:
+            names = self.network.class_names
+            columns[table.CLASS_SET] = [
+                [name for name, inside in zip(names, row, strict=True) if inside] for row in self.class_sets.tolist()
+            ]
+        return columns | dict(zip(table.unit_columns(self.network), self.unit_values.T.tolist(), strict=True))
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the columns of `to_dict` as CSV, with a row for each image and numbers of seven digits.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        table.write_csv(self.to_dict(), path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the columns of `to_dict` as a pandas frame with a row for each image.
+
+        Raises:
+            UnsupportedError: pandas is not installed (``pip install "ibd[tables]"``).
+        """
+        return table.as_frame(self.to_dict())
 
     def __str__(self) -> str:
         """Return the tables of up to four images, or a line for each where there are more."""

@@ -16,6 +16,7 @@ from benchmarks import (
     intervention,
     localization,
     lrp,
+    predicting,
 )
 from benchmarks.__main__ import main, write
 from benchmarks.published_whitening import PublishedLayer, published_rotation_step
@@ -228,3 +229,10 @@ def test_the_truth_of_made_up_scores(scenario):
     each = scores.nanmean((1, 2))
     each = each[~each.isnan()]
     assert float(each.mean()) == pytest.approx(scenario.truth, abs=4 * float(each.std()) / len(each) ** 0.5)
+
+
+@pytest.mark.slow
+def test_predicting_is_measured():
+    rows = predicting.measure(1, images=20, backbone="small_cnn", size=32)
+    assert [row.bar for row in rows] == ["", "<= 1.11"]
+    assert all(row.cpu > 0 and row.wall > 0 for row in rows)

@@ -14,8 +14,8 @@ from ibd import registry
 from ibd.app.discovery.options import DiscoverOptions
 from ibd.app.foreign import ForeignSettings, find_model, is_place, short_name
 from ibd.backbones import build_backbone
+from ibd.comparison.devices import chosen_device
 from ibd.comparison.images import balanced
-from ibd.comparison.models import chosen_device
 from ibd.comparison.sources import find_data
 from ibd.data.base import ImageDataModule
 from ibd.data.selection import SelectedImages

@@ -13,6 +13,7 @@ from ibd.app.verbs import (
     inside,
     interpret,
     invert,
+    predict,
     spray,
     tcav,
     visualize,
@@ -21,6 +22,7 @@ from ibd.app.verbs import (
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
+    predict.VERB,
     tcav.VERB,
     interpret.VERB,
     ablate.VERB,
