@@ -62,7 +62,7 @@ EXPLAINERS = {
     **{f"lrp: {name}": functools.partial(LRP, name) for name in COMPOSITES},
     "occlusion": lambda: Occlusion(window=9, stride=7),
     "rise": lambda: Rise(masks=6, cells=3),
-    "meaningful_perturbation": lambda: MeaningfulPerturbation(steps=3, cells=4),
+    "meaningful_perturbation": lambda: MeaningfulPerturbation(steps=3, cells=4, area=0.0, rate=0.2),
     "extremal_perturbation": lambda: ExtremalPerturbation(steps=3, cells=4),
     "lime": lambda: Lime(samples=8, grid=2),
     "kernel_shap": lambda: KernelShap(samples=8, grid=2),

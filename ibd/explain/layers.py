@@ -58,7 +58,7 @@ class Cut(abc.ABC):
             UnsupportedError: the scores do not depend on it.
         """
         if self._gradients is None:
-            self._gradients = self._differentiate(_dependent(self.scores), self.value)
+            self._gradients = self._differentiate(dependent(self.scores), self.value)
         return self._gradients
 
     def gradients_at(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ class Cut(abc.ABC):
         """
         leaf = values.detach().requires_grad_()
         scores = self.at(leaf)
-        return scores.detach(), self._differentiate(_dependent(scores), leaf)
+        return scores.detach(), self._differentiate(dependent(scores), leaf)
 
     @abc.abstractmethod
     def at(self, values: Tensor) -> Tensor:
@@ -348,8 +348,12 @@ class LayerCut(Cut):
             yield (self.arrangement.to_map(gradients) if here else gradients).transpose(0, 1)
 
 
-def _dependent(scores: Tensor) -> Tensor:
-    """Return scores, which have a gradient."""
+def dependent(scores: Tensor) -> Tensor:
+    """Return scores, which have a gradient.
+
+    Raises:
+        UnsupportedError: they have none.
+    """
     if not scores.requires_grad:
         raise UnsupportedError("the score has no gradient: it does not depend on the image, or is a constant")
     return scores

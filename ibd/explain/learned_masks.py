@@ -21,7 +21,7 @@ from ibd.errors import ConfigError, check_range
 from ibd.explain.activations import chunked
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.baselines import Baseline, checked_baseline, covered_with, warn_of_scale
-from ibd.explain.layers import precise
+from ibd.explain.layers import dependent, precise
 from ibd.explain.targets import Target
 
 _MOMENTUM = 0.9
@@ -95,14 +95,16 @@ class _LearnedMask(Explainer):
         generator = torch.Generator().manual_seed(self.seed)
         reach = min(fit.image.shape[2:]) // 56 if self.jitter is None else self.jitter
         shifts = torch.randint(-reach, reach + 1, (self.steps, 2), generator=generator).tolist()
-        grid = torch.full((len(fit.image), self.cells, self.cells), self._start(), device=fit.image.device)
+        shape, like = (len(fit.image), self.cells, self.cells), fit.scale
+        grid = torch.full(shape, self._start(), device=like.device, dtype=like.dtype)
         speed = torch.zeros_like(grid)
         for step, shift in enumerate(shifts):
             done = step / self.steps
             grid.requires_grad_()
             with torch.autocast(grid.device.type, enabled=False):
                 mask = self._mask(grid, fit.image)
-            loss = self._loss(fit.score(mask, (shift[0], shift[1])), grid, mask, done)
+            score = dependent(fit.score(mask, (shift[0], shift[1])))
+            loss = self._loss(score, grid, mask, done)
             fit.call.cost.backwards += len(grid)
             with torch.autocast(grid.device.type, enabled=False):
                 slope = torch.autograd.grad(loss.sum(), grid)[0]

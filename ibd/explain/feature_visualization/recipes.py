@@ -6,10 +6,12 @@ and images as they are.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ibd.errors import ConfigError, DataError, check_once, did_you_mean
@@ -70,6 +72,7 @@ class Recipe:
         title: title of its row in a sheet.
         options: material -> options of `maximize_activation`.
         learns: whether it learns from images.
+        starts: times that it starts, each from another place; of each image the best is kept.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Recipe:
     title: str
     options: Callable[[Material], dict[str, Any]]
     learns: bool = False
+    starts: int = 1
 
 
 def make_by_recipes(
@@ -97,7 +101,28 @@ def make_by_recipes(
     """
     for recipe in find_recipes(recipes):
         made = {"seed": material.seed, "progress": material.progress, **recipe.options(material), **options}
-        yield recipe, maximize_activation(model, objective, material.size, **made)
+        seeds = [made["seed"] + start for start in range(recipe.starts)]
+        tried = [maximize_activation(model, objective, material.size, **{**made, "seed": seed}) for seed in seeds]
+        yield recipe, best_of(tried)
+
+
+def best_of(tried: Sequence[Visualization]) -> Visualization:
+    """Return of each image the one with the highest objective; of equal ones the first."""
+    best = torch.stack([one.value for one in tried]).argmax(0)
+    rows = torch.arange(len(best), device=best.device)
+
+    def chosen(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(values))[best, rows]
+
+    sure = [one.probability for one in tried if one.probability is not None]
+    return dataclasses.replace(
+        tried[0],
+        image=chosen([one.image for one in tried]),
+        value=chosen([one.value for one in tried]),
+        trace=chosen([one.trace.t() for one in tried]).t(),
+        probability=chosen(sure) if sure else None,
+        complete=all(one.complete for one in tried),
+    )
 
 
 def find_recipes(names: Sequence[str]) -> list[Recipe]:
@@ -177,7 +202,7 @@ _ALL = (
     Recipe("gaussian", _LEARNED, "Gaussian\nof images", _gaussian, learns=True),
     Recipe("mixture", _LEARNED, "mixture of\neach class", _mixture, learns=True),
     Recipe("denoiser", _LEARNED, "denoiser", _denoiser, learns=True),
-    Recipe("decoder", _LEARNED, "codes of\na decoder", _decoder, learns=True),
+    Recipe("decoder", _LEARNED, "codes of\na decoder", _decoder, learns=True, starts=4),
 )
 DEFAULT = "smooth"
 """The recipe where none is named: each class tried became probable, and little is left but what is needed for that."""

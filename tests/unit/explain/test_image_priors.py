@@ -19,7 +19,8 @@ from ibd.explain.feature_visualization import (
     train_decoder,
 )
 from ibd.explain.feature_visualization.denoiser import Denoiser
-from ibd.explain.feature_visualization.recipes import RECIPES
+from ibd.explain.feature_visualization.maximize import Visualization
+from ibd.explain.feature_visualization.recipes import RECIPES, best_of
 
 
 def small_net():
@@ -223,3 +224,14 @@ def test_every_recipe_makes_images():
         list(make_by_recipes(small_net(), Objective.cls(1), without, ["gaussian"], steps=1))
     with pytest.raises(ConfigError, match=r"recipes: there is no 'furier'\. Did you mean 'fourier'"):
         list(make_by_recipes(small_net(), Objective.cls(1), without, ["furier"]))
+
+
+def test_of_several_starts_the_best_of_each_image_is_kept():
+    def made(*values):
+        value = torch.tensor(values)
+        return Visualization(value.view(-1, 1, 1, 1), value, value.expand(5, -1), {}, value / 10)
+
+    kept = best_of([made(1.0, 5.0), made(3.0, 2.0)])
+    for found in (kept.image.flatten(), kept.value, kept.trace[4], 10 * kept.probability):
+        torch.testing.assert_close(found, torch.tensor([3.0, 5.0]))
+    assert kept.trace.shape == (5, 2)
