@@ -183,7 +183,7 @@ TECHNIQUES: tuple[Technique, ...] = (
         "ibd.explain.feature_visualization.decoder:train_decoder",
         "ibd visualize RUN recipes=decoder",
         "feature_visualization.md",
-        "a decoder trained on a folder makes the images, and its codes are optimized (Nguyen 2016)",
+        "a decoder learned from a folder makes the images, and its codes are optimized (Nguyen 2016)",
     ),
     Technique(
         "DeepDream",
