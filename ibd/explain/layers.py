@@ -24,6 +24,7 @@ from ibd.explain.layouts import Layout, to_first, to_last
 from ibd.explain.moves import EVEN, frames
 from ibd.explain.places import PIXEL_METHODS, last_map
 from ibd.explain.reading import check_read
+from ibd.explain.scalars import dependent
 from ibd.explain.tape import Watch
 from ibd.explain.targets import Target
 
@@ -346,17 +347,6 @@ class LayerCut(Cut):
         for part in torch.split(chosen, max(1, _AT_ONCE // values.numel())):
             gradients = _backward(scores, values, part)
             yield (self.arrangement.to_map(gradients) if here else gradients).transpose(0, 1)
-
-
-def dependent(scores: Tensor) -> Tensor:
-    """Return scores, which have a gradient.
-
-    Raises:
-        UnsupportedError: they have none.
-    """
-    if not scores.requires_grad:
-        raise UnsupportedError("the score has no gradient: it does not depend on the image, or is a constant")
-    return scores
 
 
 def precise(values: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from ibd.errors import ConfigError, check_range
 from ibd.explain.activations import chunked
 from ibd.explain.base import Call, Explainer, Explanation
 from ibd.explain.baselines import Baseline, checked_baseline, covered_with, warn_of_scale
-from ibd.explain.layers import dependent, precise
+from ibd.explain.layers import precise
+from ibd.explain.scalars import dependent
 from ibd.explain.targets import Target
 
 _MOMENTUM = 0.9

@@ -86,3 +86,14 @@ def of_one_logit(logit: Tensor, absent: Tensor, scalar: Scalar) -> Tensor:
     if scalar == "prob":
         return signed.sigmoid()
     return F.logsigmoid(signed) if scalar == "log_prob" else signed
+
+
+def dependent(scores: Tensor) -> Tensor:
+    """Return scores, which have a gradient.
+
+    Raises:
+        UnsupportedError: they have none.
+    """
+    if not scores.requires_grad:
+        raise UnsupportedError("the score has no gradient: it does not depend on the image, or is a constant")
+    return scores
