@@ -225,7 +225,12 @@ class ExtremalPerturbation(_LearnedMask):
         area: share of the image that is seen, above 0 and below 1.
         weight: weight of the area at the end, against a score counted in what it loses where all is covered.
         sigma: size of the kernel, as a share of the image's sides.
-        cells, baseline, rate, jitter, seed, batch_size: as of `MeaningfulPerturbation`.
+        cells: cells of the mask along each side of the image.
+        baseline: values that are seen where it is covered, see `ibd.explain.baselines.covered_with`.
+        rate: length of the first step.
+        jitter: pixels by which the image is shifted at random in each step; None takes a 56th of its shorter side.
+        seed: seed of these.
+        batch_size: masks that are fitted together.
 
     Raises:
         ConfigError: a number out of its range, or an unknown baseline.
