@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-minimum lint types bench docs rooms notebooks dist clean
+.PHONY: demo test test-slow browser test-minimum lint types bench docs rooms notebooks dist clean
 
 # The environment is made anew when the dependencies change. VENV=... puts it elsewhere.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,6 +22,10 @@ test: $(VENV)/.installed  ## the quick tests
 
 test-slow: $(VENV)/.installed  ## the long ones
 	$(PYTEST) -m slow
+
+browser: $(VENV)/.installed  ## a Chromium for the tests of pages, which are skipped without one
+	command -v chromium || $(BIN)/playwright install --with-deps chromium || \
+		{ apt-get update --quiet && apt-get install --quiet --yes chromium; }
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
