@@ -141,8 +141,22 @@ def concept_errors(probabilities: Tensor, truth: Tensor, quantities: Mapping[int
     images. Args as of `by_concept`.
     """
     error = (probabilities - truth.double()).abs()
-    numbers = torch.tensor([column in quantities for column in range(error.shape[1])], dtype=torch.bool)
-    error = error.masked_fill(~decided(truth) & ~numbers.to(error.device), torch.nan)
+    error = error.masked_fill(~decided(truth) & ~_numbers(truth, quantities), torch.nan)
     for column, quantity in quantities.items():
         error[:, column] /= quantity.deviation
     return error
+
+
+def concepts_right(probabilities: Tensor, truth: Tensor, quantities: Mapping[int, Quantity]) -> Tensor:
+    """Return which concepts of each image are predicted rightly at probability 0.5, (N, K) float64 of 0 and 1.
+
+    NaN where unknown, annotated as 0.5, or a number. Args as of `by_concept`.
+    """
+    right = ((probabilities > 0.5) == (truth > 0.5)).double()
+    return right.masked_fill(~decided(truth) | _numbers(truth, quantities), torch.nan)
+
+
+def _numbers(truth: Tensor, quantities: Mapping[int, Quantity]) -> Tensor:
+    """Return which of the K columns are numbers, (K,) bool."""
+    found = [column in quantities for column in range(truth.shape[1])]
+    return torch.tensor(found, dtype=torch.bool, device=truth.device)

@@ -14,7 +14,13 @@ from ibd.metrics.concepts import decided
 from ibd.metrics.functional.bins import Reliability, reliability
 from ibd.metrics.functional.bootstrap import Interval
 from ibd.metrics.functional.by_class import ClassFigures, Confusion, by_class, confusion_matrix, confusions
-from ibd.metrics.functional.by_concept import ConceptFigures, QuantityFigures, by_concept, concept_errors
+from ibd.metrics.functional.by_concept import (
+    ConceptFigures,
+    QuantityFigures,
+    by_concept,
+    concept_errors,
+    concepts_right,
+)
 from ibd.metrics.functional.checks import check_same, double
 from ibd.metrics.functional.shares import share_interval
 from ibd.types import Quantity
@@ -38,6 +44,8 @@ class WhereWrong:
         rank: (N,) int64, place of the true class among the classes by probability, 1 where that is the first.
         concept_errors: (N, K) float64, how far each concept is off: probability less truth value, of a number in
             standard deviations; NaN where unknown.
+        concept_right: (N, K) float64, 1 where a concept is predicted rightly at probability 0.5, 0 where not; NaN
+            where it is unknown, or a number.
         matrix: (C, C) int64, images of each class (row) that are taken for each; silent ones are in none.
         accuracy: share of the images that is right, with its score interval of 95 %.
         classes: figures of each class.
@@ -57,6 +65,7 @@ class WhereWrong:
     right: Tensor
     rank: Tensor
     concept_errors: Tensor
+    concept_right: Tensor
     matrix: Tensor
     accuracy: Interval
     classes: tuple[ClassFigures, ...]
@@ -156,6 +165,7 @@ def where_wrong(
         right,
         _rank(probabilities, labels, predicted),
         concept_errors(said, true, quantities),
+        concepts_right(said, true, quantities),
         matrix,
         share_interval(int(right.sum()), len(right)),
         by_class(probabilities, labels, matrix, without, class_names),

@@ -62,6 +62,8 @@ def test_concepts_by_hand():
         [False, True],
         [True, False],
     ]
+    assert torch.equal(found.concept_right[:4, 0], torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64))
+    assert torch.equal(found.concept_right.isnan(), found.concept_errors.isnan())
     assert (found.worst_concepts_of(0, 5), found.worst_concepts_of(4, 5)) == ([0, 1], [1])
     assert [one.name for one in found.worst_concepts()] == ["big"]
 
