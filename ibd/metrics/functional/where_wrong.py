@@ -42,6 +42,8 @@ class WhereWrong:
             as errors.
         right: (N,) bool.
         rank: (N,) int64, place of the true class among the classes by probability, 1 where that is the first.
+        concept_values: (N, K) float64, what is predicted of each concept: probabilities, numbers in their units.
+        concept_truth: (N, K), what is known of it; NaN where unknown.
         concept_errors: (N, K) float64, how far each concept is off: probability less truth value, of a number in
             standard deviations; NaN where unknown.
         concept_right: (N, K) float64, 1 where a concept is predicted rightly at probability 0.5, 0 where not; NaN
@@ -64,6 +66,8 @@ class WhereWrong:
     silent: Tensor
     right: Tensor
     rank: Tensor
+    concept_values: Tensor
+    concept_truth: Tensor
     concept_errors: Tensor
     concept_right: Tensor
     matrix: Tensor
@@ -164,6 +168,8 @@ def where_wrong(
         silent,
         right,
         _rank(probabilities, labels, predicted),
+        said,
+        true,
         concept_errors(said, true, quantities),
         concepts_right(said, true, quantities),
         matrix,
