@@ -16,12 +16,14 @@ from ibd.app.verbs import (
     predict,
     spray,
     tcav,
+    test,
     visualize,
     why,
 )
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
+    test.VERB,
     predict.VERB,
     tcav.VERB,
     interpret.VERB,

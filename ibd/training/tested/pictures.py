@@ -30,7 +30,11 @@ def pictures(scored: Scored) -> Iterator[tuple[str, Figure]]:
     if concepts:
         yield "concepts", concepts_figure(concepts, title)
     kinds = {"classes": found.class_reliability, "concepts": found.concept_reliability}
-    curves = {name: {"predicted": curve} for name, curve in kinds.items() if curve is not None and curve.count}
+    curves = {
+        name: {f"as predicted, error {curve.error:.3f}": curve}
+        for name, curve in kinds.items()
+        if curve is not None and curve.count
+    }
     if curves:
         yield "calibration", curves_figure(curves, title)
     if not bool(found.right.all()):
@@ -70,7 +74,9 @@ def concepts_figure(concepts: Sequence[ConceptFigures], title: str) -> Figure:
     figure, left, right = _rows(len(shown))
     draw_intervals(left, [one.accuracy for one in shown])
     places = range(len(shown))
-    left.plot([one.constant for one in shown], places, "|", ms=9, mew=1.5, color=_GRAY, label="the same of all images")
+    left.plot(
+        [one.constant for one in shown], places, "|", ms=9, mew=1.5, color=_GRAY, label="the same said of all images"
+    )
     left.set_xlabel("share that is right, at probability 0.5", fontsize=8)
     right.plot([one.auroc for one in shown], places, "o", ms=5, color="#1971c2", label="area under the ROC curve")
     right.plot(

@@ -24,18 +24,19 @@ def worst_figure(scored: Scored) -> Figure:
     """
     wrong = scored.found.worst_images().tolist()
     shown = wrong[:_IMAGES]
-    columns = min(_COLUMNS, len(shown))
+    columns = min(_COLUMNS, max(2, len(shown)))
     rows = math.ceil(len(shown) / columns)
     lines = 2 + (_CONCEPTS if scored.found.concept_names else 0)
-    figure = PlainFigure(figsize=(2.5 * max(columns, 2), (2.3 + 0.17 * lines) * rows + 0.5), layout="constrained")
+    figure = PlainFigure(figsize=(2.5 * columns, (2.4 + 0.17 * lines) * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
-        axis.set_axis_off()
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     for axis, index in zip(axes.flat, shown, strict=False):
         _draw(axis, scored, index)
     most = f"{len(shown)} of {len(wrong)}, " if len(shown) < len(wrong) else ""
     title = f"{len(wrong)} of {len(scored.found)} {scored.split} images are wrong; {most}the most confident first"
-    figure.suptitle("\n".join(textwrap.wrap(title, 30 * max(columns, 2))), fontsize=10)
+    figure.suptitle("\n".join(textwrap.wrap(title, 30 * columns)), fontsize=10)
     return figure
 
 
@@ -49,7 +50,7 @@ def _draw(axis: Axes, scored: Scored, index: int) -> None:
     lines = [_concept(scored, index, place) for place in found.worst_concepts_of(index, _CONCEPTS)]
     shown = [line for line in lines if line]
     name = shorten(scored.name_of(index), 40)
-    axis.text(0, -0.03, "\n".join([name, *shown]), transform=axis.transAxes, va="top", fontsize=7, color="#495057")
+    axis.set_xlabel("\n".join([name, *shown]), loc="left", fontsize=7, color="#495057")
 
 
 def _concept(scored: Scored, index: int, place: int) -> str:
