@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import replace
@@ -31,7 +32,8 @@ def log_tested(scored: Scored, folder: Path, pictures: Path) -> None:
         folder: the run folder.
         pictures: folder of the pictures.
     """
-    if not (folder / WANDB_ID).is_file() or find_spec("wandb") is None:
+    off = os.environ.get("WANDB_MODE") == "disabled"
+    if off or not (folder / WANDB_ID).is_file() or find_spec("wandb") is None:
         return
     settings = configuration.to_plain(configuration.load_saved_config(folder / "config.yaml"))
     logger_settings = LoggerSettings(**settings["logger"])
