@@ -10,6 +10,7 @@ from ibd.metrics.functional.bootstrap import Interval
 from ibd.metrics.functional.where_wrong import WhereWrong
 from ibd.training.tested.saving import SUMMARY
 from ibd.training.tested.scored import Scored
+from ibd.training.tested.worst_images import percent
 
 _NAMED = 3
 """Classes, confusions and concepts that are named, the worst."""
@@ -31,9 +32,9 @@ def account(scored: Scored) -> Iterator[str]:
     yield from _calibration(found)
     if wrong > silent:
         first = int(found.worst_images()[0])
-        names, sure = found.class_names, 100 * float(found.confidence[first])
+        names, sure = found.class_names, percent(float(found.confidence[first]))
         truth, guess = names[int(found.labels[first])], names[int(found.predicted[first])]
-        yield f"surest error: {scored.name_of(first)} is {truth}, taken for {guess} with {sure:.1f} %"
+        yield f"surest error: {scored.name_of(first)} is {truth}, taken for {guess} with {sure}"
 
 
 def files(folder: Path) -> Iterator[str]:

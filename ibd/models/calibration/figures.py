@@ -48,7 +48,7 @@ def curves_figure(kinds: Mapping[str, Mapping[str, Reliability]], title: str) ->
         lower.set_xlabel("stated probability")
         lower.set_ylabel("count")
         upper.grid(alpha=0.25)
-        upper.legend(fontsize=8, loc="lower right")
+        upper.legend(fontsize=8, loc="best")
     figure.suptitle(title, fontsize=10)
     return figure
 

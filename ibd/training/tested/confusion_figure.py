@@ -80,7 +80,7 @@ def _colors(matrix: np.ndarray) -> np.ndarray:
     images = matrix.sum(1, keepdims=True)
     share = matrix / np.maximum(images, 1)
     right = np.eye(matrix.shape[0], matrix.shape[1], dtype=bool)
-    strength = np.where(right, 0.15 * (matrix > 0) + 0.85 * share, 0.2 * (matrix > 0) + 0.8 * np.sqrt(share))
+    strength = np.where(right, 0.15 * (matrix > 0) + 0.85 * share, 0.06 * (matrix > 0) + 0.94 * np.sqrt(share))
     colors = 1 - strength[..., None] * (1 - np.where(right[..., None], _BLUE, _ORANGE))
     return np.where(images[..., None] > 0, colors, _NO_IMAGES)
 

@@ -45,7 +45,7 @@ def _draw(axis: Axes, scored: Scored, index: int) -> None:
     axis.imshow(scored.dataset[index].image.permute(1, 2, 0).numpy(), interpolation="nearest")
     truth = shorten(found.class_names[int(found.labels[index])], 30)
     guess = shorten(found.class_names[int(found.predicted[index])], 22)
-    said = "no prediction" if found.silent[index] else f"{guess} {_percent(float(found.confidence[index]))}"
+    said = "no prediction" if found.silent[index] else f"{guess} {percent(float(found.confidence[index]))}"
     axis.set_title(f"is {truth}\nsaid: {said}", fontsize=8, color="#c92a2a", loc="left")
     lines = [_concept(scored, index, place) for place in found.worst_concepts_of(index, _CONCEPTS)]
     shown = [line for line in lines if line]
@@ -67,6 +67,6 @@ def _concept(scored: Scored, index: int, place: int) -> str:
     return f"{name}: {'yes' if truth > 0.5 else 'no'}, said {said:.2f}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a probability as a percentage that is 100 only where it is 1."""
     return f"{math.floor(1000 * share) / 10:.1f} %"
