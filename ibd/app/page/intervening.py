@@ -1,0 +1,102 @@
+"""What the page says of a prediction, and corrections that were made on it: all by `Prediction`, as everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ibd.app.terminal import read_values
+from ibd.errors import ConfigError
+from ibd.models.base import InterpretableNetwork
+from ibd.models.calibration.wording import of_prediction
+from ibd.models.prediction import MOVED, Prediction
+from ibd.models.values import Value
+
+
+def corrected(prediction: Prediction, edits: Any) -> Prediction:
+    """Return a prediction with units set by hand, as ``ibd intervene`` would.
+
+    Args:
+        prediction: prediction for one image, with nothing edited.
+        edits: unit -> number, or a word of the command line: ``x0.5`` for a factor, the member of a group.
+
+    Raises:
+        ConfigError: they are no such mapping, or a unit cannot take its value.
+    """
+    return prediction.intervene(values_of(edits, prediction.network))
+
+
+def values_of(edits: Any, network: InterpretableNetwork) -> dict[str, Value]:
+    """Return what edits that came as JSON set units to.
+
+    Raises:
+        ConfigError: they are no mapping of names to numbers or words.
+    """
+    if not isinstance(edits, Mapping):
+        raise ConfigError("'edits': values by the names of units are needed")
+    words, values = dict[str, str](), dict[str, Value]()
+    for name, value in edits.items():
+        if isinstance(value, str):
+            words[name] = value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            values[name] = float(value)
+        else:
+            raise ConfigError(f"'{name}' is set to {value!r:.40}, which is neither a number nor a word")
+    return {**values, **read_values(words, network)}
+
+
+def said(prediction: Prediction, target: int | None = None, contributions: Tensor | None = None) -> dict[str, Any]:
+    """Return what a prediction for one image says, as plain values.
+
+    Args:
+        prediction: prediction for one image.
+        target: class whose logit the units add to; None is the most probable one.
+        contributions: (1, U, C) of the prediction, where they are known already.
+    """
+    network, best = prediction.network, int(prediction.labels[0])
+    shown = best if target is None else target
+    parts = prediction.contributions if contributions is None else contributions
+    moved = prediction.moved[0]
+    return {
+        "label": best,
+        "class": network.class_names[best],
+        "abstains": bool(prediction.abstains[0]),
+        "silent": bool(network.abstains(prediction.logits)[0]),
+        "order": prediction.ranking[0].argsort(descending=True),
+        "probabilities": prediction.probabilities[0],
+        "logits": prediction.logits[0],
+        **_sets(prediction),
+        "values": prediction.unit_values[0],
+        "target": shown,
+        "contributions": parts[0, :, shown],
+        "bias": network.bias().detach()[shown] if network.has_bias and network.additive else None,
+        "edited": prediction.edited[0],
+        "moved": moved.masked_fill(moved.abs() < MOVED, 0.0),
+        "details": [network.detail(unit, shown) for unit in range(len(network.unit_names))],
+        "notes": _notes(prediction),
+    }
+
+
+def _sets(prediction: Prediction) -> dict[str, Any]:
+    """Return the set of classes that the image may have, and by which coverage; null where there are no sets."""
+    calibration = prediction.calibration
+    if calibration is None or calibration.sets is None:
+        return {"class_set": None, "coverage": None}
+    inside = prediction.class_sets[0].nonzero().flatten().tolist()
+    return {
+        "class_set": [prediction.network.class_names[index] for index in inside],
+        "coverage": calibration.sets.coverage,
+    }
+
+
+def _notes(prediction: Prediction) -> list[str]:
+    """Return what a reader must know of the numbers, as below a table of the command line."""
+    network, edited = prediction.network, bool(prediction.edited.any())
+    notes = [] if network.additive else ["what a unit adds is the logit lost without it alone; these do not add up"]
+    if edited and network.edit_note:
+        notes.append(network.edit_note.removeprefix("; "))
+    if prediction.calibration is not None:
+        notes += of_prediction(prediction.calibration, edited)
+    return notes
