@@ -14,7 +14,7 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.errors import DataError
 from ibd.models.base import evaluating
 from ibd.models.calibration.reading import ReadOutputs
-from ibd.models.lightning import InterpretableModule
+from ibd.models.trained import TrainedModel
 from ibd.types import Batch, Units, stack_samples
 
 MOST = 20_000
@@ -73,7 +73,7 @@ class Answers:
 
 @torch.no_grad()
 def read_answers(
-    model: InterpretableModule, data: ImageDataModule, split: Split, told: Told = nobody_told, most: int = MOST
+    model: TrainedModel, data: ImageDataModule, split: Split, told: Told = nobody_told, most: int = MOST
 ) -> Answers:
     """Return what a model says of the images of a split, in one pass without augmentation.
 
@@ -114,7 +114,7 @@ def read_answers(
 
 @torch.no_grad()
 def answers_of(
-    model: InterpretableModule, read: ReadOutputs, split: Split, of: int, index: Tensor, names: list[str]
+    model: TrainedModel, read: ReadOutputs, split: Split, of: int, index: Tensor, names: list[str]
 ) -> Answers:
     """Return what was read of a split as a person reads it: by the model's calibration, where it has one.
 
@@ -152,7 +152,7 @@ class KeptAnswers:
         most: images of a split that are read at most.
     """
 
-    def __init__(self, model: InterpretableModule, data: ImageDataModule, most: int = MOST) -> None:
+    def __init__(self, model: TrainedModel, data: ImageDataModule, most: int = MOST) -> None:
         self.model, self.data, self.most = model, data, most
         self._kept: dict[Split, Answers] = {}
         self._locks: dict[Split, threading.Lock] = {"train": threading.Lock(), "val": threading.Lock()}

@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from ibd.app.page.answers import Answers, KeptAnswers, read_answers
 from ibd.app.page.long_work import Stopped, Work, Works
+from ibd.app.page.split_answers import Answers, KeptAnswers, read_answers
 from ibd.errors import DataError
 from ibd.models.calibration.reading import ReadOutputs, read_outputs
 from ibd.training.calibrating import calibrate
