@@ -40,18 +40,19 @@ from ibd.models.protopnet.explanations import (
 )
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.models.protopnet.provenance import Source
+from ibd.models.trained import TrainedModel
 
 YELLOW = "#ffd43b"
 
 
-def field_note(model: ProtoPNet) -> str:
+def field_note(model: TrainedModel) -> str:
     """Return how much of the image a patch depends on, with a warning where that is all of it.
 
     An upsampled map places a patch where its receptive field is centered; it does not say that the rest of the field
     played no part.
 
     Args:
-        model: a prototype network's module.
+        model: a model whose network has prototypes.
     """
     field, (height, width) = patch_field(model), model.spec.image_size
     if field is None:
@@ -270,7 +271,7 @@ def _show(axis: Axes, image: Any, title: str) -> None:
     axis.set_axis_off()
 
 
-def heated(image: Tensor, heat: Tensor, model: ProtoPNet | None, strength: float = 0.75) -> NDArray[np.float32]:
+def heated(image: Tensor, heat: Tensor, model: TrainedModel | None, strength: float = 0.75) -> NDArray[np.float32]:
     """Return the image with a similarity map on it, from its least similar place (gray) to its most similar (red).
 
     Without a model it is a map of pixels that adds up to the similarity, in red and blue.
@@ -278,7 +279,7 @@ def heated(image: Tensor, heat: Tensor, model: ProtoPNet | None, strength: float
     Args:
         image: (3, H, W) in [0, 1].
         heat: (h, w), or (H, W) without a model.
-        model: the prototype network's module.
+        model: model whose network has prototypes.
         strength: opacity of the strongest place.
     """
     if model is None:
