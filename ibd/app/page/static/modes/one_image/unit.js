@@ -6,9 +6,8 @@ import { frame, progress, until } from "./waiting.js";
 
 export function mount(slot, store, context) {
   let waiting = new AbortController();
+  const panel = h("div.looks", { role: "region" }); // it opens inside of the unit's row
   slot.hidden = true;
-  slot.setAttribute("aria-live", "polite");
-  slot.setAttribute("aria-label", "what the opened unit looks like in training data");
   const end = store.on(["opened"], show);
   return () => { waiting.abort(); end(); };
 
@@ -16,14 +15,15 @@ export function mount(slot, store, context) {
     waiting.abort();
     waiting = new AbortController();
     const { signal } = waiting;
-    slot.hidden = opened == null;
-    slot.replaceChildren();
-    if (opened == null) return;
-    const name = context.info.names[opened];
-    const body = h("div");
-    slot.append(
-      h("div.head", {}, h("h2", {}, name), h("button.small", { type: "button", onclick: close }, "Close")),
-      h("p.quiet", {}, "What it looks like in the training images: those in which it is highest."), body);
+    panel.remove();
+    const row = opened == null ? null : document.querySelector(`[data-unit="${opened}"]`);
+    if (!row) return;
+    const name = context.info.names[opened], body = h("div", { "aria-live": "polite" });
+    panel.setAttribute("aria-label", `${name} in the training images`);
+    panel.replaceChildren(
+      h("div.head", {}, h("span.quiet", {}, "Where it is highest in the training images"),
+        h("button.small", { type: "button", onclick: close, "aria-label": `Close ${name}` }, "Close")), body);
+    row.append(panel);
     try {
       const answer = await until(
         () => get(runPath(context.run.key, "examples", { unit: opened })),
@@ -37,7 +37,7 @@ export function mount(slot, store, context) {
   function close() {
     const { opened } = store.get();
     store.set({ opened: null });
-    document.querySelector(`[data-unit="${opened}"]`)?.focus();
+    document.querySelector(`[data-unit="${opened}"] .name`)?.focus();
   }
 
   function gallery({ examples, name }) {

@@ -75,8 +75,6 @@ export function mount(slot, store, context) {
     return h("p", {}, button, button ? " " : "", `${word}: ${ranking(then)}`, whyNot && h("span.quiet", {}, ` ${whyNot}`));
   }
 
-  const ranking = (rows) => rows.map((row) => `${row.class} ${percent(row.probability)}`).join(", ");
-
   function make(values, clears) {
     const edits = { ...store.get().edits };
     for (const name of clears) delete edits[name];
@@ -90,3 +88,5 @@ export function mount(slot, store, context) {
     ours = false;
   }
 }
+
+const ranking = (rows) => rows.map((row) => `${row.class} ${percent(row.probability)}`).join(", ");
