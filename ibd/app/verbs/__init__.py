@@ -16,6 +16,7 @@ from ibd.app.verbs import (
     predict,
     spray,
     tcav,
+    threshold,
     visualize,
     why,
 )
@@ -23,6 +24,7 @@ from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
     predict.VERB,
+    threshold.VERB,
     tcav.VERB,
     interpret.VERB,
     ablate.VERB,
