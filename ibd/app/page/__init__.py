@@ -1,1 +1,1 @@
-"""The page of `ibd serve`: look at what a model saw, correct it, and take the result along."""
+"""``ibd serve``: a local page on which a person looks at a model, corrects it, and takes the result along."""

@@ -14,6 +14,7 @@ from ibd.app.verbs import (
     interpret,
     invert,
     predict,
+    serve,
     spray,
     tcav,
     threshold,
@@ -25,6 +26,7 @@ from ibd.app.verbs.base import Verb
 VERBS: tuple[Verb, ...] = (
     predict.VERB,
     threshold.VERB,
+    serve.VERB,
     tcav.VERB,
     interpret.VERB,
     ablate.VERB,
