@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass
 
@@ -166,7 +167,8 @@ class KeptAnswers:
         """
         with self._locks[split]:
             if split not in self._kept:
-                self._kept[split] = read_answers(self.model, self.data, split, told, self.most)
+                model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
+                self._kept[split] = read_answers(model, self.data, split, told, self.most)
             return self._kept[split]
 
     def ready(self, split: Split) -> Answers | None:
