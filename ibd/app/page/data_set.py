@@ -88,7 +88,7 @@ class DataSetMode:
             "count": len(positions),
             "right": right,
             "offset": start,
-            "rows": [described(rows, position) for position in some],
+            "rows": [described(rows, position, wanted.concept) for position in some],
         }
 
     def thumbnail(self, asked: Asked) -> Response:

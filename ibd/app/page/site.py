@@ -154,9 +154,11 @@ class Served:
             raise GoneError(f"the run '{self.folder}' was deleted or moved since it is served: what it holds is gone")
 
     def set_thresholds(self, thresholds: Thresholds | None) -> None:
-        """Let the model call true and answer by other thresholds; predictions that are kept are made anew."""
+        """Let the model call true and answer by other thresholds; what is kept is told anew."""
         with self.lock:
             self.model.thresholds = thresholds
+            if self._answers is not None:
+                self._answers.calibrated()
             if "explained" in vars(self):
                 self.explained.thresholds = thresholds
             self._entries.clear()

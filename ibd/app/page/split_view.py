@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from dataclasses import dataclass
 from typing import Any
 
-from ibd.app.page.long_work import Works
 from ibd.app.page.site import NotFoundError, Served
-from ibd.app.page.split_answers import Answers, KeptAnswers
+from ibd.app.page.split_answers import Answers
 from ibd.app.page.table import Rows, rows_of
 from ibd.app.page.thumbnails import Thumbnails
 from ibd.data.base import SPLITS, Split
 from ibd.metrics.functional.where_wrong import WhereWrong
-from ibd.models.thresholds import Thresholds
 from ibd.models.where_wrong import where_model_wrong
 
 
@@ -40,16 +37,11 @@ class SplitViews:
         run: the run.
 
     Attributes:
-        model: a copy of its model, so that reading a split keeps no slider waiting.
         thumbnails: small pictures of its images.
     """
 
     def __init__(self, run: Served) -> None:
         self.run, self.thumbnails = run, Thumbnails()
-        with run.lock:
-            self.model = copy.deepcopy(run.model)
-        self._kept = KeptAnswers(self.model, run.data)
-        self._works = Works()
         self._views: dict[Split, View] = {}
         self._lock = threading.RLock()
 
@@ -59,11 +51,17 @@ class SplitViews:
         Raises:
             NotFoundError: there is no such split.
         """
-        split = _split(name)
-        work = self._works.start(split, lambda told: self._kept.get(split, told), f"reading the {split} images")
-        ready = self._kept.ready(split) is not None
-        counts = {each: len(self.run.data.dataset(each)) for each in SPLITS}
-        return {**work.state(), "ready": ready, "split": split, "counts": counts}
+        split, works = _split(name), self.run.works
+        key, title = f"answers:{split}", f"reading the {split} images"
+        read = works.get(key)
+        if read is not None and read.result is not None and self.run.answers.ready(split) is None:
+            works.stop(key)  # they were forgotten, as the model has changed
+        work = works.start(key, lambda told: self.run.answers.get(split, told), title)
+        state = {**work.state(), "ready": work.result is not None, "split": split}
+        if work.result is None:
+            return state
+        view = self.get(split)
+        return state | {"images": len(view.answers), "of": view.answers.of, "concepts": list(view.rows.concept_names)}
 
     def get(self, name: str) -> View:
         """Return a split, read now if nobody has; who asks meanwhile waits.
@@ -73,19 +71,13 @@ class SplitViews:
             DataError: it has no images.
         """
         split = _split(name)
-        answers = self._kept.get(split)
+        answers, model = self.run.answers.get(split), self.run.model
         with self._lock:
             known = self._views.get(split)
             if known is None or known.answers is not answers:
-                wrong = where_model_wrong(self.model, answers.read.to(next(self.model.parameters()).device))
-                known = self._views[split] = View(answers, wrong, rows_of(self.model, answers, wrong))
+                wrong = where_model_wrong(model, answers.read.to(next(model.parameters()).device))
+                known = self._views[split] = View(answers, wrong, rows_of(model, answers, wrong))
             return known
-
-    def take(self, thresholds: Thresholds | None) -> None:
-        """Take over other thresholds: what is called true and answered is told anew, and no image is read."""
-        with self._lock:
-            self.model.thresholds = thresholds
-            self._kept.calibrated()
 
 
 def _split(name: str) -> Split:

@@ -210,12 +210,13 @@ def ordered(rows: Rows, positions: Tensor, by: Order, descending: bool = False, 
     return positions[key.argsort(stable=True)]
 
 
-def described(rows: Rows, position: int, shown: int = 3) -> dict[str, Any]:
+def described(rows: Rows, position: int, chosen: int | None = None, shown: int = 3) -> dict[str, Any]:
     """Return a row as plain values.
 
     Args:
         rows: the table.
         position: place of the row in it.
+        chosen: a concept that is named in any case.
         shown: number of concepts that are named, those that are furthest off first.
     """
     predicted = int(rows.predicted[position])
@@ -231,6 +232,7 @@ def described(rows: Rows, position: int, shown: int = 3) -> dict[str, Any]:
         "right": bool(rows.right[position]),
         "abstains": bool(rows.abstains[position]),
         "concepts": [_concept(rows, position, k) for k in worst],
+        "chosen": None if chosen is None else _concept(rows, position, chosen),
         "known": int(rows.known[position].sum()),
         "wrong": int(rows.concept_wrong[position].sum()),
     }
@@ -239,9 +241,10 @@ def described(rows: Rows, position: int, shown: int = 3) -> dict[str, Any]:
 def _concept(rows: Rows, position: int, concept: int) -> dict[str, Any]:
     quantity, truth = rows.quantities.get(concept), float(rows.truth[position, concept])
     whole = {0.0: "no", 1.0: "yes"} if quantity is None else {}
+    known = "unknown" if truth != truth else whole.get(truth) or read_out(truth, quantity)
     return {
         "name": rows.concept_names[concept],
-        "truth": whole.get(truth) or read_out(truth, quantity),
+        "truth": known,
         "value": read_out(float(rows.values[position, concept]), quantity),
         "wrong": bool(rows.concept_wrong[position, concept]),
     }

@@ -19,7 +19,7 @@ STEPS = 200
 
 def thresholds_set(views: SplitViews) -> dict[str, Any]:
     """Return the thresholds that are set, and the concepts that can have one."""
-    found = views.model.thresholds
+    found = views.run.model.thresholds
     concepts = {} if found is None else found.concepts
     confidence = None if found is None else found.confidence
     return {
@@ -51,6 +51,8 @@ def slider(views: SplitViews, concept: str | None) -> dict[str, Any]:
 def set_threshold(views: SplitViews, asked: Asked) -> dict[str, Any]:
     """Set a threshold by hand (``value``) or by a wanted ``precision``, or take it away with neither; keep it.
 
+    That of ``concept``, with ``all`` those of all concepts, and else that of the class's confidence.
+
     Raises:
         DataError: no threshold reaches the precision.
         GoneError: the run is no longer there.
@@ -62,18 +64,19 @@ def set_threshold(views: SplitViews, asked: Asked) -> dict[str, Any]:
     }
     if not number:
         number = {"precision": None}
-    if concept is None:
+    if asked.given.get("all") is True:
+        wishes = Wishes(**number)
+    elif concept is None:
         wishes = Wishes(**{{"value": "confidence", "precision": "accuracy"}[key]: n for key, n in number.items()})
     else:
         wishes = Wishes(**number, concepts=(asked.text("concept"),))
     said = _said(views)
     with run.lock:
         run.check_there()
-        thresholds = find_thresholds(run.model, said, wishes).thresholds
-        path = keep_thresholds(run.checkpoint, thresholds)
-        run.set_thresholds(thresholds)
-        views.take(thresholds)
-    return thresholds_set(views) | {"file": str(path)}
+        found = find_thresholds(run.model, said, wishes)
+        path = keep_thresholds(run.checkpoint, found.thresholds)
+        run.set_thresholds(found.thresholds)
+    return thresholds_set(views) | {"file": str(path), "missed": found.missed}
 
 
 def described(threshold: Threshold) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def described(threshold: Threshold) -> dict[str, Any]:
 
 def _said(views: SplitViews) -> Statements:
     """Return what the model said of the validation images."""
-    return statements(views.model, views.get(SPLIT).answers.read)
+    return statements(views.run.model, views.get(SPLIT).answers.read)
 
 
 def _reading(said: Statements, concept: str | None) -> Reading:

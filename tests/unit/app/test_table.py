@@ -115,6 +115,7 @@ def test_a_row_names_its_worst_concepts(rows):
         "right": False,
         "abstains": False,
         "concepts": [{"name": "red", "truth": "no", "value": "0.80", "wrong": True}],
+        "chosen": None,
         "known": 1,
         "wrong": 1,
     }
@@ -124,6 +125,7 @@ def test_a_row_names_its_worst_concepts(rows):
     assert [concept["name"] for concept in last["concepts"]] == ["length", "red"]
     assert last["concepts"][0]["truth"] == Quantity("mm", 5.0, 2.0).shown(5.0)
     assert described(rows, 4, shown=1)["concepts"] == last["concepts"][:1]
+    assert described(rows, 3, 0)["chosen"] == {"name": "red", "truth": "unknown", "value": "0.70", "wrong": False}
 
 
 @pytest.fixture(scope="module")
