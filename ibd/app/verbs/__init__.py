@@ -18,6 +18,7 @@ from ibd.app.verbs import (
     spray,
     tcav,
     test,
+    threshold,
     visualize,
     why,
 )
@@ -26,6 +27,7 @@ from ibd.app.verbs.base import Verb
 VERBS: tuple[Verb, ...] = (
     test.VERB,
     predict.VERB,
+    threshold.VERB,
     serve.VERB,
     tcav.VERB,
     interpret.VERB,
