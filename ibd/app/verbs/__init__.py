@@ -14,6 +14,7 @@ from ibd.app.verbs import (
     interpret,
     invert,
     predict,
+    serve,
     spray,
     tcav,
     visualize,
@@ -23,6 +24,7 @@ from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
     predict.VERB,
+    serve.VERB,
     tcav.VERB,
     interpret.VERB,
     ablate.VERB,

@@ -1,0 +1,5 @@
+// Maps of explainers.
+
+export function mount(slot, store, context) {
+  slot.hidden = true;
+}

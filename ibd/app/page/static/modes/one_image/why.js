@@ -1,0 +1,5 @@
+// What would change the answer.
+
+export function mount(slot, store, context) {
+  slot.hidden = true;
+}
