@@ -1,4 +1,4 @@
-"""What corrections of a person were worth: the accuracy by their number, beside that of somebody who knows the truth."""
+"""What corrections of a person were worth: the accuracy by their number, beside that of one who knows the truth."""
 
 from __future__ import annotations
 

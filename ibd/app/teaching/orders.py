@@ -87,4 +87,3 @@ def _uncertainty(network: ConceptNetwork, predicted: Prediction, told: Tensor) -
     known = ~bottleneck.truth.isnan()
     left = torch.ones(1, len(bottleneck.groups), dtype=torch.bool, device=known.device)
     return uncertainty(bottleneck, bottleneck.beliefs(known), known, left)[0].cpu()
-

@@ -1,7 +1,7 @@
-"""What a person corrected, as it came about: settings in ``RUN/teaching/TIME.json``, a row for each step in ``TIME.csv``.
+"""What a person corrected, as it came about: settings in ``RUN/teaching/TIME.json``, its steps in ``TIME.csv``.
 
-A row is on the disk before the next thing is asked. Half a row at the end, which a process that was killed may leave, is
-cut off by the one that goes on. Images that were brought to the page are never in it: it is of a split of the data.
+A row is on the disk before the next thing is asked. Half a row at the end, which a process that was killed may leave,
+is cut off by the one that goes on. Images that were brought to the page are never in it: it is of a split of the data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ibd.app.predictions.journal import csv_records
 from ibd.app.terminal import writing
@@ -217,7 +217,8 @@ def _row(cells: list[str]) -> Row:
     names = [field.name for field in fields(Row)]
     if len(cells) != len(names):
         raise ValueError(f"{len(cells)} cells in place of {len(names)}")
-    return Row(**dict(_cells(names, cells)))
+    values: dict[str, Any] = dict(_cells(names, cells))
+    return Row(**values)
 
 
 def _cells(names: list[str], cells: list[str]) -> Iterator[tuple[str, object]]:

@@ -169,7 +169,7 @@ class TeachingSession:
             self.undo(group)
         before, after = self.now, self._with({**self.answers, group: given})
         event: Event = "unknown" if values is None else "answer"
-        said = list(given.items()) or [None]
+        said: list[tuple[int, float] | None] = [*given.items()] or [None]
         rows = [self._row(event, before, after, seconds, group, one) for one in said]
         self._write(rows)
         self.answers[group] = given
@@ -239,4 +239,3 @@ class TeachingSession:
             right_before=int(before.labels[0]) == truth,
             right_after=int(after.labels[0]) == truth,
         )
-
