@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from ibd import config as configuration
 from ibd.app.terminal import writing
+from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
 from ibd.io import find_checkpoint, find_run, load_run
 from ibd.models.lightning import InterpretableModule
@@ -49,6 +50,13 @@ def edit_prototypes_of(run: str | Path, edits: PrototypeEdits, which: str = "bes
         UnsupportedError: the model has no prototypes, or some that cannot become a patch.
     """
     model, data = load_run(run, which=which)
+    return save_prototypes_run(run, model, data, edits, which)
+
+
+def save_prototypes_run(
+    run: str | Path, model: InterpretableModule, data: ImageDataModule, edits: PrototypeEdits, which: str = "best"
+) -> EditedRun:
+    """Do the same with a model and data that are loaded already; the model is changed."""
     report = edit_prototypes(model, data, edits)
     wanted: dict[str, Any] = {
         "forget": sorted(edits.forget),

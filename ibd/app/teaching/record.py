@@ -41,6 +41,7 @@ class Settings:
         blind: whether the true class is hidden from the person.
         weights: checksum of the network, without which no answer can be made again.
         images: indices of the images in their split, in the order in which they come.
+        count: number of images of the split.
         format: version of all this.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     blind: bool
     weights: int
     images: list[int]
+    count: int
     format: int = FORMAT
 
 

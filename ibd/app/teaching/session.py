@@ -80,10 +80,10 @@ class TeachingSession:
             raise DataError(
                 f"session '{self.record.stamp}' is of other weights than this run has now: begin a new session"
             )
-        if sorted(settings.images) != list(range(len(self.dataset))):
+        if settings.count != len(self.dataset):
             raise DataError(
                 f"session '{self.record.stamp}' is of other images: the {settings.split} split has "
-                f"{len(self.dataset)} now, and it had {len(settings.images)}"
+                f"{len(self.dataset)} now, and it had {settings.count}"
             )
 
     def _replay(self, row: Row) -> None:

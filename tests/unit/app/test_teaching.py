@@ -32,7 +32,7 @@ def data():
 def begin(folder, module, data, images=None, groups="given", split="test"):
     count = len(data.dataset(split))
     order = list(range(count)) if images is None else images
-    settings = Settings(split, "random", groups, 0, True, checksum(module.network), order)
+    settings = Settings(split, "random", groups, 0, True, checksum(module.network), order, count)
     return open_session(Record.begin(folder, settings), module, data)
 
 
