@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from ibd.app.terminal import read_values
 from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork
@@ -45,13 +47,18 @@ def values_of(edits: Any, network: InterpretableNetwork) -> dict[str, Value]:
     return {**values, **read_values(words, network)}
 
 
-def said(prediction: Prediction) -> dict[str, Any]:
-    """Return what a prediction for one image says, as plain values."""
+def said(prediction: Prediction, target: int | None = None, contributions: Tensor | None = None) -> dict[str, Any]:
+    """Return what a prediction for one image says, as plain values.
+
+    Args:
+        prediction: prediction for one image.
+        target: class whose logit the units add to; None is the most probable one.
+        contributions: (1, U, C) of the prediction, where they are known already.
+    """
     network, best = prediction.network, int(prediction.labels[0])
-    calibration, edited = prediction.calibration, bool(prediction.edited.any())
-    sets = None
-    if calibration is not None and calibration.sets is not None:
-        sets = [network.class_names[index] for index in prediction.class_sets[0].nonzero().flatten().tolist()]
+    shown = best if target is None else target
+    parts = prediction.contributions if contributions is None else contributions
+    moved = prediction.moved[0]
     return {
         "label": best,
         "class": network.class_names[best],
@@ -60,13 +67,36 @@ def said(prediction: Prediction) -> dict[str, Any]:
         "order": prediction.ranking[0].argsort(descending=True),
         "probabilities": prediction.probabilities[0],
         "logits": prediction.logits[0],
-        "class_set": sets,
-        "coverage": None if calibration is None or calibration.sets is None else calibration.sets.coverage,
+        **_sets(prediction),
         "values": prediction.unit_values[0],
-        "contributions": prediction.contributions[0, :, best],
-        "bias": network.bias().detach()[best] if network.has_bias and network.additive else None,
+        "target": shown,
+        "contributions": parts[0, :, shown],
+        "bias": network.bias().detach()[shown] if network.has_bias and network.additive else None,
         "edited": prediction.edited[0],
-        "moved": prediction.moved[0].masked_fill(prediction.moved[0].abs() < MOVED, 0.0),
-        "details": [network.detail(unit, best) for unit in range(len(network.unit_names))],
-        "notes": [] if calibration is None else of_prediction(calibration, edited),
+        "moved": moved.masked_fill(moved.abs() < MOVED, 0.0),
+        "details": [network.detail(unit, shown) for unit in range(len(network.unit_names))],
+        "notes": _notes(prediction),
     }
+
+
+def _sets(prediction: Prediction) -> dict[str, Any]:
+    """Return the set of classes that the image may have, and by which coverage; null where there are no sets."""
+    calibration = prediction.calibration
+    if calibration is None or calibration.sets is None:
+        return {"class_set": None, "coverage": None}
+    inside = prediction.class_sets[0].nonzero().flatten().tolist()
+    return {
+        "class_set": [prediction.network.class_names[index] for index in inside],
+        "coverage": calibration.sets.coverage,
+    }
+
+
+def _notes(prediction: Prediction) -> list[str]:
+    """Return what a reader must know of the numbers, as below a table of the command line."""
+    network, edited = prediction.network, bool(prediction.edited.any())
+    notes = [] if network.additive else ["what a unit adds is the logit lost without it alone; these do not add up"]
+    if edited and network.edit_note:
+        notes.append(network.edit_note.removeprefix("; "))
+    if prediction.calibration is not None:
+        notes += of_prediction(prediction.calibration, edited)
+    return notes

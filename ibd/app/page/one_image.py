@@ -49,11 +49,21 @@ def _picture(asked: Asked) -> Response:
 
 
 def _predict(asked: Asked) -> dict[str, Any]:
-    """Return what the model says of an image, and what it says with ``edits`` (unit -> value)."""
+    """Return what the model says of an image, and what it says with ``edits`` (unit -> value).
+
+    With ``target``, the number of a class, units are said to add to its logit; ``after`` says too what they added to it
+    without edits. ``before`` false leaves that prediction out: who moves a slider knows it.
+    """
     entry, run = asked.image(), asked.run
+    edits = asked.given.get("edits") or {}
+    classes = run.network.class_names
+    target = None if asked.given.get("target") is None else asked.count("target", most=len(classes) - 1)
+    before = after = None
     with run.lock:
-        before = said(entry.prediction)
-        edits = asked.given.get("edits") or {}
-        after = said(corrected(entry.prediction, edits)) if edits else None
-    truth = None if entry.sample is None else run.network.class_names[entry.sample.label]
+        if edits:
+            after = said(corrected(entry.prediction, edits), target)
+            after["contributions_before"] = entry.contributions[0, :, after["target"]]
+        if asked.given.get("before", True):
+            before = said(entry.prediction, target, entry.contributions)
+    truth = None if entry.sample is None else classes[entry.sample.label]
     return {"image": entry.name, "title": entry.title, "truth": truth, "before": before, "after": after}

@@ -73,6 +73,11 @@ class Entry:
     prediction: Prediction
     sample: Sample | None = None
 
+    @cached_property
+    def contributions(self) -> Tensor:
+        """What each unit adds to each class logit, (1, U, C), computed once: asked for with the run's lock held."""
+        return self.prediction.contributions
+
 
 @dataclass
 class Served:

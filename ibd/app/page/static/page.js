@@ -64,6 +64,7 @@ async function show() {
       /** Go to another address; `replace` without a step of the back button. */
       go(target, { replace = false } = {}) {
         const address = link(target);
+        if (target.parameters && !target.run && !target.mode) shown.parameters = { ...target.parameters };
         if (replace) history.replaceState(null, "", address);
         else if (address !== location.hash) location.hash = address;
       },
@@ -101,15 +102,18 @@ async function start() {
   }
   const choice = document.getElementById("run");
   choice.replaceChildren(...[...runs.values()].map((run) => h("option", { value: run.key, title: run.folder }, run.key)));
-  choice.addEventListener("change", () => { location.hash = link({ run: choice.value, mode: shown?.mode, parameters: portable() }); });
+  choice.addEventListener("change", () => {
+    location.hash = link({ run: choice.value, mode: shown?.mode, parameters: portable(runs.get(choice.value)) });
+  });
   addEventListener("hashchange", show);
   return show();
 }
 
-/** The parameters that mean the same for another run: not the image of a data set that it may not have. */
-function portable() {
+/** The parameters that mean the same for another run: an image that was brought, or one of the same data. */
+function portable(other) {
   const image = shown?.parameters.image;
-  return image?.startsWith("upload:") ? { image } : {};
+  const same = image?.startsWith("upload:") || (other?.data && other.data === shown.run.data);
+  return image && same ? { image } : {};
 }
 
 start();

@@ -3,52 +3,78 @@
 import { latest, post, runPath } from "../../api.js";
 import { makeStore } from "../../store.js";
 
-const steps = new WeakMap(); // store -> {back: [edits], forth: [edits]}
+const steps = new WeakMap(); // store -> {back: [{edits, gesture}], forth: [{edits}], accepted: edits}
+const fresh = (edits = {}) => ({ back: [], forth: [], accepted: edits });
+const NOTHING = Object.freeze({});
 
 export function makeState(context) {
   const store = makeStore({
-    image: null, title: "", truth: null, edits: {}, before: null, after: null, hovered: null, opened: null, took: null,
-    undoable: false, redoable: false,
+    image: null, title: "", truth: null, edits: NOTHING, target: null, before: null, after: null,
+    hovered: null, opened: null, undoable: false, redoable: false, refused: null,
   });
-  steps.set(store, { back: [], forth: [] });
+  steps.set(store, fresh());
 
   const ask = latest(
-    ({ image, edits }) => post(runPath(context.run.key, "predict"), { image, edits }),
-    (answer, { image, asked }) => {
+    (wanted) => post(runPath(context.run.key, "predict"), wanted),
+    (answer, { image, edits }) => {
       if (image !== store.get().image) return;
-      context.alert(null);
+      if (store.get().refused) context.alert(null);
+      steps.get(store).accepted = edits;
       const { title, truth, before, after } = answer;
-      store.set({ title, truth, before, after, took: performance.now() - asked });
+      store.set({ title, truth, before: before ?? store.get().before, after, refused: null });
+      remember(store, context);
     },
-    (error) => {
+    (error, { image }) => {
+      if (image !== store.get().image) return;
       context.alert(error);
-      const { image, before } = store.get();
-      if (!before && image && error.status !== 400) store.set({ image: null });
-      else if (before) undo(store);
+      if (store.get().before && error.status === 400) refuse(store, error);
+      else if (!store.get().before) store.set({ image: null });
     },
   );
   const again = () => {
-    const { image, edits } = store.get();
-    if (image) ask({ image, edits, asked: performance.now() });
+    const { image, edits, target, before } = store.get();
+    if (image) ask({ image, edits, target, before: !before || before.target !== (target ?? before.label) });
   };
   store.on(["image"], ({ image }) => {
-    steps.set(store, { back: [], forth: [] });
-    store.set({ edits: {}, before: null, after: null, title: "", truth: null, undoable: false, redoable: false });
-    context.go({ parameters: { ...context.parameters, image } });
+    const edits = (image && image === context.parameters.image && given(context.parameters.edits)) || NOTHING;
+    steps.set(store, fresh());
+    store.set({ edits, before: null, after: null, title: "", truth: null, undoable: false, redoable: false, refused: null });
+    if (context.parameters.image !== image) context.go({ parameters: { image } });
     again();
   });
-  store.on(["edits"], again);
+  store.on(["edits", "target"], () => { if (store.get().before) again(); });
   store.start = () => store.set({ image: context.parameters.image ?? null });
   return store;
 }
 
+/** The edits in the address, so that reloading the page keeps them. */
+function given(text) {
+  try {
+    const edits = JSON.parse(text);
+    return edits && typeof edits === "object" && !Array.isArray(edits) ? edits : null;
+  } catch {
+    return null;
+  }
+}
+
+let waiting = null;
+function remember(store, context) {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    const { image, edits } = store.get();
+    if (image !== context.parameters.image) return;
+    const text = Object.keys(edits).length ? JSON.stringify(edits) : null;
+    context.go({ parameters: { image, edits: text?.length < 4000 ? text : null } }, { replace: true });
+  }, 400);
+}
+
 /**
- * Set what was set by hand. Several calls of the same `gesture` (a slider that is dragged) are one step for undo.
+ * Set what was set by hand: unit name -> number. Several calls of the same `gesture` (a slider that is dragged) are one
+ * step for undo.
  */
 export function change(store, edits, gesture = null) {
   const { back } = steps.get(store);
-  const last = back[back.length - 1];
-  if (!gesture || last?.gesture !== gesture) back.push({ edits: store.get().edits, gesture });
+  if (!gesture || back[back.length - 1]?.gesture !== gesture) back.push({ edits: store.get().edits, gesture });
   steps.get(store).forth = [];
   tell(store, edits);
 }
@@ -73,7 +99,20 @@ export function redo(store) {
   tell(store, forth.pop().edits);
 }
 
+/** Take back what the model cannot be set to, such as two concepts that exclude each other. */
+function refuse(store, error) {
+  const { back, accepted } = steps.get(store);
+  if (back.length && back[back.length - 1].edits === accepted) back.pop();
+  store.set({ refused: error.message });
+  tell(store, accepted);
+}
+
 function tell(store, edits) {
   const { back, forth } = steps.get(store);
   store.set({ edits, undoable: back.length > 0, redoable: forth.length > 0 });
+}
+
+/** Edits without those of some units. */
+export function without(edits, names) {
+  return Object.fromEntries(Object.entries(edits).filter(([name]) => !names.includes(name)));
 }
