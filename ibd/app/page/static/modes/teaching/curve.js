@@ -3,11 +3,11 @@
 import { get } from "../../api.js";
 import { alertOf, h, percent, plain } from "../../ui.js";
 
-const WIDTH = 560, HEIGHT = 260, LEFT = 46, BOTTOM = 38, TOP = 12, RIGHT = 14;
+const WIDEST = 560, HEIGHT = 260, LEFT = 46, BOTTOM = 38, TOP = 12, RIGHT = 14;
 const PAUSE = 700;
 const POLICIES = {
-  uncertainty: "the truth of the data, most uncertain group first (as `ibd curve --policies uncertainty`)",
-  random: "the truth of the data, groups at random, mean of 5 orders (as `ibd curve --policies random`)",
+  uncertainty: ["the truth of the data, most uncertain group first", "ibd curve --policies uncertainty"],
+  random: ["the truth of the data, groups at random, mean of 5 orders", "ibd curve --policies random"],
 };
 
 /** The section with the curve of a session: {element, open(), changed(), leave()}. */
@@ -41,12 +41,14 @@ export function mountCurve(path, state) {
       h("p.quiet", {}, `Of ${groups} groups. At each number stand all ${finished} finished images: one that was left after fewer `
         + "answers counts as it was left. Intervals of 95 % over images (Wilson). Skipped images are left out."),
       h("p.quiet", {}, oracle.error ? `No comparison with the truth: ${oracle.error}.`
-        : oracle.ended ? `Compared with ${POLICIES[oracle.policy] ?? oracle.policy}, on the same images, as many groups as you answered.`
+        : oracle.ended ? compared(POLICIES[oracle.policy])
           : `Computing the comparison with the truth: ${oracle.done} of ${oracle.total || "?"} …`),
       known ? h("p.quiet", {}, `${agrees} of ${known} units that you set are as the data has them (${percent(agrees / known)}).`) : null,
       h("p.tools", {}, download("curve.csv", "Curve (CSV)"), download("record.csv", "Every step (CSV)"), download("session.json", "All (JSON)")));
   }
 
+  const compared = ([words, command]) => ["Compared with ", words, " (as ", h("code", {}, command),
+    " does), on the same images and with as many groups as you answered."];
   const download = (name, text) => h("a.button", { href: path(`/${name}`), download: "" }, text);
 
   return {
@@ -59,7 +61,7 @@ export function mountCurve(path, state) {
 
 function table(points) {
   const some = points.some(({ oracle }) => oracle != null);
-  const heads = ["Groups answered, at most", "Images with so many", "Right", "Accuracy", "95 % interval", some && "With the truth", "Seconds"];
+  const heads = ["Groups answered, at most", "Images with so many", "Right", "Accuracy", "95 % interval", some && "With the truth", "Mean seconds of that answer"];
   return h("div.scroll", {}, h("table.points", {},
     h("caption.hidden", {}, "Accuracy by number of corrections"),
     h("thead", {}, h("tr", {}, heads.filter(Boolean).map((text) => h("th", { scope: "col" }, text)))),
@@ -74,6 +76,7 @@ function table(points) {
 }
 
 function chart(points) {
+  const WIDTH = Math.max(280, Math.min(WIDEST, document.documentElement.clientWidth - 32));
   const most = Math.max(1, points.at(-1).groups);
   const x = (groups) => LEFT + ((WIDTH - LEFT - RIGHT) * groups) / most;
   const y = (share) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - share);

@@ -15,7 +15,7 @@ export async function mountSession(root, context, stamp) {
   let state = await get(path());
   let current = null, question = null, busy = false;
   const clock = makeClock();
-  const parts = Object.fromEntries(["head", "picture", "prediction", "question", "groups"].map((name) => [name, h("section", { class: `slot ${name}` })]));
+  const parts = Object.fromEntries(["head", "picture", "prediction", "question", "groups"].map((name) => [name, h("section", { class: `part-${name}` })]));
   const curve = mountCurve(path, () => state);
   root.append(
     h("h1", {}, "Teaching"), parts.head,
