@@ -47,5 +47,5 @@ function history(edited) {
   if (replaced.length) parts.push(`replaced ${replaced.join(", ")}`);
   const named = Object.keys(edited.names ?? {}).length;
   if (named) parts.push(`named ${named}`);
-  return h("span.quiet", {}, `Made by a person of ${edited.made_of}${parts.length ? `: ${parts.join("; ")}` : ""}.`);
+  return h("span.quiet", {}, `Edited from ${edited.made_of}${parts.length ? `: ${parts.join("; ")}` : ""}.`);
 }

@@ -14,7 +14,7 @@ export function makeEdits({ about, context, path, signal }) {
   const result = h("div.result", { role: "status" });
   const wait = h("div");
   const apply = h("button.primary", { type: "button", onclick: send }, "Save as an edited model");
-  const clear = h("button", { type: "button", onclick: () => { for (const unit of Object.keys(wishes)) delete wishes[unit]; changed(); location.reload(); } }, "Drop all edits");
+  const clear = h("button", { type: "button", onclick: drop }, "Drop all edits");
   const bar = h("div.pending", {}, summary, apply, clear);
   const element = h("section.edits", { "aria-label": "Edits" },
     h("p.quiet", {}, "Forget prototypes that look at the wrong thing, keep some that were switched off",
@@ -23,6 +23,12 @@ export function makeEdits({ about, context, path, signal }) {
     bar, wait, result);
   const candidates = h("dialog.patches", { "aria-label": "Other patches" });
   element.append(candidates);
+  const shown = {
+    element, of, words, choosePatch,
+    toggle: (unit, kind) => set(unit, of(unit)?.kind === kind ? null : { kind }),
+    clear: (unit) => set(unit, null),
+    onDropped: () => {}, // called when nothing is wanted any more
+  };
   changed();
   if (context.parameters.edit) follow(context.parameters.edit);
 
@@ -32,6 +38,12 @@ export function makeEdits({ about, context, path, signal }) {
     } catch {
       return {};
     }
+  }
+
+  function drop() {
+    for (const unit of Object.keys(wishes)) delete wishes[unit];
+    changed();
+    shown.onDropped();
   }
 
   function changed() {
@@ -79,7 +91,7 @@ export function makeEdits({ about, context, path, signal }) {
         h("span.patch", {},
           h("img.cut", { src: path("/image", { image, box: patch.box.join(",") }), alt: "" }),
           h("span.whole", {}, h("img", { src: path("/image", { image }), alt: "" }), framed(patch.box))),
-        h("span", {}, `${patch.name}, similarity ${plain(patch.similarity)}`));
+        h("span", {}, `${patch.name}, similarity ${plain(patch.similarity, 4)}`));
       })));
       slot.querySelector("button")?.focus();
     } catch (error) {
@@ -92,9 +104,9 @@ export function makeEdits({ about, context, path, signal }) {
     apply.disabled = true;
     alertOf(null);
     const entries = Object.entries(wishes);
-    const of = (kind) => entries.filter(([, wish]) => wish.kind === kind);
-    const numbers = (kind) => of(kind).map(([unit]) => Number(unit));
-    const replace = Object.fromEntries(of("replace").map(([unit, wish]) => {
+    const wanted = (kind) => entries.filter(([, wish]) => wish.kind === kind);
+    const numbers = (kind) => wanted(kind).map(([unit]) => Number(unit));
+    const replace = Object.fromEntries(wanted("replace").map(([unit, wish]) => {
       const { image, row, column } = wish.replace;
       return [unit, { image, row, column }];
     }));
@@ -128,13 +140,8 @@ export function makeEdits({ about, context, path, signal }) {
       h("p", {}, `On ${after.n} validation images: ${mended} became right, ${broken} became wrong. ${kept} prototypes are on.`,
         solved ? ` ${solved[0].toUpperCase()}${solved.slice(1)}.` : ""),
       h("p.quiet", {}, "The accuracy on validation images is for choosing; ", h("code", {}, `ibd test ${folder}`), " says what the edited model is worth."));
-    for (const unit of Object.keys(wishes)) delete wishes[unit];
-    changed();
+    drop();
   }
 
-  return {
-    element, of, words, choosePatch,
-    toggle: (unit, kind) => set(unit, of(unit)?.kind === kind ? null : { kind }),
-    clear: (unit) => set(unit, null),
-  };
+  return shown;
 }

@@ -20,10 +20,6 @@ export function mountGallery(slot, shared, edits) {
   let renamed = null;
   const waiting = h("div"), list = h("ul.cards"), count = h("p.quiet", { role: "status" });
   const more = h("button", { type: "button", onclick: () => { view.count += PAGE; draw(); } }, "Show more");
-  slot.append(intro(), tools(), waiting, count, list, more, naming());
-  draw();
-  fetchAll();
-
   function intro() {
     const said = about.patches
       ? "Each prototype is a patch of a training image: framed in it, and cut out. An image is taken for a class because its parts look like these."
@@ -204,6 +200,11 @@ export function mountGallery(slot, shared, edits) {
     renamed = h("div", { hidden: !about.found || !Object.keys(given).length }, save, result);
     return h("div", {}, h("p.quiet", {}, "Names are written to ", h("code", {}, about.names_file), ", as they are given."), renamed);
   }
+
+  slot.append(intro(), tools(), waiting, count, list, more, naming());
+  if (edits) edits.onDropped = draw;
+  draw();
+  fetchAll();
 }
 
 /** A link that opens a run which this page did not know when it was loaded. */

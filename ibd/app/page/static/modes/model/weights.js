@@ -14,9 +14,6 @@ export function mountWeights(slot, { about, context, path, signal }) {
   const more = h("button", { type: "button", onclick: () => { view.rows += ROWS; draw(); } }, `Show more ${kinds}`);
   const wider = h("button", { type: "button", onclick: () => { view.columns += COLUMNS; draw(); } }, "Show more classes");
   const file = h("a.button", { download: `weights_${context.run.key}.csv` }, "Download (CSV)");
-  slot.append(tools(), note, wait, status, frame, h("div.tools", {}, more, wider, file));
-  choose();
-
   function tools() {
     const what = h("select", { onchange: () => { view.what = what.value; choose(); } },
       about.weight ? h("option", { value: "weight" }, "weight of the head") : null,
@@ -37,6 +34,7 @@ export function mountWeights(slot, { about, context, path, signal }) {
         return;
       }
     }
+    ended.hidden = false;
     note.textContent = said();
     draw();
   }
@@ -71,7 +69,7 @@ export function mountWeights(slot, { about, context, path, signal }) {
       h("caption.hidden", {}, `What each ${kind} counts for each class`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, kind), shown.map(head))),
       h("tbody", {}, units.slice(0, view.rows).map((unit) => h("tr", {},
-        h("th", { scope: "row" }, called(unit)),
+        h("th", { scope: "row" }, breakable(called(unit))),
         shown.map((i) => square(table[i][unit], most)))))));
     if (file.href.startsWith("blob:")) URL.revokeObjectURL(file.href);
     file.href = URL.createObjectURL(new Blob([csv(units, columns, table)], { type: "text/csv" }));
@@ -87,7 +85,7 @@ export function mountWeights(slot, { about, context, path, signal }) {
         draw();
         frame.querySelectorAll("thead button")[[...frame.querySelectorAll("thead button")].findIndex((b) => b.getAttribute("aria-label") === `Sort by ${classes[i]}`)]?.focus();
         say(`Sorted by ${classes[i]}, ${view.down ? "largest" : "smallest"} first.`);
-      } }, classes[i], sorted ? (view.down ? " ↓" : " ↑") : ""));
+      } }, breakable(classes[i]), sorted ? (view.down ? " ↓" : " ↑") : ""));
   }
 
   const csv = (units, columns, table) => [
@@ -95,6 +93,15 @@ export function mountWeights(slot, { about, context, path, signal }) {
   ].map((row) => row.map((text) => (/[",\n]/.test(text) ? `"${String(text).replaceAll('"', '""')}"` : text)).join(",")).join("\r\n");
 
   signal.addEventListener("abort", () => URL.revokeObjectURL(file.href));
+  const ended = h("div.tools", {}, more, wider, file);
+  slot.append(tools(), note, wait, status, frame, ended);
+  ended.hidden = true;
+  choose();
+}
+
+/** A name that may go on in the next line after its parts. */
+function breakable(name) {
+  return name.split(/(?<=_|::)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 }
 
 function square(value, most) {
