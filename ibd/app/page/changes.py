@@ -30,14 +30,16 @@ class UnitChange:
         name: its name.
         before: what is read of it, in words.
         after: what is read of it once all is set, in words.
-        edits: all corrections with this one alone beside those that were there.
+        value: what it is set to, of the prediction with nothing edited.
+        clears: corrections that were there, and go for it.
     """
 
     unit: int
     name: str
     before: str
     after: str
-    edits: Edits
+    value: float
+    clears: list[str]
 
 
 def merged(network: InterpretableNetwork, edits: Mapping[str, float], values: Mapping[str, float]) -> Edits:
@@ -90,7 +92,7 @@ def as_one(plain: Prediction, edits: Mapping[str, float], values: Mapping[str, f
 
 
 def unit_changes(plain: Prediction, edits: Mapping[str, float], found: Why) -> list[UnitChange]:
-    """Return the units of a smallest change one by one, each with what setting it alone makes of the corrections."""
+    """Return the units of a smallest change one by one, each with what setting it alone does to the corrections."""
     if found.after is None:
         return []
     network, rows = plain.network, []
@@ -98,7 +100,8 @@ def unit_changes(plain: Prediction, edits: Mapping[str, float], found: Why) -> l
         unit = network.unit_index(name)
         quantity = network.quantities.get(unit)
         old, new = (read_out(float(each.unit_values[0, unit]), quantity) for each in (found.before, found.after))
-        rows.append(UnitChange(unit, name, old, new, merged(network, edits, {name: found.values[name]})))
+        both = merged(network, edits, {name: found.values[name]})
+        rows.append(UnitChange(unit, name, old, new, both[name], [other for other in edits if other not in both]))
     return rows
 
 

@@ -87,9 +87,9 @@ def explained(model: TrainedModel, image: Tensor, name: str, target: Target, tol
 def on_scale(image: Tensor, maps: Mapping[str, Tensor], scale: ScaleOf = "one") -> dict[str, Picture]:
     """Return maps over an image at full strength, (H, W, 3) each, as pictures to lay over `ibd.app.page.maps.gray`.
 
-    On one scale, a pixel is as strong as its share of what its map holds in all, so that a map which says much of a few
-    pixels is strong there, and one that says a little of all is pale, whatever numbers the methods have. Full strength
-    is the largest 99th percentile among the maps.
+    On one scale, a pixel is as strong as its share of what its map holds in all: a map that says much of a few pixels is
+    strong there, and one that says a little of all is pale, whatever numbers the methods have. Full strength is the
+    geometric mean of the maps' 99th percentiles, so that neither is lost; what is above it is painted with that.
 
     Args:
         image: (3, H, W) in [0, 1].
@@ -99,8 +99,9 @@ def on_scale(image: Tensor, maps: Mapping[str, Tensor], scale: ScaleOf = "one") 
     if scale == "own" or not maps:
         return {name: overlay(image, heat, normalization="percentile", strength=1.0) for name, heat in maps.items()}
     shares = {name: _shares(heat) for name, heat in maps.items()}
-    largest = max(float(strongest(share, "percentile")) for share in shares.values())
-    return {name: overlay(image, share, scale=largest, strength=1.0) for name, share in shares.items()}
+    sizes = torch.stack([strongest(share, "percentile").flatten()[0] for share in shares.values()])
+    full = float(sizes[sizes > 0].log().mean().exp()) if bool((sizes > 0).any()) else 0.0
+    return {name: overlay(image, share, scale=full, strength=1.0) for name, share in shares.items()}
 
 
 def cost_in_words(found: Explanation) -> str:

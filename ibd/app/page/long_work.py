@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
 from ibd.errors import IbdError
@@ -50,6 +50,11 @@ class Work(Generic[T]):
         return self._ended.is_set()
 
     @property
+    def stopped(self) -> bool:
+        """Whether it was stopped before it had a result."""
+        return self._stop.is_set() and not self._result and self.error is None
+
+    @property
     def result(self) -> T | None:
         """What the function returned; None until then, and where it failed."""
         return self._result[0] if self._result else None
@@ -75,7 +80,7 @@ class Work(Generic[T]):
     def state(self) -> dict[str, Any]:
         """Return how far it is, as plain values."""
         said = {"title": self.title, "done": self.done, "total": self.total, "ended": self.ended}
-        return said | {"error": self.error, "stopped": self.ended and self.error is None and not self._result}
+        return said | {"error": self.error, "stopped": self.stopped}
 
     def _run(self) -> None:
         try:
@@ -99,7 +104,7 @@ class Works:
         self._lock = threading.Lock()
 
     def start(self, name: str, function: Callable[[Told], T], title: str, lane: str | None = None) -> Work[T]:
-        """Return the work of a name; begin it where there is none, or where that was stopped or has failed.
+        """Return the work of a name; begin it where there is none, or where that was stopped.
 
         Args:
             name: name of the work.
@@ -108,13 +113,26 @@ class Works:
             lane: begin of the names of those that are stopped if they are not at their end yet; None stops none.
         """
         with self._lock:
-            for other, work in self._works.items():
-                if lane is not None and other != name and other.startswith(lane):
-                    work.stop()
+            if lane is not None:
+                self._stop_lane(lane, (name,))
             known = self._works.get(name)
-            if known is None or (known.ended and known.result is None):
+            if known is None or known.stopped:
                 known = self._works[name] = Work(function, title)
             return known
+
+    def only(self, lane: str, names: Collection[str]) -> None:
+        """Let those works of a lane end that nobody waits for any more.
+
+        Args:
+            lane: begin of their names.
+            names: names of those that go on.
+        """
+        with self._lock:
+            self._stop_lane(lane, names)
+
+    def _stop_lane(self, lane: str, names: Collection[str]) -> None:
+        for other in [other for other in self._works if other.startswith(lane) and other not in names]:
+            self._works.pop(other).stop()
 
     def get(self, name: str) -> Work[Any] | None:
         """Return the work of a name; None where it was never begun, or forgotten."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import dataclass
 
@@ -81,6 +82,11 @@ def png(picture: Picture) -> bytes:
     file = io.BytesIO()
     Image.fromarray((255 * picture.clip(0, 1)).round().astype(np.uint8)).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def as_address(picture: Picture) -> str:
+    """Return a (H, W, 3) picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
 
 
 def in_shares(box: Box | None, size: tuple[int, int]) -> list[float] | None:

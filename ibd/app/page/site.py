@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from ibd.app.page.long_work import Works
+from ibd.app.page.looking import Looked
 from ibd.app.page.split_answers import KeptAnswers
 from ibd.app.page.uploads import Uploads
 from ibd.data.base import SPLITS, ImageDataModule
@@ -90,6 +91,7 @@ class Served:
         lock: held by who runs the model.
         explaining: held by who runs `explained`.
         works: what takes long, under way or done.
+        looked: what was made of its images and units so far.
     """
 
     key: str
@@ -98,6 +100,7 @@ class Served:
     lock: threading.RLock = field(default_factory=threading.RLock)
     explaining: threading.RLock = field(default_factory=threading.RLock)
     works: Works = field(default_factory=Works)
+    looked: Looked = field(default_factory=Looked)
     _entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _data: ImageDataModule | None = None
