@@ -188,7 +188,8 @@ def _state(asked: Asked, session: TeachingSession) -> dict[str, Any]:
         entry = asked.run.entry(f"{settings.split}:{session.image}", asked.site.uploads, "")
         image = {
             "image": entry.name,
-            "title": entry.title,
+            # The name of a file often holds the folder of its class.
+            "title": f"{settings.split} image {session.image}" if settings.blind else entry.title,
             "truth": None
             if settings.blind or entry.sample is None
             else session.network.class_names[entry.sample.label],

@@ -133,7 +133,8 @@ export async function mountSession(root, context, stamp) {
       if (gone) {
         try {
           state = await get(path());
-          show(current?.name);
+          show();
+          question?.focus();
         } catch { /* the first error says it */ }
       }
     } finally {
