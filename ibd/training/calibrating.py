@@ -86,6 +86,7 @@ def calibrate(
         if data is None:
             raise ConfigError("calibrate needs the data beside the model (or a run in place of both)")
         model.calibration = choose(model.network, _read(model, data, split), choices)
+        model.thresholds = None  # which are of the probabilities as they were
         return model.calibration
     return calibrate_run(model, overrides, choices, which, trust).calibration
 
@@ -119,7 +120,7 @@ def calibrate_run(
     with locked(find_run(run), "a training or calibration", "calibrate"):
         model, data = load_run(path_of(run), *overrides, which=which, trust=trust)
         read = _read(model, data, choices.split)
-        model.calibration = choose(model.network, read, choices)
+        model.calibration, model.thresholds = choose(model.network, read, choices), None
         _write(checkpoint, model.calibration)
     return Calibrated(model.calibration, checkpoint, model, read)
 

@@ -87,8 +87,8 @@ def explained(model: TrainedModel, image: Tensor, name: str, target: Target, tol
 def on_scale(image: Tensor, maps: Mapping[str, Tensor], scale: ScaleOf = "one") -> dict[str, Picture]:
     """Return maps over an image at full strength, (H, W, 3) each, as pictures to lay over `ibd.app.page.maps.gray`.
 
-    On one scale, a pixel is as strong as its share of what its map holds in all: a map that says much of a few pixels is
-    strong there, and one that says a little of all is pale, whatever numbers the methods have. Full strength is the
+    On one scale, a pixel is as strong as its share of what its map holds in all: a map that says much of a few pixels
+    is strong there, and one that says a little of all is pale, whatever numbers the methods have. Full strength is the
     geometric mean of the maps' 99th percentiles, so that neither is lost; what is above it is painted with that.
 
     Args:

@@ -17,6 +17,7 @@ from ibd.app.verbs import (
     serve,
     spray,
     tcav,
+    threshold,
     visualize,
     why,
 )
@@ -24,6 +25,7 @@ from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
     predict.VERB,
+    threshold.VERB,
     serve.VERB,
     tcav.VERB,
     interpret.VERB,

@@ -43,8 +43,8 @@ export function mount(root, context) {
     h("div.first", {}, slots.bring, slots.choose),
     h("div.columns", {},
       h("div.left", {}, slots.picture, slots.prediction),
-      h("div.right", {}, slots.units, slots.unit)),
-    slots.explainers, slots.why, slots.downloads,
+      h("div.right", {}, slots.units, slots.unit),
+      h("div.more-of-it", {}, slots.explainers, slots.why, slots.downloads)),
   );
   const leave = Object.entries(PARTS).map(([name, part]) => part.mount(slots[name], store, context));
   leave.push(over.mount(slots.picture, store, context));

@@ -48,6 +48,6 @@ export function mount(slot, store, context) {
       example.source && h("strong", {}, "The patch that it is"),
       h("span", {}, `${example.class}: ${example.value}`),
       example.truth != null && h("span.quiet", {}, `annotated ${example.truth}`),
-      h("span.quiet.name", { title: example.title }, example.title))));
+      h("span.quiet.file", { title: example.title }, example.title))));
   }
 }
