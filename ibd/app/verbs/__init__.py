@@ -14,6 +14,7 @@ from ibd.app.verbs import (
     interpret,
     invert,
     predict,
+    repeat,
     spray,
     tcav,
     visualize,
@@ -22,6 +23,7 @@ from ibd.app.verbs import (
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
+    repeat.VERB,
     predict.VERB,
     tcav.VERB,
     interpret.VERB,

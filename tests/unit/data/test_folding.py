@@ -1,4 +1,4 @@
-"""Folds: of each class as many images in each, no image on two sides, groups whole; and what data modules make of it."""
+"""Folds: of each class as many images in each, no image on two sides, groups whole; and what data make of them."""
 
 import csv
 
