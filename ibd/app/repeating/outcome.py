@@ -138,12 +138,12 @@ def _cell(value: float) -> str | float:
 
 def figure_of(rows: list[Row], plan: Plan) -> Figure:
     """Return a picture of the figures that are shares: each training a dot, and the mean with its interval."""
-    shares = [row for row in rows if row.over.n and all(_is_share(value) for value in row.values.values())][:_DRAWN]
+    shares = [row for row in rows if row.over.n and _is_share(row)][:_DRAWN]
     figure = PlainFigure(figsize=(8.0, 1.5 + 0.34 * max(1, len(shares))), layout="constrained", dpi=130)
     axes = figure.subplots()
     for place, row in enumerate(shares):
         own = [value for value in row.values.values() if not math.isnan(value)]
-        axes.plot(own, [place] * len(own), "o", ms=4, color=_GRAY, alpha=0.8, zorder=3)
+        axes.plot(own, [place - 0.2] * len(own), "o", ms=4, color=_GRAY, alpha=0.8, zorder=3)
         if row.over.n > 1:
             reach = [[row.over.mean - row.over.low], [row.over.high - row.over.mean]]
             axes.errorbar([row.over.mean], [place], xerr=reach, fmt="d", ms=6, capsize=4, color=_BLUE)
@@ -151,9 +151,9 @@ def figure_of(rows: list[Row], plan: Plan) -> Figure:
     axes.invert_yaxis()
     axes.grid(alpha=0.25)
     axes.set_xlabel(f"gray: each training; blue: mean and {LEVEL:.0%} interval over {len(plan.values)} trainings")
-    figure.suptitle(shorten(f"{plan.given}, {len(plan.values)} {plan.kind}s", 90), fontsize=10)
+    figure.suptitle(shorten(f"{plan.given.split()[0]}, {len(plan.values)} {plan.kind}s", 90), fontsize=10)
     return figure
 
 
-def _is_share(value: float) -> bool:
-    return math.isnan(value) or 0 <= value <= 1
+def _is_share(row: Row) -> bool:
+    return "loss" not in row.name and all(math.isnan(value) or 0 <= value <= 1 for value in row.values.values())

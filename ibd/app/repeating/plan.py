@@ -17,6 +17,7 @@ from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError, DataError, check_once
 from ibd.io import build_data
 from ibd.training.keeping import replace
+from ibd.training.runner import build_model
 
 PLAN = "plan.json"
 Kind = Literal["seed", "fold"]
@@ -116,6 +117,8 @@ def new_plan(config: str, changes: Sequence[str], kind: Kind, values: Sequence[i
         ConfigError, DataError: a mistake in one of them; nothing is written then.
     """
     _check(changes, kind, values)
+    if kind == "fold" and "folds" not in (data := load_config(config, *changes).data):
+        raise ConfigError(f"--folds: the data '{data.name}' cannot be cut into folds; folder and toybirds can")
     configs = [load_config(config, *changes, *_own(kind, value, len(values))) for value in values]
     images, apart = _look_at_data(configs, kind, values)
     plan = Plan(_new_folder(configs[0]), kind, tuple(values), shlex.join([config, *changes]), images, apart)
@@ -148,7 +151,10 @@ def _look_at_data(
         if kind == "seed" and len(first) == 2:  # the others are like these
             images[f"{kind}_{value}"] = images[f"{kind}_{values[0]}"]
             continue
-        sizes, tested = _look(build_data(config.data))
+        data = build_data(config.data)
+        if not first:
+            build_model(config, data, weights=False)  # finds what is wrong with its options
+        sizes, tested = _look(data)
         images[f"{kind}_{value}"] = sizes
         first.append(tested)
     return images, first[0] != first[1]
