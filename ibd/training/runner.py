@@ -22,7 +22,7 @@ from ibd import config as configuration, registry
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.grouping import groups_of_images
 from ibd.errors import ConfigError, lacks_memory
-from ibd.io import build_data, find_checkpoint, find_run, load_run
+from ibd.io import build_data, find_checkpoint, find_run, load_run, sha256
 from ibd.lock import locked
 from ibd.metrics.functional.by_group import ByGroup
 from ibd.models.lightning import InterpretableModule
@@ -340,7 +340,8 @@ def evaluate_run(
     model, data = load_run(place, *overrides, which=which, trust=trust)
     asked = {name: groups_of_images(data, split, name) for name in by}  # a mistake is said before the work
     metrics, read = one_pass(model, data, split)
-    about = {"checkpoint": find_checkpoint(place, which).name, "changes": list(overrides)}
+    file = find_checkpoint(place, which)
+    about = {"checkpoint": file.name, "sha256": sha256(file), "changes": list(overrides)}
     scored = score(model, data.dataset(split), split, read, metrics, asked, about)
     if not _is_first():
         return Tested(dict(scored.figures), list(scored.groups), [], scored, None)

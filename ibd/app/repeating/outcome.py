@@ -17,6 +17,8 @@ from ibd import __version__
 from ibd.app.repeating.plan import Plan
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import CheckpointError
+from ibd.metrics.functional.bootstrap import Interval
+from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.metrics.functional.trainings import OverTrainings, over_trainings
 
 LEVEL = 0.95
@@ -61,6 +63,29 @@ def _figures(path: Path) -> dict[str, float]:
         raise CheckpointError(f"'{path}' cannot be read ({type(error).__name__}); delete it to test anew") from None
 
 
+def over_images_too(plan: Plan) -> Interval | None:
+    """Return the accuracy with an interval that holds for other trainings and other images, see `random_effects`.
+
+    Of trainings that were tested on the same images, whose ``tested/test/images.csv`` says which each had right; else
+    None.
+    """
+    if plan.apart:
+        return None
+    right = [_right(plan.run(name) / "tested" / "test" / "images.csv") for name in plan.names]
+    if not all(right) or len(set(map(len, right))) > 1:
+        return None
+    return two_level_interval(torch.tensor(right), LEVEL)
+
+
+def _right(path: Path) -> list[float]:
+    """Return which images a test had right, 1 or 0; nothing where it has not written that."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [float(row["right"] == "true") for row in csv.DictReader(file)]
+    except (OSError, KeyError):
+        return []
+
+
 def what_holds(plan: Plan) -> str:
     """Return in a sentence what the intervals of a plan hold for."""
     count = len(plan.values)
@@ -93,6 +118,9 @@ def lines_of(rows: list[Row], plan: Plan) -> list[str]:
         interval = "-" if math.isnan(over.low) else f"[{over.low:.4f}, {over.high:.4f}]"
         each = "".join(f"{row.values[name]:>10.4f}" for name in shown)
         lines.append(f"{row.name:<{width}} {over.mean:>8.4f} {over.sd:>8.4f}  {interval:<21}{each}".rstrip())
+    if (wide := over_images_too(plan)) is not None:
+        held = "accuracy for other trainings and other images"
+        lines.append(f"{held}: {wide.mean:.4f} [{wide.low:.4f}, {wide.high:.4f}]")
     return lines
 
 
@@ -111,6 +139,7 @@ def save_rows(rows: list[Row], plan: Plan) -> list[Path]:
 
 def _plain(rows: list[Row], plan: Plan) -> dict[str, object]:
     """Return what the JSON file says."""
+    wide = over_images_too(plan)
     return {
         "config": plan.given,
         plan.kind + "s": list(plan.values),
@@ -123,6 +152,9 @@ def _plain(rows: list[Row], plan: Plan) -> dict[str, object]:
             | {"values": {name: _known(value) for name, value in row.values.items()}}
             for row in rows
         },
+        "accuracy_over_images_too": None
+        if wide is None
+        else {key: _known(value) for key, value in asdict(wide).items()},
         "versions": {"ibd": __version__, "torch": torch.__version__},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
