@@ -34,6 +34,7 @@ from ibd.training.ending import complete
 from ibd.training.features import check_resumed, use_features
 from ibd.training.group_figures import save_groups
 from ibd.training.loggers import build_loggers
+from ibd.training.record import Session
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.tested.saving import save_tested
@@ -151,6 +152,7 @@ def _train(
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     with telling_of_the_disk(folder):
         trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
+    session = Session(data.start_epoch + 1)
     use_features(model, data, trainer, checkpoint)
     try:
         with telling_of_the_disk(folder):
@@ -164,6 +166,7 @@ def _train(
     # What is in a new run, the user has named.
     with telling_of_the_disk(folder), registry.trusting(checkpoint is None):
         end = complete(trainer, data, folder, logging_settings, interrupted)
+        session.write(folder, trainer, data, interrupted)
     data.features = {}  # which are those of this backbone
     return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)
 

@@ -17,6 +17,7 @@ from ibd import __version__
 from ibd.app.repeating.plan import Plan
 from ibd.drawing import PlainFigure, shorten
 from ibd.errors import CheckpointError
+from ibd.io import find_checkpoint, sha256
 from ibd.metrics.functional.bootstrap import Interval
 from ibd.metrics.functional.random_effects import two_level_interval
 from ibd.metrics.functional.trainings import OverTrainings, over_trainings
@@ -144,6 +145,7 @@ def _plain(rows: list[Row], plan: Plan) -> dict[str, object]:
         "config": plan.given,
         plan.kind + "s": list(plan.values),
         "runs": {name: str(plan.run(name)) for name in plan.names},
+        "checkpoints": {name: sha256(find_checkpoint(plan.run(name))) for name in plan.names},
         "images": plan.images,
         "level": LEVEL,
         "holds": what_holds(plan),

@@ -3,6 +3,7 @@
 from ibd.app.verbs import (
     ablate,
     atlas,
+    card,
     code_map,
     continuity,
     discover,
@@ -24,6 +25,7 @@ from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
     repeat.VERB,
+    card.VERB,
     predict.VERB,
     tcav.VERB,
     interpret.VERB,
