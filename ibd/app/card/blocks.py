@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 
@@ -27,7 +27,7 @@ class Grid:
         title: what its rows are.
         columns: names of the columns; the first holds names, the others numbers.
         rows: rows of texts.
-        source: file that they stand in.
+        source: file that they stand in; "" where a column says it.
     """
 
     title: str
@@ -124,3 +124,10 @@ class Section:
     title: str
     blocks: Sequence[Block] = ()
     parts: Sequence[Section] = field(default_factory=tuple)
+
+
+def every_section(sections: Sequence[Section]) -> Iterator[Section]:
+    """Yield all sections, and those within."""
+    for section in sections:
+        yield section
+        yield from every_section(section.parts)

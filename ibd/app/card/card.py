@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ibd import __version__
 from ibd.app.card import eu, layout
-from ibd.app.card.blocks import Absent, Block, ByHand, Section, Stale
+from ibd.app.card.blocks import Absent, Block, ByHand, Section, Stale, every_section
+from ibd.app.card.glance import in_short
 from ibd.app.card.reading import CardRun, read_run
 from ibd.app.card.rendering import as_html, as_markdown
 from ibd.app.card.texts import TEXTS, add_prompts, read_texts
@@ -55,14 +56,7 @@ def card_sections(read: CardRun, texts: dict[str, str], with_eu: bool) -> list[S
     sections = layout.mitchell(read, texts)
     if with_eu:
         sections += eu.eu_sections(texts, {part.key: part.title for part in every_section(sections)})
-    return sections
-
-
-def every_section(sections: Sequence[Section]) -> Iterator[Section]:
-    """Yield all sections, and those within."""
-    for section in sections:
-        yield section
-        yield from every_section(section.parts)
+    return [in_short(read, sections), *sections]
 
 
 def _blocks(sections: Sequence[Section]) -> Iterator[Block]:
@@ -73,6 +67,6 @@ def _blocks(sections: Sequence[Section]) -> Iterator[Block]:
 def _lead(read: CardRun) -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     return (
-        f"Written by ibd {__version__} on {now} from the files of {read.folder}. Nothing was measured for it: each number "
-        "is taken from the file named with it, and what was not measured is said with the command that measures it."
+        f"Written by ibd {__version__} on {now} from the files of {read.folder}. Nothing was measured for it: each "
+        "number is taken from the file named with it; what is missing is said with the command that measures it."
     )

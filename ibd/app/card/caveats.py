@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ibd.app.card.blocks import Block, Words
-from ibd.app.card.pieces import number, spread
+from ibd.app.card.pieces import number, probability, spread
 from ibd.app.card.reading import CardRun, Kept
 from ibd.training.display import accuracy_reach
 from ibd.training.record import RECORD
@@ -63,5 +63,5 @@ def _of_test(split: str, kept: Kept) -> Iterator[Block]:
     for column, group in (plain.get("groups") or {}).items():
         if group.get("p_value") is not None and group["p_value"] < _UNEQUAL and group.get("groups"):
             worst = group["groups"][0]
-            text = f"By {column} the accuracies differ (p = {number(group['p_value'])}); the worst is {worst['group']}"
-            yield Words(f"{text}, {spread(worst['accuracy'])}.", source)
+            differ = f"By {column} the accuracies differ (p = {probability(group['p_value'])})"
+            yield Words(f"{differ}; the worst is {worst['group']}, {spread(worst['accuracy'])}.", source)

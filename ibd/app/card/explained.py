@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ibd.app.card.blocks import Absent, Block, Facts, Grid, Stale, Words
+from ibd.app.card.blocks import Absent, Block, Grid, Stale, Words
 from ibd.app.card.pieces import cut, number, spread
 from ibd.app.card.reading import CardRun
 from ibd.app.card.report import ReportOf, of_model
+from ibd.comparison.groups import FIGURES
+from ibd.comparison.report.names import explainer_title
+from ibd.comparison.report.tables import metric_title
 
 _OWN = "intrinsic"
+_REAL = ("posthoc", "reference")
+"""Kinds of explanations that an own account is held against here; an oracle knows what no method can."""
 _CHECKS = {
     "cascade_top_down": "weights made random from the last layer on",
     "cascade_bottom_up": "weights made random from the first layer on",
@@ -51,7 +56,7 @@ def _account(report: ReportOf) -> Iterator[Block]:
     mains = [str(metric) for metric in plain.get("main_metrics") or ()]
     for metric in mains:
         said = plain.get("metrics", {}).get(metric, {})
-        rows = [[name, spread(own[metric], "mean")] for name, own in scores.items() if metric in own]
+        rows = [[explainer_title(name), spread(own[metric], "mean")] for name, own in scores.items() if metric in own]
         if rows:
             better = {True: "higher is better", False: "lower is better"}.get(
                 said.get("higher_is_better"), "no direction"
@@ -83,17 +88,17 @@ def _failing(report: ReportOf) -> Iterator[Block]:
         checks = [
             check for check in _CHECKS if any((c.get("passed") or {}).get(check) is not None for c in sanity.values())
         ]
-        rows = [[name, *(_passed(c, check) for check in checks)] for name, c in sanity.items()]
+        rows = [[explainer_title(name), *(_passed(c, check) for check in checks)] for name, c in sanity.items()]
         title = "Checks of sanity: does an explanation change (or stay) as it must?"
         yield Grid(title, ["explanation", *(_CHECKS[check] for check in checks)], rows, report.source)
         own = sanity.get(_OWN, {}).get("passed") or {}
         failed = [_CHECKS.get(check, check) for check, passed in own.items() if passed is False]
         if failed:
             yield Words(f"The model's own account fails where it is: {'; '.join(failed)}.", report.source)
-    worse = [v for v in _verdicts(report) if v.get("outcome") == "worse"]
-    sentences = [[str(v["other"]), str(v["metric"]), str(v["sentence"])] for v in worse]
-    yield from _some(sentences, "Own account worse than another", ["than", "metric", "verdict"], report)
-    skipped = [one for one in report.plain.get("skipped") or () if isinstance(one, dict)]
+    worse = [v for v in _verdicts(report) if v.get("outcome") == "worse" and v.get("kind") in _REAL]
+    rows = [[explainer_title(v["other"]), metric_title(v["metric"]), str(v["sentence"])] for v in worse]
+    yield from _some(rows, "Where another explanation is better than its own", ["than", "metric", "verdict"], report)
+    skipped = [one for one in report.plain.get("skipped") or () if one.get("model") in (None, "", report.model)]
     if skipped:
         left_out = [[_plain(value) for value in one.values()] for one in skipped]
         columns = [str(key).replace("_", " ") for key in skipped[0]]
@@ -116,7 +121,14 @@ def _passed(check: dict[str, Any], name: str) -> str:
 def _honesty(report: ReportOf) -> Iterator[Block]:
     figures = {name: value for name, value in of_model(report, "self_consistency").items() if value is not None}
     if figures:
-        yield Facts([(name.replace("_", " "), number(value)) for name, value in figures.items()], report.source)
+        said = {name: FIGURES[name].reading if name in FIGURES else "" for name in figures}
+        rows = [[name.replace("_", " "), _figure(value), said[name]] for name, value in figures.items()]
+        yield Grid("Figures of self-consistency", ["figure", "value", "what it is"], rows, report.source)
+
+
+def _figure(value: float) -> str:
+    """Return a figure; counts, which a report keeps as floats too, without decimals."""
+    return str(int(value)) if abs(value) > 1 and float(value).is_integer() else number(value)
 
 
 def _plain(value: object) -> str:

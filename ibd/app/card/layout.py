@@ -18,7 +18,7 @@ PROMPTS: dict[str, str] = {
     "relevant_factors": "groups, instruments and environments that performance may depend on",
     "evaluation_factors": "which of these were evaluated, and why these",
     "why_these_metrics": "why these metrics are the right ones for the intended use",
-    "evaluation_motivation": "why it was evaluated on this data, and how that differs from the data of the intended use",
+    "evaluation_motivation": "why it was evaluated on this data, and how that differs from data of the intended use",
     "data_provenance": "where the images come from, how they were chosen, who labelled them and how",
     "sensitive_data": "whether the data holds sensitive information, such as of persons or protected classes",
     "human_life": "whether the model informs decisions on matters central to human life, such as health or safety",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Picture, Stale, Words
-from ibd.app.card.pieces import cut, number, spread
+from ibd.app.card.pieces import cut, number, probability, spread
 from ibd.app.card.reading import CardRun, Kept, Rows
 from ibd.metrics.functional.shares import share_interval
 
@@ -15,6 +15,8 @@ _WITHOUT = {
     "accuracy_rounded": "accuracy with concepts rounded to yes and no",
 }
 """Metrics of a test that say what by-passes the units with a name -> what each is."""
+_COUNTED = ("images", "yes", "no")
+"""Columns of whole numbers."""
 _OF_INTERVAL = ("accuracy", "balanced_accuracy", "auroc")
 
 
@@ -107,7 +109,17 @@ def _grid(kept: Kept, table: str, first: str, columns: dict[str, str], split: st
 
 def _cell(row: dict[str, str], key: str) -> str:
     ends = {"value": row.get(key), "low": row.get(f"{key}_low"), "high": row.get(f"{key}_high")}
-    return spread({name: value or None for name, value in ends.items()}) if ends["low"] else number(row.get(key))
+    if ends["low"]:
+        return spread({name: float(value) if value else None for name, value in ends.items()})
+    return number(row.get(key) if key in _COUNTED else _float(row.get(key)))
+
+
+def _float(text: str | None) -> float | str | None:
+    """Return a cell as the number that it is, also where it was written without decimals."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def calibration(run: CardRun) -> list[Block]:
@@ -208,7 +220,7 @@ def _groups(split: str, kept: Kept, column: str, found: dict[str, object]) -> li
     columns = [column, "images", "accuracy", "confidence - accuracy", "calibration error"]
     source = f"{kept.source}/summary.json"
     shown, title = cut(rows, f"By {column}, {split} images, the worst first")
-    words = f"Equal accuracies in all groups: p = {number(found.get('p_value'))} (permutation test)."
+    words = f"Equal accuracies in all groups: p = {probability(found.get('p_value'))} (permutation test)."
     return [Grid(title, columns, shown, source), Words(words, source)]
 
 

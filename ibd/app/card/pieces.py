@@ -28,6 +28,11 @@ def number(value: Any) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
+def probability(value: Any) -> str:
+    """Return a p-value with four decimals: 10 000 draws tell no more."""
+    return "-" if value is None else f"{value:.4f}"
+
+
 def spread(given: Mapping[str, Any] | None, value: str = "value") -> str:
     """Return a value with its interval, such as ``0.915 [0.868, 0.946]``."""
     if not given or given.get(value) is None:

@@ -14,6 +14,7 @@ import jinja2
 
 from ibd.app.card.blocks import Absent, Block, ByHand, Facts, Grid, Links, Picture, Section, Stale, Words
 
+_NUMBER = re.compile(r"[-+]?[\d.]+( \[.*\])?|\[.*\]")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 
@@ -34,7 +35,7 @@ def as_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     )
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["picture"] = _data
-    environment.filters["numeric"] = is_number
+    environment.filters["numeric"] = numeric_columns
     style = files("ibd.app.card").joinpath("templates", "style.css").read_text(encoding="utf-8")
     template = environment.get_template("card.html.j2")
     return template.render(style=style, title=title, lead=lead, sections=sections)
@@ -44,9 +45,13 @@ def _data(path: str) -> str:
     return "data:image/png;base64," + base64.b64encode(Path(path).read_bytes()).decode("ascii")
 
 
-def is_number(text: str) -> bool:
-    """Return whether a cell of a table holds a number, with its interval or without."""
-    return bool(re.fullmatch(r"-|[-+]?[\d.]+( \[.*\])?|\[.*\]", text))
+def numeric_columns(grid: Grid) -> list[bool]:
+    """Return which columns of a table hold numbers, with intervals or without: those stand to the right."""
+    found = []
+    for column in range(len(grid.columns)):
+        cells = [row[column] for row in grid.rows if row[column] != "-"]
+        found.append(column > 0 and bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells))
+    return found
 
 
 def as_markdown(title: str, lead: str, sections: Sequence[Section], folder: Path) -> str:
@@ -112,8 +117,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
 
 
 def _from(source: str) -> Iterator[str]:
-    yield ""
-    yield f"<sub>from {code(source)}</sub>"
+    if source:
+        yield ""
+        yield f"<sub>from {code(source)}</sub>"
 
 
 def plain(text: str) -> str:
