@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -104,6 +105,16 @@ def find_checkpoint(run: RunLike, which: str = "best") -> Path:
         if (folder / f"{name}.ckpt").is_file():
             return folder / f"{name}.ckpt"
     raise CheckpointError(f"'{run}' has no checkpoint yet: it stopped before its first epoch had ended")
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits: which weights a figure is of.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

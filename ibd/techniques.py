@@ -319,4 +319,11 @@ TECHNIQUES: tuple[Technique, ...] = (
         "evaluation.md",
         "no map where nobody sees a detail, and the score without what nobody sees (Wang 2021)",
     ),
+    Technique(
+        "repeated trainings and folds",
+        "ibd.app.repeating.repeat:repeat",
+        "ibd repeat CONFIG --folds 5",
+        "evaluation.md",
+        "several seeds, or k-fold cross-validation with a corrected interval (Nadeau and Bengio 2003)",
+    ),
 )

@@ -10,6 +10,7 @@ from ibd.config.sources import read_yaml
 from ibd.data.base import Split
 from ibd.errors import ConfigError
 from ibd.io import find_run, load_run
+from ibd.training.origin import save_origin
 
 KEYS = ("noise", "unknown")
 
@@ -36,6 +37,7 @@ def show_curve(
     table = (out or find_run(run) / "figures") / "intervention_curve.csv"
     with writing(table):
         result.save_csv(table)
+        save_origin(table, model, split, changes)
     save_figure(result.figure(), table.with_suffix(".png"))
     return f"{result}\nfigure: {table.with_suffix('.png')}\ntable:  {table}"
 

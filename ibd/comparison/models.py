@@ -128,6 +128,7 @@ def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> Co
     path = find_checkpoint(run)
     family = registry.name_of("models", type(module))
     network: nn.Module = module.network
+    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     info = ModelInfo(
         name=family,
         family=family,
@@ -136,11 +137,10 @@ def _load(run: str | Path, overrides: Sequence[str], device: torch.device) -> Co
         accuracy=float("nan"),
         unit_kind=str(network.unit_kind),
         backbone=_backbone(module),
+        checkpoint=fingerprint,
     )
     trained_on = load_run(run)[1] if overrides else data
-    return ComparedModel(
-        info, module.eval().to(device), data, trained_on, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    )
+    return ComparedModel(info, module.eval().to(device), data, trained_on, fingerprint)
 
 
 def _seed(folder: Path) -> int:

@@ -36,6 +36,7 @@ class ModelInfo:
         backbone: name and options, in words.
         images: images of that split; 0 where that is unknown.
         majority: share of that split's most frequent class, 0 to 1; 0 where that is unknown.
+        checkpoint: first 16 digits of the SHA-256 of its checkpoint; "" of a model without one.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ModelInfo:
     backbone: str = ""
     images: int = 0
     majority: float = 0.0
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from ibd.data.concept_sources import ConceptSource, choose_exclusive, quantities
 from ibd.data.deciding import deciding_parts
 from ibd.data.file_store import MaskFolders
 from ibd.data.files import FileDataModule, FileTable, require_folder
+from ibd.data.fold_tables import fold_tables, set_aside
+from ibd.data.folding import check_folds
 from ibd.data.grouping import Columns, read_columns
 from ibd.data.images import IMAGE_SUFFIXES, refuse_nul
 from ibd.data.transforms import Augment
@@ -53,13 +55,19 @@ class ConceptFolder(FileDataModule):
             annotations of the training images.
         groups: columns of the concept files that are no concepts, but say of which group an image is, to score a model
             by (``ibd test RUN by=COLUMN``); those of a ``groups.csv`` in the root are known without being named.
+        folds: number of folds that the images of train and val are cut into anew, class by class; 0 for none. Those of
+            test stay where they are; without a test folder the fold that is left out is what is tested, and the next
+            one validates.
+        fold: fold that is left out, from 0.
+        together: column of groups (such as the patient, in a ``groups.csv``) whose images stay on one side of a split
+            that is made here: folds, or the images that are set aside for validation.
         cache: whether to keep the decoded images in memory (3 bytes a pixel; whole images with the "crop"
             augmentations).
         check_images: whether to look for damaged files before training starts.
         batch_size: images per step and process.
         num_workers: loader processes; 0 loads in the training process.
         seed: seed of the shuffle and the augmentation.
-        split_seed: seed of the choice of the images that are set aside for validation.
+        split_seed: seed of the choice of the images that are set aside for validation, and of the folds.
 
     Raises:
         DataError: the folders or the concept file are wrong; the message names the file and line.
@@ -79,6 +87,9 @@ class ConceptFolder(FileDataModule):
         val_fraction: float = 0.1,
         exclusive_groups: list[str] | Literal["auto"] = "auto",
         groups: list[str] | None = None,
+        folds: int = 0,
+        fold: int = 0,
+        together: str | None = None,
         cache: bool = False,
         check_images: bool = True,
         batch_size: int = 64,
@@ -90,21 +101,24 @@ class ConceptFolder(FileDataModule):
             root, image_size, resize, augment, val_fraction, cache, check_images, batch_size, num_workers, seed
         )
         self.images = self.root
+        check_folds(folds, fold)
         files = scan(self.root)
         classes = list(files["train"])
-        named = list(groups or ())
+        named = list(dict.fromkeys([*(groups or ()), *([together] if together else ())]))
         source, paths = self._read_concepts(concepts, kinds or {}, files, named)
-        columns = read_columns(self.root, named, paths, classes, every_image(files))
+        columns = read_columns(self.root, named, paths, classes, every_image(files), together)
         self.masks = None if masks is None else _mask_folders(self.root / masks, files)
         part_names = () if self.masks is None else tuple(self.masks.folders)
         self.deciding = deciding_parts(deciding, classes, part_names)
         self.tables = _tables(files, classes, source, columns)
+        if folds:
+            self.tables = fold_tables(self.tables, classes, folds, fold, together, split_seed)
         of_concepts = groups_of(source.names)
         exclusive = _exclusive(exclusive_groups, of_concepts, self.tables["train"].concepts, source)
         if "val" not in self.tables:
-            self.tables["train"], self.tables["val"] = self.tables["train"].split(val_fraction, split_seed)
-            if not self.tables["val"].paths:
-                raise DataError(f"{self.root}: no class has an image to spare for validation; add a folder val")
+            self._set_aside(classes, val_fraction, together, split_seed)
+        elif together and not folds:
+            raise ConfigError(f"data.together: {self.root} has a folder val, so nothing is cut here; leave it out")
         self.spec = DataSpec(
             class_names=tuple(classes),
             concept_names=source.names,
@@ -115,6 +129,17 @@ class ConceptFolder(FileDataModule):
             resize=resize,
             quantities=quantities_of(source.numbers, source.names, self.tables["train"].concepts),
         )
+
+    def _set_aside(self, classes: list[str], fraction: float, together: str | None, seed: int) -> None:
+        """Take validation images out of the training images."""
+        if together:
+            self.tables["train"], self.tables["val"] = set_aside(
+                self.tables["train"], classes, fraction, together, seed
+            )
+            return
+        self.tables["train"], self.tables["val"] = self.tables["train"].split(fraction, seed)
+        if not self.tables["val"].paths:
+            raise DataError(f"{self.root}: no class has an image to spare for validation; add a folder val")
 
     def _read_concepts(
         self, given: str | list[str] | None, kinds: Mapping[str, str], files: Files, without: list[str]

@@ -23,7 +23,12 @@ AND = "+"
 
 
 def read_columns(
-    root: Path, wanted: Collection[str], others: Sequence[Path], classes: Sequence[str], images: Sequence[str]
+    root: Path,
+    wanted: Collection[str],
+    others: Sequence[Path],
+    classes: Sequence[str],
+    images: Sequence[str],
+    together: str | None = None,
 ) -> Columns:
     """Return the columns that say of which groups images are.
 
@@ -33,6 +38,7 @@ def read_columns(
         others: paths of the concept files.
         classes: the classes.
         images: paths of the N images, relative to the root.
+        together: the one of `wanted` by which images stay together, which may have any number of groups.
 
     Raises:
         DataError: a file is malformed.
@@ -45,24 +51,26 @@ def read_columns(
     for path, table in tables.items():
         for place, header in enumerate(table.columns):
             if header.name not in found and not header.certainty and (path in own or header.name in wanted):
-                found[header.name] = _groups(table, place, images)
+                most = math.inf if header.name == together else _MOST_GROUPS
+                found[header.name] = _groups(table, place, images, most)
     for name in wanted:
         if name not in found:
             known = [header.name for table in tables.values() for header in table.columns]
+            key = "together" if name == together else "groups"
             raise ConfigError(
-                f"data.groups: there is no column '{name}' in {', '.join(map(str, files)) or f'{root}: no file'}."
+                f"data.{key}: there is no column '{name}' in {', '.join(map(str, files)) or f'{root}: no file'}."
                 f"{did_you_mean(name, known)}"
             )
     return found
 
 
-def _groups(table: ConceptTable, place: int, images: Sequence[str]) -> tuple[str, ...]:
+def _groups(table: ConceptTable, place: int, images: Sequence[str], most: float) -> tuple[str, ...]:
     """Return the group of each image, by a row of its own or of its class, whose folder its path names."""
     cells = dict(zip(table.lines, (text.strip() for text in table.cells[place]), strict=True))
     different = set(cells.values()) - {""}
-    if len(different) > _MOST_GROUPS:
+    if len(different) > most:
         name = cut(str(table.columns[place]))
-        raise DataError(f"{table.header}: column '{name}' has {len(different)} groups, {_MOST_GROUPS} at most are read")
+        raise DataError(f"{table.header}: column '{name}' has {len(different)} groups, {most} at most are read")
     if table.kind == "image":
         return tuple(cells.get(path, "") for path in images)
     return tuple(cells.get(path.split("/")[1], "") for path in images)

@@ -20,6 +20,7 @@ from ibd.data.base import ImageDataModule
 from ibd.explain.explanation_figures import explanations_figure
 from ibd.explain.figures import prediction_figure
 from ibd.explain.targets import Target
+from ibd.metrics.functional.shares import share_interval
 from ibd.models.lightning import InterpretableModule
 from ibd.models.prediction import Prediction
 from ibd.printing import shown
@@ -113,18 +114,33 @@ def tell(line: str) -> None:
     tqdm.write(shown(line), file=sys.stderr)
 
 
-_FEW = 50
-"""Validation images; with fewer than these, one image more or less decides which epoch is the best."""
+_WIDE = 0.1
+"""How far the interval of an accuracy (95 %, `share_interval`, at one half) may reach to either side before validation
+images are called too few to pick an epoch by: 92 or fewer are. Epochs of a training that goes well differ by a few
+hundredths; that all are judged by the same images makes the choice surer than this, but hardly three times so.
+"""
+
+
+def accuracy_reach(images: int) -> float:
+    """Return how far the interval of an accuracy reaches to either side, at the worst, which is at one half.
+
+    Args:
+        images: number of images that it is measured on; of none it is one half.
+    """
+    if not images:
+        return 0.5
+    interval = share_interval(images // 2, images)
+    return (interval.high - interval.low) / 2
 
 
 def doubts(data: ImageDataModule) -> list[str]:
     """Return, in a line each, why the validation images of a data set may pick the wrong epoch."""
     labels = data.dataset("val").labels
     messages = []
-    if len(labels) < _FEW:
+    if (reach := accuracy_reach(len(labels))) > _WIDE:
         messages.append(
-            f"only {len(labels)} validation images: each is {100 / max(1, len(labels)):.1f} % of the accuracy, so "
-            "the choice of the best epoch is partly chance"
+            f"only {len(labels)} validation images: an accuracy of them has an interval of +-{100 * reach:.0f} points, "
+            "so the choice of the best epoch is partly chance (`ibd repeat CONFIG --folds 5` says how much)"
         )
     seen = set(labels.tolist())
     unseen = [name for label, name in enumerate(data.spec.class_names) if label not in seen]

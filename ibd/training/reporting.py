@@ -14,6 +14,7 @@ from ibd.models.concept_whitening.evaluation import evaluate_axes, top_images
 from ibd.models.concept_whitening.figures import top_images_figure
 from ibd.models.concept_whitening.lightning import ConceptWhitening
 from ibd.models.lightning import InterpretableModule
+from ibd.training.origin import save_origin
 
 _AXES, _TOP = 10, 6
 CURVE = "intervention_curve_val"
@@ -62,6 +63,7 @@ def _report_curve(model: ConceptModule, data: ImageDataModule, folder: Path, log
     path.parent.mkdir(exist_ok=True)
     curve.figure().savefig(path, dpi=120)
     curve.save_csv(path.with_suffix(".csv"))
+    save_origin(path.with_suffix(".csv"), model, "val")
     for logger in loggers:
         if hasattr(logger, "log_image"):
             logger.log_image("intervention/curve", [str(path)])

@@ -22,7 +22,7 @@ from ibd import config as configuration, registry
 from ibd.data.base import ImageDataModule, Split
 from ibd.data.grouping import groups_of_images
 from ibd.errors import ConfigError, lacks_memory
-from ibd.io import build_data, find_checkpoint, find_run, load_run
+from ibd.io import build_data, find_checkpoint, find_run, load_run, sha256
 from ibd.lock import locked
 from ibd.metrics.functional.by_group import ByGroup
 from ibd.models.lightning import InterpretableModule
@@ -34,6 +34,7 @@ from ibd.training.ending import complete
 from ibd.training.features import check_resumed, use_features
 from ibd.training.group_figures import save_groups
 from ibd.training.loggers import build_loggers
+from ibd.training.record import Session
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.tested.logged import log_tested
@@ -152,6 +153,7 @@ def _train(
     logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
     with telling_of_the_disk(folder):
         trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
+    session = Session(data.start_epoch + 1)
     use_features(model, data, trainer, checkpoint)
     try:
         with telling_of_the_disk(folder):
@@ -165,6 +167,7 @@ def _train(
     # What is in a new run, the user has named.
     with telling_of_the_disk(folder), registry.trusting(checkpoint is None):
         end = complete(trainer, data, folder, logging_settings, interrupted)
+        session.write(folder, trainer, data, interrupted)
     data.features = {}  # which are those of this backbone
     return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)
 
@@ -342,7 +345,8 @@ def evaluate_run(
     model, data = load_run(place, *overrides, which=which, trust=trust)
     asked = {name: groups_of_images(data, split, name) for name in by}  # a mistake is said before the work
     metrics, read = one_pass(model, data, split)
-    about = {"checkpoint": find_checkpoint(place, which).name, "changes": list(overrides)}
+    file = find_checkpoint(place, which)
+    about = {"checkpoint": file.name, "sha256": sha256(file), "changes": list(overrides)}
     scored = score(model, data.dataset(split), split, read, metrics, asked, about)
     if not _is_first():
         return Tested(dict(scored.figures), list(scored.groups), [], scored, None)

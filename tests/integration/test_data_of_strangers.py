@@ -71,7 +71,7 @@ def test_validation_that_says_little(tmp_path):
     few = ("data.image_size=32", "model.backbone=small_cnn", "model.backbone.weights=null", "trainer.max_epochs=1")
     answer = ibd("fit", ROOT / "configs/folder/cbm.yaml", *QUIET, *few, *SMALL[1:], f"data.root={root}")
     assert answer.code == 0, answer.err
-    assert "only 6 validation images: each is 16.7 % of the accuracy" in answer.err
+    assert "only 6 validation images: an accuracy of them has an interval of +-31 points" in answer.err
     assert "no validation image is of class 'owl': no validation figure says anything about that" in answer.err
     said = ibd("test", answer.run).figures
     assert said["test/balanced_accuracy"] == said["test/accuracy"]  # one class is there

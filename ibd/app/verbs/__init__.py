@@ -3,6 +3,7 @@
 from ibd.app.verbs import (
     ablate,
     atlas,
+    card,
     code_map,
     continuity,
     discover,
@@ -15,6 +16,7 @@ from ibd.app.verbs import (
     invert,
     predict,
     serve,
+    repeat,
     spray,
     tcav,
     test,
@@ -26,6 +28,8 @@ from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
     test.VERB,
+    repeat.VERB,
+    card.VERB,
     predict.VERB,
     threshold.VERB,
     serve.VERB,

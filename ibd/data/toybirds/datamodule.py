@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor
 
 from ibd.data.base import ImageDataModule, Split
+from ibd.data.folding import assign_folds, check_folds, roles
 from ibd.data.toybirds.annotation import Annotator
 from ibd.data.toybirds.classes import Structure, capacity, make_classes
 from ibd.data.toybirds.contact_sheet import contact_sheet
@@ -23,6 +25,14 @@ from ibd.types import DataSpec, groups_of
 
 TagTest = Literal["aligned", "absent", "flipped"]
 ToyAugment = Literal["none", "flip"]
+
+
+class Material(NamedTuple):
+    """The images of a split: their pictures, (N, K) concepts, and what each was drawn as where that is another."""
+
+    pictures: Pictures
+    concepts: Tensor
+    drawn_as: list[tuple[Split, int]] | None = None
 
 
 class ToyBirds(ImageDataModule):
@@ -68,6 +78,9 @@ class ToyBirds(ImageDataModule):
         tag_rho: probability that the tag is the one of the class, in training and validation.
         tag_test: the tag of the test images: always the one of the class, none, or always another one.
         part_drop: probability that a training image loses parts at random, of those its class can be told without.
+        folds: number of folds that the training and validation images are cut into anew, class by class; 0 for none. A
+            label, or a concept, that is wrong or missing stays so.
+        fold: fold that validates, from 0.
         augment: augmentation of the training images; flip mirrors half of them.
         masks: whether to give the part masks with every image.
         cache: whether to keep rendered images in memory, 3 bytes per pixel, masks 1 more (64 px, 6000 images: 74 and 25
@@ -110,6 +123,8 @@ class ToyBirds(ImageDataModule):
         tag_rho: float | None = None,
         tag_test: TagTest = "aligned",
         part_drop: float = 0.0,
+        folds: int = 0,
+        fold: int = 0,
         augment: ToyAugment = "none",
         masks: bool = False,
         cache: bool = True,
@@ -123,6 +138,8 @@ class ToyBirds(ImageDataModule):
         one_of("augment", augment, get_args(ToyAugment))
         within("label_noise", label_noise, 0, 1)
         within("part_drop", part_drop, 0, 1)
+        check_folds(folds, fold)
+        self.folds, self.fold = folds, fold
         self.settings = PRESETS[preset].override(
             image_size=image_size, structure=structure, num_classes=num_classes,
             train_size=train_size, val_size=val_size, test_size=test_size,
@@ -153,7 +170,7 @@ class ToyBirds(ImageDataModule):
         self.label_noise, self.part_drop, self.flip = label_noise, part_drop, augment == "flip"
         self.masks, self.cache = masks, cache
         self.spec = self._spec()
-        self._material: dict[Split, tuple[Pictures, Tensor]] = {}
+        self._material: dict[Split, Material] = {}
         self._datasets: dict[tuple[Split, bool], ToyBirdsDataset] = {}
 
     def dataset(self, split: Split, augment: bool = False) -> ToyBirdsDataset:
@@ -169,19 +186,47 @@ class ToyBirds(ImageDataModule):
 
     def _make_dataset(self, split: Split, augment: bool) -> ToyBirdsDataset:
         if split not in self._material:  # with and without augmentation share the rendered images
-            scenes = [self._scene(split, i) for i in range(self._size(split))]
-            pictures = Pictures(scenes, self.settings.image_size, self.cache)
-            self._material[split] = pictures, self.annotator(scenes, split, self.seed)
+            self._material |= self._cut() if self.folds and split != "test" else {split: self._gather(split)}
+        material = self._material[split]
         return ToyBirdsDataset(
             split,
-            *self._material[split],
+            material.pictures,
+            material.concepts,
             self.annotator.concept_parts,
             self.classes,
             masks=self.masks,
             flip=augment and self.flip,
             part_drop=self.part_drop if augment else 0.0,
             absent=self.annotator.absent_value,
+            drawn_as=material.drawn_as,
         )
+
+    def _gather(self, split: Split) -> Material:
+        """Return the images of a split as they are drawn."""
+        scenes = [self._scene(split, i) for i in range(self._size(split))]
+        pictures = Pictures(scenes, self.settings.image_size, self.cache)
+        return Material(pictures, self.annotator(scenes, split, self.seed))
+
+    def _cut(self) -> dict[Split, Material]:
+        """Return the training and the validation images of this fold."""
+        pools: list[Split] = ["train", "val"]
+        drawn_as = [(pool, i) for pool in pools for i in range(self._size(pool))]
+        scenes = [self._scene(*place) for place in drawn_as]
+        start = self._size("train")
+        concepts = torch.cat(
+            [
+                self.annotator(part, pool, self.seed)
+                for pool, part in zip(pools, (scenes[:start], scenes[start:]), strict=True)
+            ]
+        )
+        labels = torch.tensor([scene.label for scene in scenes])
+        fold_of = assign_folds(labels, self.spec.class_names, self.folds, self.seed)
+        cut: dict[Split, Material] = {}
+        for split, members in roles(self.folds, self.fold, tested=True).items():
+            chosen = torch.isin(fold_of, torch.tensor(members)).nonzero().flatten().tolist()
+            pictures = Pictures([scenes[i] for i in chosen], self.settings.image_size, self.cache)
+            cut[split] = Material(pictures, concepts[chosen], [drawn_as[i] for i in chosen])
+        return cut
 
     def _size(self, split: Split) -> int:
         return {"train": self.settings.train_size, "val": self.settings.val_size, "test": self.settings.test_size}[

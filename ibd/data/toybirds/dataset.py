@@ -88,6 +88,7 @@ class ToyBirdsDataset(ImageDataset):
         flip: whether to mirror half of the images at random.
         part_drop: probability of removing parts from an image, at random.
         absent: value of the concepts of a part that was removed, 0 or NaN.
+        drawn_as: split and number that each image was drawn as, where that is not this split in its order.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class ToyBirdsDataset(ImageDataset):
         flip: bool = False,
         part_drop: float = 0.0,
         absent: float = 0.0,
+        drawn_as: Sequence[tuple[Split, int]] | None = None,
     ) -> None:
+        self.drawn_as = drawn_as
         self.split, self.pictures, self.classes = split, pictures, classes
         self.labels = torch.tensor([scene.label for scene in pictures.scenes], dtype=torch.int64)
         self.concepts, self.concept_parts, self.absent = concepts, concept_parts, absent
@@ -133,7 +136,8 @@ class ToyBirdsDataset(ImageDataset):
 
     def sample_id(self, index: int) -> str:
         """Return ``toybirds/train/17``."""
-        return f"toybirds/{self.split}/{index}"
+        split, number = (self.split, index) if self.drawn_as is None else self.drawn_as[index]
+        return f"toybirds/{split}/{number}"
 
     def version(self, index: int) -> str:
         """Return all that picture `index` is drawn from."""

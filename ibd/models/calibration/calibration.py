@@ -229,8 +229,13 @@ def truth_units(network: InterpretableNetwork) -> Tensor:
 
 def checksum(network: nn.Module) -> int:
     """Return a number that changes with any weight or statistic of a network."""
+    return checksum_of(network.state_dict())
+
+
+def checksum_of(values: Mapping[str, Tensor]) -> int:
+    """Return the `checksum` of the network whose weights and statistics these are, by name."""
     total = 0
-    for name, value in sorted(network.state_dict().items()):
+    for name, value in sorted(values.items()):
         plain = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
         total = zlib.crc32(plain.numpy().tobytes(), zlib.crc32(name.encode(), total))
     return total

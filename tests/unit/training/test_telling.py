@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ibd.errors import ConfigError
-from ibd.training.display import doubts, headline
+from ibd.training.display import accuracy_reach, doubts, headline
 from ibd.training.lengths import check_length
 from tests.model_makers import TensorData, make_module, make_pipnet, make_prototypes
 
@@ -56,13 +56,20 @@ def test_phases_without_epochs():
         check_length(make_prototypes(warm=none, joint=none), {"max_epochs": 3})
 
 
+def test_how_sure_an_accuracy_is():
+    """By Wilson's formula at one half: z / (2 sqrt(n + z^2)), z = 1.96."""
+    assert accuracy_reach(40) == pytest.approx(1.96 / (2 * (40 + 1.96**2) ** 0.5), abs=1e-4)  # 0.148
+    assert accuracy_reach(92) > 0.1 > accuracy_reach(94)
+    assert accuracy_reach(0) == 0.5
+
+
 def test_few_validation_images_and_classes_without_one_are_doubted():
-    few, many = TensorData(sizes=(6, 12, 6)), TensorData(sizes=(6, 60, 6))
+    few, many = TensorData(sizes=(6, 12, 6)), TensorData(sizes=(6, 96, 6))
     many.splits["val"][1][:3] = torch.arange(3)
     assert doubts(many) == []
     few.splits["val"][1][:] = 1
     size, unseen = doubts(few)
-    assert size.startswith("only 12 validation images: each is 8.3 % of the accuracy")
+    assert size.startswith("only 12 validation images: an accuracy of them has an interval of +-25 points, so")
     assert unseen.startswith("no validation image is of class 'ant', 'cow': ")
 
 

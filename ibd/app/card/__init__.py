@@ -1,0 +1,1 @@
+"""``ibd card``: what was measured of a run, and nothing else, on one page for the people who decide."""

@@ -1,0 +1,67 @@
+"""What the figures of a card themselves warn of: few images, by-passed concepts, groups that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ibd.app.card.blocks import Block, Words
+from ibd.app.card.pieces import number, probability, spread
+from ibd.app.card.reading import CardRun, Kept
+from ibd.training.display import accuracy_reach
+from ibd.training.record import RECORD
+
+_WIDE = 0.1
+"""Half a width of an interval of the accuracy above which it is said that test images are few."""
+_FEW = 30
+"""Images of a class or group below which its figure says little."""
+_UNEQUAL = 0.05
+"""The p-value below which groups are said to differ."""
+
+
+def caveats(run: CardRun) -> list[Block]:
+    """Return what is to be kept in mind, each from a file; a sentence each."""
+    found: list[Block] = [*_training(run)]
+    for split, kept in run.tested.items():
+        if not kept.stale:
+            found += _of_test(split, kept)
+    if run.repeated is None:
+        found.append(Words("All figures are of one training: another one may differ by more than their intervals."))
+    return found
+
+
+def _training(run: CardRun) -> Iterator[Block]:
+    images = run.record.get("images")
+    val = sum(images["val"].values()) if isinstance(images, dict) and images.get("val") else 0
+    if val and (reach := accuracy_reach(val)) > _WIDE:
+        text = f"The checkpoint was chosen by {val} validation images, an accuracy of which has an interval of up to"
+        yield Words(f"{text} +-{100 * reach:.0f} points: partly by chance.", RECORD)
+
+
+def _of_test(split: str, kept: Kept) -> Iterator[Block]:
+    source, plain = f"{kept.source}/summary.json", kept.plain
+    own = plain.get("accuracy") or {}
+    if own.get("low") is not None and (own["high"] - own["low"]) / 2 > _WIDE:
+        yield Words(
+            f"The accuracy of {number(plain.get('images'))} {split} images is known to {spread(own)} only.", source
+        )
+    few = [
+        row["class"]
+        for row in kept.tables.get("classes", [])
+        if row.get("images", "").isdigit() and int(row["images"]) < _FEW
+    ]
+    if few:
+        named = ", ".join(few[:10]) + (f" and {len(few) - 10} more" if len(few) > 10 else "")
+        yield Words(f"Fewer than {_FEW} {split} images each are of: {named}.", f"{kept.source}/classes.csv")
+    without = ((plain.get("metrics") or {}).get("accuracy_without_named") or {}).get("value")
+    classes = plain.get("classes") or 0
+    if without is not None and classes and own.get("value") is not None:
+        largest = max((int(row["images"]) for row in kept.tables.get("classes", []) if row.get("images")), default=0)
+        chance = max(1 / classes, largest / max(1, plain.get("images") or 0))
+        if without > chance + 0.05:
+            text = f"Without the named units the accuracy is still {number(without)} (chance {number(chance)})"
+            yield Words(f"{text}: classes are told by what has no name, too.", source)
+    for column, group in (plain.get("groups") or {}).items():
+        if group.get("p_value") is not None and group["p_value"] < _UNEQUAL and group.get("groups"):
+            worst = group["groups"][0]
+            differ = f"By {column} the accuracies differ (p = {probability(group['p_value'])})"
+            yield Words(f"{differ}; the worst is {worst['group']}, {spread(worst['accuracy'])}.", source)
