@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ibd.app.exporting.programs import Program
 from ibd.errors import ConfigError, UnsupportedError
@@ -30,6 +30,9 @@ Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 def pt2_bytes(program: Program, described: Mapping[str, Any]) -> bytes:
     """Return the file that ``torch.export.load`` reads."""
     content = io.BytesIO()
+    for graph in program.exported.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # lines of files of this machine
     with _quiet():
         torch.export.save(program.exported, content, extra_files={NAMES: json.dumps(described, indent=1)})
     return content.getvalue()
@@ -82,6 +85,7 @@ def onnx_bytes(program: Program, described: Mapping[str, Any], opset: int, famil
         first = value.type.tensor_type.shape.dim
         if first and first[0].dim_param:
             first[0].dim_param = "batch"
+    _forget_places(model.graph)
     model.producer_name, model.doc_string = "ibd", f"{family}: {', '.join(program.inputs)} -> {', '.join(program.outputs)}"
     entry = model.metadata_props.add()
     entry.key, entry.value = NAMES, json.dumps(described)
@@ -147,6 +151,20 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     table[torch.ops.aten.kthvalue.default] = kthvalue
     table[torch.ops.aten.sort.stable] = sort
     return dict(table)
+
+
+def _forget_places(graph: Any) -> None:
+    """Take out which lines of which files of this machine each node is from."""
+    for node in graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_places(attribute.g)
+    for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        value.ClearField("metadata_props")
+        value.ClearField("doc_string")
+    graph.ClearField("metadata_props")
 
 
 def _cause(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from ibd.app.verbs import (
     discover,
     dissect,
     dream,
+    export,
     filters,
     fool,
     inside,
@@ -39,4 +40,5 @@ VERBS: tuple[Verb, ...] = (
     visualize.VERB,
     dream.VERB,
     invert.VERB,
+    export.VERB,
 )
