@@ -13,6 +13,7 @@ from ibd.app.exporting.dependent import check_placement
 from ibd.app.exporting.edits import edit_kinds
 from ibd.app.exporting.parts import (
     NEW,
+    PARTS,
     WHOLE,
     Decode,
     Edit,
@@ -29,6 +30,7 @@ from ibd.app.exporting.parts import (
     painted,
 )
 from ibd.errors import UnsupportedError
+from ibd.models.base import InterpretableNetwork
 from ibd.models.lightning import InterpretableModule
 from ibd.models.scbm.network import StochasticConceptBottleneckNetwork
 from ibd.types import Units
@@ -96,6 +98,29 @@ def programs(model: InterpretableModule, parts: Sequence[PartName]) -> list[Prog
     return [Program(name, part.inputs, part.outputs, exported) for name, part, exported in made]
 
 
+def possible_parts(model: InterpretableModule) -> tuple[tuple[PartName, ...], list[str]]:
+    """Return the parts that a model has, and a line on each that it has not."""
+    found, missing = list(PARTS), []
+    for name, check in (("edit", _check_edits), ("explain", check_explains)):
+        try:
+            check(model.network)
+        except UnsupportedError as error:
+            found.remove(name)
+            missing.append(str(error).removesuffix(": leave the part out"))
+    return tuple(found), missing
+
+
+def _check_edits(network: InterpretableNetwork) -> None:
+    """Check that a graph can set a network's units.
+
+    Raises:
+        UnsupportedError: it cannot.
+    """
+    edit_kinds(network)
+    if isinstance(network, StochasticConceptBottleneckNetwork):
+        check_placement(network)
+
+
 def _sources(model: InterpretableModule, parts: Sequence[PartName]) -> _Sources:
     """Return the parts, with all that they might need as inputs, and examples of these."""
     network = model.network.for_inference().cpu().to(memory_format=torch.contiguous_format).requires_grad_(False)
@@ -112,9 +137,7 @@ def _sources(model: InterpretableModule, parts: Sequence[PartName]) -> _Sources:
     tensors = {name: known[name].clone() for name in wiring.names}  # a tensor that is given twice is one input
     tensors["image"] = images
     if "edit" in parts:
-        edit_kinds(network)
-        if isinstance(network, StochasticConceptBottleneckNetwork):
-            check_placement(network)
+        _check_edits(network)
         if network.truth_values:
             network.edit(units, {0: 1.0})  # says what this checkpoint lacks
         made["edit"] = Edit(*own)
