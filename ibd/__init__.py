@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what an editor and a type checker read; at run time these come from the table below
     from ibd import data as data, explain as explain, metrics as metrics
     from ibd.app.discovery.discover import discover as discover
-    from ibd.app.export import export as export
+    from ibd.app.exporting.export import export as export
     from ibd.comparison.compare import compare as compare
     from ibd.comparison.quantus import quantus_metric as quantus_metric
     from ibd.config import load_config as load_config
@@ -50,7 +50,7 @@ _PUBLIC = {
     "load_config": "ibd.config",
     "discover": "ibd.app.discovery.discover",
     "calibrate": "ibd.training.calibrating",
-    "export": "ibd.app.export",
+    "export": "ibd.app.exporting.export",
     "compare": "ibd.comparison.compare",
     "quantus_metric": "ibd.comparison.quantus",
     "intervention_curve": "ibd.models.cbm.intervention",

@@ -175,16 +175,6 @@ def compare(runs: list[str], out: str | None) -> None:
         _say(line)
 
 
-def export(run: str, file: str, which: str) -> None:
-    """Write the model of a run as one file that PyTorch alone can run, checked: RUN OUT.pt2."""
-    from ibd.app.export import NAMES, OUTPUTS, export as write
-
-    written = write(newest(run), file, which)
-    _say(f"written: {written.path} ({written.path.stat().st_size / 1e6:.1f} MB; the names are its extra file {NAMES})")
-    _say(f"         image (B, 3, H, W) in [0, 1] -> {', '.join(OUTPUTS)}")
-    _say(f"checked: logits equal to {written.difference:.1g}")
-
-
 def config(file: str, changes: list[str]) -> None:
     """Print a config as it resolves, with a sentence on every option."""
     from ibd.config import describe
@@ -269,7 +259,6 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "explain": explain,
     **{other.name: _of_lines(other.run) for other in OTHERS},
     "compare": compare,
-    "export": export,
     "init": init,
     "config": config,
     "data": data,

@@ -49,7 +49,6 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd compare runs/toybirds-cbm runs/toybirds-baseline",
         "ibd compare runs/*/* explainers=intrinsic,lrp metrics=parts,pixels images=48 --out report",
     ],
-    "export": ["ibd export runs/toybirds-cbm birds.pt2"],
     "init": ["ibd init photographs", "ibd init photographs --config configs/mine.yaml"],
     "config": ["ibd config toybirds/cbm", "ibd config mine.yaml model.regime=independent"],
     "data": ["ibd data toybirds birds.png preset=hans", "ibd data mine.yaml images.png"],
@@ -233,11 +232,7 @@ def _add_explaining(verbs: _Verbs) -> None:
 
 
 def _add_rest(verbs: _Verbs) -> None:
-    """Add what prepares, lists and exports."""
-    p = verbs.verb("export")
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("file", metavar="OUT.pt2")
-    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
+    """Add what prepares and lists."""
     p = verbs.verb("init")
     p.add_argument("folder", metavar="DATA", help="train/CLASS/*.jpg, and val/ and test/ if they exist")
     p.add_argument("--config", metavar="YAML", help="the config to write; default NAME.yaml here, after the folder")
@@ -256,8 +251,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
-    *("compare", "export", "config", "data"),
+    *("fit", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data"),
     *(verb.name for verb in OTHERS if verb.loading),
 )
 """The verbs that read a run, or a config that may be that of one."""

@@ -9,6 +9,7 @@ from ibd.app.verbs import (
     discover,
     dissect,
     dream,
+    export,
     filters,
     fool,
     inside,
@@ -49,4 +50,5 @@ VERBS: tuple[Verb, ...] = (
     visualize.VERB,
     dream.VERB,
     invert.VERB,
+    export.VERB,
 )

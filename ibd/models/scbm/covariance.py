@@ -54,7 +54,7 @@ class Covariance(nn.Module):
         """Return the factors, (N, K, R), of (N, P) numbers."""
         if self.rank is None:
             rows, columns = torch.tril_indices(self.count, self.count, device=values.device)
-            whole = values.new_zeros(len(values), self.count, self.count)
+            whole = values.new_zeros(values.shape[0], self.count, self.count)
             whole[:, rows, columns] = torch.where(rows == columns, F.softplus(values) + LEAST, values)
             return whole
         shared, own = torch.split(values, [self.count * self.rank, self.count], 1)
