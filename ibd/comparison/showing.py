@@ -12,7 +12,7 @@ from torch import Tensor
 from ibd.comparison.asked import Case
 from ibd.comparison.attributions import Attributions
 from ibd.comparison.methods import Method
-from ibd.comparison.results import Comparison, ShownModel, ShownImage, ShownUnit
+from ibd.comparison.results import Comparison, ShownImage, ShownModel, ShownUnit
 from ibd.errors import UnsupportedError
 from ibd.explain.boxes import Box
 from ibd.models.prediction import Prediction

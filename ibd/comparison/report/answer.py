@@ -15,7 +15,7 @@ from ibd.comparison.report.pictures import Picture, map_picture, outlined, pictu
 from ibd.comparison.report.ranking import ranking
 from ibd.comparison.report.tables import Table, higher_is_better, metric_title, question_of, reference_of
 from ibd.comparison.report.verdict import intrinsic_of
-from ibd.comparison.report.wording import amount, because, chance_of, finding, ways_told
+from ibd.comparison.report.wording import amount, because, chance_of, finding
 from ibd.comparison.results import Comparison, ShownImage
 
 _SIDE = 384
@@ -117,8 +117,21 @@ def _said(owner: str, does: str, against: list[Verdict], above: bool | None) -> 
         link = {True: {"better": ", and ", "worse": ", but "}[first.outcome], None: " "}[above]
         return f"{owner} {does}{link}{how} {rival}: {_amounts(against)}."
     lead = f"{owner} {does}; whether better or worse" if above else f"whether {owner} {does} better or worse"
-    why = f"it {ways_told(first)}" if first.outcome == "depends" else f"{_amounts(against)}{because(first)}"
+    why = (
+        f"{_amounts(against)}, but that {_ways(first)}"
+        if first.outcome == "depends"
+        else f"{_amounts(against)}{because(first)}"
+    )
     return f"{lead} than {rival}, cannot be told: {why}."
+
+
+def _ways(verdict: Verdict) -> str:
+    """Return that an outcome depends on the way of scoring, and by which ways it is better, worse or neither."""
+    by: dict[str, list[str]] = {}
+    for metric, outcome in verdict.ways.items():
+        by.setdefault(outcome, []).append(metric_title(metric))
+    told = "; ".join(f"{outcome} by {listed(titles)}" for outcome, titles in by.items())
+    return f"depends on {VARIANTS[verdict.metric].what} ({told})"
 
 
 def _amounts(against: list[Verdict]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ibd.comparison.report.numbers import digits_for, number, percent
+from ibd.comparison.report.names import CHECKS
+from ibd.comparison.report.numbers import digits_for, listed, number, percent
 from ibd.comparison.report.side_tables import SanityRow
 from ibd.comparison.report.tables import Table
 from ibd.comparison.results import Comparison
@@ -106,19 +107,29 @@ def _sanity(row: SanityRow) -> Judged | None:
     passed, asked = row.passed
     if not asked:
         return None
-    outcome: Told = "good" if passed == asked else "bad"
-    sentence = {
-        "good": "Its own map changes with the model, the class and the image.",
-        "bad": "Its own map stays the same where it would have to change, or changes where it must not.",
-    }[outcome]
-    return Judged("Does its map depend on the model?", outcome, sentence, f"{passed} of {asked}", _SANITY)
+    title, value = "Does its map depend on the model?", f"{passed} of {asked}"
+    by: dict[str, list[str]] = {"fail": [], "mixed": []}
+    for name, cell in row.cells.items():
+        if cell.outcome in by:
+            by[cell.outcome].append((CHECKS[name][0] if name in CHECKS else name).lower())
+    if by["fail"]:
+        return Judged(title, "bad", f"Its own map fails: {listed(by['fail'])}.", value, _SANITY)
+    if by["mixed"]:
+        sentence = f"In some trainings its own map fails: {listed(by['mixed'])}."
+        return Judged(title, "cannot be told", sentence, value, _SANITY)
+    return Judged(title, "good", "Its own map changes with the model, the class and the image.", value, _SANITY)
 
 
-_SANITY = "Sanity checks that its own map passes in all trainings: good if all, bad if any fails"
+_SANITY = "Sanity checks passed in all trainings: good if all, bad if one fails in all; else it cannot be told"
 
 
 def _figure(name: str) -> Value:
     return lambda figures, _: figures.get(name)
+
+
+def _locality(figures: Mapping[str, float], _: float) -> float | None:
+    """Return the locality of units that are named after parts; of prototypes, what they frame says more."""
+    return None if "prototype_alignment" in figures else figures.get("locality")
 
 
 def _bypass(figures: Mapping[str, float], chance: float) -> float | None:
@@ -137,11 +148,11 @@ def _handle(figures: Mapping[str, float], _: float) -> float | None:
 
 _JUDGES = (
     Judge(
-        "Do its concepts see their own part?", _figure("locality"), 0.8, 0.6,
+        "Do its units see their own part?", _locality, 0.8, 0.6,
         {
-            "good": "A concept changes when its own part is drawn anew, and hardly when another one is.",
-            "bad": "A concept changes nearly as much when another part is drawn anew as when its own is.",
-            "cannot be told": "A concept changes more with its own part than with others, but with these, too.",
+            "good": "A unit changes when its own part is drawn anew, and hardly when another one is.",
+            "bad": "A unit changes nearly as much when another part is drawn anew as when its own is.",
+            "cannot be told": "A unit changes more with its own part than with others, but with these, too.",
         },
         "Locality, 1 for its own part alone, 0.5 for others as much",
     ),
@@ -195,7 +206,7 @@ _JUDGES = (
         {
             "good": "Most prototypes lie on the same part in nearly all images of their class.",
             "bad": "At least half of the prototypes lie now on this part, now on that.",
-            "cannot be told": "Some prototypes lie on the same part in nearly all images of their class, others do not.",
+            "cannot be told": "Some prototypes lie on the same part in nearly all images of their class, some not.",
         },
         "Prototypes that lie on one part in 80 % of the images", percent,
     ),
@@ -224,6 +235,6 @@ _JUDGES = (
             "bad": "It takes many units to make up what speaks for and against a class.",
             "cannot be told": "It takes more units than a glance sees to make up what speaks for a class.",
         },
-        "Units that make up 90 %",
+        "Units that make up 90 %", lambda value: number(value, 0),
     ),
 )  # fmt: skip

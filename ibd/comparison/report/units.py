@@ -64,6 +64,7 @@ class Panel:
     """An image and the units that its prediction rests on.
 
     Attributes:
+        position: position of the image among those compared.
         picture: picture of the image.
         label: true class.
         predicted: explained class.
@@ -76,6 +77,7 @@ class Panel:
         data: what its sliders begin with; None without any.
     """
 
+    position: int
     picture: Picture
     label: str
     predicted: str
@@ -158,6 +160,7 @@ def _panel(image: ShownImage, model: str, about: ShownModel, sliders: Sliders | 
         largest = max((abs(unit.contribution) for unit in units), default=0.0) or 1.0
         data = image_data(sliders, row) | {"explained": sliders.classes.index(predicted), "scale": largest}
     return Panel(
+        position=image.position,
         picture=small_picture(image.image, f"an image of {image.label}"),
         label=image.label,
         predicted=predicted,

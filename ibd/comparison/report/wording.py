@@ -44,7 +44,8 @@ def sentences(verdict: Verdict) -> tuple[str, str]:
         text = f"better or worse than {who} is unknown{because(verdict)}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "depends":
-        text = f"better or worse than {who} {ways_told(verdict)}."
+        ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
+        text = f"better or worse than {who} depends on {VARIANTS[verdict.metric].what}: {ways}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "no clear difference":
         text = f"{who}: {amount(verdict)}{because(verdict)}."
@@ -138,12 +139,6 @@ def amount(verdict: Verdict) -> str:
     digits = digits_for([verdict.interval.low, verdict.interval.high])
     ends = span(verdict.interval.low, verdict.interval.high, digits)
     return f"{score} differs by {number(verdict.interval.mean, digits)} {ends}"
-
-
-def ways_told(verdict: Verdict) -> str:
-    """Return that an outcome depends on the way of scoring, and what each says."""
-    ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
-    return f"depends on {VARIANTS[verdict.metric].what}: {ways}"
 
 
 def because(verdict: Verdict) -> str:

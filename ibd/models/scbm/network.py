@@ -161,7 +161,7 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
         """Return sliders that set concepts to truth values, with the Gaussian by which the others move.
 
         Raises:
-            UnsupportedError: as for a plain bottleneck; it is one of evidence, or its placement is another one than the posterior.
+            UnsupportedError: as for a plain bottleneck; its bottleneck is evidence, or its placement no posterior.
         """
         if self.placement != "posterior" or self.bottleneck == "evidence":
             what = f"placement {self.placement}" if self.placement != "posterior" else "bottleneck of evidence"

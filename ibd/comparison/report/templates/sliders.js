@@ -130,7 +130,7 @@ const live = (panel) => {
 const sight = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
   sight.unobserve(entry.target);
   live(entry.target);
-}), { rootMargin: "400px" });
+}), { rootMargin: "800px" });
 all(".panel.live").forEach((panel) => sight.observe(panel));
 
 // Search: units whose name, or group, holds the text; groups that are folded open.
