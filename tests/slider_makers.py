@@ -49,6 +49,12 @@ def slider_models():
     }
 
 
+def slider_logits(sliders):
+    """Return the (B, C) logits that sliders begin with."""
+    reads, weights, bias = map(torch.from_numpy, (sliders.reads, sliders.weights, sliders.bias))
+    return (reads.unsqueeze(2) * weights).sum(1) + bias
+
+
 def slider_report(modules, images):
     """Return a report of modules on (N, 3, H, W) images, in which no map was measured; each is a family."""
     classes = next(iter(modules.values())).network.class_names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Picture:
 
 def side_for(count: int) -> int:
     """Return how many pixels the longer side of each of so many pictures has, at most."""
-    return max(_LEAST, min(_SIDE, round(_SIDE * (_MANY / max(count, 1)) ** 0.5)))
+    return max(_LEAST, min(_SIDE, round(_SIDE * math.sqrt(_MANY / max(count, 1)))))
 
 
 def picture(pixels: Rgb, alt: str, side: int = _SIDE) -> Picture:
@@ -56,13 +57,26 @@ def picture(pixels: Rgb, alt: str, side: int = _SIDE) -> Picture:
         alt: what it shows, in words.
         side: pixels of its longer side, at most.
     """
+    image = _fitted(pixels, side)
+    return Picture(_address(image), alt, *image.size)
+
+
+def data_uri(pixels: Rgb) -> str:
+    """Return a (H, W, 3) picture in [0, 1] as an address that holds it; large ones are made smaller."""
+    return _address(_fitted(pixels, _OUTLINE))
+
+
+def _fitted(pixels: Rgb, side: int) -> Image.Image:
     image = Image.fromarray((pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8))
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+def _address(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=90, subsampling=0)  # with subsampling, red and blue would run
-    address = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-    return Picture(address, alt, *image.size)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def small_picture(pixels: Rgb, alt: str) -> Picture:

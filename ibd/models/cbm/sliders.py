@@ -35,7 +35,7 @@ def bottleneck_sliders(network: ConceptBottleneckNetwork, units: Units) -> Slide
         values = network.with_unnamed(between(units.scores[:, :concepts], *ends), units.scores)
     low, high = torch.zeros(count), torch.ones(count)
     forms: list[Form] = [_FORMS[network.bottleneck]] * concepts + ["line"] * (count - concepts)
-    asked: list[Asked] = ["truth"] * concepts + [""] * (count - concepts)  # type: ignore[list-item]
+    asked: list[Asked] = ["truth" if u < concepts else "" for u in range(count)]
     numbers = network.measured.in_units(units.scores[:, :concepts])
     for k, quantity in network.quantities.items():
         asked[k], forms[k] = "quantity", "line"

@@ -114,8 +114,8 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
         """Return sliders that set concepts to truth values: logits are linear in them, in each image its own way."""
         present, absent = units.state[0].chunk(2, 2)
         weight = self.head.weight.view(-1, *absent.shape[1:]).to(absent.dtype)
-        adds = [torch.einsum("bkm,ckm->bkc", part, weight) for part in (absent, present - absent)]
-        return mixture_sliders(self, self.probabilities(units.scores), *adds, self.head.bias)
+        nothing, more = (torch.einsum("bkm,ckm->bkc", part, weight) for part in (absent, present - absent))
+        return mixture_sliders(self, self.probabilities(units.scores), nothing, more, self.head.bias)
 
     def bias(self) -> Tensor:
         """Return the (C,) bias of the head."""

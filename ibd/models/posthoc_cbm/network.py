@@ -20,7 +20,7 @@ from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.linear_head import seen_range
 from ibd.models.painting import spatial_mean
-from ibd.models.sliders import Sliders, plain, value_sliders
+from ibd.models.sliders import Asked, Sliders, plain, value_sliders
 from ibd.models.sparse_heads import possible_budgets
 from ibd.models.values import Values
 from ibd.types import DataSpec, Units, groups_of
@@ -184,7 +184,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
         told = super().sliders(units, seen)
         low, high = seen_range(units.scores[:, self.concept_count :])
         rest = ~plain(self.named_units()).astype(bool)
-        asked = [kind or "value" for kind in told.asked]
+        asked: list[Asked] = [kind or "value" for kind in told.asked]
         return dataclasses.replace(
             told, asked=asked, low=np.where(rest, low, told.low), high=np.where(rest, high, told.high)
         )
