@@ -18,11 +18,12 @@ from ibd.comparison.results import (
     Sanity,
     SelfConsistency,
     ShownImage,
+    ShownModel,
     ShownUnit,
     Skipped,
 )
 from ibd.data.toybirds import ToyBirds
-from ibd.models.linear_head import LinearHead
+from ibd.models.sliders import value_sliders
 
 NASTY = '<b>Wren</b> & "Sons" </script><script>alert(1)</script> $x$'
 PARTS = ["beak", "eye", "foot", "tail", "wing"]
@@ -81,8 +82,8 @@ def make_comparison(images=48, shown=8, seed=0):
     for model in MODELS:
         _measure(comparison, model, rng, images)
     heads = {model.name: _head(rng, classes) for model in MODELS if model.family == "cbm"}
-    comparison.heads.update(heads)
     comparison.shown.extend(_shown(dataset, i, classes, heads, rng) for i in range(shown))
+    comparison.shown_models.update({model.name: _shown_model(comparison, model, heads) for model in MODELS})
     comparison.shortcut.update(
         {m.name: ModelFigures({"accuracy_absent": 0.88}, {"energy_on_tag": {"gradcam": 0.41}}) for m in MODELS[:2]}
     )
@@ -160,7 +161,25 @@ def _measure(comparison, model, rng, images):
 
 def _head(rng, classes):
     names = [f"{part}::{value}" for part in PARTS for value in ("red", "blue_oval", "<u>green</u>")]
-    return LinearHead(names, classes, rng.normal(size=(15, len(classes))), rng.normal(size=len(classes)), 0.0, 1.0)
+    return names, torch.from_numpy(rng.normal(size=(len(classes), 15))), torch.from_numpy(rng.normal(size=len(classes)))
+
+
+def _shown_model(comparison, model, heads):
+    """Return what is drawn of a model: sliders of one with a linear head, else why there are none."""
+    shown, classes = comparison.shown, comparison.class_names
+    positions, groups = [image.position for image in shown], {}
+    if model.name not in heads:
+        even = np.full((len(shown), len(classes)), 1 / len(classes))
+        return ShownModel(positions, classes, even, groups, None, "layers <follow> the units")
+    names, weight, bias = heads[model.name]
+    groups = {part: [name for name in names if name.startswith(part)] for part in PARTS}
+    units = [{unit.name: unit.value for unit in image.units[model.name]} for image in shown]
+    reads = torch.tensor([[values[name] for name in names] for values in units], dtype=torch.float64).view(
+        -1, len(names)
+    )
+    places = {group: [names.index(name) for name in members] for group, members in groups.items()}
+    sliders = value_sliders(names, classes, places, reads, weight, bias)
+    return ShownModel(positions, classes, (reads @ weight.t() + bias).softmax(1).numpy(), groups, sliders)
 
 
 def _shown(dataset, index, classes, heads, rng):
@@ -175,13 +194,13 @@ def _shown(dataset, index, classes, heads, rng):
         }
         predicted[model.name] = classes[int(dataset.labels[index])]
         if model.name in heads:
-            head = heads[model.name]
+            names, weight, bias = heads[model.name]
             values = rng.uniform(size=15)
-            explained = int((values @ head.weights + head.bias).argmax())
+            explained = int((weight.numpy() @ values + bias.numpy()).argmax())
             predicted[model.name] = classes[explained]
-            parts = values * head.weights[:, explained]
+            parts = values * weight[explained].numpy()
             units[model.name] = [
-                ShownUnit(head.names[u], float(values[u]), float(parts[u])) for u in np.argsort(-abs(parts))
+                ShownUnit(names[u], float(values[u]), float(parts[u])) for u in np.argsort(-abs(parts))
             ]
         else:
             y, x = rng.integers(0, 40, 2)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ibd.explain.base import Kind
-from ibd.models.linear_head import LinearHead
+from ibd.models.sliders import Sliders
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[str, str, str]
@@ -251,8 +251,7 @@ class ShownImage:
         masks: (P, H, W) bool of its parts, or None.
         maps: model -> explainer -> (H, W) signed.
         predicted: model -> name of the explained class.
-        units: model -> units that its prediction rests on, the largest contributions first. All units of a model with a
-            linear head, with the values that it reads, so that its sliders begin at its prediction.
+        units: model -> all units that its prediction rests on, the largest contributions first.
     """
 
     position: int
@@ -262,6 +261,27 @@ class ShownImage:
     maps: dict[str, dict[str, npt.NDArray[np.float32]]]
     predicted: dict[str, str]
     units: dict[str, list[ShownUnit]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShownModel:
+    """What the report draws of a model with units, for M images.
+
+    Attributes:
+        positions: M positions among the compared images.
+        classes: names of the C classes.
+        probabilities: (M, C) of the network itself, without a calibration.
+        groups: group name -> names of its units.
+        sliders: what setting units of these images does, as numbers; None where that takes the model itself.
+        why: why there are none; else "".
+    """
+
+    positions: list[int]
+    classes: list[str]
+    probabilities: Floats
+    groups: dict[str, list[str]]
+    sliders: Sliders | None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -321,7 +341,7 @@ class Comparison:
         costs: (model, explainer) -> cost.
         skipped: metrics and rows that were left out.
         shown: images to draw.
-        heads: model -> linear head, where it has one.
+        shown_models: model -> what is drawn of its units, where it has any.
         shortcut: model -> figures on data with a tag; empty elsewhere.
         placed: model -> where the images lie, where there are enough of them.
     """
@@ -347,6 +367,6 @@ class Comparison:
     costs: dict[tuple[str, str], CostInfo] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[ShownImage] = field(default_factory=list)
-    heads: dict[str, LinearHead] = field(default_factory=dict)
+    shown_models: dict[str, ShownModel] = field(default_factory=dict)
     shortcut: dict[str, ModelFigures] = field(default_factory=dict)
     placed: dict[str, PlacedImages] = field(default_factory=dict)

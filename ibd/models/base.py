@@ -14,9 +14,10 @@ from ibd.backbones.base import Account, Backbone
 from ibd.backbones.bcos.pixels import PixelMaps, PixelPass, reaches_pixels, what_it_takes
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
 from ibd.errors import ConfigError, UnsupportedError
-from ibd.models.linear_head import LinearHead, replaced, seen_range
+from ibd.models.linear_head import replaced, seen_range
 from ibd.models.painting import Pooling, paint
 from ibd.models.quantities import deviations
+from ibd.models.sliders import Sliders, value_sliders
 from ibd.models.values import Scale, Values, resolved, unit_index
 from ibd.types import Output, Painting, Quantity, Units
 
@@ -198,7 +199,7 @@ class InterpretableNetwork(nn.Module, abc.ABC):
     def passed(self, units: Units) -> Tensor:
         """Return the (B, U) numbers that the classes are made of: by default the scores.
 
-        They are the values of `linear_head`, and what is replaced where a unit is off.
+        They are what is replaced where a unit is off.
         """
         return units.scores
 
@@ -240,10 +241,6 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """Return the (C, U) weight W with which ``logits == passed @ W.T + bias``; None where there is none."""
         return None
 
-    def slider_values(self, units: Units) -> Tensor:
-        """Return the (B, U) values that sliders start from, and `linear_head` computes with: by default `passed`."""
-        return self.passed(units)
-
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return the lowest and the highest value that `passed` takes; None where that is not known.
 
@@ -252,24 +249,22 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """
         return seen_range(passed)
 
-    def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
-        """Return what turns `passed` into logits as plain numbers, for sliders; None where that is not linear.
-
-        None, too, where probabilities follow from the logits by a rule of the network's own: sliders would show those
-        of the softmax.
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return as plain numbers what `edit` and `decode` make of units: for a page that answers without Python.
 
         Args:
-            passed: (N, U) of some images, which may tell how far values go.
-        """
-        if type(self).class_probabilities is not InterpretableNetwork.class_probabilities:
-            return None
-        return self._linear_head(passed)
+            units: units from `encode`, not edited.
+            seen: (N, U) of `passed` of some images, which may tell how far values go.
 
-    def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
-        weight, bounds = self.linear_weight(), self.value_range(passed)
-        if weight is None or bounds is None:
-            return None
-        return LinearHead.of_tensors(self.unit_names, self.class_names, weight, self.bias(), bounds)
+        Raises:
+            UnsupportedError: these numbers are not known, as for any network that does not say what they are.
+        """
+        raise UnsupportedError(f"setting {self.unit_plural} takes the network itself")
+
+    def _value_sliders(self, units: Units, weight: Tensor, seen: Tensor | None) -> Sliders:
+        """Return the sliders of a network whose `edit` sets what is `passed`, and whose logits are linear in that."""
+        parts = self.passed(units), weight, self.bias(), seen
+        return value_sliders(self.unit_names, self.class_names, self.unit_groups, *parts)
 
     def rounded(self, units: Units) -> Units:
         """Return units set to true where their probability is above 0.5, else to false; quantities stay as they are.

@@ -1,75 +1,9 @@
-"""A linear head as plain numbers: what turns the units of a network into logits, by hand or with sliders."""
+"""What linear heads share: what each unit adds to a logit, how far units go, and what takes their place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-
-from ibd.types import Quantity
-
-
-@dataclass(frozen=True)
-class LinearHead:
-    """What turns U values into C logits: ``logits = values @ weights + bias``.
-
-    Probabilities are the softmax of the logits; where `squared`, those of PIP-Net: ``1 + o^2`` of the logits o above 0,
-    normalized.
-
-    Attributes:
-        names: names of the U units.
-        classes: names of the C classes.
-        weights: (U, C) float64.
-        bias: (C,) float64.
-        low: lowest value that a unit takes.
-        high: highest value that a unit takes.
-        squared: whether probabilities are those of PIP-Net.
-        ends: name of a unit -> its own lowest and highest value, where these are others.
-    """
-
-    names: list[str]
-    classes: list[str]
-    weights: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
-    low: float
-    high: float
-    squared: bool = False
-    ends: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def in_units(self, quantities: Mapping[int, Quantity]) -> LinearHead:
-        """Return the head of the same logits that takes quantities in their units, and not standardized.
-
-        They go three standard deviations to either side of their means.
-        """
-        weights, bias, ends = self.weights.copy(), self.bias.copy(), dict(self.ends)
-        for unit, quantity in quantities.items():
-            weights[unit] /= quantity.deviation
-            bias -= quantity.mean * weights[unit]
-            reach = 3 * quantity.deviation
-            ends[self.names[unit]] = (quantity.mean - reach, quantity.mean + reach)
-        return replace(self, weights=weights, bias=bias, ends=ends)
-
-    def bounds(self, name: str) -> tuple[float, float]:
-        """Return the lowest and the highest value of a unit."""
-        return self.ends.get(name, (self.low, self.high))
-
-    @classmethod
-    def of_tensors(
-        cls, names: Sequence[str], classes: Sequence[str], weight: Tensor, bias: Tensor, bounds: tuple[float, float]
-    ) -> LinearHead:
-        """Return the head with a (C, U) weight and a (C,) bias, of values within bounds."""
-        return cls(
-            names=list(names),
-            classes=list(classes),
-            weights=weight.detach().cpu().double().t().numpy(),
-            bias=bias.detach().cpu().double().numpy(),
-            low=bounds[0],
-            high=bounds[1],
-        )
 
 
 def seen_range(values: Tensor | None) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from ibd.backbones.precision import full_precision
 from ibd.models.base import InterpretableNetwork
 from ibd.models.linear_head import linear_contributions
 from ibd.models.painting import Pooling
+from ibd.models.sliders import Sliders, plain
 from ibd.models.values import Factors, Values
 from ibd.types import Units
 
@@ -108,6 +110,26 @@ class LinearPrototypes(InterpretableNetwork):
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return the scores of a prototype that is not there at all, and as much as can be."""
         return 0.0, self.perfect_score()
+
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that multiply scores: 0 switches a prototype off, 1 leaves it, 2 doubles what it counts."""
+        scores, count = plain(units.scores), len(self.unit_names)
+        return Sliders(
+            names=self.unit_names,
+            classes=self.class_names,
+            groups=self.unit_groups,
+            asked=["factor"] * count,
+            low=np.zeros(count),
+            high=np.full(count, 2.0),
+            values=np.ones_like(scores),
+            zero=np.zeros(count),
+            slope=scores,
+            forms=["line"] * count,
+            reads=scores,
+            weights=plain(self.weight().t()),
+            bias=plain(self.bias()),
+            note="a prototype's similarity is multiplied by what is set: 0 switches it off, 1 leaves it as it is",
+        )
 
     def readable(self, units: Units) -> Tensor:
         """Return the scores, (B, P)."""

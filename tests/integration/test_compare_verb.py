@@ -97,7 +97,7 @@ def test_the_oracle_is_first_wherever_maps_are_looked_for(report):
 def test_own_units_and_self_consistency(report):
     made = report
     assert means(made, "unit_completeness")["cbm", "intrinsic"] < 1e-4
-    assert set(made.comparison.heads) == {"cbm", "baseline"}
+    assert {name for name, about in made.comparison.shown_models.items() if about.sliders} == {"cbm", "baseline"}
     figures = made.comparison.self_consistency["cbm"].figures
     assert 0 < figures["locality"] <= 1
     assert made.comparison.self_consistency["cbm"].matrix.shape == (5, 5)

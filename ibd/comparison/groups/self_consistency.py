@@ -22,11 +22,8 @@ class Account:
 
 
 def add_self_consistency(comparison: Comparison, case: Case) -> None:
-    """Add what the model's own account of itself is worth, and its linear head."""
+    """Add what the model's own account of itself is worth."""
     name, chosen, model = case.model.info.name, case.images, case.model
-    head = model.module.network.linear_head(case.passed)
-    if head is not None:
-        comparison.heads[name] = head
     if not {*SELF_CONSISTENCY.names, *DISSECTION.names} & set(comparison.metrics):
         return
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ibd.comparison.report.pictures import data_uri, map_picture
+from ibd.comparison.report.pictures import Picture, map_picture, small_picture
 from ibd.comparison.report.tables import Table
 from ibd.comparison.results import Comparison, ShownCluster
 
 
 @dataclass(frozen=True)
 class ClusterRow:
-    """A cluster: what is said of it, its mean image with its relevance, and images with their maps, as addresses."""
+    """A cluster: what is said of it, its mean image with its relevance, and images with their maps."""
 
     title: str
     strangeness: str
     said: list[str]
-    mean: str
-    examples: list[tuple[str, str]]
+    mean: Picture
+    examples: list[tuple[Picture, Picture]]
 
 
 def cluster_rows(comparison: Comparison, table: Table) -> list[ClusterRow]:
@@ -37,6 +37,9 @@ def _row(cluster: ShownCluster) -> ClusterRow:
         cluster.class_name,
         f"{cluster.strangeness:.2f}",
         [*said, cluster.lies_on] if cluster.lies_on else said,
-        data_uri(map_picture(cluster.mean, cluster.relevance)),
-        [(data_uri(image), data_uri(map_picture(image, heat))) for image, heat in pairs],
+        small_picture(map_picture(cluster.mean, cluster.relevance), "the mean relevance on the mean image"),
+        [
+            (small_picture(image, "a typical image"), small_picture(map_picture(image, heat), "its relevance map"))
+            for image, heat in pairs
+        ],
     )

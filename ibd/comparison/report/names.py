@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from ibd.comparison.results import ModelInfo
+
 FAMILIES = {
-    "baseline": "baseline network",
+    "baseline": "plain CNN",
     "cbm": "concept bottleneck",
-    "cem": "concept embeddings",
-    "posthoc_cbm": "post-hoc bottleneck",
+    "cem": "concept embedding network",
+    "scbm": "stochastic concept bottleneck",
+    "posthoc_cbm": "post-hoc concept bottleneck",
     "protopnet": "prototype network",
-    "pipnet": "PIP-Net",
-    "concept_whitening": "concept-whitening network",
+    "pipnet": "prototype network (PIP-Net)",
+    "concept_whitening": "concept whitening network",
     "interpretable_cnn": "interpretable CNN",
 }
 
 EXPLAINERS = {
-    "intrinsic": "Intrinsic",
+    "intrinsic": "Own map",
+    "intrinsic_units": "Own units",
     "saliency": "Saliency",
     "gradient_input": "Gradient × input",  # noqa: RUF001
     "sensitivity": "Sensitivity",
@@ -88,6 +92,11 @@ def family_title(family: str) -> str:
     """Return what a family of models is called in a sentence, and on which backbone where there are several."""
     model, on, backbone = family.partition("-")
     return FAMILIES.get(model, plain(model)) + (f" on {backbone}" if on else "")
+
+
+def model_title(model: ModelInfo) -> str:
+    """Return what a model is called: its family, and which of its trainings it is."""
+    return capital(family_title(model.family)) + model.name.removeprefix(model.family)
 
 
 def explainer_title(name: str) -> str:

@@ -11,12 +11,14 @@ import numpy as np
 from markupsafe import Markup
 
 from ibd.comparison.report import names, numbers
+from ibd.comparison.report.answer import Answer, make_answer
 from ibd.comparison.report.charts import Style, difference_chart
 from ibd.comparison.report.clusters import ClusterRow, cluster_rows
 from ibd.comparison.report.coherency import CoherencyRow, coherency_rows
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
 from ibd.comparison.report.differences import LEAST_IMAGES
-from ibd.comparison.report.grids import GridPage, make_grids
+from ibd.comparison.report.grids import ROWS, GridPage, make_grids
+from ibd.comparison.report.honesty import Judged, judged_figures
 from ibd.comparison.report.matrices import (
     Matrix,
     agreement_matrix,
@@ -26,9 +28,10 @@ from ibd.comparison.report.matrices import (
 )
 from ibd.comparison.report.outcomes import Verdict
 from ibd.comparison.report.paintings import PaintingTable, painting_table
-from ibd.comparison.report.pictures import part_colors
+from ibd.comparison.report.pictures import part_colors, side_for
 from ibd.comparison.report.places import places_chart
 from ibd.comparison.report.ranking import ranking
+from ibd.comparison.report.score_tabs import ScoreTab, score_tabs
 from ibd.comparison.report.side_tables import (
     CostRow,
     SanityRow,
@@ -70,8 +73,11 @@ class FamilyView:
     """All that the page shows of a family of models."""
 
     table: Table
+    answer: Answer
     accuracy: str
     intrinsic: str | None
+    main: Column | None
+    tabs: list[ScoreTab]
     views: list[VerdictView]
     verdicts: list[Verdict]
     by_metric: list[tuple[str, dict[str, Verdict]]]
@@ -83,6 +89,7 @@ class FamilyView:
     concepts: Matrix | None
     grids: GridPage | None
     units: UnitsPage | None
+    honesty: list[Judged]
     self_consistency: list[SelfConsistencyRow]
     sanity: list[SanityRow]
     costs: list[CostRow]
@@ -96,11 +103,23 @@ class FamilyView:
         """The family's name as an id in the page."""
         return "".join(c if c.isalnum() else "-" for c in self.table.family)
 
+    @property
+    def judged(self) -> list[Column]:
+        """The metrics by which explanations are better or worse, the verdict's first."""
+        columns = [column for some in self.table.columns.values() for column in some]
+        return sorted((c for c in columns if c.higher_is_better is not None), key=lambda column: column != self.main)
+
+    @property
+    def title(self) -> str:
+        """What the family is called as a heading."""
+        return names.capital(self.table.title)
+
 
 def family_views(comparison: Comparison) -> list[FamilyView]:
     """Return what the page shows of each family, in the order of the models."""
-    metrics = main_metrics(comparison)
-    return [_family_view(comparison, family, metrics) for family in families(comparison)]
+    metrics, all_families = main_metrics(comparison), families(comparison)
+    side = side_for(len(all_families) * ROWS * (2 + len(comparison.explainers)))
+    return [_family_view(comparison, family, metrics, side) for family in all_families]
 
 
 def render(comparison: Comparison, views: list[FamilyView]) -> str:
@@ -114,14 +133,14 @@ def render(comparison: Comparison, views: list[FamilyView]) -> str:
     )
     environment.filters.update(
         number=numbers.number, signed=numbers.signed, count=numbers.count, percent=numbers.percent,
-        json=_json, title=names.explainer_title,
+        json=_json, title=names.explainer_title, model=names.model_title,
         capital=names.capital, plain=names.plain, listed=numbers.listed, zip=zip,
     )  # fmt: skip
     environment.globals.update(span=numbers.span)
     settings = comparison.settings
-    return environment.get_template("index.html.j2").render(
+    page = environment.get_template("index.html.j2").render(
         style=_text("style.css"),
-        script=_text("page.js"),
+        scripts=[_text(name) for name in _SCRIPTS],
         comparison=comparison,
         views=views,
         metrics=[metric_title(metric) for metric in main_metrics(comparison)],
@@ -131,18 +150,21 @@ def render(comparison: Comparison, views: list[FamilyView]) -> str:
         checks=names.CHECKS,
         skipped=skipped_rows(comparison),
         shortcut=shortcut_rows(comparison),
-        comparison_heads=comparison.heads,
-        main=main_metrics(comparison),
         parts=list(zip(comparison.part_names, part_colors(len(comparison.part_names)), strict=True)),
         others={k: v for k, v in settings.items() if k not in _HEADER},
         settings=settings,
+        size=_SIZE,
     )
+    return page.replace(_SIZE, f"{len(page.encode()) / 1e6:.1f} MB")
 
 
+_SCRIPTS = ("tabs.js", "page.js", "pictures.js", "gaussian.js", "sliders.js")
+_SIZE = "{size of this page}"
+"""What stands for the size in the page until it is known."""
 _HEADER = ("data", "split", "image_size", "explained", "measured", "seed", "versions", "main_metric")
 
 
-def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> FamilyView:
+def _family_view(comparison: Comparison, family: str, metrics: list[str], side: int) -> FamilyView:
     table = make_table(comparison, family)
     family_verdicts = verdicts(comparison, family)
     style = family_styles(comparison)
@@ -152,11 +174,17 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
     references = [row for row in table.references if row.explainer.kind == "reference"]
     if references:
         legend.append((f"Reference maps ({len(references)})", style[references[0].explainer.name]))
-    main, paintings = table.models[0], painting_table(comparison, table)
+    first, paintings = table.models[0], painting_table(comparison, table)
+    main = next((c for some in table.columns.values() for c in some if c.name in metrics[:1]), None)
+    sanity, costs = sanity_rows(comparison, table), cost_rows(comparison, table)
+    own = intrinsic_of(comparison, family)
     return FamilyView(
         table=table,
+        answer=make_answer(comparison, table, family_verdicts, metrics),
         accuracy=numbers.listed(numbers.percent(model.accuracy) for model in table.models),
-        intrinsic=intrinsic_of(comparison, family),
+        intrinsic=own,
+        main=main,
+        tabs=score_tabs(table, main, bool(sanity or costs)),
         views=[_verdict_view(comparison, table, family_verdicts, metric, paintings) for metric in metrics],
         verdicts=family_verdicts,
         by_metric=_by_metric(table, family_verdicts),
@@ -166,14 +194,15 @@ def _family_view(comparison: Comparison, family: str, metrics: list[str]) -> Fam
         coherency=coherency_rows(comparison, table),
         locality=locality_matrix(comparison, table),
         concepts=concepts_matrix(comparison, table),
-        grids=make_grids(comparison, main, metrics[0]) if metrics else None,
-        units=make_units(comparison, main),
+        grids=make_grids(comparison, first, metrics[0], side) if metrics else None,
+        units=make_units(comparison, first),
+        honesty=judged_figures(comparison, table, next((row for row in sanity if row.name == own), None)),
         self_consistency=self_consistency_rows(comparison, table),
-        sanity=sanity_rows(comparison, table),
-        costs=cost_rows(comparison, table),
+        sanity=sanity,
+        costs=costs,
         seconds=metric_seconds(comparison, table),
         paintings=paintings,
-        places=places_chart(comparison, main),
+        places=places_chart(comparison, first),
         clusters=cluster_rows(comparison, table),
     )
 

@@ -22,7 +22,7 @@ def headline(comparison: Comparison, table: Table, verdicts: list[Verdict], metr
     """Return one sentence on a family: what its own map is worth under a metric, doubts about the question first."""
     if chance := chance_of(comparison, table):
         return chance
-    does, owner = _finds(metric)[0], f"the {table.title}'s own map"
+    does, owner = finding(metric)[0], f"the {table.title}'s own map"
     against = [verdict for verdict in verdicts if verdict.metric == metric and verdict.kind in REAL]
     if against and all(verdict.reason == "images" for verdict in against):
         images = max(verdict.images for verdict in against)
@@ -38,28 +38,26 @@ def headline(comparison: Comparison, table: Table, verdicts: list[Verdict], metr
 def sentences(verdict: Verdict) -> tuple[str, str]:
     """Return a verdict in words, on its own and under a headline."""
     title, who = names.family_title(verdict.family), explainer_title(verdict.other)
-    does, score = _finds(verdict.metric)
+    does = finding(verdict.metric).does
     owner = f"the {title}'s own map"
     if verdict.outcome == "unknown":
-        text = f"better or worse than {who} is unknown{_because(verdict)}."
+        text = f"better or worse than {who} is unknown{because(verdict)}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "depends":
         ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
         text = f"better or worse than {who} depends on {VARIANTS[verdict.metric].what}: {ways}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "no clear difference":
-        digits = digits_for([verdict.interval.low, verdict.interval.high])
-        ends = span(verdict.interval.low, verdict.interval.high, digits)
-        text = f"{who}: {score} differs by {number(verdict.interval.mean, digits)} {ends}{_because(verdict)}."
+        text = f"{who}: {amount(verdict)}{because(verdict)}."
         return (
             f"In how well {owner} {does}, it shows no clear difference from {text}",
             f"No clear difference from {text}",
         )
-    text = f"{_WORDS[verdict.outcome]} {who}: {score} {_by(verdict)}."
+    text = f"{_WORDS[verdict.outcome]} {who}: {amount(verdict)}."
     return names.capital(f"{owner} {does} {text}"), names.capital(text)
 
 
-def _finds(metric: str) -> Finding:
+def finding(metric: str) -> Finding:
     """Return what an explanation that scores well under a metric does, and what the score is called."""
     title = metric_title(metric)
     known = METRICS.get(metric)
@@ -133,7 +131,17 @@ def _sentence(owner: str, does: str, parts: list[str], same: str, rest: list[str
     return f"{'; '.join([*told, *rest])}."
 
 
-def _because(verdict: Verdict) -> str:
+def amount(verdict: Verdict) -> str:
+    """Return what is measured, and how far it is higher or lower, with its interval."""
+    score = finding(verdict.metric).score
+    if verdict.outcome in _WORDS:
+        return f"{score} {_by(verdict)}"
+    digits = digits_for([verdict.interval.low, verdict.interval.high])
+    ends = span(verdict.interval.low, verdict.interval.high, digits)
+    return f"{score} differs by {number(verdict.interval.mean, digits)} {ends}"
+
+
+def because(verdict: Verdict) -> str:
     """Return why no more is said, as the end of a sentence; empty where the interval says it."""
     images = f"{verdict.images} image" + ("" if verdict.images == 1 else "s")
     return {

@@ -12,6 +12,7 @@ from ibd.backbones.precision import full_precision
 from ibd.models.base import InterpretableNetwork
 from ibd.models.linear_head import linear_contributions
 from ibd.models.painting import spatial_mean
+from ibd.models.sliders import Sliders
 from ibd.models.values import Values
 from ibd.types import Units
 
@@ -62,6 +63,10 @@ class BaselineNetwork(InterpretableNetwork):
     def linear_weight(self) -> Tensor:
         """Return the (C, D) weight of the linear layer."""
         return self.head.weight
+
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that set channels to an activation."""
+        return self._value_sliders(units, self.head.weight, seen)
 
     def named_units(self) -> Tensor:
         """Return that no channel has a meaning, (D,) bool."""

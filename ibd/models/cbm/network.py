@@ -13,8 +13,10 @@ from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import UnsupportedError
 from ibd.models.cbm.concepts import ConceptNetwork
-from ibd.models.linear_head import LinearHead, linear_contributions, replaced
+from ibd.models.cbm.sliders import bottleneck_sliders
+from ibd.models.linear_head import linear_contributions, replaced
 from ibd.models.painting import spatial_mean
+from ibd.models.sliders import Sliders
 from ibd.models.sparse_heads import FewHeads
 from ibd.types import DataSpec, Painting, Units
 
@@ -251,18 +253,13 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         """Return the (C, U) weight of a linear head."""
         return self.head.weight if isinstance(self.head, nn.Linear) else None
 
-    def slider_values(self, units: Units) -> Tensor:
-        """Return what passes the bottleneck, (B, U), and not what it is above; quantities are in their units."""
-        passed = self.activation(units.scores)
-        concepts = passed[:, : self.concept_count]
-        return self.with_unnamed(self.measured.numbers(self.measured.in_units(concepts), concepts), passed)
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that set concepts to truth values, and quantities in their unit; a residual has none.
 
-    def _linear_head(self, passed: Tensor | None) -> LinearHead | None:
-        bounds = self.value_range()
-        if not isinstance(self.head, nn.Linear) or bounds is None:
-            return None
-        head = LinearHead.of_tensors(self.unit_names, self.class_names, self.head.weight, self.head.bias, bounds)
-        return head.in_units(self.quantities)
+        Raises:
+            UnsupportedError: the head is not linear, or the checkpoint has no training percentiles that it takes.
+        """
+        return bottleneck_sliders(self, units)
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known.

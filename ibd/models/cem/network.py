@@ -10,8 +10,10 @@ from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import UnsupportedError
 from ibd.models.cbm.concepts import ConceptNetwork
+from ibd.models.cbm.sliders import mixture_sliders
 from ibd.models.linear_head import replaced
 from ibd.models.painting import spatial_mean
+from ibd.models.sliders import Sliders
 from ibd.types import DataSpec, Units
 
 SLOPE = 0.01
@@ -107,6 +109,13 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
         mixed = self.mixed(self.probabilities(units.scores), units.state[0])
         weight = self.head.weight.view(-1, *mixed.shape[1:])
         return torch.einsum("bkm,ckm->bkc", mixed, weight.to(mixed.dtype))
+
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that set concepts to truth values: logits are linear in them, in each image its own way."""
+        present, absent = units.state[0].chunk(2, 2)
+        weight = self.head.weight.view(-1, *absent.shape[1:]).to(absent.dtype)
+        nothing, more = (torch.einsum("bkm,ckm->bkc", part, weight) for part in (absent, present - absent))
+        return mixture_sliders(self, self.probabilities(units.scores), nothing, more, self.head.bias)
 
     def bias(self) -> Tensor:
         """Return the (C,) bias of the head."""

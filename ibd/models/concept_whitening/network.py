@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.backbones.receptive_field import ReceptiveField, receptive_field
-from ibd.errors import ConfigError
+from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.concept_whitening.activation import Activation, axis_activation
 from ibd.models.concept_whitening.folding import fold
@@ -22,6 +22,7 @@ from ibd.models.concept_whitening.split import Halves, does_nothing, drop_last_r
 from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.linear_head import linear_contributions, replaced
 from ibd.models.painting import spatial_mean
+from ibd.models.sliders import Sliders
 from ibd.models.values import Values
 from ibd.types import Units, groups_of
 
@@ -206,6 +207,16 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         """Return the (B, C) logits with some axes constant over the image: 0 is their mean over the data."""
         maps = replaced(units.state[0], off[:, :, None, None], torch.as_tensor(value).view(-1, 1, 1))
         return self.decode(Units(units.scores, maps, (maps, *units.state[1:])))
+
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that set axes to a value at every position.
+
+        Raises:
+            UnsupportedError: more than a mean and a linear layer follows the axes.
+        """
+        if not self.additive:
+            raise UnsupportedError("layers of the network follow the axes: what setting one does, they alone tell")
+        return self._value_sliders(units, self.head.weight, seen)
 
     def unit_scale(self) -> Tensor:
         """Return what lies between the 5th and the 95th percentile of each axis over the training images, (D,)."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ibd.backbones.base import Backbone
 from ibd.errors import ConfigError, UnsupportedError, check_range, check_weights
-from ibd.models.linear_head import LinearHead
 from ibd.models.pipnet.losses import log_odds
 from ibd.models.prototypes import LinearPrototypes
+from ibd.models.sliders import Sliders
 from ibd.types import DataSpec, Units
 
 
@@ -92,10 +92,9 @@ class PIPNetwork(LinearPrototypes):
         """Return (B, C) probabilities as they were trained: ``1 + o^2``, normalized; uniform without evidence."""
         return log_odds(logits).softmax(1)
 
-    def linear_head(self, passed: Tensor | None = None) -> LinearHead | None:
-        """Return the last layer as plain numbers, with the rule of `class_probabilities`."""
-        head = self._linear_head(passed)
-        return head and dataclasses.replace(head, squared=True)
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that multiply presences, with the rule of `class_probabilities`."""
+        return dataclasses.replace(super().sliders(units, seen), squared=True)
 
     def zeros(self) -> Tensor:
         """Return the share of connections that are exactly 0, in [0, 1]."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.linear_head import seen_range
 from ibd.models.painting import spatial_mean
+from ibd.models.sliders import Asked, Sliders, plain, value_sliders
 from ibd.models.sparse_heads import possible_budgets
 from ibd.models.values import Values
 from ibd.types import DataSpec, Units, groups_of
@@ -171,6 +173,21 @@ class PosthocNetwork(ConceptBottleneckNetwork):
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return what stands for false and true, or how far activations go."""
         return super().value_range(passed) if self.truth_values else seen_range(passed)
+
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that set calibrated concepts to truth values, and other units to an activation."""
+        activations = None if seen is None else seen + self._nothing()
+        parts = units.scores, self.head.weight, self.head.bias, activations
+        by_value = value_sliders(self.unit_names, self.class_names, self.unit_groups, *parts)
+        if not self.truth_values:
+            return by_value
+        told = super().sliders(units, seen)
+        low, high = seen_range(units.scores[:, self.concept_count :])
+        rest = ~plain(self.named_units()).astype(bool)
+        asked: list[Asked] = [kind or "value" for kind in told.asked]
+        return dataclasses.replace(
+            told, asked=asked, low=np.where(rest, low, told.low), high=np.where(rest, high, told.high)
+        )
 
     @property
     def edit_note(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from ibd.models.cbm.network import Bottleneck, ConceptBottleneckNetwork, Head
 from ibd.models.scbm.covariance import Covariance
 from ibd.models.scbm.gaussian import Marginals, condition, posterior, widening
 from ibd.models.scbm.placement import confidence_bound
+from ibd.models.sliders import Sliders, plain
 from ibd.models.values import Values
 from ibd.types import DataSpec, Units
 
@@ -154,6 +156,26 @@ class StochasticConceptBottleneckNetwork(ConceptBottleneckNetwork):
         else:
             value = torch.where(certain, confidence_bound(mean, covariance, truth, certain, self.level), value)
         return condition(mean, covariance, value, known)
+
+    def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
+        """Return sliders that set concepts to truth values, with the Gaussian by which the others move.
+
+        Raises:
+            UnsupportedError: as for a plain bottleneck; its bottleneck is evidence, or its placement no posterior.
+        """
+        if self.placement != "posterior" or self.bottleneck == "evidence":
+            what = f"placement {self.placement}" if self.placement != "posterior" else "bottleneck of evidence"
+            raise UnsupportedError(f"how concepts move others in a {what}, the network itself tells")
+        told, factor = super().sliders(units, seen), self.factor(units).double()
+        variance, covariance = factor.square().sum(2), factor @ factor.mT
+        covariance.diagonal(dim1=1, dim2=2).copy_(variance)
+        return dataclasses.replace(
+            told,
+            moved="logit" if self.by_percentiles else "probability",
+            scores=plain(units.scores),
+            mean=plain(units.scores.double() * widening(variance)),
+            covariance=plain(covariance if self.amortized else covariance[0]),
+        )
 
     def unmoved(self, units: Units) -> Units:
         """Return the units with the concepts that nobody set where the image had them."""

@@ -4,16 +4,15 @@ Its units hold with the probability s, and its head reads ``2 s - 1``: a unit th
 known. With two classes and weights of w and -w, its logits are ``sum w (2 s - 1)`` and the negative of it.
 """
 
+import dataclasses
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from ibd.backbones.base import Backbone
 from ibd.comparison.probes.network import Predictor
 from ibd.comparison.probes.units import encoded, unit_tables
-from ibd.comparison.report.units import head_logits
 from ibd.comparison.self_consistency import (
     bottleneck_against_pixels,
     concept_leakage,
@@ -27,9 +26,11 @@ from ibd.errors import UnsupportedError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.linear_head import replaced
 from ibd.models.prediction import Prediction
+from ibd.models.sliders import value_sliders
 from ibd.types import Units
 from tests.model_makers import TensorData
 from tests.self_consistency_makers import Drawn
+from tests.slider_makers import slider_logits
 
 W = torch.tensor([1.0, 0.5, -0.25])
 
@@ -121,11 +122,8 @@ class ComparedImages(SimpleNamespace):
         return len(self.pixels)
 
 
-def test_sliders_read_what_the_head_reads():
-    network, images = own(), of_colors((1.0, 0.25, 0.5), (0.0, 0.5, 1.0))
-    head = network.linear_head()
-    assert (head.names, head.classes, head.low, head.high) == (network.unit_names, ["a", "b"], -1.0, 1.0)
-    np.testing.assert_allclose(head.weights, torch.stack([W, -W], 1))
+def shown(network, images):
+    """Return what a report shows of images of a network, and of the network."""
     units = network.encode(images)
     prediction = Prediction(network, units, network.decode(units), torch.zeros_like(units.scores, dtype=torch.bool))
     model = SimpleNamespace(
@@ -134,11 +132,33 @@ def test_sliders_read_what_the_head_reads():
         module=SimpleNamespace(network=network, predict=lambda _: prediction),
     )
     chosen = ComparedImages(pixels=images, labels=torch.tensor([0, 1]), masks=None)
-    case = SimpleNamespace(model=model, images=chosen, classes=torch.tensor([0, 1]))
-    found = SimpleNamespace(heads={"own": head}, shown=[], class_names=["a", "b"])
-    for row, expected in zip(shown_images(found, case, [], {}, 2), ([0.25 + 1.0, -1.25], [-0.75, 0.75]), strict=True):
-        values = {unit.name: unit.value for unit in row.units["own"]}
-        np.testing.assert_allclose(head_logits(head, np.array([values[name] for name in head.names])), expected)
+    case = SimpleNamespace(model=model, images=chosen, classes=torch.tensor([0, 1]), passed=network.passed(units))
+    found = SimpleNamespace(shown_models={}, shown=[], class_names=["a", "b"])
+    return shown_images(found, case, [], {}, 2), found.shown_models["own"]
+
+
+def test_its_units_are_shown_and_no_sliders_that_it_does_not_speak_for():
+    images = of_colors((1.0, 0.25, 0.5), (0.0, 0.5, 1.0))
+    pictures, about = shown(own(), images)
+    assert [[unit.name for unit in picture.units["own"]] for picture in pictures] == [
+        ["wing::red", "wing::blue", "flies"],
+        ["wing::red", "flies", "wing::blue"],
+    ]
+    assert (about.positions, about.classes, about.sliders) == ([0, 1], ["a", "b"], None)
+    assert about.groups == {}
+    assert about.why == "setting traits takes the network itself"
+
+
+def test_it_may_speak_for_them():
+    class Speaking(Own):
+        def sliders(self, units, seen=None):
+            doubled = value_sliders(self.unit_names, self.class_names, {}, units.scores, 2 * self.weight, self.bias())
+            return dataclasses.replace(doubled, bias=doubled.bias - self.weight.sum(1).numpy())
+
+    network = Speaking(["wing::red", "wing::blue", "flies"], ["a", "b"], W)
+    images = of_colors((1.0, 0.25, 0.5), (0.0, 0.5, 1.0))
+    sliders = shown(network, images)[1].sliders
+    torch.testing.assert_close(slider_logits(sliders).float(), network.decode(network.encode(images)))
 
 
 def test_units_are_switched_off_by_its_own_rule():
@@ -153,15 +173,6 @@ def test_units_are_switched_off_by_its_own_rule():
     logits = [[1.25, 1.25, 1.5, 0.5], [-0.25, 0.0, -0.5, 0.5]]
     torch.testing.assert_close(tables.reversed.centered, torch.tensor(logits).double())
     assert float(network.passed(units).mean()) == pytest.approx((1 - 0.5 + 0 - 1 + 1 + 1) / 6)
-
-
-def test_no_sliders_where_probabilities_have_a_rule_of_their_own():
-    class Even(Own):
-        def class_probabilities(self, logits):
-            return torch.full_like(logits, 0.5)
-
-    assert own().linear_head() is not None
-    assert Even(["x", "y", "z"], ["a", "b"], W).linear_head() is None
 
 
 def test_it_is_as_honest_as_it_is(monkeypatch, birds):

@@ -31,7 +31,7 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.elements, self.scripts, self.texts, self._open = [], [], [], []
+        self.html, self.elements, self.scripts, self.texts, self._open = html, [], [], [], []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
@@ -84,6 +84,7 @@ def summary(folder):
 def test_the_page_has_its_sections_in_order(page):
     ids = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
     wanted = [
+        "answer",
         "verdict",
         "scores",
         "curves",
@@ -95,6 +96,7 @@ def test_the_page_has_its_sections_in_order(page):
         "sanity",
         "shortcut",
         "cost",
+        "compared",
     ]
     assert ids == [*wanted, "reading"]
     assert [attrs["href"] for tag, attrs in page.elements if tag == "a" and attrs["href"][1:] in ids] == [
@@ -122,7 +124,7 @@ def test_names_with_html_are_shown_as_they_are(page, folder):
     assert "<u>green" not in html
     assert "protopnet <i>" not in html
     assert any(NASTY in text for text in page.texts)
-    assert NASTY in page.attributes("alt")
+    assert f"an image of {NASTY}" in page.attributes("alt")
     assert not any("alert(1)" in text for text in page.scripts if not text.startswith("{"))
     heads = [json.loads(text) for text in page.scripts if text.startswith('{"classes"')]
     assert len(heads) == 1
@@ -245,16 +247,16 @@ def test_charts_follow_the_colors_of_the_page(folder):
 
 
 def test_sliders_begin_at_the_prediction(comparison, page):
-    panels = [json.loads(text) for text in page.scripts if text.startswith('{"explained"')]
+    panels = [json.loads(text) for text in page.scripts if text.startswith('{"values"')]
+    (rules,) = (json.loads(text) for text in page.scripts if text.startswith('{"classes"'))
     shown = {tuple(unit.value for unit in image.units["cbm"]) for image in comparison.shown}
-    head = comparison.heads["cbm"]
     assert len(panels) == SHOWN
     for panel in panels:
-        assert len(panel["values"]) == len(head.names)
         assert any(np.allclose(sorted(panel["values"]), sorted(values), atol=1e-5) for values in shown)
-        logits = np.array(panel["values"]) @ head.weights + head.bias
+        logits = np.array(panel["reads"]) @ np.array(rules["weights"]) + rules["bias"]
         assert logits.argmax() == panel["explained"]
-    assert [tag for tag, attrs in page.elements if attrs.get("type") == "range"] == ["input"] * 10 * SHOWN
+    assert rules["asked"] == ["value"] * 15
+    assert "No sliders: layers &lt;follow&gt; the units." in page.html
 
 
 def test_a_report_of_almost_nothing(tmp_path):
@@ -271,7 +273,13 @@ def test_a_report_of_almost_nothing(tmp_path):
     )
     html = Report(tiny).save(tmp_path).read_text(encoding="utf-8")
     page = Page(html)
-    assert [attrs["id"] for tag, attrs in page.elements if tag == "section"] == ["verdict", "scores", "reading"]
+    assert [attrs["id"] for tag, attrs in page.elements if tag == "section"] == [
+        "answer",
+        "verdict",
+        "scores",
+        "compared",
+        "reading",
+    ]
     assert "This model has no map of its own" in html
     assert json.loads((tmp_path / "summary.json").read_text())["verdicts"] == []
     assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "x,b,own,my_model,0,gradcam,posthoc,deletion,0.5"

@@ -90,29 +90,34 @@ def test_the_metrics_are_judged_image_by_image():
     assert coherency_rows(comparison, make_table(comparison, "cbm")) == []  # two explainers are no ranking
 
 
-def shown(position, own, other, label="a"):
+def shown(position, own, other, label="a", wrong=False):
     maps = {"m": {"intrinsic": own.astype(np.float32), "gradcam": other.astype(np.float32)}}
-    return ShownImage(position, np.full((8, 8, 3), 0.5, dtype=np.float32), label, None, maps, {"m": "a"})
+    predicted = {"m": "another" if wrong else label}
+    return ShownImage(position, np.full((8, 8, 3), 0.5, dtype=np.float32), label, None, maps, predicted)
 
 
 @pytest.mark.parametrize(("metric", "best", "worst"), [("abpc", [5, 4], [0, 3]), ("deletion", [0, 3], [5, 4])])
-def test_images_are_chosen_by_score_and_by_disagreement(metric, best, worst):
+def test_images_are_chosen_by_mistakes_by_score_and_by_disagreement(metric, best, worst):
     rng = np.random.default_rng(0)
     values = np.zeros(10)
-    values[[0, 3, 4, 5, 7]] = [1, 2, 3, 4, NAN]
+    values[[0, 1, 2, 3, 4, 5, 6, 7, 8]] = [1, 2.5, 2.5, 2, 3, 4, 2.5, 9, NAN]
     maps = rng.normal(size=(10, 8, 8))
-    turn = {0: 1, 3: -1, 4: 1, 5: 1, 7: 1}  # the two maps of image 3 contradict each other
-    images = [shown(i, maps[i], turn[i] * maps[i], str(i)) for i in (0, 3, 4, 5, 7)]
+    turn = {1: -1}  # the two maps of image 1 contradict each other
+    images = [shown(i, maps[i], turn.get(i, 1) * maps[i], str(i), wrong=i == 7) for i in range(9)]
     scores = {("intrinsic", metric): values, ("gradcam", metric): values}
     comparison = made(scores, KINDS, images=10, shown=images)
-    page = make_grids(comparison, comparison.models[0], metric)
+    page = make_grids(comparison, comparison.models[0], metric, 64)
     labels = {grid.title: [int(row.label) for row in grid.rows] for grid in page.grids}
+    assert labels["Predicted wrongly"] == [7]
     assert labels["Best"] == best
     assert labels["Worst"] == worst
-    assert labels["Most disagreeing"][0] == 3
+    assert labels["Most disagreeing"][0] == 1
     assert disagreement(images[1], "m", "intrinsic", ["gradcam"]) == pytest.approx(2)
     assert disagreement(images[0], "m", "intrinsic", ["gradcam"]) == pytest.approx(0)
-    assert page.columns == ["Intrinsic", "Grad-CAM"]
+    rows = [row for grid in page.grids for row in grid.rows]
+    assert len({row.label for row in rows}) == len(rows)
+    assert [row.right for row in rows] == [False] + [True] * (len(rows) - 1)
+    assert [cell.title for cell in rows[0].cells] == ["Own map", "Grad-CAM"]
 
 
 def test_an_outline_runs_along_the_inside_of_its_mask():

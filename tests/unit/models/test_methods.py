@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ibd.errors import UnsupportedError
+from ibd.models.base import InterpretableNetwork
 from ibd.models.baseline.lightning import Baseline
 from tests.model_makers import (
     LARGE,
@@ -21,6 +22,7 @@ from tests.model_makers import (
     make_stochastic_module,
     make_whitening,
 )
+from tests.slider_makers import slider_logits
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
@@ -89,15 +91,19 @@ def test_with_nothing_off_the_logits_stay(module):
 
 
 @torch.no_grad()
-def test_a_linear_head_reads_what_is_passed(module):
+def test_sliders_begin_at_the_prediction(module):
     network = module.network
     units = network.encode(IMAGES)
-    head = network.linear_head(network.passed(units))
-    several_ranges = network.truth_values and not bool(network.named_units().all())
-    assert (head is None) == (network.linear_weight() is None or several_ranges)
-    if head is not None:
-        logits = network.passed(units).double().numpy() @ head.weights + head.bias
-        np.testing.assert_allclose(logits, network.decode(units), rtol=1e-4, atol=1e-5)
+    try:
+        sliders = network.sliders(units, network.passed(units))
+    except UnsupportedError:
+        assert not network.additive or type(network).sliders is InterpretableNetwork.sliders
+        return
+    torch.testing.assert_close(slider_logits(sliders), network.decode(units).double(), rtol=1e-4, atol=1e-5)
+    line = sliders.zero + sliders.slope * sliders.values
+    for u, form in enumerate(sliders.forms):
+        if form == "line" and sliders.asked[u]:
+            np.testing.assert_allclose(line[:, u], sliders.reads[:, u], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from ibd.models.concept_whitening.whitening import Whitening
 from ibd.models.pipnet.network import PIPNetwork
 from ibd.models.protopnet.network import PrototypeNetwork
 from tests.model_makers import SPEC
+from tests.slider_makers import slider_logits
 
 COSINE = {"per_class": 2, "dimension": 5, "distance": "cosine"}
 HEADS = {
@@ -178,14 +179,11 @@ def test_sliders_compute_the_logits(bottleneck):
     network.high.fill_(4.0)
     with torch.no_grad():
         logits, units = network(images())
-        values = network.slider_values(units)
-    head = network.linear_head()
-    mine = values.numpy() @ head.weights + head.bias
-    torch.testing.assert_close(torch.from_numpy(mine), logits, rtol=0, atol=1e-9)
-    if bottleneck in ("probabilities", "hard"):
-        assert (head.low, head.high) == (0, 1)
+        sliders = network.sliders(units)
+    torch.testing.assert_close(slider_logits(sliders), logits, rtol=0, atol=1e-9)
+    assert (set(sliders.low), set(sliders.high)) == ({0}, {1})
     if bottleneck == "probabilities":
-        torch.testing.assert_close(values, network.readable(units))
+        torch.testing.assert_close(torch.from_numpy(sliders.values), network.readable(units))
 
 
 def test_evidence_is_what_speaks_for_a_concept():

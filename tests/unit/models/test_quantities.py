@@ -3,12 +3,12 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 from torchmetrics.functional import r2_score
 
-from ibd.comparison.report.units import head_logits
 from ibd.comparison.self_consistency.leakage import concept_leakage
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.metrics.quantities import quantity_metrics
@@ -23,6 +23,7 @@ from ibd.models.prediction import Prediction
 from ibd.models.quantities import Measured
 from ibd.types import Batch, DataSpec, Quantity, groups_of
 from tests.model_makers import SMALL, SPEC, TensorImages, make_module, make_network, make_whitening
+from tests.slider_makers import slider_logits
 
 NAN = math.nan
 NAMES = ("wing::red", "wing::blue", "flies", "size", "year")
@@ -127,11 +128,15 @@ def test_gradients_are_numbers(bottleneck):
 @pytest.mark.parametrize("bottleneck", FORMS)
 def test_sliders_take_numbers_in_their_unit(bottleneck):
     network = make_network(MIXED, bottleneck=bottleneck)
-    seen, head = units(network), network.linear_head()
-    found = torch.from_numpy(head_logits(head, network.slider_values(seen).detach().double().numpy()))
-    torch.testing.assert_close(found.float(), network.decode(seen), rtol=1e-4, atol=1e-3)
-    assert head.bounds("size") == (8, 32)
-    assert head.bounds("flies") == (head.low, head.high)
+    seen = units(network)
+    sliders = network.sliders(seen)
+    torch.testing.assert_close(slider_logits(sliders).float(), network.decode(seen), rtol=1e-4, atol=1e-3)
+    size, flies = NAMES.index("size"), NAMES.index("flies")
+    assert (sliders.low[size], sliders.high[size]) == (8, 32)
+    assert (sliders.low[flies], sliders.high[flies]) == (0, 1)
+    assert (sliders.asked[size], sliders.forms[size], sliders.asked[flies]) == ("quantity", "line", "truth")
+    edited = network.activation(network.edit(seen, {"size": 12.5}).scores)
+    np.testing.assert_allclose(sliders.zero[size] + sliders.slope[size] * 12.5, edited[0, size].item(), rtol=1e-5)
 
 
 def test_a_table_names_the_unit():

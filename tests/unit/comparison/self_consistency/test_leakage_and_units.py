@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from ibd.comparison.report.units import head_probabilities
 from ibd.comparison.self_consistency import concept_leakage, unit_account
 from ibd.errors import UnsupportedError
 from ibd.models.baseline.lightning import Baseline
@@ -182,41 +181,3 @@ def test_axes_have_no_completeness_and_some_have_names(data):
         predicted = module.network.decode(units).argmax(1)
     size = (parts - parts.mean(2, keepdim=True))[torch.arange(5), :, predicted].abs()
     torch.testing.assert_close(found.named, size[:, :6].sum(1) / size.sum(1), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["cbm", "hard", "logits", "baseline", "protopnet", "pipnet"])
-def test_a_linear_head_computes_the_logits(kind):
-    images = torch.rand(5, 3, 32, 32)
-    module = {
-        "cbm": lambda: make_module(LARGE),
-        "hard": lambda: make_module(LARGE, bottleneck="hard"),
-        "logits": lambda: make_module(LARGE, bottleneck="logits"),
-        "baseline": lambda: Baseline(LARGE, SMALL).eval(),
-        "protopnet": make_prototypes,
-        "pipnet": lambda: make_pipnet(LARGE).eval(),
-    }[kind]()
-    network = module.network
-    with torch.no_grad():
-        logits, units = module(images)
-    values = network.passed(units)
-    head = network.linear_head(values)
-    assert head.names == network.unit_names
-    assert head.classes == network.class_names
-    np.testing.assert_allclose(values.double().numpy() @ head.weights + head.bias, logits.numpy(), atol=1e-5)
-    shown, wanted = head_probabilities(head, values[0].double().numpy()), network.class_probabilities(logits)[0]
-    np.testing.assert_allclose(shown, wanted.numpy(), atol=1e-5)
-    assert head.low <= values.min() or kind == "logits"
-    assert head.high >= values.max() - 1e-6 or kind == "logits"
-    if kind == "logits":
-        assert (head.low, head.high) == (-3.0, 2.0)
-
-
-def test_what_has_no_linear_head():
-    assert make_whitening().network.linear_head() is None
-    assert make_module(head="mlp").network.linear_head() is None
-    unfinished = make_module(bottleneck="logits")
-    unfinished.network.low.fill_(torch.nan)
-    assert unfinished.network.linear_head() is None
-    heads = {kind: make_prototypes(activation=kind).network.linear_head() for kind in ("log", "linear", "exponential")}
-    assert heads["log"].high == pytest.approx(9.2103, abs=1e-3)
-    assert (heads["linear"].low, heads["exponential"].low) == (-1.0, 0.0)

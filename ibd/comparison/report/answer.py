@@ -1,0 +1,197 @@
+"""What a report opens with: a sentence on a family's own map beside the best post-hoc one, and a picture of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ibd.comparison.groups import VARIANTS
+from ibd.comparison.report import names
+from ibd.comparison.report.differences import LEAST_IMAGES
+from ibd.comparison.report.numbers import digits_for, listed, number
+from ibd.comparison.report.outcomes import Verdict
+from ibd.comparison.report.pictures import Picture, map_picture, outlined, picture
+from ibd.comparison.report.ranking import ranking
+from ibd.comparison.report.tables import Table, higher_is_better, metric_title, question_of, reference_of
+from ibd.comparison.report.verdict import intrinsic_of
+from ibd.comparison.report.wording import amount, because, chance_of, finding
+from ibd.comparison.results import Comparison, ShownImage
+
+_SIDE = 384
+_QUESTIONS = ("Faithfulness", "Parts")
+
+
+@dataclass(frozen=True)
+class AnswerTile:
+    """A picture of the answer, its title, and its score in words, "" where it has none."""
+
+    title: str
+    picture: Picture
+    score: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sentence, one picture in tiles, and a line on which image it is."""
+
+    sentence: str
+    tiles: list[AnswerTile]
+    caption: str
+
+
+def make_answer(comparison: Comparison, table: Table, verdicts: list[Verdict], metrics: list[str]) -> Answer:
+    """Return what the report opens with for a family.
+
+    Args:
+        comparison: comparison of explanations.
+        table: scores of the family.
+        verdicts: verdicts on the family.
+        metrics: metrics that the verdict rests on, the first one first.
+    """
+    own = intrinsic_of(comparison, table.family)
+    best = {metric: name for metric in metrics if (name := best_of(table, metric)) is not None}
+    against = [v for v in verdicts if v.metric in best and v.other == best[v.metric]]
+    sentence = _sentence(comparison, table, verdicts, against, metrics)
+    drawn = _typical(comparison, table, own, best.get(metrics[0]), metrics[0]) if metrics else None
+    if drawn is None:
+        return Answer(sentence, [], "")
+    tiles = _tiles(comparison, table, drawn, [name for name in (own, best.get(metrics[0])) if name], metrics[0])
+    return Answer(sentence, tiles, _caption(table, drawn, own))
+
+
+def best_of(table: Table, metric: str) -> str | None:
+    """Return the post-hoc explainer with the best mean under a metric; None where there is none."""
+    sign = -1 if higher_is_better(metric) is False else 1
+    means = {
+        row.explainer.name: sign * row.cells[metric].interval.mean
+        for row in table.rows
+        if row.explainer.kind == "posthoc" and metric in row.cells
+    }
+    return max(means, key=lambda name: means[name]) if means and higher_is_better(metric) is not None else None
+
+
+def _sentence(
+    comparison: Comparison, table: Table, verdicts: list[Verdict], against: list[Verdict], metrics: list[str]
+) -> str:
+    if chance := chance_of(comparison, table):
+        return chance
+    if intrinsic_of(comparison, table.family) is None:
+        return ranking(comparison, table, metrics[0])[0] if metrics else "Nothing was measured that tells."
+    owner, does = f"the {table.title}'s own map", _does(metrics[0])
+    if not against:
+        return f"Whether {owner} {does} cannot be told: it was not held against a post-hoc explainer."
+    if all(verdict.reason == "images" for verdict in against):
+        images = max(verdict.images for verdict in against)
+        text = f"Whether {owner} {does} cannot be told from {images} image{'s' * (images != 1)}"
+        return f"{text}: at least {LEAST_IMAGES} are needed."
+    text = _said(owner, does, against, _above_noise(comparison, verdicts, metrics[0]))
+    return names.capital(f"in one training, {text}" if len(table.models) == 1 else text)
+
+
+def _does(metric: str) -> str:
+    """Return what a map does that scores well under a metric."""
+    return "points to what the model uses" if question_of(metric) in _QUESTIONS else finding(metric).does
+
+
+def _said(owner: str, does: str, against: list[Verdict], above: bool | None) -> str:
+    """Return the sentence, without its capital letter.
+
+    Args:
+        owner: whose map it is.
+        does: what is asked of it.
+        against: verdicts against the best post-hoc explainer, by the metrics that the answer rests on.
+        above: whether the own map is better than noise; None where that is not known.
+    """
+    first = against[0]
+    rival = f"the best post-hoc explainer here, {names.explainer_title(first.other)}"
+    if len({verdict.outcome for verdict in against}) > 1:
+        told = [f"{_in_words(verdict)} by {metric_title(verdict.metric)} ({amount(verdict)})" for verdict in against]
+        lead = f"whether {owner} {does} better or worse than the best post-hoc explainer"
+        return f"{lead} cannot be told: {listed(told)}."
+    if above is False:
+        beside = "does better" if first.outcome == "worse" else "shows no clear difference from it"
+        return f"{owner} {does} no better than noise, as far as these images show; {rival}, {beside}: {amount(first)}."
+    how = {"better": "better than", "worse": "less well than"}.get(first.outcome)
+    if how is not None:
+        link = {True: {"better": ", and ", "worse": ", but "}[first.outcome], None: " "}[above]
+        return f"{owner} {does}{link}{how} {rival}: {_amounts(against)}."
+    lead = f"{owner} {does}; whether better or worse" if above else f"whether {owner} {does} better or worse"
+    why = (
+        f"{_amounts(against)}, but that {_ways(first)}"
+        if first.outcome == "depends"
+        else f"{_amounts(against)}{because(first)}"
+    )
+    return f"{lead} than {rival}, cannot be told: {why}."
+
+
+def _ways(verdict: Verdict) -> str:
+    """Return that an outcome depends on the way of scoring, and by which ways it is better, worse or neither."""
+    by: dict[str, list[str]] = {}
+    for metric, outcome in verdict.ways.items():
+        by.setdefault(outcome, []).append(metric_title(metric))
+    told = "; ".join(f"{outcome} by {listed(titles)}" for outcome, titles in by.items())
+    return f"depends on {VARIANTS[verdict.metric].what} ({told})"
+
+
+def _amounts(against: list[Verdict]) -> str:
+    return listed(amount(verdict) for verdict in against)
+
+
+def _in_words(verdict: Verdict) -> str:
+    """Return an outcome against an explainer, as part of a list."""
+    who = names.explainer_title(verdict.other)
+    if verdict.outcome == "depends":
+        return f"open beside {who}, for it depends on {VARIANTS[verdict.metric].what},"
+    words = {"better": f"better than {who}", "worse": f"less well than {who}"}
+    return words.get(verdict.outcome, f"no clear difference from {who}")
+
+
+def _above_noise(comparison: Comparison, verdicts: list[Verdict], metric: str) -> bool | None:
+    noise = reference_of(comparison, "reference")
+    found = next((v for v in verdicts if v.metric == metric and v.other == noise), None)
+    return {"better": True, "worse": False, "no clear difference": False}.get(found.outcome) if found else None
+
+
+def _typical(comparison: Comparison, table: Table, own: str | None, best: str | None, metric: str) -> ShownImage | None:
+    """Return the shown image whose difference of the two maps, or score of the one, is nearest to the mean."""
+    model, wanted = table.models[0].name, [name for name in (own, best) if name]
+    shown = [image for image in comparison.shown if wanted and set(wanted) <= set(image.maps.get(model, {}))]
+    values = [comparison.scores.get((model, name, metric)) for name in wanted]
+    if not shown or any(each is None or len(each) != len(comparison.image_ids) for each in values):
+        return None
+    known = [each for each in values if each is not None]
+    gap = known[0] - known[-1] if len(known) > 1 else known[0]
+    mean = float(np.nanmean(gap)) if np.isfinite(gap).any() else 0.0
+    shown = [image for image in shown if np.isfinite(gap[image.position])]
+    return min(shown, key=lambda image: abs(float(gap[image.position]) - mean), default=None)
+
+
+def _tiles(
+    comparison: Comparison, table: Table, image: ShownImage, explainers: list[str], metric: str
+) -> list[AnswerTile]:
+    model = table.models[0].name
+    maps, predicted = image.maps[model], image.predicted.get(model, "")
+    seen = image.image if image.masks is None else outlined(image.image, image.masks)
+    what = f"an image of {image.label}" + ("" if image.masks is None else " with the outlines of its parts")
+    tiles = [AnswerTile("The image" + ("" if image.masks is None else ", its parts"), picture(seen, what, _SIDE), "")]
+    truth = reference_of(comparison, "oracle")
+    if truth in maps:
+        alt = f"what truly drives the prediction {predicted}: for it in red, against it in blue"
+        tiles.append(AnswerTile("The truth", picture(map_picture(image.image, maps[truth]), alt, _SIDE), ""))
+    for name in explainers:
+        kind = next(explainer.kind for explainer in comparison.explainers if explainer.name == name)
+        called = names.explainer_title(name)
+        title = "The model's own map" if kind == "intrinsic" else f"The best post-hoc map, {called}"
+        alt = f"{title}: what speaks for {predicted} in red, against it in blue"
+        value = float(comparison.scores[model, name, metric][image.position])
+        score = f"{metric_title(metric)} {number(value, digits_for([value]))}"
+        tiles.append(AnswerTile(title, picture(map_picture(image.image, maps[name]), alt, _SIDE), score))
+    return tiles
+
+
+def _caption(table: Table, image: ShownImage, own: str | None) -> str:
+    predicted = image.predicted.get(table.models[0].name, "")
+    right = "rightly" if predicted == image.label else f"wrongly, for it is {image.label}"
+    why = "in which the two maps differ by what they do on average" if own else "whose score is nearest to the mean"
+    return f"Of the images drawn, the one {why}; the model takes it for {predicted}, {right}."
