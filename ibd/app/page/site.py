@@ -17,6 +17,8 @@ For those who write a mode of the page:
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -29,6 +31,8 @@ import torch
 from torch import Tensor
 
 from ibd.app.page.uploads import Uploads
+from ibd.config.loading import load_saved_config
+from ibd.config.plain import to_plain
 from ibd.data.base import SPLITS, ImageDataModule
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
@@ -41,6 +45,8 @@ from ibd.types import Sample
 
 KEPT = 64
 """Images of a run whose predictions are kept."""
+_OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")
+"""Options of a data module that do not change which images it has."""
 
 
 class NotFoundError(IbdError):
@@ -121,6 +127,16 @@ class Served:
                 self._data = load_run_data(self.folder)
             return self._data
 
+    @cached_property
+    def data_key(self) -> str | None:
+        """What runs on the same images have in common; None where it is not said what this one was trained on."""
+        try:
+            block = to_plain(load_saved_config(self.folder / "config.yaml").data)
+        except IbdError:
+            return None
+        images = {key: value for key, value in block.items() if key not in _OF_LOADING}
+        return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()[:16]
+
     def check_there(self) -> None:
         """Look whether the run folder is still there, before something is read from or written to it.
 
@@ -197,7 +213,8 @@ class Site:
         for run in runs:
             folder = find_run(run).absolute()
             key = self._key(folder)
-            self.runs[key] = Served(key, folder, load_network(run))
+            self.runs[key] = served = Served(key, folder, load_network(run))
+            _ = served.data_key  # read while it is there
 
     def _key(self, folder: Path) -> str:
         """Return the name of a run in addresses: that of the folder, or of the one above where that is a time."""
