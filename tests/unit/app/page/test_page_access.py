@@ -104,7 +104,7 @@ def test_files_beside_the_static_ones_are_not_served(page):
 
 
 def test_a_password_opens_and_wrong_ones_wait_longer_and_longer(run, monkeypatch):
-    page = Page(run, host="0.0.0.0", password="correct horse")  # noqa: S104
+    page = Page(run, host="0.0.0.0", password="correct horse")
     client = page.stranger("http://192.168.1.5:8000")
     form = client.get("/")
     assert form.status_code == 403
@@ -134,7 +134,7 @@ def test_a_long_password_is_not_read(run):
 
 
 def test_with_a_password_a_name_must_still_be_of_this_machine(run):
-    page = Page(run, host="0.0.0.0", password="correct horse")  # noqa: S104
+    page = Page(run, host="0.0.0.0", password="correct horse")
     assert page.stranger("http://evil.example:8000").get("/").status_code == 400
     for name in ("10.0.0.7", "[fe80::1]", "localhost"):
         assert page.stranger().get("/", headers={"host": f"{name}:8000"}).status_code == 403
@@ -142,4 +142,4 @@ def test_with_a_password_a_name_must_still_be_of_this_machine(run):
 
 def test_loopback():
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))  # noqa: S104
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))
