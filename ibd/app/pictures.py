@@ -17,12 +17,12 @@ from ibd.data.base import ImageDataModule, Split
 from ibd.errors import IbdError
 from ibd.explain.figures import prediction_figure
 from ibd.io import find_run, load_model, load_run_data
-from ibd.models.lightning import InterpretableModule
 from ibd.models.prediction import Prediction
 from ibd.models.protopnet.evaluation import evaluate_prototypes, load_with_parts, nearest_patches
 from ibd.models.protopnet.explanations import local_explanations, sources_of, to_csv
 from ibd.models.protopnet.figures import global_figure, local_figure
 from ibd.models.protopnet.lightning import ProtoPNet
+from ibd.models.trained import TrainedModel
 from ibd.training.display import first_of_each_class
 
 _PER_PAGE = 10
@@ -30,12 +30,12 @@ _NEAREST = 3
 _MOST_COLUMNS = 8
 
 
-def figure_of(run: str, model: InterpretableModule, prediction: Prediction, images: Tensor) -> Figure:
+def figure_of(run: str, model: TrainedModel, prediction: Prediction, images: Tensor) -> Figure:
     """Return the figure of a prediction that fits its model: with source images, for prototypes.
 
     Args:
         run: run that the model was read from; where its data is not there any more, the sources are left out.
-        model: the module.
+        model: the model.
         prediction: prediction of the images.
         images: (B, 3, H, W) in [0, 1].
     """

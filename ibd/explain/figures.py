@@ -133,7 +133,7 @@ def _map(axis: Axes, image: Tensor, heat: Tensor, field: ReceptiveField | None) 
         axis.imshow(overlay(image, smoothed(heat), normalization="percentile"), interpolation="nearest")
         return
     axis.imshow(overlay(image, placed(heat, size, field)), interpolation="nearest")
-    if _bounded(field):
+    if is_bounded(field):
         frame_field(axis, field, *divmod(int(heat.abs().argmax()), heat.shape[1]))
 
 
@@ -164,7 +164,7 @@ def unit_maps(prediction: Predicted, image: Tensor, row: int, units: list[int]) 
     return heat
 
 
-def _bounded(field: ReceptiveField | None) -> TypeGuard[ReceptiveField]:
+def is_bounded(field: ReceptiveField | None) -> TypeGuard[ReceptiveField]:
     """Return whether it is known that a cell sees less than the image."""
     if field is None or field.whole_image:
         return False
@@ -184,7 +184,7 @@ def _caption(prediction: Predicted, compared: bool, field: ReceptiveField | None
         texts[-1] += "; [of numbers, the annotation]"
     texts.append(f"maps: red speaks for the {kind}, blue against it")
     texts[-1] += ", pixel by pixel (exact, smoothed to be seen)" if exact else ""
-    if _bounded(field):
+    if is_bounded(field):
         texts[-1] += f"; framed: the {field.size[0]} x {field.size[1]} pixels that the strongest cell sees"
     if bool(prediction.edited.any()):
         texts.append("* set by hand, or following from that")

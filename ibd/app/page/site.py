@@ -11,6 +11,8 @@ For those who write a mode of the page:
   that the network is fed with, and the `Prediction`, made once and kept: no slider runs the backbone again.
 - Who runs a model holds ``run.lock`` (`Entry` and its prediction do so themselves). What takes long or hangs hooks into
   the model (explainers) takes ``run.explained``, a copy, and ``run.explaining``: sliders of others go on meanwhile.
+- What a model says of a whole split is read once for all modes: ``run.answers.get(split, told)``, in a work of
+  ``run.works``, which runs in a thread, says how far it is, and can be stopped.
 - Nothing is written to the disk, unless a mode says so to the person who asks for it.
 """
 
@@ -30,6 +32,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ibd.app.page.long_work import Works
+from ibd.app.page.looking import Looked
+from ibd.app.page.split_answers import KeptAnswers
 from ibd.app.page.uploads import Uploads
 from ibd.config.loading import load_saved_config
 from ibd.config.plain import to_plain
@@ -91,6 +96,8 @@ class Served:
         model: its trained model, loaded once.
         lock: held by who runs the model.
         explaining: held by who runs `explained`.
+        works: what takes long, under way or done.
+        looked: what was made of its images and units so far.
     """
 
     key: str
@@ -98,9 +105,12 @@ class Served:
     model: TrainedModel
     lock: threading.RLock = field(default_factory=threading.RLock)
     explaining: threading.RLock = field(default_factory=threading.RLock)
+    works: Works = field(default_factory=Works)
+    looked: Looked = field(default_factory=Looked)
     _entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _data: ImageDataModule | None = None
+    _answers: KeptAnswers | None = None
 
     @property
     def network(self) -> InterpretableNetwork:
@@ -136,6 +146,19 @@ class Served:
             return None
         images = {key: value for key, value in block.items() if key not in _OF_LOADING}
         return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def answers(self) -> KeptAnswers:
+        """What the model says of the splits of its data.
+
+        Raises:
+            IbdError: as for `data`.
+        """
+        data = self.data
+        with self._loading:
+            if self._answers is None:
+                self._answers = KeptAnswers(self.model, data)
+            return self._answers
 
     def check_there(self) -> None:
         """Look whether the run folder is still there, before something is read from or written to it.

@@ -25,6 +25,7 @@ from ibd.models.lightning import InterpretableModule
 from ibd.models.prediction import Prediction
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.models.protopnet.provenance import Source
+from ibd.models.trained import TrainedModel
 from ibd.types import Batch
 
 
@@ -240,7 +241,7 @@ class Place(NamedTuple):
 
 @torch.no_grad()
 def find_places(
-    model: ProtoPNet,
+    model: TrainedModel,
     images: Tensor,
     prototypes: Sequence[int],
     share: float = 0.5,
@@ -250,7 +251,7 @@ def find_places(
     """Return where one prototype is in each image, by that image's own similarity map, which is computed now.
 
     Args:
-        model: a prototype network's module.
+        model: a model whose network has prototypes.
         images: (N, 3, H, W) in [0, 1].
         prototypes: N indices, one for each image.
         share: share of a similarity map's range; see `ibd.explain.boxes.relative_boxes`.
@@ -262,15 +263,19 @@ def find_places(
         part = slice(start, start + batch_size)
         maps = model.predict(images[part]).units.maps
         unit = torch.tensor(list(prototypes[part]), device=maps.device)
-        boxes, peaks, centers = _places(
-            model, maps[torch.arange(len(unit), device=maps.device), unit], share, percentile
-        )
-        places += [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
+        chosen = maps[torch.arange(len(unit), device=maps.device), unit]
+        places += places_of(model, chosen, share, percentile)
     return places
 
 
+def places_of(model: TrainedModel, maps: Tensor, share: float = 0.5, percentile: float | None = None) -> list[Place]:
+    """Return where the most similar patch of each of (N, h, w) similarity maps is; see `find_places`."""
+    boxes, peaks, centers = _places(model, maps, share, percentile)
+    return [Place(as_box(box), peak, middle) for box, peak, middle in zip(boxes, peaks, centers, strict=True)]
+
+
 def _places(
-    model: ProtoPNet, maps: Tensor, share: float, percentile: float | None
+    model: TrainedModel, maps: Tensor, share: float, percentile: float | None
 ) -> tuple[Tensor, list[tuple[int, int]], list[tuple[float, float]]]:
     """Return box, peak and its center of each of (N, h, w) maps."""
     size, field = model.spec.image_size, patch_field(model)
@@ -281,20 +286,20 @@ def _places(
     return relative_boxes(maps, size, share, field, torch.tensor(centers).view(-1, 2)), peaks, centers
 
 
-def patch_field(model: ProtoPNet) -> ReceptiveField | None:
+def patch_field(model: TrainedModel) -> ReceptiveField | None:
     """Return what each patch that is compared with prototypes sees of the image; None where that cannot be told.
 
     Args:
-        model: a prototype network's module.
+        model: a model whose network has prototypes.
     """
     return model.network.receptive_field(model.spec.image_size)
 
 
-def patch_center(model: ProtoPNet, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:
+def patch_center(model: TrainedModel, peak: tuple[int, int], grid: Sequence[int]) -> tuple[float, float]:
     """Return the (y, x) in pixels of the middle of a patch, in the image also where its receptive field is at the edge.
 
     Args:
-        model: a prototype network's module.
+        model: a model whose network has prototypes.
         peak: row and column of the patch.
         grid: numbers of patches along both sides.
     """

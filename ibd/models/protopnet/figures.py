@@ -11,11 +11,13 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ibd.data.base import ImageDataModule, Split
@@ -38,18 +40,19 @@ from ibd.models.protopnet.explanations import (
 )
 from ibd.models.protopnet.lightning import ProtoPNet
 from ibd.models.protopnet.provenance import Source
+from ibd.models.trained import TrainedModel
 
 YELLOW = "#ffd43b"
 
 
-def field_note(model: ProtoPNet) -> str:
+def field_note(model: TrainedModel) -> str:
     """Return how much of the image a patch depends on, with a warning where that is all of it.
 
     An upsampled map places a patch where its receptive field is centered; it does not say that the rest of the field
     played no part.
 
     Args:
-        model: a prototype network's module.
+        model: a model whose network has prototypes.
     """
     field, (height, width) = patch_field(model), model.spec.image_size
     if field is None:
@@ -90,7 +93,7 @@ def local_figure(
     top = len(rows) // max(1, len(images))
     wanted = {row.prototype for row in rows}
     sources = {j: source for j, source in sources_of(model).items() if j in wanted}
-    pictures = _pictures(data, sources)
+    pictures = source_pictures(data, sources)
     lines = 2 if pictures else 1
     exact = exact_to_pixels(prediction, images)
     caption = _caption(model, bool(prediction.edited.any()), top, exact)
@@ -108,7 +111,7 @@ def local_figure(
         for column, (row, heat) in enumerate(zip(part, heats, strict=True)):
             axis = axes[lines * i, 1 + column]
             star = "*" if bool(edited[row.prototype]) else ""
-            _show(axis, _heated(image, heat, None if exact else model), _sum(row, star))
+            _show(axis, heated(image, heat, None if exact else model), _sum(row, star))
             axis.title.set_color(GREEN if row.contribution >= 0 else ORANGE)
             center = patch_center(model, row.peak, prediction.units.maps.shape[2:])
             _frame(axis, Place(row.box, row.peak, center))
@@ -143,7 +146,7 @@ def global_figure(
         UnsupportedError: the model has no prototypes.
     """
     network, sources = model.network, sources_of(model)
-    pictures = _pictures(data, {j: sources[j] for j in prototypes if j in sources})
+    pictures = source_pictures(data, {j: sources[j] for j in prototypes if j in sources})
     patches = _by_split(nearest, prototypes, sources, columns)
     splits = list(dict.fromkeys(split for split, _ in patches))
     cells: list[tuple[int, int, Tensor, int, str, bool]] = []  # row, column, picture, prototype, text, other class
@@ -197,8 +200,8 @@ def _by_split(
     return dict(sorted(rows.items(), key=lambda item: ("train", "val", "test").index(item[0][0])))
 
 
-def _pictures(data: ImageDataModule | None, sources: Mapping[int, Source]) -> dict[int, Tensor]:
-    """Return prototype -> the image of its source, where the data still has it under that name."""
+def source_pictures(data: ImageDataModule | None, sources: Mapping[int, Source]) -> dict[int, Tensor]:
+    """Return prototype -> the image of its source, (3, H, W), where the data still has it under that name."""
     if data is None or not sources:
         return {}
     dataset = data.dataset("train")
@@ -268,16 +271,23 @@ def _show(axis: Axes, image: Any, title: str) -> None:
     axis.set_axis_off()
 
 
-def _heated(image: Tensor, heat: Tensor, model: ProtoPNet | None) -> object:
+def heated(image: Tensor, heat: Tensor, model: TrainedModel | None, strength: float = 0.75) -> NDArray[np.float32]:
     """Return the image with a similarity map on it, from its least similar place (gray) to its most similar (red).
 
     Without a model it is a map of pixels that adds up to the similarity, in red and blue.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        heat: (h, w), or (H, W) without a model.
+        model: model whose network has prototypes.
+        strength: opacity of the strongest place.
     """
     if model is None:
-        return overlay(image, smoothed(heat), normalization="percentile")
+        return overlay(image, smoothed(heat), normalization="percentile", strength=strength)
     heat = placed(heat.unsqueeze(0).float(), model.spec.image_size, patch_field(model))[0]
     spread = heat.max() - heat.min()
-    return overlay(image, (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat), scale=1.0)
+    share = (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat)
+    return overlay(image, share, scale=1.0, strength=strength)
 
 
 def _frame(axis: Axes, place: Place) -> None:

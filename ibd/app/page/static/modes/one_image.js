@@ -13,6 +13,9 @@
 //   after     the same with the edits, or null where there are none
 //   hovered   number of the unit that the pointer or the focus is on, or null
 //   opened    number of the unit whose details are open, or null
+//   layer     what is laid over the image: {unit, title} | {explainer, target, names, scale, title}, or null
+//   pinned    the map of an explainer that stays on the image, as such a layer, or null
+//   opacity   how strongly, from 0 to 1
 //
 // The slots: choose (look for an image of the data), bring (drop, paste, choose a file), picture, prediction, units,
 // unit (what the opened unit looks like), explainers, why, downloads.
@@ -23,6 +26,7 @@ import * as bring from "./one_image/bring.js";
 import * as choose from "./one_image/choose.js";
 import * as downloads from "./one_image/downloads.js";
 import * as explainers from "./one_image/explainers.js";
+import * as over from "./one_image/over.js";
 import * as picture from "./one_image/picture.js";
 import * as prediction from "./one_image/prediction.js";
 import * as unit from "./one_image/unit.js";
@@ -38,11 +42,12 @@ export function mount(root, context) {
     h("h1", {}, "One image"),
     h("div.first", {}, slots.bring, slots.choose),
     h("div.columns", {},
-      h("div.left", {}, slots.picture, slots.prediction, slots.explainers),
-      h("div.right", {}, slots.units, slots.unit)),
-    slots.why, slots.downloads,
+      h("div.left", {}, slots.picture, slots.prediction),
+      h("div.right", {}, slots.units, slots.unit),
+      h("div.more-of-it", {}, slots.explainers, slots.why, slots.downloads)),
   );
   const leave = Object.entries(PARTS).map(([name, part]) => part.mount(slots[name], store, context));
+  leave.push(over.mount(slots.picture, store, context));
   context.onParameters = ({ image = null }) => store.set({ image });
   store.start();
   return () => leave.forEach((end) => end?.());
