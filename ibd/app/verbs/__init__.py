@@ -18,12 +18,14 @@ from ibd.app.verbs import (
     spray,
     tcav,
     threshold,
+    test,
     visualize,
     why,
 )
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
+    test.VERB,
     predict.VERB,
     threshold.VERB,
     serve.VERB,
