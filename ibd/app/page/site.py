@@ -41,10 +41,11 @@ from ibd.config.plain import to_plain
 from ibd.data.base import SPLITS, ImageDataModule
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
-from ibd.io import find_run, load_run_data
+from ibd.io import find_checkpoint, find_run, load_run_data
 from ibd.models.base import InterpretableNetwork
 from ibd.models.loading import load_network
 from ibd.models.prediction import Prediction
+from ibd.models.thresholds import Thresholds
 from ibd.models.trained import TrainedModel
 from ibd.types import Sample
 
@@ -86,7 +87,7 @@ class Entry:
         return self.prediction.contributions
 
 
-@dataclass
+@dataclass(eq=False)
 class Served:
     """A run that is served.
 
@@ -94,6 +95,7 @@ class Served:
         key: name in addresses, unlike that of every other run here.
         folder: run folder.
         model: its trained model, loaded once.
+        checkpoint: file that it was loaded from.
         lock: held by who runs the model.
         explaining: held by who runs `explained`.
         works: what takes long, under way or done.
@@ -103,6 +105,7 @@ class Served:
     key: str
     folder: Path
     model: TrainedModel
+    checkpoint: Path
     lock: threading.RLock = field(default_factory=threading.RLock)
     explaining: threading.RLock = field(default_factory=threading.RLock)
     works: Works = field(default_factory=Works)
@@ -169,6 +172,16 @@ class Served:
         if not self.folder.is_dir():
             raise GoneError(f"the run '{self.folder}' was deleted or moved since it is served: what it holds is gone")
 
+    def set_thresholds(self, thresholds: Thresholds | None) -> None:
+        """Let the model call true and answer by other thresholds; what is kept is told anew."""
+        with self.lock:
+            self.model.thresholds = thresholds
+            if self._answers is not None:
+                self._answers.calibrated()
+            if "explained" in vars(self):
+                self.explained.thresholds = thresholds
+            self._entries.clear()
+
     def dataset(self, split: str) -> ImageDataset:
         """Return one split of the data.
 
@@ -203,7 +216,7 @@ class Served:
         if upload is not None:
             title, image, sample = upload.name, self.model.read_images([upload.opened()]), None
         else:
-            title, sample = self._sample(kind, rest)
+            title, sample = self.sample(kind, rest)
             image = sample.image[None]
         with self.lock:
             prediction = self.model.predict(image)
@@ -212,8 +225,12 @@ class Served:
                 self._entries.popitem(last=False)
             return self._entries[name]
 
-    def _sample(self, split: str, number: str) -> tuple[str, Sample]:
-        """Return what an image of the data is called, and the image."""
+    def sample(self, split: str, number: str) -> tuple[str, Sample]:
+        """Return what an image of the data is called, and the image.
+
+        Raises:
+            NotFoundError: there is no such image.
+        """
         dataset = self.dataset(split)
         if not number.isdecimal() or len(number) > 12 or int(number) >= len(dataset):
             raise NotFoundError(f"there is no image '{split}:{number}': {split} has {len(dataset)}, counted from 0")
@@ -236,7 +253,7 @@ class Site:
         for run in runs:
             folder = find_run(run).absolute()
             key = self._key(folder)
-            self.runs[key] = served = Served(key, folder, load_network(run))
+            self.runs[key] = served = Served(key, folder, load_network(run), find_checkpoint(run).absolute())
             _ = served.data_key  # read while it is there
 
     def _key(self, folder: Path) -> str:
