@@ -250,11 +250,23 @@ class Site:
     def __init__(self, runs: Sequence[str]) -> None:
         self.runs: dict[str, Served] = {}
         self.uploads = Uploads()
+        self._adding = threading.Lock()
         for run in runs:
-            folder = find_run(run).absolute()
+            self.add(run)
+
+    def add(self, run: str) -> str:
+        """Serve another run, and return its key.
+
+        Raises:
+            IbdError: it cannot be loaded.
+        """
+        folder = find_run(run).absolute()
+        model = load_network(run)
+        with self._adding:
             key = self._key(folder)
-            self.runs[key] = served = Served(key, folder, load_network(run), find_checkpoint(run).absolute())
-            _ = served.data_key  # read while it is there
+            self.runs[key] = served = Served(key, folder, model, find_checkpoint(run).absolute())
+        _ = served.data_key  # read while it is there
+        return key
 
     def _key(self, folder: Path) -> str:
         """Return the name of a run in addresses: that of the folder, or of the one above where that is a time."""
