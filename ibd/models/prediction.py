@@ -15,7 +15,7 @@ from ibd.models import columns as table
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.wording import of_prediction, set_line
-from ibd.models.thresholds import Thresholds, called_true, confidence_note, said_of
+from ibd.models.thresholds import Thresholds, called_true, confidence_note, detail_of
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Quantity, Units
@@ -294,8 +294,8 @@ class Prediction:
         largest = float(part.abs().max())
         for i in chosen:
             value = f"{said[i]:>{wide}}{marks[i]}"
-            more = [network.detail(i, best), said_of(network.unit_names[i], float(values[i]), self.thresholds)]
-            bar = f"{_bar(part[i], largest):<20}  {', '.join(filter(None, more))}"
+            detail = detail_of(network, i, best, float(values[i]), self.thresholds)
+            bar = f"{_bar(part[i], largest):<20}  {detail}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
         if len(chosen) < len(part) and network.additive:

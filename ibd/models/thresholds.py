@@ -156,14 +156,24 @@ def calibration_number(calibration: Calibration | None) -> int:
     return 0 if calibration is None else zlib.crc32(json.dumps(calibration.to_dict(), sort_keys=True).encode())
 
 
-def said_of(name: str, value: float, thresholds: Thresholds | None) -> str:
-    """Return what a concept's threshold makes of its value, in words; "" where it has none of its own."""
+def detail_of(network: InterpretableNetwork, unit: int, label: int, value: float, thresholds: Thresholds | None) -> str:
+    """Return what else a reader should know of a unit, in words: the network's own detail, and whether it is present.
+
+    Args:
+        network: the network.
+        unit: number of the unit.
+        label: class that the unit adds to.
+        value: value of the unit as a person reads it.
+        thresholds: a unit without one among them is not said to be present or absent.
+    """
+    detail, name = network.detail(unit, label), network.unit_names[unit]
     if thresholds is None or name not in thresholds.concepts:
-        return ""
+        return detail
     lowest = thresholds.concepts[name].value
     # As float32, in which values are and are compared: a value printed as it is may lie beside it in float64.
     present = torch.tensor(value) >= lowest
-    return f"present (from {lowest:.3g})" if present else f"absent (below {lowest:.3g})"
+    said = f"present (from {lowest:.3g})" if present else f"absent (below {lowest:.3g})"
+    return f"{detail}, {said}" if detail else said
 
 
 def confidence_note(thresholds: Thresholds) -> list[str]:

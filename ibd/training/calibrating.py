@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from ibd.data.base import ImageDataModule
+from ibd.data.base import ImageDataModule, Split
 from ibd.errors import CheckpointError, ConfigError, disk_trouble
 from ibd.io import CALIBRATION_KEY, find_checkpoint, find_run, load_run, path_of, read_checkpoint
 from ibd.lock import locked
@@ -162,7 +162,7 @@ def _write(path: Path, calibration: Calibration | None) -> None:
 
 
 class KeepOutputs(Callback):
-    """Keep what a calibrated model puts out while it is tested, in order, so that no pass of its own is needed."""
+    """Keep what a model puts out while it is tested, in order, so that no pass of its own is needed."""
 
     def __init__(self) -> None:
         self.parts: list[Output] = []
@@ -180,9 +180,9 @@ class KeepOutputs(Callback):
         units = Units(outputs.units.scores.cpu(), outputs.units.scores.new_zeros(0))  # maps would fill the memory
         self.parts.append(Output(outputs.logits.cpu(), units))
 
-    def read(self, data: ImageDataModule) -> ReadOutputs:
-        """Return the whole test split, once the test has ended."""
-        return gathered(self.parts, data, "test")
+    def read(self, data: ImageDataModule, split: Split) -> ReadOutputs:
+        """Return the whole split, once its test has ended."""
+        return gathered(self.parts, data, split)
 
 
 def figures_of(model: InterpretableModule, read: ReadOutputs) -> dict[str, float]:

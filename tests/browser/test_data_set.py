@@ -99,7 +99,7 @@ def test_the_table_is_filtered_sorted_and_cut_into_pages(look, run):
     page.get_by_role("button", name="Confidence").click()
     page.wait_for_selector("th[aria-sort=ascending]:has-text('Confidence')")
     rows(page)
-    sure = [float(text.split(" %")[0]) for text in page.locator("table.images td.number").all_inner_texts()]
+    sure = [float(text.split(" %")[0]) for text in page.locator("table.images td.sure .number").all_inner_texts()]
     assert sure == sorted(sure)
     page.get_by_label("Name").fill("test/1")
     page.wait_for_function("n => Number(document.querySelector('p.count').textContent.split(' ')[0]) < n", arg=wrong)
@@ -120,7 +120,9 @@ def test_filters_of_a_concept_and_of_confidence(look, concept):
     page.get_by_label("Confidence from").fill("90")
     page.get_by_label("Confidence from").press("Enter")
     page.wait_for_function("() => !document.querySelector('p.count').textContent.startsWith('120 ')")
-    assert all(float(text.split(" %")[0]) >= 90 for text in page.locator("table.images td.number").all_inner_texts())
+    assert all(
+        float(text.split(" %")[0]) >= 90 for text in page.locator("table.images td.sure .number").all_inner_texts()
+    )
 
 
 def test_an_image_opens_by_a_click_and_by_a_key_and_back_returns(look):

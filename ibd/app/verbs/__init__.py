@@ -17,6 +17,7 @@ from ibd.app.verbs import (
     serve,
     spray,
     tcav,
+    test,
     threshold,
     visualize,
     why,
@@ -24,6 +25,7 @@ from ibd.app.verbs import (
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
+    test.VERB,
     predict.VERB,
     threshold.VERB,
     serve.VERB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ibd.errors import ConfigError, DataError
 from ibd.metrics.concepts import decided
 from ibd.metrics.functional.bins import Reliability, reliability
-from ibd.metrics.functional.bootstrap import Interval
+from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.by_class import ClassFigures, Confusion, by_class, confusion_matrix, confusions
 from ibd.metrics.functional.by_concept import (
     ConceptFigures,
@@ -42,6 +43,8 @@ class WhereWrong:
             as errors.
         right: (N,) bool.
         rank: (N,) int64, place of the true class among the classes by probability, 1 where that is the first.
+        concept_values: (N, K) float64, what is predicted of each concept: probabilities, numbers in their units.
+        concept_truth: (N, K), what is known of it; NaN where unknown.
         concept_errors: (N, K) float64, how far each concept is off: probability less truth value, of a number in
             standard deviations; NaN where unknown.
         concept_right: (N, K) float64, 1 where a concept is predicted rightly at probability 0.5, 0 where not; NaN
@@ -64,6 +67,8 @@ class WhereWrong:
     silent: Tensor
     right: Tensor
     rank: Tensor
+    concept_values: Tensor
+    concept_truth: Tensor
     concept_errors: Tensor
     concept_right: Tensor
     matrix: Tensor
@@ -88,6 +93,14 @@ class WhereWrong:
     def auroc(self) -> float:
         """Mean area under the ROC curve of a class against the rest, over the classes that have one; NaN without."""
         return float(torch.tensor([found.auroc for found in self.classes], dtype=torch.float64).nanmean())
+
+    @cached_property
+    def surplus(self) -> Interval:
+        """Confidence less what is right, over the images with a prediction, with its bootstrap interval of 95 %.
+
+        Above 0 the classifier claims too much.
+        """
+        return mean_interval((self.confidence - self.right.double())[~self.silent])
 
     def confusions(self) -> list[Confusion]:
         """Return which classes are taken for which, the most frequent first."""
@@ -164,6 +177,8 @@ def where_wrong(
         silent,
         right,
         _rank(probabilities, labels, predicted),
+        said,
+        true,
         concept_errors(said, true, quantities),
         concepts_right(said, true, quantities),
         matrix,

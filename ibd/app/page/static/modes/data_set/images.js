@@ -112,7 +112,7 @@ function imageRow(row, context, withConcepts) {
     h("th.name", { scope: "row" }, h("a", { href: address }, row.name)),
     h("td", {}, classes[row.truth]),
     h("td", {}, said, row.right ? null : h("span.chip.no", {}, "wrong"), row.abstains ? h("span.chip", {}, "not answered") : null),
-    h("td.number", {}, row.confidence == null ? "–" : [percent(row.confidence), " ", bar(row.confidence)]),
+    h("td.sure", {}, row.confidence == null ? "–" : [h("span.number", {}, percent(row.confidence)), " ", bar(row.confidence)]),
     withConcepts ? h("td.concepts", {}, worst(row)) : null,
     row.chosen ? h("td", {}, `${row.chosen.value}, truth ${row.chosen.truth}`, row.chosen.wrong ? h("span.chip.no", {}, "wrong") : null) : null,
   );

@@ -78,6 +78,7 @@ export function overview({ classes, images, count, wrong }, address) {
       go(wrong[nth][0], wrong[nth][1]);
     } else return;
     event.preventDefault();
+    if (at) Object.assign(canvas.parentElement, { scrollLeft: at[1] * size - canvas.parentElement.clientWidth / 2 });
   });
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", paint);
