@@ -190,6 +190,7 @@ def _rebuild(path: Path, content: dict[str, Any]) -> InterpretableModule:
     module.load_state_dict(content["state_dict"])
     check_finite(module, undefined)
     module.take_calibration(content)
+    module.take_thresholds(path)
     return module
 
 

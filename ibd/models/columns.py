@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 
     from ibd.models.base import InterpretableNetwork
 
-FILE, CLASS, PROBABILITY, ABSTAINS, CLASS_SET = "file", "class", "probability", "abstains", "class_set"
-FIRST = (FILE, CLASS, PROBABILITY, ABSTAINS, CLASS_SET)
+FILE, CLASS, PROBABILITY, ABSTAINS = "file", "class", "probability", "abstains"
+CLASS_SET, PRESENT = "class_set", "present"
+FIRST = (FILE, CLASS, PROBABILITY, ABSTAINS, CLASS_SET, PRESENT)
 """The columns before those of the units."""
 _DIGITS = ".7g"
 """How a number is written: float32 knows seven digits."""
 
 
-def table_columns(network: InterpretableNetwork, sets: bool) -> list[str]:
+def table_columns(network: InterpretableNetwork, sets: bool, present: bool = False) -> list[str]:
     """Return the names of the columns that all predictions of a network have.
 
     Args:
         network: the network.
         sets: whether it has a calibration with sets of classes.
+        present: whether there are thresholds of concepts.
     """
-    return [*(name for name in FIRST if sets or name != CLASS_SET), *unit_columns(network)]
+    there = {CLASS_SET: sets, PRESENT: present}
+    return [*(name for name in FIRST if there.get(name, True)), *unit_columns(network)]
 
 
 def unit_columns(network: InterpretableNetwork) -> list[str]:

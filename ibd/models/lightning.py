@@ -155,7 +155,7 @@ class InterpretableModule(TrainedModel, pl.LightningModule, abc.ABC):
     def configure_model(self) -> None:
         """Choose the memory layout, before DDP wraps the model: what it sums up later has the layout of now."""
         if self._trainer is not None and self.trainer.training:
-            self.calibration = None  # which is of the weights as they were
+            self.calibration = self.thresholds = None  # which are of the weights as they were
             self.use_fast_layout(self.trainer.strategy.root_device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

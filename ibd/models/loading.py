@@ -145,6 +145,7 @@ def _light(path: Path, content: Mapping[str, Any]) -> TrainedModel:
     check_finite(network, undefined)
     model = TrainedModel(spec, network).eval()
     model.take_calibration(content)
+    model.take_thresholds(path)
     return model
 
 

@@ -15,6 +15,7 @@ from ibd.models import columns as table
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.wording import of_prediction, set_line
+from ibd.models.thresholds import Thresholds, called_true, confidence_note, detail_of
 from ibd.models.values import Values
 from ibd.printing import shown
 from ibd.types import Quantity, Units
@@ -39,6 +40,8 @@ class Prediction:
         calibration: how sure it may be called, where `ibd.calibrate` has been asked; it changes what is read of classes
             and concepts, never what the classes are computed from.
         draws: (B,) random numbers of the images, where sets of classes are randomized; interventions keep them.
+        thresholds: from which probability on concepts are called true and classes answered, where `ibd threshold` (or
+            the page) has set that.
     """
 
     network: InterpretableNetwork
@@ -48,6 +51,7 @@ class Prediction:
     names: list[str] = field(default_factory=list)
     calibration: Calibration | None = None
     draws: Tensor | None = None
+    thresholds: Thresholds | None = None
 
     @property
     def probabilities(self) -> Tensor:
@@ -70,11 +74,14 @@ class Prediction:
     def abstains(self) -> Tensor:
         """For which images the network gives no prediction, (B,) bool; their label and class say nothing.
 
-        With a calibration for a wanted accuracy also those of which it is not sure enough.
+        With a calibration for a wanted accuracy, or a threshold of confidence, also those of which it is not sure
+        enough.
         """
         if self.calibration is None:
-            return self.network.abstains(self.logits)
-        return self.calibration.abstains(self.network, self.logits)
+            silent = self.network.abstains(self.logits)
+        else:
+            silent = self.calibration.abstains(self.network, self.logits)
+        return silent if self.thresholds is None else silent | self.thresholds.unsure(self.probabilities.amax(1))
 
     @property
     def class_sets(self) -> Tensor:
@@ -102,6 +109,15 @@ class Prediction:
         Calibrated where there is a calibration, but for the edited ones, which are what they were set to.
         """
         return self._read(self.units)
+
+    @property
+    def present(self) -> Tensor:
+        """Which concepts are called true, (B, U) bool: from their threshold on, and above 0.5 without one.
+
+        Raises:
+            UnsupportedError: the units are not true or false.
+        """
+        return called_true(self.network, self.unit_values, self.thresholds)
 
     def _read(self, units: Units) -> Tensor:
         """Return units of these images as a person reads them."""
@@ -169,6 +185,8 @@ class Prediction:
             raise ConfigError("predictions of two networks cannot be joined: their units and classes differ")
         if other.calibration != self.calibration:
             raise ConfigError("predictions before and after a calibration cannot be joined: their probabilities differ")
+        if other.thresholds != self.thresholds:
+            raise ConfigError("predictions of other thresholds cannot be joined: what they call present differs")
         units = Units.cat([self.units, other.units])
         edited = torch.cat([self.edited, other.edited])
         logits = torch.cat([self.logits, other.logits])
@@ -231,6 +249,8 @@ class Prediction:
             notes.append(f"* set by hand, or following from that{also}{self.network.edit_note}")
             notes += one._movement()
         sets = []
+        if self.thresholds is not None:
+            notes += confidence_note(self.thresholds)
         if self.calibration is not None:
             notes += of_prediction(self.calibration, bool(one.edited.any()))
         if self.calibration is not None and self.calibration.sets is not None:
@@ -274,7 +294,8 @@ class Prediction:
         largest = float(part.abs().max())
         for i in chosen:
             value = f"{said[i]:>{wide}}{marks[i]}"
-            bar = f"{_bar(part[i], largest):<20}  {network.detail(i, best)}"
+            detail = detail_of(network, i, best, float(values[i]), self.thresholds)
+            bar = f"{_bar(part[i], largest):<20}  {detail}"
             lines.append(f"  {network.unit_names[i]:<{width}}  {value}  {_signed(part[i])}  {bar}")
         sums = []
         if len(chosen) < len(part) and network.additive:
@@ -289,7 +310,8 @@ class Prediction:
 
         They are ``file`` (the name of the image), ``class`` and ``probability`` (of the most probable class, calibrated
         where there is a calibration; None where the network itself gives no answer), ``abstains``, ``class_set`` (a
-        list of names, of a calibration with sets of classes alone), and each unit by its name, as in `unit_values`
+        list of names, of a calibration with sets of classes alone), ``present`` (the names of the concepts called true,
+        where thresholds are set for some), and each unit by its name, as in `unit_values`
         (``unit file`` if one is called as one of the others).
         """
         silent = self.network.abstains(self.logits).tolist()
@@ -304,6 +326,11 @@ class Prediction:
             names = self.network.class_names
             columns[table.CLASS_SET] = [
                 [name for name, inside in zip(names, row, strict=True) if inside] for row in self.class_sets.tolist()
+            ]
+        if self.thresholds is not None and self.thresholds.concepts:
+            names = self.network.unit_names
+            columns[table.PRESENT] = [
+                [name for name, true in zip(names, row, strict=True) if true] for row in self.present.tolist()
             ]
         return columns | dict(zip(table.unit_columns(self.network), self.unit_values.T.tolist(), strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from ibd.distributed import progress
 from ibd.errors import DataError
-from ibd.io import CALIBRATION_KEY
+from ibd.io import CALIBRATION_KEY, find_run
 from ibd.models.base import InterpretableNetwork, evaluating
 from ibd.models.calibration.calibration import Calibration, checksum
 from ibd.models.inputs import File, Images, as_files, as_tensor, checked, named, read_images
 from ibd.models.logits import Logits
 from ibd.models.prediction import Prediction
+from ibd.models.thresholds import Thresholds, calibration_number, read_thresholds
 from ibd.types import DataSpec, Output, Units
 
 _log = logging.getLogger(__name__)
@@ -33,12 +35,15 @@ class TrainedModel(nn.Module):
         spec: description of its data.
         network: the pure network.
         calibration: how sure its predictions may be called, by `ibd.calibrate`; None where that was not asked.
+        thresholds: from which probability on concepts are called true and classes answered, by `ibd threshold`; None
+            where none is set.
         channels_last: whether images are laid out with their channels last, see `use_fast_layout` of
             `ibd.models.lightning.InterpretableModule`.
     """
 
     network: InterpretableNetwork
     calibration: Calibration | None = None
+    thresholds: Thresholds | None = None
     channels_last = False
 
     def __init__(self, spec: DataSpec, network: InterpretableNetwork) -> None:
@@ -109,7 +114,7 @@ class TrainedModel(nn.Module):
         """Return what the network has put out as a `Prediction`, in which nothing is edited yet."""
         unedited = torch.zeros_like(units.scores, dtype=torch.bool)
         draws = None if self.calibration is None else self.calibration.draw(len(logits))
-        return Prediction(self.network, units, logits, unedited, names, self.calibration, draws)
+        return Prediction(self.network, units, logits, unedited, names, self.calibration, draws, self.thresholds)
 
     def calibration_entry(self) -> dict[str, Any]:
         """Return what a checkpoint says of the calibration, as plain values; nothing where there is none."""
@@ -133,3 +138,21 @@ class TrainedModel(nn.Module):
             _log.warning("the calibration is of other weights than the model now has, and left out: calibrate it anew")
         else:
             self.calibration = found
+
+    def take_thresholds(self, checkpoint: Path) -> None:
+        """Take over the thresholds that lie beside a checkpoint, if there are some, after its calibration.
+
+        Those of other weights, or of another calibration, are left out, with a warning.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        self.thresholds = None
+        found = read_thresholds(find_run(checkpoint), checkpoint.name)
+        if found is None:
+            return
+        same = found.weights == checksum(self.network) and found.calibration == calibration_number(self.calibration)
+        if not same or not set(found.concepts) <= set(self.network.unit_names):
+            _log.warning("the thresholds are of other weights or another calibration, and left out: set them anew")
+        else:
+            self.thresholds = found

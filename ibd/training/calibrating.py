@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from ibd.data.base import ImageDataModule
+from ibd.data.base import ImageDataModule, Split
 from ibd.errors import CheckpointError, ConfigError, disk_trouble
 from ibd.io import CALIBRATION_KEY, find_checkpoint, find_run, load_run, path_of, read_checkpoint
 from ibd.lock import locked
@@ -86,6 +86,7 @@ def calibrate(
         if data is None:
             raise ConfigError("calibrate needs the data beside the model (or a run in place of both)")
         model.calibration = choose(model.network, _read(model, data, split), choices)
+        model.thresholds = None  # which are of the probabilities as they were
         return model.calibration
     return calibrate_run(model, overrides, choices, which, trust).calibration
 
@@ -119,7 +120,7 @@ def calibrate_run(
     with locked(find_run(run), "a training or calibration", "calibrate"):
         model, data = load_run(path_of(run), *overrides, which=which, trust=trust)
         read = _read(model, data, choices.split)
-        model.calibration = choose(model.network, read, choices)
+        model.calibration, model.thresholds = choose(model.network, read, choices), None
         _write(checkpoint, model.calibration)
     return Calibrated(model.calibration, checkpoint, model, read)
 
@@ -161,7 +162,7 @@ def _write(path: Path, calibration: Calibration | None) -> None:
 
 
 class KeepOutputs(Callback):
-    """Keep what a calibrated model puts out while it is tested, in order, so that no pass of its own is needed."""
+    """Keep what a model puts out while it is tested, in order, so that no pass of its own is needed."""
 
     def __init__(self) -> None:
         self.parts: list[Output] = []
@@ -179,9 +180,9 @@ class KeepOutputs(Callback):
         units = Units(outputs.units.scores.cpu(), outputs.units.scores.new_zeros(0))  # maps would fill the memory
         self.parts.append(Output(outputs.logits.cpu(), units))
 
-    def read(self, data: ImageDataModule) -> ReadOutputs:
-        """Return the whole test split, once the test has ended."""
-        return gathered(self.parts, data, "test")
+    def read(self, data: ImageDataModule, split: Split) -> ReadOutputs:
+        """Return the whole split, once its test has ended."""
+        return gathered(self.parts, data, split)
 
 
 def figures_of(model: InterpretableModule, read: ReadOutputs) -> dict[str, float]:

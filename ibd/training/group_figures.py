@@ -26,14 +26,14 @@ def groups_figure(found: ByGroup, title: str) -> Figure:
     count = len(found.groups)
     figure = PlainFigure(figsize=(8.0, 1.7 + 0.32 * count), layout="constrained", dpi=130)
     left, right = figure.subplots(1, 2, sharey=True)
-    _draw(left, [group.accuracy for group in found.groups])
+    draw_intervals(left, [group.accuracy for group in found.groups])
     total = sum(group.images for group in found.groups)
     mean = sum(group.right for group in found.groups) / total
     left.axvline(mean, color=_GRAY, lw=1, ls="--")
     left.set_xlabel(f"accuracy (dashed: {mean:.3f} of all {total} images)", fontsize=9)
     left.set_yticks(range(count), [f"{shorten(g.name, 30)} ({g.images})" for g in found.groups], fontsize=8)
     left.invert_yaxis()
-    _draw(right, [group.surplus for group in found.groups])
+    draw_intervals(right, [group.surplus for group in found.groups])
     right.axvline(0, color=_GRAY, lw=1)
     right.set_xlabel("confidence less accuracy (right of 0: too sure)", fontsize=9)
     figure.suptitle(f"By {shorten(found.column, 40)}, {title}", fontsize=10)
@@ -41,15 +41,20 @@ def groups_figure(found: ByGroup, title: str) -> Figure:
     return figure
 
 
+def file_name(found: ByGroup) -> str:
+    """Return what the files of some groups are called, ``by_COLUMN``, in letters that any file system has."""
+    return f"by_{re.sub(r'[^0-9A-Za-z_+-]+', '_', found.column)[:100]}"
+
+
 def save_groups(found: ByGroup, title: str, folder: Path) -> Path:
     """Write the picture as ``by_COLUMN.png`` into a folder; return where it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"by_{re.sub(r'[^0-9A-Za-z_+-]+', '_', found.column)[:100]}.png"
+    path = folder / f"{file_name(found)}.png"
     groups_figure(found, title).savefig(path)
     return path
 
 
-def _draw(axis: Axes, intervals: list[Interval]) -> None:
+def draw_intervals(axis: Axes, intervals: list[Interval]) -> None:
     """Draw means with their intervals, one above the other, the first in another color."""
     for place, interval in enumerate(intervals):
         color = _ORANGE if place == 0 else _BLUE

@@ -16,22 +16,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
 from ibd import config as configuration, registry
-from ibd.data.base import ImageDataModule
+from ibd.data.base import ImageDataModule, Split
 from ibd.data.grouping import groups_of_images
 from ibd.errors import ConfigError, lacks_memory
 from ibd.io import build_data, find_checkpoint, find_run, load_run
 from ibd.lock import locked
-from ibd.metrics.functional.by_group import ByGroup, by_group
+from ibd.metrics.functional.by_group import ByGroup
 from ibd.models.lightning import InterpretableModule
-from ibd.training.bypassing import CountBypass
-from ibd.training.calibrating import KeepOutputs, figures_of, probabilities_of, save_reliability
+from ibd.training.calibrating import save_reliability
 from ibd.training.callbacks import NanLossError
 from ibd.training.disk import telling_of_the_disk
-from ibd.training.display import Bar
 from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
 from ibd.training.features import check_resumed, use_features
@@ -39,6 +36,10 @@ from ibd.training.group_figures import save_groups
 from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
+from ibd.training.tested.logged import log_tested
+from ibd.training.tested.saving import save_tested
+from ibd.training.tested.scored import Scored
+from ibd.training.tested.scoring import one_pass, score
 from ibd.training.trainer import build_trainer, quieten, train
 from ibd.types import RunLike
 
@@ -282,30 +283,46 @@ class Tested:
     """What scoring a run has come to.
 
     Attributes:
-        figures: name -> test metric.
+        figures: name -> metric of the split, such as "test/accuracy".
         groups: accuracy and calibration by each column that was asked for.
         pictures: where these are drawn.
+        scored: where the model is wrong.
+        folder: where that is written; None where it could not be.
     """
 
     figures: dict[str, float]
     groups: list[ByGroup]
     pictures: list[Path]
+    scored: Scored
+    folder: Path | None
 
 
 def evaluate(
-    run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False, by: Sequence[str] = ()
+    run: str | Path | Run,
+    *overrides: str,
+    which: str = "best",
+    trust: bool = False,
+    by: Sequence[str] = (),
+    split: Split = "test",
 ) -> dict[str, float]:
     """Score a trained model on the test split, see `evaluate_run`; return the test metrics, by name."""
-    return evaluate_run(run, *overrides, which=which, trust=trust, by=by).figures
+    return evaluate_run(run, *overrides, which=which, trust=trust, by=by, split=split).figures
 
 
 def evaluate_run(
-    run: str | Path | Run, *overrides: str, which: str = "best", trust: bool = False, by: Sequence[str] = ()
+    run: str | Path | Run,
+    *overrides: str,
+    which: str = "best",
+    trust: bool = False,
+    by: Sequence[str] = (),
+    split: Split = "test",
 ) -> Tested:
-    """Score a trained model on the test split, in one process; write ``test.json`` into the run folder.
+    """Score a trained model on the test split, in one process; write ``test.json`` and ``tested/test`` into the run.
 
     Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`. Of a
-    calibrated model also what the calibration is worth there, and ``figures/reliability_test.png``.
+    calibrated model also what the calibration is worth there, and ``figures/reliability_test.png``. Where it is wrong
+    is in ``tested/SPLIT``: see `ibd.training.tested.saving`. All of that is of one pass over the images.
+    A run that logs to W&B gets the tables and pictures there, too.
 
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
@@ -314,37 +331,32 @@ def evaluate_run(
         trust: trust in the run, as of ``ibd.load_model``.
         by: columns, or concepts, by whose values accuracy and calibration are given apart, see
             `ibd.data.grouping.groups_of_images`; each is drawn in ``figures/by_NAME.png``.
+        split: another split than "test" leaves ``test.json`` and ``figures`` as they are.
 
     Raises:
         ConfigError: there is no such column or concept.
-        DataError: a column has fewer than two groups among the test images.
+        DataError: a column has fewer than two groups among the images, or the model answers no numbers.
     """
     quieten()
     place: str | Path = run.folder if isinstance(run, Run) else run
     model, data = load_run(place, *overrides, which=which, trust=trust)
-    bypass, outputs = CountBypass(data), KeepOutputs()
-    calibrated = model.calibration is not None
-    asked = {name: groups_of_images(data, "test", name) for name in by}  # a mistake is said before the work
-    callbacks: list[Callback] = [Bar(), bypass, *([outputs] if calibrated or asked else [])]
-    trainer = pl.Trainer(
-        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, callbacks=callbacks
-    )
-    model.use_fast_layout()
-    metrics = trainer.test(model, datamodule=data, verbose=False)[0]
-    result = {name: float(value) for name, value in metrics.items()} | bypass.figures()
-    folder = find_run(place)
-    kept, groups, pictures = folder / "test.json", list[ByGroup](), list[Path]()
-    if calibrated or asked:
-        read = outputs.read(data)
-        result |= {f"test/{name}": value for name, value in figures_of(model, read).items()}
-        probabilities, silent = probabilities_of(model, read), model.network.abstains(read.logits.to(model.device))
-        groups = [by_group(probabilities, read.labels, who, name, silent) for name, who in asked.items()]
-        result |= {f"test/{name}": value for group in groups for name, value in group.figures().items()}
+    asked = {name: groups_of_images(data, split, name) for name in by}  # a mistake is said before the work
+    metrics, read = one_pass(model, data, split)
+    about = {"checkpoint": find_checkpoint(place, which).name, "changes": list(overrides)}
+    scored = score(model, data.dataset(split), split, read, metrics, asked, about)
+    if not _is_first():
+        return Tested(dict(scored.figures), list(scored.groups), [], scored, None)
+    folder, pictures = find_run(place), list[Path]()
     try:
-        kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
-        if calibrated:
-            save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
-        pictures += [save_groups(group, "test images", folder / "figures") for group in groups]
+        if split == "test":
+            kept = folder / "test.json"
+            kept.write_text(json.dumps(dict(scored.figures), indent=1), encoding="utf-8")
+            if model.calibration is not None:
+                save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
+            pictures += [save_groups(group, "test images", folder / "figures") for group in scored.groups]
+        written = save_tested(scored, folder)
+        log_tested(scored, folder, written)
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
-        warnings.warn(f"'{kept}' cannot be written ({error.strerror})", stacklevel=2)
-    return Tested(result, groups, pictures)
+        warnings.warn(f"'{error.filename or folder}' cannot be written ({error.strerror})", stacklevel=2)
+        written = None
+    return Tested(dict(scored.figures), list(scored.groups), pictures, scored, written)

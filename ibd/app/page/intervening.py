@@ -12,6 +12,7 @@ from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.wording import of_prediction
 from ibd.models.prediction import MOVED, Prediction
+from ibd.models.thresholds import confidence_note, detail_of
 from ibd.models.values import Value
 
 
@@ -74,7 +75,10 @@ def said(prediction: Prediction, target: int | None = None, contributions: Tenso
         "bias": network.bias().detach()[shown] if network.has_bias and network.additive else None,
         "edited": prediction.edited[0],
         "moved": moved.masked_fill(moved.abs() < MOVED, 0.0),
-        "details": [network.detail(unit, shown) for unit in range(len(network.unit_names))],
+        "details": [
+            detail_of(network, unit, shown, value, prediction.thresholds)
+            for unit, value in enumerate(prediction.unit_values[0].tolist())
+        ],
         "notes": _notes(prediction),
     }
 
@@ -97,6 +101,8 @@ def _notes(prediction: Prediction) -> list[str]:
     notes = [] if network.additive else ["what a unit adds is the logit lost without it alone; these do not add up"]
     if edited and network.edit_note:
         notes.append(network.edit_note.removeprefix("; "))
+    if prediction.thresholds is not None:
+        notes += confidence_note(prediction.thresholds)
     if prediction.calibration is not None:
         notes += of_prediction(prediction.calibration, edited)
     return notes

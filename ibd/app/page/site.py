@@ -19,6 +19,8 @@ For those who write a mode of the page:
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -34,18 +36,23 @@ from ibd.app.page.long_work import Works
 from ibd.app.page.looking import Looked
 from ibd.app.page.split_answers import KeptAnswers
 from ibd.app.page.uploads import Uploads
+from ibd.config.loading import load_saved_config
+from ibd.config.plain import to_plain
 from ibd.data.base import SPLITS, ImageDataModule
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
-from ibd.io import find_run, load_run_data
+from ibd.io import find_checkpoint, find_run, load_run_data
 from ibd.models.base import InterpretableNetwork
 from ibd.models.loading import load_network
 from ibd.models.prediction import Prediction
+from ibd.models.thresholds import Thresholds
 from ibd.models.trained import TrainedModel
 from ibd.types import Sample
 
 KEPT = 64
 """Images of a run whose predictions are kept."""
+_OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")
+"""Options of a data module that do not change which images it has."""
 
 
 class NotFoundError(IbdError):
@@ -80,7 +87,7 @@ class Entry:
         return self.prediction.contributions
 
 
-@dataclass
+@dataclass(eq=False)
 class Served:
     """A run that is served.
 
@@ -88,6 +95,7 @@ class Served:
         key: name in addresses, unlike that of every other run here.
         folder: run folder.
         model: its trained model, loaded once.
+        checkpoint: file that it was loaded from.
         lock: held by who runs the model.
         explaining: held by who runs `explained`.
         works: what takes long, under way or done.
@@ -97,6 +105,7 @@ class Served:
     key: str
     folder: Path
     model: TrainedModel
+    checkpoint: Path
     lock: threading.RLock = field(default_factory=threading.RLock)
     explaining: threading.RLock = field(default_factory=threading.RLock)
     works: Works = field(default_factory=Works)
@@ -131,6 +140,16 @@ class Served:
                 self._data = load_run_data(self.folder)
             return self._data
 
+    @cached_property
+    def data_key(self) -> str | None:
+        """What runs on the same images have in common; None where it is not said what this one was trained on."""
+        try:
+            block = to_plain(load_saved_config(self.folder / "config.yaml").data)
+        except IbdError:
+            return None
+        images = {key: value for key, value in block.items() if key not in _OF_LOADING}
+        return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()[:16]
+
     @property
     def answers(self) -> KeptAnswers:
         """What the model says of the splits of its data.
@@ -152,6 +171,16 @@ class Served:
         """
         if not self.folder.is_dir():
             raise GoneError(f"the run '{self.folder}' was deleted or moved since it is served: what it holds is gone")
+
+    def set_thresholds(self, thresholds: Thresholds | None) -> None:
+        """Let the model call true and answer by other thresholds; what is kept is told anew."""
+        with self.lock:
+            self.model.thresholds = thresholds
+            if self._answers is not None:
+                self._answers.calibrated()
+            if "explained" in vars(self):
+                self.explained.thresholds = thresholds
+            self._entries.clear()
 
     def dataset(self, split: str) -> ImageDataset:
         """Return one split of the data.
@@ -187,7 +216,7 @@ class Served:
         if upload is not None:
             title, image, sample = upload.name, self.model.read_images([upload.opened()]), None
         else:
-            title, sample = self._sample(kind, rest)
+            title, sample = self.sample(kind, rest)
             image = sample.image[None]
         with self.lock:
             prediction = self.model.predict(image)
@@ -196,8 +225,12 @@ class Served:
                 self._entries.popitem(last=False)
             return self._entries[name]
 
-    def _sample(self, split: str, number: str) -> tuple[str, Sample]:
-        """Return what an image of the data is called, and the image."""
+    def sample(self, split: str, number: str) -> tuple[str, Sample]:
+        """Return what an image of the data is called, and the image.
+
+        Raises:
+            NotFoundError: there is no such image.
+        """
         dataset = self.dataset(split)
         if not number.isdecimal() or len(number) > 12 or int(number) >= len(dataset):
             raise NotFoundError(f"there is no image '{split}:{number}': {split} has {len(dataset)}, counted from 0")
@@ -217,10 +250,23 @@ class Site:
     def __init__(self, runs: Sequence[str]) -> None:
         self.runs: dict[str, Served] = {}
         self.uploads = Uploads()
+        self._adding = threading.Lock()
         for run in runs:
-            folder = find_run(run).absolute()
+            self.add(run)
+
+    def add(self, run: str) -> str:
+        """Serve another run, and return its key.
+
+        Raises:
+            IbdError: it cannot be loaded.
+        """
+        folder = find_run(run).absolute()
+        model = load_network(run)
+        with self._adding:
             key = self._key(folder)
-            self.runs[key] = Served(key, folder, load_network(run))
+            self.runs[key] = served = Served(key, folder, model, find_checkpoint(run).absolute())
+        _ = served.data_key  # read while it is there
+        return key
 
     def _key(self, folder: Path) -> str:
         """Return the name of a run in addresses: that of the folder, or of the one above where that is a time."""

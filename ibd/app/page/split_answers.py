@@ -18,7 +18,7 @@ from ibd.models.calibration.reading import ReadOutputs
 from ibd.models.trained import TrainedModel
 from ibd.types import Batch, Units, stack_samples
 
-MOST = 20_000
+MOST = 50_000
 """Images of a split that are read; of more, as many are taken at even distances."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ibd.errors import UnsupportedError
-from ibd.models.columns import ABSTAINS, CLASS, CLASS_SET, FILE
+from ibd.models.columns import ABSTAINS, CLASS, CLASS_SET, FILE, PRESENT
 
 _CHUNK = 8192
 """Rows in memory at a time."""
@@ -32,7 +32,8 @@ def write_parquet(rows: Path, path: Path, columns: list[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = {FILE: pa.string(), CLASS: pa.string(), ABSTAINS: pa.bool_(), CLASS_SET: pa.list_(pa.string())}
+    names = pa.list_(pa.string())
+    texts = {FILE: pa.string(), CLASS: pa.string(), ABSTAINS: pa.bool_(), CLASS_SET: names, PRESENT: names}
     schema = pa.schema([(name, texts.get(name, pa.float32())) for name in columns])
     with rows.open(encoding="utf-8", newline="\n") as file, pq.ParquetWriter(path, schema) as writer:
         for chunk in _chunks(map(json.loads, file)):

@@ -70,7 +70,8 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
     files = listed(words)
     model = load_network(run).to(chosen_device(options.device, "predict"))
     sets = model.calibration is not None and model.calibration.sets is not None
-    columns = table_columns(model.network, sets)
+    present = model.thresholds is not None and bool(model.thresholds.concepts)
+    columns = table_columns(model.network, sets, present)
     with locked(folder_of(out), "ibd predict", "-o"), Journal(out, _job(model, words), columns) as journal:
         rest = [file for file in files if written(file) not in journal.done]
         if len(rest) < len(files):
@@ -104,10 +105,12 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _job(model: TrainedModel, words: Sequence[str]) -> dict[str, Any]:
-    """Return what rows are of: the weights, what is calibrated, and what images were asked for."""
+    """Return what rows are of: the weights, what is calibrated, thresholds, and what images were asked for."""
     calibration = None if model.calibration is None else model.calibration.to_dict()
+    thresholds = None if model.thresholds is None else model.thresholds.to_dict()
     asked = zlib.crc32("\0".join(words).encode("utf-8", "surrogateescape"))
-    return {"weights": checksum(model.network), "calibration": calibration, "images": asked}
+    weights = checksum(model.network)
+    return {"weights": weights, "calibration": calibration, "thresholds": thresholds, "images": asked}
 
 
 class Work:

@@ -17,13 +17,17 @@ from ibd.app.verbs import (
     serve,
     spray,
     tcav,
+    test,
+    threshold,
     visualize,
     why,
 )
 from ibd.app.verbs.base import Verb
 
 VERBS: tuple[Verb, ...] = (
+    test.VERB,
     predict.VERB,
+    threshold.VERB,
     serve.VERB,
     tcav.VERB,
     interpret.VERB,

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error
 
 from ibd.errors import ConfigError, DataError
+from ibd.metrics.functional.bins import calibration_error
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.multiple import holm
 from ibd.metrics.functional.shares import share_interval
 
-_BINS = 15
-"""Of equal width, for the calibration error."""
 _DRAWS = 10_000
 """Of which images are right, for the p-value."""
 _SUSPECT = 0.05
@@ -152,7 +150,7 @@ def by_group(
 
 def _figures(name: str, stated: Tensor, right: Tensor) -> GroupFigures:
     count, hits = len(right), int(right.sum())
-    ece = float(binary_calibration_error(stated, right.long(), n_bins=_BINS))  # of the predicted class alone
+    ece = calibration_error(stated, right)  # of the predicted class alone
     surplus = mean_interval(stated - right.double())
     return GroupFigures(name, count, hits, share_interval(hits, count), float(stated.mean()), surplus, ece)
 

@@ -13,7 +13,9 @@ _SHARES = 10
 """Shares of the images that are tried where the accuracy is to be certain."""
 
 
-def choose_threshold(confidence: Tensor, right: Tensor, accuracy: float, certainty: float | None = None) -> Abstention:
+def choose_threshold(
+    confidence: Tensor, right: Tensor, accuracy: float, certainty: float | None = None, key: str = "accuracy"
+) -> Abstention:
     """Return the lowest threshold of confidence at which the answers are as accurate as wanted.
 
     Without `certainty` on these images, of which a choice by them is likely to flatter: on new ones it may be a little
@@ -26,6 +28,7 @@ def choose_threshold(confidence: Tensor, right: Tensor, accuracy: float, certain
         right: (N,) bool.
         accuracy: wanted accuracy, in (0, 1].
         certainty: see `Abstention`.
+        key: what the wanted accuracy is called, for the line where none has it.
 
     Raises:
         DataError: no threshold has it.
@@ -40,7 +43,7 @@ def choose_threshold(confidence: Tensor, right: Tensor, accuracy: float, certain
         enough = torch.tensor([at_least(int(hits[p]), int(kept[p]), accuracy) <= level for p in places.tolist()])
     fits = places[enough.to(places.device)]
     if not len(fits):
-        raise DataError(_why_none(len(ranked), hits, kept, places, accuracy, certainty))
+        raise DataError(_why_none(len(ranked), hits, kept, places, accuracy, certainty, key))
     place = int(fits[-1])
     threshold = float(ranked[place]) if bool((ranked[place + 1 :] >= 0).any()) else 0.0
     return Abstention(threshold, accuracy, certainty, len(ranked), place + 1, int(hits[place]))
@@ -61,15 +64,17 @@ def _ends(ranked: Tensor, tried: int | None) -> Tensor:
     return ends[ranked[ends] >= 0]
 
 
-def _why_none(images: int, hits: Tensor, kept: Tensor, places: Tensor, accuracy: float, certainty: float | None) -> str:
+def _why_none(
+    images: int, hits: Tensor, kept: Tensor, places: Tensor, accuracy: float, certainty: float | None, key: str
+) -> str:
     """Return the line that says that no threshold has the accuracy, and how far the thresholds come."""
     if not len(places):
-        return f"accuracy: {accuracy:g} given, but the model answers for none of the {images} images to choose by"
+        return f"{key}: {accuracy:g} given, but the model answers for none of the {images} images to choose by"
     places = places.flip(0)  # of equal accuracies that of the most images
     best = places[(hits / kept)[places].argmax()]
     certain = "" if certainty is None else f" with certainty {certainty:g}"
-    more = "more images are needed, less accuracy" + (" or certainty, or certainty=null" if certain else "")
+    more = f"more images are needed, less {key.split()[0]}" + (" or certainty, or certainty=null" if certain else "")
     return (
-        f"accuracy: {accuracy:g} given, which no threshold reaches{certain} on the {images} images to choose by (at "
+        f"{key}: {accuracy:g} given, which no threshold reaches{certain} on the {images} images to choose by (at "
         f"best {int(hits[best])} of the {int(kept[best])} most confident ones are right): {more}"
     )

@@ -203,15 +203,22 @@ def known_truth(network: InterpretableNetwork, concepts: Tensor) -> Tensor | Non
 
     NaN where that is not known, and for units that are neither. None where units are not the concepts of the data.
     """
+    known = known_values(network, concepts)
+    return None if known is None else known.masked_fill(~truth_units(network).to(known.device), torch.nan)
+
+
+def known_values(network: InterpretableNetwork, concepts: Tensor) -> Tensor | None:
+    """Return what is known of the units, (N, U), by the (N, K) concepts of the data; quantities are in their units.
+
+    NaN where that is not known, and for units without a name. None where units are not the concepts of the data.
+    """
     if not network.truth_values:
         return None
     if isinstance(network, ConceptNetwork):
         concepts = network.labelled(concepts)  # those of a post-hoc bottleneck may be some of them, in another order
         unnamed = len(network.unit_names) - network.concept_count
         concepts = torch.cat([concepts, concepts.new_full((len(concepts), unnamed), torch.nan)], 1)
-    if concepts.shape[1:] != (len(network.unit_names),):
-        return None
-    return concepts.masked_fill(~truth_units(network).to(concepts.device), torch.nan)
+    return concepts if concepts.shape[1:] == (len(network.unit_names),) else None
 
 
 def truth_units(network: InterpretableNetwork) -> Tensor:

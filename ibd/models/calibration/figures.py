@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ibd.drawing import PlainFigure
-from ibd.metrics.functional.shares import share_interval
+from ibd.metrics.functional.bins import Bin, Reliability, reliability
 from ibd.models.calibration.measuring import Reading
 
 _BINS = 10
@@ -23,20 +21,34 @@ def reliability_figure(readings: Mapping[str, Reading], title: str) -> Figure:
         readings: as of `ibd.models.calibration.measuring.readings`.
         title: what it is of.
     """
-    kinds = [name for name in readings if "," not in name]
+    curves = {name: reliability(one.stated, one.true, _BINS) for name, one in readings.items()}
+    kinds = [name for name in curves if "," not in name]
+    return curves_figure(
+        {kind: {"as trained": curves[kind], "calibrated": curves[f"{kind}, calibrated"]} for kind in kinds}, title
+    )
+
+
+def curves_figure(kinds: Mapping[str, Mapping[str, Reliability]], title: str) -> Figure:
+    """Return reliability diagrams side by side, with how many statements fall where below.
+
+    Args:
+        kinds: what is stated, such as "classes" -> name of a curve -> the curve; at most two of each kind.
+        title: what it is of.
+    """
     figure = PlainFigure(figsize=(4.2 * len(kinds) + 0.4, 5.2), layout="constrained")
     grid = figure.subplots(2, len(kinds), squeeze=False, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
-    for column, kind in enumerate(kinds):
+    for column, (kind, curves) in enumerate(kinds.items()):
         upper, lower = grid[0, column], grid[1, column]
         upper.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", label="as stated")
-        for number, name in enumerate((kind, f"{kind}, calibrated")):
-            _draw(upper, lower, readings[name], ("as trained", "calibrated")[number], number)
-        upper.set_title(f"{kind} ({len(readings[kind].true)} {_COUNTED.get(kind, kind)})", fontsize=10)
+        for number, (name, curve) in enumerate(curves.items()):
+            _draw(upper, lower, curve, name, (number, len(curves)))
+        count = next(iter(curves.values())).count
+        upper.set_title(f"{kind} ({count} {_COUNTED.get(kind, kind)})", fontsize=10)
         upper.set_ylabel("share that is true" if kind == "concepts" else "share that is right")
         lower.set_xlabel("stated probability")
         lower.set_ylabel("count")
         upper.grid(alpha=0.25)
-        upper.legend(fontsize=8, loc="lower right")
+        upper.legend(fontsize=8, loc="best")
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -44,25 +56,20 @@ def reliability_figure(readings: Mapping[str, Reading], title: str) -> Figure:
 _COUNTED = {"classes": "images", "concepts": "known pairs of image and concept"}
 
 
-def _draw(upper: Axes, lower: Axes, reading: Reading, label: str, number: int) -> None:
-    """Draw one curve, with score intervals of 95 %, and how many fall into each bin."""
-    reading = Reading(reading.stated.cpu(), reading.true.cpu())
-    edges = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
-    place = (torch.bucketize(reading.stated.double().clamp(0, 1), edges[1:-1], right=True)).clamp(max=_BINS - 1)
-    counts = torch.bincount(place, minlength=_BINS)
-    points = [_point(reading, place == index) for index in range(_BINS) if int(counts[index])]
-    stated, share, low, high = zip(*points, strict=True)
-    color, shift = f"C{number}", 0.008 * (2 * number - 1)
-    upper.errorbar(
-        [x + shift for x in stated], share, [low, high], marker="os"[number], ms=5, lw=1.2, color=color, label=label
-    )
-    width = 0.4 / _BINS
-    centers = edges[:-1] + 0.5 / _BINS + (number - 0.5) * width
-    lower.bar(centers.tolist(), counts.tolist(), width, color=color)
+def _draw(upper: Axes, lower: Axes, curve: Reliability, label: str, place: tuple[int, int]) -> None:
+    """Draw one curve of some, with score intervals of 95 %, and how many fall into each bin."""
+    number, beside = place[0], place[0] - (place[1] - 1) / 2  # so that curves do not lie upon each other
+    points = [_point(one) for one in curve.bins if one.count]
+    if points:
+        stated, share, low, high = zip(*points, strict=True)
+        shifted = [x + 0.016 * beside for x in stated]
+        upper.errorbar(shifted, share, [low, high], marker="os"[number], ms=5, lw=1.2, color=f"C{number}", label=label)
+    width = 0.8 / place[1] / len(curve.bins)
+    centers = [(one.low + one.high) / 2 + beside * width for one in curve.bins]
+    lower.bar(centers, [one.count for one in curve.bins], width, color=f"C{number}")
 
 
-def _point(reading: Reading, inside: Tensor) -> tuple[float, float, float, float]:
+def _point(one: Bin) -> tuple[float, float, float, float]:
     """Return the mean stated probability of a bin, the share that is true, and how far its interval reaches."""
-    interval = share_interval(int(reading.true[inside].sum()), int(inside.sum()))
-    stated = float(reading.stated[inside].double().mean())
-    return stated, interval.mean, max(0.0, interval.mean - interval.low), max(0.0, interval.high - interval.mean)
+    share = one.share
+    return one.stated, share.mean, max(0.0, share.mean - share.low), max(0.0, share.high - share.mean)

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from ibd.metrics.concepts import decided
+from ibd.metrics.functional.bins import calibration_error
 from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.shares import share_interval
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.calibration import Calibration, class_scores, known_truth
 from ibd.models.calibration.reading import ReadOutputs
 from ibd.types import Units
-
-BINS = 15
-"""Of equal width, for the calibration error."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,8 @@ def class_error(probabilities: Tensor, labels: Tensor) -> float:
         probabilities: (N, C).
         labels: (N,) true classes.
     """
-    return float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=BINS))
+    stated, chosen = probabilities.max(1)
+    return calibration_error(stated, chosen == labels)
 
 
 def concept_error(probabilities: Tensor, truth: Tensor) -> float:
@@ -133,6 +131,4 @@ def concept_error(probabilities: Tensor, truth: Tensor) -> float:
         truth: (N, K) in [0, 1], NaN where unknown; 0.5 says neither.
     """
     known = decided(truth)
-    if not bool(known.any()):
-        return float("nan")
-    return float(binary_calibration_error(probabilities[known], (truth[known] > 0.5).long(), n_bins=BINS))
+    return calibration_error(probabilities[known], truth[known] > 0.5)

@@ -6,6 +6,7 @@ from scipy.stats import hypergeom
 
 from ibd.errors import DataError
 from ibd.metrics.functional.by_group import by_group
+from ibd.metrics.functional.concepts_by_group import concepts_by_group
 
 
 def case(counts):
@@ -59,3 +60,17 @@ def test_groups_that_do_not_differ():
     assert by_group(*case({"a": (3, 0, 0.9), "b": (2, 0, 0.9)})).p_value == 1.0
     with pytest.raises(DataError, match="'group' has 1 groups"):
         by_group(*case({"a": (3, 0, 0.9)}))
+
+
+def test_concepts_by_group_by_hand():
+    """One concept is read rightly of all but of the dark; the other is not known of these."""
+    right = torch.tensor([[1.0, 1.0]] * 10 + [[0.0, float("nan")]] * 6 + [[1.0, float("nan")]] * 4).double()
+    groups = ["light"] * 10 + ["dark"] * 10
+    found = concepts_by_group(right, groups, ["dark", "light"], ["big", "red"], "skin")
+    dark, light = found.groups
+    assert (dark.concepts[0].mean, light.concepts[0].mean, found.all[0].mean) == (0.4, 1.0, 0.7)
+    assert (dark.accuracy.mean, light.accuracy.mean, dark.concepts[1].n, light.concepts[1].n) == (0.4, 1.0, 0, 10)
+    # Of 20 images 14 are right: that at most 4 of 10 are among them, by scipy; four tests by Holm.
+    assert dark.p_below[0] == pytest.approx(4 * hypergeom.cdf(4, 20, 14, 10))
+    assert "big (0.400 of 10; 0.700 of all)" in found.table()
+    assert found.verdict().endswith("beyond chance: big in dark")

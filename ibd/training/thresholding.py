@@ -1,0 +1,179 @@
+"""Setting thresholds of a run: by its validation images, kept beside its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ibd.data.base import ImageDataModule
+from ibd.errors import ConfigError, DataError, UnsupportedError, did_you_mean
+from ibd.io import find_checkpoint, find_run, load_run, path_of
+from ibd.lock import locked
+from ibd.models.base import evaluating
+from ibd.models.calibration.measuring import Reading
+from ibd.models.calibration.reading import read_outputs
+from ibd.models.lightning import InterpretableModule
+from ibd.models.thresholding import Statements, at, by_precision, changed, statements
+from ibd.models.thresholds import Threshold, Thresholds, write_thresholds
+from ibd.models.trained import TrainedModel
+from ibd.types import RunLike
+
+SPLIT: Literal["val"] = "val"
+"""What thresholds are set on: never test images, which would say nothing of them any more."""
+Wish = float | Literal["keep"] | None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What thresholds are to be.
+
+    Attributes:
+        precision: wanted precision of the concepts, in (0, 1]; None takes their thresholds away.
+        value: a threshold of the concepts set by hand, in [0, 1].
+        concepts: concepts that is for; by default all that are true or false.
+        accuracy: wanted accuracy of the answers, in (0, 1]; None takes the threshold of confidence away.
+        confidence: a threshold of confidence set by hand, in [0, 1].
+    """
+
+    precision: Wish = "keep"
+    value: Wish = "keep"
+    concepts: tuple[str, ...] | None = None
+    accuracy: Wish = "keep"
+    confidence: Wish = "keep"
+
+    def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            ConfigError: two ways for one threshold, or a number out of its range.
+        """
+        for chosen, by_hand in (("precision", "value"), ("accuracy", "confidence")):
+            wish, hand = getattr(self, chosen), getattr(self, by_hand)
+            if "keep" not in (wish, hand):
+                raise ConfigError(f"threshold: {chosen} and {by_hand} are two ways for one threshold: give one of both")
+            if isinstance(wish, float | int) and not 0 < wish <= 1:
+                raise ConfigError(f"{chosen}: {wish:g} given, a number above 0 and up to 1 is needed, such as 0.95")
+            if isinstance(hand, float | int) and not 0 <= hand <= 1:
+                raise ConfigError(f"{by_hand}: {hand:g} given, a number from 0 to 1 is needed")
+            if hand is None:
+                raise ConfigError(f"{by_hand}: null given, a number from 0 to 1 is needed; {chosen}=null takes it away")
+        if self.concepts is not None and (self.precision, self.value) == ("keep", "keep"):
+            raise ConfigError("threshold: concept: of which precision=0.95, or value=0.7? precision=null takes it away")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of wishes.
+
+    Attributes:
+        thresholds: all that are set now; None for none.
+        missed: what has no threshold of the wanted precision, and why, in a line each; it stays as it was.
+    """
+
+    thresholds: Thresholds | None
+    missed: tuple[str, ...]
+
+
+def find_thresholds(model: TrainedModel, said: Statements, wishes: Wishes) -> Found:
+    """Return the thresholds of a model with wishes fulfilled.
+
+    Args:
+        model: the model, with the thresholds that it has.
+        said: what it said of validation images.
+        wishes: what is wanted.
+
+    Raises:
+        ConfigError: an unknown concept.
+        UnsupportedError: units are not true or false.
+        DataError: a single threshold is wanted, and none reaches it.
+    """
+    confidence = None if model.thresholds is None else model.thresholds.confidence
+    missed = list[str]()
+    if wishes.accuracy != "keep" or wishes.confidence != "keep":
+        confidence = _one(said.confidence, wishes.accuracy, wishes.confidence, "accuracy")
+    names = _names(model, said, wishes)
+    concepts = dict[str, Threshold | None]()
+    for name in names:
+        try:
+            key = f"precision of '{name}'"
+            concepts[name] = _one(said.concepts[name], wishes.precision, wishes.value, key)
+        except DataError as error:
+            if len(names) == 1:
+                raise
+            missed.append(str(error))
+    return Found(changed(model, SPLIT, confidence, concepts), tuple(missed))
+
+
+def _one(reading: Reading, wanted: Wish, value: Wish, key: str) -> Threshold | None:
+    """Return one threshold; None takes it away."""
+    if isinstance(value, float | int):
+        return at(reading, float(value))
+    return by_precision(reading, float(wanted), key) if isinstance(wanted, float | int) else None
+
+
+def _names(model: TrainedModel, said: Statements, wishes: Wishes) -> Sequence[str]:
+    """Return the concepts that are meant."""
+    if (wishes.precision, wishes.value) == ("keep", "keep"):
+        return ()
+    if not model.network.truth_values:
+        raise UnsupportedError(
+            f"{model.network.unit_plural} are not true or false: only the confidence of classes has a threshold here "
+            "(accuracy=0.95)"
+        )
+    names = wishes.concepts if wishes.concepts is not None else tuple(said.concepts)
+    for name in names:
+        if name in said.concepts:
+            continue
+        if name in model.network.unit_names:
+            raise UnsupportedError(f"concept: '{name}' is no truth value, or no validation image is known to have it")
+        raise ConfigError(f"concept: there is no '{name}'.{did_you_mean(name, said.concepts)}")
+    return names
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        found: thresholds, and what has none.
+        path: the file.
+    """
+
+    found: Found
+    path: Path
+
+
+def set_thresholds(run: RunLike, *overrides: str, wishes: Wishes, which: str = "best", trust: bool = False) -> Written:
+    """Set thresholds of a run by its validation images, and keep them in its ``thresholds.json``.
+
+    Args:
+        run: a run (folder, checkpoint, or what ``ibd.fit`` returned).
+        overrides: ``key=value`` changes to the data of its config.
+        wishes: what is wanted.
+        which: "best" or "last" checkpoint.
+        trust: trust in the run, as of ``ibd.load_model``.
+
+    Raises:
+        ConfigError: an unknown concept, or the run cannot be written to.
+        DataError: no threshold reaches what is wanted.
+        UnsupportedError: units are not true or false.
+    """
+    model, data = load_run(path_of(run), *overrides, which=which, trust=trust)
+    found = find_thresholds(model, read_statements(model, data), wishes)
+    return Written(found, keep_thresholds(find_checkpoint(run, which), found.thresholds))
+
+
+def read_statements(model: InterpretableModule, data: ImageDataModule) -> Statements:
+    """Return what a model says of the validation images, in one pass."""
+    model.use_fast_layout()
+    with evaluating(model):
+        return statements(model, read_outputs(model, data, SPLIT).to(model.device))
+
+
+def keep_thresholds(checkpoint: Path, thresholds: Thresholds | None) -> Path:
+    """Write the thresholds of a checkpoint into its run, and return the file."""
+    folder = find_run(checkpoint)
+    with locked(folder, "a training or calibration", "threshold"):
+        return write_thresholds(folder, checkpoint.name, thresholds)
