@@ -49,7 +49,7 @@ def test_all_that_is_asked_is_answered(browser, run):
     rows = ready(lambda: browser.get(f"{at}/images", params={"count": 5}))["rows"]
     assert len(rows) == 5
     image = rows[0]["image"]
-    for path in ("thumbnail", "gray", "file"):
+    for path in ("gray", "file"):
         assert browser.get(f"{at}/{path}", params={"image": image}).content.startswith(b"\x89PNG")
     assert browser.get(f"{at}/unit", params={"image": image, "unit": 1}).json()["picture"].startswith("data:image/png")
     examples = ready(lambda: browser.get(f"{at}/examples", params={"unit": 1}))
@@ -68,9 +68,8 @@ def test_all_that_is_asked_is_answered(browser, run):
 
 
 MISTAKES = {
-    "thumbnail?image=test:999": (404, "there is no image 'test:999'"),
-    "thumbnail?image=test:3&side=9999": (400, "a number from 16 to 256"),
-    "thumbnail?image=../../etc/passwd": (404, "no split"),
+    "gray?image=test:999": (404, "there is no image 'test:999'"),
+    "file?image=../../etc/passwd": (404, "no split"),
     "images?split=all": (404, "there is no split 'all'"),
     "images?count=100000": (400, "'count'"),
     "unit?image=test:3&unit=999": (400, "no concept 999"),
