@@ -17,8 +17,8 @@ from ibd.app.verbs import (
     serve,
     spray,
     tcav,
-    threshold,
     test,
+    threshold,
     visualize,
     why,
 )
