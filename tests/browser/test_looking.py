@@ -17,7 +17,7 @@ from ibd.app.page.changes import as_one
 from ibd.app.page.examples import unit_examples
 from ibd.app.page.explaining import explained, on_scale
 from ibd.app.page.maps import gray, png, unit_look
-from ibd.app.page.results import lay_over
+from ibd.app.page.results import map_png
 from ibd.explain.targets import Target
 from ibd.io import load_model
 from ibd.models.counterfactual import why
@@ -313,9 +313,9 @@ def test_all_is_taken_along_and_the_lines_give_the_same(look, site, tmp_path, mo
 
     page.locator("[data-unit='1'] .name").click()
     page.wait_for_selector(".picture .over .layer")
-    look_1 = unit_look(run.model, entry.prediction, entry.image, 1).picture
-    expected = pixels(png(lay_over(gray(entry.image[0]), look_1, 0.75)))
-    assert torch.equal(pixels(saved(page, "The shown map (PNG)")[1]), expected)
+    shown = unit_look(run.model, entry.prediction, entry.image, 1)
+    expected = map_png(gray(entry.image[0]), shown.picture, 0.75, shown.box)
+    assert torch.equal(pixels(saved(page, "The shown map (PNG)")[1]), pixels(expected))
 
 
 def test_the_lines_of_an_upload_name_its_file_and_are_copied(open_page, served, tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from ibd.errors import DataError
 from ibd.explain.base import Explanation
 
 T = TypeVar("T")
+PATIENCE = 15.0
+"""Seconds after which what one page waits for is given up, where that page does not ask any more."""
 
 
 class Kept(Generic[T]):
@@ -61,7 +63,14 @@ class Looked:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def under_way(works: Works, name: str, function: Callable[[Told], T], title: str, lane: str | None = None) -> Work[T]:
+def under_way(
+    works: Works,
+    name: str,
+    function: Callable[[Told], T],
+    title: str,
+    lane: str | None = None,
+    patience: float | None = None,
+) -> Work[T]:
     """Return the work of a name, which is begun where it is not under way; a failure is raised once.
 
     Args:
@@ -70,11 +79,12 @@ def under_way(works: Works, name: str, function: Callable[[Told], T], title: str
         function: what is done.
         title: what it is, for a person.
         lane: see `Works.start`.
+        patience: see `Work`.
 
     Raises:
         DataError: it has failed; the next who asks begins it anew.
     """
-    work = works.start(name, function, title, lane)
+    work = works.start(name, function, title, lane, patience)
     if work.error is not None:
         works.stop(name)
         raise DataError(work.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -110,4 +111,5 @@ def start(app: ASGIApp, listener: socket.socket) -> None:
         ws="none",
         lifespan="off",
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # which the server raises again when it has ended
+        uvicorn.Server(config).run(sockets=[listener])

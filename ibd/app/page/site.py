@@ -19,6 +19,8 @@ For those who write a mode of the page:
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -34,6 +36,8 @@ from ibd.app.page.long_work import Works
 from ibd.app.page.looking import Looked
 from ibd.app.page.split_answers import KeptAnswers
 from ibd.app.page.uploads import Uploads
+from ibd.config.loading import load_saved_config
+from ibd.config.plain import to_plain
 from ibd.data.base import SPLITS, ImageDataModule
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
@@ -47,6 +51,8 @@ from ibd.types import Sample
 
 KEPT = 64
 """Images of a run whose predictions are kept."""
+_OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")
+"""Options of a data module that do not change which images it has."""
 
 
 class NotFoundError(IbdError):
@@ -133,6 +139,16 @@ class Served:
                 self.check_there()
                 self._data = load_run_data(self.folder)
             return self._data
+
+    @cached_property
+    def data_key(self) -> str | None:
+        """What runs on the same images have in common; None where it is not said what this one was trained on."""
+        try:
+            block = to_plain(load_saved_config(self.folder / "config.yaml").data)
+        except IbdError:
+            return None
+        images = {key: value for key, value in block.items() if key not in _OF_LOADING}
+        return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def answers(self) -> KeptAnswers:
@@ -234,10 +250,23 @@ class Site:
     def __init__(self, runs: Sequence[str]) -> None:
         self.runs: dict[str, Served] = {}
         self.uploads = Uploads()
+        self._adding = threading.Lock()
         for run in runs:
-            folder = find_run(run).absolute()
+            self.add(run)
+
+    def add(self, run: str) -> str:
+        """Serve another run, and return its key.
+
+        Raises:
+            IbdError: it cannot be loaded.
+        """
+        folder = find_run(run).absolute()
+        model = load_network(run)
+        with self._adding:
             key = self._key(folder)
-            self.runs[key] = Served(key, folder, load_network(run), find_checkpoint(run).absolute())
+            self.runs[key] = served = Served(key, folder, model, find_checkpoint(run).absolute())
+        _ = served.data_key  # read while it is there
+        return key
 
     def _key(self, folder: Path) -> str:
         """Return the name of a run in addresses: that of the folder, or of the one above where that is a time."""

@@ -11,8 +11,8 @@ from ibd.app.page.answers import Asked, get, post
 from ibd.app.page.explaining import on_scale
 from ibd.app.page.explanations import maps_of, scale_of
 from ibd.app.page.intervening import corrected
-from ibd.app.page.maps import gray, png, unit_look
-from ibd.app.page.results import as_csv, as_record, figure_png, file_of, lay_over, named_rows, survives_png
+from ibd.app.page.maps import gray, unit_look
+from ibd.app.page.results import as_csv, as_record, figure_png, file_of, map_png, named_rows, survives_png
 from ibd.app.page.site import Entry, Served, Site, as_png
 from ibd.errors import ConfigError, DataError
 from ibd.models.prediction import Prediction
@@ -97,7 +97,8 @@ def _map(asked: Asked) -> Response:
     if asked.given.get("unit") is not None:
         unit = run.network.unit_index(asked.count("unit"))
         with run.lock:
-            layer = unit_look(run.model, entry.prediction, entry.image, unit).picture
+            look = unit_look(run.model, entry.prediction, entry.image, unit)
+        layer, box = look.picture, look.box
     else:
         name, shown = asked.text("explainer"), asked.given.get("names", [])
         if not isinstance(shown, list):
@@ -106,7 +107,8 @@ def _map(asked: Asked) -> Response:
         if name not in maps:
             raise DataError(f"the map of '{name}' is not there any more: ask for it again")
         layer = on_scale(entry.image[0].cpu(), maps, scale_of(asked))[name]
-    return Response(png(lay_over(gray(entry.image[0]), layer, opacity)), media_type="image/png")
+        box = None
+    return Response(map_png(gray(entry.image[0]), layer, opacity, box), media_type="image/png")
 
 
 def _file(asked: Asked) -> Response:

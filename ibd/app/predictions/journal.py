@@ -94,7 +94,7 @@ class Journal:
             return
         end = 0
         with self.rows.open("rb") as file:
-            for record in _csv_records(file) if self.as_csv else _whole_lines(file):
+            for record in csv_records(file) if self.as_csv else _whole_lines(file):
                 if end or not self.as_csv:  # the first line of CSV are the names of the columns
                     self.done.add(_csv_name(record) if self.as_csv else json.loads(record)[FILE])
                 end += len(record)
@@ -111,7 +111,7 @@ def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
     return (line for line in file if line.endswith(b"\n"))  # only the last one can be without
 
 
-def _csv_records(file: BinaryIO) -> Iterator[bytes]:
+def csv_records(file: BinaryIO) -> Iterator[bytes]:
     """Return the whole records: a line in quotes goes on after its end."""
     record = b""
     for line in file:

@@ -23,6 +23,8 @@ def run(runs: list[str], host: str, port: int, password_file: str | None) -> Ite
     from --password-file, or from the environment variable IBD_PAGE_PASSWORD.
     """
     _check_installed()
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port}: a number from 0, any free one, to 65535 is needed")
     from ibd.app.page.access import Access, is_loopback
     from ibd.app.page.server import bound_socket, make_app, start
     from ibd.app.page.site import Site

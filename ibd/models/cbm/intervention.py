@@ -246,8 +246,20 @@ def _answers(
 
 def cached_bottleneck(network: ConceptNetwork, read: ReadSplit) -> Bottleneck:
     """Return what interventions on a split need, from its concept logits, and what is beside them, alone."""
-    weight, units = network.head_weight(), _units(network, read)
-    corrected, truth = _corrected(network, units, network.labelled(read.concepts))
+    return told_bottleneck(network, _units(network, read), network.labelled(read.concepts), read.labels)
+
+
+def told_bottleneck(network: ConceptNetwork, units: Units, told: Tensor, labels: Tensor) -> Bottleneck:
+    """Return what interventions on images need, whose concepts somebody tells.
+
+    Args:
+        network: network of the concepts.
+        units: units as predicted.
+        told: (N, K) what is told of the network's concepts; NaN where nothing.
+        labels: (N,) true classes.
+    """
+    weight = network.head_weight()
+    corrected, truth = _corrected(network, units, told)
     groups = list(network.unit_groups.values())
     return Bottleneck(
         predicted=network.head_input(units),
@@ -256,7 +268,7 @@ def cached_bottleneck(network: ConceptNetwork, read: ReadSplit) -> Bottleneck:
         absent=network.certain(units, 0.0),
         present=network.certain(units, 1.0),
         columns=network.columns.to(units.scores.device),
-        labels=read.labels.to(units.scores.device),
+        labels=labels.to(units.scores.device),
         truth=truth,
         given=_dependence(network, units) if network.dependent else None,
         groups=groups,

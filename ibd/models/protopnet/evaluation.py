@@ -206,7 +206,9 @@ class PartFigures:
 
 
 @torch.no_grad()
-def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "train", k: int = 3) -> list[NearestPatch]:
+def nearest_patches(
+    model: ProtoPNet, data: ImageDataModule, split: Split = "train", k: int = 3, own_class: bool = False
+) -> list[NearestPatch]:
     """Return the k patches of a split that are nearest to each prototype, one of each image, the nearest first.
 
     Args:
@@ -214,6 +216,7 @@ def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "tra
         data: data whose un-augmented images are read.
         split: split of the data.
         k: number of patches of each prototype.
+        own_class: whether to look at images of the prototype's class alone.
 
     Raises:
         UnsupportedError: the model has no prototypes.
@@ -221,7 +224,8 @@ def nearest_patches(model: ProtoPNet, data: ImageDataModule, split: Split = "tra
     require_prototypes(model)
     network, dataset = model.network, data.dataset(split)
     with evaluating(network):
-        nearest, _ = find_nearest(network, data, split, k, precision=PRECISIONS[int(network.provenance.precision)])
+        precision = PRECISIONS[int(network.provenance.precision)]
+        nearest, _ = find_nearest(network, data, split, k, own_class, precision, per_image=1)
     blank = torch.zeros(1, 3, *data.spec.image_size)
     columns = int(model.predict(blank).units.maps.shape[3])
     similarity = network.score(nearest.distance.unsqueeze(2))

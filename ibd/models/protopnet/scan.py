@@ -64,6 +64,7 @@ def find_nearest(
     k: int = 1,
     own_class: bool = False,
     precision: torch.dtype | None = None,
+    per_image: int | None = None,
 ) -> tuple[Candidates, Tensor]:
     """Return the k patches of a split that are nearest to each prototype, without augmentation, and their vectors.
 
@@ -77,6 +78,7 @@ def find_nearest(
         own_class: whether to read only images of the prototype's class, of each as many patches as are near; else one
             of each image.
         precision: autocast to compute the features in, or None.
+        per_image: most patches of one image, where only those of the own class are read; None for as many as k.
 
     Returns:
         The candidates, and (P, k, D).
@@ -89,7 +91,7 @@ def find_nearest(
     for batch, features in chunks(network, data, split, precision, f"comparing {split} images with prototypes"):
         patches, _ = patches_of(features, (network.extent, network.extent))
         compare = _own_class if own_class else _one_of_each
-        candidates = compare(network, patches, batch, k)
+        candidates = compare(network, patches, batch, per_image or k)
         both = best.beside(candidates)
         order = both.order(k)
         best = both.take(order)

@@ -2,7 +2,7 @@
 
 import { get, post, runPath } from "../../api.js";
 import { h } from "../../ui.js";
-import { named, progress, until } from "./waiting.js";
+import { named, progress, tab, until } from "./waiting.js";
 
 const FIRST = ["intrinsic", "gradcam", "lrp"]; // shown first, where they fit
 const MOST = 12, EVERY = 250;
@@ -95,7 +95,7 @@ export function mount(slot, store, context) {
     const { image, before } = store.get();
     if (!image || !before || !listed || !fold.open || gone) return;
     const names = listed.map((each) => each.name).filter((name) => chosen.has(name));
-    const asked = { image, target: target.value || `class:${before.label}`, names, scale: scale.value };
+    const asked = { image, target: target.value || `class:${before.label}`, names, scale: scale.value, tab };
     busy = true;
     try {
       const { rows } = await post(runPath(context.run.key, "explanations"), asked);
@@ -115,7 +115,7 @@ export function mount(slot, store, context) {
     clearTimeout(timer);
     const { image } = store.get();
     if (image && listed && maps.querySelector(".working")) {
-      post(runPath(context.run.key, "explanations"), { image, target: "class:0", names: [] }).catch(() => {});
+      post(runPath(context.run.key, "explanations"), { image, target: "class:0", names: [], tab }).catch(() => {});
       maps.replaceChildren();
     }
   }

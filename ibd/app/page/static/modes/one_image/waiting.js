@@ -4,6 +4,9 @@ import { h } from "../../ui.js";
 
 const EVERY = 250;
 
+/** What tells the tabs of a browser apart: what one waits for, another does not end. */
+export const tab = Math.random().toString(36).slice(2);
+
 /**
  * Ask until the answer is ready, and return it; null where the signal has ended that.
  *   ask: () -> promise of {ready, work};  tell: (work) -> void;  signal: an AbortSignal

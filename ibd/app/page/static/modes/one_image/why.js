@@ -3,7 +3,7 @@
 import { post, runPath } from "../../api.js";
 import { h, percent } from "../../ui.js";
 import { change } from "./state.js";
-import { named, progress, until } from "./waiting.js";
+import { named, progress, tab, until } from "./waiting.js";
 
 export function mount(slot, store, context) {
   let waiting = new AbortController(), ours = false;
@@ -42,7 +42,7 @@ export function mount(slot, store, context) {
     waiting.abort();
     waiting = new AbortController();
     const { signal } = waiting, { image, edits } = store.get();
-    const asked = { image, edits, is: wanted.value === "" ? null : Number(wanted.value), smallest: smallest.value };
+    const asked = { image, edits, is: wanted.value === "" ? null : Number(wanted.value), smallest: smallest.value, tab };
     try {
       const answer = await until(() => post(runPath(context.run.key, "why"), asked), (work) => found.replaceChildren(progress(work)), signal);
       if (answer) show(answer);

@@ -1,0 +1,62 @@
+"""The curve of one who knows the truth of every concept, by which the curve of a person is judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ibd.app.page.long_work import Told
+from ibd.app.page.site import Served
+from ibd.app.teaching.orders import POLICY
+from ibd.data.base import SPLITS
+from ibd.distributed import heard_by
+from ibd.errors import CheckpointError
+from ibd.io import load_model
+from ibd.models.calibration.calibration import checksum
+from ibd.models.cbm.intervention import intervention_curve
+from ibd.models.lightning import InterpretableModule
+
+TRIALS = 5
+"""Random orders of groups, as many as `ibd curve` takes unless told otherwise."""
+
+
+def oracle_of(run: Served, split: str, groups: str) -> tuple[Tensor | None, dict[str, Any]]:
+    """Return the oracle of a split, once it is there, and how far it is; it is begun by who asks first.
+
+    Args:
+        run: run that is taught with.
+        split: split of the images.
+        groups: order of the groups of the session, see `ibd.app.teaching.orders.POLICY`.
+
+    Returns:
+        (G + 1, N) share of trials in which each image is right, and the state of the work, with the "policy".
+    """
+    policy = POLICY[groups]
+    which = next(known for known in SPLITS if known == split)
+
+    def measure(told: Told) -> Tensor:
+        with heard_by(lambda title, done, total: told(done, total)):
+            model, _ = served_module(run)
+            found = intervention_curve(model, run.data, [policy], TRIALS, which)
+        return found.right[policy]
+
+    work = run.works.start(f"oracle:{split}:{policy}", measure, f"correcting the {split} images by their true concepts")
+    return work.result, work.state() | {"policy": policy}
+
+
+def served_module(run: Served) -> tuple[InterpretableModule, str]:
+    """Return the trained module of the checkpoint that is served, read anew, and which it is, "best" or "last".
+
+    Whoever changes it changes nobody's.
+
+    Raises:
+        CheckpointError: the run holds other weights by now.
+    """
+    run.check_there()
+    wanted = checksum(run.network)
+    for which in ("best", "last"):
+        model = load_model(run.folder, which)
+        if checksum(model.network) == wanted:
+            return model, which
+    raise CheckpointError(f"'{run.folder}' holds other weights than those that are served: start `ibd serve` again")
