@@ -25,8 +25,8 @@ class Statements(NamedTuple):
     """What a model said of the images of a split, and whether it was so.
 
     Attributes:
-        confidence: probabilities of the predicted classes, -1 where the network itself has no answer, and whether the
-            class is right.
+        confidence: probabilities of the predicted classes, -1 where there is no answer whatever the threshold (by the
+            network itself, or by its calibration), and whether the class is right.
         concepts: concept -> its probabilities in the images where it is known, and whether it is true there; empty
             where units are not true or false.
     """
@@ -44,7 +44,8 @@ def prediction_of(model: TrainedModel, read: ReadOutputs) -> Prediction:
 def statements(model: TrainedModel, read: ReadOutputs) -> Statements:
     """Return what a model said of a split, as its predictions are read: calibrated where it is."""
     prediction = prediction_of(model, read)
-    confidence = prediction.probabilities.amax(1).masked_fill(model.network.abstains(read.logits), -1.0)
+    silent = replace(prediction, thresholds=None).abstains
+    confidence = prediction.probabilities.amax(1).masked_fill(silent, -1.0)
     truth = known_truth(model.network, read.concepts)
     concepts = dict[str, Reading]()
     if truth is not None:

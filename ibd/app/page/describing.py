@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from ibd.app.page.site import Served
-from ibd.config.loading import load_saved_config
-from ibd.errors import IbdError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.cbm.concepts import ConceptNetwork
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.posthoc_cbm.network import PosthocNetwork
 from ibd.models.prototypes import LinearPrototypes
-
-_OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")
-"""Options of a data module that do not change which images it has."""
 
 
 def described_run(run: Served) -> dict[str, Any]:
@@ -30,19 +24,8 @@ def described_run(run: Served) -> dict[str, Any]:
         "classes": network.class_names,
         "image_size": list(run.model.spec.image_size),
         "calibrated": run.model.calibration is not None,
-        "data": _data_key(run),
+        "data": run.data_key,
     }
-
-
-def _data_key(run: Served) -> str | None:
-    """Return what two runs on the same images have in common; None where a run does not say what it was trained on."""
-    file = run.folder / "config.yaml"
-    try:
-        block = load_saved_config(file).data if file.is_file() else None
-    except IbdError:
-        return None
-    images = {key: value for key, value in (block or {}).items() if key not in _OF_LOADING}
-    return None if block is None else hashlib.sha256(repr(sorted(images.items(), key=str)).encode()).hexdigest()[:16]
 
 
 def described_units(run: Served) -> dict[str, Any]:

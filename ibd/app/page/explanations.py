@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from ibd import registry
 from ibd.app.page.answers import Asked, get, post
 from ibd.app.page.explaining import Fitting, ScaleOf, cost_in_words, explained, fitting, on_scale
 from ibd.app.page.long_work import Told
-from ibd.app.page.looking import under_way
+from ibd.app.page.looking import PATIENCE, held, under_way
 from ibd.app.page.maps import as_address
 from ibd.app.page.site import Entry, Served, Site
 from ibd.errors import ConfigError, DataError, did_you_mean
@@ -42,7 +43,7 @@ def _explainers(asked: Asked) -> dict[str, Any]:
     run, entry = asked.run, asked.image()
 
     def try_all(told: Told) -> list[Fitting]:
-        with run.explaining:
+        with held(run.explaining, told):
             return fitting(run.explained, entry.image, told)
 
     if run.looked.fitting is None:
@@ -59,11 +60,11 @@ def _explainers(asked: Asked) -> dict[str, Any]:
 def _explanations(asked: Asked) -> dict[str, Any]:
     """Return the maps of explainers for a class or unit on one scale, or how far each is; others are given up.
 
-    What is asked for by the same browser next takes the place of what it asked for before: with no names all is given
-    up.
+    What is asked for by the same ``tab`` of a browser next takes the place of what it asked for before: with no names
+    all is given up.
     """
     run, entry = asked.run, asked.image()
-    target, names, lane = asked.text("target"), _names(asked), f"map {asked.session} "
+    target, names, lane = asked.text("target"), _names(asked), lane_of(asked, "map")
     wanted = {name: f"{lane}{entry.name} {target} {name}" for name in names}
     run.works.only(lane, list(wanted.values()))
     rows = {name: _row(run, entry, target, name, work) for name, work in wanted.items()}
@@ -80,12 +81,12 @@ def _row(run: Served, entry: Entry, target: str, name: str, title: str) -> dict[
     if found is None:
 
         def explain(told: Told) -> Explanation:
-            with run.explaining:
-                told(0, 0)  # it may have waited for another, and nobody waits for it any more
-                return explained(run.explained, entry.image, name, target_of(run, target), told)
+            with held(run.explaining, told):
+                found = explained(run.explained, entry.image, name, target_of(run, target), told)
+            return dataclasses.replace(found, units=None, unit_maps=None, extra={})  # what is kept
 
         try:
-            work = under_way(run.works, title, explain, name)
+            work = under_way(run.works, title, explain, name, patience=PATIENCE)
         except DataError as error:
             return row | {"error": str(error)}
         if work.result is None:
@@ -94,6 +95,11 @@ def _row(run: Served, entry: Entry, target: str, name: str, title: str) -> dict[
         run.works.stop(title)
     said = {"value": float(found.value[0]), "cost": cost_in_words(found), "layer": found.layer, "kind": found.kind}
     return row | said
+
+
+def lane_of(asked: Asked, kind: str) -> str:
+    """Return the lane of what one tab of a browser waits for, see `ibd.app.page.long_work.Works`."""
+    return f"{kind} {asked.session} {asked.text('tab', '')[:40]} "
 
 
 def scale_of(asked: Asked) -> ScaleOf:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
@@ -29,16 +30,19 @@ class Work(Generic[T]):
     Args:
         function: what is done; it is given what it must tell after each part, see `Told`.
         title: what it is, for a person.
+        patience: seconds after which it stops if nobody has asked for it meanwhile; None goes on without end.
 
     Attributes:
         title: what it is, for a person.
         done: parts that are done.
         total: how many there are; 0 where that is not known.
+        asked: when somebody last asked for it, by the monotonic clock.
         error: one line on why it failed; None where it did not.
     """
 
-    def __init__(self, function: Callable[[Told], T], title: str) -> None:
-        self.title, self.done, self.total = title, 0, 0
+    def __init__(self, function: Callable[[Told], T], title: str, patience: float | None = None) -> None:
+        self.title, self.done, self.total, self.patience = title, 0, 0, patience
+        self.asked = time.monotonic()
         self.error: str | None = None
         self._function, self._result = function, list[T]()
         self._stop, self._ended = threading.Event(), threading.Event()
@@ -66,6 +70,8 @@ class Work(Generic[T]):
             Stopped: nobody waits any more.
         """
         self.done, self.total = done, total
+        if self.patience is not None and time.monotonic() - self.asked > self.patience:
+            self._stop.set()
         if self._stop.is_set():
             raise Stopped
 
@@ -103,7 +109,14 @@ class Works:
         self._works: dict[str, Work[Any]] = {}
         self._lock = threading.Lock()
 
-    def start(self, name: str, function: Callable[[Told], T], title: str, lane: str | None = None) -> Work[T]:
+    def start(
+        self,
+        name: str,
+        function: Callable[[Told], T],
+        title: str,
+        lane: str | None = None,
+        patience: float | None = None,
+    ) -> Work[T]:
         """Return the work of a name; begin it where there is none, or where that was stopped.
 
         Args:
@@ -111,13 +124,15 @@ class Works:
             function: what is done, see `Work`.
             title: what it is, for a person.
             lane: begin of the names of those that are stopped if they are not at their end yet; None stops none.
+            patience: see `Work`.
         """
         with self._lock:
             if lane is not None:
                 self._stop_lane(lane, (name,))
             known = self._works.get(name)
             if known is None or known.stopped:
-                known = self._works[name] = Work(function, title)
+                known = self._works[name] = Work(function, title, patience)
+            known.asked = time.monotonic()
             return known
 
     def only(self, lane: str, names: Collection[str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,8 @@ from ibd.errors import DataError
 from ibd.explain.base import Explanation
 
 T = TypeVar("T")
+PATIENCE = 15.0
+"""Seconds after which what one page waits for is given up, where that page does not ask any more."""
 
 
 class Kept(Generic[T]):
@@ -61,7 +64,30 @@ class Looked:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def under_way(works: Works, name: str, function: Callable[[Told], T], title: str, lane: str | None = None) -> Work[T]:
+@contextmanager
+def held(lock: threading.RLock, told: Told) -> Iterator[None]:
+    """Hold a lock; who waits for it gives up when nobody waits for him any more.
+
+    Raises:
+        Stopped: nobody does.
+    """
+    while not lock.acquire(timeout=0.1):
+        told(0, 0)
+    try:
+        told(0, 0)
+        yield
+    finally:
+        lock.release()
+
+
+def under_way(
+    works: Works,
+    name: str,
+    function: Callable[[Told], T],
+    title: str,
+    lane: str | None = None,
+    patience: float | None = None,
+) -> Work[T]:
     """Return the work of a name, which is begun where it is not under way; a failure is raised once.
 
     Args:
@@ -70,11 +96,12 @@ def under_way(works: Works, name: str, function: Callable[[Told], T], title: str
         function: what is done.
         title: what it is, for a person.
         lane: see `Works.start`.
+        patience: see `Work`.
 
     Raises:
         DataError: it has failed; the next who asks begins it anew.
     """
-    work = works.start(name, function, title, lane)
+    work = works.start(name, function, title, lane, patience)
     if work.error is not None:
         works.stop(name)
         raise DataError(work.error)

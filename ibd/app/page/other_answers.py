@@ -12,9 +12,10 @@ from starlette.routing import Route
 
 from ibd.app.page.answers import Asked, post
 from ibd.app.page.changes import as_one, enough_in_words, unit_changes, why_in_words
+from ibd.app.page.explanations import lane_of
 from ibd.app.page.intervening import corrected
 from ibd.app.page.long_work import Told
-from ibd.app.page.looking import under_way
+from ibd.app.page.looking import PATIENCE, under_way
 from ibd.app.page.site import Site
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.counterfactual import Why, why
@@ -31,12 +32,13 @@ def _why(asked: Asked) -> dict[str, Any]:
     """Return the smallest change after which an image is another class, and what is enough for its own.
 
     ``edits`` are corrections that were made; ``is`` is the wanted class, by its number, and without it any other one
-    will do; ``smallest`` is "count" or "amount". A new question of the same browser takes the place of an older one.
+    will do; ``smallest`` is "count" or "amount". A new question of the same ``tab`` of a browser takes the place of an
+    older one.
     """
     run, entry = asked.run, asked.image()
     edits, smallest = _numbers(asked.given.get("edits") or {}), _smallest(asked)
     wanted = None if asked.given.get("is") is None else asked.count("is", most=len(run.network.class_names) - 1)
-    lane = f"why {asked.session} "
+    lane = lane_of(asked, "why")
     name = f"{lane}{entry.name} {wanted} {smallest} {json.dumps(edits, sort_keys=True)}"
 
     def find(told: Told) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def _why(asked: Asked) -> dict[str, Any]:
         told(0, 0)
         return said_why(plain, edits, why(start, 0, is_class=wanted, smallest=smallest))
 
-    work = under_way(run.works, name, find, "looking for the smallest change", lane)
+    work = under_way(run.works, name, find, "looking for the smallest change", lane, PATIENCE)
     if work.result is None:
         return {"ready": False, "work": work.state()}
     run.works.stop(name)

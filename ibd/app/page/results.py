@@ -9,15 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ibd.app.page.maps import Picture
 from ibd.data.dataset import ImageDataset
 from ibd.data.files import FileDataset
+from ibd.explain.boxes import Box
 from ibd.models import columns
 from ibd.models.prediction import Prediction
 
+SIDE = 448
+"""Pixels of the longer side of a picture at least: that of a small image is enlarged."""
 Word = float | str
 """What a unit is set to: a number, or a word of the command line, such as ``x0.5`` or the member of a group."""
 
@@ -106,6 +111,29 @@ def as_record(
 def lay_over(base: Picture, layer: Picture, opacity: float) -> Picture:
     """Return a (H, W, 3) picture laid over another with an opacity from 0 to 1, as the page shows them."""
     return (1 - opacity) * base + opacity * layer
+
+
+def map_png(base: Picture, layer: Picture, opacity: float, box: Box | None = None) -> bytes:
+    """Return an image with the map that lies over it as a PNG file of at least `SIDE` pixels, framed as on the page.
+
+    Args:
+        base: (H, W, 3), the gray image.
+        layer: (H, W, 3), the map at full strength.
+        opacity: opacity from 0 to 1.
+        box: (top, left, bottom, right) of a frame, in pixels of the image.
+    """
+    height, width = base.shape[:2]
+    factor = max(1, -(-SIDE // max(height, width)))
+    pixels = (255 * lay_over(base, layer, opacity).clip(0, 1)).round().astype(np.uint8)
+    picture = Image.fromarray(pixels).resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    if box is not None:
+        top, left, bottom, right = (factor * edge for edge in box)
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((left, top, right - 1, bottom - 1), outline="black", width=4)
+        pen.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline="#ffd43b", width=2)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def figure_png(figure: Any) -> bytes:

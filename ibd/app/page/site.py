@@ -19,6 +19,8 @@ For those who write a mode of the page:
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -34,7 +36,9 @@ from ibd.app.page.long_work import Works
 from ibd.app.page.looking import Looked
 from ibd.app.page.split_answers import KeptAnswers
 from ibd.app.page.uploads import Uploads
-from ibd.data.base import SPLITS, ImageDataModule
+from ibd.config.loading import load_saved_config
+from ibd.config.plain import to_plain
+from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
 from ibd.io import find_checkpoint, find_run, load_run_data
@@ -47,6 +51,8 @@ from ibd.types import Sample
 
 KEPT = 64
 """Images of a run whose predictions are kept."""
+_OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")
+"""Options of a data module that do not change which images it has."""
 
 
 class NotFoundError(IbdError):
@@ -134,6 +140,16 @@ class Served:
                 self._data = load_run_data(self.folder)
             return self._data
 
+    @cached_property
+    def data_key(self) -> str | None:
+        """What runs on the same images have in common; None where it is not said what this one was trained on."""
+        try:
+            block = to_plain(load_saved_config(self.folder / "config.yaml").data)
+        except IbdError:
+            return None
+        images = {key: value for key, value in block.items() if key not in _OF_LOADING}
+        return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()[:16]
+
     @property
     def answers(self) -> KeptAnswers:
         """What the model says of the splits of its data.
@@ -173,10 +189,8 @@ class Served:
             NotFoundError: there is no split of this name.
             IbdError: as for `data`.
         """
-        for known in SPLITS:
-            if known == split:
-                return self.data.dataset(known)
-        raise NotFoundError(f"there is no split '{split}': it is one of {', '.join(SPLITS)}")
+        known = split_named(split)
+        return self.data.dataset(known)
 
     def entry(self, name: str, uploads: Uploads, session: str) -> Entry:
         """Return an image and its prediction, which is kept.
@@ -221,6 +235,18 @@ class Served:
         return dataset.sample_id(int(number)), dataset[int(number)]
 
 
+def split_named(name: str) -> Split:
+    """Return a split by its name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise NotFoundError(f"there is no split '{name}': it is one of {', '.join(SPLITS)}")
+
+
 class Site:
     """The runs that are served, and the images that were brought.
 
@@ -248,7 +274,9 @@ class Site:
         model = load_network(run)
         with self._adding:
             key = self._key(folder)
-            self.runs[key] = Served(key, folder, model, find_checkpoint(run).absolute())
+            served = Served(key, folder, model, find_checkpoint(run).absolute())
+            self.runs = {**self.runs, key: served}  # who goes through the others meanwhile is not disturbed
+        _ = served.data_key  # read while it is there
         return key
 
     def _key(self, folder: Path) -> str:

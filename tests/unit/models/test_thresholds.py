@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from ibd.errors import CheckpointError, ConfigError, DataError, UnsupportedError
+from ibd.models.calibration.calibration import Abstention, Calibration
 from ibd.models.calibration.measuring import Reading
 from ibd.models.calibration.reading import ReadOutputs
+from ibd.models.calibration.scaling import Scaling
 from ibd.models.columns import table_columns
-from ibd.models.thresholding import along, at, by_precision, changed, statements
+from ibd.models.thresholding import along, at, by_precision, changed, prediction_of, statements
 from ibd.models.thresholds import FILE, Threshold, Thresholds, read_thresholds, write_thresholds
 from ibd.training.thresholding import Wishes, find_thresholds
 from tests.model_makers import SPEC, make_module, make_prototypes
@@ -82,6 +84,18 @@ def test_concepts_that_are_not_known_have_no_statement():
     assert len(said.concepts["wing::blue"].stated) == int((~read.concepts[:, 1].isnan()).sum())
     torch.testing.assert_close(said.confidence.stated, read.logits.softmax(1).amax(1))
     assert bool((said.confidence.true == (read.logits.argmax(1) == read.labels)).all())
+
+
+def test_what_a_calibration_does_not_answer_no_threshold_answers():
+    model, read = make_module(), outputs()
+    wary = Abstention(0.6, 0.95, None, 40, 20, 20)
+    model.calibration = Calibration("val", True, 0, Scaling("none"), abstention=wary)
+    model.thresholds = find_thresholds(model, statements(model, read), Wishes(confidence=0.3)).thresholds
+    answered = ~prediction_of(model, read).abstains
+    right = answered & (read.logits.argmax(1) == read.labels)
+    found = model.thresholds.confidence
+    assert (found.called, found.right) == (int(answered.sum()), int(right.sum()))
+    assert 0 < found.called < 40
 
 
 def test_wishes_change_only_what_they_name():

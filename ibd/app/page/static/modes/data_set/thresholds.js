@@ -103,7 +103,7 @@ export function mount(slot, context, change) {
       ...(state.confidence ? [{ name: "", title: CLASS, ...state.confidence }] : []),
       ...Object.entries(state.concepts).map(([name, one]) => ({ name, title: name, ...one })),
     ];
-    if (!rows.length) return set.replaceChildren(h("p.quiet", {}, "None: a concept is called present above 0.5, and every class is answered."));
+    if (!rows.length) return set.replaceChildren(h("p.quiet", {}, `None: ${state.can.length ? "a concept is called present above 0.5, and " : ""}every class is answered.`));
     const address = (name) => context.link({ parameters: { view: "thresholds", concept: name || null } });
     return set.replaceChildren(sheet("Thresholds that are set", [
       { title: "Of", key: (row) => row.title, shown: (row) => h("a", { href: address(row.name) }, row.title) },

@@ -2,7 +2,7 @@
 
 import { get, runPath } from "../../api.js";
 import { h, percent, say } from "../../ui.js";
-import { progress, until } from "./waiting.js";
+import { named, progress, until } from "./waiting.js";
 
 const AT_ONCE = 24;
 const READ_UNASKED = 2000; // images of a split, whose pass takes seconds
@@ -15,7 +15,7 @@ export function mount(slot, store, context) {
   const said = h("div.said-of-split", { "aria-live": "polite" });
   const strip = h("ul.strip", { "aria-label": "images of the data set" });
   const body = h("div", {},
-    h("div.controls", {}, h("label", {}, "Split ", split), h("label", {}, only, " wrong ones only")), said, strip);
+    h("div.controls", {}, named("Split", split), h("label", {}, only, " wrong ones only")), said, strip);
   const fold = h("details.choose-fold", { ontoggle: () => { if (fold.open && !rows.length) load(); } },
     h("summary", {}, "Choose an image of the data set"), body);
   slot.append(fold);
@@ -68,7 +68,7 @@ export function mount(slot, store, context) {
       title: row.title,
       onclick: () => { store.set({ image: row.image }); say(`${row.truth}, ${verdict}`); },
     },
-    h("img", { src: runPath(context.run.key, "thumbnail", { image: row.image }), alt: "", loading: "lazy", width: 84, height: 84 }),
+    h("img", { src: runPath(context.run.key, "data/thumbnail", { image: row.image }), alt: "", loading: "lazy", width: 84, height: 84 }),
     h("span.truth", {}, row.truth), h("span.verdict", {}, `${verdict} ${percent(row.confidence)}`)));
   }
 

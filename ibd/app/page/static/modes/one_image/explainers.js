@@ -2,7 +2,7 @@
 
 import { get, post, runPath } from "../../api.js";
 import { h } from "../../ui.js";
-import { progress, until } from "./waiting.js";
+import { named, progress, tab, until } from "./waiting.js";
 
 const FIRST = ["intrinsic", "gradcam", "lrp"]; // shown first, where they fit
 const MOST = 12, EVERY = 250;
@@ -16,7 +16,7 @@ export function mount(slot, store, context) {
   const list = h("div"), maps = h("ul.maps"), about = h("p.quiet");
   const fold = h("details", { ontoggle: () => { if (fold.open) open(); else giveUp(); } },
     h("summary", {}, "Where it looked, by explainers"),
-    h("div.controls", {}, h("label", {}, "Of ", target), h("label", {}, "Scale ", scale)), about, list, maps);
+    h("div.controls", {}, named("Of", target), named("Scale", scale)), about, list, maps);
   slot.append(fold);
   slot.hidden = true;
 
@@ -93,9 +93,9 @@ export function mount(slot, store, context) {
     explain();
     if (busy) { again = true; return; }
     const { image, before } = store.get();
-    if (!image || !before || !fold.open || gone) return;
+    if (!image || !before || !listed || !fold.open || gone) return;
     const names = listed.map((each) => each.name).filter((name) => chosen.has(name));
-    const asked = { image, target: target.value || `class:${before.label}`, names, scale: scale.value };
+    const asked = { image, target: target.value || `class:${before.label}`, names, scale: scale.value, tab };
     busy = true;
     try {
       const { rows } = await post(runPath(context.run.key, "explanations"), asked);
@@ -115,7 +115,7 @@ export function mount(slot, store, context) {
     clearTimeout(timer);
     const { image } = store.get();
     if (image && listed && maps.querySelector(".working")) {
-      post(runPath(context.run.key, "explanations"), { image, target: "class:0", names: [] }).catch(() => {});
+      post(runPath(context.run.key, "explanations"), { image, target: "class:0", names: [], tab }).catch(() => {});
       maps.replaceChildren();
     }
   }
@@ -133,11 +133,11 @@ export function mount(slot, store, context) {
     if (row.error) return h("li", {}, h("strong", {}, title), h("p.quiet", {}, row.error));
     if (row.work) return h("li", {}, h("strong", {}, title), progress({ ...row.work, title: row.work.done ? "passes so far" : "waiting" }), cancel);
     if (!row.picture) return h("li", {}, h("strong", {}, title));
-    const named = `the map of ${row.name} for ${target.selectedOptions[0].textContent}`;
-    const layer = { explainer: row.name, ...asked, picture: row.picture, title: named, note: about.textContent };
+    const words = `the map of ${row.name} for ${target.selectedOptions[0].textContent}`;
+    const layer = { explainer: row.name, ...asked, picture: row.picture, title: words, note: about.textContent };
     return h("li", {}, h("strong", {}, title),
       h("span.stage", {}, h("img", { src: runPath(context.run.key, "gray", { image: asked.image }), alt: "" }),
-        h("span.over", {}, h("img.layer", { src: row.picture, alt: named }))),
+        h("span.over", {}, h("img.layer", { src: row.picture, alt: words }))),
       h("span.quiet", {}, row.cost, row.layer ? `; by ${row.layer}` : ""),
       h("button.small.on-image", {
         type: "button", "data-key": `pin ${row.name}`, "data-name": row.name,

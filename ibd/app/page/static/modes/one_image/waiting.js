@@ -1,8 +1,11 @@
-// Waiting for what takes long on the server: asked again and again, with how far it is.
+// What a closer look shares: waiting for what takes long on the server, named controls, frames.
 
 import { h } from "../../ui.js";
 
 const EVERY = 250;
+
+/** What tells the tabs of a browser apart: what one waits for, another does not end. */
+export const tab = Math.random().toString(36).slice(2);
 
 /**
  * Ask until the answer is ready, and return it; null where the signal has ended that.
@@ -26,6 +29,9 @@ export function progress(work, unit = "") {
   return h("p.working", {}, h("progress", known ? { max: work.total, value: work.done, "aria-label": work.title } : { "aria-label": work.title }),
     " ", h("span", {}, words));
 }
+
+/** A control with its name before it. */
+export const named = (text, control) => h("span", {}, h("label", { for: control.id }, `${text} `), control);
 
 /** A frame around a part of a picture, told in shares of it; null for none. */
 export function frame(box) {

@@ -3,7 +3,7 @@
 import { post, runPath } from "../../api.js";
 import { h, percent } from "../../ui.js";
 import { change } from "./state.js";
-import { progress, until } from "./waiting.js";
+import { named, progress, tab, until } from "./waiting.js";
 
 export function mount(slot, store, context) {
   let waiting = new AbortController(), ours = false;
@@ -14,7 +14,7 @@ export function mount(slot, store, context) {
   const found = h("div", { "aria-live": "polite" });
   slot.append(h("h2", {}, "What would change the answer"),
     h("form.controls", { onsubmit: (event) => { event.preventDefault(); look(); } },
-      h("label", {}, "It becomes ", wanted), h("label", {}, "by ", smallest), h("button", { type: "submit" }, "Look for it")), found);
+      named("It becomes", wanted), named("by", smallest), h("button", { type: "submit" }, "Look for it")), found);
   slot.hidden = true;
 
   const ends = [
@@ -42,7 +42,7 @@ export function mount(slot, store, context) {
     waiting.abort();
     waiting = new AbortController();
     const { signal } = waiting, { image, edits } = store.get();
-    const asked = { image, edits, is: wanted.value === "" ? null : Number(wanted.value), smallest: smallest.value };
+    const asked = { image, edits, is: wanted.value === "" ? null : Number(wanted.value), smallest: smallest.value, tab };
     try {
       const answer = await until(() => post(runPath(context.run.key, "why"), asked), (work) => found.replaceChildren(progress(work)), signal);
       if (answer) show(answer);

@@ -144,3 +144,21 @@ def test_of_a_lane_only_the_newest_goes_on():
     assert second.wait(5)
     assert works.get("maps shap") is None
     assert ends == ["stopped"] * 2
+
+
+def test_what_nobody_asks_for_any_more_ends():
+    def forever(told):
+        while True:
+            told(0, 0)
+
+    works = Works()
+    work = works.start("map", forever, "map", patience=0.05)
+    assert work.wait(5)
+    assert work.stopped
+    kept = works.start("map", forever, "map", patience=60)
+    assert kept is not work
+    assert not kept.wait(0.1)
+    works.only("ma", ["map"])
+    assert not kept.wait(0.05)
+    works.only("ma", [])
+    assert kept.wait(5)

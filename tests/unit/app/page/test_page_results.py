@@ -7,16 +7,20 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ibd.app.page.results import as_csv, as_record, file_of, python_lines, shell_line, survives_png
+from ibd.app.page.results import as_csv, as_record, file_of, map_png, python_lines, shell_line, survives_png
+from ibd.app.page.site import Site
+from ibd.app.page.taking import run_in_lines
 from ibd.data.folder import ConceptFolder
 from ibd.models.prediction import Prediction
 from tests.command import ibd
 from tests.data_makers import make_concept_folder
 from tests.model_makers import TensorData, make_module, make_prototypes
+from tests.page_makers import bird_data, make_run
 
 ODD = 'a bird\'s "photo" $HOME; 50% -é.png'
 
@@ -131,3 +135,25 @@ def test_the_file_of_an_image_of_the_data_predicts_the_same(tmp_path):
 def test_what_eight_bits_hold_survives_a_file():
     assert survives_png(torch.arange(256).float().div(255).view(1, 16, 16).expand(3, -1, -1))
     assert not survives_png(torch.full((3, 2, 2), 0.3))
+
+
+def test_a_small_map_is_enlarged_and_framed():
+    base, layer = np.zeros((16, 32, 3), np.float32), np.ones((16, 32, 3), np.float32)
+    picture = np.asarray(Image.open(io.BytesIO(map_png(base, layer, 0.5, (2, 4, 10, 20)))))
+    assert picture.shape == (224, 448, 3)
+    assert picture[112, 336].tolist() == [128, 128, 128]
+    assert picture[28, 56].tolist() == [0, 0, 0]  # the corner of the frame
+    assert picture[28 + 1, 56 + 30].tolist() == [255, 212, 59]
+    assert picture[28 - 1, 56 + 30].tolist() == [128, 128, 128]
+    large = map_png(np.zeros((500, 20, 3), np.float32), np.zeros((500, 20, 3), np.float32), 1.0)
+    assert Image.open(io.BytesIO(large)).size == (20, 500)
+
+
+def test_the_lines_name_the_checkpoint_that_is_served(tmp_path):
+    folder = make_run(tmp_path / "birds")
+    last = folder / "checkpoints" / "last.ckpt"
+    make_module(bird_data().spec, seed=1).save(last)
+    site = Site([str(folder), str(last)])
+    best, other = site.runs.values()
+    assert run_in_lines(best) == str(folder)
+    assert run_in_lines(other) == str(last)
