@@ -1,5 +1,6 @@
 """What the data-set mode of the page asks of the server: its numbers are those of the command line."""
 
+import csv
 import json
 import shutil
 import time
@@ -55,14 +56,43 @@ def test_a_split_is_read_in_the_background(ask):
 
 
 def test_the_figures_are_those_of_the_command_line(ask, run):
+    """All numbers of the page that `ibd test` writes, too: by class, by concept, by pair of classes, by image."""
     assert ibd("test", run).code == 0
-    tested = json.loads((run / "test.json").read_text())
+    classes, concepts, matrix, images = (table(run, name) for name in ("classes", "concepts", "confusion", "images"))
     figures = found(ask, "figures", split="test")
-    assert figures["accuracy"][0] == pytest.approx(tested["test/accuracy"])
+    for here, there in zip(figures["classes"], classes, strict=True):
+        assert (here["name"], here["images"], here["taken"]) == (
+            there["class"],
+            int(there["images"]),
+            int(there["taken_for_it"]),
+        )
+        same(here["recall"], there, "recall")
+        same(here["precision"], there, "precision")
+    for here, there in zip(figures["concepts"], concepts, strict=True):
+        assert (here["name"], here["yes"], here["no"]) == (there["concept"], int(there["yes"]), int(there["no"]))
+        same(here["accuracy"], there, "accuracy")
+        assert here["auroc"] == (pytest.approx(float(there["auroc"]), abs=1e-6) if there["auroc"] else None)
+    confusion = found(ask, "confusion", split="test")
+    counts = {(i, j): count for i, j, count in confusion["cells"]}
+    for i, row in enumerate(matrix):
+        assert [counts.get((i, j), 0) for j in range(len(matrix))] == [int(row[name]) for name in confusion["classes"]]
+    for here, there in zip(found(ask, "rows", split="test", limit="100")["rows"], images, strict=True):
+        names = [figures["classes"][here[key]]["name"] for key in ("truth", "predicted")]
+        assert [here["name"], *names] == [there["file"], there["truth"], there["predicted"]]
+        assert here["confidence"] == pytest.approx(float(there["confidence"]), abs=1e-6)
+        assert (here["known"], here["wrong"]) == (int(there["concepts_known"]), int(there["concepts_wrong"]))
     assert found(ask, "rows", split="test", state="wrong")["count"] == 60 - figures["right"]
-    assert tested["test/concept_accuracy"] == pytest.approx(
-        sum(c["accuracy"][0] * (c["yes"] + c["no"]) for c in figures["concepts"]) / (60 * 26), abs=1e-6
-    )
+
+
+def table(run, name):
+    with (run / "tested" / "test" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def same(span, row, name):
+    """Check a share with its interval against three columns of a table."""
+    written = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+    assert span == [pytest.approx(float(text), abs=1e-6) if text else None for text in written]
 
 
 def test_pages_of_rows_are_the_whole(ask):
@@ -129,3 +159,11 @@ def test_a_threshold_that_cannot_be_is_a_line(ask):
     assert (status, content["error"][:19]) == (400, "precision: 2 given,")
     status, content = ask("threshold", {"concept": "beak::cone", "value": "high"})
     assert (status, content["error"]) == (400, "'value': a number is needed")
+
+
+def test_a_run_that_was_deleted_takes_no_threshold_and_is_still_looked_at(ask, run):
+    shutil.rmtree(run)
+    status, content = ask("threshold", {"concept": "beak::cone", "value": 0.5})
+    assert status == 410
+    assert "was deleted or moved" in content["error"]
+    assert found(ask, "rows", split="test", limit="1")["count"] == 60

@@ -16,9 +16,9 @@ from ibd.app.page.long_work import Told
 from ibd.app.page.looking import under_way
 from ibd.app.page.maps import as_address, gray, in_shares, png, unit_look
 from ibd.app.page.results import lay_over
-from ibd.app.page.site import Entry, NotFoundError, Served, Site, as_png
+from ibd.app.page.site import Entry, Served, Site, as_png, split_named
 from ibd.app.page.split_answers import Answers
-from ibd.data.base import SPLITS, Split
+from ibd.data.base import Split
 
 _STRENGTH = 0.75
 """Of the maps of examples, as everywhere in the library."""
@@ -63,11 +63,7 @@ def split_of(asked: Asked) -> Split:
     Raises:
         NotFoundError: there is none of this name.
     """
-    given = asked.text("split", "test")
-    for known in SPLITS:
-        if known == given:
-            return known
-    raise NotFoundError(f"there is no split '{given}': it is one of {', '.join(SPLITS)}")
+    return split_named(asked.text("split", "test"))
 
 
 def unit_of(asked: Asked) -> int:

@@ -38,7 +38,7 @@ from ibd.app.page.split_answers import KeptAnswers
 from ibd.app.page.uploads import Uploads
 from ibd.config.loading import load_saved_config
 from ibd.config.plain import to_plain
-from ibd.data.base import SPLITS, ImageDataModule
+from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
 from ibd.io import find_checkpoint, find_run, load_run_data
@@ -189,10 +189,8 @@ class Served:
             NotFoundError: there is no split of this name.
             IbdError: as for `data`.
         """
-        for known in SPLITS:
-            if known == split:
-                return self.data.dataset(known)
-        raise NotFoundError(f"there is no split '{split}': it is one of {', '.join(SPLITS)}")
+        known = split_named(split)
+        return self.data.dataset(known)
 
     def entry(self, name: str, uploads: Uploads, session: str) -> Entry:
         """Return an image and its prediction, which is kept.
@@ -237,6 +235,18 @@ class Served:
         return dataset.sample_id(int(number)), dataset[int(number)]
 
 
+def split_named(name: str) -> Split:
+    """Return a split by its name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise NotFoundError(f"there is no split '{name}': it is one of {', '.join(SPLITS)}")
+
+
 class Site:
     """The runs that are served, and the images that were brought.
 
@@ -264,7 +274,8 @@ class Site:
         model = load_network(run)
         with self._adding:
             key = self._key(folder)
-            self.runs[key] = served = Served(key, folder, model, find_checkpoint(run).absolute())
+            served = Served(key, folder, model, find_checkpoint(run).absolute())
+            self.runs = {**self.runs, key: served}  # who goes through the others meanwhile is not disturbed
         _ = served.data_key  # read while it is there
         return key
 

@@ -40,6 +40,7 @@ def figures(view: View) -> dict[str, Any]:
                 "yes": found.yes,
                 "no": found.no,
                 "accuracy": span(found.accuracy),
+                "constant": found.constant,
                 "auroc": found.auroc,
                 "ece": found.ece,
             }

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ibd.app.page.long_work import Told, nobody_told
-from ibd.app.page.site import NotFoundError, Served
+from ibd.app.page.site import Served, split_named
 from ibd.app.page.split_answers import Answers
 from ibd.app.page.table import Rows, rows_of
 from ibd.app.page.thumbnails import Thumbnails
-from ibd.data.base import SPLITS, Split
+from ibd.data.base import Split
 from ibd.metrics.functional.where_wrong import WhereWrong
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.where_wrong import where_model_wrong
@@ -55,7 +55,7 @@ class SplitViews:
         Raises:
             NotFoundError: there is no such split.
         """
-        split, works = _split(name), self.run.works
+        split, works = split_named(name), self.run.works
         key, title = f"data:{split}", f"reading the {split} images"
         before = works.get(key)
         if before is not None and before.result is not None and self.run.answers.ready(split) is None:
@@ -80,7 +80,7 @@ class SplitViews:
             NotFoundError: there is no such split.
             DataError: it has no images.
         """
-        split, model = _split(name), self.run.model
+        split, model = split_named(name), self.run.model
         answers = self.run.answers.get(split, told)
         with self._lock:
             known = self._views.get(split)
@@ -92,10 +92,3 @@ class SplitViews:
                 known = View(answers, wrong, rows_of(model, answers, wrong), model.calibration)
                 self._views[split] = known
             return known
-
-
-def _split(name: str) -> Split:
-    for split in SPLITS:
-        if split == name:
-            return split
-    raise NotFoundError(f"there is no split '{name}': it is one of {', '.join(SPLITS)}")

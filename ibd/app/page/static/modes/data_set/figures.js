@@ -19,7 +19,8 @@ async function load(slot, context, split) {
       `, balanced ${plain(found.balanced_accuracy, 3)}, AUROC ${plain(found.auroc, 3)}.${part}`,
       found.abstains ? ` ${found.abstains} are not answered.` : ""),
     h("h2", {}, "By class"), classTable(found, open),
-    ...(found.concepts.length ? [h("h2", {}, "By concept"), conceptTable(found, open)] : []),
+    ...(found.concepts.length ? [h("h2", {}, "By concept"), conceptTable(found, open),
+      h("p.quiet", {}, "“Same of all” is the accuracy of whoever says of every image what holds for most.")] : []),
     ...(found.quantities.length ? [h("h2", {}, "Quantities"), quantityTable(found)] : []),
     h("h2", {}, "Calibration"), curves(found, context, split),
   );
@@ -46,9 +47,10 @@ function conceptTable(found, open) {
     { title: "True in", number: true, first: "down", key: (row) => row.yes, shown: (row) => String(row.yes) },
     { title: "Not true in", number: true, first: "down", key: (row) => row.no, shown: (row) => String(row.no) },
     { title: "Accuracy at 0.5", number: true, key: (row) => row.accuracy[0], shown: (row) => interval(row.accuracy) },
+    { title: "Same of all", number: true, first: "down", key: (row) => row.constant, shown: (row) => plain(row.constant, 3) },
     { title: "AUROC", number: true, key: (row) => row.auroc, shown: (row) => plain(row.auroc, 3) },
     { title: "Calibration error", number: true, first: "down", key: (row) => row.ece, shown: (row) => plain(row.ece, 4) },
-  ], found.concepts, { by: 4, down: false });
+  ], found.concepts, { by: 5, down: false });
 }
 
 function quantityTable(found) {
