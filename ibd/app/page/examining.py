@@ -16,7 +16,7 @@ from ibd.app.page.long_work import Told
 from ibd.app.page.looking import under_way
 from ibd.app.page.maps import as_address, gray, in_shares, png, unit_look
 from ibd.app.page.results import lay_over
-from ibd.app.page.site import Entry, NotFoundError, Served, Site, as_png, split_named
+from ibd.app.page.site import Entry, Served, Site, as_png, split_named
 from ibd.app.page.split_answers import Answers
 from ibd.data.base import Split
 
