@@ -325,5 +325,17 @@ TECHNIQUES: tuple[Technique, ...] = (
         "ibd repeat CONFIG --folds 5",
         "evaluation.md",
         "several seeds, or k-fold cross-validation with a corrected interval (Nadeau and Bengio 2003)",
+        "edited prototypes",
+        "ibd.models.protopnet.editing:edit_prototypes",
+        "ibd serve RUN",
+        "page.md",
+        "prototypes that a person forgets, keeps or replaces, and the last layer solved again",
+    ),
+    Technique(
+        "teaching",
+        "ibd.app.teaching.session:TeachingSession",
+        "ibd serve RUN",
+        "page.md",
+        "the intervention curve of a real person, who corrects image after image",
     ),
 )

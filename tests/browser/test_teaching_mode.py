@@ -93,6 +93,7 @@ def test_a_session_by_keys(open_page, address, run):
     for _ in range(count):
         name = group(page)
         units = model.network.unit_groups[name]
+        assert page.evaluate("document.activeElement.checked")
         press(page, "2")
         assert page.locator("form.question input:checked").count() == 1
         values[model.network.unit_names[units[1]]] = 1.0
