@@ -319,4 +319,11 @@ TECHNIQUES: tuple[Technique, ...] = (
         "evaluation.md",
         "several seeds, or k-fold cross-validation with a corrected interval (Nadeau and Bengio 2003)",
     ),
+    Technique(
+        "model card",
+        "ibd.app.card.card:write_card",
+        "ibd card RUN",
+        "card.md",
+        "what was measured of a run, and nothing else, on one page for the people who decide (Mitchell 2019)",
+    ),
 )
