@@ -62,19 +62,6 @@ def fit(arguments: list[str]) -> int:
     return 130 if run.interrupted else 0
 
 
-def test(run: str, changes: list[str], which: str) -> None:
-    """Score a run on the test split, which training never looks at.
-
-    by=COLUMN gives accuracy and calibration for each group of images: a column of groups.csv or of data.groups, a
-    concept or a group of concepts, or several of these joined by +. A network of anybody's, package.module:make_model,
-    takes data=FOLDER and model.key=value.
-    """
-    from ibd.app.test import show_test
-
-    for line in show_test(run, changes, which):
-        _say(line)
-
-
 def calibrate(run: str, changes: list[str], which: str) -> None:
     """Choose how sure a model may be called, on its validation images: RUN [method=...] [coverage=...] [accuracy=...].
 
@@ -273,7 +260,6 @@ def _of_lines(verb: Callable[..., Iterable[str]]) -> Callable[..., None]:
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
-    "test": test,
     "calibrate": calibrate,
     "intervene": intervene,
     "curve": curve,

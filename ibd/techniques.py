@@ -271,6 +271,13 @@ TECHNIQUES: tuple[Technique, ...] = (
         "each explainer on the clean and the fooled image, with rank correlations and what noise as large does",
     ),
     Technique(
+        "where a classifier is wrong",
+        "ibd.metrics.functional.where_wrong:where_wrong",
+        "ibd test RUN",
+        "evaluation.md",
+        "confusions, worst classes, concepts and images, calibration by bins, with intervals, as tables and pictures",
+    ),
+    Technique(
         "accuracy and calibration by group",
         "ibd.metrics.functional.by_group:by_group",
         "ibd test RUN by=COLUMN",

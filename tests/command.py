@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,11 @@ class Answer(NamedTuple):
         return Path(
             next(line.split(": ", 1)[1] for line in self.out.splitlines() if line.startswith(("done:", "inter")))
         )
+
+    @property
+    def figures(self):
+        """Name -> what `ibd test` says of each metric."""
+        return dict(line.split(maxsplit=1) for line in self.out.splitlines() if re.match(r"(train|val|test)/", line))
 
     @property
     def mistake(self):

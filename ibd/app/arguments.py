@@ -19,11 +19,6 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd fit mine.yaml data.root=DATA trainer.devices=2",
         "ibd fit resume=runs/toybirds-cbm",
     ],
-    "test": [
-        "ibd test runs/toybirds-cbm",
-        "ibd test runs/mine data.root=OTHER --which last",
-        "ibd test runs/toybirds-cbm by=wing,tail",
-    ],
     "calibrate": [
         "ibd calibrate runs/toybirds-cbm",
         "ibd calibrate runs/mine method=vector coverage=0.95 score=aps accuracy=0.98",
@@ -83,7 +78,7 @@ class Parser(argparse.ArgumentParser):
 
 
 _CHANGING = frozenset(
-    {"fit", "test", "calibrate", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data"}
+    {"fit", "calibrate", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data"}
     | {"demo"}
     | {verb.name for verb in OTHERS if verb.changing}
 )
@@ -174,8 +169,6 @@ def _add_training(verbs: _Verbs) -> None:
     """Add what trains a model and asks it."""
     p = verbs.verb("fit")
     p.add_argument("arguments", nargs="*", metavar="CONFIG key=value", help="a YAML file, changes to it, resume=RUN")
-    p = verbs.of_a_run("test")
-    p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
     p = verbs.verb("calibrate")
     p.add_argument("run", metavar="RUN", help="a run folder or a checkpoint")
     p.add_argument(
@@ -263,7 +256,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "test", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
+    *("fit", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
     *("compare", "export", "config", "data"),
     *(verb.name for verb in OTHERS if verb.loading),
 )

@@ -18,7 +18,7 @@ Columns = dict[str, tuple[str, ...]]
 
 _MOST_GROUPS = 100
 """A column with more different words is a remark, or a number."""
-_AND = "+"
+AND = "+"
 """Between two columns whose values are taken together."""
 
 
@@ -90,8 +90,8 @@ def groups_of_images(data: ImageDataModule, split: Split, name: str) -> list[str
         UnsupportedError: a concept is a number, or several of a group hold at once.
     """
     whole = name in data.dataset(split).groups  # a column whose own name has a plus
-    parts = [_one(data, split, part.strip()) for part in ([name] if whole else name.split(_AND))]
-    return [None if None in values else f" {_AND} ".join(map(str, values)) for values in zip(*parts, strict=True)]
+    parts = [_one(data, split, part.strip()) for part in ([name] if whole else name.split(AND))]
+    return [None if None in values else f" {AND} ".join(map(str, values)) for values in zip(*parts, strict=True)]
 
 
 def _one(data: ImageDataModule, split: Split, name: str) -> list[str | None]:

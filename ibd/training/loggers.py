@@ -17,6 +17,9 @@ from tqdm.auto import tqdm
 from ibd.errors import ConfigError
 from ibd.training.settings import LoggerSettings
 
+WANDB_ID = "wandb_id.txt"
+"""The file of a run folder with the name of its W&B run."""
+
 
 class TableLogger(Logger):
     """One CSV file with one row per step at which something was logged, in order.
@@ -138,7 +141,7 @@ def _wandb_logger(
     import wandb  # which takes seconds
     from pytorch_lightning.loggers import WandbLogger
 
-    remembered = folder / "wandb_id.txt"
+    remembered = folder / WANDB_ID
     run_id = (
         remembered.read_text(encoding="utf-8").strip() if resume_step is not None and remembered.is_file() else None
     )

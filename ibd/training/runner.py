@@ -37,6 +37,7 @@ from ibd.training.loggers import build_loggers
 from ibd.training.record import Session
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
+from ibd.training.tested.logged import log_tested
 from ibd.training.tested.saving import save_tested
 from ibd.training.tested.scored import Scored
 from ibd.training.tested.scoring import one_pass, score
@@ -324,6 +325,7 @@ def evaluate_run(
     Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`. Of a
     calibrated model also what the calibration is worth there, and ``figures/reliability_test.png``. Where it is wrong
     is in ``tested/SPLIT``: see `ibd.training.tested.saving`. All of that is of one pass over the images.
+    A run that logs to W&B gets the tables and pictures there, too.
 
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
@@ -357,6 +359,7 @@ def evaluate_run(
                 save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
             pictures += [save_groups(group, "test images", folder / "figures") for group in scored.groups]
         written = save_tested(scored, folder)
+        log_tested(scored, folder, written)
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
         warnings.warn(f"'{error.filename or folder}' cannot be written ({error.strerror})", stacklevel=2)
         written = None

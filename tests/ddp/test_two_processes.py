@@ -107,7 +107,7 @@ def test_same_numbers_as_one_process(regime, place):
     assert accuracy * 65 == pytest.approx(round(accuracy * 65), abs=1e-4)  # 65 images are 65
     assert (pair / "figures" / "validation_epoch_002.png").is_file()
     assert json.loads((pair / "finished.json").read_text()).keys() == {"last", "best"}
-    assert ibd("test", pair, "--trust").out == ibd("test", one, "--trust").out
+    assert ibd("test", pair, "--trust").figures == ibd("test", one, "--trust").figures
 
 
 def test_one_process_or_two_see_the_same_images_at_every_step():

@@ -73,7 +73,7 @@ def test_validation_that_says_little(tmp_path):
     assert answer.code == 0, answer.err
     assert "only 6 validation images: an accuracy of them has an interval of +-31 points" in answer.err
     assert "no validation image is of class 'owl': no validation figure says anything about that" in answer.err
-    said = dict(line.split() for line in ibd("test", answer.run).out.splitlines())
+    said = ibd("test", answer.run).figures
     assert said["test/balanced_accuracy"] == said["test/accuracy"]  # one class is there
 
 

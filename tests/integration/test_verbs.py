@@ -46,7 +46,7 @@ def test_the_run_has_learnt(trained):
 def test_test(trained):
     answer = ibd("test", trained)
     assert answer.code == 0
-    shown = dict(line.split() for line in answer.out.splitlines())
+    shown = answer.figures
     assert set(shown) >= {"test/accuracy", "test/concept_auroc", "test/loss"}
     written = json.loads((trained / "test.json").read_text())
     assert {name: f"{value:.4f}" for name, value in written.items()} == shown
@@ -176,8 +176,8 @@ def test_covariance(trained, bird, tmp_path):
     answer = ibd("covariance", trained, "--method", "empirical", "--rank", 3, "--out", new)
     assert answer.code == 0
     assert "val images: covariance of their predicted logits" in answer.out
-    before, after = (ibd("test", run).out.splitlines()[-4:] for run in (trained, new))
-    assert [line for line in before if "accuracy" in line] == [line for line in after if "accuracy" in line]
+    before, after = (ibd("test", run).figures for run in (trained, new))
+    assert all(value == after[name] for name, value in before.items() if "accuracy" in name)
     assert ibd("predict", new, bird).out == ibd("predict", trained, bird).out
     moved = ibd("intervene", new, bird, "tail=green_spike")
     assert "~ moved with what was set" in moved.out

@@ -18,6 +18,7 @@ from ibd.app.verbs import (
     repeat,
     spray,
     tcav,
+    test,
     visualize,
     why,
 )
@@ -26,6 +27,7 @@ from ibd.app.verbs.base import Verb
 VERBS: tuple[Verb, ...] = (
     repeat.VERB,
     card.VERB,
+    test.VERB,
     predict.VERB,
     tcav.VERB,
     interpret.VERB,

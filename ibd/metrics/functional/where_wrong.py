@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ibd.errors import ConfigError, DataError
 from ibd.metrics.concepts import decided
 from ibd.metrics.functional.bins import Reliability, reliability
-from ibd.metrics.functional.bootstrap import Interval
+from ibd.metrics.functional.bootstrap import Interval, mean_interval
 from ibd.metrics.functional.by_class import ClassFigures, Confusion, by_class, confusion_matrix, confusions
 from ibd.metrics.functional.by_concept import (
     ConceptFigures,
@@ -92,6 +93,14 @@ class WhereWrong:
     def auroc(self) -> float:
         """Mean area under the ROC curve of a class against the rest, over the classes that have one; NaN without."""
         return float(torch.tensor([found.auroc for found in self.classes], dtype=torch.float64).nanmean())
+
+    @cached_property
+    def surplus(self) -> Interval:
+        """Confidence less what is right, over the images with a prediction, with its bootstrap interval of 95 %.
+
+        Above 0 the classifier claims too much.
+        """
+        return mean_interval((self.confidence - self.right.double())[~self.silent])
 
     def confusions(self) -> list[Confusion]:
         """Return which classes are taken for which, the most frequent first."""

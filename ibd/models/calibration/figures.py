@@ -41,14 +41,14 @@ def curves_figure(kinds: Mapping[str, Mapping[str, Reliability]], title: str) ->
         upper, lower = grid[0, column], grid[1, column]
         upper.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", label="as stated")
         for number, (name, curve) in enumerate(curves.items()):
-            _draw(upper, lower, curve, name, number)
+            _draw(upper, lower, curve, name, (number, len(curves)))
         count = next(iter(curves.values())).count
         upper.set_title(f"{kind} ({count} {_COUNTED.get(kind, kind)})", fontsize=10)
         upper.set_ylabel("share that is true" if kind == "concepts" else "share that is right")
         lower.set_xlabel("stated probability")
         lower.set_ylabel("count")
         upper.grid(alpha=0.25)
-        upper.legend(fontsize=8, loc="lower right")
+        upper.legend(fontsize=8, loc="best")
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -56,15 +56,16 @@ def curves_figure(kinds: Mapping[str, Mapping[str, Reliability]], title: str) ->
 _COUNTED = {"classes": "images", "concepts": "known pairs of image and concept"}
 
 
-def _draw(upper: Axes, lower: Axes, curve: Reliability, label: str, number: int) -> None:
-    """Draw one curve, with score intervals of 95 %, and how many fall into each bin."""
+def _draw(upper: Axes, lower: Axes, curve: Reliability, label: str, place: tuple[int, int]) -> None:
+    """Draw one curve of some, with score intervals of 95 %, and how many fall into each bin."""
+    number, beside = place[0], place[0] - (place[1] - 1) / 2  # so that curves do not lie upon each other
     points = [_point(one) for one in curve.bins if one.count]
     if points:
         stated, share, low, high = zip(*points, strict=True)
-        shifted = [x + 0.008 * (2 * number - 1) for x in stated]
+        shifted = [x + 0.016 * beside for x in stated]
         upper.errorbar(shifted, share, [low, high], marker="os"[number], ms=5, lw=1.2, color=f"C{number}", label=label)
-    width = 0.4 / len(curve.bins)
-    centers = [(one.low + one.high) / 2 + (number - 0.5) * width for one in curve.bins]
+    width = 0.8 / place[1] / len(curve.bins)
+    centers = [(one.low + one.high) / 2 + beside * width for one in curve.bins]
     lower.bar(centers, [one.count for one in curve.bins], width, color=f"C{number}")
 
 

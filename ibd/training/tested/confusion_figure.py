@@ -1,4 +1,4 @@
-"""The picture of which classes are taken for which, for two classes and for hundreds."""
+"""The picture of which classes are taken for which: of all classes, or of those of hundreds that are confused most."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from matplotlib.figure import Figure
 from ibd.drawing import PlainFigure, shorten
 from ibd.metrics.functional.where_wrong import WhereWrong
 
-_NUMBERED = 30
-"""Classes up to which each cell has its number; above, the most frequent confusions are listed beside."""
-_LISTED = 40
+_WHOLE, _SOME = 60, 40
+"""Classes up to which all are drawn, and how many are where there are more."""
+_LISTED = 30
+"""Most frequent confusions that stand beside a part of the classes."""
 _BLUE, _ORANGE = np.array([0.10, 0.44, 0.76]), np.array([0.91, 0.35, 0.05])
 _NO_IMAGES = 0.93
 """Gray of the rows of classes without images."""
+_CELL = 0.4
+"""Inches."""
 
 
 def confusion_figure(found: WhereWrong, title: str) -> Figure:
@@ -24,67 +27,75 @@ def confusion_figure(found: WhereWrong, title: str) -> Figure:
         found: where a model is wrong.
         title: what images it is of.
     """
-    matrix, names = _with_silent(found)
-    count, wide = len(found.class_names), max(map(len, names))
-    numbered = count <= _NUMBERED
-    cell = 0.42 if numbered else max(0.115, 0.2 - 0.0005 * count)
-    beside = 0.075 * min(wide, 28) + 0.4
-    height, width = cell * count + beside + 0.6, cell * len(names) + beside
-    listed = [] if numbered else found.confusions()[:_LISTED]
-    figure = PlainFigure(figsize=(max(4.2, width) + 4.2 * bool(listed), max(3.4, height)), layout="constrained")
-    axes = figure.subplots(1, 2, width_ratios=[max(4.2, width), 4.2], squeeze=False) if listed else None
-    axis = figure.subplots() if axes is None else axes[0, 0]
-    axis.imshow(_colors(matrix, count), interpolation="nearest", aspect="equal")
-    size = 8 if numbered else 6
+    matrix, rows, names = _cells(found)
+    count = len(rows)
+    beside = 0.075 * min(28, max(map(len, names))) + 0.5
+    width, height = max(4.6, _CELL * len(names) + beside), max(3.2, _CELL * count + beside + 0.5)
+    listed = found.confusions()[:_LISTED] if count < len(found.class_names) else []
+    figure = PlainFigure(figsize=(width + 4.4 * bool(listed), height), layout="compressed")
+    axes = figure.subplots(1, 1 + bool(listed), squeeze=False, width_ratios=[width, 4.4][: 1 + bool(listed)])[0]
+    axes[0].imshow(_colors(matrix), interpolation="nearest", aspect="equal")
     shown = [shorten(name, 28) for name in names]
-    axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=size)
-    axis.set_yticks(range(count), shown[:count], fontsize=size)
-    axis.set_xlabel("taken for", fontsize=9)
-    axis.set_ylabel("is", fontsize=9)
-    if numbered:
-        _number(axis, matrix, count)
-    if axes is not None:
-        _list(
-            axes[0, 1], [f"{pair.count}  {shorten(pair.truth, 28)} → {shorten(pair.predicted, 28)}" for pair in listed]
-        )
-    right = int(found.right.sum())
-    figure.suptitle(f"{title}: {right} of {len(found)} right ({100 * found.accuracy.mean:.1f} %)", fontsize=10)
+    axes[0].set_xticks(range(len(names)), shown, rotation=90, fontsize=8)
+    axes[0].set_yticks(range(count), [shorten(name, 28) for name in rows], fontsize=8)
+    axes[0].set_xlabel("taken for", fontsize=9)
+    axes[0].set_ylabel("is", fontsize=9)
+    _number(axes[0], matrix)
+    if listed:
+        pairs = [f"{one.count}  {shorten(one.truth, 26)} → {shorten(one.predicted, 26)}" for one in listed]
+        _list(axes[1], "most often taken for another", pairs)
+        title = f"the {count} of {len(found.class_names)} classes with most errors; {title}"
+    right = f"{int(found.right.sum())} of {len(found)} right ({100 * found.accuracy.mean:.1f} %)"
+    figure.suptitle(f"{title}: {right}", fontsize=10)
     return figure
 
 
-def _with_silent(found: WhereWrong) -> tuple[np.ndarray, list[str]]:
-    """Return the matrix and the names of its columns, with one for images without a prediction where there are any."""
-    silent = np.array([[one.silent] for one in found.classes])
-    matrix, names = found.matrix.cpu().numpy(), list(found.class_names)
-    if not silent.any():
-        return matrix, names
-    return np.concatenate([matrix, silent], 1), [*names, "(no prediction)"]
+def _cells(found: WhereWrong) -> tuple[np.ndarray, list[str], list[str]]:
+    """Return the numbers to draw, the names of their rows, and of their columns.
+
+    After the classes there may be a column for all others, and one for images without a prediction.
+    """
+    matrix, classes = found.matrix.cpu().numpy(), list(found.class_names)
+    silent = np.array([one.silent for one in found.classes])
+    chosen = np.arange(len(classes))
+    if len(classes) > _WHOLE:
+        errors = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal() + silent
+        chosen = np.sort(np.argsort(-errors, kind="stable")[:_SOME])
+    rows = [classes[index] for index in chosen]
+    cells, columns = [matrix[np.ix_(chosen, chosen)]], list(rows)
+    if len(chosen) < len(classes):
+        cells.append((matrix[chosen].sum(1) - cells[0].sum(1))[:, None])
+        columns.append("(another class)")
+    if silent.any():
+        cells.append(silent[chosen, None])
+        columns.append("(no prediction)")
+    return np.concatenate(cells, 1), rows, columns
 
 
-def _colors(matrix: np.ndarray, count: int) -> np.ndarray:
-    """Return the color of each cell, (C, columns, 3): the more of a row's images, the fuller; of errors by the root.
+def _colors(matrix: np.ndarray) -> np.ndarray:
+    """Return the color of each cell, (rows, columns, 3): the more of a row's images, the fuller; of errors by the root.
 
     So that the error of one image in a hundred is seen.
     """
     images = matrix.sum(1, keepdims=True)
     share = matrix / np.maximum(images, 1)
-    right = np.eye(count, matrix.shape[1], dtype=bool)
-    strength = np.where(right, 0.15 * (matrix > 0) + 0.85 * share, 0.2 * (matrix > 0) + 0.8 * np.sqrt(share))
+    right = np.eye(matrix.shape[0], matrix.shape[1], dtype=bool)
+    strength = np.where(right, 0.15 * (matrix > 0) + 0.85 * share, 0.06 * (matrix > 0) + 0.94 * np.sqrt(share))
     colors = 1 - strength[..., None] * (1 - np.where(right[..., None], _BLUE, _ORANGE))
     return np.where(images[..., None] > 0, colors, _NO_IMAGES)
 
 
-def _number(axis: Axes, matrix: np.ndarray, count: int) -> None:
+def _number(axis: Axes, matrix: np.ndarray) -> None:
     """Write the numbers into the cells."""
     images = np.maximum(matrix.sum(1), 1)
     for row, column in zip(*matrix.nonzero(), strict=True):
         number = int(matrix[row, column])
         full = number / images[row] > (0.55 if row == column else 0.4)
-        size = 8 if number < 1000 else 6.5
+        size = 8 if number < 1000 else 6.5 if number < 10_000 else 5.5
         axis.text(column, row, str(number), ha="center", va="center", fontsize=size, color="w" if full else "k")
 
 
-def _list(axis: Axes, lines: list[str]) -> None:
+def _list(axis: Axes, title: str, lines: list[str]) -> None:
     axis.set_axis_off()
-    axis.set_title("most often", fontsize=9, loc="left")
-    axis.text(0, 1, "\n".join(lines), va="top", fontsize=8, linespacing=1.5, transform=axis.transAxes)
+    text = "\n".join([title, "", *lines])
+    axis.text(0, 1, text, va="top", fontsize=9, linespacing=1.5, transform=axis.transAxes)

@@ -30,7 +30,11 @@ def pictures(scored: Scored) -> Iterator[tuple[str, Figure]]:
     if concepts:
         yield "concepts", concepts_figure(concepts, title)
     kinds = {"classes": found.class_reliability, "concepts": found.concept_reliability}
-    curves = {name: {"predicted": curve} for name, curve in kinds.items() if curve is not None and curve.count}
+    curves = {
+        name: {f"as predicted, error {curve.error:.3f}": curve}
+        for name, curve in kinds.items()
+        if curve is not None and curve.count
+    }
     if curves:
         yield "calibration", curves_figure(curves, title)
     if not bool(found.right.all()):
@@ -70,17 +74,12 @@ def concepts_figure(concepts: Sequence[ConceptFigures], title: str) -> Figure:
     figure, left, right = _rows(len(shown))
     draw_intervals(left, [one.accuracy for one in shown])
     places = range(len(shown))
-    left.plot([one.constant for one in shown], places, "|", ms=9, mew=1.5, color=_GRAY, label="the same of all images")
-    left.set_xlabel("share that is right, at probability 0.5", fontsize=8)
-    right.plot([one.auroc for one in shown], places, "o", ms=5, color="#1971c2", label="area under the ROC curve")
-    right.plot(
-        [one.average_precision for one in shown], places, "D", ms=4, mfc="none", color="#2b8a3e",
-        label="average precision",
-    )  # fmt: skip
-    right.set_xlabel("how well images are ordered", fontsize=8)
+    left.plot([one.constant for one in shown], places, "|", ms=10, mew=1.8, color=_GRAY)
+    left.set_xlabel("share that is right at 0.5 (gray bar: the same said of all)", fontsize=8)
+    right.plot([one.auroc for one in shown], places, "o", ms=5, color="#1971c2")
+    right.plot([one.average_precision for one in shown], places, "D", ms=4, mfc="none", color="#2b8a3e")
+    right.set_xlabel("blue: area under the ROC curve, green: average precision", fontsize=8)
     right.grid(alpha=0.25)
-    for axis in (left, right):
-        axis.legend(fontsize=7, loc="lower left")
     _name(left, [f"{shorten(one.name, 32)} ({one.yes} yes, {one.no} no)" for one in shown])
     figure.suptitle(f"Concepts, {title}{_of(len(shown), len(ordered), 'concepts')}", fontsize=10)
     return figure

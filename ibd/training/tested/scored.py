@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ibd.data.base import Split
 from ibd.data.dataset import ImageDataset
+from ibd.data.grouping import AND
 from ibd.metrics.functional.by_group import ByGroup
 from ibd.metrics.functional.concepts_by_group import ConceptsByGroup, concepts_by_group
 from ibd.metrics.functional.where_wrong import WhereWrong
@@ -49,14 +50,21 @@ class Scored:
         return written(self.dataset.sample_id(image))
 
     def concepts_by(self, group: ByGroup) -> ConceptsByGroup | None:
-        """Return how well concepts are predicted in each of the groups; None where no concept is known."""
-        known = (~self.found.concept_right.isnan()).any(0)
-        if not bool(known.any()):
+        """Return how well concepts are predicted in each of the groups; None where none is known.
+
+        Without those that the groups are made by: what is read of these where they hold is their sensitivity.
+        """
+        found, own = self.found, {part.strip() for part in group.column.split(AND)}
+        known = (~found.concept_right.isnan()).any(0).tolist()
+        kept = [
+            place
+            for place, (name, there) in enumerate(zip(found.concept_names, known, strict=True))
+            if there and not own & {name, name.partition("::")[0]}
+        ]
+        if not kept:
             return None
-        names = [name for name, there in zip(self.found.concept_names, known.tolist(), strict=True) if there]
-        order = [one.name for one in group.groups]
-        right = self.found.concept_right[:, known]
-        return concepts_by_group(right, self.members[group.column], order, names, group.column)
+        order, names = [one.name for one in group.groups], [found.concept_names[place] for place in kept]
+        return concepts_by_group(found.concept_right[:, kept], self.members[group.column], order, names, group.column)
 
     def own_figures(self) -> dict[str, float]:
         """Return the metrics without those of groups."""

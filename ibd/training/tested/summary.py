@@ -24,9 +24,10 @@ def summary(scored: Scored) -> dict[str, Any]:
 
     Returns:
         ``split``, ``images``, ``classes`` and ``concepts`` (how many), ``calibrated``; ``accuracy``,
-        ``balanced_accuracy``, ``auroc`` (mean over classes), ``silent`` (images without a prediction), ``calibration``
-        (of classes and concepts); ``worst`` (classes, confusions, concepts, images); ``groups`` by column; ``metrics``,
-        all others by name; ``about``: versions, date, checkpoint, changes to the data.
+        ``balanced_accuracy``, ``auroc`` (mean over classes), ``surplus`` (confidence less accuracy), ``silent`` (images
+        without a prediction), ``abstains``, ``calibration`` (of classes and concepts); ``worst`` (classes, confusions,
+        concepts, images); ``quantities``, the concepts that are numbers; ``groups`` by column; ``metrics``, all others
+        by name; ``about``: versions, date, checkpoint, changes to the data.
     """
     found = scored.found
     curves = {"classes": found.class_reliability, "concepts": found.concept_reliability}
@@ -39,10 +40,16 @@ def summary(scored: Scored) -> dict[str, Any]:
         "accuracy": interval(found.accuracy),
         "balanced_accuracy": plain(found.balanced_accuracy),
         "auroc": plain(found.auroc),
+        "surplus": interval(found.surplus),
         "silent": int(found.silent.sum()),
         "abstains": int(scored.abstains.sum()),
         "calibration": {name: _curve(curve) for name, curve in curves.items() if curve is not None},
         "worst": _worst(scored),
+        "quantities": [
+            {"concept": one.name, "unit": one.unit, "error": interval(one.error), "bias": interval(one.bias)}
+            | {"r2": plain(one.r2)}
+            for one in found.quantities
+        ],
         "groups": {group.column: _group(group, scored.concepts_by(group)) for group in scored.groups},
         "metrics": _metrics(scored),
         "about": _about(scored),

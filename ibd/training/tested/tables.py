@@ -132,8 +132,8 @@ def _images(scored: Scored) -> Table:
     counts, furthest = [each.tolist() for each in concept_counts(found)], _furthest(found)
     given = zip(*(each.tolist() for each in values), strict=True)
     for index, (label, guess, sure, right, rank, abstains, silent) in enumerate(given):
-        said = (None, None) if silent else (names[guess], sure)
-        row = (index, scored.name_of(index), names[label], *said, right, rank, abstains)
+        said = (None, None, right, None) if silent else (names[guess], sure, right, rank)
+        row = (index, scored.name_of(index), names[label], *said, abstains)
         if of_concepts:
             row += (counts[0][index], counts[1][index], plain(counts[2][index]), furthest[index])
         rows.append((*row, *(members[index] for members in scored.members.values())))

@@ -24,18 +24,19 @@ def worst_figure(scored: Scored) -> Figure:
     """
     wrong = scored.found.worst_images().tolist()
     shown = wrong[:_IMAGES]
-    columns = min(_COLUMNS, len(shown))
+    columns = min(_COLUMNS, max(2, len(shown)))
     rows = math.ceil(len(shown) / columns)
     lines = 2 + (_CONCEPTS if scored.found.concept_names else 0)
-    figure = PlainFigure(figsize=(2.5 * max(columns, 2), (2.3 + 0.17 * lines) * rows + 0.5), layout="constrained")
+    figure = PlainFigure(figsize=(2.5 * columns, (2.4 + 0.17 * lines) * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
-        axis.set_axis_off()
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     for axis, index in zip(axes.flat, shown, strict=False):
         _draw(axis, scored, index)
     most = f"{len(shown)} of {len(wrong)}, " if len(shown) < len(wrong) else ""
     title = f"{len(wrong)} of {len(scored.found)} {scored.split} images are wrong; {most}the most confident first"
-    figure.suptitle("\n".join(textwrap.wrap(title, 30 * max(columns, 2))), fontsize=10)
+    figure.suptitle("\n".join(textwrap.wrap(title, 30 * columns)), fontsize=10)
     return figure
 
 
@@ -44,12 +45,12 @@ def _draw(axis: Axes, scored: Scored, index: int) -> None:
     axis.imshow(scored.dataset[index].image.permute(1, 2, 0).numpy(), interpolation="nearest")
     truth = shorten(found.class_names[int(found.labels[index])], 30)
     guess = shorten(found.class_names[int(found.predicted[index])], 22)
-    said = "no prediction" if found.silent[index] else f"{guess} {_percent(float(found.confidence[index]))}"
+    said = "no prediction" if found.silent[index] else f"{guess} {percent(float(found.confidence[index]))}"
     axis.set_title(f"is {truth}\nsaid: {said}", fontsize=8, color="#c92a2a", loc="left")
     lines = [_concept(scored, index, place) for place in found.worst_concepts_of(index, _CONCEPTS)]
     shown = [line for line in lines if line]
     name = shorten(scored.name_of(index), 40)
-    axis.text(0, -0.03, "\n".join([name, *shown]), transform=axis.transAxes, va="top", fontsize=7, color="#495057")
+    axis.set_xlabel("\n".join([name, *shown]), loc="left", fontsize=7, color="#495057")
 
 
 def _concept(scored: Scored, index: int, place: int) -> str:
@@ -66,6 +67,6 @@ def _concept(scored: Scored, index: int, place: int) -> str:
     return f"{name}: {'yes' if truth > 0.5 else 'no'}, said {said:.2f}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a probability as a percentage that is 100 only where it is 1."""
     return f"{math.floor(1000 * share) / 10:.1f} %"
