@@ -106,6 +106,27 @@ def add_teaching(folder, weights):
     write_json(folder / "teaching/2026-11-30_03-00-00.json", {"split": "test", "weights": weights})
 
 
+def add_calibration(folder, weights):
+    """Let the checkpoint say that it was calibrated, and set two thresholds."""
+    path = folder / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    rule = {"threshold": 0.625, "accuracy": 0.95, "certainty": 0.9, "images": 20, "kept": 16, "right": 15}
+    scale = {"method": "temperature", "images": 20}
+    content["ibd_calibration"] = {"split": "val", "apart": True, "weights": weights, "classes": scale, "concepts": None}
+    content["ibd_calibration"] |= {"sets": None, "abstention": rule}
+    torch.save(content, path)
+    one = {"value": 0.71, "images": 20, "true": 9, "called": 8, "right": 7, "wanted": 0.85}
+    one |= {"precision": 0.875, "precision_low": 0.529, "precision_high": 0.978}
+    thresholds = {
+        "split": "val",
+        "weights": weights,
+        "calibration": 0,
+        "confidence": None,
+        "concepts": {"leg::six": one},
+    }
+    write_json(folder / "thresholds.json", {"best.ckpt": thresholds})
+
+
 def make_report(folder, run, digest=""):
     """Write the summary of a comparison of the run with one other."""
     scores = {"intrinsic": (0.198, 0.065, 0.33), "lrp": (0.618, 0.515, 0.72), "noise": (0.01, -0.1, 0.12)}

@@ -168,10 +168,9 @@ def _chosen(run: CardRun) -> list[Block]:
 
 
 def _thresholds(run: CardRun) -> list[Block]:
-    kept = run.thresholds
+    kept, command = run.thresholds, f"ibd threshold {run.given} precision=0.95"
     if kept is None:
-        return []
-    command = f"ibd threshold {run.given}"
+        return [Absent("No thresholds of concepts or of answers were set.", command)]
     if kept.stale:
         return [Stale("Thresholds", kept.source, kept.stale, command)]
     named = {"an answer": kept.plain.get("confidence"), **(kept.plain.get("concepts") or {})}

@@ -6,7 +6,17 @@ import pytest
 
 from ibd.app.card import eu, layout
 from ibd.app.card.rendering import code, plain
-from tests.card_makers import EVIL, add_curve, add_teaching, add_test, digest_of, make_card_run, make_report, write_json
+from tests.card_makers import (
+    EVIL,
+    add_calibration,
+    add_curve,
+    add_teaching,
+    add_test,
+    digest_of,
+    make_card_run,
+    make_report,
+    write_json,
+)
 from tests.command import ibd
 
 
@@ -113,6 +123,23 @@ def test_a_curve_and_a_session(run):
     assert "| images corrected | 2 |" in taught  # the third is not finished
     assert "| accuracy before | 0.000 \\[0.000, 0.658\\] |" in taught
     assert "| accuracy after | 0.500 \\[0.095, 0.905\\] |" in taught
+
+
+def test_a_calibration_and_thresholds(run):
+    weights = make_card_run(run.parent / "same")
+    assert f"Probabilities were not calibrated. `ibd calibrate {run}` measures it." in card_of(run)[0]
+    add_test(run)
+    add_calibration(run, weights)
+    said = section(card_of(run)[0], "Calibration and thresholds")
+    assert "*Stale, not used:* The test of test images" in said  # its probabilities were others
+    assert "| scale of classes | temperature, on 20 images |" in said
+    assert "| abstains | below 0.625, for an accuracy of 0.95: 15 of 16 answers right, on 20 images |" in said
+    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in said
+    add_calibration(run, weights=1)
+    said = section(card_of(run)[0], "Calibration and thresholds")
+    assert "temperature" not in said
+    assert "0.710" not in said
+    assert "*Stale, not used:* Thresholds (`thresholds.json`)" in said
 
 
 def test_a_report(run):
