@@ -338,4 +338,11 @@ TECHNIQUES: tuple[Technique, ...] = (
         "page.md",
         "the intervention curve of a real person, who corrects image after image",
     ),
+    Technique(
+        "model card",
+        "ibd.app.card.card:write_card",
+        "ibd card RUN",
+        "card.md",
+        "what was measured of a run, and nothing else, on one page for the people who decide (Mitchell 2019)",
+    ),
 )

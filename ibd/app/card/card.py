@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ibd.app.card.reading import CardRun, read_run
 from ibd.app.card.rendering import as_html, as_markdown
 from ibd.app.card.texts import TEXTS, add_prompts, read_texts
 from ibd.app.terminal import writing
+from ibd.errors import ConfigError
 
 
 def write_card(run: str, report: Path | None, with_eu: bool, out: Path | None) -> Iterator[str]:
@@ -32,7 +33,6 @@ def write_card(run: str, report: Path | None, with_eu: bool, out: Path | None) -
     read = read_run(run, report)
     every = layout.PROMPTS | eu.PROMPTS
     texts = read_texts(read.folder, every)
-    added = add_prompts(read.folder, every if with_eu else layout.PROMPTS)
     sections = card_sections(read, texts, with_eu)
     folder = out or read.folder
     title, lead = f"Model card: {read.config.get('name', read.folder.name)}", _lead(read)
@@ -47,8 +47,17 @@ def write_card(run: str, report: Path | None, with_eu: bool, out: Path | None) -
     missing = sum(isinstance(block, Absent) for block in blocks)
     empty = sum(isinstance(block, ByHand) and not block.text for block in blocks)
     yield f"{missing} measurements are missing, {empty} texts are for a person to write"
-    yield f"texts:   {read.folder / TEXTS}{' (new)' if added == len(every if with_eu else layout.PROMPTS) else ''}"
+    yield f"texts:   {_ask(read.folder, every if with_eu else layout.PROMPTS)}"
     yield from (f"written: {folder / name}" for name in pages)
+
+
+def _ask(folder: Path, prompts: Mapping[str, str]) -> str:
+    """Add what ``card.yaml`` does not ask for yet; return what is to be said of that."""
+    try:
+        added = add_prompts(folder, prompts)
+    except ConfigError as error:  # a run that is read-only has a card all the same
+        return str(error)
+    return f"{folder / TEXTS}{' (new)' if added == len(prompts) else ''}"
 
 
 def card_sections(read: CardRun, texts: dict[str, str], with_eu: bool) -> list[Section]:

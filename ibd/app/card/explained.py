@@ -96,7 +96,9 @@ def _failing(report: ReportOf) -> Iterator[Block]:
         if failed:
             yield Words(f"The model's own account fails where it is: {'; '.join(failed)}.", report.source)
     worse = [v for v in _verdicts(report) if v.get("outcome") == "worse" and v.get("kind") in _REAL]
-    rows = [[explainer_title(v["other"]), metric_title(v["metric"]), str(v["sentence"])] for v in worse]
+    rows = [
+        [explainer_title(v["other"]), metric_title(v["metric"]), str(v.get("short") or v["sentence"])] for v in worse
+    ]
     yield from _some(rows, "Where another explanation is better than its own", ["than", "metric", "verdict"], report)
     skipped = [one for one in report.plain.get("skipped") or () if one.get("model") in (None, "", report.model)]
     if skipped:

@@ -15,6 +15,8 @@ _WITHOUT = {
     "accuracy_rounded": "accuracy with concepts rounded to yes and no",
 }
 """Metrics of a test that say what by-passes the units with a name -> what each is."""
+_CORRECTED = ("cbm", "cem", "scbm")
+"""The kinds of models whose concepts a person can correct, by a curve or in the teaching mode."""
 _COUNTED = ("images", "yes", "no")
 """Columns of whole numbers."""
 _OF_INTERVAL = ("accuracy", "balanced_accuracy", "auroc")
@@ -85,13 +87,13 @@ def classes(run: CardRun) -> list[Block]:
 def concepts(run: CardRun) -> list[Block]:
     """Return how well each concept is predicted."""
     if not run.spec.get("concept_names"):
-        return [Words("The model has no labelled concepts.")]
+        return [Words("The data has no labelled concepts.")]
     columns = {"yes": "present", "no": "absent", "accuracy": "accuracy", "constant": "accuracy of a constant"}
     columns |= {"auroc": "AUROC", "ece": "calibration error", "error": "mean error", "unit": "unit"}
 
     def say(split: str, kept: Kept) -> list[Block]:
         grid = _grid(kept, "concepts", "concept", columns, split)
-        return [grid] if grid else [Words(f"No {split} image has a known concept.", kept.source)]
+        return [grid] if grid else [Words("The model predicts no concept of the data, or none is known.", kept.source)]
 
     return tests(run, say)
 
@@ -168,10 +170,9 @@ def _chosen(run: CardRun) -> list[Block]:
 
 
 def _thresholds(run: CardRun) -> list[Block]:
-    kept = run.thresholds
+    kept, command = run.thresholds, f"ibd threshold {run.given} precision=0.95"
     if kept is None:
-        return []
-    command = f"ibd threshold {run.given}"
+        return [Absent("No thresholds of concepts or of answers were set.", command)]
     if kept.stale:
         return [Stale("Thresholds", kept.source, kept.stale, command)]
     named = {"an answer": kept.plain.get("confidence"), **(kept.plain.get("concepts") or {})}
@@ -240,7 +241,7 @@ def bypass(run: CardRun) -> list[Block]:
 
 def interventions(run: CardRun) -> list[Block]:
     """Return the curves of accuracy by the number of groups of concepts corrected."""
-    if not run.spec.get("concept_names"):
+    if run.family not in _CORRECTED:
         return [Words("The model has no labelled concepts to correct.")]
     command, blocks = f"ibd curve {run.given}", list[Block]()
     for name, kept in run.curves.items():
@@ -271,6 +272,8 @@ def _curve(rows: Rows, title: str, source: str) -> Grid:
 
 def teaching(run: CardRun) -> list[Block]:
     """Return what corrections by a person came to, session by session."""
+    if run.family not in _CORRECTED:
+        return [Words("The model has no labelled concepts to correct.")]
     command, blocks = f"ibd serve {run.given}", list[Block]()
     for kept in run.teaching:
         if kept.stale:

@@ -11,6 +11,8 @@ from ibd.training.record import RECORD
 
 _MOST = 60
 """Rows of a table, and names of a list, that a card has; its file has all."""
+_SMALL = 0.0005
+"""What three decimals would show as 0."""
 CONFIG = "config.yaml"
 
 
@@ -25,7 +27,9 @@ def number(value: Any) -> str:
             return number(float(value) if not value.lstrip("-").isdigit() else int(value))
         except ValueError:
             return value
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < _SMALL else f"{value:.3f}"
 
 
 def probability(value: Any) -> str:

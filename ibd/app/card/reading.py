@@ -13,7 +13,7 @@ from typing import Any
 from ibd.app.card.report import ReportOf, read_report
 from ibd.config.sources import read_yaml
 from ibd.errors import CheckpointError
-from ibd.io import CALIBRATION_KEY, find_checkpoint, find_run, read_checkpoint, sha256
+from ibd.io import CALIBRATION_KEY, MODEL_KEY, find_checkpoint, find_run, read_checkpoint, sha256
 from ibd.models.calibration.calibration import checksum_of
 from ibd.training.record import RECORD
 
@@ -80,6 +80,13 @@ class CardRun:
         values = self.content.get("hyper_parameters", {})
         spec = values.get("spec", {}) if isinstance(values, dict) else {}
         return spec if isinstance(spec, dict) else {}
+
+    @property
+    def family(self) -> str:
+        """The name of its kind of model, such as "cbm"; "" where neither checkpoint nor config says it."""
+        model = self.config.get("model")
+        named = model.get("name") if isinstance(model, Mapping) else model
+        return str(self.content.get(MODEL_KEY) or named or "")
 
     @property
     def calibration(self) -> dict[str, Any] | None:
