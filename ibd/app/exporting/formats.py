@@ -80,7 +80,10 @@ def onnx_bytes(program: Program, described: Mapping[str, Any], opset: int, famil
     model = _translated(program, opset, family)
     found = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     if found != opset:
-        raise ConfigError(f"--opset: {opset} given, but this version of PyTorch can write {found} at best for this model")
+        raise ConfigError(
+            f"--opset: {opset} given, which PyTorch {torch.__version__} cannot write this model in: it wrote {found}; "
+            f"leave --opset out for {OPSET}"
+        )
     for value in (*model.graph.input, *model.graph.output):
         first = value.type.tensor_type.shape.dim
         if first and first[0].dim_param:

@@ -226,7 +226,7 @@ def check_explains(network: InterpretableNetwork) -> None:
     """
     if not accounted(network):
         raise UnsupportedError(
-            f"explain: what a {network.unit_kind} adds to a class takes a pass of the rest of the network for each of "
+            f"explain: what {network.article} {network.unit_kind} adds to a class takes a pass of the rest of the network for each of "
             f"the {len(network.unit_names)}: leave the part out"
         )
 

@@ -7,6 +7,8 @@
   const rows = new Map();
   let busy = false, again = false, shown = null, onUnit = null;
 
+  const signed = (number) => `${number < -0.005 ? "" : "+"}${Math.abs(number) < 0.005 ? "0.00" : number.toFixed(2)}`;
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const highest = (values) => values.reduce((best, value, index) => (value > values[best] ? index : best), 0);
   const editable = ibdEngine.can("edit") && names.edits;
@@ -126,8 +128,8 @@
     by("undo").disabled = !state.past.length;
     by("reset").disabled = !edited;
     by("command-line").hidden = !edited;
-    const quoted = [...set].map(([unit, number]) => JSON.stringify(`${names.unit_names[unit]}=${number}`));
-    by("command").textContent = `ibd intervene RUN ${JSON.stringify(state.file)} ${quoted.join(" ")}`;
+    const edits = [...set].map(([unit, number]) => quoted(`${names.unit_names[unit]}=${number}`));
+    by("command").textContent = ["ibd intervene RUN", quoted(state.file), ...edits].join(" ");
     for (const [unit, refresh] of rows) refresh(unit);
     paint();
   }
@@ -232,7 +234,7 @@
       element.classList.toggle("set", isSet);
       element.dataset.value = now;
       read.textContent = Math.abs(now - was) < 0.005 && !isSet ? value(unit, was) : `${value(unit, was)} → ${value(unit, now)}`;
-      if (state.after.adds) adds.textContent = `${state.after.adds[unit] >= 0 ? "+" : ""}${state.after.adds[unit].toFixed(2)}`;
+      if (state.after.adds) adds.textContent = signed(state.after.adds[unit]);
       parts.refresh(isSet ? state.set.get(unit) : kind === "factor" ? 1 : now, isSet);
     });
     return element;
