@@ -208,13 +208,17 @@ def test_a_model_that_cannot_be_followed(tmp_path):
 def test_a_file_that_computes_something_else_is_removed(tmp_path):
     module = Baseline(SPEC, SMALL)
     module.network.__class__ = Untrue
-    with torch.no_grad(), pytest.raises(UnsupportedError, match="Baseline: for 1 images its (logits|probabilities|contributions|class_map) differ by nan"):
+    with torch.no_grad(), pytest.raises(UnsupportedError, match="Baseline: for 1 images its logits differ by nan"):
         package.export(module, tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
 
 
 MISTAKES = {
-    "ending": ("model.ckpt", "out.pt", "cannot export to 'out.pt': the name of an exported model ends in .onnx or .pt2"),
+    "ending": (
+        "model.ckpt",
+        "out.pt",
+        "cannot export to 'out.pt': the name of an exported model ends in .onnx or .pt2",
+    ),
     "run": ("modle.ckpt", "out.pt2", "no run 'modle.ckpt'. Did you mean 'model.ckpt'?"),
     "folder": ("model.ckpt", "/dev/null/x.pt2", "cannot write '/dev/null/x.pt2': '/dev/null' is not a folder"),
     "a folder of that name": ("model.ckpt", "folder.pt2", "cannot write 'folder.pt2': Is a directory"),

@@ -89,7 +89,10 @@ def onnx_bytes(program: Program, described: Mapping[str, Any], opset: int, famil
         if first and first[0].dim_param:
             first[0].dim_param = "batch"
     _forget_places(model.graph)
-    model.producer_name, model.doc_string = "ibd", f"{family}: {', '.join(program.inputs)} -> {', '.join(program.outputs)}"
+    model.producer_name, model.doc_string = (
+        "ibd",
+        f"{family}: {', '.join(program.inputs)} -> {', '.join(program.outputs)}",
+    )
     entry = model.metadata_props.add()
     entry.key, entry.value = NAMES, json.dumps(described)
     if model.ByteSize() > _MOST_BYTES:
@@ -147,7 +150,9 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
         return value, where
 
     def sort(values: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
-        values, places = values.topk(values.shape[dim], dim, largest=descending)  # of equal ones the first: so says ONNX
+        values, places = values.topk(
+            values.shape[dim], dim, largest=descending
+        )  # of equal ones the first: so says ONNX
         return values, places
 
     table = torch.export.default_decompositions()

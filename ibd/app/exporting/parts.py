@@ -91,7 +91,9 @@ class Part(nn.Module):
 
     def read(self, units: Units) -> Tensor:
         """Return the (B, U) values that a person reads, as ``Prediction.unit_values`` has them."""
-        return self.network.readable(units) if self.calibration is None else self.calibration.values(self.network, units)
+        return (
+            self.network.readable(units) if self.calibration is None else self.calibration.values(self.network, units)
+        )
 
     def judged(self, units: Units) -> dict[str, Tensor]:
         """Return logits, probabilities, and, where that may be, whether there is no answer."""

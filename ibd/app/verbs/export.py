@@ -79,7 +79,9 @@ def _arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
     p.add_argument("--parts", default="", metavar="A,B", help="a file for each of encode, edit, decode, explain")
     p.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators; default 18")
-    p.add_argument("--page", metavar="FOLDER", help="also write a page that runs the model in a browser, without a server")
+    p.add_argument(
+        "--page", metavar="FOLDER", help="also write a page that runs the model in a browser, without a server"
+    )
     p.add_argument(
         "--runtime", metavar="PATH", help="of a page: onnxruntime-web, a folder or .tgz; default what npm fetches"
     )

@@ -192,7 +192,7 @@
       if (name && members.length > 1) by("list").append(make("h3", { textContent: name }));
       const whole = names.unit_groups[name];
       if (editable && whole && isExclusive(whole) && whole.length > 1) by("list").append(choice(name, whole));
-      by("list").append(...members.map(line));
+      by("list").append(...members.map((unit) => line(unit, grouped ? "" : groupOf(unit))));
     }
     by("more").hidden = units.length <= few.length;
     by("more").textContent = `Show all ${units.length}`;
@@ -219,10 +219,11 @@
     return make("div", { className: "options" }, make("label", {}, `Which ${name}? `, select));
   }
 
-  function line(unit) {
+  function line(unit, group) {
     const kind = editable ? names.edits[unit] : "none", name = names.unit_names[unit], parts = controls(unit, kind, name);
     const read = make("span", { className: "read" }), adds = make("span", { className: "adds" });
     const title = make("span", { className: "name", textContent: name });
+    if (group && !name.includes(group)) title.append(make("small", { textContent: ` ${group}` }));
     const element = make("div", { className: "unit" }, title, read, ...parts.elements, adds);
     element.setAttribute("role", "group");
     element.setAttribute("aria-label", name);
