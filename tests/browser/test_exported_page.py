@@ -57,7 +57,7 @@ def written(engine, tmp_path_factory):
 
 @pytest.fixture
 def opened(written, open_page, tmp_path):
-    """Return a function: family, (width, height) of an image -> the model, the image's file, the page that has read it."""
+    """Return a function: family, (width, height) of an image -> the model, the file, the page that has read it."""
 
     def show(name, size=None, **options):
         module, folder = written(name)
@@ -135,7 +135,10 @@ def test_every_way_to_another_size_is_that_of_python(opened):
         planes = source.integers(0, 256, (3, h, w), dtype=np.uint8)
         given = {"planes": planes.reshape(3, -1).tolist(), "h": h, "w": w, "size": size, "way": way}
         made = page.evaluate(
-            "g => ibdResize.fit({...g, planes: g.planes.map(p => Uint8Array.from(p))}, g.size, g.way).planes.map(p => [...p])",
+            """given => {
+                const image = {...given, planes: given.planes.map(plane => Uint8Array.from(plane))};
+                return ibdResize.fit(image, given.size, given.way).planes.map(plane => [...plane]);
+            }""",
             given,
         )
         expected = fit_image(torch.from_numpy(planes), size, way)
@@ -172,7 +175,7 @@ def test_groups_undo_and_reset(opened):
 def test_by_keyboard_on_a_telephone_in_the_dark(opened):
     module, file, page = opened("cbm", viewport={"width": 390, "height": 844}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.get_by_label("flies", exact=True).first.focus()
+    page.get_by_role("slider", name="flies", exact=True).focus()
     page.keyboard.press("End")
     answer(page, 2)
     close(page.evaluate("ibdPage.state.after.logits"), module.predict(file).intervene({"flies": 1}).logits[0])

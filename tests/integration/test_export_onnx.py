@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from tests.model_makers import SMALL, SPEC, make_module, make_stochastic_module
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+ROOT = Path(__file__).parents[2]
 MEASURED = dataclasses.replace(
     SPEC,
     concept_names=(*SPEC.concept_names, "length"),
@@ -53,6 +56,7 @@ class Deployed:
     def __init__(self, files):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        self.folder = next(iter(files.values())).parent
         self.sessions = {name: onnxruntime.InferenceSession(file, options) for name, file in files.items()}
         for session in self.sessions.values():
             self.names = json.loads(session.get_modelmeta().custom_metadata_map["ibd.json"])
@@ -153,6 +157,23 @@ def test_the_account_is_that_of_the_intrinsic_explainer(name, deployed):
             assert name == "cbm on a B-cos backbone"
 
 
+def test_the_python_of_the_page_runs(deployed, monkeypatch):
+    """As it stands in docs/export.md, in the folder of the files."""
+    module, files = deployed("cbm")
+    monkeypatch.chdir(files.folder)
+    package.export(module, "model.pt2")
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert "ibd" not in re.sub(r"ibd\.json", "", first + second)
+    made = {}
+    exec(compile(first, "export.md", "exec"), made)
+    prediction = module.predict(torch.from_numpy(made["image"]))
+    close(made["before"], prediction.probabilities[0])
+    close(made["after"], prediction.intervene({0: 1}).probabilities[0])
+    exec(compile(second, "export.md", "exec"), made)
+    assert made["logits"].shape == (4, 3)
+
+
 def test_a_correction_worked_out_by_hand(deployed):
     """Every concept at 0.5, and a head that counts: red clears blue and green."""
     module, files = deployed("cbm")
@@ -251,7 +272,7 @@ def test_the_verb_and_the_same_correction_as_ibd_intervene(tmp_path, monkeypatch
     assert [line.split(":")[0] for line in answer.out.splitlines()][:3] == ["written"] * 3
     assert "opset 20, by torch.onnx.export(dynamo=True) of PyTorch" in answer.out
     assert "for 1 and 3 images, and with units set by hand: logits equal to" in answer.out
-    files = Deployed({name: f"model.{name}.onnx" for name in ("encode", "edit", "decode")})
+    files = Deployed({name: tmp_path / f"model.{name}.onnx" for name in ("encode", "edit", "decode")})
     read = files.run("encode", {"image": (pixels.transpose(2, 0, 1)[None] / 255).astype(np.float32)})
     after = files.run("decode", files.intervene(read, {"flies": 1}))["probabilities"][0]
     said = ibd("intervene", "model.ckpt", "image.png", "flies=1").out.split("after flies=1\n")[1].splitlines()[0]

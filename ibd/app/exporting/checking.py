@@ -1,4 +1,4 @@
-"""Whether exported files compute what the model in memory does: for one image and several, and with units set by hand."""
+"""Whether exported files compute what the model in memory does, for one image and several, also with units set."""
 
 from __future__ import annotations
 

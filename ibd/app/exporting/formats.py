@@ -19,7 +19,7 @@ from ibd.errors import ConfigError, UnsupportedError
 NAMES = "ibd.json"
 """What the names are called inside of a file: an extra file of a .pt2, a metadata property of a .onnx."""
 OPSET = 18
-"""The version of ONNX's operators that is written: PyTorch translates to it itself, and every runtime of today has it."""
+"""The version of ONNX's operators that is written: the one that PyTorch translates to, and every runtime has."""
 _MOST_BYTES = 2_000_000_000
 """More than fits into one ONNX file."""
 

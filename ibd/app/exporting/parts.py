@@ -186,7 +186,7 @@ class Whole(Explain):
 
 
 class Painting(nn.Module):
-    """Lays contributions out over the pixels, each cell where it looks, with the same sum: as `ibd.explain.boxes.spread`.
+    """Lays contributions out over the pixels, each cell where it looks, with the same sum: `ibd.explain.boxes.spread`.
 
     Args:
         network: network, for what its cells see.
@@ -228,8 +228,8 @@ def check_explains(network: InterpretableNetwork) -> None:
     """
     if not accounted(network):
         raise UnsupportedError(
-            f"explain: what {network.article} {network.unit_kind} adds to a class takes a pass of the rest of the network for each of "
-            f"the {len(network.unit_names)}: leave the part out"
+            f"explain: what {network.article} {network.unit_kind} adds to a class takes a pass of the rest of the "
+            f"network for each of the {len(network.unit_names)}: leave the part out"
         )
 
 
