@@ -12,57 +12,17 @@ from torch import nn
 
 import ibd as package
 from ibd import registry
-from ibd.app import export as exporting
+from ibd.app.exporting import export as exporting
+from ibd.app.exporting.formats import NAMES
 from ibd.errors import UnsupportedError
+from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
 from ibd.models.baseline.network import BaselineNetwork
-from ibd.models.cbm.lightning import ConceptBottleneck
 from ibd.models.concept_whitening.layer import ConceptWhiteningLayer
 from ibd.models.pipnet.network import PIPNetwork
 from tests.command import ibd
-from tests.model_makers import (
-    SMALL,
-    SPEC,
-    TensorData,
-    make_embedding,
-    make_filters,
-    make_module,
-    make_pipnet,
-    make_posthoc,
-    make_prototypes,
-    make_stochastic_module,
-    make_whitening,
-)
-
-MAKERS = {
-    "baseline": lambda: Baseline(SPEC, SMALL).eval(),
-    "cbm": make_module,
-    "cem": make_embedding,
-    "posthoc_cbm": make_posthoc,
-    "scbm": lambda: make_stochastic_module(covariance="amortized"),
-    "protopnet": lambda: make_prototypes(distance="l2", extent=2, top_k=3),
-    "pipnet": lambda: make_pipnet().eval(),
-    "concept_whitening": make_whitening,
-    "interpretable_cnn": make_filters,
-}
-
-
-def calibrated(module):
-    """Return a model with a calibration of all that there is."""
-    package.calibrate(module, data=TensorData(), method="vector", coverage=0.8)
-    return module
-
-
-MORE = {
-    "calibrated": lambda: calibrated(make_module(softmax_groups=["wing"])),
-    "calibrated, with a rule of its own": lambda: calibrated(make_pipnet().eval()),
-    "cbm with a softmax": lambda: make_module(bottleneck="hard", softmax_groups=["wing"], head="mlp"),
-    "cbm with a residual": lambda: make_module(residual=2),
-    "posthoc_cbm with a rest": lambda: make_posthoc(truth=False, reading="relu", rest=True),
-    "protopnet by cosine": make_prototypes,
-    "cbm on a B-cos backbone": lambda: ConceptBottleneck(SPEC, {**SMALL, "name": "bcos_small_cnn"}).eval(),
-    "whitened several times": lambda: make_whitening(layers=["stage2.norm", "stage3.norm"], activation="positive_mean"),
-}
+from tests.exported_models import MAKERS, MORE
+from tests.model_makers import SMALL, SPEC, make_module, make_pipnet, make_whitening
 
 READER = """
 import json, sys
@@ -119,8 +79,18 @@ def test_the_file_gives_the_same_without_the_package(name, read):
     module, images, _, outputs, _ = read[name]
     for image, output in zip(images, outputs, strict=True):
         prediction = module.predict(image)
-        expected = prediction.logits, prediction.probabilities, prediction.unit_values, prediction.units.maps
+        expected = [prediction.logits, prediction.probabilities, prediction.unit_values, prediction.units.maps]
+        if len(output) > 4:
+            labels = prediction.labels
+            expected.append(prediction.contributions[torch.arange(len(labels)), :, labels])
+        if len(output) > 5:
+            expected.append(package.explain.Intrinsic()(module, image, Target.predicted()).map)
+        if len(output) > 6:
+            expected.append(prediction.abstains)
         for value, same in zip(output, expected, strict=True):
+            if value.dtype == torch.bool:
+                assert torch.equal(value, same)
+                continue
             assert not value.requires_grad
             scale = max(1.0, float(same.abs().max()))
             torch.testing.assert_close(value, same, rtol=0, atol=1e-5 * scale)
@@ -130,7 +100,10 @@ def test_the_file_gives_the_same_without_the_package(name, read):
 def test_the_file_has_the_names(name, read):
     module, _, _, _, names = read[name]
     network = module.network
-    assert names == {
+    about = {"unit_groups", "exclusive_groups", "edits", "ranges", "additive", "bias", "cells"}
+    assert names["parts"]["whole"]["inputs"] == ["image"]
+    assert names["parts"]["whole"]["outputs"][:4] == ["logits", "probabilities", "values", "maps"]
+    assert {key: value for key, value in names.items() if key not in about | {"parts"}} == {
         "model": name,
         "ibd": package.__version__,
         "torch": str(torch.__version__),
@@ -141,8 +114,8 @@ def test_the_file_has_the_names(name, read):
         "image_size": list(module.spec.image_size),
         "resize": "crop",
         "dtype": "float32",
-        "outputs": ["logits", "probabilities", "values", "maps"],
     }
+    assert about <= set(names)
 
 
 @pytest.mark.parametrize("name", names("calibrated"))
@@ -156,8 +129,8 @@ def test_the_file_has_the_calibration(name, read):
 def test_the_verb_says_what_it_wrote_and_how_far_it_is_from_the_model(read):
     lines = read["concept_whitening"][2].out.splitlines()
     assert lines[0].startswith("written: ")
-    assert lines[0].endswith("concept_whitening.pt2 (0.1 MB; the names are its extra file ibd.json)")
-    assert lines[2].startswith("checked: logits equal to ")
+    assert lines[0].endswith("concept_whitening.pt2 (0.1 MB): image -> logits, probabilities, values, maps")
+    assert lines[2].startswith("checked: by PyTorch, for 1 and 3 images: logits equal to ")
     assert float(lines[2].split()[-1]) < 1e-5
 
 
@@ -241,7 +214,11 @@ def test_a_file_that_computes_something_else_is_removed(tmp_path):
 
 
 MISTAKES = {
-    "ending": ("model.ckpt", "out.onnx", "cannot export to 'out.onnx': the name of an exported model ends in .pt2"),
+    "ending": (
+        "model.ckpt",
+        "out.pt",
+        "cannot export to 'out.pt': the name of an exported model ends in .onnx or .pt2",
+    ),
     "run": ("modle.ckpt", "out.pt2", "no run 'modle.ckpt'. Did you mean 'model.ckpt'?"),
     "folder": ("model.ckpt", "/dev/null/x.pt2", "cannot write '/dev/null/x.pt2': '/dev/null' is not a folder"),
     "a folder of that name": ("model.ckpt", "folder.pt2", "cannot write 'folder.pt2': Is a directory"),
@@ -251,7 +228,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("run", "file", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes(run, file, message, tmp_path, monkeypatch):
     if file != "folder.pt2":  # the others are found before the work
-        monkeypatch.setattr(exporting, "_program", None)
+        monkeypatch.setattr(exporting, "programs", None)
     (tmp_path / "folder.pt2").mkdir()
     make_module().save("model.ckpt")
     before = sorted(tmp_path.iterdir())
@@ -266,9 +243,9 @@ def test_the_last_checkpoint_on_request(tmp_path):
         Baseline(spec, SMALL).save(tmp_path / "run" / "checkpoints" / f"{which}.ckpt")
     for options, classes in (([], ["ant", "bee"]), (["--which", "last"], ["cow", "dog"])):
         assert ibd("export", "run", "out.pt2", *options).code == 0
-        extra = {exporting.NAMES: ""}
+        extra = {NAMES: ""}
         torch.export.load("out.pt2", extra_files=extra)
-        assert json.loads(extra[exporting.NAMES])["class_names"] == classes
+        assert json.loads(extra[NAMES])["class_names"] == classes
 
 
 @pytest.mark.slow

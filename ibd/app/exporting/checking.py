@@ -1,4 +1,4 @@
-"""Whether exported files compute what the model in memory does: for one image and several, and with units set by hand."""
+"""Whether exported files compute what the model in memory does, for one image and several, also with units set."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _compared(model: InterpretableModule, when: str, found: Mapping[str, Tensor]
     Raises:
         UnsupportedError: one differs too much.
     """
-    for name in set(found) & set(expected):
+    for name in (each for each in expected if each in found):
         new, old = found[name].double(), expected[name].double()
         difference = float((new - old).abs().max()) if new.shape == old.shape else float("nan")
         if not difference <= TOLERANCE * max(1.0, float(old.abs().max())):

@@ -1,8 +1,8 @@
 """What corrected concepts say of the others, as a graph of a fixed form: `ibd.models.scbm.gaussian` for any batch.
 
-The same Newton steps, halved as there until they improve; but over all concepts, with those that nobody corrected masked
-out, where the original cuts out the corrected ones. ONNX knows no Cholesky factor; the matrices, ``1 + something positive
-semidefinite``, are solved by elimination, which is as exact for them.
+The same Newton steps, halved as there until they improve; but over all concepts, with those that nobody corrected
+masked out, where the original cuts out the corrected ones. ONNX knows no Cholesky factor: the matrices, which are
+positive definite, are solved by elimination. The check of every export compares both.
 
 Shapes: B images, K concepts.
 """

@@ -75,9 +75,9 @@ def export(
         which: "best" or "last" checkpoint of a run.
         trust: trust in the run, as of ``ibd.load_model``.
         parts: parts to write, each into a file of its own, ``model.encode.onnx`` of ``model.onnx``: "encode" (image ->
-            units), "edit" (units, values, mask -> units set by hand, as by ``Prediction.intervene``), "decode" (units ->
-            logits, probabilities) and "explain" (units, class -> its contributions and map). Without any, one file:
-            image -> all of it.
+            units), "edit" (units, values, mask -> units set by hand, as by ``Prediction.intervene``), "decode" (units
+            -> logits, probabilities) and "explain" (units, class -> its contributions and map). Without any, one
+            file: image -> all of it.
         opset: version of ONNX's operators; by default 18.
 
     Raises:

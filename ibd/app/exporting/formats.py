@@ -19,7 +19,7 @@ from ibd.errors import ConfigError, UnsupportedError
 NAMES = "ibd.json"
 """What the names are called inside of a file: an extra file of a .pt2, a metadata property of a .onnx."""
 OPSET = 18
-"""The version of ONNX's operators that is written: PyTorch translates to it itself, and every runtime of today has it."""
+"""The version of ONNX's operators that is written: the one that PyTorch translates to, and every runtime has."""
 _MOST_BYTES = 2_000_000_000
 """More than fits into one ONNX file."""
 
@@ -80,13 +80,19 @@ def onnx_bytes(program: Program, described: Mapping[str, Any], opset: int, famil
     model = _translated(program, opset, family)
     found = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     if found != opset:
-        raise ConfigError(f"--opset: {opset} given, but this version of PyTorch can write {found} at best for this model")
+        raise ConfigError(
+            f"--opset: {opset} given, which PyTorch {torch.__version__} cannot write this model in: it wrote {found}; "
+            f"leave --opset out for {OPSET}"
+        )
     for value in (*model.graph.input, *model.graph.output):
         first = value.type.tensor_type.shape.dim
         if first and first[0].dim_param:
             first[0].dim_param = "batch"
     _forget_places(model.graph)
-    model.producer_name, model.doc_string = "ibd", f"{family}: {', '.join(program.inputs)} -> {', '.join(program.outputs)}"
+    model.producer_name, model.doc_string = (
+        "ibd",
+        f"{family}: {', '.join(program.inputs)} -> {', '.join(program.outputs)}",
+    )
     entry = model.metadata_props.add()
     entry.key, entry.value = NAMES, json.dumps(described)
     if model.ByteSize() > _MOST_BYTES:
@@ -144,7 +150,9 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
         return value, where
 
     def sort(values: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
-        values, places = values.topk(values.shape[dim], dim, largest=descending)  # of equal ones the first: so says ONNX
+        values, places = values.topk(
+            values.shape[dim], dim, largest=descending
+        )  # of equal ones the first: so says ONNX
         return values, places
 
     table = torch.export.default_decompositions()

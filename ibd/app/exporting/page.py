@@ -59,10 +59,16 @@ def write_page(
 
 
 def _runtime_files(engine: WebRuntime) -> dict[str, bytes | str]:
-    """Return what lies in the folder of the runtime, by name; what a page opened as a file cannot load is in a script."""
+    """Return what lies in the runtime's folder, by name; what a page opened as a file cannot load is in a script."""
     code = {"name": NAME, "version": engine.version, **_encoded({"script": engine.module, "wasm": engine.code})}
-    about = f"{NAME} {engine.version}, https://www.npmjs.com/package/{NAME}\n{SCRIPT}; in wasm.js {MODULE} and {CODE}\n\n"
-    return {SCRIPT: engine.script, "wasm.js": f"const IBD_RUNTIME = {_script(code)};\n", "LICENSE": about + engine.licence}
+    about = (
+        f"{NAME} {engine.version}, https://www.npmjs.com/package/{NAME}\n{SCRIPT}; in wasm.js {MODULE} and {CODE}\n\n"
+    )
+    return {
+        SCRIPT: engine.script,
+        "wasm.js": f"const IBD_RUNTIME = {_script(code)};\n",
+        "LICENSE": about + engine.licence,
+    }
 
 
 def _encoded(parts: dict[str, bytes]) -> dict[str, str]:

@@ -91,7 +91,9 @@ class Part(nn.Module):
 
     def read(self, units: Units) -> Tensor:
         """Return the (B, U) values that a person reads, as ``Prediction.unit_values`` has them."""
-        return self.network.readable(units) if self.calibration is None else self.calibration.values(self.network, units)
+        return (
+            self.network.readable(units) if self.calibration is None else self.calibration.values(self.network, units)
+        )
 
     def judged(self, units: Units) -> dict[str, Tensor]:
         """Return logits, probabilities, and, where that may be, whether there is no answer."""
@@ -184,7 +186,7 @@ class Whole(Explain):
 
 
 class Painting(nn.Module):
-    """Lays contributions out over the pixels, each cell where it looks, with the same sum: as `ibd.explain.boxes.spread`.
+    """Lays contributions out over the pixels, each cell where it looks, with the same sum: `ibd.explain.boxes.spread`.
 
     Args:
         network: network, for what its cells see.
@@ -226,8 +228,8 @@ def check_explains(network: InterpretableNetwork) -> None:
     """
     if not accounted(network):
         raise UnsupportedError(
-            f"explain: what a {network.unit_kind} adds to a class takes a pass of the rest of the network for each of "
-            f"the {len(network.unit_names)}: leave the part out"
+            f"explain: what {network.article} {network.unit_kind} adds to a class takes a pass of the rest of the "
+            f"network for each of the {len(network.unit_names)}: leave the part out"
         )
 
 

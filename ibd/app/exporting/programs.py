@@ -150,7 +150,10 @@ def _sources(model: InterpretableModule, parts: Sequence[PartName]) -> _Sources:
         check_explains(network)
         made["explain"] = Explain(*own, painting)
         made["explain"].inputs, made["explain"].outputs = (*wiring.names, "class_index"), tuple(account_names(network))
-    tensors |= {"values": torch.ones(2, count, dtype=units.scores.dtype), "class_index": torch.zeros(2, dtype=torch.int64)}
+    tensors |= {
+        "values": torch.ones(2, count, dtype=units.scores.dtype),
+        "class_index": torch.zeros(2, dtype=torch.int64),
+    }
     tensors["mask"] = torch.zeros(2, count, dtype=torch.bool)
     return _Sources(model, tensors, {name: part.eval() for name, part in made.items()})
 

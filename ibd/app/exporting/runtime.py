@@ -1,4 +1,4 @@
-"""Finding onnxruntime-web, which runs a model in a browser: it is no part of this package (MIT, Microsoft Corporation)."""
+"""Finding onnxruntime-web (MIT, Microsoft Corporation), which runs a model in a browser: it is no part of this."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _fetched() -> WebRuntime:
         raise UnsupportedError(f"a page runs the model by {NAME}, which is no part of ibd, and there is no npm: {how}")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            subprocess.run(
+            subprocess.run(  # noqa: S603  # npm itself, with words of ours alone
                 [npm, "pack", NAME, "--silent"], cwd=folder, check=True, capture_output=True, timeout=_SECONDS
             )
             return _unpacked(next(Path(folder).glob("*.tgz")))

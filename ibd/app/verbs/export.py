@@ -20,9 +20,9 @@ def run(
 ) -> Iterable[str]:
     """Write the model of a run as a file that runs without ibd, checked: RUN OUT.onnx, OUT.pt2, or --page FOLDER.
 
-    One file turns images into logits, probabilities, the units' values, their maps, what each adds to the predicted class
-    and that class's map. With --parts encode,edit,decode,explain there is a file for each: images to units; units, values
-    and a mask to units set by hand, as by ibd intervene; units to classes; units and a class to its map.
+    One file turns images into logits, probabilities, the units' values, their maps, what each adds to the predicted
+    class and that class's map. With --parts encode,edit,decode,explain there is a file for each: images to units;
+    units, values and a mask to units set by hand, as by ibd intervene; units to classes; units and a class to its map.
     """
     if file is None and page is None:
         raise ConfigError("which file? For example: ibd export RUN model.onnx (or a page: --page FOLDER)")
@@ -65,8 +65,8 @@ def _told(written: Exported) -> Iterator[str]:
         import onnxruntime
 
         yield (
-            f"         opset {written.opset}, by torch.onnx.export(dynamo=True) of PyTorch {torch.__version__}; the names "
-            "are the metadata property ibd.json"
+            f"         opset {written.opset}, by torch.onnx.export(dynamo=True) of PyTorch {torch.__version__}; the "
+            "names are the metadata property ibd.json"
         )
         ran = f"onnxruntime {onnxruntime.__version__}"
     by_hand = ", and with units set by hand" if {"encode", "edit"} <= set(written.files) else ""
@@ -79,7 +79,9 @@ def _arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
     p.add_argument("--parts", default="", metavar="A,B", help="a file for each of encode, edit, decode, explain")
     p.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators; default 18")
-    p.add_argument("--page", metavar="FOLDER", help="also write a page that runs the model in a browser, without a server")
+    p.add_argument(
+        "--page", metavar="FOLDER", help="also write a page that runs the model in a browser, without a server"
+    )
     p.add_argument(
         "--runtime", metavar="PATH", help="of a page: onnxruntime-web, a folder or .tgz; default what npm fetches"
     )

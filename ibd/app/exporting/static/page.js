@@ -7,6 +7,8 @@
   const rows = new Map();
   let busy = false, again = false, shown = null, onUnit = null;
 
+  const signed = (number) => `${number < -0.005 ? "" : "+"}${Math.abs(number) < 0.005 ? "0.00" : number.toFixed(2)}`;
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const highest = (values) => values.reduce((best, value, index) => (value > values[best] ? index : best), 0);
   const editable = ibdEngine.can("edit") && names.edits;
@@ -126,8 +128,8 @@
     by("undo").disabled = !state.past.length;
     by("reset").disabled = !edited;
     by("command-line").hidden = !edited;
-    const quoted = [...set].map(([unit, number]) => JSON.stringify(`${names.unit_names[unit]}=${number}`));
-    by("command").textContent = `ibd intervene RUN ${JSON.stringify(state.file)} ${quoted.join(" ")}`;
+    const edits = [...set].map(([unit, number]) => quoted(`${names.unit_names[unit]}=${number}`));
+    by("command").textContent = ["ibd intervene RUN", quoted(state.file), ...edits].join(" ");
     for (const [unit, refresh] of rows) refresh(unit);
     paint();
   }
@@ -190,7 +192,7 @@
       if (name && members.length > 1) by("list").append(make("h3", { textContent: name }));
       const whole = names.unit_groups[name];
       if (editable && whole && isExclusive(whole) && whole.length > 1) by("list").append(choice(name, whole));
-      by("list").append(...members.map(line));
+      by("list").append(...members.map((unit) => line(unit, grouped ? "" : groupOf(unit))));
     }
     by("more").hidden = units.length <= few.length;
     by("more").textContent = `Show all ${units.length}`;
@@ -217,10 +219,11 @@
     return make("div", { className: "options" }, make("label", {}, `Which ${name}? `, select));
   }
 
-  function line(unit) {
+  function line(unit, group) {
     const kind = editable ? names.edits[unit] : "none", name = names.unit_names[unit], parts = controls(unit, kind, name);
     const read = make("span", { className: "read" }), adds = make("span", { className: "adds" });
     const title = make("span", { className: "name", textContent: name });
+    if (group && !name.includes(group)) title.append(make("small", { textContent: ` ${group}` }));
     const element = make("div", { className: "unit" }, title, read, ...parts.elements, adds);
     element.setAttribute("role", "group");
     element.setAttribute("aria-label", name);
@@ -232,7 +235,7 @@
       element.classList.toggle("set", isSet);
       element.dataset.value = now;
       read.textContent = Math.abs(now - was) < 0.005 && !isSet ? value(unit, was) : `${value(unit, was)} → ${value(unit, now)}`;
-      if (state.after.adds) adds.textContent = `${state.after.adds[unit] >= 0 ? "+" : ""}${state.after.adds[unit].toFixed(2)}`;
+      if (state.after.adds) adds.textContent = signed(state.after.adds[unit]);
       parts.refresh(isSet ? state.set.get(unit) : kind === "factor" ? 1 : now, isSet);
     });
     return element;
