@@ -6,12 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 from ibd.comparison.report.answer import best_of, make_answer
 from ibd.comparison.report.honesty import judged_figures
 from ibd.comparison.report.page import family_views, render
 from ibd.comparison.report.pictures import side_for
 from ibd.comparison.report.side_tables import sanity_rows
+from ibd.comparison.report.slider_data import rows_with_sliders
 from ibd.comparison.report.tables import make_table
 from ibd.comparison.report.units import varied
 from ibd.comparison.report.verdict import verdicts
@@ -23,6 +25,7 @@ from ibd.comparison.results import (
     SelfConsistency,
     ShownImage,
 )
+from ibd.models.sliders import value_sliders
 from tests.report_makers import make_comparison
 
 N = 40
@@ -168,6 +171,26 @@ def test_of_the_images_half_are_ones_that_the_model_gets_wrong():
 def test_many_pictures_are_smaller():
     assert (side_for(1), side_for(400), side_for(10**6)) == (256, 256, 144)
     assert 400 * 256**2 * 0.99 < 800 * side_for(800) ** 2 < 400 * 256**2 * 1.01
+
+
+def test_a_page_holds_so_many_numbers_and_no_more():
+    few, many = (
+        value_sliders(
+            [f"unit {u}" for u in range(units)],
+            ["a"] * classes,
+            {},
+            torch.ones(3, units),
+            torch.ones(classes, units),
+            torch.zeros(classes),
+        )
+        for units, classes in ((100, 20), (2000, 200))
+    )
+    assert rows_with_sliders(few) > 100
+    assert rows_with_sliders(many) == 0
+    own = replace(
+        few, weights=np.ones((3, 100, 200)), bias=np.zeros((3, 200))
+    )  # each image has its own: 20,200 numbers
+    assert rows_with_sliders(own) == 7
 
 
 class Words(HTMLParser):
