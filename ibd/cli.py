@@ -228,7 +228,7 @@ def list_names(kind: str | None) -> None:
 
 
 def demo(folder: str, changes: list[str]) -> None:
-    """Train a baseline and a concept bottleneck on the built-in birds, intervene, compare explanations, and report."""
+    """Train a plain CNN and a concept bottleneck on the built-in birds, intervene, compare explanations, and report."""
     from ibd.app.demo import run_demo
 
     if "=" in folder:  # no folder is named, the first change stands in its place

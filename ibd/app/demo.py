@@ -44,7 +44,7 @@ class _Stages:
 
 
 def run_demo(folder: Path, *overrides: str) -> None:
-    """Train a baseline and a joint concept bottleneck for 10 epochs, correct a concept, compare explanations.
+    """Train a plain CNN and a joint concept bottleneck for 10 epochs, correct a concept, compare explanations.
 
     Args:
         folder: folder for the runs and pictures.

@@ -261,8 +261,10 @@ class InterpretableNetwork(nn.Module, abc.ABC):
         """
         raise UnsupportedError(f"setting {self.unit_plural} takes the network itself")
 
-    def _value_sliders(self, units: Units, weight: Tensor, seen: Tensor | None) -> Sliders:
-        """Return the sliders of a network whose `edit` sets what is `passed`, and whose logits are linear in that."""
+    def _value_sliders(self, units: Units, seen: Tensor | None) -> Sliders:
+        """Return the sliders of a network whose `edit` sets what is `passed`, of which its logits are linear."""
+        weight = self.linear_weight()
+        assert weight is not None
         parts = self.passed(units), weight, self.bias(), seen
         return value_sliders(self.unit_names, self.class_names, self.unit_groups, *parts)
 

@@ -126,7 +126,7 @@ class LinearPrototypes(InterpretableNetwork):
             slope=scores,
             forms=["line"] * count,
             reads=scores,
-            weights=plain(self.weight().t()),
+            weights=plain(self.linear_weight().t()),
             bias=plain(self.bias()),
             note="a prototype's similarity is multiplied by what is set: 0 switches it off, 1 leaves it as it is",
         )

@@ -51,7 +51,7 @@ def make_answer(comparison: Comparison, table: Table, verdicts: list[Verdict], m
     """
     own = intrinsic_of(comparison, table.family)
     best = {metric: name for metric in metrics if (name := best_of(table, metric)) is not None}
-    against = [v for v in verdicts if v.metric in best and v.other == best[v.metric]]
+    against = [v for metric in metrics for v in verdicts if v.metric == metric and v.other == best.get(metric)]
     sentence = _sentence(comparison, table, verdicts, against, metrics)
     drawn = _typical(comparison, table, own, best.get(metrics[0]), metrics[0]) if metrics else None
     if drawn is None:

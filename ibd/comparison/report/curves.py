@@ -125,7 +125,7 @@ def _cascades(comparison: Comparison, table: Table) -> list[Chart]:
     level = float(np.nanmax(band)) if np.isfinite(band).any() else None
     figure = line_chart(lines, "parts made random, one after the other", "similarity (Spearman)", stages, level)
     note = "Dotted line: the highest similarity between maps of two independent random networks."
-    note += " Bands span all seeds." if len(table.models) > 1 else ""
+    note += " Bands span all trainings." if len(table.models) > 1 else ""
     return [replace(_chart(table, "cascade", _CASCADE, lines, figure), note=note)]
 
 

@@ -83,7 +83,7 @@ def judged_figures(comparison: Comparison, table: Table, own: SanityRow | None) 
         known = [value for value in values if value is not None and value == value]
         if known:
             found.append(_judged(judge, known))
-    checked = _sanity(own) if own is not None else None
+    checked = _sanity(own, int(comparison.settings.get("probe_images", 0))) if own is not None else None
     if checked:
         found.insert(min(len(found), _MOST - 1), checked)
     return found[:_MOST]
@@ -103,7 +103,7 @@ def _judged(judge: Judge, values: list[float]) -> Judged:
     )
 
 
-def _sanity(row: SanityRow) -> Judged | None:
+def _sanity(row: SanityRow, images: int) -> Judged | None:
     passed, asked = row.passed
     if not asked:
         return None
@@ -112,15 +112,20 @@ def _sanity(row: SanityRow) -> Judged | None:
     for name, cell in row.cells.items():
         if cell.outcome in by:
             by[cell.outcome].append((CHECKS[name][0] if name in CHECKS else name).lower())
-    if by["fail"]:
-        return Judged(title, "bad", f"Its own map fails: {listed(by['fail'])}.", value, _SANITY)
-    if by["mixed"]:
-        sentence = f"In some trainings its own map fails: {listed(by['mixed'])}."
+    if by["fail"] and images >= _PROBES:
+        return Judged(title, "bad", f"Its own map does not pass: {listed(by['fail'])}.", value, _SANITY)
+    if by["fail"] or by["mixed"]:
+        where = "on these few images" if by["fail"] else "in some trainings"
+        sentence = f"Its own map does not pass, {where}: {listed(by['fail'] or by['mixed'])}."
         return Judged(title, "cannot be told", sentence, value, _SANITY)
     return Judged(title, "good", "Its own map changes with the model, the class and the image.", value, _SANITY)
 
 
-_SANITY = "Sanity checks passed in all trainings: good if all, bad if one fails in all; else it cannot be told"
+_PROBES = 8
+_SANITY = (
+    f"Sanity checks passed in all trainings: good if all, bad if one is passed in none, on {_PROBES} images or more; "
+    "else it cannot be told"
+)
 
 
 def _figure(name: str) -> Value:

@@ -104,6 +104,11 @@ def explainer_title(name: str) -> str:
     return EXPLAINERS.get(name, capital(plain(name)))
 
 
+def called(name: str) -> str:
+    """Return what an explainer is called within a sentence on a model's own map."""
+    return "its own units" if name == "intrinsic_units" else explainer_title(name)
+
+
 def plain(name: str) -> str:
     """Return a name with blanks for underscores."""
     return name.replace("_", " ")

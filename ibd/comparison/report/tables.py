@@ -94,7 +94,7 @@ class Table:
     Attributes:
         family: registered name of the family.
         title: title of the family.
-        models: models of the family, the seeds.
+        models: models of the family, its trainings.
         columns: columns by question, in their order.
         rows: explainers that are compared.
         references: reference maps and the oracle.

@@ -6,7 +6,7 @@ from ibd.comparison.groups import METRICS, VARIANTS
 from ibd.comparison.groups.record import Finding
 from ibd.comparison.report import names
 from ibd.comparison.report.differences import LEAST_IMAGES
-from ibd.comparison.report.names import explainer_title
+from ibd.comparison.report.names import called
 from ibd.comparison.report.numbers import digits_for, listed, number, percent, span
 from ibd.comparison.report.outcomes import Outcome, Verdict, at_chance
 from ibd.comparison.report.tables import REAL, Table, metric_title, reference_of
@@ -37,7 +37,7 @@ def headline(comparison: Comparison, table: Table, verdicts: list[Verdict], metr
 
 def sentences(verdict: Verdict) -> tuple[str, str]:
     """Return a verdict in words, on its own and under a headline."""
-    title, who = names.family_title(verdict.family), explainer_title(verdict.other)
+    title, who = names.family_title(verdict.family), called(verdict.other)
     does = finding(verdict.metric).does
     owner = f"the {title}'s own map"
     if verdict.outcome == "unknown":
@@ -94,8 +94,8 @@ def _beside_noise(noise: Verdict | None) -> list[str]:
 def _ahead(against: list[Verdict], outcome: str) -> str:
     """Return "better than A, and than B, which shows no clear difference from noise"; empty where nothing is ahead."""
     some = [verdict for verdict in against if verdict.outcome == outcome]
-    good = [explainer_title(verdict.other) for verdict in some if verdict.other_above_noise is not False]
-    poor = [explainer_title(verdict.other) for verdict in some if verdict.other_above_noise is False]
+    good = [called(verdict.other) for verdict in some if verdict.other_above_noise is not False]
+    poor = [called(verdict.other) for verdict in some if verdict.other_above_noise is False]
     said = [listed(good)] if good else []
     if poor:
         said.append(f"{listed(poor)}, which {'shows' if len(poor) == 1 else 'show'} no clear difference from noise")
@@ -110,12 +110,12 @@ def _unsettled(noise: Verdict | None, against: list[Verdict], metric: str) -> li
 
 
 def _too_few(against: list[Verdict]) -> list[str]:
-    who = [explainer_title(verdict.other) for verdict in against if verdict.reason == "images"]
+    who = [called(verdict.other) for verdict in against if verdict.reason == "images"]
     return [f"too few images have a score for a comparison with {listed(who)}"] if who else []
 
 
 def _titles(against: list[Verdict], outcome: Outcome) -> list[str]:
-    return [explainer_title(verdict.other) for verdict in against if verdict.outcome == outcome]
+    return [called(verdict.other) for verdict in against if verdict.outcome == outcome]
 
 
 def _sentence(owner: str, does: str, parts: list[str], same: str, rest: list[str]) -> str:

@@ -66,7 +66,7 @@ class BaselineNetwork(InterpretableNetwork):
 
     def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
         """Return sliders that set channels to an activation."""
-        return self._value_sliders(units, self.head.weight, seen)
+        return self._value_sliders(units, seen)
 
     def named_units(self) -> Tensor:
         """Return that no channel has a meaning, (D,) bool."""

@@ -13,10 +13,10 @@ from ibd.backbones.base import Account, Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import UnsupportedError
 from ibd.models.cbm.concepts import ConceptNetwork
-from ibd.models.cbm.sliders import bottleneck_sliders
+from ibd.models.cbm.sliders import concept_sliders
 from ibd.models.linear_head import linear_contributions, replaced
 from ibd.models.painting import spatial_mean
-from ibd.models.sliders import Sliders
+from ibd.models.sliders import Form, Sliders, between
 from ibd.models.sparse_heads import FewHeads
 from ibd.types import DataSpec, Painting, Units
 
@@ -24,6 +24,8 @@ Bottleneck = Literal["probabilities", "logits", "evidence", "hard"]
 Head = Literal["linear", "sparse", "mlp"]
 
 
+_FORMS: dict[Bottleneck, Form] = {"probabilities": "line", "logits": "line", "evidence": "positive", "hard": "rounded"}
+_PERCENTILES = "0 and 1 are the 5th and the 95th percentile of the concept's training logits"
 RARE = -3.0
 """Where the offsets of a B-cos bottleneck start: a concept is absent unless something speaks for it."""
 
@@ -259,7 +261,17 @@ class ConceptBottleneckNetwork(ConceptNetwork):
         Raises:
             UnsupportedError: the head is not linear, or the checkpoint has no training percentiles that it takes.
         """
-        return bottleneck_sliders(self, units)
+        if not isinstance(self.head, nn.Linear):
+            raise UnsupportedError("the head has a hidden layer: what setting a concept does, it alone tells")
+        head = self.activation(units.scores), self.head.weight.t(), self.head.bias
+        form = _FORMS[self.bottleneck]
+        if not self.by_percentiles:
+            return concept_sliders(self, units, self.probabilities(units.scores), *head, form=form)
+        truth = torch.tensor([[0.0], [1.0]], device=units.scores.device).expand(-1, self.concept_count)
+        low, high = self.between_percentiles(truth)
+        values = between(units.scores[:, : self.concept_count], low, high)
+        offset = self.offset()[: self.concept_count] if self.bottleneck == "evidence" else torch.zeros_like(low)
+        return concept_sliders(self, units, values, *head, (low - offset, high - offset), form, _PERCENTILES)
 
     def value_range(self, passed: Tensor | None = None) -> tuple[float, float] | None:
         """Return 0 and 1, or what stands for them in the bottleneck; None before the percentiles are known.

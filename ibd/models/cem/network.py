@@ -10,7 +10,7 @@ from ibd.backbones.base import Backbone
 from ibd.backbones.precision import full_precision
 from ibd.errors import UnsupportedError
 from ibd.models.cbm.concepts import ConceptNetwork
-from ibd.models.cbm.sliders import mixture_sliders
+from ibd.models.cbm.sliders import concept_sliders
 from ibd.models.linear_head import replaced
 from ibd.models.painting import spatial_mean
 from ibd.models.sliders import Sliders
@@ -115,7 +115,9 @@ class ConceptEmbeddingNetwork(ConceptNetwork):
         present, absent = units.state[0].chunk(2, 2)
         weight = self.head.weight.view(-1, *absent.shape[1:]).to(absent.dtype)
         nothing, more = (torch.einsum("bkm,ckm->bkc", part, weight) for part in (absent, present - absent))
-        return mixture_sliders(self, self.probabilities(units.scores), nothing, more, self.head.bias)
+        probability = self.probabilities(units.scores)
+        note = "each image has vectors of its own, so that a concept counts differently in each"
+        return concept_sliders(self, units, probability, probability, more, self.head.bias + nothing.sum(1), note=note)
 
     def bias(self) -> Tensor:
         """Return the (C,) bias of the head."""

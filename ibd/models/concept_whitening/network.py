@@ -208,6 +208,10 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         maps = replaced(units.state[0], off[:, :, None, None], torch.as_tensor(value).view(-1, 1, 1))
         return self.decode(Units(units.scores, maps, (maps, *units.state[1:])))
 
+    def linear_weight(self) -> Tensor | None:
+        """Return the (C, D) weight of the linear layer, where nothing but a mean comes before it."""
+        return self.head.weight if self.additive else None
+
     def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
         """Return sliders that set axes to a value at every position.
 
@@ -216,7 +220,7 @@ class ConceptWhiteningNetwork(InterpretableNetwork):
         """
         if not self.additive:
             raise UnsupportedError("layers of the network follow the axes: what setting one does, they alone tell")
-        return self._value_sliders(units, self.head.weight, seen)
+        return self._value_sliders(units, seen)
 
     def unit_scale(self) -> Tensor:
         """Return what lies between the 5th and the 95th percentile of each axis over the training images, (D,)."""

@@ -107,6 +107,26 @@ def test_sliders_begin_at_the_prediction(module):
 
 
 @torch.no_grad()
+def test_sliders_set_what_edit_sets(module):
+    network = module.network
+    units = network.encode(IMAGES)
+    try:
+        sliders = network.sliders(units)
+    except UnsupportedError:
+        return
+    alone = {u for u, asked in enumerate(sliders.asked) if asked} - {u for group in sliders.exclusive for u in group}
+    if sliders.moved:  # others follow, by the rule of a Gaussian
+        return
+    for unit in sorted(alone)[-2:]:
+        line = sliders.zero[unit] + sliders.slope[..., unit] * 0.75
+        reads = sliders.reads.copy()
+        reads[:, unit] = {"positive": max(float(np.max(line)), 0), "rounded": 1}.get(sliders.forms[unit], line)
+        edited = network.decode(network.edit(units, {unit: 0.75})).double()
+        found = slider_logits(dataclasses.replace(sliders, reads=reads))
+        torch.testing.assert_close(found, edited, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_only_truth_values_are_rounded(module):
     network = module.network
     units = network.encode(IMAGES)
