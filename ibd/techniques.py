@@ -325,6 +325,8 @@ TECHNIQUES: tuple[Technique, ...] = (
         "ibd repeat CONFIG --folds 5",
         "evaluation.md",
         "several seeds, or k-fold cross-validation with a corrected interval (Nadeau and Bengio 2003)",
+    ),
+    Technique(
         "edited prototypes",
         "ibd.models.protopnet.editing:edit_prototypes",
         "ibd serve RUN",
