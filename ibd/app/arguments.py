@@ -251,7 +251,8 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain", "compare", "config", "data"),
+    *("fit", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
+    *("compare", "config", "data"),
     *(verb.name for verb in OTHERS if verb.loading),
 )
 """The verbs that read a run, or a config that may be that of one."""
