@@ -20,12 +20,13 @@ def command(verb: str, run: str | Path) -> str:
         run: a run folder.
     """
     words = ["ibd", verb, f"resume={run}" if verb == "fit" else str(run)]
-    return shlex.join([*words, "--trust"] if _names_own_classes(Path(run)) else words)
+    return shlex.join([*words, "--trust"] if names_own_classes(Path(run) / "config.yaml") else words)
 
 
-def _names_own_classes(run: Path) -> bool:
+def names_own_classes(file: Path) -> bool:
+    """Return whether a config names classes that are none of ours; not where it cannot be read."""
     try:
-        config = read_yaml(run / "config.yaml")
+        config = read_yaml(file)
     except ConfigError:
         return False
     return any(":" in name for block in config.values() for name in _names(block))  # the name of the run is no class

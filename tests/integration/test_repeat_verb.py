@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from ibd.app.repeating import running
+from ibd.app.repeating.plan import Plan
 from ibd.io import load_run_data
 from tests.command import QUIET, SMALL, TINY, answer_of, ibd, start, wait_for
 from tests.data_makers import make_concept_folder
@@ -149,6 +150,16 @@ def test_a_training_that_fails_and_one_that_never_began(here, tmp_path, monkeypa
 def test_mistakes(words, message, tmp_path):
     assert message in ibd("repeat", *words).mistake
     assert not (tmp_path / "runs").exists()
+
+
+def test_own_classes_need_a_word_to_go_on(tmp_path):
+    """A folder of a stranger's may name any class; that of one's own says how to go on with it."""
+    for seed in (0, 1):
+        (tmp_path / f"seed_{seed}.yaml").write_text("model: {name: 'mine:Net'}\ndata: {name: toybirds}\n")
+    plan = Plan(tmp_path, "seed", (0, 1), "mine.yaml")
+    plan.save()
+    assert plan.goes_on == f"ibd repeat resume={tmp_path} --trust"
+    assert "mine:Net" in ibd("repeat", f"resume={tmp_path}").mistake
 
 
 def test_several_processes_are_refused(monkeypatch):

@@ -46,7 +46,7 @@ def write_card(run: str, report: Path | None, with_eu: bool, out: Path | None) -
     blocks = list(_blocks(sections))
     missing = sum(isinstance(block, Absent) for block in blocks)
     empty = sum(isinstance(block, ByHand) and not block.text for block in blocks)
-    yield f"{missing} measurements are missing, {empty} texts are for a person to write"
+    yield f"not measured: {missing}; left for a person to write: {empty}"
     yield f"texts:   {_ask(read.folder, every if with_eu else layout.PROMPTS)}"
     yield from (f"written: {folder / name}" for name in pages)
 

@@ -16,6 +16,7 @@ from ibd.config import load_config, load_saved_config, save_config
 from ibd.data.base import ImageDataModule
 from ibd.errors import CheckpointError, ConfigError, DataError, check_once
 from ibd.io import build_data
+from ibd.training.hints import names_own_classes
 from ibd.training.keeping import replace
 from ibd.training.runner import build_model
 
@@ -77,7 +78,8 @@ class Plan:
     @property
     def goes_on(self) -> str:
         """The command that goes on with it."""
-        return shlex.join(["ibd", "repeat", f"resume={self.folder}"])
+        own = names_own_classes(self.config(self.names[0]))
+        return shlex.join(["ibd", "repeat", f"resume={self.folder}", *(["--trust"] if own else [])])
 
 
 def read_plan(folder: Path) -> Plan:

@@ -89,7 +89,7 @@ def test_what_was_not_measured_is_said_with_its_command(run):
     assert any(f"`ibd curve {run}` measures it." in line for line in missing)
     assert any(f"`ibd compare {run} --out REPORT; ibd card {run} --compare REPORT`" in line for line in missing)
     assert any("`ibd repeat CONFIG --seeds 5` measures it." in line for line in missing)
-    assert f"{len(missing)} measurements are missing" in said
+    assert f"not measured: {len(missing)}; left for a person to write: " in said
     assert page.count("Not measured:</strong>") == len(missing)
     figures = section(text, "Quantitative Analyses")
     assert "0." not in figures
