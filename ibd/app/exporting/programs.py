@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,7 +101,8 @@ def programs(model: InterpretableModule, parts: Sequence[PartName]) -> list[Prog
 def possible_parts(model: InterpretableModule) -> tuple[tuple[PartName, ...], list[str]]:
     """Return the parts that a model has, and a line on each that it has not."""
     found, missing = list(PARTS), []
-    for name, check in (("edit", _check_edits), ("explain", check_explains)):
+    checks: dict[PartName, Callable[[InterpretableNetwork], None]] = {"edit": _check_edits, "explain": check_explains}
+    for name, check in checks.items():
         try:
             check(model.network)
         except UnsupportedError as error:
