@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from ibd.app.exporting.parts import (
     judged_names,
     painted,
 )
+from ibd.app.exporting.quiet import quiet
 from ibd.errors import UnsupportedError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.lightning import InterpretableModule
@@ -184,8 +184,7 @@ def _traced(sources: _Sources, name: str) -> torch.export.ExportedProgram:
     part, batch = sources.parts[name], torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
     examples = tuple(sources.tensors[each] for each in part.inputs)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's about its own graphs
+        with quiet():
             program = torch.export.export(
                 part, examples, dynamic_shapes=(tuple({0: batch} for _ in examples),), strict=False
             )
