@@ -106,7 +106,7 @@ def posterior(mean: Tensor, covariance: Tensor, variance: Tensor, truth: Tensor,
 
     none = torch.zeros_like(mean)
     start = (torch.zeros((), dtype=torch.int64), torch.ones((), dtype=mean.dtype), none, none.clone())
-    _, _, weight, shift = while_loop(going, newton, start)
+    _, _, weight, shift = while_loop(going, newton, start)  # type: ignore[no-untyped-call]
     probability = (mean + shift).sigmoid()
     root = torch.where(known, probability * (1 - probability), 0.0).sqrt()
     told = root.unsqueeze(2) * covariance  # (B, K, K): of the known concepts with all
@@ -155,5 +155,5 @@ def _solved(matrix: Tensor, right: Tensor) -> Tensor:
         return k + 1, both - (column - one) * row
 
     start = (torch.zeros((), dtype=torch.int64), torch.cat([matrix, right], 2))
-    solved: Tensor = while_loop(going, eliminate, start)[1]
+    solved: Tensor = while_loop(going, eliminate, start)[1]  # type: ignore[no-untyped-call]
     return solved[:, :, count:]

@@ -75,7 +75,7 @@ def _finite(value: float) -> bool:
 
 
 @torch.no_grad()
-def _cells(model: InterpretableModule) -> dict[str, list[float]]:
+def _cells(model: InterpretableModule) -> dict[str, Any]:
     """Return where the cells of a map look: cell (r, c) at the pixels offset + stride * (r, c), (0, 0) a corner."""
     network, size = model.network, model.spec.image_size
     weight = next(network.parameters())

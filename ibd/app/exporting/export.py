@@ -11,7 +11,7 @@ from ibd import registry
 from ibd.app.exporting.checking import check
 from ibd.app.exporting.description import describe
 from ibd.app.exporting.formats import OPSET, Run, onnx_bytes, pt2_bytes, require_onnx, run_onnx, run_pt2
-from ibd.app.exporting.parts import PARTS, PartName
+from ibd.app.exporting.parts import PARTS, WHOLE, PartName
 from ibd.app.exporting.programs import Program, programs
 from ibd.app.terminal import writing
 from ibd.errors import ConfigError, did_you_mean
@@ -94,7 +94,8 @@ def export(
     if path.suffix == ".onnx":
         require_onnx()
         opset = OPSET if opset is None else opset
-    files = {name: path.with_suffix(f".{name}{path.suffix}") for name in parts} or {"whole": path}
+    files: dict[str, Path] = {name: path.with_suffix(f".{name}{path.suffix}") for name in parts}
+    files = files or {WHOLE: path}
     for file in files.values():
         with writing(file):
             pass  # its folder, before the work

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from ibd.app.exporting.programs import Program
+from ibd.app.exporting.quiet import quiet
 from ibd.errors import ConfigError, UnsupportedError
 
 NAMES = "ibd.json"
@@ -33,14 +31,14 @@ def pt2_bytes(program: Program, described: Mapping[str, Any]) -> bytes:
     for graph in program.exported.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # lines of files of this machine
-    with _quiet():
+    with quiet():
         torch.export.save(program.exported, content, extra_files={NAMES: json.dumps(described, indent=1)})
     return content.getvalue()
 
 
 def run_pt2(content: bytes, program: Program) -> Run:
     """Return what runs the content of a .pt2 file, by PyTorch alone."""
-    with _quiet():
+    with quiet():
         module = torch.export.load(io.BytesIO(content)).module()
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,7 +108,7 @@ def _translated(program: Program, opset: int, family: str) -> Any:
         UnsupportedError: there is no ONNX for it.
     """
     try:
-        with _quiet():
+        with quiet():
             exported = program.exported.run_decompositions(_decompositions())
             written: Any = torch.onnx.export(
                 exported,
@@ -184,19 +182,3 @@ def _cause(error: BaseException) -> str:
     if len(named) > 1:
         return f"operator {named[1].split(chr(39))[0]}"
     return f"form of it ({said[:160] or type(error).__name__})"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what PyTorch says of its own graphs while it writes and reads them."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -104,9 +104,10 @@ class Part(nn.Module):
             probabilities = self.calibration.probabilities(self.network, logits).to(logits.dtype)
         made = {"logits": logits, "probabilities": probabilities}
         if "abstains" in self.outputs:
-            network = self.network
-            quiet = self.calibration is None
-            made["abstains"] = network.abstains(logits) if quiet else self.calibration.abstains(network, logits)
+            silent = self.network.abstains(logits)
+            if self.calibration is not None:
+                silent = self.calibration.abstains(self.network, logits)
+            made["abstains"] = silent
         return made
 
 
@@ -176,12 +177,16 @@ class Whole(Explain):
 
     inputs = ("image",)
 
+    def ranking(self, logits: Tensor) -> Tensor:
+        """Return what (B, C) logits are ranked by, as in a prediction."""
+        return ranked(self, logits)  # type: ignore[arg-type]  # it has the network and the calibration of one
+
     def compute(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return classes, values, maps, and the account."""
         units = self.network.encode(given["image"])
         made = {**self.judged(units), "values": self.read(units), "maps": units.maps}
         if "contributions" in self.outputs:
-            made |= self.account(units, ranked(self, made["logits"]).argmax(1))
+            made |= self.account(units, self.ranking(made["logits"]).argmax(1))
         return made
 
 

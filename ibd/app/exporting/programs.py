@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +28,7 @@ from ibd.app.exporting.parts import (
     judged_names,
     painted,
 )
+from ibd.app.exporting.quiet import quiet
 from ibd.errors import UnsupportedError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.lightning import InterpretableModule
@@ -101,7 +101,8 @@ def programs(model: InterpretableModule, parts: Sequence[PartName]) -> list[Prog
 def possible_parts(model: InterpretableModule) -> tuple[tuple[PartName, ...], list[str]]:
     """Return the parts that a model has, and a line on each that it has not."""
     found, missing = list(PARTS), []
-    for name, check in (("edit", _check_edits), ("explain", check_explains)):
+    checks: dict[PartName, Callable[[InterpretableNetwork], None]] = {"edit": _check_edits, "explain": check_explains}
+    for name, check in checks.items():
         try:
             check(model.network)
         except UnsupportedError as error:
@@ -183,8 +184,7 @@ def _traced(sources: _Sources, name: str) -> torch.export.ExportedProgram:
     part, batch = sources.parts[name], torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
     examples = tuple(sources.tensors[each] for each in part.inputs)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's about its own graphs
+        with quiet():
             program = torch.export.export(
                 part, examples, dynamic_shapes=(tuple({0: batch} for _ in examples),), strict=False
             )

@@ -51,6 +51,10 @@ def group_truth_logits(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     others = with_none(logits.masked_fill(known, -torch.inf)).log_softmax(-1) + left
     none = others[..., -1:].clamp(min=-CERTAIN)
     edited = torch.where(known, told.log(), others[..., :-1]) - none
+    same = ~known & (
+        others[..., -1:] >= -CERTAIN
+    )  # to "none of them" as before: to the bit, so nobody takes it for set
+    edited = torch.where(same, logits, edited)
     return torch.where(known.any(-1, keepdim=True), edited.clamp(-CERTAIN, CERTAIN), logits)
 
 

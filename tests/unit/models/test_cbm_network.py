@@ -7,7 +7,7 @@ from ibd.errors import ConfigError
 from ibd.models.base import evaluating
 from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.cbm.network import ConceptBottleneckNetwork
-from ibd.types import DataSpec
+from ibd.types import DataSpec, Units
 from tests.model_makers import SPEC, CountingBackbone, make_network
 from tests.reference import concepts as reference
 
@@ -142,3 +142,14 @@ def test_evaluating_gives_every_part_its_mode_back():
     assert network.training
     assert network.concepts.training
     assert not any(part.training for part in network.backbone.modules())
+
+
+def test_the_siblings_of_a_corrected_concept_keep_their_scores_to_the_bit():
+    """What rounding alone has moved would be taken for set by hand, and read without the calibration."""
+    network = make_network(softmax_groups=["wing"])
+    logits = 3 * torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
+    units = Units(logits, torch.zeros(500, 6, 1, 1))
+    after = network.edit(units, {"wing::green": 0.25})
+    assert torch.equal(after.scores[:, :2], logits[:, :2])
+    torch.testing.assert_close(network.readable(after)[:, 2], torch.full((500,), 0.25))
+    assert network.readable(network.edit(units, {"wing::green": 1}))[:, :2].max() < 1e-6
