@@ -71,7 +71,7 @@ def compare(
         split: split that the images are taken from.
         seed: seed of the choice of images and of all random numbers.
         probe_images: number of images that are explained again and again, for robustness and sanity.
-        shown: number of images that the report may draw.
+        shown: number of images of a model that the report may draw, up to a third of which it gets wrong.
         output: folder for the report; finished pieces are kept in it, so that a comparison that was killed goes on.
             None keeps nothing.
         overrides: ``data.key=value`` changes to the data of the runs.

@@ -75,7 +75,8 @@ _NAMES = """(panel) => [...panel.querySelectorAll(".unit:has(input)")]
 
 
 def test_a_one_clears_its_siblings_and_a_half_lets_them_be(made, open_page):
-    panel = panels_of(open_page(made[2]), "probabilities")[0]
+    page = open_page(made[2])
+    panel = panels_of(page, "probabilities")[0]
 
     def said(name):
         row = next(
@@ -94,6 +95,16 @@ def test_a_one_clears_its_siblings_and_a_half_lets_them_be(made, open_page):
     assert moved(panel, [("wing::blue", 1)])[0][0] == {"wing::blue": 1}
     panel.query_selector(".reset").click()
     assert {name: said(name) for name in before} == before
+    slider = panel.query_selector(".unit:has(input) input[aria-label=flies]")
+    slider.focus()
+    place = float(slider.input_value())
+    page.keyboard.press("ArrowLeft" if place > 0.5 else "ArrowRight")
+    after = values_in(panel.query_selector(".call").text_content())["flies"]
+    assert 0.005 < abs(after - place) < 0.1
+    best = panel.query_selector(".classes > div")
+    assert panel.query_selector("[role=status]").text_content() == " ".join(
+        part.text_content() for part in best.query_selector_all("span")
+    )
 
 
 def test_probabilities_are_those_of_the_network(made, open_page):
@@ -104,7 +115,7 @@ def test_probabilities_are_those_of_the_network(made, open_page):
         ((values, _),) = moved(panel, [(panel.query_selector(".unit .name").text_content(), 0.9)])
         prediction = modules[name].predict(images[int(panel.get_attribute("data-image"))].unsqueeze(0))
         share = float(prediction.intervene(values).probabilities.max())
-        assert panel.query_selector(".classes output").text_content() == f"{100 * share:.1f} %"
+        assert panel.query_selector(".classes .share").text_content() == f"{100 * share:.1f} %"
 
 
 def test_where_setting_takes_the_network_the_page_says_so(open_page, tmp_path):

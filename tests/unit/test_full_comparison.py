@@ -191,7 +191,7 @@ def test_a_table_holds_the_figures_of_the_report():
     assert lines[0] == "**Part Spearman** (`part_spearman`, higher is better)"
     assert lines[2] == "| | concept bottleneck | prototype network |"
     cells = {line.split(" | ")[0][2:]: line[:-2].split(" | ")[1:] for line in lines[4:]}
-    assert list(cells)[:3] == ["Intrinsic", "Grad-CAM", "LRP"]
+    assert list(cells)[:3] == ["Own map", "Grad-CAM", "LRP"]
     assert list(cells)[-1] == "Oracle"
     assert "Constant" not in cells  # it is undefined there
     interval = report.summary()["families"]["cbm"]["scores"]["gradcam"]["part_spearman"]

@@ -192,6 +192,6 @@ def _tiles(
 
 def _caption(table: Table, image: ShownImage, own: str | None) -> str:
     predicted = image.predicted.get(table.models[0].name, "")
-    right = "rightly" if predicted == image.label else f"wrongly, for it is {image.label}"
-    why = "in which the two maps differ by what they do on average" if own else "whose score is nearest to the mean"
+    right = "rightly" if predicted == image.label else f"wrongly: it is {image.label}"
+    why = "in which the two maps differ as much as they do on average" if own else "whose score is nearest to the mean"
     return f"Of the images drawn, the one {why}; the model takes it for {predicted}, {right}."

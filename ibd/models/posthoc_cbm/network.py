@@ -176,7 +176,7 @@ class PosthocNetwork(ConceptBottleneckNetwork):
 
     def sliders(self, units: Units, seen: Tensor | None = None) -> Sliders:
         """Return sliders that set calibrated concepts to truth values, and other units to an activation."""
-        activations = None if seen is None else seen + self._nothing()
+        activations = None if seen is None else seen.to(units.scores.device) + self._nothing()
         parts = units.scores, self.head.weight, self.head.bias, activations
         by_value = value_sliders(self.unit_names, self.class_names, self.unit_groups, *parts)
         if not self.truth_values:

@@ -114,7 +114,7 @@ def test_the_picture_is_of_the_image_whose_difference_is_the_mean():
     assert [tile.title for tile in answer.tiles] == ["The image", "The model's own map", "The best post-hoc map, LRP"]
     value = comparison.scores["m", "lrp", "part_spearman"][1]
     assert answer.tiles[2].score == f"Part Spearman {value:.2f}"
-    assert answer.caption.endswith("the model takes it for b, wrongly, for it is a.")
+    assert answer.caption.endswith("the model takes it for b, wrongly: it is a.")
 
 
 FIGURES = {

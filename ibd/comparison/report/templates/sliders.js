@@ -65,7 +65,7 @@ const drawClasses = (box, rules, start, logits) => {
     const share = shares[order[i]];
     line.querySelector("span").textContent = rules.classes[order[i]];
     line.querySelector("meter").value = share;
-    line.querySelector("output").textContent = `${(100 * share).toFixed(1)} %`;
+    line.querySelector(".share").textContent = `${(100 * share).toFixed(1)} %`;
   });
   const bias = start.bias ?? rules.bias;
   box.classList.toggle("abstains", rules.squared && logits.every((logit, c) => logit === bias[c]));
@@ -106,6 +106,11 @@ const live = (panel) => {
     panel.dataset.logits = JSON.stringify(now.logits);
     reset.disabled = told.size === 0;
   };
+  // Once a slider is let go of, a screen reader says the class; while it moves that would be too much.
+  const say = () => {
+    const first = panel.querySelector(".classes > div");
+    panel.querySelector("[role=status]").textContent = all("span", first).map((part) => part.textContent).join(" ");
+  };
   for (const row of units) {
     const unit = Number(row.dataset.unit), value = row.querySelector(".value");
     value.dataset.before = value.textContent;
@@ -117,11 +122,13 @@ const live = (panel) => {
       settle(rules, told, unit, rounded(rules, unit, Number(slider.value)));
       draw();
     });
+    slider.addEventListener("change", say);
     value.before(slider);
   }
   reset.addEventListener("click", () => {
     told.clear();
     draw();
+    say();
   });
   draw();
 };
