@@ -45,7 +45,7 @@ class Work:
         cache: cache of finished pieces.
         probe_images: number of images that are explained again and again.
         seed: seed of all random numbers.
-        shown: number of images that the report may draw.
+        shown: number of images of a model that the report may draw, up to a third of which it gets wrong.
         contrast: of pasted pictures the network of the other labels; None without one.
     """
 

@@ -31,7 +31,7 @@ class CompareOptions:
         split: the split that they are taken from.
         seed: seed of the choice of images and of all random numbers.
         probe_images: number of images that are explained again and again, for robustness and sanity.
-        shown: number of images that the report may draw.
+        shown: number of images of a model that the report may draw, up to a third of which it gets wrong.
         output: folder of the report and of finished pieces.
         overrides: changes to the data of the runs, ``data.key=value``.
         progress: whether to show bars.
