@@ -99,14 +99,13 @@ def proposed_names(
     return found
 
 
-def save_named_run(run: Path, model: InterpretableModule, names: Mapping[str, str], which: str) -> Path:
+def save_named_run(run: Path, model: InterpretableModule, names: Mapping[str, str]) -> Path:
     """Save a model whose found concepts have the names that a person gave them, as a new run; return its folder.
 
     Args:
-        run: folder of the run that it is made of.
+        run: the run that it is made of, or a checkpoint in it.
         model: its module; its concepts are renamed.
         names: unit -> name.
-        which: checkpoint that it is of, "best" or "last".
 
     Raises:
         ConfigError: there are no names, or the run cannot be written.
@@ -121,4 +120,4 @@ def save_named_run(run: Path, model: InterpretableModule, names: Mapping[str, st
     model.hparams["units"] = units
     network.unit_names[: network.concept_count] = units["names"]
     model.calibration = None
-    return save_edited_run(run, model, {"names": dict(names)}, which)
+    return save_edited_run(run, model, {"names": dict(names)})

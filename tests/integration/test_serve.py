@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 
 import pytest
@@ -112,3 +113,12 @@ def test_without_starlette_it_says_what_to_install(runs, tmp_path):
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     answer = ibd_process("serve", runs[0], cwd=tmp_path, PYTHONPATH=path)
     assert answer.mistake == 'ibd serve needs starlette: pip install "ibd[page]"'
+
+
+def test_nothing_that_is_being_computed_holds_up_the_end(tmp_path):
+    """A thread that nobody can stop, as of a slow model."""
+    code = "from ibd.app.page.server import leave; Thread(target=time.sleep, args=(90,)).start(); leave()"
+    process = start("-c", f"import time; from threading import Thread; {code}", cwd=tmp_path, command=(sys.executable,))
+    began = time.monotonic()
+    assert answer_of(process, timeout=80).code == 0
+    assert time.monotonic() - began < 80

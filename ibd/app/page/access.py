@@ -86,7 +86,7 @@ class Access:
             return _refused(request, 403, "requests from other sites are refused")
         session = request.cookies.get(self.cookie, "")
         if any(secrets.compare_digest(session.encode(), known.encode()) for known in self._sessions):
-            if request.url.path == "/login" or (request.url.path == "/" and "token" in request.query_params):
+            if request.scope["path"] == "/login" or (request.scope["path"] == "/" and "token" in request.query_params):
                 return RedirectResponse("/", 303)
             scope["session"] = session
             return None
@@ -103,9 +103,9 @@ class Access:
 
     async def _login(self, request: Request) -> Response:
         """Return the form that asks for the password, or what comes of an answer to it."""
-        if request.url.path != "/login" or request.method != "POST":
-            if request.method == "GET" and request.url.path in ("/", "/login"):
-                return _form("", 200 if request.url.path == "/login" else 403)
+        if request.scope["path"] != "/login" or request.method != "POST":
+            if request.method == "GET" and request.scope["path"] in ("/", "/login"):
+                return _form("", 200 if request.scope["path"] == "/login" else 403)
             return _refused(request, 403, "say the password first, at /login")
         who = request.client.host if request.client else ""
         if (wait := self._wait(who)) > 0:
@@ -178,12 +178,12 @@ def _crosses_origins(request: Request) -> bool:
 def _without_token(request: Request) -> str:
     """Return the path that was asked for, without the token."""
     rest = urlencode([(key, value) for key, value in request.query_params.multi_items() if key != "token"])
-    path = "/" + request.url.path.lstrip("/")  # two slashes would name another machine
+    path = "/" + request.scope["path"].lstrip("/")  # two slashes would name another machine
     return f"{path}?{rest}" if rest else path
 
 
 def _refused(request: Request, status: int, line: str) -> Response:
-    if request.url.path.startswith("/api/"):
+    if request.scope["path"].startswith("/api/"):
         return JSONResponse({"error": line}, status)
     return PlainTextResponse(f"{line}\n", status)
 

@@ -16,21 +16,18 @@ from ibd.app.page.long_work import Told
 from ibd.app.page.looking import under_way
 from ibd.app.page.maps import as_address, gray, in_shares, png, unit_look
 from ibd.app.page.results import lay_over
-from ibd.app.page.site import Entry, NotFoundError, Served, Site, as_png, split_named
+from ibd.app.page.site import Entry, Served, Site, as_png, split_named
 from ibd.app.page.split_answers import Answers
 from ibd.data.base import Split
 
 _STRENGTH = 0.75
 """Of the maps of examples, as everywhere in the library."""
-_SIDE = 96
-"""Of the pictures to choose from, in pixels."""
 
 
 def routes(site: Site) -> list[Route]:
     """Return the routes of this mode."""
     return [
         get(site, "/api/runs/{run}/images", _images),
-        get(site, "/api/runs/{run}/thumbnail", _thumbnail),
         get(site, "/api/runs/{run}/gray", _gray),
         get(site, "/api/runs/{run}/unit", _unit),
         get(site, "/api/runs/{run}/examples", _examples),
@@ -112,22 +109,6 @@ def _described(run: Served, found: Answers, row: int) -> dict[str, Any]:
         "wrong": bool(found.wrong[row]),
         "abstains": bool(found.abstains[row]),
     }
-
-
-def _thumbnail(asked: Asked) -> Response:
-    """Return an image of the data, small."""
-    from torch.nn import functional as F
-
-    split, _, number = asked.text("image").partition(":")
-    dataset = asked.run.dataset(split)
-    if not number.isdecimal() or len(number) > 12 or int(number) >= len(dataset):
-        raise NotFoundError(f"there is no image '{split}:{number}': {split} has {len(dataset)}, counted from 0")
-    image, side = dataset[int(number)].image, asked.count("side", _SIDE, least=16, most=256)
-    factor = side / max(image.shape[1:])
-    if factor < 1:
-        size = [max(1, round(factor * length)) for length in image.shape[1:]]
-        image = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
-    return Response(as_png(image), media_type="image/png")
 
 
 def _gray(asked: Asked) -> Response:

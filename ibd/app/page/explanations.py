@@ -13,7 +13,7 @@ from ibd import registry
 from ibd.app.page.answers import Asked, get, post
 from ibd.app.page.explaining import Fitting, ScaleOf, cost_in_words, explained, fitting, on_scale
 from ibd.app.page.long_work import Told
-from ibd.app.page.looking import PATIENCE, under_way
+from ibd.app.page.looking import PATIENCE, held, under_way
 from ibd.app.page.maps import as_address
 from ibd.app.page.site import Entry, Served, Site
 from ibd.errors import ConfigError, DataError, did_you_mean
@@ -43,7 +43,7 @@ def _explainers(asked: Asked) -> dict[str, Any]:
     run, entry = asked.run, asked.image()
 
     def try_all(told: Told) -> list[Fitting]:
-        with run.explaining:
+        with held(run.explaining, told):
             return fitting(run.explained, entry.image, told)
 
     if run.looked.fitting is None:
@@ -81,8 +81,7 @@ def _row(run: Served, entry: Entry, target: str, name: str, title: str) -> dict[
     if found is None:
 
         def explain(told: Told) -> Explanation:
-            with run.explaining:
-                told(0, 0)  # it may have waited for another, and nobody waits for it any more
+            with held(run.explaining, told):
                 found = explained(run.explained, entry.image, name, target_of(run, target), told)
             return dataclasses.replace(found, units=None, unit_maps=None, extra={})  # what is kept
 

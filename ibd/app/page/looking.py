@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -61,6 +62,22 @@ class Looked:
     maps: Kept[Explanation] = field(default_factory=lambda: Kept(128))
     fitting: list[Fitting] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def held(lock: threading.RLock, told: Told) -> Iterator[None]:
+    """Hold a lock; who waits for it gives up when nobody waits for him any more.
+
+    Raises:
+        Stopped: nobody does.
+    """
+    while not lock.acquire(timeout=0.1):
+        told(0, 0)
+    try:
+        told(0, 0)
+        yield
+    finally:
+        lock.release()
 
 
 def under_way(

@@ -212,8 +212,8 @@ def _name(asked: Asked) -> dict[str, Any]:
 def _named_run(asked: Asked) -> dict[str, Any]:
     """Save the model with the names that were given as a new run, and serve it, too."""
     run = asked.run
-    module, which = served_module(run)
-    folder = unit_names.save_named_run(run.folder, module, unit_names.given_names(run.folder, run.network), which)
+    names = unit_names.given_names(run.folder, run.network)
+    folder = unit_names.save_named_run(run.checkpoint, served_module(run), names)
     return {"folder": str(folder), "run": asked.site.add(str(folder))}
 
 
@@ -228,7 +228,7 @@ def _patches(asked: Asked) -> dict[str, Any]:
 
     def search(told: Told) -> list[Any]:
         with heard_by(lambda title, done, total: told(done, total)):
-            module = require_prototypes(served_module(run)[0])
+            module = require_prototypes(served_module(run))
             return nearest_patches(module, run.data, "train", _OFFERED, own_class=True)
 
     work = run.works.start("patches", search, "comparing the training images with the prototypes")
@@ -258,8 +258,7 @@ def _edit(asked: Asked) -> dict[str, Any]:
 
     def make(told: Told) -> dict[str, Any]:
         with heard_by(lambda title, done, total: told(done, total)):
-            module, which = served_module(run)
-            made = save_prototypes_run(run.folder, module, run.data, edits, which)
+            made = save_prototypes_run(run.checkpoint, served_module(run), run.data, edits)
         return {"folder": str(made.folder), "run": asked.site.add(str(made.folder)), **_told_report(made.report)}
 
     run.works.start(f"edit:{name}", make, "solving the last layer again")

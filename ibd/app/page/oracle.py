@@ -37,26 +37,23 @@ def oracle_of(run: Served, split: str, groups: str) -> tuple[Tensor | None, dict
 
     def measure(told: Told) -> Tensor:
         with heard_by(lambda title, done, total: told(done, total)):
-            model, _ = served_module(run)
-            found = intervention_curve(model, run.data, [policy], TRIALS, which)
+            found = intervention_curve(served_module(run), run.data, [policy], TRIALS, which)
         return found.right[policy]
 
     work = run.works.start(f"oracle:{split}:{policy}", measure, f"correcting the {split} images by their true concepts")
     return work.result, work.state() | {"policy": policy}
 
 
-def served_module(run: Served) -> tuple[InterpretableModule, str]:
-    """Return the trained module of the checkpoint that is served, read anew, and which it is, "best" or "last".
-
-    Whoever changes it changes nobody's.
+def served_module(run: Served) -> InterpretableModule:
+    """Return the trained module of the checkpoint that is served, read anew: whoever changes it changes nobody's.
 
     Raises:
-        CheckpointError: the run holds other weights by now.
+        CheckpointError: the file holds other weights by now, or is gone.
     """
     run.check_there()
-    wanted = checksum(run.network)
-    for which in ("best", "last"):
-        model = load_model(run.folder, which)
-        if checksum(model.network) == wanted:
-            return model, which
-    raise CheckpointError(f"'{run.folder}' holds other weights than those that are served: start `ibd serve` again")
+    model = load_model(run.checkpoint)
+    if checksum(model.network) != checksum(run.network):
+        raise CheckpointError(
+            f"'{run.checkpoint}' holds other weights than those that are served: start `ibd serve` again"
+        )
+    return model

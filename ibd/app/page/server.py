@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
@@ -29,9 +31,11 @@ MODES = (one_image, examining, data_set, model, teaching)
 _STATIC = Path(__file__).parent / "static"
 _PORTS = 20
 """Ports that are tried after the wanted one, before the system chooses."""
+_PATIENCE = 0.5
+"""Seconds in which what is short ends by itself after Ctrl-C."""
 
 
-def make_app(site: Site, access: Access) -> Starlette:
+def make_app(site: Site, access: Access) -> ASGIApp:
     """Return the application.
 
     Args:
@@ -45,11 +49,7 @@ def make_app(site: Site, access: Access) -> Starlette:
         HTTPException: _refused,
         Exception: _failed,
     }
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_guard, access=access)])
-
-
-def _guard(app: ASGIApp, access: Access) -> ASGIApp:
-    return access.wraps(app)
+    return access.wraps(Starlette(routes=routes, exception_handlers=handlers))
 
 
 async def _index(request: Request) -> Response:
@@ -113,3 +113,13 @@ def start(app: ASGIApp, listener: socket.socket) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):  # which the server raises again when it has ended
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def leave() -> None:
+    """End the process if something is still being computed, which would hold it up: nobody waits for that any more."""
+    others = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    for each in others:
+        each.join(_PATIENCE / len(others))
+    if any(each.is_alive() for each in others):
+        sys.stdout.flush()
+        os._exit(0)

@@ -274,7 +274,8 @@ class Site:
         model = load_network(run)
         with self._adding:
             key = self._key(folder)
-            self.runs[key] = served = Served(key, folder, model, find_checkpoint(run).absolute())
+            served = Served(key, folder, model, find_checkpoint(run).absolute())
+            self.runs = {**self.runs, key: served}  # who goes through the others meanwhile is not disturbed
         _ = served.data_key  # read while it is there
         return key
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -14,8 +15,10 @@ from ibd.app.page.intervening import corrected
 from ibd.app.page.maps import gray, unit_look
 from ibd.app.page.results import as_csv, as_record, figure_png, file_of, map_png, named_rows, survives_png
 from ibd.app.page.site import Entry, Served, Site, as_png
-from ibd.errors import ConfigError, DataError
+from ibd.errors import CheckpointError, ConfigError, DataError
+from ibd.io import find_checkpoint, load_model
 from ibd.models.prediction import Prediction
+from ibd.models.protopnet.network import PrototypeNetwork
 
 
 def routes(site: Site) -> list[Route]:
@@ -33,7 +36,7 @@ def _result(asked: Asked) -> dict[str, Any]:
     run, entry = asked.run, asked.image()
     edits, after = _corrected(asked, entry)
     file, note = file_in_lines(run, entry)
-    record = as_record(entry.prediction, after, entry.title, edits, str(run.folder), file)
+    record = as_record(entry.prediction, after, entry.title, edits, run_in_lines(run), file)
     return {
         "record": record,
         "csv": as_csv(entry.prediction, after, entry.title),
@@ -42,6 +45,15 @@ def _result(asked: Asked) -> dict[str, Any]:
         "note": note,
         "name": _plain_name(entry),
     }
+
+
+def run_in_lines(run: Served) -> str:
+    """Return what RUN of the lines is: the folder, or the checkpoint where another one of the folder is served."""
+    try:
+        own = find_checkpoint(run.folder).absolute() == run.checkpoint
+    except CheckpointError:  # it was deleted
+        own = False
+    return str(run.folder if own else run.checkpoint)
 
 
 def file_in_lines(run: Served, entry: Entry) -> tuple[str, str]:
@@ -72,11 +84,7 @@ def _corrected(asked: Asked, entry: Entry) -> tuple[dict[str, Any], Prediction |
 
 def _summary(asked: Asked) -> Response:
     """Return the picture that ``ibd intervene --figure`` draws: the prediction before and after."""
-    import torch
-
     from ibd.app.pictures import figure_of
-    from ibd.io import load_model
-    from ibd.models.protopnet.network import PrototypeNetwork
 
     run, entry = asked.run, asked.image()
     _, after = _corrected(asked, entry)
@@ -85,7 +93,7 @@ def _summary(asked: Asked) -> Response:
         model = run.model
         if isinstance(run.network, PrototypeNetwork):  # their picture shows where they are from
             run.check_there()
-            model = load_model(run.folder)
+            model = load_model(run.checkpoint)
         figure = figure_of(str(run.folder), model, rows, torch.cat([entry.image] * len(rows)))
     return Response(figure_png(figure), media_type="image/png")
 

@@ -26,7 +26,7 @@ def run(runs: list[str], host: str, port: int, password_file: str | None) -> Ite
     if not 0 <= port < 2**16:
         raise ConfigError(f"--port {port}: a number from 0, any free one, to 65535 is needed")
     from ibd.app.page.access import Access, is_loopback
-    from ibd.app.page.server import bound_socket, make_app, start
+    from ibd.app.page.server import bound_socket, leave, make_app, start
     from ibd.app.page.site import Site
 
     password = _password(password_file)
@@ -48,6 +48,7 @@ def run(runs: list[str], host: str, port: int, password_file: str | None) -> Ite
         yield "Ctrl-C ends it"
         start(make_app(site, access), listener)
     yield "ended"
+    leave()
 
 
 def _check_installed() -> None:

@@ -168,7 +168,7 @@ def test_named_concepts_become_a_run(tmp_path):
     module.save(run / "checkpoints" / "best.ckpt")
     save_config(load_config("toybirds/tiny"), run / "config.yaml")
     expected = module.predict(torch.full((1, 3, 16, 16), 0.5)).logits
-    folder = save_named_run(run, module, {"wing::red": "scarlet"}, "best")
+    folder = save_named_run(run, module, {"wing::red": "scarlet"})
     assert folder.parent == tmp_path / "found-edited"
     named = load_model(folder)
     assert named.network.unit_names[:2] == ["scarlet", "wing::blue"]
@@ -177,6 +177,6 @@ def test_named_concepts_become_a_run(tmp_path):
     torch.testing.assert_close(prediction.logits, expected)
     assert bool(prediction.intervene({"scarlet": 1.0}).edited[0, 0])
     with pytest.raises(ConfigError, match="no concept has a name"):
-        save_named_run(run, module, {}, "best")
+        save_named_run(run, module, {})
     with pytest.raises(UnsupportedError, match="are numbered, not named"):
-        save_named_run(run, make_prototypes(), {"prototype 1": "x"}, "best")
+        save_named_run(run, make_prototypes(), {"prototype 1": "x"})

@@ -39,7 +39,7 @@ export const send = (path, file) =>
 /**
  * A function that asks again and again, such as for a slider: at most one question is under way, what was asked
  * meanwhile is asked next in its newest form alone, and what came too late is dropped.
- *   ask: argument -> promise;  then: (answer, argument) -> void;  wrong: Error -> void
+ *   ask: argument -> promise;  then: (answer, argument) -> void;  wrong: (Error, argument) -> void
  */
 export function latest(ask, then, wrong) {
   let busy = false, next = null;
@@ -49,7 +49,7 @@ export function latest(ask, then, wrong) {
       const answer = await ask(argument);
       if (!next) then(answer, argument);
     } catch (error) {
-      if (!next) wrong(error);
+      if (!next) wrong(error, argument);
     }
     busy = false;
     if (next) {

@@ -96,6 +96,22 @@ def test_every_answer_loads_nothing_from_elsewhere(page, path):
         assert "unsafe" not in headers["content-security-policy"]
 
 
+def test_an_answer_that_nobody_foresaw_is_one_line_and_as_guarded(page, monkeypatch):
+    from ibd.app.page.site import Site
+
+    def fail(*_):
+        raise ZeroDivisionError("of a user's own class")
+
+    client = page.stranger(raises=False)
+    client.get("/", params={"token": page.access.token})
+    monkeypatch.setattr(Site, "run", fail)
+    answer = client.get("/api/runs/birds")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "this failed (ZeroDivisionError); the terminal says more"}
+    for name, value in HEADERS.items():
+        assert answer.headers[name] == value
+
+
 def test_files_beside_the_static_ones_are_not_served(page):
     for path in ("/static/../server.py", "/static/..%2fserver.py", "/static/%2e%2e/server.py", "/static//etc/passwd"):
         answer = page.browser().get(path)

@@ -57,7 +57,9 @@ export function makeEdits({ about, context, path, signal }) {
     summary.textContent = said ? `To do: ${said}.` : "";
   }
 
-  const of = (unit) => wishes[unit] ?? null;
+  function of(unit) {
+    return wishes[unit] ?? null;
+  }
 
   function set(unit, wish) {
     if (wish) wishes[unit] = wish;

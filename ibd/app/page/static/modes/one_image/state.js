@@ -18,10 +18,9 @@ export function makeState(context) {
     (wanted) => post(runPath(context.run.key, "predict"), wanted),
     (answer, { image, edits }) => {
       if (image !== store.get().image) return;
-      if (store.get().refused) context.alert(null);
       steps.get(store).accepted = edits;
       const { title, truth, before, after } = answer;
-      store.set({ title, truth, before: before ?? store.get().before, after, refused: null });
+      store.set({ title, truth, before: before ?? store.get().before, after });
       remember(store, context);
     },
     (error, { image }) => {
@@ -43,6 +42,7 @@ export function makeState(context) {
     again();
   });
   store.on(["edits", "target"], () => { if (store.get().before) again(); });
+  store.on(["refused"], ({ refused }) => { if (!refused) context.alert(null); });
   store.start = () => store.set({ image: context.parameters.image ?? null });
   return store;
 }
@@ -73,6 +73,7 @@ function remember(store, context) {
  * step for undo.
  */
 export function change(store, edits, gesture = null) {
+  store.set({ refused: null });
   const { back } = steps.get(store);
   if (!gesture || back[back.length - 1]?.gesture !== gesture) back.push({ edits: store.get().edits, gesture });
   steps.get(store).forth = [];
@@ -88,6 +89,7 @@ export function endGesture(store) {
 export function undo(store) {
   const { back, forth } = steps.get(store);
   if (!back.length) return;
+  store.set({ refused: null });
   forth.push({ edits: store.get().edits, gesture: null });
   tell(store, back.pop().edits);
 }

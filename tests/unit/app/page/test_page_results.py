@@ -13,11 +13,14 @@ import torch
 from PIL import Image
 
 from ibd.app.page.results import as_csv, as_record, file_of, map_png, python_lines, shell_line, survives_png
+from ibd.app.page.site import Site
+from ibd.app.page.taking import run_in_lines
 from ibd.data.folder import ConceptFolder
 from ibd.models.prediction import Prediction
 from tests.command import ibd
 from tests.data_makers import make_concept_folder
 from tests.model_makers import TensorData, make_module, make_prototypes
+from tests.page_makers import bird_data, make_run
 
 ODD = 'a bird\'s "photo" $HOME; 50% -é.png'
 
@@ -144,3 +147,13 @@ def test_a_small_map_is_enlarged_and_framed():
     assert picture[28 - 1, 56 + 30].tolist() == [128, 128, 128]
     large = map_png(np.zeros((500, 20, 3), np.float32), np.zeros((500, 20, 3), np.float32), 1.0)
     assert Image.open(io.BytesIO(large)).size == (20, 500)
+
+
+def test_the_lines_name_the_checkpoint_that_is_served(tmp_path):
+    folder = make_run(tmp_path / "birds")
+    last = folder / "checkpoints" / "last.ckpt"
+    make_module(bird_data().spec, seed=1).save(last)
+    site = Site([str(folder), str(last)])
+    best, other = site.runs.values()
+    assert run_in_lines(best) == str(folder)
+    assert run_in_lines(other) == str(last)
