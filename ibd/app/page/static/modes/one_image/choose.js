@@ -69,7 +69,7 @@ export function mount(slot, store, context) {
       onclick: () => { store.set({ image: row.image }); say(`${row.truth}, ${verdict}`); },
     },
     h("img", { src: runPath(context.run.key, "data/thumbnail", { image: row.image }), alt: "", loading: "lazy", width: 84, height: 84 }),
-    h("span.truth", {}, row.truth), h("span.verdict", {}, `${verdict} ${percent(row.confidence)}`)));
+    h("span.truth", {}, row.truth), h("span.verdict", {}, `${verdict} ${percent(row.confidence).replace(" ", "\u00a0")}`)));
   }
 
   function mark() {

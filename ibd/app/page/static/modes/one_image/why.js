@@ -52,7 +52,7 @@ export function mount(slot, store, context) {
   }
 
   function show({ label, asked, size, now, change: changed, enough }) {
-    found.replaceChildren(
+    found.replaceChildren(h("div", {},
       h("h3", {}, changed ? `${asked}: ${size}` : size),
       changed && h("ul.changes", {}, changed.rows.map((row) => h("li", {},
         h("button.small", { type: "button", onclick: () => make({ [row.name]: row.value }, row.clears), "aria-label": `Set ${row.name} ${told(row)}` }, "Set"),
@@ -61,7 +61,7 @@ export function mount(slot, store, context) {
       h("h3", {}, `Enough for ${label}: ${enough.size}`),
       h("p", {}, enough.kept.join(", ") || "nothing"),
       whole(enough, "Set all others to nothing", "then"),
-      h("p.quiet", {}, `Now: ${ranking(now)}.`));
+      h("p.quiet", {}, `Now: ${ranking(now)}.`)));
   }
 
   /** What a correction does: of a prototype a factor, of others what is read of it before and after. */
