@@ -43,7 +43,7 @@ export function mountWeights(slot, { about, context, path, signal }) {
     if (view.what === "weight") {
       return `A class's logit is the sum of weight times what it reads of each ${kind}, and a bias. Weights are comparable where what is read has one scale.`;
     }
-    const why = about.weight ? "" : " The head is not linear, so there are no weights.";
+    const why = about.weight ? "" : ` A logit is no weighted sum of what is read of each ${kind}, so there are no weights.`;
     return (mean.additive ? `What each ${kind} adds to the logit of a class, in the mean over its ${mean.split} images.`
       : `By how much the logit of a class falls without the ${kind}, in the mean over its ${mean.split} images; these do not add up.`) + why;
   }
