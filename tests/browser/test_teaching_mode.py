@@ -268,3 +268,63 @@ def test_small_and_dark_and_for_a_screen_reader(address, open_page):
     assert page.locator("fieldset legend").count() == 1
     question, prediction = (page.locator(part).bounding_box()["y"] for part in (".part-question", ".part-prediction"))
     assert question < prediction
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """A run of a random model on images with every kind of group: which one, which of these, is it there, how much."""
+    from ibd.config import load_config, save_config
+    from ibd.io import build_data
+    from tests.data_makers import make_concept_folder, write_rows
+    from tests.model_makers import make_module
+
+    root = make_concept_folder(tmp_path / "animals", val=2, concepts="image")
+    with (root / "concepts.csv").open() as file:
+        head, *lines = csv.reader(file)
+    write_rows(
+        root / "concepts.csv", [[*head, "size [mm]"], *([*line, 5 + 3 * (n % 4)] for n, line in enumerate(lines))]
+    )
+    config = load_config("folder/cbm", f"data.root={root}", "data.image_size=[24,32]", "data.batch_size=8")
+    run = tmp_path / "runs" / "animals"
+    make_module(build_data(config.data).spec).save(run / "checkpoints" / "best.ckpt")
+    save_config(config, run / "config.yaml")
+    return run
+
+
+def test_every_kind_of_group(animals, open_page):
+    from tests.page_server import serving
+
+    model, data = load_run(animals)
+    with serving(animals) as address:
+        page = open_page(address)
+        begin(page, **{"Order of the concept groups": "given"})
+        _, sample = image_of(model, data, page)
+        kinds = {}
+        for _ in model.network.unit_groups:
+            name = group(page)
+            boxes = page.locator("form.question input")
+            kinds[name] = (boxes.first.get_attribute("type"), boxes.count())
+            if name == "legs":
+                press(page, "2")
+            if name == "sound":
+                boxes.nth(0).set_checked(False)
+                boxes.nth(1).set_checked(False)
+                press(page, "1")
+                assert [boxes.nth(n).is_checked() for n in range(2)] == [True, False]
+            if name == "flies":
+                press(page, "0")
+            if name == "size":
+                assert "mm" in page.locator("form.question").inner_text()
+                boxes.first.fill("")
+                page.keyboard.press("Enter")  # nothing is no answer
+                assert group(page) == "size"
+                page.keyboard.type("12.5")
+            press(page, "Enter")
+        page.close()
+    assert kinds == {"legs": ("radio", 3), "sound": ("checkbox", 2), "flies": ("radio", 2), "size": ("number", 1)}
+    written = {row["unit"]: float(row["to"]) for row in rows(animals)}
+    assert written == {"legs::four": 1.0, "sound::loud": 1.0, "sound::soft": 0.0, "flies": 0.0, "size": 12.5}
+    after = model.predict(sample.image).intervene(written)
+    last = rows(animals)[-1]
+    assert float(last["probability_after"]) == pytest.approx(float(after.probabilities.max()), abs=1e-5)
+    assert last["class_after"] == after.classes[0]
