@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what an editor and a type checker read; at run time these c
     )
     from ibd.training.calibrating import calibrate as calibrate
     from ibd.training.runner import fit as fit
+    from ibd.training.thresholding import set_thresholds as set_thresholds
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _PUBLIC = {
     "load_config": "ibd.config",
     "discover": "ibd.app.discovery.discover",
     "calibrate": "ibd.training.calibrating",
+    "set_thresholds": "ibd.training.thresholding",
     "export": "ibd.app.export",
     "compare": "ibd.comparison.compare",
     "quantus_metric": "ibd.comparison.quantus",

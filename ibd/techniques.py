@@ -319,4 +319,18 @@ TECHNIQUES: tuple[Technique, ...] = (
         "evaluation.md",
         "no map where nobody sees a detail, and the score without what nobody sees (Wang 2021)",
     ),
+    Technique(
+        "edited prototypes",
+        "ibd.models.protopnet.editing:edit_prototypes",
+        "ibd serve RUN",
+        "page.md",
+        "prototypes that a person forgets, keeps or replaces, and the last layer solved again",
+    ),
+    Technique(
+        "teaching",
+        "ibd.app.teaching.session:TeachingSession",
+        "ibd serve RUN",
+        "page.md",
+        "the intervention curve of a real person, who corrects image after image",
+    ),
 )

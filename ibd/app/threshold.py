@@ -7,9 +7,10 @@ from typing import Any
 
 from ibd.app.terminal import options
 from ibd.errors import ConfigError, did_you_mean
+from ibd.io import find_run
 from ibd.metrics.functional.bootstrap import Interval
 from ibd.models.loading import load_network
-from ibd.models.thresholds import Threshold, Thresholds
+from ibd.models.thresholds import FILE, Threshold, Thresholds
 from ibd.training.thresholding import Wishes, set_thresholds
 
 _KEYS = ("precision", "value", "concept", "accuracy", "confidence")
@@ -32,10 +33,10 @@ def show_thresholds(run: str, changes: Sequence[str], which: str) -> Iterator[st
     if not asked:
         yield from _table(load_network(run, which).thresholds)
         return
-    written = set_thresholds(run, *of_data, wishes=read_wishes(asked), which=which)
-    yield from _table(written.found.thresholds)
-    yield from (f"no threshold: {line}" for line in written.found.missed)
-    yield f"kept in: {written.path}; `ibd predict` says from now on what is present"
+    found = set_thresholds(run, *of_data, **vars(read_wishes(asked)), which=which)
+    yield from _table(found.thresholds)
+    yield from (f"no threshold: {line}" for line in found.missed)
+    yield f"kept in: {find_run(run) / FILE}; `ibd predict` says from now on what is present"
 
 
 def read_wishes(changes: Sequence[str]) -> Wishes:

@@ -177,8 +177,8 @@ def detail_of(network: InterpretableNetwork, unit: int, label: int, value: float
 
 
 def confidence_note(thresholds: Thresholds) -> list[str]:
-    """Return the line below a prediction that says when there is no answer; none without such a threshold."""
-    if (chosen := thresholds.confidence) is None:
+    """Return the line below a prediction that says when there is no answer; none where there always is one."""
+    if (chosen := thresholds.confidence) is None or chosen.value == 0:
         return []
     how = "set by hand" if chosen.wanted is None else f"chosen for {100 * chosen.wanted:g} %"
     return [

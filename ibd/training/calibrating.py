@@ -176,8 +176,11 @@ class KeepOutputs(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the scores and logits of a batch."""
-        units = Units(outputs.units.scores.cpu(), outputs.units.scores.new_zeros(0))  # maps would fill the memory
+        """Keep the logits of a batch, and the scores of concepts."""
+        scores = outputs.units.scores
+        if isinstance(pl_module, InterpretableModule) and not pl_module.network.truth_values:
+            scores = scores[:, :0]  # nobody reads the activations of thousands of prototypes or channels
+        units = Units(scores.cpu(), scores.new_zeros(0))  # maps would fill the memory
         self.parts.append(Output(outputs.logits.cpu(), units))
 
     def read(self, data: ImageDataModule, split: Split) -> ReadOutputs:

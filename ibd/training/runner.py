@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -37,7 +36,7 @@ from ibd.training.loggers import build_loggers
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
 from ibd.training.tested.logged import log_tested
-from ibd.training.tested.saving import save_tested
+from ibd.training.tested.saving import save_tested, write_json
 from ibd.training.tested.scored import Scored
 from ibd.training.tested.scoring import one_pass, score
 from ibd.training.trainer import build_trainer, quieten, train
@@ -321,8 +320,8 @@ def evaluate_run(
 
     Where units have names, the accuracy is given without these, and with these alone: see `ibd.models.bypass`. Of a
     calibrated model also what the calibration is worth there, and ``figures/reliability_test.png``. Where it is wrong
-    is in ``tested/SPLIT``: see `ibd.training.tested.saving`. All of that is of one pass over the images.
-    A run that logs to W&B gets the tables and pictures there, too.
+    is in ``tested/SPLIT``: see `ibd.training.tested.saving`. All of that is of one pass over the images. A run that
+    logs to W&B gets the tables and pictures there, too.
 
     Args:
         run: a run folder, a checkpoint in one, or what `fit` returned.
@@ -349,14 +348,14 @@ def evaluate_run(
     folder, pictures = find_run(place), list[Path]()
     try:
         if split == "test":
-            kept = folder / "test.json"
-            kept.write_text(json.dumps(dict(scored.figures), indent=1), encoding="utf-8")
+            write_json(scored.figures, folder / "test.json")
             if model.calibration is not None:
                 save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
             pictures += [save_groups(group, "test images", folder / "figures") for group in scored.groups]
         written = save_tested(scored, folder)
         log_tested(scored, folder, written)
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same
-        warnings.warn(f"'{error.filename or folder}' cannot be written ({error.strerror})", stacklevel=2)
+        place = error.filename2 or error.filename or folder
+        warnings.warn(f"'{place}' cannot be written ({error.strerror})", stacklevel=2)
         written = None
     return Tested(dict(scored.figures), list(scored.groups), pictures, scored, written)

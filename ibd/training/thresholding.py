@@ -132,37 +132,44 @@ def _names(model: TrainedModel, said: Statements, wishes: Wishes) -> Sequence[st
     return names
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written.
+def set_thresholds(
+    run: RunLike,
+    *overrides: str,
+    precision: Wish = "keep",
+    value: Wish = "keep",
+    concepts: Sequence[str] | None = None,
+    accuracy: Wish = "keep",
+    confidence: Wish = "keep",
+    which: str = "best",
+    trust: bool = False,
+) -> Found:
+    """Set from which probability on concepts are called present and classes answered, by a run's validation images.
 
-    Attributes:
-        found: thresholds, and what has none.
-        path: the file.
-    """
-
-    found: Found
-    path: Path
-
-
-def set_thresholds(run: RunLike, *overrides: str, wishes: Wishes, which: str = "best", trust: bool = False) -> Written:
-    """Set thresholds of a run by its validation images, and keep them in its ``thresholds.json``.
+    They are kept in the run's ``thresholds.json``, and predictions of the model go by them: ``Prediction.present`` and
+    ``Prediction.abstains``. What is not named stays as it is. docs/uncertainty.md says what a threshold is worth.
 
     Args:
         run: a run (folder, checkpoint, or what ``ibd.fit`` returned).
         overrides: ``key=value`` changes to the data of its config.
-        wishes: what is wanted.
+        precision: wanted precision of concepts, in (0, 1]: each has the smallest threshold that reaches it, or none
+            where none does. None takes thresholds away.
+        value: a threshold of concepts set by hand, in [0, 1].
+        concepts: concepts that this is for; by default all that are true or false.
+        accuracy: wanted accuracy of the answers, in (0, 1]; None takes the threshold of confidence away.
+        confidence: a threshold of confidence set by hand, in [0, 1].
         which: "best" or "last" checkpoint.
         trust: trust in the run, as of ``ibd.load_model``.
 
     Raises:
-        ConfigError: an unknown concept, or the run cannot be written to.
-        DataError: no threshold reaches what is wanted.
+        ConfigError: an unknown concept, a number out of its range, or the run cannot be written to.
+        DataError: a single threshold is wanted, and none reaches it.
         UnsupportedError: units are not true or false.
     """
+    wishes = Wishes(precision, value, None if concepts is None else tuple(concepts), accuracy, confidence)
     model, data = load_run(path_of(run), *overrides, which=which, trust=trust)
     found = find_thresholds(model, read_statements(model, data), wishes)
-    return Written(found, keep_thresholds(find_checkpoint(run, which), found.thresholds))
+    keep_thresholds(find_checkpoint(run, which), found.thresholds)
+    return found
 
 
 def read_statements(model: InterpretableModule, data: ImageDataModule) -> Statements:

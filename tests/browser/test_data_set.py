@@ -259,6 +259,10 @@ def test_a_threshold_by_a_wanted_precision_or_a_line_that_none_has_it(look, run,
     page.wait_for_selector("p[role=status]:has-text('Kept in')")
     kept = json.loads((run / FILE).read_text())["best.ckpt"]["concepts"][concept]
     assert kept["precision"] >= kept["wanted"] == 0.6
+    page.get_by_role("button", name="For all concepts").click()
+    page.wait_for_selector("p[role=status]:has-text('Not reached')")
+    several = json.loads((run / FILE).read_text())["best.ckpt"]["concepts"]
+    assert page.locator("table.sheet tbody tr").count() == len(several) > 1
     never = next(name for name, true in truths(run).items() if not true)
     page.locator(".view > p select").select_option(never)
     page.wait_for_function(

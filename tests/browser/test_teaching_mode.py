@@ -81,7 +81,7 @@ def image_of(model, data, page):
     return index, data.dataset("test")[index]
 
 
-def test_a_session_by_keys(open_page, address, run):
+def test_a_session_by_keys(address, open_page, run):
     """What is written, and what the page shows, is what `Prediction.intervene` says of the same answers."""
     model, data = load_run(run)
     page = open_page(address)
@@ -93,6 +93,7 @@ def test_a_session_by_keys(open_page, address, run):
     for _ in range(count):
         name = group(page)
         units = model.network.unit_groups[name]
+        assert page.evaluate("document.activeElement.checked")
         press(page, "2")
         assert page.locator("form.question input:checked").count() == 1
         values[model.network.unit_names[units[1]]] = 1.0
@@ -116,7 +117,7 @@ def test_a_session_by_keys(open_page, address, run):
     assert where(page).startswith("Image 2 of 24")
 
 
-def test_the_truth_is_not_even_sent_where_it_is_hidden(open_page, address, run):
+def test_the_truth_is_not_even_sent_where_it_is_hidden(address, open_page, run):
     page, texts = open_page(address), []
     page.on(
         "response",
@@ -135,7 +136,7 @@ def test_the_truth_is_not_even_sent_where_it_is_hidden(open_page, address, run):
     assert f"true class: {data.spec.class_names[sample.label]}" in page.locator("figcaption").inner_text()
 
 
-def test_a_reload_and_a_restart_lose_nothing(open_page, address, run):
+def test_a_reload_and_a_restart_lose_nothing(address, open_page, run):
     from tests.page_server import serving
 
     page = open_page(address)
@@ -159,7 +160,7 @@ def test_a_reload_and_a_restart_lose_nothing(open_page, address, run):
     assert where(page) == place
 
 
-def test_taking_back_skipping_and_not_knowing(open_page, address, run):
+def test_taking_back_skipping_and_not_knowing(address, open_page, run):
     page = open_page(address)
     begin(page)
     first = group(page)
@@ -181,7 +182,7 @@ def test_taking_back_skipping_and_not_knowing(open_page, address, run):
     assert set(units[:-4]) == {"answer"}
 
 
-def test_wrong_first_begins_with_a_wrong_image(open_page, address, run):
+def test_wrong_first_begins_with_a_wrong_image(address, open_page, run):
     model, data = load_run(run)
     page = open_page(address)
     go(page, "teach")
@@ -194,7 +195,7 @@ def test_wrong_first_begins_with_a_wrong_image(open_page, address, run):
     assert int(model.predict(sample.image).labels[0]) != sample.label
 
 
-def test_the_curve_and_its_files(open_page, address, run):
+def test_the_curve_and_its_files(address, open_page, run):
     """All answers as the data has them: the curve is that of `ibd curve`, point by point."""
     model, data = load_run(run)
     page = open_page(address)
@@ -207,7 +208,7 @@ def test_the_curve_and_its_files(open_page, address, run):
             press(page, str(holds[0] if holds else 0), "Enter")
         press(page, "n")
     page.get_by_text("Accuracy by number of corrections").click()
-    page.wait_for_selector("table.points")
+    page.wait_for_selector("table.points", timeout=60_000)
     page.get_by_text("Compared with the truth of the data").wait_for(timeout=60_000)
     assert re.search(r"(\d+) of \1 units that you set are as the data has them", page.locator(".curve").inner_text())
     with page.expect_download() as download:
@@ -227,7 +228,7 @@ def test_the_curve_and_its_files(open_page, address, run):
     assert page.locator("svg.chart").get_attribute("aria-label").startswith("Accuracy rises")
 
 
-def test_two_windows_do_not_write_over_each_other(open_page, address, run):
+def test_two_windows_do_not_write_over_each_other(address, open_page, run):
     page = open_page(address)
     begin(page)
     other = open_page(address)
@@ -244,7 +245,7 @@ def test_two_windows_do_not_write_over_each_other(open_page, address, run):
     other.wrong.clear()  # the browser notes that the server said no
 
 
-def test_a_run_that_was_deleted(open_page, address, run):
+def test_a_run_that_was_deleted(address, open_page, run):
     page = open_page(address)
     begin(page)
     shutil.rmtree(run)
@@ -255,7 +256,7 @@ def test_a_run_that_was_deleted(open_page, address, run):
     page.wrong.clear()
 
 
-def test_small_and_dark_and_for_a_screen_reader(open_page, address):
+def test_small_and_dark_and_for_a_screen_reader(address, open_page):
     page = open_page(address, viewport={"width": 390, "height": 800}, color_scheme="dark")
     begin(page)
     page.get_by_text("Accuracy by number of corrections").click()

@@ -55,6 +55,13 @@ def test_its_counts_are_those_of_the_predictions(run):
     assert model.thresholds.confidence.right == int(right.sum())
 
 
+def test_python_does_the_same(run):
+    found = package.set_thresholds(run, value=0.3, concepts=["beak::cone"])
+    assert found.thresholds == package.load_model(run).thresholds
+    assert ibd("threshold", run).out.splitlines()[1].split()[:2] == ["beak::cone", "0.3000"]
+    assert package.set_thresholds(run, precision=None, concepts=["beak::cone"]).thresholds is None
+
+
 def test_a_calibration_makes_them_stale(run, bird, caplog):
     ibd("threshold", run, "value=0.4", "concept=beak::cone")
     ibd("calibrate", run)

@@ -105,5 +105,13 @@ def test_offline_run_has_scalars_config_and_the_figure(tmp_path):
     assert len(pictures) == 2
     answer = ibd_process("fit", f"resume={run}", "trainer.max_epochs=3", cwd=tmp_path, **nobody)
     assert answer.code == 0, answer.err
+    earlier = set((run / "wandb").glob("offline-run-*"))
+    assert ibd_process("test", run, "by=wing", cwd=tmp_path, **nobody).code == 0
+    (tested,) = set((run / "wandb").glob("offline-run-*")) - earlier
+    content = next(tested.glob("run-*.wandb")).read_bytes()
+    for name in (b"test/accuracy", b"test/classes", b"test/images", b"test/by_wing", b"test/worst_picture"):
+        assert name in content, name
+    assert ibd_process("test", run, cwd=tmp_path, WANDB_MODE="disabled").code == 0
     ids = {path.name.rpartition("-")[2] for path in (run / "wandb").glob("offline-run-*")}
+    assert len(list((run / "wandb").glob("offline-run-*"))) == 3
     assert ids == {(run / "wandb_id.txt").read_text()}

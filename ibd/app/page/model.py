@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -14,30 +13,29 @@ from torch.nn import functional as F
 
 from ibd.app import unit_names
 from ibd.app.discovery.found import NAMES
-from ibd.app.edited_run import EDITED, save_prototypes_run
+from ibd.app.discovery.naming import Proposal
+from ibd.app.edited_run import EDITED
+from ibd.app.page import prototypes
 from ibd.app.page.answers import Asked, get, post
-from ibd.app.page.gallery import framed_in, framed_sources, strongest, usage_of
+from ibd.app.page.gallery import framed_sources, strongest, usage_of
 from ibd.app.page.head import head_weights, mean_contributions
 from ibd.app.page.long_work import Told, Work
 from ibd.app.page.oracle import served_module
+from ibd.app.page.prototypes import waiting_for
 from ibd.app.page.site import NotFoundError, Served, Site, as_png
 from ibd.app.page.split_answers import Answers
 from ibd.data.base import Split
-from ibd.distributed import heard_by
 from ibd.errors import ConfigError
-from ibd.metrics.functional.shares import share_interval
 from ibd.models.concept_whitening.network import ConceptWhiteningNetwork
 from ibd.models.posthoc_cbm.network import PosthocNetwork
-from ibd.models.protopnet.editing import EditReport, Patch, PrototypeEdits
-from ibd.models.protopnet.evaluation import nearest_patches
-from ibd.models.protopnet.explanations import require_prototypes
 from ibd.models.protopnet.network import PrototypeNetwork
 from ibd.models.prototypes import LinearPrototypes
 
-_EXAMPLES, _OFFERED = 6, 8
+_EXAMPLES = 6
 _SMALLEST = 160
 """Pixels of a picture's shorter side, for those of fewer: a patch of 18 pixels is too small to look at."""
 _USED_ON: Split = "val"
+_PROPOSED = "proposals"
 
 
 def routes(site: Site) -> list[Route]:
@@ -45,16 +43,15 @@ def routes(site: Site) -> list[Route]:
     return [
         get(site, "/api/runs/{run}/model", _about),
         get(site, "/api/runs/{run}/model/image", _image),
+        get(site, "/api/runs/{run}/model/weights", _weights),
         get(site, "/api/runs/{run}/model/usage", _usage),
         get(site, "/api/runs/{run}/model/sources", _sources),
         get(site, "/api/runs/{run}/model/strongest", _strongest),
         get(site, "/api/runs/{run}/model/contributions", _contributions),
         get(site, "/api/runs/{run}/model/proposals", _proposals),
-        get(site, "/api/runs/{run}/model/patches", _patches),
         post(site, "/api/runs/{run}/model/names", _name),
         post(site, "/api/runs/{run}/model/named", _named_run),
-        post(site, "/api/runs/{run}/model/edits", _edit),
-        get(site, "/api/runs/{run}/model/edits/{work}", _edited),
+        *prototypes.routes(site),
     ]
 
 
@@ -70,7 +67,8 @@ def _about(asked: Asked) -> dict[str, Any]:
             "patches": isinstance(network, PrototypeNetwork) and bool(network.provenance.valid),
             "on": (network.mask & (network.factor != 0)) if isinstance(network, LinearPrototypes) else None,
             "owner": network.classes if isinstance(network, PrototypeNetwork) else None,
-            "weight": weight,
+            "linear": weight is not None,
+            "counts": None if weight is None else {"most": weight.amax(0), "class": weight.argmax(0)},
         }
     return details | {
         "axes": len(network.concept_names) if isinstance(network, ConceptWhiteningNetwork) else None,
@@ -80,6 +78,12 @@ def _about(asked: Asked) -> dict[str, Any]:
         "names_file": str(run.folder / NAMES),
         "edited": _history(run.folder),
     }
+
+
+def _weights(asked: Asked) -> dict[str, Any]:
+    """Return what the units count for each class, (C, U); null where the head is not linear."""
+    with asked.run.lock:
+        return {"weight": head_weights(asked.run.network)}
 
 
 def _history(folder: Path) -> Any:
@@ -123,24 +127,13 @@ def _box(text: str) -> tuple[float, float, float, float]:
 # What takes a pass over a split: asked for again and again, until it is there
 
 
-def _waiting(work: Work[Any]) -> dict[str, Any] | None:
-    """Return how far a work is; None where it is done.
-
-    Raises:
-        ConfigError: it failed.
-    """
-    if work.error is not None:
-        raise ConfigError(work.error)
-    return None if work.ended and work.result is not None else {"work": work.state()}
-
-
 def _reading(run: Served, split: Split) -> Work[Answers]:
     return run.works.start(f"answers:{split}", lambda told: run.answers.get(split, told), f"reading the {split} images")
 
 
 def _usage(asked: Asked) -> dict[str, Any]:
     work = _reading(asked.run, _USED_ON)
-    if (waiting := _waiting(work)) is not None or work.result is None:
+    if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     usage = usage_of(asked.run.network, work.result)
     return {"split": _USED_ON, "usage": None if usage is None else asdict(usage)}
@@ -149,7 +142,7 @@ def _usage(asked: Asked) -> dict[str, Any]:
 def _strongest(asked: Asked) -> dict[str, Any]:
     """Return the training images in which each unit is highest, and their score."""
     work = _reading(asked.run, "train")
-    if (waiting := _waiting(work)) is not None or work.result is None:
+    if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     scores = work.result.read.scores.sort(dim=0, descending=True, stable=True).values[:_EXAMPLES].t()
     return {"images": strongest(work.result, _EXAMPLES), "scores": scores}
@@ -164,7 +157,7 @@ def _sources(asked: Asked) -> dict[str, Any]:
             return {unit: asdict(framed) for unit, framed in framed_sources(run.explained, run.data, told).items()}
 
     work = run.works.start("sources", frame, "finding the patches in their images")
-    return _waiting(work) or {"sources": work.result}
+    return waiting_for(work) or {"sources": work.result}
 
 
 def _contributions(asked: Asked) -> dict[str, Any]:
@@ -176,7 +169,7 @@ def _contributions(asked: Asked) -> dict[str, Any]:
             return mean_contributions(run.explained, run.data, _USED_ON, told)
 
     work = run.works.start("contributions", measure, f"reading the {_USED_ON} images")
-    if (waiting := _waiting(work)) is not None or work.result is None:
+    if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     mean, seen = work.result
     return {"mean": mean, "images": seen, "split": _USED_ON, "additive": run.network.additive}
@@ -184,17 +177,18 @@ def _contributions(asked: Asked) -> dict[str, Any]:
 
 def _proposals(asked: Asked) -> dict[str, Any]:
     """Return names for units that labelled concepts of the data speak for."""
-    work = _reading(asked.run, "train")
-    if (waiting := _waiting(work)) is not None or work.result is None:
-        return waiting or {}
-    return {"proposals": {unit: asdict(found) for unit, found in _proposed(asked.run, work.result).items()}}
-
-
-def _proposed(run: Served, answers: Answers) -> dict[str, Any]:
+    run = asked.run
     columns = list(run.data.spec.truths)
     names = [run.data.spec.concept_names[column] for column in columns]
-    concepts = answers.read.concepts[:, columns]
-    return unit_names.proposed_names(run.network, answers.read.scores, concepts, names)
+
+    def propose(told: Told) -> dict[str, Proposal]:
+        read = run.answers.get("train", told).read
+        return unit_names.proposed_names(run.network, read.scores, read.concepts[:, columns], names)
+
+    work = run.works.start(_PROPOSED, propose, "comparing the units with the labels of the training images")
+    if (waiting := waiting_for(work)) is not None or work.result is None:
+        return waiting or {}
+    return {"proposals": {unit: asdict(found) for unit, found in work.result.items()}}
 
 
 # Names
@@ -203,8 +197,8 @@ def _proposed(run: Served, answers: Answers) -> dict[str, Any]:
 def _name(asked: Asked) -> dict[str, Any]:
     run = asked.run
     run.check_there()
-    read = run.answers.ready("train")
-    proposals = None if read is None else _proposed(run, read)
+    work = run.works.get(_PROPOSED)
+    proposals = None if work is None else work.result
     names = unit_names.give_name(run.folder, run.network, asked.text("unit"), asked.text("name", ""), proposals)
     return {"names": names}
 
@@ -215,90 +209,3 @@ def _named_run(asked: Asked) -> dict[str, Any]:
     names = unit_names.given_names(run.folder, run.network)
     folder = unit_names.save_named_run(run.checkpoint, served_module(run), names)
     return {"folder": str(folder), "run": asked.site.add(str(folder))}
-
-
-# Prototypes
-
-
-def _patches(asked: Asked) -> dict[str, Any]:
-    """Return the training patches of its class that are nearest to a prototype."""
-    run, unit = asked.run, asked.count("unit")
-    network = run.network
-    network.unit_index(unit)
-
-    def search(told: Told) -> list[Any]:
-        with heard_by(lambda title, done, total: told(done, total)):
-            module = require_prototypes(served_module(run))
-            return nearest_patches(module, run.data, "train", _OFFERED, own_class=True)
-
-    work = run.works.start("patches", search, "comparing the training images with the prototypes")
-    if (waiting := _waiting(work)) is not None or work.result is None:
-        return waiting or {}
-    offered = [patch for patch in work.result if patch.prototype == unit]
-    with run.explaining:
-        boxes = framed_in(run.explained, run.data, unit, [patch.index for patch in offered])
-    rows = zip(offered, boxes, strict=True)
-    return {
-        "patches": [
-            {"image": patch.index, "name": patch.sample, "row": patch.row, "column": patch.column, "box": box}
-            | {"similarity": patch.similarity}
-            for patch, box in rows
-        ]
-    }
-
-
-def _edit(asked: Asked) -> dict[str, Any]:
-    """Begin to make a new run with edited prototypes; return the name of the work, which is asked for how far it is."""
-    run, edits = asked.run, _edits(asked)
-    edits.check(run.network)  # type: ignore[arg-type]  # what has no prototypes was refused
-    text = json.dumps(
-        [sorted(edits.forget), sorted(edits.keep), sorted((k, asdict(v)) for k, v in edits.replace.items())]
-    )
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def make(told: Told) -> dict[str, Any]:
-        with heard_by(lambda title, done, total: told(done, total)):
-            made = save_prototypes_run(run.checkpoint, served_module(run), run.data, edits)
-        return {"folder": str(made.folder), "run": asked.site.add(str(made.folder)), **_told_report(made.report)}
-
-    run.works.start(f"edit:{name}", make, "solving the last layer again")
-    return {"work": name}
-
-
-def _edits(asked: Asked) -> PrototypeEdits:
-    """Return what is wanted of prototypes.
-
-    Raises:
-        ConfigError: the model has none, or this is no such wish.
-    """
-    if not isinstance(asked.run.network, LinearPrototypes):
-        raise ConfigError(f"its units are {asked.run.network.unit_plural}: only prototypes can be edited")
-    try:
-        forget, keep = (frozenset(map(int, asked.given.get(key, []))) for key in ("forget", "keep"))
-        given = asked.given.get("replace", {})
-        replace = {
-            int(unit): Patch(**{name: int(value) for name, value in patch.items()}) for unit, patch in given.items()
-        }
-    except (TypeError, ValueError, AttributeError):
-        raise ConfigError(
-            "'forget' and 'keep': numbers of prototypes are needed; 'replace': for each an image, row and column"
-        ) from None
-    return PrototypeEdits(forget, keep, replace)
-
-
-def _told_report(report: EditReport) -> dict[str, Any]:
-    """Return what an edit did to the validation images."""
-    before, after = report.before, report.after
-    shares = {
-        name: asdict(share_interval(int(right.sum()), len(right)))
-        for name, right in (("before", before), ("after", after))
-    }
-    mended, broken = int((after & ~before).sum()), int((before & ~after).sum())
-    return shares | {"mended": mended, "broken": broken, "kept": report.kept, "solved": report.solved}
-
-
-def _edited(asked: Asked) -> dict[str, Any]:
-    work = asked.run.works.get(f"edit:{asked.path['work']}")
-    if work is None:
-        raise NotFoundError("this edit is not known here: the server was started again since it began")
-    return _waiting(work) or {"edited": work.result}

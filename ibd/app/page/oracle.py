@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ibd.app.page.long_work import Told
-from ibd.app.page.site import Served
+from ibd.app.page.site import Served, split_named
 from ibd.app.teaching.orders import POLICY
-from ibd.data.base import SPLITS
 from ibd.distributed import heard_by
 from ibd.errors import CheckpointError
 from ibd.io import load_model
@@ -33,7 +32,7 @@ def oracle_of(run: Served, split: str, groups: str) -> tuple[Tensor | None, dict
         (G + 1, N) share of trials in which each image is right, and the state of the work, with the "policy".
     """
     policy = POLICY[groups]
-    which = next(known for known in SPLITS if known == split)
+    which = split_named(split)
 
     def measure(told: Told) -> Tensor:
         with heard_by(lambda title, done, total: told(done, total)):

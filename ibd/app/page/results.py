@@ -31,7 +31,7 @@ def file_of(dataset: ImageDataset, index: int) -> Path | None:
     """Return the file that an image of a data set is read from; None where it is drawn, or of data without files."""
     if not isinstance(dataset, FileDataset):
         return None
-    return Path(dataset.store.folder) / dataset.table.paths[index]
+    return (Path(dataset.store.folder) / dataset.table.paths[index]).absolute()
 
 
 def survives_png(image: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,12 +13,11 @@ from starlette.routing import Route
 from ibd.app.page.answers import Asked, as_json, get, post
 from ibd.app.page.long_work import Told
 from ibd.app.page.oracle import oracle_of
-from ibd.app.page.site import Served, Site
+from ibd.app.page.site import Served, Site, split_named
 from ibd.app.teaching.curve import Point, agreement, curve_csv, taught_images, teaching_curve
 from ibd.app.teaching.orders import check_orders, image_order
 from ibd.app.teaching.record import FOLDER, Record, Settings, sessions
 from ibd.app.teaching.session import TeachingSession, require_teachable
-from ibd.data.base import Split
 from ibd.errors import ConfigError, IbdError
 from ibd.models.calibration.calibration import checksum
 from ibd.models.prediction import Prediction
@@ -115,7 +114,7 @@ def _told_settings(settings: Settings) -> dict[str, Any]:
 
 def _begun(asked: Asked, kept: _Kept) -> dict[str, Any]:
     """Begin a session; where the model must read the split first, return how far that is, to be asked again."""
-    run, split = asked.run, cast(Split, asked.text("split", "test"))
+    run, split = asked.run, split_named(asked.text("split", "test"))
     order, groups = asked.text("order", "random"), asked.text("groups", "uncertain")
     check_orders(order, groups)
     require_teachable(run.network)

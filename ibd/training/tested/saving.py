@@ -7,14 +7,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ibd.models.columns import csv_line
 from ibd.training.tested.pictures import pictures
 from ibd.training.tested.scored import Scored
 from ibd.training.tested.summary import summary
-from ibd.training.tested.tables import Table, tables
+from ibd.training.tested.tables import Table, plain, tables
 
 FOLDER = "tested"
 SUMMARY = "summary.json"
@@ -38,11 +39,21 @@ def save_tested(scored: Scored, run: Path) -> Path:
     with _in_one_move(run / FOLDER / scored.split) as folder:
         for name, table in tables(scored).items():
             write_table(table, folder / f"{name}.csv")
-        text = json.dumps(summary(scored), indent=1, allow_nan=False, ensure_ascii=False)
-        (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        write_json(summary(scored), folder / SUMMARY)
         for name, figure in pictures(scored):
             figure.savefig(folder / f"{name}.png", dpi=110)
     return run / FOLDER / scored.split
+
+
+def write_json(values: Mapping[str, Any], path: Path) -> None:
+    """Write plain values in one move; a number that is none, which JSON does not have, is null."""
+    known = {key: plain(value) for key, value in values.items()}
+    work = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        work.write_text(json.dumps(known, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
 
 
 def write_table(table: Table, path: Path) -> None:

@@ -50,7 +50,12 @@ export function makeQuestion(group, info, values, done) {
     return true;
   }
 
-  return { element, key, focus: () => (inputs.find(({ input }) => input.checked) ?? inputs[0])?.input.focus() ?? element.querySelector("input")?.focus() };
+  function focus() {
+    const first = inputs.find(({ input }) => input.checked) ?? inputs[0];
+    (first?.input ?? element.querySelector("input")).focus();
+  }
+
+  return { element, key, focus };
 }
 
 /** The fields of a group: {rows, inputs: [{digit, input}], read(): values or null, note}. */
