@@ -30,6 +30,7 @@ export function mount(slot, store, context) {
         (work) => body.replaceChildren(progress(work)), signal);
       if (!answer) return;
       body.replaceChildren(gallery(answer), h("p.quiet", {}, answer.note), h("p.quiet", {}, `Took ${answer.passes}.`));
+      panel.scrollIntoView({ block: "nearest" });
       say(`${answer.examples.length} training images of ${name}`);
     } catch (error) {
       if (!signal.aborted) body.replaceChildren(h("p.quiet", {}, error.message));
