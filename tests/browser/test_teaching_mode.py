@@ -208,7 +208,7 @@ def test_the_curve_and_its_files(address, open_page, run):
             press(page, str(holds[0] if holds else 0), "Enter")
         press(page, "n")
     page.get_by_text("Accuracy by number of corrections").click()
-    page.wait_for_selector("table.points")
+    page.wait_for_selector("table.points", timeout=60_000)
     page.get_by_text("Compared with the truth of the data").wait_for(timeout=60_000)
     assert re.search(r"(\d+) of \1 units that you set are as the data has them", page.locator(".curve").inner_text())
     with page.expect_download() as download:
