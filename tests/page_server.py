@@ -12,11 +12,12 @@ from ibd.app.page.site import Site
 
 @contextlib.contextmanager
 def serving(*runs):
-    """Serve runs; yield the address with its token."""
+    """Serve runs, or a site; yield the address with its token."""
     with bound_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         access = Access("127.0.0.1", port)
-        app = make_app(Site([str(run) for run in runs]), access)
+        site = runs[0] if isinstance(runs[0], Site) else Site([str(run) for run in runs])
+        app = make_app(site, access)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -137,7 +137,10 @@ class LinearPrototypes(InterpretableNetwork):
 
     def detail(self, unit: int, class_index: int) -> str:
         """Return the weight to a class."""
-        return f"x {float(self.weight().detach()[class_index, unit]):+.2f}"
+        weight = float(
+            self.connections().detach()[class_index, unit]
+        )  # not `weight`: all of it, for each of many prototypes
+        return f"x {weight * float(self.mask[unit] * self.factor[unit]):+.2f}"
 
     def reweight(self, factors: Factors) -> None:
         """Multiply what prototypes count by factors, for good: saved with the model. 0 switches off, 1 restores.

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -38,23 +39,13 @@ def projected(spec):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """The site of two random models, a bottleneck and a prototype network, and its address with the token."""
-    import uvicorn
-
-    from ibd.app.page.access import Access
-    from ibd.app.page.server import bound_socket, make_app
     from ibd.app.page.site import Site
+    from tests.page_server import serving
 
     folder = tmp_path_factory.mktemp("runs")
     site = Site([str(make_run(folder / "concepts", make_module)), str(make_run(folder / "parts", projected))])
-    with bound_socket("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        access = Access("127.0.0.1", port)
-        server = uvicorn.Server(uvicorn.Config(make_app(site, access), log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield site, f"http://127.0.0.1:{port}/?token={access.token}"
-        server.should_exit = True
-        thread.join()
+    with serving(site) as address:
+        yield site, address
 
 
 @pytest.fixture
@@ -272,11 +263,18 @@ def test_what_would_change_the_answer_is_made_by_one_click(look, site, key):
     assert run.network.class_names[other] in page.locator(".why h3").first.inner_text()
 
 
-def test_what_cannot_be_looked_for_is_said(look):
+def test_that_there_is_no_change_is_said(look, monkeypatch):
+    import ibd.app.page.other_answers as server
+
+    def none_found(*args, **options):
+        return dataclasses.replace(why(*args, **options), values={}, after=None)
+
+    monkeypatch.setattr(server, "why", none_found)
     page = look("parts")
-    page.get_by_label("by", exact=True).select_option("amount")
     page.get_by_role("button", name="Look for it").click()
-    page.wait_for_selector(".why h3, .why p.quiet")
+    expect(page.locator(".why h3").first).to_have_text(re.compile("no change of its prototypes was found"))
+    assert page.locator(".why ul, .why ol").count() == 0
+    assert not re.search("null|undefined|NaN", page.locator("main").inner_text())
 
 
 def test_all_is_taken_along_and_the_lines_give_the_same(look, site, tmp_path, monkeypatch):
@@ -362,6 +360,7 @@ def test_a_narrow_screen_is_not_overflown_and_all_controls_have_names(look, sche
     assert page.locator("button, input, select, summary, progress").evaluate_all(named) == []
     pictures = page.locator("img").evaluate_all("all => all.filter((each) => !each.hasAttribute('alt')).length")
     assert pictures == 0
+    assert not re.search("null|undefined|NaN", page.locator("main").inner_text())
     levels = page.locator("h1, h2, h3").evaluate_all("all => all.map((each) => each.tagName)")
     assert levels[0] == "H1"
     assert levels.count("H1") == 1

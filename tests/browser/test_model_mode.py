@@ -77,7 +77,7 @@ def address(runs):
 
 
 @pytest.fixture
-def look(open_page, address):
+def look(address, open_page):
     """A function that opens the model mode of a run."""
 
     def look(run, view="", **options):

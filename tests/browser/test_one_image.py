@@ -216,6 +216,7 @@ def test_search_and_filters(at):
     expect(page.get_by_role("radiogroup", name="eye")).to_be_hidden()
     page.get_by_role("searchbox").fill("")
     slide(page, names().index("eye::ring"), 0.5)
+    expect(row(page, names().index("eye::ring")).locator(".value")).to_contain_text("→ 0.50")
     page.get_by_label("Show").select_option("edited")
     expect(page.locator("li.unit:visible")).to_have_count(1)
     page.get_by_label("Show").select_option("all")

@@ -81,7 +81,7 @@ def image_of(model, data, page):
     return index, data.dataset("test")[index]
 
 
-def test_a_session_by_keys(open_page, address, run):
+def test_a_session_by_keys(address, open_page, run):
     """What is written, and what the page shows, is what `Prediction.intervene` says of the same answers."""
     model, data = load_run(run)
     page = open_page(address)
@@ -117,7 +117,7 @@ def test_a_session_by_keys(open_page, address, run):
     assert where(page).startswith("Image 2 of 24")
 
 
-def test_the_truth_is_not_even_sent_where_it_is_hidden(open_page, address, run):
+def test_the_truth_is_not_even_sent_where_it_is_hidden(address, open_page, run):
     page, texts = open_page(address), []
     page.on(
         "response",
@@ -136,7 +136,7 @@ def test_the_truth_is_not_even_sent_where_it_is_hidden(open_page, address, run):
     assert f"true class: {data.spec.class_names[sample.label]}" in page.locator("figcaption").inner_text()
 
 
-def test_a_reload_and_a_restart_lose_nothing(open_page, address, run):
+def test_a_reload_and_a_restart_lose_nothing(address, open_page, run):
     from tests.page_server import serving
 
     page = open_page(address)
@@ -160,7 +160,7 @@ def test_a_reload_and_a_restart_lose_nothing(open_page, address, run):
     assert where(page) == place
 
 
-def test_taking_back_skipping_and_not_knowing(open_page, address, run):
+def test_taking_back_skipping_and_not_knowing(address, open_page, run):
     page = open_page(address)
     begin(page)
     first = group(page)
@@ -182,7 +182,7 @@ def test_taking_back_skipping_and_not_knowing(open_page, address, run):
     assert set(units[:-4]) == {"answer"}
 
 
-def test_wrong_first_begins_with_a_wrong_image(open_page, address, run):
+def test_wrong_first_begins_with_a_wrong_image(address, open_page, run):
     model, data = load_run(run)
     page = open_page(address)
     go(page, "teach")
@@ -195,7 +195,7 @@ def test_wrong_first_begins_with_a_wrong_image(open_page, address, run):
     assert int(model.predict(sample.image).labels[0]) != sample.label
 
 
-def test_the_curve_and_its_files(open_page, address, run):
+def test_the_curve_and_its_files(address, open_page, run):
     """All answers as the data has them: the curve is that of `ibd curve`, point by point."""
     model, data = load_run(run)
     page = open_page(address)
@@ -208,7 +208,7 @@ def test_the_curve_and_its_files(open_page, address, run):
             press(page, str(holds[0] if holds else 0), "Enter")
         press(page, "n")
     page.get_by_text("Accuracy by number of corrections").click()
-    page.wait_for_selector("table.points")
+    page.wait_for_selector("table.points", timeout=60_000)
     page.get_by_text("Compared with the truth of the data").wait_for(timeout=60_000)
     assert re.search(r"(\d+) of \1 units that you set are as the data has them", page.locator(".curve").inner_text())
     with page.expect_download() as download:
@@ -228,7 +228,7 @@ def test_the_curve_and_its_files(open_page, address, run):
     assert page.locator("svg.chart").get_attribute("aria-label").startswith("Accuracy rises")
 
 
-def test_two_windows_do_not_write_over_each_other(open_page, address, run):
+def test_two_windows_do_not_write_over_each_other(address, open_page, run):
     page = open_page(address)
     begin(page)
     other = open_page(address)
@@ -245,7 +245,7 @@ def test_two_windows_do_not_write_over_each_other(open_page, address, run):
     other.wrong.clear()  # the browser notes that the server said no
 
 
-def test_a_run_that_was_deleted(open_page, address, run):
+def test_a_run_that_was_deleted(address, open_page, run):
     page = open_page(address)
     begin(page)
     shutil.rmtree(run)
@@ -256,7 +256,7 @@ def test_a_run_that_was_deleted(open_page, address, run):
     page.wrong.clear()
 
 
-def test_small_and_dark_and_for_a_screen_reader(open_page, address):
+def test_small_and_dark_and_for_a_screen_reader(address, open_page):
     page = open_page(address, viewport={"width": 390, "height": 800}, color_scheme="dark")
     begin(page)
     page.get_by_text("Accuracy by number of corrections").click()
@@ -268,3 +268,63 @@ def test_small_and_dark_and_for_a_screen_reader(open_page, address):
     assert page.locator("fieldset legend").count() == 1
     question, prediction = (page.locator(part).bounding_box()["y"] for part in (".part-question", ".part-prediction"))
     assert question < prediction
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """A run of a random model on images with every kind of group: which one, which of these, is it there, how much."""
+    from ibd.config import load_config, save_config
+    from ibd.io import build_data
+    from tests.data_makers import make_concept_folder, write_rows
+    from tests.model_makers import make_module
+
+    root = make_concept_folder(tmp_path / "animals", val=2, concepts="image")
+    with (root / "concepts.csv").open() as file:
+        head, *lines = csv.reader(file)
+    write_rows(
+        root / "concepts.csv", [[*head, "size [mm]"], *([*line, 5 + 3 * (n % 4)] for n, line in enumerate(lines))]
+    )
+    config = load_config("folder/cbm", f"data.root={root}", "data.image_size=[24,32]", "data.batch_size=8")
+    run = tmp_path / "runs" / "animals"
+    make_module(build_data(config.data).spec).save(run / "checkpoints" / "best.ckpt")
+    save_config(config, run / "config.yaml")
+    return run
+
+
+def test_every_kind_of_group(animals, open_page):
+    from tests.page_server import serving
+
+    model, data = load_run(animals)
+    with serving(animals) as address:
+        page = open_page(address)
+        begin(page, **{"Order of the concept groups": "given"})
+        _, sample = image_of(model, data, page)
+        kinds = {}
+        for _ in model.network.unit_groups:
+            name = group(page)
+            boxes = page.locator("form.question input")
+            kinds[name] = (boxes.first.get_attribute("type"), boxes.count())
+            if name == "legs":
+                press(page, "2")
+            if name == "sound":
+                boxes.nth(0).set_checked(False)
+                boxes.nth(1).set_checked(False)
+                press(page, "1")
+                assert [boxes.nth(n).is_checked() for n in range(2)] == [True, False]
+            if name == "flies":
+                press(page, "0")
+            if name == "size":
+                assert "mm" in page.locator("form.question").inner_text()
+                boxes.first.fill("")
+                page.keyboard.press("Enter")  # nothing is no answer
+                assert group(page) == "size"
+                page.keyboard.type("12.5")
+            press(page, "Enter")
+        page.close()
+    assert kinds == {"legs": ("radio", 3), "sound": ("checkbox", 2), "flies": ("radio", 2), "size": ("number", 1)}
+    written = {row["unit"]: float(row["to"]) for row in rows(animals)}
+    assert written == {"legs::four": 1.0, "sound::loud": 1.0, "sound::soft": 0.0, "flies": 0.0, "size": 12.5}
+    after = model.predict(sample.image).intervene(written)
+    last = rows(animals)[-1]
+    assert float(last["probability_after"]) == pytest.approx(float(after.probabilities.max()), abs=1e-5)
+    assert last["class_after"] == after.classes[0]

@@ -125,6 +125,8 @@ def as_json(value: Any, status: int = 200) -> Response:
 def plain(value: Any) -> Any:
     """Return tensors as lists, and numbers that JSON does not know as None."""
     if isinstance(value, Tensor):
+        if bool(value.isfinite().all()):
+            return value.tolist()
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -48,13 +48,19 @@ def values_of(edits: Any, network: InterpretableNetwork) -> dict[str, Value]:
     return {**values, **read_values(words, network)}
 
 
-def said(prediction: Prediction, target: int | None = None, contributions: Tensor | None = None) -> dict[str, Any]:
+def said(
+    prediction: Prediction,
+    target: int | None = None,
+    contributions: Tensor | None = None,
+    details: bool = True,
+) -> dict[str, Any]:
     """Return what a prediction for one image says, as plain values.
 
     Args:
         prediction: prediction for one image.
         target: class whose logit the units add to; None is the most probable one.
         contributions: (1, U, C) of the prediction, where they are known already.
+        details: whether to say in words what else is known of the units: of thousands that takes a while.
     """
     network, best = prediction.network, int(prediction.labels[0])
     shown = best if target is None else target
@@ -75,12 +81,15 @@ def said(prediction: Prediction, target: int | None = None, contributions: Tenso
         "bias": network.bias().detach()[shown] if network.has_bias and network.additive else None,
         "edited": prediction.edited[0],
         "moved": moved.masked_fill(moved.abs() < MOVED, 0.0),
-        "details": [
-            detail_of(network, unit, shown, value, prediction.thresholds)
-            for unit, value in enumerate(prediction.unit_values[0].tolist())
-        ],
+        "details": _details(prediction, shown) if details else None,
         "notes": _notes(prediction),
     }
+
+
+def _details(prediction: Prediction, label: int) -> list[str]:
+    """Return what else a reader should know of each unit, in words."""
+    values = prediction.unit_values[0].tolist()
+    return [detail_of(prediction.network, k, label, value, prediction.thresholds) for k, value in enumerate(values)]
 
 
 def _sets(prediction: Prediction) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ibd.app import unit_names
 from ibd.app.discovery.found import NAMES
+from ibd.app.discovery.naming import Proposal
 from ibd.app.edited_run import EDITED
 from ibd.app.page import prototypes
 from ibd.app.page.answers import Asked, get, post
@@ -34,6 +35,7 @@ _EXAMPLES = 6
 _SMALLEST = 160
 """Pixels of a picture's shorter side, for those of fewer: a patch of 18 pixels is too small to look at."""
 _USED_ON: Split = "val"
+_PROPOSED = "proposals"
 
 
 def routes(site: Site) -> list[Route]:
@@ -41,6 +43,7 @@ def routes(site: Site) -> list[Route]:
     return [
         get(site, "/api/runs/{run}/model", _about),
         get(site, "/api/runs/{run}/model/image", _image),
+        get(site, "/api/runs/{run}/model/weights", _weights),
         get(site, "/api/runs/{run}/model/usage", _usage),
         get(site, "/api/runs/{run}/model/sources", _sources),
         get(site, "/api/runs/{run}/model/strongest", _strongest),
@@ -64,7 +67,8 @@ def _about(asked: Asked) -> dict[str, Any]:
             "patches": isinstance(network, PrototypeNetwork) and bool(network.provenance.valid),
             "on": (network.mask & (network.factor != 0)) if isinstance(network, LinearPrototypes) else None,
             "owner": network.classes if isinstance(network, PrototypeNetwork) else None,
-            "weight": weight,
+            "linear": weight is not None,
+            "counts": None if weight is None else {"most": weight.amax(0), "class": weight.argmax(0)},
         }
     return details | {
         "axes": len(network.concept_names) if isinstance(network, ConceptWhiteningNetwork) else None,
@@ -74,6 +78,12 @@ def _about(asked: Asked) -> dict[str, Any]:
         "names_file": str(run.folder / NAMES),
         "edited": _history(run.folder),
     }
+
+
+def _weights(asked: Asked) -> dict[str, Any]:
+    """Return what the units count for each class, (C, U); null where the head is not linear."""
+    with asked.run.lock:
+        return {"weight": head_weights(asked.run.network)}
 
 
 def _history(folder: Path) -> Any:
@@ -167,17 +177,18 @@ def _contributions(asked: Asked) -> dict[str, Any]:
 
 def _proposals(asked: Asked) -> dict[str, Any]:
     """Return names for units that labelled concepts of the data speak for."""
-    work = _reading(asked.run, "train")
-    if (waiting := waiting_for(work)) is not None or work.result is None:
-        return waiting or {}
-    return {"proposals": {unit: asdict(found) for unit, found in _proposed(asked.run, work.result).items()}}
-
-
-def _proposed(run: Served, answers: Answers) -> dict[str, Any]:
+    run = asked.run
     columns = list(run.data.spec.truths)
     names = [run.data.spec.concept_names[column] for column in columns]
-    concepts = answers.read.concepts[:, columns]
-    return unit_names.proposed_names(run.network, answers.read.scores, concepts, names)
+
+    def propose(told: Told) -> dict[str, Proposal]:
+        read = run.answers.get("train", told).read
+        return unit_names.proposed_names(run.network, read.scores, read.concepts[:, columns], names)
+
+    work = run.works.start(_PROPOSED, propose, "comparing the units with the labels of the training images")
+    if (waiting := waiting_for(work)) is not None or work.result is None:
+        return waiting or {}
+    return {"proposals": {unit: asdict(found) for unit, found in work.result.items()}}
 
 
 # Names
@@ -186,8 +197,8 @@ def _proposed(run: Served, answers: Answers) -> dict[str, Any]:
 def _name(asked: Asked) -> dict[str, Any]:
     run = asked.run
     run.check_there()
-    read = run.answers.ready("train")
-    proposals = None if read is None else _proposed(run, read)
+    work = run.works.get(_PROPOSED)
+    proposals = None if work is None else work.result
     names = unit_names.give_name(run.folder, run.network, asked.text("unit"), asked.text("name", ""), proposals)
     return {"names": names}
 

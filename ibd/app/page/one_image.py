@@ -52,7 +52,8 @@ def _predict(asked: Asked) -> dict[str, Any]:
     """Return what the model says of an image, and what it says with ``edits`` (unit -> value).
 
     With ``target``, the number of a class, units are said to add to its logit; ``after`` says too what they added to it
-    without edits. ``before`` false leaves that prediction out: who moves a slider knows it.
+    without edits; its ``details`` are null where they are those of ``before``. ``before`` false leaves that prediction
+    out: who moves a slider knows it.
     """
     entry, run = asked.image(), asked.run
     edits = asked.given.get("edits") or {}
@@ -61,7 +62,9 @@ def _predict(asked: Asked) -> dict[str, Any]:
     before = after = None
     with run.lock:
         if edits:
-            after = said(corrected(entry.prediction, edits), target)
+            edited = corrected(entry.prediction, edits)
+            same = target is not None or bool(edited.labels[0] == entry.prediction.labels[0])
+            after = said(edited, target, details=not same or edited.thresholds is not None)
             after["contributions_before"] = entry.contributions[0, :, after["target"]]
         if asked.given.get("before", True):
             before = said(entry.prediction, target, entry.contributions)

@@ -143,10 +143,14 @@ def _solve(model: ProtoPNet, data: ImageDataModule) -> str:
 
 @torch.no_grad()
 def right_images(model: InterpretableModule, data: ImageDataModule) -> Tensor:
-    """Return for which validation images the class of the largest logit is the true one, (N,) bool, on the CPU."""
+    """Return for which validation images the prediction is the true class, (N,) bool, on the CPU.
+
+    An image without a prediction, as a PIP-Net has them, is not right.
+    """
     with evaluating(model):
-        found = torch.cat([output.logits.argmax(1).cpu() for output in outputs(model, data, "val")])
-    return found == data.dataset("val").labels
+        logits = torch.cat([output.logits for output in outputs(model, data, "val")])
+    silent = model.network.abstains(logits).cpu()
+    return (logits.argmax(1).cpu() == data.dataset("val").labels) & ~silent
 
 
 @torch.no_grad()

@@ -190,9 +190,10 @@ def test_a_later_answer_takes_the_place_of_an_earlier_one(data, tmp_path):
     assert len(taught_images(session.record.rows)[0].seconds) == 1
 
 
-def test_all_answers_right_is_the_oracle(tmp_path):
+@pytest.mark.parametrize("name", MAKERS)
+def test_all_answers_right_is_the_oracle(name, tmp_path):
     """Answering every group of every image as the data has it is the curve of `ibd curve`, point by point."""
-    module, data = make_module(), TensorData((8, 6, 12), unknown=0.0)
+    module, data = MAKERS[name](), TensorData((8, 6, 12), unknown=0.0)
     session = begin(tmp_path, module, data, groups="uncertain")
     dataset = data.dataset("test")
     while session.image is not None:

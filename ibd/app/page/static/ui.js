@@ -21,7 +21,7 @@ export function h(name, properties = {}, ...children) {
 }
 
 /** Number formats, as the command line writes them. */
-export const percent = (share) => (share == null ? "unknown" : `${(100 * share).toFixed(1)} %`);
+export const percent = (share) => (share == null ? "unknown" : `${(100 * share).toFixed(1)}\u00a0%`);
 export const signed = (value, digits = 2) => {
   const text = value.toFixed(digits);
   return Number(text) === 0 ? `+${(0).toFixed(digits)}` : value > 0 ? `+${text}` : text.replace("-", "−");

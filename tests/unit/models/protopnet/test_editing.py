@@ -132,6 +132,12 @@ def test_channels_are_forgotten_and_not_replaced():
         edit_prototypes(module, data, PrototypeEdits(replace={0: Patch(0, 0, 0)}))
 
 
+def test_an_image_without_an_answer_is_not_right():
+    module, data = make_pipnet(), SquareData(spec=make_pipnet().spec)
+    module.network.head.weight.data.zero_()  # no evidence for any class
+    assert not right_images(module, data).any()
+
+
 def test_concepts_are_no_prototypes(data):
     with pytest.raises(UnsupportedError, match="has no prototypes to edit: its units are concepts"):
         edit_prototypes(make_bottleneck(), data, PrototypeEdits(forget=frozenset({2})))

@@ -88,8 +88,9 @@ export function mount(slot, context, change) {
       state = await post(runPath(context.run.key, "data/threshold"), body);
       const now = saved(concept);
       const missed = state.missed.length ? ` Not reached: ${state.missed.join("; ")}.` : "";
-      said.textContent = `${now ? `Kept in ${state.file}.` : "Taken away."}${missed}`;
+      const done = `${now ? `Kept in ${state.file}.` : "Taken away."}${missed}`;
       await update(context.parameters);
+      said.textContent = done;
       [...setter.querySelectorAll("button:enabled")].find((button) => button.textContent === focused)?.focus();
     } catch (error) {
       said.textContent = "";

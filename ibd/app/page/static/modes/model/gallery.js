@@ -133,11 +133,10 @@ export function mountGallery(slot, shared, edits) {
   function facts(unit) {
     const lines = [];
     const { usage } = known;
-    if (about.weight) {
-      const row = about.weight.map((weights) => weights[unit]);
-      const best = row.indexOf(Math.max(...row));
-      if (row[best] > 0) lines.push(`counts ${signed(row[best])} for ${classes[best]}`);
-      else if (row.every((value) => value === 0)) lines.push("counts for no class");
+    if (about.counts) {
+      const most = about.counts.most[unit];
+      if (most > 0) lines.push(`counts ${signed(most)} for ${classes[about.counts.class[unit]]}`);
+      else lines.push("counts for no class");
     }
     if (usage) lines.push(`decides ${usage.leads[unit]} of ${usage.images} validation images`);
     return lines.length ? h("p.facts", {}, lines.join(" · ")) : null;

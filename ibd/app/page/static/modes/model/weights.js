@@ -8,16 +8,16 @@ const ROWS = 60, COLUMNS = 24;
 
 export function mountWeights(slot, { about, context, path, signal }) {
   const { names, classes, kinds, kind } = context.info;
-  const view = { what: about.weight ? "weight" : "mean", words: "", classWords: "", by: null, down: true, rows: ROWS, columns: COLUMNS };
-  let mean = null;
+  const view = { what: about.linear ? "weight" : "mean", words: "", classWords: "", by: null, down: true, rows: ROWS, columns: COLUMNS };
+  let mean = null, weight = null;
   const wait = h("div"), note = h("p.quiet"), frame = h("div.scroll"), status = h("p.quiet", { role: "status" });
   const more = h("button", { type: "button", onclick: () => { view.rows += ROWS; draw(); } }, `Show more ${kinds}`);
   const wider = h("button", { type: "button", onclick: () => { view.columns += COLUMNS; draw(); } }, "Show more classes");
   const file = h("a.button", { download: `weights_${context.run.key}.csv` }, "Download (CSV)");
   function tools() {
     const what = h("select", { onchange: () => { view.what = what.value; choose(); } },
-      about.weight ? h("option", { value: "weight" }, "weight of the head") : null,
-      h("option", { value: "mean", selected: !about.weight }, "mean contribution in images of the class"));
+      about.linear ? h("option", { value: "weight" }, "weight of the head") : null,
+      h("option", { value: "mean", selected: !about.linear }, "mean contribution in images of the class"));
     const words = h("input", { type: "search", placeholder: `Search ${kinds}`, "aria-label": `Search ${kinds}`,
       oninput: () => { view.words = words.value.toLowerCase(); view.rows = ROWS; draw(); } });
     const classWords = h("input", { type: "search", placeholder: "Search classes", "aria-label": "Search classes",
@@ -26,9 +26,10 @@ export function mountWeights(slot, { about, context, path, signal }) {
   }
 
   async function choose() {
-    if (view.what === "mean" && !mean) {
+    if (view.what === "mean" ? !mean : !weight) {
       try {
-        mean = await until(() => get(path("/contributions")), wait, signal);
+        if (view.what === "mean") mean = await until(() => get(path("/contributions")), wait, signal);
+        else ({ weight } = await get(path("/weights")));
       } catch (error) {
         if (error.name !== "AbortError") alertOf(error);
         return;
@@ -43,16 +44,17 @@ export function mountWeights(slot, { about, context, path, signal }) {
     if (view.what === "weight") {
       return `A class's logit is the sum of weight times what it reads of each ${kind}, and a bias. Weights are comparable where what is read has one scale.`;
     }
-    const why = about.weight ? "" : ` A logit is no weighted sum of what is read of each ${kind}, so there are no weights.`;
+    const why = about.linear ? "" : ` A logit is no weighted sum of what is read of each ${kind}, so there are no weights.`;
     return (mean.additive ? `What each ${kind} adds to the logit of a class, in the mean over its ${mean.split} images.`
       : `By how much the logit of a class falls without the ${kind}, in the mean over its ${mean.split} images; these do not add up.`) + why;
   }
 
-  const values = () => (view.what === "weight" ? about.weight : mean.mean);
+  const values = () => (view.what === "weight" ? weight : mean?.mean);
   const called = (unit) => about.names[names[unit]] ?? names[unit];
 
   function draw() {
     const table = values();
+    if (!table) return; // it is still being read
     const columns = classes.map((_, i) => i).filter((i) => classes[i].toLowerCase().includes(view.classWords));
     const shown = columns.slice(0, view.columns);
     let units = names.map((_, unit) => unit).filter((unit) => `${called(unit)} ${names[unit]}`.toLowerCase().includes(view.words));

@@ -12,7 +12,7 @@ export function mount(slot, store, context) {
   const split = h("select", { id: "split", onchange: () => load() },
     ["test", "val", "train"].map((name) => h("option", { value: name }, name)));
   const only = h("input", { type: "checkbox", id: "only-wrong", onchange: () => load() });
-  const said = h("div.said-of-split", { "aria-live": "polite" });
+  const said = h("div.said-of-split");
   const strip = h("ul.strip", { "aria-label": "images of the data set" });
   const body = h("div", {},
     h("div.controls", {}, named("Split", split), h("label", {}, only, " wrong ones only")), said, strip);
@@ -59,6 +59,7 @@ export function mount(slot, store, context) {
     if (left > 0) strip.append(h("li.more-item", {}, h("button.more", { type: "button", onclick: () => load(rows.length) }, `${Math.min(left, AT_ONCE)} more`)));
     if (focus) strip.children[start]?.querySelector("button")?.focus();
     mark();
+    say(`${rows.length} of ${answer.total} images are shown`);
   }
 
   function item(row) {

@@ -1,7 +1,7 @@
 // Maps of explainers for a class or unit, side by side with the model's own map, on one scale.
 
 import { get, post, runPath } from "../../api.js";
-import { h } from "../../ui.js";
+import { h, say } from "../../ui.js";
 import { named, progress, tab, until } from "./waiting.js";
 
 const FIRST = ["intrinsic", "gradcam", "lrp"]; // shown first, where they fit
@@ -102,6 +102,7 @@ export function mount(slot, store, context) {
       if (image === store.get().image && !again) {
         show(rows, asked);
         if (rows.some((row) => row.work)) timer = setTimeout(ask, EVERY);
+        else if (rows.length) say("The maps are there.");
       }
     } catch (error) {
       context.alert(error);

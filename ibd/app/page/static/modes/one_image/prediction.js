@@ -11,7 +11,7 @@ export function mount(slot, store, context) {
   const table = h("table.classes", {});
   const more = h("button.small", { type: "button", onclick: () => { all = !all; show(); } });
   const notes = h("ul.notes.quiet");
-  slot.append(h("h2", {}, "Prediction"), headline, h("div.scroll", {}, table), classes.length > FIRST && more, notes);
+  slot.append(h("h2", {}, "Prediction"), headline, h("div.scroll", {}, table), ...(classes.length > FIRST ? [more] : []), notes);
   slot.hidden = true;
   store.on(["before", "after"], show);
 

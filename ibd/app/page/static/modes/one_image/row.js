@@ -10,10 +10,13 @@ export function makeRow(unit, store, context) {
   const name = names[unit], control = controls[unit];
   const group = groups.find(({ units, exclusive }) => exclusive && units.includes(unit) && units.length > 1);
   const siblings = group ? group.units.filter((other) => other !== unit).map((other) => names[other]) : [];
-  let dragged = false, wanted = null, changed = false;
+  let dragged = false, wanted = null, changed = false, shown = null;
 
   const title = h("button.name", { type: "button", "aria-expanded": "false", onclick: open }, name);
-  const value = h("span.value"), mark = h("span.mark"), adds = h("span.adds"), detail = h("span.detail.quiet");
+  const value = h("span.value"), mark = h("span.mark"), detail = h("span.detail.quiet");
+  const bar = h("span"), ghost = h("span.earlier", { hidden: true }), added = h("span.number");
+  const bars = h("span.signed", { "aria-hidden": "true" }, bar, ghost);
+  const adds = h("span.adds", {}, bars, added);
   const fixed = control.set === "fixed";
   const toggle = !fixed && makeToggle();
   const slider = !fixed && h("input.slider", { type: "range", min: 0, max: 1, step: "any", "aria-label": name,
@@ -34,6 +37,8 @@ export function makeRow(unit, store, context) {
     title.setAttribute("aria-expanded", String(opened === unit));
     element.classList.toggle("opened", opened === unit);
   });
+
+  store.on(["refused"], () => { shown = null; }); // the slider stands where it was dragged to
 
   function open() {
     store.set({ opened: store.get().opened === unit ? null : unit });
@@ -89,10 +94,16 @@ export function makeRow(unit, store, context) {
 
   const read = (number) => (control.set === "quantity" && number != null ? quantity(number, control) : plain(number));
 
-  /** Show what the predictions say of the unit. */
+  const detailOf = (before, now) => (now.details ?? before.details)[unit];
+
+  /** Show what the predictions say of the unit; nothing is done where that is shown already. */
   function show(before, after, most, span) {
     const { edits } = store.get();
     const now = after ?? before, byHand = name in edits;
+    const all = [before.values[unit], now.values[unit], now.contributions[unit], after?.contributions_before[unit],
+      most, span.least, span.most, edits[name], now.edited[unit], now.moved[unit], detailOf(before, now), after == null];
+    if (shown && all.every((value, index) => value === shown[index])) return;
+    shown = all;
     const moves = Math.abs(now.values[unit] - before.values[unit]);
     changed = byHand || (after != null && moves >= SEEN * (control.deviation ?? 1));
     value.replaceChildren(...(changed && read(before.values[unit]) !== read(now.values[unit])
@@ -102,20 +113,23 @@ export function makeRow(unit, store, context) {
     element.classList.toggle("edited", byHand);
     element.classList.toggle("moved", !byHand && changed);
     reset.hidden = !byHand;
-    detail.textContent = now.details[unit];
+    detail.textContent = detailOf(before, now);
     showAdds(now.contributions[unit], after?.contributions_before[unit], most);
     if (!fixed) showControl(now, edits, span);
   }
 
   function showAdds(part, earlier, most) {
-    const place = (number) => {
+    const place = (piece, number) => {
       const share = most > 0 ? (50 * Math.abs(number)) / most : 0;
-      return number < 0 ? { left: `${50 - share}%`, width: `${share}%` } : { left: "50%", width: `${share}%` };
+      piece.style.left = `${number < 0 ? 50 - share : 50}%`;
+      piece.style.width = `${share}%`;
     };
-    const ghost = earlier != null && Math.abs(earlier - part) >= SEEN && h("span.earlier", { style: place(earlier) });
-    adds.replaceChildren(
-      h(`span.signed.${part < 0 ? "against" : "for"}`, { "aria-hidden": "true" }, h("span", { style: place(part) }), ghost),
-      h("span.number", { "aria-label": `adds ${signed(part)}` }, signed(part)));
+    place(bar, part);
+    bars.classList.toggle("against", part < 0);
+    ghost.hidden = earlier == null || Math.abs(earlier - part) < SEEN;
+    if (!ghost.hidden) place(ghost, earlier);
+    added.textContent = signed(part);
+    added.setAttribute("aria-label", `adds ${signed(part)}`);
   }
 
   function showControl(now, edits, span) {
@@ -128,7 +142,7 @@ export function makeRow(unit, store, context) {
     }
     slider.setAttribute("aria-valuetext", control.set === "factor" ? `times ${plain(at)}` : read(at));
     if (document.activeElement !== number) number.value = edits[name] == null ? "" : Number(at.toFixed(4));
-    number.placeholder = control.set === "factor" ? "× 1" : read(at);
+    number.placeholder = control.set === "factor" ? "× 1" : control.set === "quantity" ? read(at).split(" ")[0] : read(at);
     if (toggle.type === "radio") toggle.checked = edits[name] === 1;
     if (toggle.type === "checkbox") toggle.checked = control.set === "truth" ? now.values[unit] > 0.5 : at !== 0 || edits[name] !== 0;
   }

@@ -1,7 +1,7 @@
 // What the opened unit looks like in training data: the images in which it is highest, and the patch that a prototype is.
 
 import { get, runPath } from "../../api.js";
-import { h } from "../../ui.js";
+import { h, say } from "../../ui.js";
 import { frame, progress, until } from "./waiting.js";
 
 export function mount(slot, store, context) {
@@ -18,7 +18,7 @@ export function mount(slot, store, context) {
     panel.remove();
     const row = opened == null ? null : document.querySelector(`[data-unit="${opened}"]`);
     if (!row) return;
-    const name = context.info.names[opened], body = h("div", { "aria-live": "polite" });
+    const name = context.info.names[opened], body = h("div");
     panel.setAttribute("aria-label", `${name} in the training images`);
     panel.replaceChildren(
       h("div.head", {}, h("span.quiet", {}, "Where it is highest in the training images"),
@@ -28,7 +28,10 @@ export function mount(slot, store, context) {
       const answer = await until(
         () => get(runPath(context.run.key, "examples", { unit: opened })),
         (work) => body.replaceChildren(progress(work)), signal);
-      if (answer) body.replaceChildren(gallery(answer), h("p.quiet", {}, answer.note), h("p.quiet", {}, `Took ${answer.passes}.`));
+      if (!answer) return;
+      body.replaceChildren(gallery(answer), h("p.quiet", {}, answer.note), h("p.quiet", {}, `Took ${answer.passes}.`));
+      panel.scrollIntoView({ block: "nearest" });
+      say(`${answer.examples.length} training images of ${name}`);
     } catch (error) {
       if (!signal.aborted) body.replaceChildren(h("p.quiet", {}, error.message));
     }

@@ -1,7 +1,7 @@
 // What would change the answer: the smallest change of units, and which are enough; made by one click.
 
 import { post, runPath } from "../../api.js";
-import { h, percent } from "../../ui.js";
+import { h, percent, say } from "../../ui.js";
 import { change } from "./state.js";
 import { named, progress, tab, until } from "./waiting.js";
 
@@ -11,7 +11,7 @@ export function mount(slot, store, context) {
   const wanted = h("select", { id: "wanted" });
   const smallest = h("select", { id: "smallest" },
     h("option", { value: "count" }, `as few ${kinds} as possible`), h("option", { value: "amount" }, "as little as possible in all"));
-  const found = h("div", { "aria-live": "polite" });
+  const found = h("div");
   slot.append(h("h2", {}, "What would change the answer"),
     h("form.controls", { onsubmit: (event) => { event.preventDefault(); look(); } },
       named("It becomes", wanted), named("by", smallest), h("button", { type: "submit" }, "Look for it")), found);
@@ -52,8 +52,10 @@ export function mount(slot, store, context) {
   }
 
   function show({ label, asked, size, now, change: changed, enough }) {
-    found.replaceChildren(
-      h("h3", {}, changed ? `${asked}: ${size}` : size),
+    const headline = changed ? `${asked}: ${size}` : size;
+    say(headline);
+    found.replaceChildren(h("div", {},
+      h("h3", {}, headline),
       changed && h("ul.changes", {}, changed.rows.map((row) => h("li", {},
         h("button.small", { type: "button", onclick: () => make({ [row.name]: row.value }, row.clears), "aria-label": `Set ${row.name} ${told(row)}` }, "Set"),
         h("strong", {}, row.name), h("span", {}, told(row))))),
@@ -61,7 +63,7 @@ export function mount(slot, store, context) {
       h("h3", {}, `Enough for ${label}: ${enough.size}`),
       h("p", {}, enough.kept.join(", ") || "nothing"),
       whole(enough, "Set all others to nothing", "then"),
-      h("p.quiet", {}, `Now: ${ranking(now)}.`));
+      h("p.quiet", {}, `Now: ${ranking(now)}.`)));
   }
 
   /** What a correction does: of a prototype a factor, of others what is read of it before and after. */

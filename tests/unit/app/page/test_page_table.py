@@ -182,6 +182,19 @@ def test_thresholds_change_what_is_called_and_who_abstains(view):
     assert rows.right.tolist() == view.rows.right.tolist()  # what `ibd test` counts stays
 
 
+def test_where_the_network_has_no_answer_there_is_no_prediction():
+    model, data = make_module(), TensorData()
+    level = float(model.predict(data.splits["test"][0]).logits[:, 0].median())
+    model.network.abstains = lambda logits: logits[:, 0] > level
+    answers = read_answers(model, data, "test")
+    rows = rows_of(model, answers, where_model_wrong(model, answers.read))
+    silent = answers.read.logits[:, 0] > level
+    assert 0 < int(silent.sum()) < 30
+    assert (rows.predicted == -1).tolist() == rows.confidence.isnan().tolist() == rows.abstains.tolist()
+    assert rows.abstains.tolist() == silent.tolist()
+    assert not bool(rows.right[silent].any())
+
+
 def test_units_that_are_no_concepts_have_no_columns():
     model = make_prototypes()
     data = TensorData(spec=model.spec)
