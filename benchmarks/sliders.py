@@ -1,7 +1,7 @@
 """From a moved slider to the painted answer, in a browser: ``python -m benchmarks.sliders``.
 
-`ibd serve` runs as its own process and Chromium as another, as a user has them. The networks are not trained: it changes
-nothing. Needs ``ibd[page]``, Playwright for Python, and a Chromium (`make browser`).
+`ibd serve` runs as its own process and Chromium as another, as a user has them. The networks are not trained, which
+changes nothing. Needs ``ibd[page]``, Playwright for Python, and a Chromium (`make browser`).
 """
 
 from __future__ import annotations
