@@ -84,13 +84,13 @@ def _sentence(
     if not metrics:
         return _NOTHING
     does = _does(metrics[0])
-    if not against:
-        return f"Whether {owner} {does} cannot be told: it was not held against a post-hoc explainer."
-    if all(verdict.reason == "images" for verdict in against):
+    if against and all(verdict.reason == "images" for verdict in against):
         images = max(verdict.images for verdict in against)
         text = f"Whether {owner} {does} cannot be told from {images} image{'s' * (images != 1)}"
         return f"{text}: at least {LEAST_IMAGES} are needed."
-    text = _said(owner, does, against, _above_noise(comparison, verdicts, [verdict.metric for verdict in against]))
+    asked = [verdict.metric for verdict in against] or [v.metric for v in verdicts if v.metric in metrics]
+    above = _above_noise(comparison, verdicts, asked)
+    text = _said(owner, does, against, above) if against else _alone(owner, does, above)
     return names.capital(f"in one training, {text}" if len(table.models) == 1 else text)
 
 
@@ -121,6 +121,16 @@ def _said(owner: str, does: str, against: list[Verdict], above: bool | None) -> 
     if above:
         return f"{owner} {does}. Whether better or worse than {rival}, cannot be told: {_why(against)}."
     return f"it cannot be told whether {owner} {does} better or worse than {rival}. {names.capital(_why(against))}."
+
+
+def _alone(owner: str, does: str, above: bool | None) -> str:
+    """Return the sentence where no post-hoc explainer was measured, without its capital letter."""
+    if above is None:
+        return (
+            f"it cannot be told whether {owner} {does}: neither noise nor a post-hoc explainer was measured beside it."
+        )
+    how = "better than noise" if above else "no better than noise, as far as these images show"
+    return f"{owner} {does} {how}. No post-hoc explainer was measured beside it."
 
 
 def _rival(against: list[Verdict]) -> str:

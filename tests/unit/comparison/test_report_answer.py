@@ -137,6 +137,8 @@ def test_ways_of_scoring_that_disagree_are_counted_and_not_listed():
     assert found.lower().endswith(end)
     assert len(found.split()) < 50
     assert found.count(". ") == 1
+    told = next(verdict.short for verdict in verdicts(comparison, "cbm") if verdict.other == "lrp")
+    assert told.endswith("scored: worse by Part Spearman; better by Part Spearman, mean; worse by Part Spearman, sum.")
 
 
 def foreign(*explainers):
@@ -160,10 +162,26 @@ def test_of_a_network_without_a_map_of_its_own_the_explainers_stand_beside_noise
     assert said(none, family="net").sentence == "No explainer of the net was measured by Part Spearman."
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "sentence"),
+    [
+        (0.5, ["noise"], f"the concept bottleneck's own map {USES} better than noise."),
+        (0.0, ["noise"], f"the concept bottleneck's own map {USES} no better than noise, as far as these images show."),
+        (0.5, [], f"it cannot be told whether the concept bottleneck's own map {USES}: neither noise nor "),
+    ],
+)
+def test_an_own_map_that_stands_alone_is_held_against_noise(own, others, sentence):
+    comparison = made(own, 0.0)
+    there = {"intrinsic", *others}
+    comparison.explainers[:] = [each for each in comparison.explainers if each.name in there]
+    comparison.scores = {key: values for key, values in comparison.scores.items() if key[1] in there}
+    assert said(comparison).sentence.startswith(f"In one training, {sentence}")
+
+
 def test_without_a_metric_that_judges_nothing_is_said():
     comparison = made(0.5, 0.5, metric="sparseness")
     assert said(comparison, ()).sentence == "Nothing was measured that tells which explanation is better."
-    assert "<h1>" in render(comparison, family_views(comparison))
+    assert "concept bottleneck, asked why it predicts" in render(comparison, family_views(comparison))
 
 
 def test_the_picture_is_of_the_image_whose_difference_is_the_mean():
