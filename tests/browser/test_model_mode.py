@@ -128,6 +128,8 @@ def test_prototypes_are_edited_and_saved_as_a_new_run(look, protos):
     page.get_by_role("button", name="Replace prototype 4").press("Enter")
     page.wait_for_selector(".offered button", timeout=10_000)
     assert page.locator(".offered button").count() == 8
+    now = load_model(protos).sources()[4]
+    assert f"/train/{now.index}," not in page.locator(".offered").inner_text()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # the third
@@ -142,7 +144,7 @@ def test_prototypes_are_edited_and_saved_as_a_new_run(look, protos):
     page.wait_for_function("() => location.hash.includes('edit=')")
     page.reload()  # the work goes on, and its end is shown all the same
     page.wait_for_selector(".result h2", timeout=60_000)
-    text = page.locator(".result").inner_text()
+    text = page.locator(".result").inner_text().replace("\xa0", " ")
     folder = re.search(r"Saved as (\S+)\.", text)[1]
     edited, data = load_run(folder)
     assert edited.network.mask.tolist() == [unit != 1 for unit in range(12)]

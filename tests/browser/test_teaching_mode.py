@@ -101,7 +101,9 @@ def test_a_session_by_keys(address, open_page, run):
     after = expected.intervene(values)
     best = page.locator(".classes tr.best")
     assert best.locator("th").inner_text() == after.classes[0]
-    assert best.locator("td").nth(1).inner_text() == f"{100 * float(after.probabilities.max()):.1f} %"
+    assert (
+        best.locator("td").nth(1).inner_text().replace("\xa0", " ") == f"{100 * float(after.probabilities.max()):.1f} %"
+    )
     assert page.get_by_role("button", name="Next image").evaluate("button => button === document.activeElement")
     written = rows(run)
     assert [row["unit"] for row in written] == list(values)

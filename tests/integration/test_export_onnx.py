@@ -1,5 +1,6 @@
 """`ibd export RUN model.onnx`: every family in onnxruntime, as somebody uses it who has no part of this package."""
 
+import copy
 import dataclasses
 import re
 import sys
@@ -224,7 +225,8 @@ def test_the_whole_in_one_file(name, tmp_path):
         close(found["values"], prediction.unit_values)
         close(found["maps"], prediction.units.maps)
         if "class_map" in found:
-            close(found["class_map"], package.explain.Intrinsic()(module, images, Target.predicted()).map)
+            heat = package.explain.Intrinsic()(module, images, Target.cls(prediction.labels)).map
+            close(found["class_map"], heat)
         if "abstains" in found:
             assert found["abstains"].tolist() == prediction.abstains.tolist()
 
@@ -291,6 +293,22 @@ def test_without_the_extra(missing, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UnsupportedError, match=rf'^a \.onnx file needs {missing}: pip install "ibd\[onnx\]"$'):
         package.export(Baseline(SPEC, SMALL), tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("part", ["decode", "explain", "edit"])
+def test_a_part_alone_is_checked_too(part, tmp_path, monkeypatch):
+    monkeypatch.setattr(BaselineNetwork, "for_inference", untrue)
+    with pytest.raises(UnsupportedError, match="what was exported is not Baseline: for 1 images its "):
+        package.export(Baseline(SPEC, SMALL), tmp_path / "x.pt2", parts=(part,))
+    assert not list(tmp_path.iterdir())
+
+
+def untrue(network):
+    """Return a copy for inference that is another network."""
+    found = copy.deepcopy(network).eval()
+    torch.nn.init.constant_(found.head.weight, 7.0)
+    torch.nn.init.constant_(next(found.backbone.parameters()), 0.3)
+    return found
 
 
 def test_files_that_are_not_verified_replace_none(tmp_path, monkeypatch):

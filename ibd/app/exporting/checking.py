@@ -33,7 +33,7 @@ def check(model: InterpretableModule, runs: Mapping[str, Run]) -> float:
 
     Args:
         model: model in memory.
-        runs: "whole", or the parts, each as what runs it.
+        runs: "whole", or the parts, each as what runs it; "encode" is one of them.
 
     Raises:
         UnsupportedError: they are not the same.
@@ -45,10 +45,10 @@ def check(model: InterpretableModule, runs: Mapping[str, Run]) -> float:
         logits, units = network(images)
         unset = torch.zeros_like(units.scores, dtype=torch.bool)
         prediction = Prediction(network, units, logits, unset, calibration=model.calibration)
-        found = _run(runs, {"image": images})
+        found = _run(runs, {"image": images, "class_index": prediction.labels})
         expected = _named(prediction) | _account(network, images, prediction, found)
         difference = _compared(model, f"for {count} images", found, expected)
-        for seed in range(_EDITS) if {"encode", "edit"} <= set(runs) else ():
+        for seed in range(_EDITS) if "edit" in runs else ():
             difference = max(difference, _check_edit(model, runs, found, prediction, seed))
         largest = max(largest, difference)
     return largest
@@ -57,11 +57,8 @@ def check(model: InterpretableModule, runs: Mapping[str, Run]) -> float:
 def _run(runs: Mapping[str, Run], given: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return what comes out for images: of the whole, or of the parts one after the other."""
     made: dict[str, Tensor] = {}
-    for name in (WHOLE, "encode", "decode"):
-        if name in runs and (name != "decode" or "encode" in runs):
-            made |= runs[name]({**given, **made})
-    if {"encode", "decode", "explain"} <= set(runs):
-        made |= runs["explain"]({**made, "class_index": made["logits"].argmax(1)})
+    for name in (each for each in (WHOLE, "encode", "decode", "explain") if each in runs):
+        made |= runs[name]({**given, **made})
     return made
 
 
@@ -80,10 +77,10 @@ def _named(prediction: Prediction) -> dict[str, Tensor]:
 def _account(
     network: InterpretableNetwork, images: Tensor, prediction: Prediction, found: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the account of the class that `found` has one of, if it has."""
+    """Return the account of the predicted class, if `found` has one."""
     made: dict[str, Tensor] = {}
     if "contributions" in found:
-        classes = found["logits"].argmax(1) if "scores" in found else prediction.labels
+        classes = prediction.labels
         made["contributions"] = prediction.contributions[torch.arange(len(classes)), :, classes]
         if "class_map" in found:
             heat = Intrinsic()(network, images, Target.cls(classes)).map

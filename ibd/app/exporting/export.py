@@ -132,8 +132,10 @@ def exported_content(model: InterpretableModule, parts: Sequence[PartName], opse
     Raises:
         UnsupportedError: as for `export`.
     """
-    found = programs(model, parts)
-    described = describe(model, found, opset)
+    needed = check_parts(sorted({*parts, "encode"})) if parts else ()  # the others are checked by what it reads
+    found = programs(model, needed)
+    wanted = [each for each in found if not parts or each.name in parts]
+    described = describe(model, wanted, opset)
     contents: dict[str, bytes] = {}
     runs: dict[str, Run] = {}
     for each in found:
@@ -144,7 +146,7 @@ def exported_content(model: InterpretableModule, parts: Sequence[PartName], opse
             family = registry.name_of("models", type(model))
             contents[each.name] = onnx_bytes(each, described, opset, family)
             runs[each.name] = run_onnx(contents[each.name], each)
-    return Content(contents, described, check(model, runs), found)
+    return Content({each.name: contents[each.name] for each in wanted}, described, check(model, runs), wanted)
 
 
 def write_all(contents: Mapping[Path, bytes | str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from starlette.routing import Route
@@ -21,6 +22,8 @@ from ibd.metrics.functional.shares import share_interval
 from ibd.models.protopnet.editing import EditReport, Patch, PrototypeEdits
 from ibd.models.protopnet.evaluation import nearest_patches
 from ibd.models.protopnet.explanations import require_prototypes
+from ibd.models.protopnet.network import PrototypeNetwork
+from ibd.models.protopnet.push import sources
 from ibd.models.prototypes import LinearPrototypes
 
 _OFFERED = 8
@@ -47,20 +50,24 @@ def waiting_for(work: Work[Any]) -> dict[str, Any] | None:
 
 
 def _patches(asked: Asked) -> dict[str, Any]:
-    """Return the training patches of its class that are nearest to a prototype."""
+    """Return the training patches of its class that are nearest to a prototype, but for what it is now."""
     run, unit = asked.run, asked.count("unit")
     network = run.network
+    if not isinstance(network, PrototypeNetwork):
+        raise ConfigError(f"its {network.unit_plural} are no training patches: none can take another's place")
     network.unit_index(unit)
 
     def search(told: Told) -> list[Any]:
         with heard_by(lambda title, done, total: told(done, total)):
             module = require_prototypes(served_module(run))
-            return nearest_patches(module, run.data, "train", _OFFERED, own_class=True)
+            return nearest_patches(module, run.data, "train", _OFFERED + 1, own_class=True)
 
     work = run.works.start("patches", search, "comparing the training images with the prototypes")
     if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
-    offered = [patch for patch in work.result if patch.prototype == unit]
+    now = {(source.prototype, source.index) for source in sources(network)}
+    others = (patch for patch in work.result if patch.prototype == unit and (unit, patch.index) not in now)
+    offered = list(islice(others, _OFFERED))
     with run.explaining:
         boxes = framed_in(run.explained, run.data, unit, [patch.index for patch in offered])
     rows = zip(offered, boxes, strict=True)

@@ -121,6 +121,8 @@ def test_concepts_are_not_edited_as_prototypes_are(tmp_path):
     client = Page(make_run(tmp_path / "birds", make_module)).browser()
     answer = client.post("/api/runs/birds/model/edits", json={"forget": [1]})
     assert "its units are concepts: only prototypes can be edited" in answer.json()["error"]
+    patches = client.get("/api/runs/birds/model/patches", params={"unit": 0})
+    assert "its concepts are no training patches" in patches.json()["error"]
     about = client.get("/api/runs/birds/model").json()
     assert about["prototypes"] is about["patches"] is False
     assert about["nameless"] == []

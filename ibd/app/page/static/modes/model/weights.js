@@ -42,7 +42,7 @@ export function mountWeights(slot, { about, context, path, signal }) {
 
   function said() {
     if (view.what === "weight") {
-      return `A class's logit is the sum of weight times what it reads of each ${kind}, and a bias. Weights are comparable where what is read has one scale.`;
+      return `A class's logit is the sum of weight times what it reads of each ${kind}, and a bias where there is one. Weights are comparable where what is read has one scale.`;
     }
     const why = about.linear ? "" : ` A logit is no weighted sum of what is read of each ${kind}, so there are no weights.`;
     return (mean.additive ? `What each ${kind} adds to the logit of a class, in the mean over its ${mean.split} images.`
