@@ -7,6 +7,7 @@ import json
 import torch
 
 from ibd.models.calibration.calibration import checksum_of
+from ibd.models.thresholds import number_of
 
 EVIL = '<img src="http://stranger.example/x.png" onerror="alert(1)">'
 """A class of this name must be a text wherever it stands."""
@@ -106,8 +107,8 @@ def add_teaching(folder, weights):
     write_json(folder / "teaching/2026-11-30_03-00-00.json", {"split": "test", "weights": weights})
 
 
-def add_calibration(folder, weights):
-    """Let the checkpoint say that it was calibrated, and set two thresholds."""
+def add_calibration(folder, weights, of_thresholds=None):
+    """Let the checkpoint say that it was calibrated, and set a threshold; of this calibration, or of another number."""
     path = folder / "checkpoints" / "best.ckpt"
     content = torch.load(path, weights_only=True)
     rule = {"threshold": 0.625, "accuracy": 0.95, "certainty": 0.9, "images": 20, "kept": 16, "right": 15}
@@ -120,7 +121,7 @@ def add_calibration(folder, weights):
     thresholds = {
         "split": "val",
         "weights": weights,
-        "calibration": 0,
+        "calibration": number_of(content["ibd_calibration"]) if of_thresholds is None else of_thresholds,
         "confidence": None,
         "concepts": {"leg::six": one},
     }

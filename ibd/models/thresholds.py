@@ -153,7 +153,12 @@ def called_true(network: InterpretableNetwork, values: Tensor, thresholds: Thres
 
 def calibration_number(calibration: Calibration | None) -> int:
     """Return a number that changes with any value of a calibration; 0 for none."""
-    return 0 if calibration is None else zlib.crc32(json.dumps(calibration.to_dict(), sort_keys=True).encode())
+    return number_of(None if calibration is None else calibration.to_dict())
+
+
+def number_of(plain: Mapping[str, Any] | None) -> int:
+    """Return the `calibration_number` of the plain values of a calibration, as a checkpoint has them."""
+    return 0 if plain is None else zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
 def detail_of(network: InterpretableNetwork, unit: int, label: int, value: float, thresholds: Thresholds | None) -> str:

@@ -15,6 +15,7 @@ from ibd.config.sources import read_yaml
 from ibd.errors import CheckpointError
 from ibd.io import CALIBRATION_KEY, MODEL_KEY, find_checkpoint, find_run, read_checkpoint, sha256
 from ibd.models.calibration.calibration import checksum_of
+from ibd.models.thresholds import FILE, number_of
 from ibd.training.record import RECORD
 
 _NETWORK = "network."
@@ -91,8 +92,7 @@ class CardRun:
     @property
     def calibration(self) -> dict[str, Any] | None:
         """The calibration in the checkpoint, if it is of its weights."""
-        found = self.content.get(CALIBRATION_KEY)
-        return found if isinstance(found, dict) and found.get("weights") == self.weights else None
+        return _calibration(self.content, self.weights)
 
 
 def read_run(run: str, report: Path | None) -> CardRun:
@@ -123,7 +123,7 @@ def read_run(run: str, report: Path | None) -> CardRun:
         tested=_tests(folder, digest, written),
         curves=_curves(folder, weights, written),
         teaching=_sessions(folder, weights),
-        thresholds=_thresholds(folder, checkpoint, weights),
+        thresholds=_thresholds(folder, checkpoint.name, weights, _calibration(content, weights)),
         repeated=_repeated(folder, digest),
         report=None if report is None else read_report(report, folder, digest, written),
     )
@@ -211,9 +211,20 @@ def _sessions(folder: Path, weights: int) -> list[Kept]:
     return found
 
 
-def _thresholds(folder: Path, checkpoint: Path, weights: int) -> Kept | None:
-    plain = (read_json(folder / "thresholds.json") or {}).get(checkpoint.name)
-    return Kept("thresholds.json", plain, {}, _of_weights(plain, weights)) if isinstance(plain, dict) else None
+def _calibration(content: Mapping[str, Any], weights: int) -> dict[str, Any] | None:
+    found = content.get(CALIBRATION_KEY)
+    return found if isinstance(found, dict) and found.get("weights") == weights else None
+
+
+def _thresholds(folder: Path, checkpoint: str, weights: int, calibration: dict[str, Any] | None) -> Kept | None:
+    """Return the thresholds of a checkpoint; stale where the model itself would leave them out, see `TrainedModel`."""
+    plain = (read_json(folder / FILE) or {}).get(checkpoint)
+    if not isinstance(plain, dict):
+        return None
+    stale = _of_weights(plain, weights)
+    if not stale and plain.get("calibration") != number_of(calibration):
+        stale = "of probabilities before the last calibration"
+    return Kept(FILE, plain, {}, stale)
 
 
 def _repeated(folder: Path, digest: str) -> Kept | None:

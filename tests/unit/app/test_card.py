@@ -135,6 +135,10 @@ def test_a_calibration_and_thresholds(run):
     assert "| scale of classes | temperature, on 20 images |" in said
     assert "| abstains | below 0.625, for an accuracy of 0.95: 15 of 16 answers right, on 20 images |" in said
     assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in said
+    add_calibration(run, weights, of_thresholds=5)
+    said = section(card_of(run)[0], "Calibration and thresholds")
+    assert "0.710" not in said  # they are of probabilities that are no longer said
+    assert "(`thresholds.json`) is of probabilities before the last calibration" in said
     add_calibration(run, weights=1)
     said = section(card_of(run)[0], "Calibration and thresholds")
     assert "temperature" not in said
@@ -146,7 +150,7 @@ def test_a_report(run):
     make_report(run.parent / "report", run, digest_of(run))
     text, _, _ = card_of(run, "--compare", run.parent / "report")
     account = section(text, "What its own account is worth")
-    assert "| Intrinsic | 0.198 \\[0.065, 0.330\\] |" in account
+    assert "| Own map | 0.198 \\[0.065, 0.330\\] |" in account
     assert "Its own map ranks parts less well than LRP." in account
     assert "Of another model." not in text
     assert "of another model" not in text
