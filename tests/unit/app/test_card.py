@@ -62,7 +62,7 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "p = 0.0042" in section(text, "Unitary results: by group")
     assert "p = 0.5000" in section(text, "Intersectional results")
     assert "| accuracy without the named units, test images | 0.812 |" in section(text, "What by-passes the concepts")
-    assert "0.123 |" in section(text, "Calibration and thresholds")
+    assert "0.123 |" in section(text, "Calibration")
     assert "the worst is" in section(text, "Caveats and Recommendations")
     assert "still 0.812 (chance 0.625)" in section(text, "Caveats and Recommendations")  # 25 of 40 images are ants
     for number in ("0.800 [0.652, 0.895]", "0.880 [0.680, 0.980]", digest):
@@ -130,20 +130,50 @@ def test_a_calibration_and_thresholds(run):
     assert f"Probabilities were not calibrated. `ibd calibrate {run}` measures it." in card_of(run)[0]
     add_test(run)
     add_calibration(run, weights)
-    said = section(card_of(run)[0], "Calibration and thresholds")
+    text = card_of(run)[0]
+    said, set_by = section(text, "Calibration"), section(text, "Decision thresholds")
     assert "*Stale, not used:* The test of test images" in said  # its probabilities were others
     assert "| scale of classes | temperature, on 20 images |" in said
     assert "| abstains | below 0.625, for an accuracy of 0.95: 15 of 16 answers right, on 20 images |" in said
-    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in said
+    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in set_by
     add_calibration(run, weights, of_thresholds=5)
-    said = section(card_of(run)[0], "Calibration and thresholds")
-    assert "0.710" not in said  # they are of probabilities that are no longer said
-    assert "(`thresholds.json`) is of probabilities before the last calibration" in said
+    set_by = section(card_of(run)[0], "Decision thresholds")
+    assert "0.710" not in set_by  # they are of probabilities that are no longer said
+    assert "(`thresholds.json`) is of probabilities before the last calibration" in set_by
     add_calibration(run, weights=1)
-    said = section(card_of(run)[0], "Calibration and thresholds")
-    assert "temperature" not in said
-    assert "0.710" not in said
-    assert "*Stale, not used:* Thresholds (`thresholds.json`)" in said
+    text = card_of(run)[0]
+    assert "temperature" not in section(text, "Calibration")
+    assert "0.710" not in section(text, "Decision thresholds")
+    assert "*Stale, not used:* Thresholds (`thresholds.json`)" in text
+
+
+def test_figures_of_a_calibrated_model_say_of_which_probabilities_they_are(run):
+    """A test gives some of the classes and concepts as trained; calibrated by a vector, the classes may be others."""
+    metrics = {"accuracy": {"value": 0.775}, "concept_accuracy": {"value": 0.9125}, "ece": {"value": 0.31}}
+    add_test(run, calibrated=True, metrics=metrics | {"ece_calibrated": {"value": 0.1234}})
+    text = card_of(run)[0]
+    figures = section(text, "All images")
+    assert "| accuracy of test images | 0.800" in figures
+    assert "| mean accuracy of concepts before calibration of test images | 0.912 |" in figures
+    assert "| calibration error before calibration of test images | 0.310 |" in figures
+    assert "| calibration error after calibration of test images | 0.123 |" in figures
+    assert "| calibration error after calibration | 0.123 |" in section(text, "In short")
+    bypass = section(text, "What by-passes the concepts")
+    assert "| accuracy, test images | 0.775 (before calibration) |" in bypass  # like the one below it
+    assert "| accuracy without the named units, test images | 0.812 |" in bypass
+
+
+def test_a_test_of_changed_images_is_not_taken_for_one_of_the_data(run):
+    add_test(run, changes=["data.tag_test=absent", "data.seed=3"])
+    text = card_of(run)[0]
+    changed = "changed by data.tag\\_test=absent, data.seed=3"
+    assert f"| accuracy, 40 test images {changed} | 0.800" in section(text, "In short")
+    assert f"is of images {changed}, not of those of the config." in section(text, "Caveats and Recommendations")
+    said = "These test images are changed ones, by data.tag\\_test=absent, data.seed=3."
+    for title in ("All images", "Unitary results: by class", "Unitary results: by group", "Calibration"):
+        assert said in section(text, title)
+    add_test(run)
+    assert "data.tag" not in card_of(run)[0]
 
 
 def test_a_report(run):
@@ -232,8 +262,10 @@ def test_the_act(run):
     assert points == [
         *(f"1({letter})" for letter in "abcdefgh"), *(f"2({letter})" for letter in "abcdefgh"), *"3456789"
     ]  # fmt: skip
-    of_b = [f"3(b)({number})" for number in ("i", "ii", "iii", "iv", "v", "vi", "vii")]
-    assert [heading.point for heading in eu.ARTICLE_13] == ["3(a)", *of_b, "3(c)", "3(d)", "3(e)", "3(f)"]
+    of_b = [f"(b)({number})" for number in ("i", "ii", "iii", "iv", "v", "vi", "vii")]
+    assert [heading.point for heading in eu.ARTICLE_13] == ["(a)", *of_b, "(c)", "(d)", "(e)", "(f)"]
+    assert "*To be filled in by a person:* Article 13(3)(b)(ii): level of accuracy" in text
+    assert "*To be filled in by a person:* Annex IV 2(g): validation and testing" in text
     for key in re.findall(r"\]\(#([^)]+)\)", text):
         assert f'<a id="{key}"></a>' in text
         assert f'id="{key}"' in page
