@@ -72,8 +72,8 @@ def accuracy(run: CardRun) -> list[Block]:
 
     def say(split: str, kept: Kept) -> list[Block]:
         plain = kept.plain
-        rows = [(f"{_called(name, plain)} of {split} images", _either(plain.get(name))) for name in _OF_INTERVAL]
-        rows += [(f"{what} of {split} images", spread(value)) for what, value in _others(kept)]
+        rows = [(f"{_called(name, plain)}, {split} images", _either(plain.get(name))) for name in _OF_INTERVAL]
+        rows += [(f"{what}, {split} images", spread(value)) for what, value in _others(kept)]
         rows += [(what, number(plain[key])) for key, what in _COUNTS.items() if plain.get(key)]
         blocks: list[Block] = [Facts(rows, f"{kept.source}/summary.json")]
         return [*blocks, *_picture(run, kept, "confusion.png", "The confusion matrix")]

@@ -17,7 +17,10 @@ CONFIG = "config.yaml"
 
 
 def number(value: Any) -> str:
-    """Return a value of a file as a card shows it: three decimals, "-" for what is not known."""
+    """Return a value of a file as a card shows it: three decimals, "-" for what is not known.
+
+    What is not quite 0 or 1 is not shown as that.
+    """
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -29,7 +32,9 @@ def number(value: Any) -> str:
             return value
     if isinstance(value, int):
         return str(value)
-    return f"{value:.1e}" if 0 < abs(value) < _SMALL else f"{value:.3f}"
+    if 0 < abs(value) < _SMALL:
+        return f"{value:.1e}"
+    return "0.999" if 1 - _SMALL <= value < 1 else f"{value:.3f}"
 
 
 def probability(value: Any) -> str:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from ibd.app.card import eu, layout
+from ibd.app.card.pieces import number
 from ibd.app.card.rendering import code, plain
 from tests.card_makers import (
     EVIL,
@@ -52,7 +53,7 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "| training images | 48 |" in section(text, "Training Data")
     assert "| ant | 31 | 11 |" in section(text, "Training Data")
     accuracy = section(text, "All images")
-    assert "| accuracy of test images | 0.800 \\[0.652, 0.895\\] |" in accuracy
+    assert "| accuracy, test images | 0.800 \\[0.652, 0.895\\] |" in accuracy
     assert "<sub>from `tested/test/summary.json`</sub>" in accuracy
     assert "| ant | 25 | 0.880 \\[0.680, 0.980\\] |" in section(text, "Unitary results: by class")
     assert "<sub>from `tested/test/classes.csv`</sub>" in section(text, "Unitary results: by class")
@@ -68,6 +69,11 @@ def test_a_card_has_the_numbers_of_its_files(run):
     for number in ("0.800 [0.652, 0.895]", "0.880 [0.680, 0.980]", digest):
         assert number in page
     assert "written:" in said
+
+
+def test_what_is_not_quite_perfect_is_not_called_so():
+    said = [number(value) for value in (1, 1.0, 0.99953, "0.9999", 0.9994, 0.0, 0.00049, -0.9999, 12.0)]
+    assert said == ["1", "1.000", "0.999", "0.999", "0.999", "0.000", "4.9e-04", "-1.000", "12.000"]
 
 
 def test_names_are_texts(run):
@@ -153,10 +159,10 @@ def test_figures_of_a_calibrated_model_say_of_which_probabilities_they_are(run):
     add_test(run, calibrated=True, metrics=metrics | {"ece_calibrated": {"value": 0.1234}})
     text = card_of(run)[0]
     figures = section(text, "All images")
-    assert "| accuracy of test images | 0.800" in figures
-    assert "| mean accuracy of concepts before calibration of test images | 0.912 |" in figures
-    assert "| calibration error before calibration of test images | 0.310 |" in figures
-    assert "| calibration error after calibration of test images | 0.123 |" in figures
+    assert "| accuracy, test images | 0.800" in figures
+    assert "| mean accuracy of concepts before calibration, test images | 0.912 |" in figures
+    assert "| calibration error before calibration, test images | 0.310 |" in figures
+    assert "| calibration error after calibration, test images | 0.123 |" in figures
     assert "| calibration error after calibration | 0.123 |" in section(text, "In short")
     bypass = section(text, "What by-passes the concepts")
     assert "| accuracy, test images | 0.775 (before calibration) |" in bypass  # like the one below it
