@@ -66,8 +66,8 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "0.123 |" in section(text, "Calibration")
     assert "the worst is" in section(text, "Caveats and Recommendations")
     assert "still 0.812 (chance 0.625)" in section(text, "Caveats and Recommendations")  # 25 of 40 images are ants
-    for number in ("0.800 [0.652, 0.895]", "0.880 [0.680, 0.980]", digest):
-        assert number in page
+    for shown in ("0.800 [0.652, 0.895]", "0.880 [0.680, 0.980]", digest):
+        assert shown in page
     assert "written:" in said
 
 
