@@ -268,9 +268,15 @@ def bypass(run: CardRun) -> list[Block]:
             none = "There is nothing to by-pass: no unit has a name, or classes are sums over the units alone."
             return [Words(none, kept.source)]
         rows.insert(0, (f"accuracy, {split} images", _as_trained(kept)))
-        return [Facts(rows, f"{kept.source}/summary.json")]
+        return [Words(_BYPASS), Facts(rows, f"{kept.source}/summary.json")]
 
     return tests(run, say)
+
+
+_BYPASS = (
+    "Without the named units each concept has its mean over training images: what accuracy is left beyond chance comes "
+    "from something that has no name. With the named units alone all else has its mean."
+)
 
 
 def _as_trained(kept: Kept) -> str:
