@@ -15,8 +15,6 @@ _WITHOUT = {
     "accuracy_rounded": "accuracy with concepts rounded to yes and no",
 }
 """Metrics of a test that say what by-passes the units with a name -> what each is."""
-_CORRECTED = ("cbm", "cem", "scbm")
-"""The kinds of models whose concepts a person can correct, by a curve or in the teaching mode."""
 _COUNTED = ("images", "yes", "no")
 """Columns of whole numbers."""
 _OF_INTERVAL = ("accuracy", "balanced_accuracy", "auroc")
@@ -290,7 +288,7 @@ def _as_trained(kept: Kept) -> str:
 
 def interventions(run: CardRun) -> list[Block]:
     """Return the curves of accuracy by the number of groups of concepts corrected."""
-    if run.family not in _CORRECTED:
+    if not run.correctable:
         return [Words("The model has no labelled concepts to correct.")]
     command, blocks = f"ibd curve {run.given}", list[Block]()
     for name, kept in run.curves.items():
@@ -321,7 +319,7 @@ def _curve(rows: Rows, title: str, source: str) -> Grid:
 
 def teaching(run: CardRun) -> list[Block]:
     """Return what corrections by a person came to, session by session."""
-    if run.family not in _CORRECTED:
+    if not run.correctable:
         return [Words("The model has no labelled concepts to correct.")]
     command, blocks = f"ibd serve {run.given}", list[Block]()
     for kept in run.teaching:

@@ -19,6 +19,8 @@ from ibd.models.thresholds import FILE, number_of
 from ibd.training.record import RECORD
 
 _NETWORK = "network."
+_CORRECTABLE = ("cbm", "cem", "scbm")
+"""The kinds of models whose concepts can be corrected, whatever their options."""
 Rows = list[dict[str, str]]
 
 
@@ -78,9 +80,17 @@ class CardRun:
     @property
     def spec(self) -> dict[str, Any]:
         """What the checkpoint says of its data: classes, concepts, image size."""
+        return self._given("spec")
+
+    @property
+    def correctable(self) -> bool:
+        """Whether a person can correct its concepts: of a bottleneck made afterwards those that were labelled alone."""
+        return self.family in _CORRECTABLE or bool(self._given("units").get("truth"))
+
+    def _given(self, block: str) -> dict[str, Any]:
         values = self.content.get("hyper_parameters", {})
-        spec = values.get("spec", {}) if isinstance(values, dict) else {}
-        return spec if isinstance(spec, dict) else {}
+        found = values.get(block, {}) if isinstance(values, dict) else {}
+        return found if isinstance(found, dict) else {}
 
     @property
     def family(self) -> str:

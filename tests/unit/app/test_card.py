@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from ibd.app.card import eu, layout
 from ibd.app.card.pieces import number
@@ -129,6 +130,20 @@ def test_a_curve_and_a_session(run):
     assert "| images corrected | 2 |" in taught  # the third is not finished
     assert "| accuracy before | 0.000 \\[0.000, 0.658\\] |" in taught
     assert "| accuracy after | 0.500 \\[0.095, 0.905\\] |" in taught
+
+
+@pytest.mark.parametrize(("truth", "corrected"), [(True, True), (None, False)], ids=["labelled", "found"])
+def test_a_bottleneck_made_afterwards_is_corrected_where_its_concepts_are_labelled(run, truth, corrected):
+    path = run / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["ibd_model"] = "posthoc_cbm"
+    content["hyper_parameters"]["units"] = {"names": ["leg::six"], "truth": truth}
+    torch.save(content, path)
+    text = card_of(run)[0]
+    for title, command in (("Interventions tried", "ibd curve"), ("Corrections by a person", "ibd serve")):
+        said = section(text, title)
+        assert (f"`{command} {run}`" in said) == corrected
+        assert ("no labelled concepts to correct" in said) != corrected
 
 
 def test_a_calibration_and_thresholds(run):
