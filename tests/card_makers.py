@@ -57,7 +57,7 @@ def digest_of(folder):
     return hashlib.sha256((folder / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
 
 
-def add_test(folder, digest=None, calibrated=False, metrics=None, changes=()):
+def add_test(folder, digest=None, calibrated=False, metrics=None, changes=(), abstains=0, confidence=None):
     """Write what a test of the run has come to."""
     metrics = {"accuracy_without_named": {"value": 0.8125}, "concept_auroc": {"value": 0.9375}} | (metrics or {})
     groups = [
@@ -69,11 +69,15 @@ def add_test(folder, digest=None, calibrated=False, metrics=None, changes=()):
     found = {"p_value": 0.0042, "spread": 38.7, "unknown": 0, "groups": groups}
     summary = {"split": "test", "images": 40, "classes": 2, "concepts": 1, "calibrated": calibrated}
     summary |= {"accuracy": interval(0.8, 0.652, 0.895), "balanced_accuracy": 0.775, "auroc": 0.912}
-    summary |= {"silent": 0, "abstains": 0, "calibration": {"classes": {"error": 0.1234, "count": 40, "bins": 15}}}
+    summary |= {
+        "silent": 0,
+        "abstains": abstains,
+        "calibration": {"classes": {"error": 0.1234, "count": 40, "bins": 15}},
+    }
     summary |= {"worst": {"classes": [{"class": EVIL, "recall": interval(0.6, 0.36, 0.8)}]}, "metrics": metrics}
     summary |= {"groups": {"light": found, "light+site": {**found, "p_value": 0.5}}}
     about = {"date": "2026-11-30T02:00:00+00:00", "ibd": "0.0.8", "checkpoint": "best.ckpt"}
-    about["changes"] = list(changes)
+    about |= {"changes": list(changes), "confidence": confidence}
     write_json(
         folder / "tested/test/summary.json", summary | {"about": about | {"sha256": digest or digest_of(folder)}}
     )

@@ -93,9 +93,14 @@ class Thresholds:
     confidence: Threshold | None = None
     concepts: Mapping[str, Threshold] = field(default_factory=dict)
 
+    @property
+    def least(self) -> float | None:
+        """Lowest confidence with which there is an answer; None where there always is one."""
+        return None if self.confidence is None else self.confidence.value
+
     def unsure(self, confidence: Tensor) -> Tensor:
         """Return which of (B,) probabilities of the predicted class are too low for an answer, (B,) bool."""
-        return confidence < (0.0 if self.confidence is None else self.confidence.value)
+        return confidence < (self.least or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as plain values."""

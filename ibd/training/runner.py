@@ -346,6 +346,7 @@ def evaluate_run(
     metrics, read = one_pass(model, data, split)
     file = find_checkpoint(place, which)
     about = {"checkpoint": file.name, "sha256": sha256(file), "changes": list(overrides)}
+    about["confidence"] = None if model.thresholds is None else model.thresholds.least
     scored = score(model, data.dataset(split), split, read, metrics, asked, about)
     if not _is_first():
         return Tested(dict(scored.figures), list(scored.groups), [], scored, None)

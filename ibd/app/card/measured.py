@@ -72,14 +72,21 @@ def accuracy(run: CardRun) -> list[Block]:
         plain = kept.plain
         rows = [(f"{_called(name, plain)}, {split} images", _either(plain.get(name))) for name in _OF_INTERVAL]
         rows += [(f"{what}, {split} images", spread(value)) for what, value in _others(kept)]
-        rows += [(what, number(plain[key])) for key, what in _COUNTS.items() if plain.get(key)]
+        if plain.get("silent"):
+            rows.append(("images without a prediction", number(plain["silent"])))
+        if plain.get("abstains") and _answers_as_now(run, kept):
+            rows.append(("images on which it abstains", number(plain["abstains"])))
         blocks: list[Block] = [Facts(rows, f"{kept.source}/summary.json")]
         return [*blocks, *_picture(run, kept, "confusion.png", "The confusion matrix")]
 
     return tests(run, say)
 
 
-_COUNTS = {"silent": "images without a prediction", "abstains": "images on which it abstains"}
+def _answers_as_now(run: CardRun, kept: Kept) -> bool:
+    """Return whether the threshold of confidence is still the one that a test was made with."""
+    now = None if run.thresholds is None or run.thresholds.stale else run.thresholds.plain.get("confidence")
+    least = now.get("value") if isinstance(now, dict) else None
+    return bool((kept.plain.get("about") or {}).get("confidence") == least)
 
 
 def _either(value: object) -> str:

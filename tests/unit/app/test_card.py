@@ -197,6 +197,21 @@ def test_a_test_of_changed_images_is_not_taken_for_one_of_the_data(run):
     assert "data.tag" not in card_of(run)[0]
 
 
+def test_how_many_images_are_answered_is_of_the_threshold_that_is_set(run):
+    weights = make_card_run(run.parent / "same")
+    row = "| images on which it abstains | 3 |"
+    add_test(run, abstains=3)  # by its calibration
+    assert row in card_of(run)[0]
+    add_test(run, abstains=3, confidence=0.8)  # by a threshold that is none any more
+    assert row not in card_of(run)[0]
+    confidence = {"value": 0.8, "images": 20, "true": 9, "called": 8, "right": 7, "wanted": None}
+    own = {"split": "val", "weights": weights, "calibration": 0, "confidence": confidence, "concepts": {}}
+    write_json(run / "thresholds.json", {"best.ckpt": own})
+    assert row in card_of(run)[0]
+    write_json(run / "thresholds.json", {"best.ckpt": own | {"confidence": {**confidence, "value": 0.9}}})
+    assert row not in card_of(run)[0]
+
+
 def test_a_report(run):
     make_report(run.parent / "report", run, digest_of(run))
     text, _, _ = card_of(run, "--compare", run.parent / "report")
