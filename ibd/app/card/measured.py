@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Picture, Stale, Words
@@ -360,7 +361,12 @@ def repeated(run: CardRun) -> list[Block]:
         ]
     if kept.stale:
         return [
-            Stale("Figures over several trainings", kept.source, kept.stale, f"ibd repeat resume={run.folder.parent}")
+            Stale(
+                "Figures over several trainings",
+                kept.source,
+                kept.stale,
+                shlex.join(["ibd", "repeat", f"resume={run.folder.parent}"]),
+            )
         ]
     figures = kept.plain.get("figures") or {}
     rows = [[name, number(one["mean"]), number(one["sd"]), _ends(one)] for name, one in figures.items()]

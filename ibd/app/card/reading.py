@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ class CardRun:
     """A run as a card sees it.
 
     Attributes:
-        given: RUN as the user gave it, for commands.
+        given: RUN as the user gave it, as a shell takes it, for commands.
         folder: the run folder.
         checkpoint: its checkpoint.
         sha256: SHA-256 of that file.
@@ -122,7 +123,7 @@ def read_run(run: str, report: Path | None) -> CardRun:
     weights = checksum_of({k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)})
     digest, written = sha256(checkpoint), checkpoint.stat().st_mtime
     return CardRun(
-        given=run,
+        given=shlex.quote(run),
         folder=folder,
         checkpoint=checkpoint,
         sha256=digest,

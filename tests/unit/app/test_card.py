@@ -102,6 +102,14 @@ def test_what_was_not_measured_is_said_with_its_command(run):
     assert "0." not in figures
 
 
+def test_a_run_whose_name_has_a_blank(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_card_run(tmp_path / "my ants" / "1")
+    answer = ibd("card", "my ants/1")
+    assert answer.code == 0, answer.err
+    assert "`ibd test 'my ants/1'` measures it." in (tmp_path / "my ants" / "1" / "card.md").read_text()
+
+
 def test_stale_figures_are_not_used(run):
     """A test, a curve and a session of other weights, and a report of another checkpoint."""
     add_test(run, digest="0" * 64)
