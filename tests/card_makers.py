@@ -7,6 +7,7 @@ import json
 import torch
 
 from ibd.models.calibration.calibration import checksum_of
+from ibd.models.thresholds import number_of
 
 EVIL = '<img src="http://stranger.example/x.png" onerror="alert(1)">'
 """A class of this name must be a text wherever it stands."""
@@ -56,9 +57,9 @@ def digest_of(folder):
     return hashlib.sha256((folder / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
 
 
-def add_test(folder, digest=None):
+def add_test(folder, digest=None, calibrated=False, metrics=None, changes=(), abstains=0, confidence=None):
     """Write what a test of the run has come to."""
-    metrics = {"accuracy_without_named": {"value": 0.8125}, "concept_auroc": {"value": 0.9375}}
+    metrics = {"accuracy_without_named": {"value": 0.8125}, "concept_auroc": {"value": 0.9375}} | (metrics or {})
     groups = [
         {"group": EVIL, "images": 13, "accuracy": interval(0.5385, 0.29, 0.77), "surplus": interval(0.2, 0.1, 0.3)}
         | {"ece": 0.21, "p_below": 0.01},
@@ -66,12 +67,17 @@ def add_test(folder, digest=None):
         | {"ece": 0.05, "p_below": 1.0},
     ]
     found = {"p_value": 0.0042, "spread": 38.7, "unknown": 0, "groups": groups}
-    summary = {"split": "test", "images": 40, "classes": 2, "concepts": 1, "calibrated": False}
+    summary = {"split": "test", "images": 40, "classes": 2, "concepts": 1, "calibrated": calibrated}
     summary |= {"accuracy": interval(0.8, 0.652, 0.895), "balanced_accuracy": 0.775, "auroc": 0.912}
-    summary |= {"silent": 0, "abstains": 0, "calibration": {"classes": {"error": 0.1234, "count": 40, "bins": 15}}}
+    summary |= {
+        "silent": 0,
+        "abstains": abstains,
+        "calibration": {"classes": {"error": 0.1234, "count": 40, "bins": 15}},
+    }
     summary |= {"worst": {"classes": [{"class": EVIL, "recall": interval(0.6, 0.36, 0.8)}]}, "metrics": metrics}
     summary |= {"groups": {"light": found, "light+site": {**found, "p_value": 0.5}}}
-    about = {"date": "2026-11-30T02:00:00+00:00", "ibd": "0.0.8", "checkpoint": "best.ckpt", "changes": []}
+    about = {"date": "2026-11-30T02:00:00+00:00", "ibd": "0.0.8", "checkpoint": "best.ckpt"}
+    about |= {"changes": list(changes), "confidence": confidence}
     write_json(
         folder / "tested/test/summary.json", summary | {"about": about | {"sha256": digest or digest_of(folder)}}
     )
@@ -106,8 +112,8 @@ def add_teaching(folder, weights):
     write_json(folder / "teaching/2026-11-30_03-00-00.json", {"split": "test", "weights": weights})
 
 
-def add_calibration(folder, weights):
-    """Let the checkpoint say that it was calibrated, and set two thresholds."""
+def add_calibration(folder, weights, of_thresholds=None):
+    """Let the checkpoint say that it was calibrated, and set a threshold; of this calibration, or of another number."""
     path = folder / "checkpoints" / "best.ckpt"
     content = torch.load(path, weights_only=True)
     rule = {"threshold": 0.625, "accuracy": 0.95, "certainty": 0.9, "images": 20, "kept": 16, "right": 15}
@@ -120,7 +126,7 @@ def add_calibration(folder, weights):
     thresholds = {
         "split": "val",
         "weights": weights,
-        "calibration": 0,
+        "calibration": number_of(content["ibd_calibration"]) if of_thresholds is None else of_thresholds,
         "confidence": None,
         "concepts": {"leg::six": one},
     }

@@ -93,9 +93,14 @@ class Thresholds:
     confidence: Threshold | None = None
     concepts: Mapping[str, Threshold] = field(default_factory=dict)
 
+    @property
+    def least(self) -> float | None:
+        """Lowest confidence with which there is an answer; None where there always is one."""
+        return None if self.confidence is None else self.confidence.value
+
     def unsure(self, confidence: Tensor) -> Tensor:
         """Return which of (B,) probabilities of the predicted class are too low for an answer, (B,) bool."""
-        return confidence < (0.0 if self.confidence is None else self.confidence.value)
+        return confidence < (self.least or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as plain values."""
@@ -153,7 +158,12 @@ def called_true(network: InterpretableNetwork, values: Tensor, thresholds: Thres
 
 def calibration_number(calibration: Calibration | None) -> int:
     """Return a number that changes with any value of a calibration; 0 for none."""
-    return 0 if calibration is None else zlib.crc32(json.dumps(calibration.to_dict(), sort_keys=True).encode())
+    return number_of(None if calibration is None else calibration.to_dict())
+
+
+def number_of(plain: Mapping[str, Any] | None) -> int:
+    """Return the `calibration_number` of the plain values of a calibration, as a checkpoint has them."""
+    return 0 if plain is None else zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
 def detail_of(network: InterpretableNetwork, unit: int, label: int, value: float, thresholds: Thresholds | None) -> str:

@@ -345,7 +345,8 @@ def evaluate_run(
     asked = {name: groups_of_images(data, split, name) for name in by}  # a mistake is said before the work
     metrics, read = one_pass(model, data, split)
     file = find_checkpoint(place, which)
-    about = {"checkpoint": file.name, "sha256": sha256(file), "changes": list(overrides)}
+    least = None if model.thresholds is None else model.thresholds.least
+    about = {"checkpoint": file.name, "sha256": sha256(file), "changes": list(overrides), "confidence": least}
     scored = score(model, data.dataset(split), split, read, metrics, asked, about)
     if not _is_first():
         return Tested(dict(scored.figures), list(scored.groups), [], scored, None)

@@ -75,6 +75,7 @@ def test_two_seeds(here, tmp_path):
     assert again.code == 0
     assert len(here.commands) == 2
     assert "seed_3 (2 of 2): trained before" in again.out
+    assert again.out.count("tested before") == 2
 
 
 def test_folds_of_a_folder_without_test_images(here, tmp_path):

@@ -53,6 +53,11 @@ def test_its_counts_are_those_of_the_predictions(run):
     assert model.thresholds.confidence.called == int((~found.abstains).sum())
     right = (found.labels == dataset.labels) & ~found.abstains
     assert model.thresholds.confidence.right == int(right.sum())
+    ibd("threshold", run, "confidence=0.4")
+    assert ibd("test", run, "--split", "val").code == 0
+    said = json.loads((run / "tested" / "val" / "summary.json").read_text())
+    assert said["abstains"] == int((found.probabilities.amax(1) < 0.4).sum()) > 0
+    assert said["about"]["confidence"] == 0.4
 
 
 def test_python_does_the_same(run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ibd.app.card.blocks import Block, Words
-from ibd.app.card.pieces import number, probability, spread
+from ibd.app.card.pieces import changes_of, number, probability, spread
 from ibd.app.card.reading import CardRun, Kept
 from ibd.training.display import accuracy_reach
 from ibd.training.record import RECORD
@@ -39,6 +39,10 @@ def _training(run: CardRun) -> Iterator[Block]:
 
 def _of_test(split: str, kept: Kept) -> Iterator[Block]:
     source, plain = f"{kept.source}/summary.json", kept.plain
+    if changes := changes_of(kept):
+        yield Words(
+            f"The test of {split} images is of images changed by {changes}, not of those of the config.", source
+        )
     own = plain.get("accuracy") or {}
     if own.get("low") is not None and (own["high"] - own["low"]) / 2 > _WIDE:
         yield Words(

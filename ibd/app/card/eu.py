@@ -118,7 +118,7 @@ ANNEX_IV: tuple[Heading, ...] = (
         "monitoring, functioning and control: capabilities and limitations, accuracy for specific groups "
         "of persons, foreseeable unintended outcomes and risks, human oversight, specifications of input "
         "data",
-        ("accuracy", "classes", "groups", "intersections", "calibration", "caveats", "preprocessing"),
+        ("accuracy", "classes", "groups", "intersections", "calibration", "caveats", "interventions", "preprocessing"),
     ),
     Heading(
         "iv_4",
@@ -156,80 +156,80 @@ ANNEX_IV: tuple[Heading, ...] = (
 ARTICLE_13: tuple[Heading, ...] = (
     Heading(
         "a13_a",
-        "3(a)",
+        "(a)",
         "identity and contact details of the provider and any authorized representative",
         ("details",),
     ),
     Heading(
         "a13_b1",
-        "3(b)(i)",
+        "(b)(i)",
         "intended purpose",
         ("use",),
     ),
     Heading(
         "a13_b2",
-        "3(b)(ii)",
+        "(b)(ii)",
         "level of accuracy with its metrics, robustness and cybersecurity that were tested and can be "
         "expected, and what may have an impact on them",
-        ("accuracy", "classes", "metrics", "trainings", "calibration"),
+        ("accuracy", "classes", "metrics", "trainings", "calibration", "caveats"),
     ),
     Heading(
         "a13_b3",
-        "3(b)(iii)",
+        "(b)(iii)",
         "circumstances of use or foreseeable misuse that may lead to risks to health, safety or fundamental rights",
         ("ethics", "caveats"),
     ),
     Heading(
         "a13_b4",
-        "3(b)(iv)",
+        "(b)(iv)",
         "technical capabilities to provide information that is relevant to explain the output",
         ("account", "failing", "honesty", "bypass"),
     ),
     Heading(
         "a13_b5",
-        "3(b)(v)",
+        "(b)(v)",
         "performance on specific persons or groups of persons",
         ("groups", "intersections"),
     ),
     Heading(
         "a13_b6",
-        "3(b)(vi)",
+        "(b)(vi)",
         "specifications of input data; training, validation and testing data sets",
         ("preprocessing", "data", "evaluation"),
     ),
     Heading(
         "a13_b7",
-        "3(b)(vii)",
+        "(b)(vii)",
         "information to interpret the output and to use it appropriately",
-        ("concepts", "calibration", "account"),
+        ("concepts", "calibration", "thresholds", "account"),
     ),
     Heading(
         "a13_c",
-        "3(c)",
+        "(c)",
         "changes that were pre-determined at the initial conformity assessment",
     ),
     Heading(
         "a13_d",
-        "3(d)",
+        "(d)",
         "human oversight measures, and technical measures to interpret outputs",
         ("interventions", "teaching", "account"),
     ),
     Heading(
         "a13_e",
-        "3(e)",
+        "(e)",
         "computational and hardware resources, expected lifetime, maintenance and updates",
         ("training",),
     ),
     Heading(
         "a13_f",
-        "3(f)",
+        "(f)",
         "mechanisms to collect, store and interpret logs (Article 12)",
     ),
 )
 
 PROMPTS = {
-    heading.key: f"{place} {heading.point}: {heading.asks}"
-    for place, headings in (("Annex IV", ANNEX_IV), ("Article 13", ARTICLE_13))
+    heading.key: f"{place}{heading.point}: {heading.asks}"
+    for place, headings in (("Annex IV ", ANNEX_IV), ("Article 13(3)", ARTICLE_13))
     for heading in headings
 }
 """Key of a text -> what is to be written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ibd.app.card.blocks import Absent, Block, ByHand, Grid, Section, Stale, Words, every_section
-from ibd.app.card.pieces import number, spread
+from ibd.app.card.pieces import changes_of, number, spread
 from ibd.app.card.reading import CardRun, Kept
 from ibd.app.card.report import of_model
 from ibd.comparison.report.names import explainer_title
@@ -52,7 +52,9 @@ def _rows(run: CardRun) -> Iterator[tuple[str, str, str]]:
 
 def _of_test(split: str, kept: Kept) -> Iterator[tuple[str, str, str]]:
     plain, source = kept.plain, f"{kept.source}/summary.json"
-    yield f"accuracy, {number(plain.get('images'))} {split} images", spread(plain.get("accuracy")), source
+    changes = changes_of(kept)
+    images = f"{number(plain.get('images'))} {split} images{f' changed by {changes}' * bool(changes)}"
+    yield f"accuracy, {images}", spread(plain.get("accuracy")), source
     worst = plain.get("worst") or {}
     for one in (worst.get("classes") or ())[:1]:
         yield f"recall of its worst class, {one.get('class')}", spread(one.get("recall")), source
@@ -61,7 +63,7 @@ def _of_test(split: str, kept: Kept) -> Iterator[tuple[str, str, str]]:
             yield f"accuracy of the worst {column}, {one.get('group')}", spread(one.get("accuracy")), source
     error = ((plain.get("calibration") or {}).get("classes") or {}).get("error")
     if error is not None:
-        yield "expected calibration error", number(error), source
+        yield f"calibration error{' after calibration' * bool(plain.get('calibrated'))}", number(error), source
     metrics = plain.get("metrics") or {}
     names = {"concept_auroc": "mean AUROC of concepts", "accuracy_without_named": "accuracy without the named units"}
     for key, what in names.items():

@@ -61,7 +61,7 @@ def mitchell(run: CardRun, texts: Mapping[str, str]) -> list[Section]:
         Section("details", "Model Details", details, more),
         Section("use", "Intended Use", hand("primary_uses", "primary_users", "out_of_scope")),
         Section("factors", "Factors", [*hand("relevant_factors", "evaluation_factors"), *_columns(run)]),
-        Section("metrics", "Metrics", [Words(_METRICS), *hand("why_these_metrics")], _variation(run)),
+        Section("metrics", "Metrics", [Words(_METRICS), *hand("why_these_metrics")], _of_metrics(run)),
         Section("evaluation", "Evaluation Data", data, (preprocessing,)),
         Section("data", "Training Data", [*pieces.training_data(run), *hand("data_provenance")]),
         Section("analyses", "Quantitative Analyses", (), _analyses(run)),
@@ -87,8 +87,11 @@ def _columns(run: CardRun) -> list[Block]:
     return blocks or [Words("Accuracy was measured by no group of images; see the results below.")]
 
 
-def _variation(run: CardRun) -> tuple[Section, ...]:
-    return (Section("trainings", "Variation over trainings", measured.repeated(run)),)
+def _of_metrics(run: CardRun) -> tuple[Section, ...]:
+    return (
+        Section("thresholds", "Decision thresholds", measured.thresholds(run)),
+        Section("trainings", "Variation over trainings", measured.repeated(run)),
+    )
 
 
 _ANALYSES: Sequence[tuple[str, str, Callable[[CardRun], list[Block]]]] = (
@@ -96,7 +99,7 @@ _ANALYSES: Sequence[tuple[str, str, Callable[[CardRun], list[Block]]]] = (
     ("classes", "Unitary results: by class", measured.classes),
     ("groups", "Unitary results: by group", lambda run: measured.groups(run, crossed=False)),
     ("intersections", "Intersectional results", lambda run: measured.groups(run, crossed=True)),
-    ("calibration", "Calibration and thresholds", measured.calibration),
+    ("calibration", "Calibration", measured.calibration),
     ("concepts", "Concepts: how well each is predicted", measured.concepts),
     ("bypass", "What by-passes the concepts", measured.bypass),
     ("honesty", "Whether its units mean what they say", explained.honesty),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Picture, Stale, Words
-from ibd.app.card.pieces import cut, number, probability, spread
+from ibd.app.card.pieces import changes_of, cut, number, probability, spread
 from ibd.app.card.reading import CardRun, Kept, Rows
 from ibd.metrics.functional.shares import share_interval
 
@@ -15,11 +16,27 @@ _WITHOUT = {
     "accuracy_rounded": "accuracy with concepts rounded to yes and no",
 }
 """Metrics of a test that say what by-passes the units with a name -> what each is."""
-_CORRECTED = ("cbm", "cem", "scbm")
-"""The kinds of models whose concepts a person can correct, by a curve or in the teaching mode."""
 _COUNTED = ("images", "yes", "no")
 """Columns of whole numbers."""
 _OF_INTERVAL = ("accuracy", "balanced_accuracy", "auroc")
+_NAMES = {
+    "auroc": "mean AUROC of classes",
+    "concept_auroc": "mean AUROC of concepts",
+    "concept_accuracy": "mean accuracy of concepts",
+    "ece": "calibration error",
+    "ece_calibrated": "calibration error after calibration",
+    "nll": "negative log-likelihood",
+    "nll_calibrated": "negative log-likelihood after calibration",
+    "concept_ece": "calibration error of concepts",
+    "concept_ece_calibrated": "calibration error of concepts after calibration",
+    "set_coverage": "share with the true class in its set",
+    "set_size": "mean number of classes in the set",
+    "kept_share": "share that is answered",
+    "kept_accuracy": "accuracy of the answers",
+}
+"""Metric of a test -> what a card calls it, where that is not its name with blanks."""
+_AS_TRAINED = ("loss", "class_loss", "concept_loss", "concept_accuracy", "ece", "nll", "concept_ece")
+"""Metrics that a test gives of the probabilities as trained, also where the model is calibrated."""
 
 
 def tests(run: CardRun, say: Callable[[str, Kept], list[Block]]) -> list[Block]:
@@ -37,8 +54,16 @@ def tests(run: CardRun, say: Callable[[str, Kept], list[Block]]) -> list[Block]:
         if kept.stale:
             blocks.append(Stale(f"The test of {split} images", kept.source, kept.stale, command))
         else:
-            blocks += say(split, kept)
+            blocks += [*changed(split, kept), *say(split, kept)]
     return blocks
+
+
+def changed(split: str, kept: Kept) -> list[Block]:
+    """Return that a test was of other data than the config's, where it was: its figures are of that alone."""
+    changes = changes_of(kept)
+    if not changes:
+        return []
+    return [Words(f"These {split} images are changed ones, by {changes}.", f"{kept.source}/summary.json")]
 
 
 def accuracy(run: CardRun) -> list[Block]:
@@ -46,16 +71,23 @@ def accuracy(run: CardRun) -> list[Block]:
 
     def say(split: str, kept: Kept) -> list[Block]:
         plain = kept.plain
-        rows = [(f"{name.replace('_', ' ')} of {split} images", _either(plain.get(name))) for name in _OF_INTERVAL]
-        rows += [(f"{key} of {split} images", spread(value)) for key, value in _others(kept)]
-        rows += [(what, number(plain[key])) for key, what in _COUNTS.items() if plain.get(key)]
+        rows = [(f"{_called(name, plain)}, {split} images", _either(plain.get(name))) for name in _OF_INTERVAL]
+        rows += [(f"{what}, {split} images", spread(value)) for what, value in _others(kept)]
+        if plain.get("silent"):
+            rows.append(("images without a prediction", number(plain["silent"])))
+        if plain.get("abstains") and _answers_as_now(run, kept):
+            rows.append(("images on which it abstains", number(plain["abstains"])))
         blocks: list[Block] = [Facts(rows, f"{kept.source}/summary.json")]
         return [*blocks, *_picture(run, kept, "confusion.png", "The confusion matrix")]
 
     return tests(run, say)
 
 
-_COUNTS = {"silent": "images without a prediction", "abstains": "images on which it abstains"}
+def _answers_as_now(run: CardRun, kept: Kept) -> bool:
+    """Return whether the threshold of confidence is still the one that a test was made with."""
+    now = None if run.thresholds is None or run.thresholds.stale else run.thresholds.plain.get("confidence")
+    least = now.get("value") if isinstance(now, dict) else None
+    return bool((kept.plain.get("about") or {}).get("confidence") == least)
 
 
 def _either(value: object) -> str:
@@ -65,7 +97,13 @@ def _either(value: object) -> str:
 def _others(kept: Kept) -> Iterator[tuple[str, dict[str, object]]]:
     for key, value in (kept.plain.get("metrics") or {}).items():
         if key not in (*_OF_INTERVAL, *_WITHOUT) and isinstance(value, dict):
-            yield key.replace("_", " "), value
+            yield _called(key, kept.plain), value
+
+
+def _called(metric: str, plain: dict[str, object]) -> str:
+    """Return what a metric of a test is called; of a calibrated model, whether it is of probabilities as trained."""
+    trained = plain.get("calibrated") and metric in _AS_TRAINED
+    return _NAMES.get(metric, metric.replace("_", " ")) + " before calibration" * bool(trained)
 
 
 def _picture(run: CardRun, kept: Kept, name: str, caption: str) -> list[Block]:
@@ -125,7 +163,7 @@ def _float(text: str | None) -> float | str | None:
 
 
 def calibration(run: CardRun) -> list[Block]:
-    """Return whether stated probabilities come true, what was calibrated, and from where on there is an answer."""
+    """Return whether stated probabilities come true, and what was calibrated."""
 
     def say(split: str, kept: Kept) -> list[Block]:
         found = kept.plain.get("calibration") or {}
@@ -143,7 +181,7 @@ def calibration(run: CardRun) -> list[Block]:
             blocks.append(Grid(f"Stated and true, {split} images", columns, texts, f"{kept.source}/calibration.csv"))
         return [*blocks, *_picture(run, kept, "calibration.png", "Stated probabilities, and how often they came true")]
 
-    return [*tests(run, say), *_chosen(run), *_thresholds(run)]
+    return [*tests(run, say), *_chosen(run)]
 
 
 def _chosen(run: CardRun) -> list[Block]:
@@ -169,7 +207,8 @@ def _chosen(run: CardRun) -> list[Block]:
     return [Facts(rows, file)]
 
 
-def _thresholds(run: CardRun) -> list[Block]:
+def thresholds(run: CardRun) -> list[Block]:
+    """Return from which probability on a concept is called present, and a class answered."""
     kept, command = run.thresholds, f"ibd threshold {run.given} precision=0.95"
     if kept is None:
         return [Absent("No thresholds of concepts or of answers were set.", command)]
@@ -202,7 +241,7 @@ def groups(run: CardRun, crossed: bool) -> list[Block]:
     for split, kept in run.tested.items():
         for column, found in (kept.plain.get("groups") or {}).items():
             if ("+" in column) == crossed and not kept.stale:
-                blocks += _groups(split, kept, column, found)
+                blocks += [*changed(split, kept), *_groups(split, kept, column, found)]
     if blocks:
         return blocks
     stale = [kept for kept in run.tested.values() if kept.stale and kept.plain.get("groups")]
@@ -232,16 +271,32 @@ def bypass(run: CardRun) -> list[Block]:
         metrics = kept.plain.get("metrics") or {}
         rows = [(f"{what}, {split} images", spread(metrics[key])) for key, what in _WITHOUT.items() if key in metrics]
         if not rows:
-            return [Words("No unit of the model has a name that the data knows: nothing can by-pass one.", kept.source)]
-        rows.insert(0, (f"accuracy, {split} images", _either(kept.plain.get("accuracy"))))
-        return [Facts(rows, f"{kept.source}/summary.json")]
+            none = "There is nothing to by-pass: no unit has a name, or classes are sums over the units alone."
+            return [Words(none, kept.source)]
+        rows.insert(0, (f"accuracy, {split} images", _as_trained(kept)))
+        return [Words(_BYPASS), Facts(rows, f"{kept.source}/summary.json")]
 
     return tests(run, say)
 
 
+_BYPASS = (
+    "Without the named units each concept has its mean over training images: what accuracy is left beyond chance comes "
+    "from something that has no name. With the named units alone all else has its mean."
+)
+
+
+def _as_trained(kept: Kept) -> str:
+    """Return the accuracy by the classes as trained, as those without some units are: a calibration may change them."""
+    own, trained = kept.plain.get("accuracy") or {}, (kept.plain.get("metrics") or {}).get("accuracy")
+    if trained is None or trained.get("value") is None or own.get("value") is None:
+        return spread(own)
+    same = abs(trained["value"] - own["value"]) < 1e-6  # the metric is of float32, and has no interval
+    return spread(own) if same else f"{spread(trained)} (before calibration)"
+
+
 def interventions(run: CardRun) -> list[Block]:
     """Return the curves of accuracy by the number of groups of concepts corrected."""
-    if run.family not in _CORRECTED:
+    if not run.correctable:
         return [Words("The model has no labelled concepts to correct.")]
     command, blocks = f"ibd curve {run.given}", list[Block]()
     for name, kept in run.curves.items():
@@ -272,7 +327,7 @@ def _curve(rows: Rows, title: str, source: str) -> Grid:
 
 def teaching(run: CardRun) -> list[Block]:
     """Return what corrections by a person came to, session by session."""
-    if run.family not in _CORRECTED:
+    if not run.correctable:
         return [Words("The model has no labelled concepts to correct.")]
     command, blocks = f"ibd serve {run.given}", list[Block]()
     for kept in run.teaching:
@@ -306,7 +361,12 @@ def repeated(run: CardRun) -> list[Block]:
         ]
     if kept.stale:
         return [
-            Stale("Figures over several trainings", kept.source, kept.stale, f"ibd repeat resume={run.folder.parent}")
+            Stale(
+                "Figures over several trainings",
+                kept.source,
+                kept.stale,
+                shlex.join(["ibd", "repeat", f"resume={run.folder.parent}"]),
+            )
         ]
     figures = kept.plain.get("figures") or {}
     rows = [[name, number(one["mean"]), number(one["sd"]), _ends(one)] for name, one in figures.items()]

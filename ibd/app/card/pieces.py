@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Words
-from ibd.app.card.reading import CardRun, day
+from ibd.app.card.reading import CardRun, Kept, day
 from ibd.training.record import RECORD
 
 _MOST = 60
@@ -17,7 +17,10 @@ CONFIG = "config.yaml"
 
 
 def number(value: Any) -> str:
-    """Return a value of a file as a card shows it: three decimals, "-" for what is not known."""
+    """Return a value of a file as a card shows it: three decimals, "-" for what is not known.
+
+    What is not quite 0 or 1 is not shown as that.
+    """
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -29,7 +32,9 @@ def number(value: Any) -> str:
             return value
     if isinstance(value, int):
         return str(value)
-    return f"{value:.1e}" if 0 < abs(value) < _SMALL else f"{value:.3f}"
+    if 0 < abs(value) < _SMALL:
+        return f"{value:.1e}"
+    return "0.999" if 1 - _SMALL <= value < 1 else f"{value:.3f}"
 
 
 def probability(value: Any) -> str:
@@ -44,6 +49,12 @@ def spread(given: Mapping[str, Any] | None, value: str = "value") -> str:
     if given.get("low") is None or given.get("high") is None:
         return number(given[value])
     return f"{number(given[value])} [{number(given['low'])}, {number(given['high'])}]"
+
+
+def changes_of(kept: Kept) -> str:
+    """Return by what the images of a test differ from those of the config, such as ``data.tag_test=absent``; or ""."""
+    about = kept.plain.get("about") or {}
+    return ", ".join(map(str, about.get("changes") or ()))
 
 
 def cut(rows: Sequence[Sequence[str]], what: str) -> tuple[list[Sequence[str]], str]:
@@ -173,8 +184,7 @@ def evaluation_data(run: CardRun) -> list[Block]:
             continue
         about = kept.plain.get("about") or {}
         rows = [("split", split), ("images", number(kept.plain.get("images"))), ("tested", str(about.get("date", "-")))]
-        changes = about.get("changes") or []
-        rows.append(("changes to the data of the training", ", ".join(map(str, changes)) or "none"))
+        rows.append(("changes to the data of the training", changes_of(kept) or "none"))
         blocks.append(Facts(rows, f"{kept.source}/summary.json"))
     return blocks or [Absent("The model was not tested.", f"ibd test {run.given}")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,9 +16,12 @@ from ibd.config.sources import read_yaml
 from ibd.errors import CheckpointError
 from ibd.io import CALIBRATION_KEY, MODEL_KEY, find_checkpoint, find_run, read_checkpoint, sha256
 from ibd.models.calibration.calibration import checksum_of
+from ibd.models.thresholds import FILE, number_of
 from ibd.training.record import RECORD
 
 _NETWORK = "network."
+_CORRECTABLE = ("cbm", "cem", "scbm")
+"""The kinds of models whose concepts can be corrected, whatever their options."""
 Rows = list[dict[str, str]]
 
 
@@ -43,7 +47,7 @@ class CardRun:
     """A run as a card sees it.
 
     Attributes:
-        given: RUN as the user gave it, for commands.
+        given: RUN as the user gave it, as a shell takes it, for commands.
         folder: the run folder.
         checkpoint: its checkpoint.
         sha256: SHA-256 of that file.
@@ -77,9 +81,17 @@ class CardRun:
     @property
     def spec(self) -> dict[str, Any]:
         """What the checkpoint says of its data: classes, concepts, image size."""
+        return self._given("spec")
+
+    @property
+    def correctable(self) -> bool:
+        """Whether a person can correct its concepts: of a bottleneck made afterwards those that were labelled alone."""
+        return self.family in _CORRECTABLE or bool(self._given("units").get("truth"))
+
+    def _given(self, block: str) -> dict[str, Any]:
         values = self.content.get("hyper_parameters", {})
-        spec = values.get("spec", {}) if isinstance(values, dict) else {}
-        return spec if isinstance(spec, dict) else {}
+        found = values.get(block, {}) if isinstance(values, dict) else {}
+        return found if isinstance(found, dict) else {}
 
     @property
     def family(self) -> str:
@@ -91,8 +103,7 @@ class CardRun:
     @property
     def calibration(self) -> dict[str, Any] | None:
         """The calibration in the checkpoint, if it is of its weights."""
-        found = self.content.get(CALIBRATION_KEY)
-        return found if isinstance(found, dict) and found.get("weights") == self.weights else None
+        return _calibration(self.content, self.weights)
 
 
 def read_run(run: str, report: Path | None) -> CardRun:
@@ -112,7 +123,7 @@ def read_run(run: str, report: Path | None) -> CardRun:
     weights = checksum_of({k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)})
     digest, written = sha256(checkpoint), checkpoint.stat().st_mtime
     return CardRun(
-        given=run,
+        given=shlex.quote(run),
         folder=folder,
         checkpoint=checkpoint,
         sha256=digest,
@@ -123,7 +134,7 @@ def read_run(run: str, report: Path | None) -> CardRun:
         tested=_tests(folder, digest, written),
         curves=_curves(folder, weights, written),
         teaching=_sessions(folder, weights),
-        thresholds=_thresholds(folder, checkpoint, weights),
+        thresholds=_thresholds(folder, checkpoint.name, weights, _calibration(content, weights)),
         repeated=_repeated(folder, digest),
         report=None if report is None else read_report(report, folder, digest, written),
     )
@@ -211,9 +222,20 @@ def _sessions(folder: Path, weights: int) -> list[Kept]:
     return found
 
 
-def _thresholds(folder: Path, checkpoint: Path, weights: int) -> Kept | None:
-    plain = (read_json(folder / "thresholds.json") or {}).get(checkpoint.name)
-    return Kept("thresholds.json", plain, {}, _of_weights(plain, weights)) if isinstance(plain, dict) else None
+def _calibration(content: Mapping[str, Any], weights: int) -> dict[str, Any] | None:
+    found = content.get(CALIBRATION_KEY)
+    return found if isinstance(found, dict) and found.get("weights") == weights else None
+
+
+def _thresholds(folder: Path, checkpoint: str, weights: int, calibration: dict[str, Any] | None) -> Kept | None:
+    """Return the thresholds of a checkpoint; stale where the model itself would leave them out, see `TrainedModel`."""
+    plain = (read_json(folder / FILE) or {}).get(checkpoint)
+    if not isinstance(plain, dict):
+        return None
+    stale = _of_weights(plain, weights)
+    if not stale and plain.get("calibration") != number_of(calibration):
+        stale = "of probabilities before the last calibration"
+    return Kept(FILE, plain, {}, stale)
 
 
 def _repeated(folder: Path, digest: str) -> Kept | None:

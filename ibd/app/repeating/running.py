@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from ibd.app.repeating.plan import Plan
 from ibd.app.test import show_test
 from ibd.errors import IbdError, UnsupportedError
+from ibd.io import find_checkpoint, sha256
 from ibd.lock import locked
 from ibd.registry import trusted
 from ibd.training.runner import RUN_DIR
+from ibd.training.tested.saving import FOLDER, SUMMARY
 
 _INTERRUPTED = 130
 _FIRST = "test/accuracy "
@@ -91,9 +94,18 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, bool]:
 
 def _tested(run: Path) -> str:
     """Test a run unless that was done since it was trained; return its first figure in words."""
-    kept, checkpoints = run / "test.json", run / "checkpoints"
-    newest = max(path.stat().st_mtime for path in checkpoints.glob("*.ckpt"))
-    if kept.exists() and kept.stat().st_mtime >= newest:
+    if _is_tested(run):
         return "tested before"
     said = [line for line in show_test(str(run), (), "best") if line.startswith(_FIRST)]
     return " ".join(said[0].split()) if said else "tested"
+
+
+def _is_tested(run: Path) -> bool:
+    """Return whether the last test was of the best checkpoint as it is, on the images of its config."""
+    if not (run / "test.json").exists():
+        return False
+    try:
+        said = json.loads((run / FOLDER / "test" / SUMMARY).read_text(encoding="utf-8"))["about"]
+        return bool(said["sha256"] == sha256(find_checkpoint(run)) and said["changes"] == [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -30,7 +30,8 @@ class GroupFigures:
         images: number of its images.
         right: how many of them are classified rightly.
         accuracy: share of these, with its score interval of 95 %.
-        confidence: mean probability of the predicted class.
+        confidence: mean probability of the predicted class; like what follows without the images that have no
+            prediction, NaN where none has one.
         surplus: confidence less what is right, image by image, with its bootstrap interval of 95 %: above 0 the
             classifier claims too much for this group.
         ece: expected calibration error in 15 bins (Guo et al. 2017); few images make it larger, so it has no interval.
@@ -125,7 +126,8 @@ def by_group(
         labels: (N,) true classes.
         groups: group of each of the N images; None where it is not known.
         column: name of what the groups are values of.
-        silent: (N,) bool, the images for which there is no prediction: they count as errors; None is none.
+        silent: (N,) bool, the images for which there is no prediction: they count as errors, and have no confidence;
+            None is none.
 
     Raises:
         ConfigError: another number of groups than images.
@@ -137,22 +139,22 @@ def by_group(
     if len(names) < 2:
         raise DataError(f"by: '{column}' has {len(names)} groups among these images, 2 are needed")
     stated, chosen = probabilities.double().max(1)
-    right = chosen == labels
-    if silent is not None:
-        right = right & ~silent.to(right.device)
+    answered = torch.ones_like(labels, dtype=torch.bool) if silent is None else ~silent.to(labels.device)
+    right = (chosen == labels) & answered
     rows = [torch.tensor([group == name for group in groups], device=labels.device) for name in names]
-    found = [_figures(name, stated[row], right[row]) for name, row in zip(names, rows, strict=True)]
+    found = [_figures(name, stated[row], right[row], answered[row]) for name, row in zip(names, rows, strict=True)]
     found.sort(key=lambda group: (group.accuracy.mean, group.name))
     p_value, below = _p_values([group.right for group in found], [group.images for group in found])
     found = [replace(group, p_below=p) for group, p in zip(found, holm(below), strict=True)]
     return ByGroup(column, tuple(found), sum(group is None for group in groups), p_value)
 
 
-def _figures(name: str, stated: Tensor, right: Tensor) -> GroupFigures:
+def _figures(name: str, stated: Tensor, right: Tensor, answered: Tensor) -> GroupFigures:
     count, hits = len(right), int(right.sum())
-    ece = calibration_error(stated, right)  # of the predicted class alone
-    surplus = mean_interval(stated - right.double())
-    return GroupFigures(name, count, hits, share_interval(hits, count), float(stated.mean()), surplus, ece)
+    sure, true = stated[answered], right[answered]
+    ece = calibration_error(sure, true)  # of the predicted class alone
+    surplus = mean_interval(sure - true.double())
+    return GroupFigures(name, count, hits, share_interval(hits, count), float(sure.mean()), surplus, ece)
 
 
 def _p_values(right: Sequence[int], images: Sequence[int]) -> tuple[float, list[float]]:

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+import torch
 
 from ibd.app.card import eu, layout
+from ibd.app.card.pieces import number
 from ibd.app.card.rendering import code, plain
 from tests.card_makers import (
     EVIL,
@@ -52,7 +54,7 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "| training images | 48 |" in section(text, "Training Data")
     assert "| ant | 31 | 11 |" in section(text, "Training Data")
     accuracy = section(text, "All images")
-    assert "| accuracy of test images | 0.800 \\[0.652, 0.895\\] |" in accuracy
+    assert "| accuracy, test images | 0.800 \\[0.652, 0.895\\] |" in accuracy
     assert "<sub>from `tested/test/summary.json`</sub>" in accuracy
     assert "| ant | 25 | 0.880 \\[0.680, 0.980\\] |" in section(text, "Unitary results: by class")
     assert "<sub>from `tested/test/classes.csv`</sub>" in section(text, "Unitary results: by class")
@@ -62,12 +64,17 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "p = 0.0042" in section(text, "Unitary results: by group")
     assert "p = 0.5000" in section(text, "Intersectional results")
     assert "| accuracy without the named units, test images | 0.812 |" in section(text, "What by-passes the concepts")
-    assert "0.123 |" in section(text, "Calibration and thresholds")
+    assert "0.123 |" in section(text, "Calibration")
     assert "the worst is" in section(text, "Caveats and Recommendations")
     assert "still 0.812 (chance 0.625)" in section(text, "Caveats and Recommendations")  # 25 of 40 images are ants
-    for number in ("0.800 [0.652, 0.895]", "0.880 [0.680, 0.980]", digest):
-        assert number in page
+    for shown in ("0.800 [0.652, 0.895]", "0.880 [0.680, 0.980]", digest):
+        assert shown in page
     assert "written:" in said
+
+
+def test_what_is_not_quite_perfect_is_not_called_so():
+    said = [number(value) for value in (1, 1.0, 0.99953, "0.9999", 0.9994, 0.0, 0.00049, -0.9999, 12.0)]
+    assert said == ["1", "1.000", "0.999", "0.999", "0.999", "0.000", "4.9e-04", "-1.000", "12.000"]
 
 
 def test_names_are_texts(run):
@@ -93,6 +100,14 @@ def test_what_was_not_measured_is_said_with_its_command(run):
     assert page.count("Not measured:</strong>") == len(missing)
     figures = section(text, "Quantitative Analyses")
     assert "0." not in figures
+
+
+def test_a_run_whose_name_has_a_blank(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_card_run(tmp_path / "my ants" / "1")
+    answer = ibd("card", "my ants/1")
+    assert answer.code == 0, answer.err
+    assert "`ibd test 'my ants/1'` measures it." in (tmp_path / "my ants" / "1" / "card.md").read_text()
 
 
 def test_stale_figures_are_not_used(run):
@@ -125,28 +140,91 @@ def test_a_curve_and_a_session(run):
     assert "| accuracy after | 0.500 \\[0.095, 0.905\\] |" in taught
 
 
+@pytest.mark.parametrize(("truth", "corrected"), [(True, True), (None, False)], ids=["labelled", "found"])
+def test_a_bottleneck_made_afterwards_is_corrected_where_its_concepts_are_labelled(run, truth, corrected):
+    path = run / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["ibd_model"] = "posthoc_cbm"
+    content["hyper_parameters"]["units"] = {"names": ["leg::six"], "truth": truth}
+    torch.save(content, path)
+    text = card_of(run)[0]
+    for title, command in (("Interventions tried", "ibd curve"), ("Corrections by a person", "ibd serve")):
+        said = section(text, title)
+        assert (f"`{command} {run}`" in said) == corrected
+        assert ("no labelled concepts to correct" in said) != corrected
+
+
 def test_a_calibration_and_thresholds(run):
     weights = make_card_run(run.parent / "same")
     assert f"Probabilities were not calibrated. `ibd calibrate {run}` measures it." in card_of(run)[0]
     add_test(run)
     add_calibration(run, weights)
-    said = section(card_of(run)[0], "Calibration and thresholds")
+    text = card_of(run)[0]
+    said, set_by = section(text, "Calibration"), section(text, "Decision thresholds")
     assert "*Stale, not used:* The test of test images" in said  # its probabilities were others
     assert "| scale of classes | temperature, on 20 images |" in said
     assert "| abstains | below 0.625, for an accuracy of 0.95: 15 of 16 answers right, on 20 images |" in said
-    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in said
+    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in set_by
+    add_calibration(run, weights, of_thresholds=5)
+    set_by = section(card_of(run)[0], "Decision thresholds")
+    assert "0.710" not in set_by  # they are of probabilities that are no longer said
+    assert "(`thresholds.json`) is of probabilities before the last calibration" in set_by
     add_calibration(run, weights=1)
-    said = section(card_of(run)[0], "Calibration and thresholds")
-    assert "temperature" not in said
-    assert "0.710" not in said
-    assert "*Stale, not used:* Thresholds (`thresholds.json`)" in said
+    text = card_of(run)[0]
+    assert "temperature" not in section(text, "Calibration")
+    assert "0.710" not in section(text, "Decision thresholds")
+    assert "*Stale, not used:* Thresholds (`thresholds.json`)" in text
+
+
+def test_figures_of_a_calibrated_model_say_of_which_probabilities_they_are(run):
+    """A test gives some of the classes and concepts as trained; calibrated by a vector, the classes may be others."""
+    metrics = {"accuracy": {"value": 0.775}, "concept_accuracy": {"value": 0.9125}, "ece": {"value": 0.31}}
+    add_test(run, calibrated=True, metrics=metrics | {"ece_calibrated": {"value": 0.1234}})
+    text = card_of(run)[0]
+    figures = section(text, "All images")
+    assert "| accuracy, test images | 0.800" in figures
+    assert "| mean accuracy of concepts before calibration, test images | 0.912 |" in figures
+    assert "| calibration error before calibration, test images | 0.310 |" in figures
+    assert "| calibration error after calibration, test images | 0.123 |" in figures
+    assert "| calibration error after calibration | 0.123 |" in section(text, "In short")
+    bypass = section(text, "What by-passes the concepts")
+    assert "| accuracy, test images | 0.775 (before calibration) |" in bypass  # like the one below it
+    assert "| accuracy without the named units, test images | 0.812 |" in bypass
+
+
+def test_a_test_of_changed_images_is_not_taken_for_one_of_the_data(run):
+    add_test(run, changes=["data.tag_test=absent", "data.seed=3"])
+    text = card_of(run)[0]
+    changed = "changed by data.tag\\_test=absent, data.seed=3"
+    assert f"| accuracy, 40 test images {changed} | 0.800" in section(text, "In short")
+    assert f"is of images {changed}, not of those of the config." in section(text, "Caveats and Recommendations")
+    said = "These test images are changed ones, by data.tag\\_test=absent, data.seed=3."
+    for title in ("All images", "Unitary results: by class", "Unitary results: by group", "Calibration"):
+        assert said in section(text, title)
+    add_test(run)
+    assert "data.tag" not in card_of(run)[0]
+
+
+def test_how_many_images_are_answered_is_of_the_threshold_that_is_set(run):
+    weights = make_card_run(run.parent / "same")
+    row = "| images on which it abstains | 3 |"
+    add_test(run, abstains=3)  # by its calibration
+    assert row in card_of(run)[0]
+    add_test(run, abstains=3, confidence=0.8)  # by a threshold that is none any more
+    assert row not in card_of(run)[0]
+    confidence = {"value": 0.8, "images": 20, "true": 9, "called": 8, "right": 7, "wanted": None}
+    own = {"split": "val", "weights": weights, "calibration": 0, "confidence": confidence, "concepts": {}}
+    write_json(run / "thresholds.json", {"best.ckpt": own})
+    assert row in card_of(run)[0]
+    write_json(run / "thresholds.json", {"best.ckpt": own | {"confidence": {**confidence, "value": 0.9}}})
+    assert row not in card_of(run)[0]
 
 
 def test_a_report(run):
     make_report(run.parent / "report", run, digest_of(run))
     text, _, _ = card_of(run, "--compare", run.parent / "report")
     account = section(text, "What its own account is worth")
-    assert "| Intrinsic | 0.198 \\[0.065, 0.330\\] |" in account
+    assert "| Own map | 0.198 \\[0.065, 0.330\\] |" in account
     assert "Its own map ranks parts less well than LRP." in account
     assert "Of another model." not in text
     assert "of another model" not in text
@@ -228,8 +306,10 @@ def test_the_act(run):
     assert points == [
         *(f"1({letter})" for letter in "abcdefgh"), *(f"2({letter})" for letter in "abcdefgh"), *"3456789"
     ]  # fmt: skip
-    of_b = [f"3(b)({number})" for number in ("i", "ii", "iii", "iv", "v", "vi", "vii")]
-    assert [heading.point for heading in eu.ARTICLE_13] == ["3(a)", *of_b, "3(c)", "3(d)", "3(e)", "3(f)"]
+    of_b = [f"(b)({number})" for number in ("i", "ii", "iii", "iv", "v", "vi", "vii")]
+    assert [heading.point for heading in eu.ARTICLE_13] == ["(a)", *of_b, "(c)", "(d)", "(e)", "(f)"]
+    assert "*To be filled in by a person:* Article 13(3)(b)(ii): level of accuracy" in text
+    assert "*To be filled in by a person:* Annex IV 2(g): validation and testing" in text
     for key in re.findall(r"\]\(#([^)]+)\)", text):
         assert f'<a id="{key}"></a>' in text
         assert f'id="{key}"' in page

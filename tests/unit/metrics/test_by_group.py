@@ -1,5 +1,7 @@
 """Accuracy and calibration by group, against counts by hand and exact tests of scipy."""
 
+import math
+
 import pytest
 import torch
 from scipy.stats import hypergeom
@@ -37,12 +39,18 @@ def test_counts_by_hand():
 
 
 def test_an_image_without_a_prediction_is_an_error():
-    """As in the accuracy of all: a network that abstains is not right because the first of equal classes is true."""
+    """As in the accuracy of all: a network that abstains is not right because the first of equal classes is true.
+
+    It has not said how sure it is either: the three that are answered are right, at 0.9.
+    """
     probabilities, labels, groups = case({"a": (4, 0, 0.9), "b": (4, 0, 0.9)})
     silent = torch.tensor([True, False, False, False] + [False] * 4)
     worst = by_group(probabilities, labels, groups, silent=silent).worst
     assert (worst.name, worst.right) == ("a", 3)
-    assert (worst.surplus.mean, worst.ece) == pytest.approx((0.15, 0.15))
+    assert (worst.confidence, worst.surplus.mean, worst.ece) == pytest.approx((0.9, -0.1, 0.1))
+    none = by_group(probabilities, labels, groups, silent=torch.tensor([True] * 4 + [False] * 4)).worst
+    assert (none.right, none.accuracy.mean) == (0, 0.0)
+    assert all(math.isnan(value) for value in (none.confidence, none.surplus.mean, none.ece))
 
 
 def test_p_values_are_those_of_the_exact_test():
