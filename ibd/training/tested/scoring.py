@@ -12,6 +12,7 @@ from ibd.data.dataset import ImageDataset
 from ibd.metrics.functional.by_group import by_group
 from ibd.models.calibration.reading import ReadOutputs
 from ibd.models.lightning import InterpretableModule
+from ibd.models.thresholding import prediction_of
 from ibd.models.where_wrong import where_model_wrong
 from ibd.training.bypassing import CountBypass
 from ibd.training.calibrating import KeepOutputs, figures_of, probabilities_of
@@ -64,5 +65,5 @@ def score(
     figures = dict(metrics)
     figures |= {f"{split}/{name}": value for name, value in figures_of(model, read).items()}
     figures |= {f"{split}/{name}": value for group in groups for name, value in group.figures().items()}
-    abstains = found.silent if model.calibration is None else model.calibration.abstains(model.network, here.logits)
+    abstains = prediction_of(model, here).abstains
     return Scored(found, dataset, split, abstains, figures, groups, members, model.calibration is not None, about)
