@@ -24,21 +24,31 @@ _DIGITS = ".7g"
 """How a number is written: float32 knows seven digits."""
 
 
-def table_columns(network: InterpretableNetwork, sets: bool, present: bool = False) -> list[str]:
+def table_columns(
+    network: InterpretableNetwork, sets: bool, present: bool = False, probabilities: bool = False
+) -> list[str]:
     """Return the names of the columns that all predictions of a network have.
 
     Args:
         network: the network.
         sets: whether it has a calibration with sets of classes.
         present: whether there are thresholds of concepts.
+        probabilities: whether with the probability of every class.
     """
     there = {CLASS_SET: sets, PRESENT: present}
-    return [*(name for name in FIRST if there.get(name, True)), *unit_columns(network)]
+    classes = class_columns(network) if probabilities else []
+    return [*(name for name in FIRST if there.get(name, True)), *classes, *unit_columns(network)]
+
+
+def class_columns(network: InterpretableNetwork) -> list[str]:
+    """Return what the columns of the probabilities of all classes are called."""
+    return [f"{PROBABILITY} of {name}" for name in network.class_names]
 
 
 def unit_columns(network: InterpretableNetwork) -> list[str]:
     """Return what the columns of a network's units are called: by their names, ``unit class`` for one named "class"."""
-    return [f"unit {name}" if name in FIRST else name for name in network.unit_names]
+    taken = {*FIRST, *class_columns(network)}
+    return [f"unit {name}" if name in taken else name for name in network.unit_names]
 
 
 def written(name: str) -> str:
