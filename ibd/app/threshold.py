@@ -65,9 +65,8 @@ def _number(key: str, value: Any) -> float | None:
 def _table(thresholds: Thresholds | None) -> Iterator[str]:
     """Yield the lines of a table of thresholds."""
     if thresholds is None:
-        yield (
-            "no threshold is set: a concept is called present above 0.5, and a class is answered whatever its confidence"
-        )
+        always = "a class is answered whatever its confidence"
+        yield f"no threshold is set: a concept is called present above 0.5, and {always}"
         return
     rows = list(thresholds.concepts.items())
     if thresholds.confidence is not None:

@@ -26,8 +26,8 @@ class Statements(NamedTuple):
 
     Attributes:
         confidence: probabilities of the predicted classes, -1 where there is no answer whatever the threshold (by the
-            network itself, or by its calibration), and whether the class is right, which it is not where the network itself
-            has no answer.
+            network itself, or by its calibration), and whether the class is right, which it is not where the network
+            itself has no answer.
         concepts: concept -> its probabilities in the images where it is known, and whether it is true there; empty
             where units are not true or false.
     """
