@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ibd.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from ibd.models.base import InterpretableNetwork
 
@@ -43,6 +44,21 @@ def table_columns(
 def class_columns(network: InterpretableNetwork) -> list[str]:
     """Return what the columns of the probabilities of all classes are called."""
     return [f"{PROBABILITY} of {name}" for name in network.class_names]
+
+
+def probability_columns(
+    network: InterpretableNetwork, probabilities: Tensor, silent: Sequence[bool]
+) -> dict[str, list[float | None]]:
+    """Return `class_columns` with what is in them: None where the network itself gives no answer.
+
+    Args:
+        network: the network.
+        probabilities: (B, C).
+        silent: which of the B images have no answer.
+    """
+    rows = probabilities.T.tolist()
+    said = [[None if none else share for none, share in zip(silent, row, strict=True)] for row in rows]
+    return dict(zip(class_columns(network), said, strict=True))
 
 
 def unit_columns(network: InterpretableNetwork) -> list[str]:

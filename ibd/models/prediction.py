@@ -312,10 +312,7 @@ class Prediction:
         where there is a calibration; None where the network itself gives no answer), ``abstains``, ``class_set`` (a
         list of names, of a calibration with sets of classes alone), ``present`` (the names of the concepts called true,
         where thresholds are set for some), and each unit by its name, as in `unit_values`
-        (``unit file`` if one is called as one of the others).
-
-        Args:
-            probabilities: also ``probability of CLASS`` of every class, before the units.
+        (``unit file`` if one is called as one of the others). With `probabilities`, also each ``probability of CLASS``.
         """
         silent = self.network.abstains(self.logits).tolist()
         best = self.probabilities.gather(1, self.labels[:, None]).flatten().tolist()
@@ -336,11 +333,7 @@ class Prediction:
                 [name for name, true in zip(names, row, strict=True) if true] for row in self.present.tolist()
             ]
         if probabilities:
-            said = [
-                [None if none else p for p in row]
-                for none, row in zip(silent, self.probabilities.tolist(), strict=True)
-            ]
-            columns |= {name: [row[k] for row in said] for k, name in enumerate(table.class_columns(self.network))}
+            columns |= table.probability_columns(self.network, self.probabilities, silent)
         return columns | dict(zip(table.unit_columns(self.network), self.unit_values.T.tolist(), strict=True))
 
     def to_csv(self, path: str | Path) -> None:
