@@ -36,7 +36,7 @@ def show_thresholds(run: str, changes: Sequence[str], which: str) -> Iterator[st
     found = set_thresholds(run, *of_data, **vars(read_wishes(asked)), which=which)
     yield from _table(found.thresholds)
     yield from (f"no threshold: {line}" for line in found.missed)
-    yield f"kept in: {find_run(run) / FILE}; `ibd predict` says from now on what is present"
+    yield f"kept in: {find_run(run) / FILE}; predictions go by it from now on"
 
 
 def read_wishes(changes: Sequence[str]) -> Wishes:
@@ -65,7 +65,8 @@ def _number(key: str, value: Any) -> float | None:
 def _table(thresholds: Thresholds | None) -> Iterator[str]:
     """Yield the lines of a table of thresholds."""
     if thresholds is None:
-        yield "no threshold is set: a concept is called present above 0.5, and every class is answered"
+        always = "a class is answered whatever its confidence"
+        yield f"no threshold is set: a concept is called present above 0.5, and {always}"
         return
     rows = list(thresholds.concepts.items())
     if thresholds.confidence is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ibd.drawing import shorten
 from ibd.metrics.functional.bootstrap import Interval
+from ibd.metrics.functional.shares import share_interval
 from ibd.metrics.functional.where_wrong import WhereWrong
 from ibd.training.tested.saving import SUMMARY
 from ibd.training.tested.scored import Scored
@@ -25,6 +26,7 @@ def account(scored: Scored) -> Iterator[str]:
     yield f"where it is wrong: {wrong} of {count} {scored.split} images; right: {_interval(found.accuracy)}"
     if silent := int(found.silent.sum()):
         yield f"  {silent} of them have no prediction"
+    yield from _answered(scored)
     yield from _rows("worst classes", _classes(found))
     yield from _rows("most often taken for another", _confusions(found))
     yield from _rows("worst concepts", _concepts(found))
@@ -35,6 +37,15 @@ def account(scored: Scored) -> Iterator[str]:
         names, sure = found.class_names, percent(float(found.confidence[first]))
         truth, guess = names[int(found.labels[first])], names[int(found.predicted[first])]
         yield f"surest error: {scored.name_of(first)} is {truth}, taken for {guess} with {sure}"
+
+
+def _answered(scored: Scored) -> Iterator[str]:
+    """Yield in a line what the answers are worth where the model holds some back; what is above counts them all."""
+    found, answered = scored.found, ~scored.abstains
+    if bool((scored.abstains & ~found.silent).any()):
+        kept, right = int(answered.sum()), int((found.right & answered).sum())
+        share = f"; right: {_interval(share_interval(right, kept))}" if kept else ""
+        yield f"  with its threshold of confidence it answers {kept} of all {len(found)}{share}"
 
 
 def files(folder: Path) -> Iterator[str]:

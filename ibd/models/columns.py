@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ibd.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from ibd.models.base import InterpretableNetwork
 
@@ -24,21 +25,46 @@ _DIGITS = ".7g"
 """How a number is written: float32 knows seven digits."""
 
 
-def table_columns(network: InterpretableNetwork, sets: bool, present: bool = False) -> list[str]:
+def table_columns(
+    network: InterpretableNetwork, sets: bool, present: bool = False, probabilities: bool = False
+) -> list[str]:
     """Return the names of the columns that all predictions of a network have.
 
     Args:
         network: the network.
         sets: whether it has a calibration with sets of classes.
         present: whether there are thresholds of concepts.
+        probabilities: whether with the probability of every class.
     """
     there = {CLASS_SET: sets, PRESENT: present}
-    return [*(name for name in FIRST if there.get(name, True)), *unit_columns(network)]
+    classes = class_columns(network) if probabilities else []
+    return [*(name for name in FIRST if there.get(name, True)), *classes, *unit_columns(network)]
+
+
+def class_columns(network: InterpretableNetwork) -> list[str]:
+    """Return what the columns of the probabilities of all classes are called."""
+    return [f"{PROBABILITY} of {name}" for name in network.class_names]
+
+
+def probability_columns(
+    network: InterpretableNetwork, probabilities: Tensor, silent: Sequence[bool]
+) -> dict[str, list[float | None]]:
+    """Return `class_columns` with what is in them: None where the network itself gives no answer.
+
+    Args:
+        network: the network.
+        probabilities: (B, C).
+        silent: which of the B images have no answer.
+    """
+    rows = probabilities.T.tolist()
+    said = [[None if none else share for none, share in zip(silent, row, strict=True)] for row in rows]
+    return dict(zip(class_columns(network), said, strict=True))
 
 
 def unit_columns(network: InterpretableNetwork) -> list[str]:
     """Return what the columns of a network's units are called: by their names, ``unit class`` for one named "class"."""
-    return [f"unit {name}" if name in FIRST else name for name in network.unit_names]
+    taken = {*FIRST, *class_columns(network)}
+    return [f"unit {name}" if name in taken else name for name in network.unit_names]
 
 
 def written(name: str) -> str:

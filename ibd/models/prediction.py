@@ -305,14 +305,14 @@ class Prediction:
             sums += [("= logit", self.logits[0, best])]
         return [line.rstrip() for line in lines + [f"  {name:<{width + wide}}     {_signed(x)}" for name, x in sums]]
 
-    def to_dict(self) -> dict[str, list[Any]]:
+    def to_dict(self, probabilities: bool = False) -> dict[str, list[Any]]:
         """Return the columns of a table with a row for each image, column -> B plain values.
 
         They are ``file`` (the name of the image), ``class`` and ``probability`` (of the most probable class, calibrated
         where there is a calibration; None where the network itself gives no answer), ``abstains``, ``class_set`` (a
         list of names, of a calibration with sets of classes alone), ``present`` (the names of the concepts called true,
         where thresholds are set for some), and each unit by its name, as in `unit_values`
-        (``unit file`` if one is called as one of the others).
+        (``unit file`` if one is called as one of the others). With `probabilities`, also each ``probability of CLASS``.
         """
         silent = self.network.abstains(self.logits).tolist()
         best = self.probabilities.gather(1, self.labels[:, None]).flatten().tolist()
@@ -332,6 +332,8 @@ class Prediction:
             columns[table.PRESENT] = [
                 [name for name, true in zip(names, row, strict=True) if true] for row in self.present.tolist()
             ]
+        if probabilities:
+            columns |= table.probability_columns(self.network, self.probabilities, silent)
         return columns | dict(zip(table.unit_columns(self.network), self.unit_values.T.tolist(), strict=True))
 
     def to_csv(self, path: str | Path) -> None:

@@ -26,7 +26,8 @@ class Statements(NamedTuple):
 
     Attributes:
         confidence: probabilities of the predicted classes, -1 where there is no answer whatever the threshold (by the
-            network itself, or by its calibration), and whether the class is right.
+            network itself, or by its calibration), and whether the class is right, which it is not where the network
+            itself has no answer.
         concepts: concept -> its probabilities in the images where it is known, and whether it is true there; empty
             where units are not true or false.
     """
@@ -53,7 +54,8 @@ def statements(model: TrainedModel, read: ReadOutputs) -> Statements:
         for unit in known.any(0).nonzero().flatten().tolist():
             there = known[:, unit]
             concepts[model.network.unit_names[unit]] = Reading(values[there, unit], truth[there, unit] > 0.5)
-    return Statements(Reading(confidence, prediction.labels == read.labels), concepts)
+    right = (prediction.labels == read.labels) & ~model.network.abstains(read.logits)
+    return Statements(Reading(confidence, right), concepts)
 
 
 def at(reading: Reading, value: float, wanted: float | None = None) -> Threshold:

@@ -142,17 +142,25 @@ class TrainedModel(nn.Module):
     def take_thresholds(self, checkpoint: Path) -> None:
         """Take over the thresholds that lie beside a checkpoint, if there are some, after its calibration.
 
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        self.thresholds = None
+        self.thresholds = self.thresholds_beside(checkpoint)
+
+    def thresholds_beside(self, checkpoint: Path) -> Thresholds | None:
+        """Return the thresholds that lie beside a checkpoint now; None where there are none.
+
         Those of other weights, or of another calibration, are left out, with a warning.
 
         Raises:
             CheckpointError: they are damaged.
         """
-        self.thresholds = None
         found = read_thresholds(find_run(checkpoint), checkpoint.name)
         if found is None:
-            return
+            return None
         same = found.weights == checksum(self.network) and found.calibration == calibration_number(self.calibration)
         if not same or not set(found.concepts) <= set(self.network.unit_names):
             _log.warning("the thresholds are of other weights or another calibration, and left out: set them anew")
-        else:
-            self.thresholds = found
+            return None
+        return found

@@ -167,9 +167,7 @@ def set_thresholds(
     """
     wishes = Wishes(precision, value, None if concepts is None else tuple(concepts), accuracy, confidence)
     model, data = load_run(path_of(run), *overrides, which=which, trust=trust)
-    found = find_thresholds(model, read_statements(model, data), wishes)
-    keep_thresholds(find_checkpoint(run, which), found.thresholds)
-    return found
+    return change_thresholds(model, find_checkpoint(run, which), read_statements(model, data), wishes)
 
 
 def read_statements(model: InterpretableModule, data: ImageDataModule) -> Statements:
@@ -179,8 +177,17 @@ def read_statements(model: InterpretableModule, data: ImageDataModule) -> Statem
         return statements(model, read_outputs(model, data, SPLIT).to(model.device))
 
 
-def keep_thresholds(checkpoint: Path, thresholds: Thresholds | None) -> Path:
-    """Write the thresholds of a checkpoint into its run, and return the file."""
+def change_thresholds(model: TrainedModel, checkpoint: Path, said: Statements, wishes: Wishes) -> Found:
+    """Write the thresholds of a checkpoint with wishes fulfilled into its run, and return what became of these.
+
+    What the page or another command has set since the model was loaded stays, unless a wish names it.
+
+    Raises:
+        IbdError: as for `find_thresholds`, or they cannot be read or written.
+    """
     folder = find_run(checkpoint)
     with locked(folder, "a training or calibration", "threshold"):
-        return write_thresholds(folder, checkpoint.name, thresholds)
+        model.thresholds = model.thresholds_beside(checkpoint)
+        found = find_thresholds(model, said, wishes)
+        write_thresholds(folder, checkpoint.name, found.thresholds)
+    return found

@@ -280,13 +280,15 @@ def test_a_threshold_by_a_wanted_precision_or_a_line_that_none_has_it(look, run,
     page.wrong.clear()
     page.locator(".view > p select").select_option("")
     page.wait_for_selector("text=Wanted accuracy")
-    page.get_by_label("Threshold as a number").fill("0.7")
+    page.get_by_label("Threshold as a number").fill("0.7312")  # between two places of the slider
     page.get_by_label("Threshold as a number").press("Enter")
     page.get_by_role("button", name="Save this threshold").click()
     page.wait_for_selector("table.sheet tbody tr:has-text('Confidence of the class')")
     go(page, state="abstains", split="val")
     confidence = json.loads((run / FILE).read_text())["best.ckpt"]["confidence"]
+    assert confidence["value"] == 0.7312
     assert count(page) == confidence["images"] - confidence["called"]
+    assert page.locator("table.images tbody .chip:has-text('not answered')").count() == rows(page).count()
 
 
 def truths(run):

@@ -26,7 +26,7 @@ from ibd.app.page.table import (
     ordered,
     selected,
 )
-from ibd.app.page.thresholds import set_threshold, slider, thresholds_set
+from ibd.app.page.thresholds import one_place, set_threshold, slider, thresholds_set
 from ibd.errors import ConfigError, did_you_mean
 
 MOST_ROWS = 200
@@ -118,8 +118,11 @@ class DataSetMode:
         return thresholds_set(self.views(asked))
 
     def threshold(self, asked: Asked) -> dict[str, Any]:
-        """Return what each place of a slider comes to."""
-        return slider(self.views(asked), asked.text("concept", "") or None)
+        """Return what each place of a slider comes to, or what one ``value`` does."""
+        views, concept = self.views(asked), asked.text("concept", "") or None
+        if asked.given.get("value") is None:
+            return slider(views, concept)
+        return one_place(views, concept, asked.number("value", least=0.0, most=1.0))
 
     def set_threshold(self, asked: Asked) -> dict[str, Any]:
         """Set a threshold, or take it away, and keep it with the run."""

@@ -115,6 +115,10 @@ class Served:
     _data: ImageDataModule | None = None
     _answers: KeptAnswers | None = None
 
+    def __post_init__(self) -> None:
+        """Note which checkpoint it is."""
+        self._stamp = _stamp(self.checkpoint)
+
     @property
     def network(self) -> InterpretableNetwork:
         """The network of its model."""
@@ -171,6 +175,31 @@ class Served:
         """
         if not self.folder.is_dir():
             raise GoneError(f"the run '{self.folder}' was deleted or moved since it is served: what it holds is gone")
+
+    def check_unchanged(self) -> None:
+        """Look whether the checkpoint is still the one that is served, before something of it is written beside it.
+
+        Raises:
+            GoneError: it is not.
+        """
+        self.check_there()
+        if self._stamp != _stamp(self.checkpoint):
+            raise GoneError(
+                f"'{self.checkpoint}' was calibrated or trained since it is served: end `ibd serve`, and start it anew"
+            )
+
+    def take_thresholds(self) -> None:
+        """Go by the thresholds that lie beside the checkpoint, where `ibd threshold` has changed them meanwhile.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        with self.lock:
+            if not self.folder.is_dir() or self._stamp != _stamp(self.checkpoint):
+                return  # those are of another model, or gone
+            there = self.model.thresholds_beside(self.checkpoint)
+            if there != self.model.thresholds:
+                self.set_thresholds(there)
 
     def set_thresholds(self, thresholds: Thresholds | None) -> None:
         """Let the model call true and answer by other thresholds; what is kept is told anew."""
@@ -233,6 +262,15 @@ class Served:
         if not number.isdecimal() or len(number) > 12 or int(number) >= len(dataset):
             raise NotFoundError(f"there is no image '{split}:{number}': {split} has {len(dataset)}, counted from 0")
         return dataset.sample_id(int(number)), dataset[int(number)]
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """Return when a file was last written and how long it is; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def split_named(name: str) -> Split:

@@ -158,6 +158,7 @@ class KeptAnswers:
         self._kept: dict[Split, Answers] = {}
         self._locks: dict[Split, threading.Lock] = {"train": threading.Lock(), "val": threading.Lock()}
         self._locks["test"] = threading.Lock()
+        self._telling = threading.Lock()
 
     def get(self, split: Split, told: Told = nobody_told) -> Answers:
         """Return the answers of a split, reading it now if nobody has; who asks meanwhile waits.
@@ -166,20 +167,26 @@ class KeptAnswers:
             DataError: the split has no images.
         """
         with self._locks[split]:
-            if split not in self._kept:
-                model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
-                self._kept[split] = read_answers(model, self.data, split, told, self.most)
-            return self._kept[split]
+            if (known := self._kept.get(split)) is not None:
+                return known
+            model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
+            found = read_answers(model, self.data, split, told, self.most)
+            with self._telling:
+                # Thresholds that were set while it was read are those of the answers, too.
+                self._kept[split] = found if self.model.thresholds == model.thresholds else self._told_anew(found)
+                return self._kept[split]
 
     def ready(self, split: Split) -> Answers | None:
         """Return the answers of a split where it was read already; None where it was not."""
         return self._kept.get(split)
 
     def calibrated(self) -> None:
-        """Read the kept numbers anew by the model's calibration, which has changed; no image is read."""
-        for split, kept in list(self._kept.items()):
-            new = answers_of(self.model, kept.read, split, kept.of, kept.index, kept.names)
-            self._kept[split] = new
+        """Read the kept numbers anew by the model's calibration or thresholds, which have changed; no image is read."""
+        with self._telling:
+            self._kept = {split: self._told_anew(kept) for split, kept in self._kept.items()}
+
+    def _told_anew(self, kept: Answers) -> Answers:
+        return answers_of(self.model, kept.read, kept.split, kept.of, kept.index, kept.names)
 
     def forget(self) -> None:
         """Forget all answers: the model has changed."""

@@ -18,6 +18,7 @@ def figures(view: View) -> dict[str, Any]:
         "of": answers.of,
         "right": int(wrong.right.sum()),
         "abstains": int(answers.abstains.sum()),
+        "answered_right": int((wrong.right & ~answers.abstains).sum()),
         "accuracy": span(wrong.accuracy),
         "balanced_accuracy": wrong.balanced_accuracy,
         "auroc": wrong.auroc,

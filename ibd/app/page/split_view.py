@@ -62,6 +62,8 @@ class SplitViews:
             works.stop(key)  # they were forgotten, as the model has changed
         work = works.start(key, lambda told: self.get(split, told), title)
         state = {**work.state(), "ready": work.result is not None, "split": split}
+        if work.error is not None:
+            works.stop(key)  # whoever asks again, as once a missing disk is back, has it read anew
         if work.result is None:
             return state
         view = self.get(split)

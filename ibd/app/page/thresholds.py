@@ -9,9 +9,9 @@ from ibd.app.page.split_figures import span
 from ibd.app.page.split_view import SplitViews
 from ibd.errors import UnsupportedError, did_you_mean
 from ibd.models.calibration.measuring import Reading
-from ibd.models.thresholding import Statements, along, statements
-from ibd.models.thresholds import USUAL, Threshold
-from ibd.training.thresholding import SPLIT, Wishes, find_thresholds, keep_thresholds
+from ibd.models.thresholding import Statements, along, at, statements
+from ibd.models.thresholds import FILE, USUAL, Threshold
+from ibd.training.thresholding import SPLIT, Wishes, change_thresholds
 
 STEPS = 200
 """Of a slider, from 0 to 1."""
@@ -19,6 +19,7 @@ STEPS = 200
 
 def thresholds_set(views: SplitViews) -> dict[str, Any]:
     """Return the thresholds that are set, and the concepts that can have one."""
+    views.run.take_thresholds()
     found = views.run.model.thresholds
     concepts = {} if found is None else found.concepts
     confidence = None if found is None else found.confidence
@@ -48,6 +49,20 @@ def slider(views: SplitViews, concept: str | None) -> dict[str, Any]:
     }
 
 
+def one_place(views: SplitViews, concept: str | None, value: float) -> dict[str, Any]:
+    """Return what a threshold comes to that may lie between two places of the slider.
+
+    Args:
+        views: the splits of the run.
+        concept: a concept; None is the confidence of the class.
+        value: the threshold, in [0, 1].
+
+    Raises:
+        UnsupportedError: it has no threshold.
+    """
+    return {"place": described(at(_reading(_said(views), concept), value))}
+
+
 def set_threshold(views: SplitViews, asked: Asked) -> dict[str, Any]:
     """Set a threshold by hand (``value``) or by a wanted ``precision``, or take it away with neither; keep it.
 
@@ -55,7 +70,7 @@ def set_threshold(views: SplitViews, asked: Asked) -> dict[str, Any]:
 
     Raises:
         DataError: no threshold reaches the precision.
-        GoneError: the run is no longer there.
+        GoneError: the run is no longer there, or its checkpoint is another one now.
         CheckpointError: it cannot be written.
     """
     run, concept = asked.run, asked.given.get("concept")
@@ -72,11 +87,11 @@ def set_threshold(views: SplitViews, asked: Asked) -> dict[str, Any]:
         wishes = Wishes(**number, concepts=(asked.text("concept"),))
     said = _said(views)
     with run.lock:
-        run.check_there()
-        found = find_thresholds(run.model, said, wishes)
-        path = keep_thresholds(run.checkpoint, found.thresholds)
+        run.check_unchanged()
+        run.take_thresholds()
+        found = change_thresholds(run.model, run.checkpoint, said, wishes)
         run.set_thresholds(found.thresholds)
-    return thresholds_set(views) | {"file": str(path), "missed": found.missed}
+    return thresholds_set(views) | {"file": str(run.folder / FILE), "missed": found.missed}
 
 
 def described(threshold: Threshold) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Options(NamedTuple):
         device: "auto", "cpu", "cuda", ...
         skip_damaged: whether to pass over images that cannot be read.
         overwrite: whether the file may replace one that is there.
+        probabilities: whether to write the probability of every class.
     """
 
     batch_size: int = 64
@@ -47,6 +48,7 @@ class Options(NamedTuple):
     device: str = "auto"
     skip_damaged: bool = False
     overwrite: bool = False
+    probabilities: bool = False
 
 
 def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -> Iterator[str]:
@@ -71,7 +73,7 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
     model = load_network(run).to(chosen_device(options.device, "predict"))
     sets = model.calibration is not None and model.calibration.sets is not None
     present = model.thresholds is not None and bool(model.thresholds.concepts)
-    columns = table_columns(model.network, sets, present)
+    columns = table_columns(model.network, sets, present, options.probabilities)
     with locked(folder_of(out), "ibd predict", "-o"), Journal(out, _job(model, words), columns) as journal:
         rest = [file for file in files if written(file) not in journal.done]
         if len(rest) < len(files):
@@ -149,7 +151,7 @@ class Work:
             with progress((), "predicting", total=self.total) as bar, evaluating(self.model), torch.inference_mode():
                 bar.unit, bar.initial, bar.n = " images", self.there, self.there
                 for prediction in predictions(self.model, map(self._sound, batches)):
-                    self.journal.add(prediction.to_dict())
+                    self.journal.add(prediction.to_dict(self.options.probabilities))
                     self.there += len(prediction)
                     self.counted += len(prediction)
                     bar.update(len(prediction))

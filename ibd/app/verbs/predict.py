@@ -19,6 +19,7 @@ def run(
     out: str | None,
     skip_damaged: bool,
     overwrite: bool,
+    probabilities: bool,
     workers: int | None,
     batch_size: int,
     device: str,
@@ -30,14 +31,16 @@ def run(
     the value of each unit. Where one was interrupted or killed, the same command goes on.
     """
     if out is None:
-        if skip_damaged or overwrite:
-            raise ConfigError("--skip-damaged and --overwrite are for predictions that are written down: add -o FILE")
+        if skip_damaged or overwrite or probabilities:
+            raise ConfigError(
+                "--skip-damaged, --overwrite and --probabilities are for predictions that are written down: add -o FILE"
+            )
         return _table(newest(run), images, figure, top)
     if figure:
         raise ConfigError("--figure draws predictions that are shown: leave it out, or -o")
     from ibd.app.predictions.predict import Options, predict_files
 
-    options = Options(batch_size, workers, device, skip_damaged, overwrite)
+    options = Options(batch_size, workers, device, skip_damaged, overwrite, probabilities)
     return predict_files(newest(run), images, Path(out), options)
 
 
@@ -69,6 +72,7 @@ def _arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("-o", "--out", metavar="FILE", help="write a row for each image: *.csv, *.jsonl or *.parquet")
     p.add_argument("--skip-damaged", action="store_true", help="list images that cannot be read, and pass over them")
     p.add_argument("--overwrite", action="store_true", help="let FILE replace one that is there")
+    p.add_argument("--probabilities", action="store_true", help="write a column with the probability of each class")
     p.add_argument("--workers", type=count, help="processes that read images; default what fits the machine")
     p.add_argument("--batch-size", type=count, default=64, help="images computed at a time")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...; of predictions that are written down")

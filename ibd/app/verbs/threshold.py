@@ -14,7 +14,7 @@ def run(run: str, changes: list[str], which: str) -> Iterable[str]:
     precision=0.95 takes for each concept the smallest threshold that has it on the validation images, accuracy=0.95 one
     of the class's confidence, below which there is no answer. value=0.7 and confidence=0.7 set them by hand,
     concept=NAME,NAME is for some concepts; precision=null and accuracy=null take them away. Without any, it says what
-    is set.
+    is set. A name with a comma: 'concept=["a, b"]'.
     """
     from ibd.app.terminal import newest
     from ibd.app.threshold import show_thresholds

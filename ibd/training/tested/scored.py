@@ -26,8 +26,8 @@ class Scored:
         found: where it is wrong.
         dataset: the images.
         split: name of the split.
-        abstains: (N,) bool, the images that get no answer: those without a prediction, and those that a model which is
-            calibrated, or has a threshold of confidence, is not sure enough of.
+        abstains: (N,) bool, the images that get no answer: those without a prediction, and those that the model is not
+            sure enough of by its calibration or threshold of confidence.
         figures: metrics of the split by name, such as "test/accuracy"; of a group "test/COLUMN=GROUP/accuracy".
         groups: accuracy and calibration by each column that was asked for.
         members: column -> the group of each image, None where it is not known.

@@ -68,5 +68,6 @@ def _concept(scored: Scored, index: int, place: int) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a probability as a percentage that is 100 only where it is 1."""
-    return f"{math.floor(1000 * share) / 10:.1f} %"
+    """Return a probability as a percentage, rounded, that is 100 only where it is 1."""
+    said = f"{100 * share:.1f} %"
+    return "over 99.9 %" if said == "100.0 %" and share < 1 else said

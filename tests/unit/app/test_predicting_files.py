@@ -80,6 +80,25 @@ def json_rows(path):
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_probabilities_of_all_classes_are_columns(checkpoint, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    answer = ibd("predict", checkpoint, "images", "-o", f"out.{kind}", "--probabilities", "--workers", 0)
+    assert answer.code == 0, answer.err
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        found = pq.read_table("out.parquet").to_pylist()
+    else:
+        found = rows("out.csv")
+    prediction = load_network(checkpoint).predict(listed(["images"]))
+    names = [f"probability of {name}" for name in prediction.network.class_names]
+    assert list(found[0])[4 : 4 + len(names)] == names
+    values = torch.tensor([[float(row[name]) for name in names] for row in found])
+    torch.testing.assert_close(values, prediction.probabilities, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_the_rows_are_those_of_python(checkpoint, kind, workers):
@@ -195,7 +214,8 @@ def test_a_row_is_there_as_soon_as_its_batch_is(checkpoint):
         (["images", "-o", "x.csv", "--batch-size", "0"], "--batch-size: 0 given, at least 1 is needed"),
         (["images", "-o", "x.csv", "--device", "gpu"], "predict: device: 'gpu' cannot be used"),
         (["images", "-o", "x.csv", "--figure", "x.png"], "--figure draws predictions that are shown"),
-        (["images/c.png", "--skip-damaged"], "--skip-damaged and --overwrite are for predictions that are written"),
+        (["images/c.png", "--skip-damaged"], "--skip-damaged, --overwrite and --probabilities are for"),
+        (["images/c.png", "--probabilities"], "--skip-damaged, --overwrite and --probabilities are for"),
         (["images"], "images: cannot be read: it is a folder, a file is needed (-o FILE.csv predicts all images of"),
     ],
 )

@@ -51,6 +51,7 @@ def test_a_network_that_abstains_by_itself_names_no_class():
     assert bool(silent.abstains.all())
     assert columns["class"] == columns["probability"] == [None] * 5
     assert columns["abstains"] == [True] * 5
+    assert silent.to_dict(probabilities=True)[f"probability of {silent.network.class_names[0]}"] == [None] * 5
 
 
 @pytest.mark.parametrize("make", [make_module, make_prototypes, make_whitening, make_filters])

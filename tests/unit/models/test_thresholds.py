@@ -239,3 +239,15 @@ def test_those_of_other_weights_or_another_calibration_are_left_out(tmp_path, ca
         model.take_thresholds(checkpoint)
         assert model.thresholds == taken
         assert ("left out: set them anew" in caplog.text) == (taken is None)
+
+
+def test_an_image_without_an_answer_has_no_right_one():
+    model, read = make_module(), outputs()
+    guess = read.logits.argmax(1)
+    model.network.abstains = lambda logits: guess == 0  # all of these, also where the truth is class 0
+    reading = statements(model, read).confidence
+    assert int((read.labels[guess == 0] == 0).sum()) > 0
+    assert not bool(reading.true[guess == 0].any())
+    everything = at(reading, 0.0)
+    assert everything.recall.mean == 1  # all right answers are kept where all that there are are given
+    assert everything.called == int((guess != 0).sum())

@@ -1,21 +1,25 @@
 """The table of a split on the page: which rows, in which order, and what they say, by hand."""
 
 import math
+import time
 from io import BytesIO
 
 import pytest
 import torch
 from PIL import Image
 
+from ibd.app.page.site import Site
 from ibd.app.page.split_answers import read_answers
 from ibd.app.page.split_figures import concept_curve, confusion, figures
-from ibd.app.page.split_view import View
+from ibd.app.page.split_view import SplitViews, View
 from ibd.app.page.table import HAVINGS, STATES, Rows, Wanted, described, ordered, rows_of, selected
 from ibd.app.page.thumbnails import SIDE, Thumbnails, thumbnail
+from ibd.errors import DataError
 from ibd.models.thresholds import Threshold, Thresholds
 from ibd.models.where_wrong import where_model_wrong
 from ibd.types import Quantity
 from tests.model_makers import TensorData, make_module, make_prototypes
+from tests.page_makers import make_run
 
 NAN = math.nan
 
@@ -217,3 +221,25 @@ def test_thumbnails_are_small_and_few_are_kept():
     assert kept.size == 2 * one
     assert kept.find(("test", "1")) is None
     assert kept.find(("test", "3")) == thumbnail(image)
+
+
+def test_a_split_that_could_not_be_read_is_read_when_it_is_there_again(tmp_path, monkeypatch):
+    views = SplitViews(Site([str(make_run(tmp_path / "birds"))]).run("birds"))
+
+    def gone(split, told):
+        raise DataError("there is no such file")
+
+    monkeypatch.setattr(views, "get", gone)
+    assert until_ended(views)["error"] == "there is no such file"
+    monkeypatch.undo()
+    state = until_ended(views)
+    assert (state["ready"], state["error"], state["images"]) == (True, None, 33)
+
+
+def until_ended(views):
+    """Ask for the test images until they are read, or cannot be."""
+    for _ in range(2000):
+        if (state := views.begin("test"))["ended"]:
+            return state
+        time.sleep(0.005)
+    raise AssertionError("it never ends")

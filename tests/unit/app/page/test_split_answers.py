@@ -9,6 +9,7 @@ from ibd.app.page.long_work import Stopped, Work, Works
 from ibd.app.page.split_answers import Answers, KeptAnswers, read_answers
 from ibd.errors import DataError
 from ibd.models.calibration.reading import ReadOutputs, read_outputs
+from ibd.models.thresholds import Threshold, Thresholds
 from ibd.training.calibrating import calibrate
 from tests.model_makers import TensorData, make_module
 
@@ -162,3 +163,16 @@ def test_what_nobody_asks_for_any_more_ends():
     assert not kept.wait(0.05)
     works.only("ma", [])
     assert kept.wait(5)
+
+
+def test_a_threshold_that_is_set_while_a_split_is_read_holds_for_it():
+    model, data = make_module(), TensorData()
+    kept = KeptAnswers(model, data)
+    nothing = Thresholds("val", 0, 0, Threshold(1.0, 1, 1, 0, 0))
+
+    def set_then(done, total):
+        if done == total:
+            model.thresholds = nothing
+            kept.calibrated()
+
+    assert bool(kept.get("test", set_then).abstains.all())

@@ -45,7 +45,8 @@ function draw(slot, context, change, split, found) {
     slot.append(h("h2", {}, `All ${classes.length} classes`), whole.element,
       h("h2", {}, "A part of it"), h("p", {}, h("label", {}, "The classes ", choice), " and those that they are confused with"), part);
   }
-  if (wrong.length) slot.append(h("h2", {}, "Most frequent confusions"), list(found, address));
+  const cut = wrong.length > LISTED ? `, ${LISTED} of ${wrong.length}` : "";
+  if (wrong.length) slot.append(h("h2", {}, `Most frequent confusions${cut}`), list(found, address));
   return leave;
 }
 

@@ -17,7 +17,8 @@ async function load(slot, context, split) {
   slot.replaceChildren(
     h("p", {}, `${found.right} of ${found.images} images are right: accuracy `, h("strong", {}, interval(found.accuracy)),
       `, balanced ${plain(found.balanced_accuracy, 3)}, AUROC ${plain(found.auroc, 3)}.${part}`,
-      found.abstains ? ` ${found.abstains} are not answered.` : ""),
+      found.abstains ? ` ${found.abstains} are not answered; of the ${found.images - found.abstains} that are, ${found.answered_right} are right.` : ""),
+    found.abstains ? h("p.quiet", {}, "The figures are of all images: one that is held back as too unsure counts as what the model takes it for, one without any prediction as wrong.") : "",
     h("h2", {}, "By class"), classTable(found, open),
     ...(found.concepts.length ? [h("h2", {}, "By concept"), conceptTable(found, open),
       h("p.quiet", {}, "“Same of all” is the accuracy of whoever says of every image what holds for most.")] : []),

@@ -111,11 +111,18 @@ function imageRow(row, context, withConcepts) {
     h("td", {}, h("a", { href: address, tabIndex: -1, "aria-hidden": "true" }, picture)),
     h("th.name", { scope: "row" }, h("a", { href: address }, row.name)),
     h("td", {}, classes[row.truth]),
-    h("td", {}, said, row.right ? null : h("span.chip.no", {}, "wrong"), row.abstains ? h("span.chip", {}, "not answered") : null),
+    h("td", {}, said, ...verdict(row)),
     h("td.sure", {}, row.confidence == null ? "–" : [h("span.number", {}, percent(row.confidence)), " ", bar(row.confidence)]),
     withConcepts ? h("td.concepts", {}, worst(row)) : null,
     row.chosen ? h("td", {}, `${row.chosen.value}, truth ${row.chosen.truth}`, row.chosen.wrong ? h("span.chip.no", {}, "wrong") : null) : null,
   );
+}
+
+/** What is said beside a prediction: one that is held back as too unsure is neither right nor wrong, and could be either. */
+function verdict(row) {
+  if (row.predicted == null) return [h("span.chip.no", {}, "counts as wrong")];
+  if (row.abstains) return [h("span.chip", {}, "not answered"), row.right ? null : h("span.chip.no", {}, "would be wrong")];
+  return row.right ? [] : [h("span.chip.no", {}, "wrong")];
 }
 
 function worst(row) {

@@ -3,7 +3,7 @@
 //
 // Parameters of the address: concept (none is the confidence of the class).
 
-import { post, runPath } from "../../api.js";
+import { latest, post, runPath } from "../../api.js";
 import { h, say } from "../../ui.js";
 import { precisionRecall } from "./drawing.js";
 import { ask } from "./reading.js";
@@ -45,13 +45,13 @@ export function mount(slot, context, change) {
     const before = saved(concept);
     const { svg, move } = precisionRecall(`Precision and recall of ${concept || CLASS} by threshold`, places);
     const range = h("input", { type: "range", min: 0, max: 1, step: 1 / last, "aria-label": `Threshold of ${concept || CLASS}` });
-    const number = h("input", { type: "number", min: 0, max: 1, step: 1 / last, "aria-label": "Threshold as a number" });
+    const number = h("input", { type: "number", min: 0, max: 1, step: "any", "aria-label": "Threshold as a number" });
     const at = h("dl.at", { "aria-live": "polite" });
-    let place = null;
+    let chosen = 0; // known at once, also while the server is asked what it comes to
     function show(one) {
-      place = one;
+      chosen = one.value;
       range.value = one.value;
-      number.value = Number(one.value.toFixed(4));
+      number.value = short(one.value);
       move(one.value);
       at.replaceChildren(
         h("dt", {}, words.precision), h("dd", {}, interval(one.precision)),
@@ -59,9 +59,11 @@ export function mount(slot, context, change) {
         h("dt", {}, words.called), h("dd", {}, `${one.called} of ${one.images} images, ${one.right} of them ${words.right}`),
       );
     }
-    const nearest = (value) => places[Math.round(Math.min(1, Math.max(0, Number(value) || 0)) * last)];
+    const within = (value) => Math.min(1, Math.max(0, Number(value) || 0));
+    const nearest = (value) => places[Math.round(within(value) * last)];
+    const typed = latest((value) => ask(context, "threshold", { concept, value }), (found) => show(found.place), context.alert);
     range.addEventListener("input", () => show(nearest(range.value)));
-    number.addEventListener("change", () => show(nearest(number.value)));
+    number.addEventListener("change", () => typed(chosen = within(number.value)));
     const wanted = h("input", { type: "number", min: 1, max: 100, step: 0.5, value: before?.wanted ? 100 * before.wanted : 95, "aria-label": `Wanted ${words.wanted} in percent` });
     const share = () => Number(wanted.value) / 100;
     setter.replaceChildren(
@@ -70,12 +72,12 @@ export function mount(slot, context, change) {
           h("div.slide", {}, range, number),
           at,
           h("div.row", {},
-            h("button", { type: "button", onclick: () => save(concept, { value: place.value }) }, "Save this threshold"),
+            h("button", { type: "button", onclick: () => save(concept, { value: chosen }) }, "Save this threshold"),
             h("button", { type: "button", disabled: !before, onclick: () => save(concept, {}) }, "Take it away")),
           h("div.row", {}, h("label", {}, `${words.Wanted} `, wanted, " % "),
             h("button", { type: "button", onclick: () => save(concept, { precision: share() }) }, "Find and save"),
             concept ? h("button", { type: "button", onclick: () => save(concept, { precision: share(), all: true }) }, "For all concepts") : null),
-          h("p.quiet", {}, before ? `Saved: from ${Number(before.value.toFixed(4))}, ${how(before)}.` : words.without)),
+          h("p.quiet", {}, before ? `Saved: from ${short(before.value)}, ${how(before)}.` : words.without)),
         h("div", {}, svg, h("p.key", {}, h("span.first", {}, h("b", {}, "—"), ` ${words.precision}`), h("span.second", {}, h("b", {}, "- -"), ` ${words.recall}`)))),
     );
     show(before ?? nearest(usual));
@@ -104,7 +106,7 @@ export function mount(slot, context, change) {
       ...(state.confidence ? [{ name: "", title: CLASS, ...state.confidence }] : []),
       ...Object.entries(state.concepts).map(([name, one]) => ({ name, title: name, ...one })),
     ];
-    if (!rows.length) return set.replaceChildren(h("p.quiet", {}, `None: ${state.can.length ? "a concept is called present above 0.5, and " : ""}every class is answered.`));
+    if (!rows.length) return set.replaceChildren(h("p.quiet", {}, `None: ${state.can.length ? "a concept is called present above 0.5, and " : ""}a class is answered whatever its confidence.`));
     const address = (name) => context.link({ parameters: { view: "thresholds", concept: name || null } });
     return set.replaceChildren(sheet("Thresholds that are set", [
       { title: "Of", key: (row) => row.title, shown: (row) => h("a", { href: address(row.name) }, row.title) },
@@ -118,6 +120,8 @@ export function mount(slot, context, change) {
   return { update };
 }
 
+const short = (value) => Number(value.toFixed(6));
+
 const how = (one) => (one.wanted == null ? "by hand" : `chosen for ${Number((100 * one.wanted).toFixed(2))} %`);
 
 const WORDS = {
@@ -127,6 +131,6 @@ const WORDS = {
   },
   confidence: {
     precision: "accuracy of the answers", recall: "right answers that are kept", called: "answered", right: "right", wanted: "accuracy",
-    Wanted: "Wanted accuracy", without: "None is saved: every class is answered.",
+    Wanted: "Wanted accuracy", without: "None is saved: a class is answered whatever its confidence.",
   },
 };
