@@ -183,7 +183,6 @@ export function mountGallery(slot, shared, edits) {
   }
 
   function naming() {
-    if (!nameable.size) return null;
     const result = h("p", { role: "status" });
     const save = h("button", { type: "button", onclick: async () => {
       save.disabled = true;
@@ -200,7 +199,7 @@ export function mountGallery(slot, shared, edits) {
     return h("div", {}, h("p.quiet", {}, "Names are written to ", h("code", {}, about.names_file), ", as they are given."), renamed);
   }
 
-  slot.append(intro(), tools(), waiting, count, list, more, naming());
+  slot.append(intro(), tools(), waiting, count, list, more, ...(nameable.size ? [naming()] : []));
   if (edits) edits.onDropped = draw;
   draw();
   fetchAll();

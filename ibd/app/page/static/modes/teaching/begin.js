@@ -46,7 +46,7 @@ export function mountBegin(root, context, about) {
       + "what you changed, how long it took, and whether the prediction was right before and after: the accuracy by number "
       + "of corrections, as a person really reaches it."),
     form,
-    listed(about.sessions, context));
+    ...(about.sessions.length ? [listed(about.sessions, context)] : []));
 
   async function start(event) {
     event.preventDefault();
@@ -67,7 +67,6 @@ export function mountBegin(root, context, about) {
 }
 
 function listed(sessions, context) {
-  if (!sessions.length) return null;
   const rows = sessions.map((one) => h("tr", {},
     h("th", { scope: "row" }, title(one.session)),
     one.error
