@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,11 @@ def find_run(run: RunLike) -> Path:
     if not runs:
         raise CheckpointError(f"'{run}' is not a run folder: it holds neither config.yaml nor checkpoints/")
     return runs[-1]
+
+
+def is_time(name: str) -> bool:
+    """Return whether the name of a folder is a time, as those of runs are below the folder with their name."""
+    return re.fullmatch(r"[\d_.:T-]+", name) is not None
 
 
 def runs_in(folder: str | Path) -> list[Path]:
