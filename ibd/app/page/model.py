@@ -24,7 +24,7 @@ from ibd.app.page.long_work import Told
 from ibd.app.page.looking import under_way
 from ibd.app.page.oracle import served_module
 from ibd.app.page.prototypes import waiting_for
-from ibd.app.page.site import NotFoundError, Site, as_png
+from ibd.app.page.site import SPLIT_WORDS, NotFoundError, Site, as_png
 from ibd.app.page.split_answers import Answers
 from ibd.data.base import Split
 from ibd.errors import ConfigError
@@ -166,7 +166,7 @@ def _contributions(asked: Asked) -> dict[str, Any]:
         with run.explaining:
             return mean_contributions(run.explained, run.data, _USED_ON, told)
 
-    work = under_way(run.works, "contributions", measure, f"reading the {_USED_ON} images")
+    work = under_way(run.works, "contributions", measure, f"reading the {SPLIT_WORDS[_USED_ON]} images")
     if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     mean, seen = work.result

@@ -49,6 +49,8 @@ from ibd.models.thresholds import Thresholds
 from ibd.models.trained import TrainedModel
 from ibd.types import Sample
 
+SPLIT_WORDS: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
+"""What a person calls the splits."""
 KEPT = 64
 """Images of a run whose predictions are kept."""
 _OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")

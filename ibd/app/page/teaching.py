@@ -96,6 +96,7 @@ def _about(asked: Asked) -> dict[str, Any]:
         "why_not": None,
         "splits": {split: len(run.dataset(split)) for split in ("test", "val")},
         "folder": str(run.folder / FOLDER),
+        "thresholds": run.model.thresholds is not None,
         "sessions": [_listed(run.folder, stamp) for stamp in sessions(run.folder)],
     }
 

@@ -11,7 +11,7 @@ from ibd.app.page.split_answers import read_answers
 from ibd.app.unit_names import give_name, given_names, nameless, proposed_names, save_named_run
 from ibd.config import save_config
 from ibd.config.loading import load_config
-from ibd.errors import ConfigError, DataError, UnsupportedError
+from ibd.errors import CheckpointError, ConfigError, DataError, UnsupportedError
 from ibd.io import find_run, load_model
 from ibd.models.protopnet.push import push
 from tests.axis_makers import AxisModule
@@ -209,3 +209,9 @@ def test_a_run_that_was_moved_out_of_its_folder(tmp_path):
     folder = save_named_run(tmp_path / "mine", module, {"wing::red": "scarlet"})
     assert folder.parent == tmp_path / "mine-edited"
     assert save_named_run(folder, module, {"scarlet": "ruby"}).parent == tmp_path / "mine-edited"
+
+
+def test_a_folder_of_found_concepts_says_where_these_are_named(tmp_path):
+    (tmp_path / "directions.npz").touch()
+    with pytest.raises(CheckpointError, match=r"found, and no model.*name them in .*names.csv"):
+        find_run(tmp_path)

@@ -131,6 +131,10 @@ def test_what_nobody_can_teach(tmp_path):
     assert client.post("/api/runs/birds/teaching", json={}).status_code == 400
 
 
+def test_the_page_knows_of_thresholds(client, run):
+    assert client.get("/api/runs/birds/teaching").json()["thresholds"] is False
+
+
 def test_what_another_server_wrote_is_taken_over(client, run):
     at, other = begin(client), Page(run).browser()
     state = other.get(at).json()
