@@ -212,11 +212,13 @@ def test_found_concepts_are_named(look, runs):
 
 def test_what_is_typed_is_not_lost_when_another_is_named(look):
     page = loaded(look("found"))
-    page.get_by_label("Name of wing::blue").fill("half a na")
-    page.get_by_label("Name of flies").fill("wings")
-    page.get_by_label("Name of flies").press("Enter")
+    name = lambda unit: page.get_by_label(f"Name of {spec().concept_names[unit]}", exact=True)  # noqa: E731
+    name(2).fill("half a na")
+    name(3).fill("wings")
+    name(3).press("Enter")
     page.get_by_role("heading", name="wings").wait_for()
-    assert page.get_by_label("Name of wing::blue").input_value() == "half a na"
+    assert name(2).input_value() == "half a na"
+    assert name(3).input_value() == "wings"
 
 
 def test_labelled_concepts_and_axes_have_examples_and_no_names(look):
