@@ -56,6 +56,6 @@ def open_page(chromium):
     yield open_page
     for context in contexts:
         for page in context.pages:
-            wrong += re.findall(r"\b(?:null|undefined|NaN)\b", page.inner_text("body"))
+            wrong += re.findall(r"\bnull\b|\bNaN\b|\[object ", page.inner_text("body"))
         context.close()
     assert not wrong, wrong
