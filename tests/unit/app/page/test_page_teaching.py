@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ibd.io import load_run
+from ibd.models.thresholds import Thresholds
 from tests.model_makers import make_embedding, make_module, make_pipnet, make_posthoc, make_stochastic_module
 from tests.page_makers import Page, make_run
 
@@ -131,8 +132,12 @@ def test_what_nobody_can_teach(tmp_path):
     assert client.post("/api/runs/birds/teaching", json={}).status_code == 400
 
 
-def test_the_page_knows_of_thresholds(client, run):
+def test_the_page_knows_of_thresholds(run):
+    page = Page(run)
+    client = page.browser()
     assert client.get("/api/runs/birds/teaching").json()["thresholds"] is False
+    page.site.run("birds").set_thresholds(Thresholds("val", 0, 0))
+    assert client.get("/api/runs/birds/teaching").json()["thresholds"] is True
 
 
 def test_what_another_server_wrote_is_taken_over(client, run):
