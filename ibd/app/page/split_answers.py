@@ -151,10 +151,14 @@ class KeptAnswers:
         model: the model.
         data: its data.
         most: images of a split that are read at most.
+        lock: held by who runs or changes the model; None where nobody else has it.
     """
 
-    def __init__(self, model: TrainedModel, data: ImageDataModule, most: int = MOST) -> None:
+    def __init__(
+        self, model: TrainedModel, data: ImageDataModule, most: int = MOST, lock: threading.RLock | None = None
+    ) -> None:
         self.model, self.data, self.most = model, data, most
+        self._lock = lock or threading.RLock()
         self._kept: dict[Split, Answers] = {}
         self._locks: dict[Split, threading.Lock] = {"train": threading.Lock(), "val": threading.Lock()}
         self._locks["test"] = threading.Lock()
@@ -169,12 +173,15 @@ class KeptAnswers:
         with self._locks[split]:
             if (known := self._kept.get(split)) is not None:
                 return known
-            model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
+            with self._lock:  # a copy made while it runs may be of a model in between two states
+                model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
             found = read_answers(model, self.data, split, told, self.most)
-            with self._telling:
-                # Thresholds that were set while it was read are those of the answers, too.
+            with self._telling:  # thresholds that were set while it was read are those of the answers, too
                 self._kept[split] = found if self.model.thresholds == model.thresholds else self._told_anew(found)
                 return self._kept[split]
+
+    def _told_anew(self, kept: Answers) -> Answers:
+        return answers_of(self.model, kept.read, kept.split, kept.of, kept.index, kept.names)
 
     def ready(self, split: Split) -> Answers | None:
         """Return the answers of a split where it was read already; None where it was not."""
@@ -184,9 +191,6 @@ class KeptAnswers:
         """Read the kept numbers anew by the model's calibration or thresholds, which have changed; no image is read."""
         with self._telling:
             self._kept = {split: self._told_anew(kept) for split, kept in self._kept.items()}
-
-    def _told_anew(self, kept: Answers) -> Answers:
-        return answers_of(self.model, kept.read, kept.split, kept.of, kept.index, kept.names)
 
     def forget(self) -> None:
         """Forget all answers: the model has changed."""

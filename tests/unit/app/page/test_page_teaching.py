@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ibd.io import load_run
+from ibd.models.thresholds import Thresholds
 from tests.model_makers import make_embedding, make_module, make_pipnet, make_posthoc, make_stochastic_module
 from tests.page_makers import Page, make_run
 
@@ -129,3 +130,31 @@ def test_what_nobody_can_teach(tmp_path):
     client = Page(make_run(tmp_path / "birds", make_pipnet)).browser()
     assert "its units are prototypes" in client.get("/api/runs/birds/teaching").json()["why_not"]
     assert client.post("/api/runs/birds/teaching", json={}).status_code == 400
+
+
+def test_the_page_knows_of_thresholds(run):
+    page = Page(run)
+    client = page.browser()
+    assert client.get("/api/runs/birds/teaching").json()["thresholds"] is False
+    page.site.run("birds").set_thresholds(Thresholds("val", 0, 0))
+    assert client.get("/api/runs/birds/teaching").json()["thresholds"] is True
+
+
+def test_what_another_server_wrote_is_taken_over(client, run):
+    at, other = begin(client), Page(run).browser()
+    state = other.get(at).json()
+    take(client, at, "answer", group="beak", values=None)
+    late = other.post(f"{at}/finish", json={"place": state["place"], "step": state["step"], "seconds": 1})
+    assert late.status_code == 400
+    assert "went on in another window" in late.json()["error"]
+    assert other.get(at).json()["step"] == 1
+    take(other, at, "finish", skip=False)
+    assert client.get(at).json()["place"] == 1
+
+
+def test_a_session_whose_files_were_deleted(client, run):
+    at = begin(client)
+    shutil.rmtree(run / "teaching")
+    answer = client.get(f"{at}/record.csv")
+    assert answer.status_code == 410
+    assert "this session was deleted" in answer.json()["error"]
