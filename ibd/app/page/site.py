@@ -100,12 +100,14 @@ class Served:
         explaining: held by who runs `explained`.
         works: what takes long, under way or done.
         looked: what was made of its images and units so far.
+        written: when that file was written, and how long it was; see `was_replaced`.
     """
 
     key: str
     folder: Path
     model: TrainedModel
     checkpoint: Path
+    written: tuple[int, int] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     explaining: threading.RLock = field(default_factory=threading.RLock)
     works: Works = field(default_factory=Works)
@@ -171,6 +173,10 @@ class Served:
         """
         if not self.folder.is_dir():
             raise GoneError(f"the run '{self.folder}' was deleted or moved since it is served: what it holds is gone")
+
+    def was_replaced(self) -> bool:
+        """Return whether the checkpoint is gone, or another one than what was loaded, as after further training."""
+        return _written(self.checkpoint) != self.written
 
     def set_thresholds(self, thresholds: Thresholds | None) -> None:
         """Let the model call true and answer by other thresholds; what is kept is told anew."""
@@ -271,10 +277,12 @@ class Site:
             IbdError: it cannot be loaded.
         """
         folder = find_run(run).absolute()
+        checkpoint = find_checkpoint(run).absolute()
+        written = _written(checkpoint)
         model = load_network(run)
         with self._adding:
             key = self._key(folder)
-            served = Served(key, folder, model, find_checkpoint(run).absolute())
+            served = Served(key, folder, model, checkpoint, written)
             self.runs = {**self.runs, key: served}  # who goes through the others meanwhile is not disturbed
         _ = served.data_key  # read while it is there
         return key
@@ -297,6 +305,15 @@ class Site:
         if key not in self.runs:
             raise NotFoundError(f"no run '{key}' is served here.{did_you_mean(key, self.runs)}")
         return self.runs[key]
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """Return when a file was written, and how long it is; None where it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def as_png(image: Tensor) -> bytes:
