@@ -158,10 +158,15 @@ def test_what_changes_the_answer_is_looked_for_in_a_copy_that_is_whole(page, bro
     run, held = page.site.run("birds"), []
     copied = other_answers.copy.deepcopy
 
+    def try_lock():
+        if free := run.lock.acquire(blocking=False):
+            run.lock.release()
+        held.append(not free)
+
     def watched(value):
-        free = threading.Thread(target=lambda: held.append(not run.lock.acquire(blocking=False)))
-        free.start()
-        free.join()
+        other = threading.Thread(target=try_lock)
+        other.start()
+        other.join()
         return copied(value)
 
     monkeypatch.setattr(other_answers, "copy", SimpleNamespace(deepcopy=watched))
