@@ -277,6 +277,26 @@ def test_that_there_is_no_change_is_said(look, monkeypatch):
     assert not re.search("null|undefined|NaN", page.locator("main").inner_text())
 
 
+def test_a_search_for_a_change_is_cancelled(look, monkeypatch):
+    found = threading.Event()
+    monkeypatch.setattr("ibd.app.page.other_answers.why", lambda *a, **k: found.wait(60) and why(*a, **k))
+    page = look()
+    page.get_by_role("button", name="Look for it").click()
+    expect(page.locator(".why progress")).to_be_visible()
+    page.get_by_role("button", name="Cancel").press("Enter")
+    expect(page.locator(".why progress")).to_have_count(0)
+    expect(page.get_by_role("button", name="Look for it")).to_be_focused()
+    found.set()
+
+
+def test_an_alert_is_in_sight_wherever_the_page_is_scrolled_to(look):
+    page = look(viewport={"width": 390, "height": 800})
+    page.get_by_text("In Python").scroll_into_view_if_needed()
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no image"})
+    expect(page.locator("#alerts p")).to_be_in_viewport()
+    page.wrong.clear()  # the browser notes the refusal
+
+
 def test_all_is_taken_along_and_the_lines_give_the_same(look, site, tmp_path, monkeypatch):
     page, run = look(), site.runs["concepts"]
     entry = run.entry("test:3", site.uploads, "")
