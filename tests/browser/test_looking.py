@@ -289,14 +289,6 @@ def test_a_search_for_a_change_is_cancelled(look, monkeypatch):
     found.set()
 
 
-def test_an_alert_is_in_sight_wherever_the_page_is_scrolled_to(look):
-    page = look(viewport={"width": 390, "height": 800})
-    page.get_by_text("In Python").scroll_into_view_if_needed()
-    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no image"})
-    expect(page.locator("#alerts p")).to_be_in_viewport()
-    page.wrong.clear()  # the browser notes the refusal
-
-
 def test_all_is_taken_along_and_the_lines_give_the_same(look, site, tmp_path, monkeypatch):
     page, run = look(), site.runs["concepts"]
     entry = run.entry("test:3", site.uploads, "")
