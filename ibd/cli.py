@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ibd import registry
 from ibd.app.arguments import in_order, parser
 from ibd.app.streams import silenced, speaking
-from ibd.app.terminal import edits, newest, options, read_values, writing
+from ibd.app.terminal import newest, options, writing
 from ibd.app.verbs import VERBS as OTHERS
 from ibd.config.files import find_config, shipped_names
 from ibd.errors import ConfigError, IbdError, did_you_mean, disk_trouble
@@ -72,21 +72,6 @@ def calibrate(run: str, changes: list[str], which: str) -> None:
 
     for line in show_calibration(newest(run), changes, which):
         _say(line)
-
-
-def intervene(run: str, image: str, values: list[str], figure: str | None, top: int) -> None:
-    """Set units by hand and show the prediction before and after: RUN IMAGE name=value ..."""
-    from ibd.models.loading import load_network
-
-    wanted, run = edits(values), newest(run)
-    model = load_network(run)
-    before = model.predict(image)
-    after = before.intervene(read_values(wanted, model.network))
-    _say(f"before\n{before.table(0, top)}\n\nafter {', '.join(values)}\n{after.table(0, top)}")
-    if figure:
-        from ibd.app.pictures import draw_prediction
-
-        _say(draw_prediction(run, before.join(after), model.read_images([image, image]), figure))
 
 
 def curve(run: str, changes: list[str], policies: str, trials: int, split: str, out: str | None, seed: int) -> None:
@@ -251,7 +236,6 @@ def _of_lines(verb: Callable[..., Iterable[str]]) -> Callable[..., None]:
 VERBS: dict[str, Callable[..., int | None]] = {
     "fit": fit,
     "calibrate": calibrate,
-    "intervene": intervene,
     "curve": curve,
     "covariance": covariance,
     "prototypes": prototypes,

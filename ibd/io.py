@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -69,9 +70,20 @@ def find_run(run: RunLike) -> Path:
     deeper = sorted({str(p.parents[1]) for p in path.glob("*/*/checkpoints")})
     if deeper and not runs:
         raise CheckpointError(f"'{run}' holds runs of several names; which one?{did_you_mean('', deeper)}")
+    if not runs and (path / "directions.npz").exists():
+        raise CheckpointError(
+            f"'{run}' holds concepts that `ibd discover` found, and no model: look at them in '{path / 'index.html'}', "
+            f"name them in '{path / 'names.csv'}', and train a posthoc_cbm with "
+            f"model.concepts={path / 'directions.npz'}: that is a run"
+        )
     if not runs:
         raise CheckpointError(f"'{run}' is not a run folder: it holds neither config.yaml nor checkpoints/")
     return runs[-1]
+
+
+def is_time(name: str) -> bool:
+    """Return whether the name of a folder is a time, as those of runs are below the folder with their name."""
+    return re.fullmatch(r"[\d_.:T-]+", name) is not None
 
 
 def runs_in(folder: str | Path) -> list[Path]:

@@ -1,4 +1,8 @@
-"""Tiny models of every family, by what they are, for what is exported of them."""
+"""Tiny models of every family, by what they are, for what is exported of them, and exported parts in use."""
+
+import json
+
+import numpy as np
 
 import ibd as package
 from ibd.models.baseline.lightning import Baseline
@@ -46,3 +50,32 @@ MORE = {
     "cbm on a B-cos backbone": lambda: ConceptBottleneck(SPEC, {**SMALL, "name": "bcos_small_cnn"}).eval(),
     "whitened several times": lambda: make_whitening(layers=["stage2.norm", "stage3.norm"], activation="positive_mean"),
 }
+
+
+class Deployed:
+    """Exported parts in the hands of somebody without this package."""
+
+    def __init__(self, files):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.folder = next(iter(files.values())).parent
+        self.sessions = {name: onnxruntime.InferenceSession(file, options) for name, file in files.items()}
+        for session in self.sessions.values():
+            self.names = json.loads(session.get_modelmeta().custom_metadata_map["ibd.json"])
+
+    def run(self, part, given):
+        session = self.sessions[part]
+        made = session.run(None, {each.name: given[each.name] for each in session.get_inputs()})
+        return dict(zip([each.name for each in session.get_outputs()], made, strict=True))
+
+    def intervene(self, units, edits):
+        """Return units with some set, of name -> value."""
+        shape = len(units["scores"]), len(self.names["unit_names"])
+        values, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
+        for name, value in edits.items():
+            column = self.names["unit_names"].index(name)
+            values[:, column], mask[:, column] = value, True
+        made = self.run("edit", {**units, "values": values, "mask": mask})
+        return units | {name.removeprefix("new_"): value for name, value in made.items()}

@@ -21,6 +21,8 @@ def serving(*runs):
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield f"http://127.0.0.1:{port}/?token={access.token}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{port}/?token={access.token}"
+        finally:  # a test that fails must not leave a thread which holds up the end
+            server.should_exit = True
+            thread.join()

@@ -24,11 +24,6 @@ EXAMPLES: dict[str, list[str]] = {
         "ibd calibrate runs/mine method=vector coverage=0.95 score=aps accuracy=0.98",
         "ibd calibrate runs/mine data.root=FRESH split=train fit_share=0.3",
     ],
-    "intervene": [
-        "ibd intervene runs/toybirds-cbm bird.png tail=green_spike",
-        "ibd intervene runs/mine image.jpg wing_color=red length=12.5 --figure before_and_after.png",
-        'ibd intervene runs/toybirds-protopnet bird.png "prototype 17=0"',
-    ],
     "curve": [
         "ibd curve runs/toybirds-cbm",
         "ibd curve runs/mine --policies random,uncertainty --split val",
@@ -177,12 +172,6 @@ def _add_training(verbs: _Verbs) -> None:
         help="method=temperature|vector coverage=0.9 score=lac|aps|raps accuracy=0.95 certainty=0.9 ...; data.root=...",
     )
     p.add_argument("--which", choices=["best", "last"], default="best", help="which checkpoint")
-    p = verbs.verb("intervene")
-    p.add_argument("run", metavar="RUN")
-    p.add_argument("image", metavar="IMAGE")
-    p.add_argument("values", nargs="+", metavar="NAME=VALUE", help="wing_color::red=1, or wing_color=red")
-    p.add_argument("--figure", metavar="PNG", help="also draw it")
-    p.add_argument("--top", type=count, default=10, help="units to show; 0 for all")
     p = verbs.of_a_run("curve")
     p.add_argument("--policies", default="random,uncertainty,expected_change,learned", help="by commas")
     p.add_argument("--trials", type=int, default=5, help="random orders to average over")
@@ -251,7 +240,7 @@ def _add_rest(verbs: _Verbs) -> None:
 
 
 _LOADING = (
-    *("fit", "calibrate", "intervene", "curve", "covariance", "prototypes", "axes", "explain"),
+    *("fit", "calibrate", "curve", "covariance", "prototypes", "axes", "explain"),
     *("compare", "config", "data"),
     *(verb.name for verb in OTHERS if verb.loading),
 )

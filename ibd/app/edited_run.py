@@ -15,7 +15,7 @@ from ibd import config as configuration
 from ibd.app.terminal import writing
 from ibd.data.base import ImageDataModule
 from ibd.errors import ConfigError
-from ibd.io import find_checkpoint, find_run, load_run
+from ibd.io import find_checkpoint, find_run, is_time, load_run
 from ibd.models.lightning import InterpretableModule
 from ibd.models.protopnet.editing import EditReport, PrototypeEdits, edit_prototypes
 
@@ -73,7 +73,9 @@ def save_prototypes_run(
 def save_edited_run(run: str | Path, model: InterpretableModule, edits: Mapping[str, Any], which: str = "best") -> Path:
     """Save a model that was edited as a new run, ``NAME-edited/TIME`` beside the folder NAME of the one it was made of.
 
-    The checkpoint is written last, so that what was interrupted is no run.
+    NAME is that of the folder of runs; of the run itself, where its own name is no time, as after it was moved.
+
+    The folder with the checkpoint gets its name last, so that what was interrupted is no run.
 
     Args:
         run: the run that it was made of.
@@ -90,23 +92,24 @@ def save_edited_run(run: str | Path, model: InterpretableModule, edits: Mapping[
     plain = configuration.to_plain(configuration.load_saved_config(source / "config.yaml"))
     plain["name"] = plain["name"].removesuffix(_ENDING) + _ENDING
     folder = _new_folder(source)
-    checkpoints = folder / "checkpoints"
-    with writing(checkpoints / "best.ckpt"):
+    unfinished = folder / "unfinished"
+    with writing(unfinished / "best.ckpt"):
         configuration.save_config(OmegaConf.create(plain), folder / "config.yaml")
         told = {"made_of": str(find_checkpoint(run, which)), **edits}
         (folder / EDITED).write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
         for ending, text in model.sidecar().items():
-            (checkpoints / f"best.{ending}").write_text(text, encoding="utf-8")
-    model.save(checkpoints / "best.tmp")
-    (checkpoints / "best.tmp").replace(checkpoints / "best.ckpt")
+            (unfinished / f"best.{ending}").write_text(text, encoding="utf-8")
+    model.save(unfinished / "best.ckpt")
+    with writing(folder / "checkpoints"):
+        unfinished.replace(folder / "checkpoints")
     return folder
 
 
 def _new_folder(source: Path) -> Path:
     """Return a folder that nothing is in, beside a run: made now, so that two edits at once have one each."""
-    name = source.parent.name.removesuffix(_ENDING) + _ENDING
+    named = source.parent if is_time(source.name) and source.parent.name else source
+    parent = named.with_name(named.name.removesuffix(_ENDING) + _ENDING)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    parent = source.parent.with_name(name)
     for count in range(1, 1000):
         folder = parent / (stamp if count == 1 else f"{stamp}_{count}")
         with writing(folder):

@@ -1,5 +1,9 @@
-"""Pages in a real Chromium: no test passes that wrote an error to the console, or asked a stranger for anything."""
+"""Pages in a real Chromium: no test passes that wrote an error to the console, or asked a stranger for anything.
 
+Nor one that ends on a page which says "null" where it has nothing to say.
+"""
+
+import re
 import shutil
 from urllib.parse import urlsplit
 
@@ -51,5 +55,7 @@ def open_page(chromium):
 
     yield open_page
     for context in contexts:
+        for page in context.pages:
+            wrong += re.findall(r"\bnull\b|\bNaN\b|\[object ", page.inner_text("body"))
         context.close()
     assert not wrong, wrong

@@ -210,6 +210,17 @@ def test_found_concepts_are_named(look, runs):
     assert load_model(folder).network.unit_names[0] == "<b>stripes</b>"
 
 
+def test_what_is_typed_is_not_lost_when_another_is_named(look):
+    page = loaded(look("found"))
+    name = lambda unit: page.get_by_label(f"Name of {spec().concept_names[unit]}", exact=True)  # noqa: E731
+    name(2).fill("half a na")
+    name(3).fill("wings")
+    name(3).press("Enter")
+    page.get_by_role("heading", name="wings").wait_for()
+    assert name(2).input_value() == "half a na"
+    assert name(3).input_value() == "wings"
+
+
 def test_labelled_concepts_and_axes_have_examples_and_no_names(look):
     page = loaded(look("cbm"))
     assert page.locator(".naming").count() == 0
@@ -245,7 +256,7 @@ def test_the_weights_are_sorted_and_searched(look, runs):
 def test_a_head_that_is_not_linear_has_mean_contributions(look):
     page = look("cem", "?view=weights")
     page.wait_for_selector("table.weights", timeout=10_000)
-    assert "mean over its val images" in page.locator(".view").inner_text()
+    assert "mean over its validation images" in page.locator(".view").inner_text()
 
 
 @pytest.mark.parametrize("view", ["", "?view=weights"])

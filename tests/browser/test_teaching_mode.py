@@ -330,3 +330,10 @@ def test_every_kind_of_group(animals, open_page):
     last = rows(animals)[-1]
     assert float(last["probability_after"]) == pytest.approx(float(after.probabilities.max()), abs=1e-5)
     assert last["class_after"] == after.classes[0]
+
+
+def test_a_run_without_sessions(address, open_page):
+    page = open_page(address)
+    go(page, "teach")
+    page.get_by_role("button", name="Begin").wait_for()
+    assert page.locator("main .mode").evaluate("root => root.lastChild.nodeName") == "FORM"

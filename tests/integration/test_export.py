@@ -84,7 +84,7 @@ def test_the_file_gives_the_same_without_the_package(name, read):
             labels = prediction.labels
             expected.append(prediction.contributions[torch.arange(len(labels)), :, labels])
         if len(output) > 5:
-            expected.append(package.explain.Intrinsic()(module, image, Target.predicted()).map)
+            expected.append(package.explain.Intrinsic()(module, image, Target.cls(labels)).map)
         if len(output) > 6:
             expected.append(prediction.abstains)
         for value, same in zip(output, expected, strict=True):

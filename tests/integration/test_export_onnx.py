@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from ibd.models.baseline.network import BaselineNetwork
 from ibd.models.values import Scale
 from ibd.types import Quantity
 from tests.command import ibd
-from tests.exported_models import MAKERS, MORE
+from tests.exported_models import MAKERS, MORE, Deployed
 from tests.model_makers import SMALL, SPEC, make_module, make_stochastic_module
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -49,33 +48,6 @@ QUICK = ("cbm",)
 def families(*every):
     """Return names as parameters, those that are not quick among them slow."""
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in every]
-
-
-class Deployed:
-    """Exported parts in the hands of somebody without this package."""
-
-    def __init__(self, files):
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.folder = next(iter(files.values())).parent
-        self.sessions = {name: onnxruntime.InferenceSession(file, options) for name, file in files.items()}
-        for session in self.sessions.values():
-            self.names = json.loads(session.get_modelmeta().custom_metadata_map["ibd.json"])
-
-    def run(self, part, given):
-        session = self.sessions[part]
-        made = session.run(None, {each.name: given[each.name] for each in session.get_inputs()})
-        return dict(zip([each.name for each in session.get_outputs()], made, strict=True))
-
-    def intervene(self, units, edits):
-        """Return units with some set, of name -> value."""
-        shape = len(units["scores"]), len(self.names["unit_names"])
-        values, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
-        for name, value in edits.items():
-            column = self.names["unit_names"].index(name)
-            values[:, column], mask[:, column] = value, True
-        made = self.run("edit", {**units, "values": values, "mask": mask})
-        return units | {name.removeprefix("new_"): value for name, value in made.items()}
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +225,8 @@ def test_the_whole_in_one_file(name, tmp_path):
         close(found["values"], prediction.unit_values)
         close(found["maps"], prediction.units.maps)
         if "class_map" in found:
-            close(found["class_map"], package.explain.Intrinsic()(module, images, Target.predicted()).map)
+            heat = package.explain.Intrinsic()(module, images, Target.cls(prediction.labels)).map
+            close(found["class_map"], heat)
         if "abstains" in found:
             assert found["abstains"].tolist() == prediction.abstains.tolist()
 

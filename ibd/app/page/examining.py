@@ -16,7 +16,7 @@ from ibd.app.page.long_work import Told
 from ibd.app.page.looking import under_way
 from ibd.app.page.maps import as_address, gray, in_shares, png, unit_look
 from ibd.app.page.results import lay_over
-from ibd.app.page.site import Entry, Served, Site, as_png, split_named
+from ibd.app.page.site import SPLIT_WORDS, Entry, Served, Site, as_png, split_named
 from ibd.app.page.split_answers import Answers
 from ibd.data.base import Split
 
@@ -53,7 +53,7 @@ def read_split(run: Served, split: Split) -> Answers | dict[str, Any]:
         run.looked.seconds[split] = time.perf_counter() - started
         return found
 
-    work = under_way(run.works, f"answers {split}", read, f"reading the {split} images")
+    work = under_way(run.works, f"answers {split}", read, f"reading the {SPLIT_WORDS[split]} images")
     return work.state() if work.result is None else work.result
 
 

@@ -17,12 +17,14 @@ from ibd.app.discovery.naming import Proposal
 from ibd.app.edited_run import EDITED
 from ibd.app.page import prototypes
 from ibd.app.page.answers import Asked, get, post
+from ibd.app.page.examining import read_split
 from ibd.app.page.gallery import framed_sources, strongest, usage_of
 from ibd.app.page.head import head_weights, mean_contributions
-from ibd.app.page.long_work import Told, Work
+from ibd.app.page.long_work import Told
+from ibd.app.page.looking import under_way
 from ibd.app.page.oracle import served_module
 from ibd.app.page.prototypes import waiting_for
-from ibd.app.page.site import NotFoundError, Served, Site, as_png
+from ibd.app.page.site import SPLIT_WORDS, NotFoundError, Site, as_png
 from ibd.app.page.split_answers import Answers
 from ibd.data.base import Split
 from ibd.errors import ConfigError
@@ -127,25 +129,21 @@ def _box(text: str) -> tuple[float, float, float, float]:
 # What takes a pass over a split: asked for again and again, until it is there
 
 
-def _reading(run: Served, split: Split) -> Work[Answers]:
-    return run.works.start(f"answers:{split}", lambda told: run.answers.get(split, told), f"reading the {split} images")
-
-
 def _usage(asked: Asked) -> dict[str, Any]:
-    work = _reading(asked.run, _USED_ON)
-    if (waiting := waiting_for(work)) is not None or work.result is None:
-        return waiting or {}
-    usage = usage_of(asked.run.network, work.result)
+    found = read_split(asked.run, _USED_ON)
+    if not isinstance(found, Answers):
+        return {"work": found}
+    usage = usage_of(asked.run.network, found)
     return {"split": _USED_ON, "usage": None if usage is None else asdict(usage)}
 
 
 def _strongest(asked: Asked) -> dict[str, Any]:
     """Return the training images in which each unit is highest, and their score."""
-    work = _reading(asked.run, "train")
-    if (waiting := waiting_for(work)) is not None or work.result is None:
-        return waiting or {}
-    scores = work.result.read.scores.sort(dim=0, descending=True, stable=True).values[:_EXAMPLES].t()
-    return {"images": strongest(work.result, _EXAMPLES), "scores": scores}
+    found = read_split(asked.run, "train")
+    if not isinstance(found, Answers):
+        return {"work": found}
+    scores = found.read.scores.sort(dim=0, descending=True, stable=True).values[:_EXAMPLES].t()
+    return {"images": strongest(found, _EXAMPLES), "scores": scores}
 
 
 def _sources(asked: Asked) -> dict[str, Any]:
@@ -156,7 +154,7 @@ def _sources(asked: Asked) -> dict[str, Any]:
         with run.explaining:
             return {unit: asdict(framed) for unit, framed in framed_sources(run.explained, run.data, told).items()}
 
-    work = run.works.start("sources", frame, "finding the patches in their images")
+    work = under_way(run.works, "sources", frame, "finding the patches in their images")
     return waiting_for(work) or {"sources": work.result}
 
 
@@ -168,7 +166,7 @@ def _contributions(asked: Asked) -> dict[str, Any]:
         with run.explaining:
             return mean_contributions(run.explained, run.data, _USED_ON, told)
 
-    work = run.works.start("contributions", measure, f"reading the {_USED_ON} images")
+    work = under_way(run.works, "contributions", measure, f"reading the {SPLIT_WORDS[_USED_ON]} images")
     if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     mean, seen = work.result
@@ -185,7 +183,7 @@ def _proposals(asked: Asked) -> dict[str, Any]:
         read = run.answers.get("train", told).read
         return unit_names.proposed_names(run.network, read.scores, read.concepts[:, columns], names)
 
-    work = run.works.start(_PROPOSED, propose, "comparing the units with the labels of the training images")
+    work = under_way(run.works, _PROPOSED, propose, "comparing the units with the labels of the training images")
     if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     return {"proposals": {unit: asdict(found) for unit, found in work.result.items()}}

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ibd.app.page.long_work import Told
-from ibd.app.page.site import Served, split_named
+from ibd.app.page.site import SPLIT_WORDS, Served, split_named
 from ibd.app.teaching.orders import POLICY
 from ibd.distributed import heard_by
 from ibd.errors import CheckpointError
@@ -39,7 +39,9 @@ def oracle_of(run: Served, split: str, groups: str) -> tuple[Tensor | None, dict
             found = intervention_curve(served_module(run), run.data, [policy], TRIALS, which)
         return found.right[policy]
 
-    work = run.works.start(f"oracle:{split}:{policy}", measure, f"correcting the {split} images by their true concepts")
+    work = run.works.start(
+        f"oracle:{split}:{policy}", measure, f"correcting the {SPLIT_WORDS[split]} images by their true concepts"
+    )
     return work.result, work.state() | {"policy": policy}
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from starlette.routing import Route
@@ -14,6 +15,7 @@ from ibd.app.edited_run import save_prototypes_run
 from ibd.app.page.answers import Asked, get, post
 from ibd.app.page.gallery import framed_in
 from ibd.app.page.long_work import Told, Work
+from ibd.app.page.looking import under_way
 from ibd.app.page.oracle import served_module
 from ibd.app.page.site import NotFoundError, Site
 from ibd.distributed import heard_by
@@ -62,7 +64,7 @@ def _patches(asked: Asked) -> dict[str, Any]:
             module = require_prototypes(served_module(run))
             return nearest_patches(module, run.data, "train", _OFFERED + 1, own_class=True)
 
-    work = run.works.start("patches", search, "comparing the training images with the prototypes")
+    work = under_way(run.works, "patches", search, "comparing the training images with the prototypes")
     if (waiting := waiting_for(work)) is not None or work.result is None:
         return waiting or {}
     now = {(source.prototype, source.index) for source in sources(network)}
@@ -94,8 +96,16 @@ def _edit(asked: Asked) -> dict[str, Any]:
             made = save_prototypes_run(run.checkpoint, served_module(run), run.data, edits)
         return {"folder": str(made.folder), "run": asked.site.add(str(made.folder)), **_told_report(made.report)}
 
+    known = run.works.get(f"edit:{name}")
+    if known is not None and (known.error is not None or _gone(known)):
+        run.works.stop(f"edit:{name}")  # what failed, or was deleted, is made anew
     run.works.start(f"edit:{name}", make, "solving the last layer again")
     return {"work": name}
+
+
+def _gone(work: Work[dict[str, Any]]) -> bool:
+    """Return whether the run that an edit has made was deleted since."""
+    return work.result is not None and not Path(work.result["folder"]).is_dir()
 
 
 def _edits(asked: Asked) -> PrototypeEdits:

@@ -41,7 +41,7 @@ from ibd.config.plain import to_plain
 from ibd.data.base import SPLITS, ImageDataModule, Split
 from ibd.data.dataset import ImageDataset
 from ibd.errors import DataError, IbdError, did_you_mean
-from ibd.io import find_checkpoint, find_run, load_run_data
+from ibd.io import find_checkpoint, find_run, is_time, load_run_data
 from ibd.models.base import InterpretableNetwork
 from ibd.models.loading import load_network
 from ibd.models.prediction import Prediction
@@ -49,6 +49,8 @@ from ibd.models.thresholds import Thresholds
 from ibd.models.trained import TrainedModel
 from ibd.types import Sample
 
+SPLIT_WORDS: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
+"""What a person calls the splits."""
 KEPT = 64
 """Images of a run whose predictions are kept."""
 _OF_LOADING = ("batch_size", "num_workers", "cache", "check_images", "augment")
@@ -162,7 +164,7 @@ class Served:
         data = self.data
         with self._loading:
             if self._answers is None:
-                self._answers = KeptAnswers(self.model, data)
+                self._answers = KeptAnswers(self.model, data, lock=self.lock)
             return self._answers
 
     def check_there(self) -> None:
@@ -289,7 +291,7 @@ class Site:
 
     def _key(self, folder: Path) -> str:
         """Return the name of a run in addresses: that of the folder, or of the one above where that is a time."""
-        parts = [part for part in folder.parts[-2:] if not re.fullmatch(r"[\d_.:T-]+", part)] or [folder.name]
+        parts = [part for part in folder.parts[-2:] if not is_time(part)] or [folder.name]
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", parts[-1]).strip(".-") or "run"
         count = 1
         while (key := plain if count == 1 else f"{plain}-{count}") in self.runs:

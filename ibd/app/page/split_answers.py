@@ -151,10 +151,14 @@ class KeptAnswers:
         model: the model.
         data: its data.
         most: images of a split that are read at most.
+        lock: held by who runs or changes the model; None where nobody else has it.
     """
 
-    def __init__(self, model: TrainedModel, data: ImageDataModule, most: int = MOST) -> None:
+    def __init__(
+        self, model: TrainedModel, data: ImageDataModule, most: int = MOST, lock: threading.RLock | None = None
+    ) -> None:
         self.model, self.data, self.most = model, data, most
+        self._lock = lock or threading.RLock()
         self._kept: dict[Split, Answers] = {}
         self._locks: dict[Split, threading.Lock] = {"train": threading.Lock(), "val": threading.Lock()}
         self._locks["test"] = threading.Lock()
@@ -167,9 +171,15 @@ class KeptAnswers:
         """
         with self._locks[split]:
             if split not in self._kept:
-                model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
-                self._kept[split] = read_answers(model, self.data, split, told, self.most)
+                with self._lock:  # a copy made while it runs may be of a model in between two states
+                    model = copy.deepcopy(self.model)  # whoever works with the other meanwhile does not wait
+                found = read_answers(model, self.data, split, told, self.most)
+                with self._lock:  # its thresholds may have been set while the copy was read
+                    self._kept[split] = self._told_anew(found)
             return self._kept[split]
+
+    def _told_anew(self, kept: Answers) -> Answers:
+        return answers_of(self.model, kept.read, kept.split, kept.of, kept.index, kept.names)
 
     def ready(self, split: Split) -> Answers | None:
         """Return the answers of a split where it was read already; None where it was not."""
@@ -178,8 +188,7 @@ class KeptAnswers:
     def calibrated(self) -> None:
         """Read the kept numbers anew by the model's calibration, which has changed; no image is read."""
         for split, kept in list(self._kept.items()):
-            new = answers_of(self.model, kept.read, split, kept.of, kept.index, kept.names)
-            self._kept[split] = new
+            self._kept[split] = self._told_anew(kept)
 
     def forget(self) -> None:
         """Forget all answers: the model has changed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ibd.app.page.long_work import Told, nobody_told
-from ibd.app.page.site import Served, split_named
+from ibd.app.page.site import SPLIT_WORDS, Served, split_named
 from ibd.app.page.split_answers import Answers
 from ibd.app.page.table import Rows, rows_of
 from ibd.app.page.thumbnails import Thumbnails
@@ -56,7 +56,7 @@ class SplitViews:
             NotFoundError: there is no such split.
         """
         split, works = split_named(name), self.run.works
-        key, title = f"data:{split}", f"reading the {split} images"
+        key, title = f"data:{split}", f"reading the {SPLIT_WORDS[split]} images"
         before = works.get(key)
         if before is not None and before.result is not None and self.run.answers.ready(split) is None:
             works.stop(key)  # they were forgotten, as the model has changed

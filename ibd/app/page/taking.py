@@ -14,8 +14,9 @@ from ibd.app.page.explanations import maps_of, scale_of
 from ibd.app.page.intervening import corrected
 from ibd.app.page.maps import gray, unit_look
 from ibd.app.page.oracle import served_module
-from ibd.app.page.results import as_csv, as_record, figure_png, file_of, map_png, named_rows, survives_png
+from ibd.app.page.results import figure_png, file_of, map_png, survives_png
 from ibd.app.page.site import Entry, Served, Site, as_png
+from ibd.app.records import as_csv, as_record, named_rows
 from ibd.errors import CheckpointError, ConfigError, DataError
 from ibd.io import find_checkpoint
 from ibd.models.prediction import Prediction

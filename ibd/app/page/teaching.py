@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ibd.app.page.answers import Asked, as_json, get, post
-from ibd.app.page.long_work import Told
+from ibd.app.page.examining import read_split
 from ibd.app.page.oracle import oracle_of
-from ibd.app.page.site import Served, Site, split_named
+from ibd.app.page.site import GoneError, Served, Site, split_named
+from ibd.app.page.split_answers import Answers
 from ibd.app.teaching.curve import Point, agreement, curve_csv, taught_images, teaching_curve
 from ibd.app.teaching.orders import check_orders, image_order
 from ibd.app.teaching.record import FOLDER, Record, Settings, sessions
@@ -39,9 +40,10 @@ class _Kept:
         run, stamp = asked.run, str(asked.path["session"])
         run.check_there()
         with self.lock:
-            if (run.key, stamp) not in self._open:
-                self._open[run.key, stamp] = _opened(asked, Record(run.folder, stamp))
-            return self._open[run.key, stamp]
+            known = self._open.get((run.key, stamp))
+            if known is None or known.record.stale:  # another server of the same run went on with it
+                known = self._open[run.key, stamp] = _opened(asked, Record(run.folder, stamp))
+            return known
 
     def keep(self, asked: Asked, session: TeachingSession) -> None:
         """Keep a new session open."""
@@ -94,6 +96,7 @@ def _about(asked: Asked) -> dict[str, Any]:
         "why_not": None,
         "splits": {split: len(run.dataset(split)) for split in ("test", "val")},
         "folder": str(run.folder / FOLDER),
+        "thresholds": run.model.thresholds is not None,
         "sessions": [_listed(run.folder, stamp) for stamp in sessions(run.folder)],
     }
 
@@ -123,17 +126,9 @@ def _begun(asked: Asked, kept: _Kept) -> dict[str, Any]:
     if order == "random":
         images = image_order(order, count, seed, None, None)
     else:
-        read = run.answers.ready(split)
-        if read is None:
-
-            def work(told: Told) -> bool:
-                run.answers.get(split, told)
-                return True
-
-            found = run.works.start(f"answers:{split}", work, f"reading the {split} images")
-            if found.error is not None:
-                raise ConfigError(found.error)
-            return {"session": None, "work": found.state()}
+        read = read_split(run, split)
+        if not isinstance(read, Answers):
+            return {"session": None, "work": read}
         right = read.predicted == read.read.labels
         rows = image_order(order, len(read), seed, read.probabilities, right)
         images = read.index[rows].tolist()
@@ -245,6 +240,8 @@ def _curve_file(asked: Asked, kept: _Kept) -> Response:
 
 def _record_file(asked: Asked, kept: _Kept) -> Response:
     record = kept.session(asked).record
+    if not record.table.is_file():
+        raise GoneError(f"'{record.table}' is gone: this session was deleted while it went on")
     return _download(record.table.read_text(encoding="utf-8"), "text/csv", f"teaching_{record.stamp}.csv")
 
 

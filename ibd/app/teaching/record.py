@@ -1,7 +1,8 @@
 """What a person corrected, as it came about: settings in ``RUN/teaching/TIME.json``, its steps in ``TIME.csv``.
 
 A row is on the disk before the next thing is asked. Half a row at the end, which a process that was killed may leave,
-is cut off by the one that goes on. Images that were brought to the page are never in it: it is of a split of the data.
+is cut off by who writes the next one; who only reads changes nothing. Images that were brought to the page are never in
+it: it is of a split of the data.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ class Record:
         self.settings_file, self.table = _files(folder, stamp)
         self.stamp = stamp
         self.settings = _read_settings(self.settings_file)
+        self._end = self._size = 0  # of the whole rows, and of the file as it was left
         self.rows = self._read()
 
     @classmethod
@@ -145,36 +147,48 @@ class Record:
                 partial.replace(settings_file)  # from here on it is a session
             return cls(folder, name)
 
+    @property
+    def stale(self) -> bool:
+        """Whether somebody else has written to the table since, such as another server of the same run."""
+        return self.table.exists() and self.table.stat().st_size != self._size
+
     def add(self, rows: Sequence[Row]) -> None:
         """Write rows, so that they are there whatever happens next.
 
         Raises:
-            ConfigError: they cannot be written.
+            ConfigError: they cannot be written, or somebody else has written.
         """
         text = "".join(csv_line(tuple(asdict(row).values())) for row in rows).encode()
         if not self.table.exists():  # a folder that was deleted is not made anew, with half a session in it
             raise ConfigError(f"'{self.table}' is gone: this session was deleted while it went on")
-        with writing(self.table), self.table.open("ab") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        if self.stale:
+            raise ConfigError(f"'{self.table}' was written to by another server: this session went on there")
+        try:
+            with writing(self.table), self.table.open("r+b") as file:
+                file.truncate(self._end)
+                file.seek(self._end)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            self._size = self.table.stat().st_size if self.table.exists() else 0
+        self._end = self._size
         self.rows += rows
 
     def _read(self) -> list[Row]:
-        """Return the rows that are there, and cut off half a one at the end.
+        """Return the whole rows that are there.
 
         Raises:
             DataError: one is none.
         """
-        rows, end = list[Row](), 0
+        rows, self._end = list[Row](), 0
         try:
             with self.table.open("rb") as file:
                 for number, record in enumerate(csv_records(file)):
                     if number:
                         rows.append(_row(next(csv.reader([record.decode()]))))
-                    end += len(record)
-            if end < self.table.stat().st_size:
-                os.truncate(self.table, end)
+                    self._end += len(record)
+                self._size = os.fstat(file.fileno()).st_size
         except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(f"'{self.table}' cannot be read as a record of teaching: {reason}") from None

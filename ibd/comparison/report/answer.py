@@ -20,6 +20,7 @@ from ibd.comparison.results import Comparison, ShownImage
 
 _SIDE = 384
 _QUESTIONS = ("Faithfulness", "Parts")
+_NOTHING = "Nothing was measured that tells which explanation is better."
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,22 @@ def best_of(table: Table, metric: str) -> str | None:
 def _sentence(
     comparison: Comparison, table: Table, verdicts: list[Verdict], against: list[Verdict], metrics: list[str]
 ) -> str:
+    """Return one sentence, or two short ones."""
     if chance := chance_of(comparison, table):
         return chance
     if intrinsic_of(comparison, table.family) is None:
-        return ranking(comparison, table, metrics[0])[0] if metrics else "Nothing was measured that tells."
-    owner, does = f"the {table.title}'s own map", _does(metrics[0])
-    if not against:
-        return f"Whether {owner} {does} cannot be told: it was not held against a post-hoc explainer."
-    if all(verdict.reason == "images" for verdict in against):
+        return " ".join(filter(None, ranking(comparison, table, metrics[0]))) if metrics else _NOTHING
+    owner = f"the {table.title}'s own map"
+    if not metrics:
+        return _NOTHING
+    does = _does(metrics[0])
+    if against and all(verdict.reason == "images" for verdict in against):
         images = max(verdict.images for verdict in against)
         text = f"Whether {owner} {does} cannot be told from {images} image{'s' * (images != 1)}"
         return f"{text}: at least {LEAST_IMAGES} are needed."
-    text = _said(owner, does, against, _above_noise(comparison, verdicts, metrics[0]))
+    asked = [verdict.metric for verdict in against] or [v.metric for v in verdicts if v.metric in metrics]
+    above = _above_noise(comparison, verdicts, asked)
+    text = _said(owner, does, against, above) if against else _alone(owner, does, above)
     return names.capital(f"in one training, {text}" if len(table.models) == 1 else text)
 
 
@@ -101,37 +106,55 @@ def _said(owner: str, does: str, against: list[Verdict], above: bool | None) -> 
         owner: whose map it is.
         does: what is asked of it.
         against: verdicts against the best post-hoc explainer, by the metrics that the answer rests on.
-        above: whether the own map is better than noise; None where that is not known.
+        above: whether the own map is better than noise by all of these, or by none; None where that is not known.
     """
-    first = against[0]
-    rival = f"the best post-hoc explainer here, {names.explainer_title(first.other)}"
-    if len({verdict.outcome for verdict in against}) > 1:
-        told = [f"{_in_words(verdict)} by {metric_title(verdict.metric)} ({amount(verdict)})" for verdict in against]
-        lead = f"whether {owner} {does} better or worse than the best post-hoc explainer"
-        return f"{lead} cannot be told: {listed(told)}."
-    if above is False:
-        beside = "does better" if first.outcome == "worse" else "shows no clear difference from it"
-        return f"{owner} {does} no better than noise, as far as these images show; {rival}, {beside}: {amount(first)}."
-    how = {"better": "better than", "worse": "less well than"}.get(first.outcome)
+    first, rival = against[0], _rival(against)
+    outcomes = {verdict.outcome for verdict in against}
+    how = {"better": "better than", "worse": "less well than"}.get(first.outcome) if len(outcomes) == 1 else None
+    beside = {"worse": "does better", "no clear difference": "shows no clear difference from it"}.get(first.outcome)
+    if above is False and beside is not None and len(outcomes) == 1:
+        lead = f"{owner} {does} no better than noise, as far as these images show"
+        return f"{lead}; {rival}, {beside}: {_amounts(against)}."
     if how is not None:
-        link = {True: {"better": ", and ", "worse": ", but "}[first.outcome], None: " "}[above]
+        link = {True: {"better": ", and ", "worse": ", but "}[first.outcome], None: " "}.get(above, " ")
         return f"{owner} {does}{link}{how} {rival}: {_amounts(against)}."
-    lead = f"{owner} {does}; whether better or worse" if above else f"whether {owner} {does} better or worse"
-    why = (
-        f"{_amounts(against)}, but that {_ways(first)}"
-        if first.outcome == "depends"
-        else f"{_amounts(against)}{because(first)}"
-    )
-    return f"{lead} than {rival}, cannot be told: {why}."
+    if above:
+        return f"{owner} {does}. Whether better or worse than {rival}, cannot be told: {_why(against)}."
+    return f"it cannot be told whether {owner} {does} better or worse than {rival}. {names.capital(_why(against))}."
+
+
+def _alone(owner: str, does: str, above: bool | None) -> str:
+    """Return the sentence where no post-hoc explainer was measured, without its capital letter."""
+    if above is None:
+        return (
+            f"it cannot be told whether {owner} {does}: neither noise nor a post-hoc explainer was measured beside it."
+        )
+    how = "better than noise" if above else "no better than noise, as far as these images show"
+    return f"{owner} {does} {how}. No post-hoc explainer was measured beside it."
+
+
+def _rival(against: list[Verdict]) -> str:
+    """Return the best post-hoc explainer, or that of each metric where these are several."""
+    if len({verdict.other for verdict in against}) == 1:
+        return f"the best post-hoc explainer here, {names.explainer_title(against[0].other)}"
+    each = (f"{names.explainer_title(verdict.other)} by {metric_title(verdict.metric)}" for verdict in against)
+    return f"the best post-hoc explainer here, {listed(each)}"
+
+
+def _why(against: list[Verdict]) -> str:
+    """Return why nothing can be told, without a capital letter."""
+    first = against[0]
+    if len({verdict.outcome for verdict in against}) > 1:
+        return "; ".join(f"by {metric_title(verdict.metric)} {_in_words(verdict)}" for verdict in against)
+    if first.outcome == "depends":
+        return f"that depends on {VARIANTS[first.metric].what} ({_ways(first)})"
+    return f"{_amounts(against)}{because(first)}"
 
 
 def _ways(verdict: Verdict) -> str:
-    """Return that an outcome depends on the way of scoring, and by which ways it is better, worse or neither."""
-    by: dict[str, list[str]] = {}
-    for metric, outcome in verdict.ways.items():
-        by.setdefault(outcome, []).append(metric_title(metric))
-    told = "; ".join(f"{outcome} by {listed(titles)}" for outcome, titles in by.items())
-    return f"depends on {VARIANTS[verdict.metric].what} ({told})"
+    """Return by how many ways of scoring an outcome is better, worse or neither; the verdict names them."""
+    told = list(verdict.ways.values())
+    return ", ".join(f"{outcome} in {told.count(outcome)} of {len(told)} ways" for outcome in dict.fromkeys(told))
 
 
 def _amounts(against: list[Verdict]) -> str:
@@ -139,18 +162,20 @@ def _amounts(against: list[Verdict]) -> str:
 
 
 def _in_words(verdict: Verdict) -> str:
-    """Return an outcome against an explainer, as part of a list."""
-    who = names.explainer_title(verdict.other)
+    """Return an outcome, as part of a list."""
     if verdict.outcome == "depends":
-        return f"open beside {who}, for it depends on {VARIANTS[verdict.metric].what},"
-    words = {"better": f"better than {who}", "worse": f"less well than {who}"}
-    return words.get(verdict.outcome, f"no clear difference from {who}")
+        return f"it depends on {VARIANTS[verdict.metric].what}"
+    if verdict.outcome == "unknown":
+        return f"it is unknown{because(verdict)}"
+    return {"better": "it is better", "worse": "it is worse"}.get(verdict.outcome, "there is no clear difference")
 
 
-def _above_noise(comparison: Comparison, verdicts: list[Verdict], metric: str) -> bool | None:
+def _above_noise(comparison: Comparison, verdicts: list[Verdict], metrics: list[str]) -> bool | None:
+    """Return whether the own map is better than noise by all of some metrics, or by none; None else."""
     noise = reference_of(comparison, "reference")
-    found = next((v for v in verdicts if v.metric == metric and v.other == noise), None)
-    return {"better": True, "worse": False, "no clear difference": False}.get(found.outcome) if found else None
+    found = [v.outcome for v in verdicts if v.metric in metrics and v.other == noise]
+    told = {{"better": True, "worse": False, "no clear difference": False}.get(outcome) for outcome in found}
+    return told.pop() if len(told) == 1 and len(found) == len(set(metrics)) else None
 
 
 def _typical(comparison: Comparison, table: Table, own: str | None, best: str | None, metric: str) -> ShownImage | None:
@@ -178,14 +203,15 @@ def _tiles(
     truth = reference_of(comparison, "oracle")
     if truth in maps:
         alt = f"what truly drives the prediction {predicted}: for it in red, against it in blue"
-        tiles.append(AnswerTile("The truth", picture(map_picture(image.image, maps[truth]), alt, _SIDE), ""))
+        drawn = picture(map_picture(image.image, maps[truth]), alt, _SIDE)
+        tiles.append(AnswerTile("The truth", drawn, "what drives the prediction"))
     for name in explainers:
         kind = next(explainer.kind for explainer in comparison.explainers if explainer.name == name)
         called = names.explainer_title(name)
         title = "The model's own map" if kind == "intrinsic" else f"The best post-hoc map, {called}"
         alt = f"{title}: what speaks for {predicted} in red, against it in blue"
         value = float(comparison.scores[model, name, metric][image.position])
-        score = f"{metric_title(metric)} {number(value, digits_for([value]))}"
+        score = f"{finding(metric).score.removeprefix('the ')} {number(value, digits_for([value]))}"
         tiles.append(AnswerTile(title, picture(map_picture(image.image, maps[name]), alt, _SIDE), score))
     return tiles
 

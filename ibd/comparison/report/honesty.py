@@ -10,7 +10,7 @@ from ibd.comparison.report.names import CHECKS
 from ibd.comparison.report.numbers import digits_for, listed, number, percent
 from ibd.comparison.report.side_tables import SanityRow
 from ibd.comparison.report.tables import Table
-from ibd.comparison.results import Comparison
+from ibd.comparison.results import Comparison, ModelInfo
 
 Told = Literal["good", "bad", "cannot be told"]
 Value = Callable[[Mapping[str, float], float], float | None]
@@ -75,7 +75,7 @@ def judged_figures(comparison: Comparison, table: Table, own: SanityRow | None) 
         own: sanity checks of its own map; None where there were none.
     """
     accounts = comparison.self_consistency
-    figures = [accounts[model.name].figures for model in table.models if model.name in accounts]
+    figures = [_of_units(model, accounts[model.name].figures) for model in table.models if model.name in accounts]
     chance = max([1 / max(len(comparison.class_names), 1), *(model.majority for model in table.models)])
     found = []
     for judge in _JUDGES:
@@ -87,6 +87,12 @@ def judged_figures(comparison: Comparison, table: Table, own: SanityRow | None) 
     if checked:
         found.insert(min(len(found), _MOST - 1), checked)
     return found[:_MOST]
+
+
+def _of_units(model: ModelInfo, figures: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the figures of a model without what is said of names where its units, prototypes, are shown, not named."""
+    named = model.unit_kind != "prototype"
+    return {name: value for name, value in figures.items() if named or name != "named_share"}
 
 
 def _judged(judge: Judge, values: list[float]) -> Judged:

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from ibd.comparison.probes.sanity import SAME, UNCHANGED
 from ibd.comparison.report import names, numbers
 from ibd.comparison.report.answer import Answer, make_answer
 from ibd.comparison.report.charts import Style, difference_chart
@@ -148,6 +149,7 @@ def render(comparison: Comparison, views: list[FamilyView]) -> str:
         asked=names.ASKED,
         least=LEAST_IMAGES,
         checks=names.CHECKS,
+        alike={"same": SAME, "unchanged": UNCHANGED},
         skipped=skipped_rows(comparison),
         shortcut=shortcut_rows(comparison),
         parts=list(zip(comparison.part_names, part_colors(len(comparison.part_names)), strict=True)),

@@ -25,7 +25,9 @@ def ranking(comparison: Comparison, table: Table, metric: str) -> tuple[str, str
         return chance, ""
     higher = higher_is_better(metric)
     scores = _scores(comparison, table, metric)
-    if higher is None or not scores:
+    if not scores:
+        return f"No explainer of the {table.title} was measured by {metric_title(metric)}.", ""
+    if higher is None:
         return f"{metric_title(metric)} does not say which explainer is better.", ""
     titles = list(scores)
     intervals = dict(zip(titles, many_intervals(list(scores.values())), strict=True))
@@ -34,7 +36,7 @@ def ranking(comparison: Comparison, table: Table, metric: str) -> tuple[str, str
     interval = intervals[best]
     digits = digits_for([interval.mean])
     between = span(interval.low, interval.high, digits)
-    lead = f"By {metric_title(metric)}, {best} is best with {number(interval.mean, digits)}"
+    lead = f"By {metric_title(metric)}, {best} {'is best with' if others else 'scores'} {number(interval.mean, digits)}"
     lead += f" {between}" if between else ""
     pairs = len(titles) * (len(titles) - 1) // 2
     told = differences([(scores[best], scores[other]) for other in others], ["best"] * len(others), {"best": pairs})

@@ -44,7 +44,7 @@ def sentences(verdict: Verdict) -> tuple[str, str]:
         text = f"better or worse than {who} is unknown{because(verdict)}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "depends":
-        ways = ", ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
+        ways = "; ".join(f"{_TOLD.get(told, told)} by {metric_title(name)}" for name, told in verdict.ways.items())
         text = f"better or worse than {who} depends on {VARIANTS[verdict.metric].what}: {ways}."
         return f"Whether {owner} {does} {text}", f"Whether it does {text}"
     if verdict.outcome == "no clear difference":

@@ -9,8 +9,10 @@ from ibd.app.page.gallery import framed_sources, strongest, usage_of
 from ibd.app.page.head import head_weights, mean_contributions
 from ibd.app.page.split_answers import read_answers
 from ibd.app.unit_names import give_name, given_names, nameless, proposed_names, save_named_run
-from ibd.errors import ConfigError, DataError, UnsupportedError
-from ibd.io import load_model
+from ibd.config import save_config
+from ibd.config.loading import load_config
+from ibd.errors import CheckpointError, ConfigError, DataError, UnsupportedError
+from ibd.io import find_run, load_model
 from ibd.models.protopnet.push import push
 from tests.axis_makers import AxisModule
 from tests.model_makers import (
@@ -159,14 +161,17 @@ def test_a_label_that_a_score_tells_is_proposed():
     assert proposed_names(network, scores, concepts[:, :0], []) == {}
 
 
-def test_named_concepts_become_a_run(tmp_path):
-    from ibd.config import save_config
-    from ibd.config.loading import load_config
-
+def found_run(folder):
     module = make_posthoc(truth=False)
+    module.save(folder / "checkpoints" / "best.ckpt")
+    save_config(load_config("toybirds/tiny"), folder / "config.yaml")
+    return module
+
+
+def test_named_concepts_become_a_run(tmp_path):
+
     run = tmp_path / "found" / "2026-01-01_00-00-00"
-    module.save(run / "checkpoints" / "best.ckpt")
-    save_config(load_config("toybirds/tiny"), run / "config.yaml")
+    module = found_run(run)
     expected = module.predict(torch.full((1, 3, 16, 16), 0.5)).logits
     folder = save_named_run(run, module, {"wing::red": "scarlet"})
     assert folder.parent == tmp_path / "found-edited"
@@ -180,3 +185,33 @@ def test_named_concepts_become_a_run(tmp_path):
         save_named_run(run, module, {})
     with pytest.raises(UnsupportedError, match="are numbered, not named"):
         save_named_run(run, make_prototypes(), {"prototype 1": "x"})
+
+
+def test_a_run_of_which_the_saving_was_interrupted_is_none(tmp_path, monkeypatch):
+    module = found_run(tmp_path / "found" / "2026-01-01_00-00-00")
+    whole = save_named_run(tmp_path / "found", module, {"wing::red": "scarlet"})
+    save = type(module).save
+
+    def killed(self, path):
+        save(self, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(module), "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_named_run(tmp_path / "found", module, {"scarlet": "ruby"})
+    assert len(list((tmp_path / "found-edited").iterdir())) == 2
+    assert find_run(tmp_path / "found-edited") == whole
+
+
+def test_a_run_that_was_moved_out_of_its_folder(tmp_path):
+    """Else it would be named for whatever it lies in, and of a run at the root there would be no name at all."""
+    module = found_run(tmp_path / "mine")
+    folder = save_named_run(tmp_path / "mine", module, {"wing::red": "scarlet"})
+    assert folder.parent == tmp_path / "mine-edited"
+    assert save_named_run(folder, module, {"scarlet": "ruby"}).parent == tmp_path / "mine-edited"
+
+
+def test_a_folder_of_found_concepts_says_where_these_are_named(tmp_path):
+    (tmp_path / "directions.npz").touch()
+    with pytest.raises(CheckpointError, match=r"found, and no model.*name them in .*names.csv"):
+        find_run(tmp_path)

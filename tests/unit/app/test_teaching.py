@@ -167,16 +167,30 @@ def test_a_session_goes_on_where_it_was_killed(data, tmp_path):
     with table.open("ab") as file:
         file.write(b"2026-11-30T00:00:00,0,half a row")  # a kill in the middle of a row
     again = open_session(Record(tmp_path, stamp), module, data)
-    assert table.read_bytes() == whole
+    assert table.read_bytes().startswith(whole + b"2026")  # who looks changes nothing
     assert (again.place, again.image, again.step) == (1, 0, 2)
     assert again.answers == session.answers == {"wing": {}, "size": {3: 1.0, 4: 0.0}}
     assert torch.equal(again.now.logits, session.now.logits)
     assert again.record.rows[-1].seconds == 3.25
     again.finish(2.0)
+    assert table.read_bytes().startswith(whole)
+    assert b"half a row" not in table.read_bytes()
     assert [taught.image for taught in taught_images(Record(tmp_path, stamp).rows)] == [5, 0]
     with table.open() as file:
         head = next(csv.reader(file))
     assert head[8:11] == ["from", "to", "annotated"]
+
+
+def test_two_servers_do_not_mix_their_rows(data, tmp_path):
+    module = make_module()
+    session = begin(tmp_path, module, data)
+    other = open_session(Record(tmp_path, session.record.stamp), module, data)
+    session.answer("wing", {"wing::blue": 1.0}, 1.0)
+    assert (session.record.stale, other.record.stale) == (False, True)
+    with pytest.raises(ConfigError, match="by another server: this session went on there"):
+        other.answer("wing", {"wing::red": 1.0}, 1.0)
+    session.finish(1.0)
+    assert [row.event for row in Record(tmp_path, session.record.stamp).rows] == ["answer", "done"]
 
 
 def test_a_later_answer_takes_the_place_of_an_earlier_one(data, tmp_path):

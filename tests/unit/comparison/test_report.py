@@ -222,6 +222,7 @@ def test_what_was_skipped_and_what_it_cost_is_in_the_summary_and_the_page(compar
     assert "Unit ablation, all explainers, cbm and cbm 2:" in text
     assert "needs units <named>" in text
     assert "captum is not installed" in text
+    assert "inputs pass below 0.9, a shift above 0.99" in " ".join(text.split())
 
 
 def test_every_chart_is_a_picture_of_its_own(folder):

@@ -60,7 +60,7 @@ USES, BEST, LEAST = "points to what the model uses", "the best post-hoc explaine
 SENTENCES = [
     (0.9, 0.5, rf"{USES}, and better than {BEST}: part importance 0\.\d+ higher {LEAST}"),
     (0.3, 0.7, rf"{USES}, but less well than {BEST}: part importance 0\.\d+ lower {LEAST}"),
-    (0.5, 0.5, rf"{USES}; whether better or worse than {BEST}, cannot be told: part importance differs by .+ {LEAST}"),
+    (0.5, 0.5, rf"{USES}\. Whether better or worse than {BEST}, cannot be told: part importance differs by .+ {LEAST}"),
     (
         0.0,
         0.5,
@@ -94,11 +94,94 @@ def test_few_images_and_metrics_that_disagree_are_said_to_tell_nothing():
         comparison.scores["m", name, "deletion"] = lower + 0.1 * rng.normal(size=N)
     comparison.metrics.append("deletion")
     both = said(comparison, ("deletion", "insertion")).sentence
-    assert both.startswith(
-        "In one training, whether the concept bottleneck's own map points to what the model uses better"
+    assert both == (
+        "In one training, the concept bottleneck's own map points to what the model uses. Whether better or worse than "
+        "the best post-hoc explainer here, Grad-CAM by Deletion and LRP by Insertion, cannot be told: "
+        "by Deletion it is worse; by Insertion it is better."
     )
-    assert "cannot be told: less well than Grad-CAM by Deletion (" in both
-    assert "better than LRP by Insertion (" in both
+
+
+def test_the_best_explainer_of_each_metric_is_named():
+    comparison = two_metrics(own=(-3.0, 0.9), gradcam=(-2.0, 0.1), lrp=(0.0, 0.5))
+    found = said(comparison, ("deletion", "insertion")).sentence
+    assert f"{USES}, and better than the best post-hoc explainer here, Grad-CAM by Deletion and LRP by Ins" in found
+    assert "the deletion area 1.0" in found
+    assert "the insertion area 0.4" in found
+
+
+def test_noise_must_be_beaten_by_every_metric_to_say_that_the_map_points_to_anything():
+    comparison = two_metrics(own=(-3.0, 0.0), gradcam=(-2.0, 0.1), lrp=(0.0, 0.5))  # by insertion it is but noise
+    found = said(comparison, ("deletion", "insertion")).sentence
+    assert found.startswith("In one training, it cannot be told whether the concept bottleneck's own map points to")
+    assert found.endswith("By Deletion it is better; by Insertion it is worse.")
+
+
+def two_metrics(own, gradcam, lrp):
+    """Return a comparison by deletion and insertion, of these means by each, where noise has 0."""
+    comparison, rng = made(0, 0, metric="insertion"), np.random.default_rng(1)
+    for name, means in {"intrinsic": own, "gradcam": gradcam, "lrp": lrp, "noise": (0.0, 0.0)}.items():
+        for metric, mean in zip(("deletion", "insertion"), means, strict=True):
+            comparison.scores["m", name, metric] = mean + 0.1 * rng.normal(size=N)
+    comparison.metrics.append("deletion")
+    return comparison
+
+
+def test_ways_of_scoring_that_disagree_are_counted_and_not_listed():
+    comparison = made(0.3, 0.7)
+    for metric, lrp in (("part_spearman_mean", 0.0), ("part_spearman_sum", 0.7)):
+        more = made(0.3, lrp, metric=metric)
+        comparison.metrics.append(metric)
+        comparison.scores.update(more.scores)
+    found = said(comparison).sentence
+    end = "that depends on how a part is scored (worse in 2 of 3 ways, better in 1 of 3 ways)."
+    assert found.lower().endswith(end)
+    assert len(found.split()) < 50
+    assert found.count(". ") == 1
+    told = next(verdict.short for verdict in verdicts(comparison, "cbm") if verdict.other == "lrp")
+    assert told.endswith("scored: worse by Part Spearman; better by Part Spearman, mean; worse by Part Spearman, sum.")
+
+
+def foreign(*explainers):
+    """Return a comparison of a network without an own map."""
+    comparison = made(0.0, 0.6, family="net")
+    comparison.explainers[:] = [each for each in comparison.explainers if each.name in (*explainers, "noise")]
+    comparison.scores = {key: values for key, values in comparison.scores.items() if key[1] in (*explainers, "noise")}
+    comparison.models[:] = [replace(comparison.models[0], unit_kind="")]
+    return comparison
+
+
+def test_of_a_network_without_a_map_of_its_own_the_explainers_stand_beside_noise():
+    one = said(foreign("lrp"), family="net").sentence
+    assert re.fullmatch(r"By Part Spearman, LRP scores 0\.\d+ \[.+\]\. It is better than noise\.", one), one
+    two = said(foreign("lrp", "gradcam"), family="net").sentence
+    assert re.fullmatch(
+        r"By Part Spearman, LRP is best with 0\.\d+ \[.+\], ahead of Grad-CAM\. (Better|All|None).+\.", two
+    ), two
+    none = foreign("lrp")
+    none.scores = {("other", *key[1:]): values for key, values in none.scores.items()}
+    assert said(none, family="net").sentence == "No explainer of the net was measured by Part Spearman."
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "sentence"),
+    [
+        (0.5, ["noise"], f"the concept bottleneck's own map {USES} better than noise."),
+        (0.0, ["noise"], f"the concept bottleneck's own map {USES} no better than noise, as far as these images show."),
+        (0.5, [], f"it cannot be told whether the concept bottleneck's own map {USES}: neither noise nor "),
+    ],
+)
+def test_an_own_map_that_stands_alone_is_held_against_noise(own, others, sentence):
+    comparison = made(own, 0.0)
+    there = {"intrinsic", *others}
+    comparison.explainers[:] = [each for each in comparison.explainers if each.name in there]
+    comparison.scores = {key: values for key, values in comparison.scores.items() if key[1] in there}
+    assert said(comparison).sentence.startswith(f"In one training, {sentence}")
+
+
+def test_without_a_metric_that_judges_nothing_is_said():
+    comparison = made(0.5, 0.5, metric="sparseness")
+    assert said(comparison, ()).sentence == "Nothing was measured that tells which explanation is better."
+    assert "concept bottleneck, asked why it predicts" in render(comparison, family_views(comparison))
 
 
 def test_the_picture_is_of_the_image_whose_difference_is_the_mean():
@@ -113,7 +196,7 @@ def test_the_picture_is_of_the_image_whose_difference_is_the_mean():
     answer = said(comparison)
     assert [tile.title for tile in answer.tiles] == ["The image", "The model's own map", "The best post-hoc map, LRP"]
     value = comparison.scores["m", "lrp", "part_spearman"][1]
-    assert answer.tiles[2].score == f"Part Spearman {value:.2f}"
+    assert answer.tiles[2].score == f"part importance {value:.2f}"
     assert answer.caption.endswith("the model takes it for b, wrongly: it is a.")
 
 
@@ -159,6 +242,16 @@ def test_what_trainings_do_not_share_cannot_be_told():
     failed = judged([FIGURES, FIGURES], passed=(False, False))["Does its map depend on the model?"]
     assert (failed.told, failed.value) == ("bad", "1 of 2")
     assert judged([FIGURES] * 2, (False, False), probes=4)["Does its map depend on the model?"].told == "cannot be told"
+
+
+def test_prototypes_which_are_shown_are_not_judged_by_their_names():
+    comparison = made(0.9, 0.5, family="protopnet")
+    comparison.self_consistency["m"] = SelfConsistency({"named_share": 1.0, "completeness_error": 1e-6})
+    titles = ["Do units with a name carry the class?", "Does its account leave nothing out?"]
+    for kind, asked in (("concept", titles), ("prototype", titles[1:])):
+        comparison.models[:] = [replace(comparison.models[0], unit_kind=kind)]
+        found = judged_figures(comparison, make_table(comparison, "protopnet"), None)
+        assert [row.title for row in found] == asked
 
 
 def test_of_the_images_half_are_ones_that_the_model_gets_wrong():

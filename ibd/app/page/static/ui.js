@@ -20,6 +20,9 @@ export function h(name, properties = {}, ...children) {
   return element;
 }
 
+/** What a person calls the splits of the data. */
+export const SPLITS = { test: "test", val: "validation", train: "training" };
+
 /** Number formats, as the command line writes them. */
 export const percent = (share) => (share == null ? "unknown" : `${(100 * share).toFixed(1)}\u00a0%`);
 export const signed = (value, digits = 2) => {

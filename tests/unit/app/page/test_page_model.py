@@ -1,6 +1,7 @@
 """What the model mode asks of the server: pictures, names and edits, and mistakes in one line."""
 
 import io
+import shutil
 import time
 
 import pytest
@@ -75,6 +76,16 @@ def test_an_edit_is_a_new_run_that_is_served(client, run):
     )
 
 
+def test_an_edit_whose_run_was_deleted_is_made_anew(client):
+    work = client.post("/api/runs/parts/model/edits", json={"forget": [1]}).json()["work"]
+    edited = ask(client, f"parts/model/edits/{work}")["edited"]
+    again = client.post("/api/runs/parts/model/edits", json={"forget": [1]}).json()["work"]
+    assert ask(client, f"parts/model/edits/{again}")["edited"]["folder"] == edited["folder"]
+    shutil.rmtree(edited["folder"])
+    again = client.post("/api/runs/parts/model/edits", json={"forget": [1]}).json()["work"]
+    assert load_model(ask(client, f"parts/model/edits/{again}")["edited"]["folder"])
+
+
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
@@ -115,6 +126,10 @@ def test_weights_that_were_changed_since(client, run, tmp_path):
             break
         time.sleep(0.05)
     assert "holds other weights than those that are served" in answer.json()["error"]
+    make_run(tmp_path / "same", make_pipnet)
+    (run / "checkpoints" / "best.ckpt").write_bytes((tmp_path / "same" / "checkpoints" / "best.ckpt").read_bytes())
+    work = client.post("/api/runs/parts/model/edits", json={"forget": [1]}).json()["work"]
+    assert load_model(ask(client, f"parts/model/edits/{work}")["edited"]["folder"])  # a failure is not kept
 
 
 def test_concepts_are_not_edited_as_prototypes_are(tmp_path):

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ibd.app.page.results import as_csv, as_record, file_of, map_png, python_lines, shell_line, survives_png
+from ibd.app.page.results import file_of, map_png, survives_png
 from ibd.app.page.site import Site
 from ibd.app.page.taking import run_in_lines
+from ibd.app.records import as_csv, as_record, python_lines, shell_line
 from ibd.data.folder import ConceptFolder
 from ibd.models.prediction import Prediction
 from tests.command import ibd

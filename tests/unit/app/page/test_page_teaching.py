@@ -129,3 +129,27 @@ def test_what_nobody_can_teach(tmp_path):
     client = Page(make_run(tmp_path / "birds", make_pipnet)).browser()
     assert "its units are prototypes" in client.get("/api/runs/birds/teaching").json()["why_not"]
     assert client.post("/api/runs/birds/teaching", json={}).status_code == 400
+
+
+def test_the_page_knows_of_thresholds(client, run):
+    assert client.get("/api/runs/birds/teaching").json()["thresholds"] is False
+
+
+def test_what_another_server_wrote_is_taken_over(client, run):
+    at, other = begin(client), Page(run).browser()
+    state = other.get(at).json()
+    take(client, at, "answer", group="beak", values=None)
+    late = other.post(f"{at}/finish", json={"place": state["place"], "step": state["step"], "seconds": 1})
+    assert late.status_code == 400
+    assert "went on in another window" in late.json()["error"]
+    assert other.get(at).json()["step"] == 1
+    take(other, at, "finish", skip=False)
+    assert client.get(at).json()["place"] == 1
+
+
+def test_a_session_whose_files_were_deleted(client, run):
+    at = begin(client)
+    shutil.rmtree(run / "teaching")
+    answer = client.get(f"{at}/record.csv")
+    assert answer.status_code == 410
+    assert "this session was deleted" in answer.json()["error"]

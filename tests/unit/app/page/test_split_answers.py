@@ -9,6 +9,7 @@ from ibd.app.page.long_work import Stopped, Work, Works
 from ibd.app.page.split_answers import Answers, KeptAnswers, read_answers
 from ibd.errors import DataError
 from ibd.models.calibration.reading import ReadOutputs, read_outputs
+from ibd.models.thresholds import Threshold, Thresholds
 from ibd.training.calibrating import calibrate
 from tests.model_makers import TensorData, make_module
 
@@ -51,6 +52,23 @@ def test_they_are_what_predict_says_and_the_progress_is_told():
     assert found.names[3] == "tensor 3"
     assert found.read.labels.tolist() == data.splits["test"][1].tolist()
     assert said == [(0, 30), (16, 30), (30, 30)]
+
+
+def test_the_copy_that_is_read_is_made_while_nobody_runs_the_model(monkeypatch):
+    model, lock, held = make_module(), threading.RLock(), []
+    copied = lambda self, memo: held.append(lock._is_owned()) or self  # noqa: E731
+    monkeypatch.setattr(type(model), "__deepcopy__", copied, raising=False)
+    KeptAnswers(model, TensorData(), lock=lock).get("test")
+    assert held == [True]
+
+
+def test_thresholds_that_are_set_while_a_split_is_read_hold_for_it():
+    model = make_module()
+
+    def told(done, total):
+        model.thresholds = Thresholds("val", 0, 0, Threshold(1.0, 0, 0, 0, 0))
+
+    assert KeptAnswers(model, TensorData()).get("test", told).abstains.all()
 
 
 def test_of_many_images_some_are_read_from_all_over_the_split():

@@ -8,7 +8,7 @@
 //   leave()              called before it goes; may be missing
 // `change({key: value})` changes the address in place, without a step of the back button; null takes a key away.
 
-import { h } from "../ui.js";
+import { SPLITS, h } from "../ui.js";
 import * as confusion from "./data_set/confusion.js";
 import * as figures from "./data_set/figures.js";
 import * as images from "./data_set/images.js";
@@ -21,13 +21,11 @@ const VIEWS = {
   figures: { title: "Figures", view: figures },
   thresholds: { title: "Thresholds", view: thresholds },
 };
-const SPLITS = ["test", "val", "train"];
-const NAMES = { test: "test", val: "validation", train: "training" };
 
 export function mount(root, context) {
   addStyle();
   const split = h("select", { id: "split", onchange: () => change({ split: split.value, page: null }) },
-    SPLITS.map((name) => h("option", { value: name }, NAMES[name])));
+    Object.entries(SPLITS).map(([name, said]) => h("option", { value: name }, said)));
   const choice = h("label", {}, "Images of the split ", split);
   const tabs = h("nav.tabs", { "aria-label": "Views of the data set" });
   const slot = h("div.view", {});
@@ -51,7 +49,7 @@ export function mount(root, context) {
 
   async function show() {
     const view = VIEWS[context.parameters.view] ? context.parameters.view : "images";
-    const name = view === "thresholds" ? "val" : SPLITS.includes(context.parameters.split) ? context.parameters.split : "test";
+    const name = view === "thresholds" ? "val" : context.parameters.split in SPLITS ? context.parameters.split : "test";
     frame(view, name);
     if (shown && key === `${view} ${name}`) return shown.update(context.parameters);
     key = `${view} ${name}`;

@@ -15,6 +15,7 @@ export function mountGallery(slot, shared, edits) {
   const { names, classes, kind, kinds } = context.info;
   const nameable = new Set(about.nameless);
   const given = { ...about.names };
+  const drafts = {}; // what is being typed, and not saved yet: cards are drawn anew meanwhile
   const known = { usage: null, sources: null, strongest: null, proposals: {} };
   const view = { words: "", owner: "", which: about.on ? "on" : "all", order: "number", count: PAGE };
   let renamed = null;
@@ -122,9 +123,12 @@ export function mountGallery(slot, shared, edits) {
   function examples(unit) {
     const { strongest } = known;
     if (!strongest) return h("p.quiet", {}, "…");
-    return h("div.examples", {}, strongest.images[unit].map((index, i) => {
+    // A score of 0 is that of what is absent: its image is no example.
+    const there = strongest.images[unit].map((index, i) => [index, strongest.scores[unit][i]]).filter(([, score]) => score !== 0);
+    if (!there.length) return h("p.quiet", {}, "In no training image.");
+    return h("div.examples", {}, there.map(([index, value]) => {
       const image = `train:${index}`;
-      const score = plain(strongest.scores[unit][i]);
+      const score = plain(value);
       return h("a", { href: context.link({ mode: "image", parameters: { image } }), title: `${score}` },
         h("img", { src: path("/image", { image }), alt: `training image ${index}, ${score}`, loading: "lazy" }));
     }));
@@ -159,7 +163,8 @@ export function mountGallery(slot, shared, edits) {
   function nameField(unit) {
     const name = names[unit];
     const proposal = known.proposals[name];
-    const input = h("input", { type: "text", maxLength: 80, value: given[name] ?? "", placeholder: "no name yet", "aria-label": `Name of ${name}`, "data-control": "name" });
+    const input = h("input", { type: "text", maxLength: 80, value: drafts[name] ?? given[name] ?? "", placeholder: "no name yet",
+      oninput: () => { drafts[name] = input.value; }, "aria-label": `Name of ${name}`, "data-control": "name" });
     const form = h("form.naming", { onsubmit: (event) => { event.preventDefault(); save(input.value); } },
       input, h("button.small", { type: "submit", "data-control": "save" }, "Name"));
     const use = proposal && !(name in given)
@@ -171,6 +176,7 @@ export function mountGallery(slot, shared, edits) {
         const { names: all } = await post(path("/names"), { unit: name, name: text });
         for (const key of Object.keys(given)) delete given[key];
         Object.assign(given, all);
+        delete drafts[name];
         draw();
         list.querySelector(`[data-unit="${unit}"] [data-control="name"]`)?.focus();
         if (renamed) renamed.hidden = !about.found || !Object.keys(given).length;
@@ -183,7 +189,6 @@ export function mountGallery(slot, shared, edits) {
   }
 
   function naming() {
-    if (!nameable.size) return null;
     const result = h("p", { role: "status" });
     const save = h("button", { type: "button", onclick: async () => {
       save.disabled = true;
@@ -200,7 +205,7 @@ export function mountGallery(slot, shared, edits) {
     return h("div", {}, h("p.quiet", {}, "Names are written to ", h("code", {}, about.names_file), ", as they are given."), renamed);
   }
 
-  slot.append(intro(), tools(), waiting, count, list, more, naming());
+  slot.append(intro(), tools(), waiting, count, list, more, ...(nameable.size ? [naming()] : []));
   if (edits) edits.onDropped = draw;
   draw();
   fetchAll();

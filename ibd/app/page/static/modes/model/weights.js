@@ -1,7 +1,7 @@
 // What each unit counts for each class, as a table whose colors make it a map; sorted by a class, and searched.
 
 import { get } from "../../api.js";
-import { alertOf, h, say, signed } from "../../ui.js";
+import { SPLITS, alertOf, h, say, signed } from "../../ui.js";
 import { until } from "../until.js";
 
 const ROWS = 60, COLUMNS = 24;
@@ -42,11 +42,11 @@ export function mountWeights(slot, { about, context, path, signal }) {
 
   function said() {
     if (view.what === "weight") {
-      return `A class's logit is the sum of weight times what it reads of each ${kind}, and a bias where there is one. Weights are comparable where what is read has one scale.`;
+      return `The score of a class before it becomes a probability (its logit) is the sum of weight times what it reads of each ${kind}, and a bias where there is one. Weights are comparable where what is read has one scale.`;
     }
     const why = about.linear ? "" : ` A logit is no weighted sum of what is read of each ${kind}, so there are no weights.`;
-    return (mean.additive ? `What each ${kind} adds to the logit of a class, in the mean over its ${mean.split} images.`
-      : `By how much the logit of a class falls without the ${kind}, in the mean over its ${mean.split} images; these do not add up.`) + why;
+    return (mean.additive ? `What each ${kind} adds to the logit of a class, in the mean over its ${SPLITS[mean.split]} images.`
+      : `By how much the logit of a class falls without the ${kind}, in the mean over its ${SPLITS[mean.split]} images; these do not add up.`) + why;
   }
 
   const values = () => (view.what === "weight" ? weight : mean?.mean);

@@ -37,6 +37,12 @@ export function mount(slot, store, context) {
     return opened == null ? null : { unit: opened };
   }
 
+  /** Write the note. Its room never shrinks: what is below would move away from under a pointer that is pressed. */
+  function write(text) {
+    note.style.minHeight = `${note.offsetHeight}px`;
+    note.textContent = text;
+  }
+
   function draw() {
     const { image, opacity } = store.get(), layer = image ? wanted() : null;
     words.textContent = `${Math.round(100 * opacity)} %`;
@@ -51,7 +57,7 @@ export function mount(slot, store, context) {
     over.replaceChildren(
       h("img.base", { src: runPath(context.run.key, "gray", { image }), alt: "" }),
       h("img.layer", { src: found.picture, alt: title, style: { opacity } }), frame(found.box) ?? "");
-    note.textContent = `${title.charAt(0).toUpperCase()}${title.slice(1)}. ${found.note}`;
+    write(`${title.charAt(0).toUpperCase()}${title.slice(1)}. ${found.note}`);
     store.set({ layer: layer.picture ? layer : { unit: layer.unit, title } });
     return undefined;
   }
@@ -59,12 +65,12 @@ export function mount(slot, store, context) {
   function clear() {
     clearTimeout(timer);
     over.replaceChildren();
-    note.textContent = "";
+    write("");
     store.set({ layer: null });
   }
 
   const ends = [
-    store.on(["image"], () => { store.set({ pinned: null, hovered: null }); draw(); }),
+    store.on(["image"], () => { note.style.minHeight = ""; store.set({ pinned: null, hovered: null }); draw(); }),
     store.on(["hovered", "opened", "pinned", "opacity"], draw),
   ];
   return () => { clearTimeout(timer); ends.forEach((end) => end()); };

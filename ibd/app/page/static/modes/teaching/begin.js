@@ -1,7 +1,7 @@
 // A new session of teaching, or one to go on with.
 
 import { post, runPath } from "../../api.js";
-import { alertOf, h } from "../../ui.js";
+import { SPLITS, alertOf, h } from "../../ui.js";
 import { until } from "../until.js";
 
 export const ORDERS = {
@@ -23,7 +23,7 @@ export function mountBegin(root, context, about) {
   const wait = h("div");
   const why = h("p.quiet", { id: "order-why" });
   const choices = {
-    split: select("Images", Object.fromEntries(Object.entries(about.splits).map(([name, n]) => [name, `${name} (${n})`]))),
+    split: select("Images", Object.fromEntries(Object.entries(about.splits).map(([name, n]) => [name, `${SPLITS[name]} (${n})`]))),
     order: select("Order of the images", mapped(ORDERS, ([title]) => title), "order-why"),
     groups: select("Order of the concept groups", GROUPS),
   };
@@ -40,13 +40,15 @@ export function mountBegin(root, context, about) {
     why,
     h("p.quiet", {}, "Every correction is written to ", h("code", {}, about.folder),
       ", one file for each session, as it is made. Images that you bring to the page are never in it."),
+    about.thresholds ? h("p.quiet", {}, "The thresholds of this run do not count here: a concept is taken for present above 0.5, and the most "
+      + "probable class is the answer, however sure.") : null,
     begin, wait);
   root.append(
     h("p", {}, "Correct what the model sees in one image after the other, one group of concepts at a time. The page writes down "
       + "what you changed, how long it took, and whether the prediction was right before and after: the accuracy by number "
       + "of corrections, as a person really reaches it."),
     form,
-    listed(about.sessions, context));
+    ...(about.sessions.length ? [listed(about.sessions, context)] : []));
 
   async function start(event) {
     event.preventDefault();
@@ -67,12 +69,11 @@ export function mountBegin(root, context, about) {
 }
 
 function listed(sessions, context) {
-  if (!sessions.length) return null;
   const rows = sessions.map((one) => h("tr", {},
     h("th", { scope: "row" }, title(one.session)),
     one.error
       ? h("td", { colSpan: 5 }, h("span.wrong", {}, one.error))
-      : [h("td", {}, one.split), h("td", {}, ORDERS[one.order]?.[0] ?? one.order), h("td", {}, one.blind ? "hidden" : "shown"),
+      : [h("td", {}, SPLITS[one.split]), h("td", {}, ORDERS[one.order]?.[0] ?? one.order), h("td", {}, one.blind ? "hidden" : "shown"),
         h("td.number", {}, `${one.done} of ${one.total}`), h("td.number", {}, String(one.skipped))],
     h("td", {}, one.error ? null : h("a", { href: context.link({ parameters: { session: one.session } }) },
       one.done + one.skipped < one.total ? "Go on" : "Look", h("span.hidden", {}, ` with ${one.session}`)))));

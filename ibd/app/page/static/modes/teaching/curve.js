@@ -37,13 +37,13 @@ export function mountCurve(path, state) {
     const finished = points[0]?.images ?? 0;
     content.replaceChildren(
       finished ? chart(points) : h("p", {}, "No image is finished yet."),
-      finished ? table(points) : null,
+      finished ? table(points) : "",
       h("p.quiet", {}, `Of ${groups} groups. At each number stand all ${finished} finished images: one that was left after fewer `
         + "answers counts as it was left. Intervals of 95 % over images (Wilson). Skipped images are left out."),
       h("p.quiet", {}, oracle.error ? `No comparison with the truth: ${oracle.error}.`
         : oracle.ended ? compared(POLICIES[oracle.policy])
           : `Computing the comparison with the truth: ${oracle.done} of ${oracle.total || "?"} …`),
-      known ? h("p.quiet", {}, `${agrees} of ${known} units that you set are as the data has them (${percent(agrees / known)}).`) : null,
+      known ? h("p.quiet", {}, `${agrees} of ${known} units that you set are as the data has them (${percent(agrees / known)}).`) : "",
       h("p.tools", {}, download("curve.csv", "Curve (CSV)"), download("record.csv", "Every step (CSV)"), download("session.json", "All (JSON)")));
   }
 

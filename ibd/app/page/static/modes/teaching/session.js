@@ -3,7 +3,7 @@
 // Where the session stands is what the server says last; the page itself keeps nothing that a reload would lose.
 
 import { get, post, runPath } from "../../api.js";
-import { alertOf, bar, h, percent, say } from "../../ui.js";
+import { SPLITS, alertOf, bar, h, percent, say } from "../../ui.js";
 import { GROUPS, ORDERS, title } from "./begin.js";
 import { mountCurve } from "./curve.js";
 import { makeQuestion } from "./question.js";
@@ -47,7 +47,7 @@ export async function mountSession(root, context, stamp) {
     const { place, total, done, skipped, split, order, groups: by, blind, record, image } = state;
     parts.head.replaceChildren(
       h("p.where", {}, image ? h("strong", {}, `Image ${place + 1} of ${total}`) : h("strong", {}, "All images are finished"),
-        ` · ${done} finished, ${skipped} skipped · ${split} images, ${ORDERS[order]?.[0] ?? order} · groups ${GROUPS[by] ?? by}`
+        ` · ${done} finished, ${skipped} skipped · ${SPLITS[split]} images, ${ORDERS[order]?.[0] ?? order} · groups ${GROUPS[by] ?? by}`
         + ` · true class ${blind ? "hidden" : "shown"}`),
       h("p.quiet", {}, "Written down in ", h("code", {}, record), ". ",
         h("a", { href: context.link() }, `All sessions`), h("span.hidden", {}, ` (this one was begun ${title(stamp)})`)));
