@@ -277,6 +277,18 @@ def test_that_there_is_no_change_is_said(look, monkeypatch):
     assert not re.search("null|undefined|NaN", page.locator("main").inner_text())
 
 
+def test_a_search_for_a_change_is_cancelled(look, monkeypatch):
+    found = threading.Event()
+    monkeypatch.setattr("ibd.app.page.other_answers.why", lambda *a, **k: found.wait(60) and why(*a, **k))
+    page = look()
+    page.get_by_role("button", name="Look for it").click()
+    expect(page.locator(".why progress")).to_be_visible()
+    page.get_by_role("button", name="Cancel").press("Enter")
+    expect(page.locator(".why progress")).to_have_count(0)
+    expect(page.get_by_role("button", name="Look for it")).to_be_focused()
+    found.set()
+
+
 def test_all_is_taken_along_and_the_lines_give_the_same(look, site, tmp_path, monkeypatch):
     page, run = look(), site.runs["concepts"]
     entry = run.entry("test:3", site.uploads, "")

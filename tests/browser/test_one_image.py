@@ -326,3 +326,11 @@ def test_old_answers_are_dropped_while_a_slider_moves(at, runs):
         slide(page, names().index("eye::ring"), value)
     after = predicted(runs).intervene({"eye::ring": value})
     expect(page.locator(".headline strong")).to_have_text(shown_answer(after))
+
+
+def test_an_alert_is_in_sight_wherever_the_page_is_scrolled_to(at):
+    page = at(viewport={"width": 390, "height": 800})
+    page.get_by_text("In Python").scroll_into_view_if_needed()
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no image"})
+    expect(page.locator("#alerts p")).to_be_in_viewport()
+    page.wrong.clear()  # the browser notes the refusal

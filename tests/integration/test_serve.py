@@ -122,3 +122,22 @@ def test_nothing_that_is_being_computed_holds_up_the_end(tmp_path):
     began = time.monotonic()
     assert answer_of(process, timeout=80).code == 0
     assert time.monotonic() - began < 80
+
+
+def test_work_that_computes_is_no_crash_at_the_end(tmp_path):
+    """PyTorch aborts the process where the interpreter ends while another thread computes."""
+    code = """
+import torch
+from ibd.app.page.long_work import Work
+from ibd.app.page.server import leave
+
+def compute(told):
+    while True:
+        torch.rand(300, 300) @ torch.rand(300, 300)
+
+work = Work(compute, "computing")
+work.wait(0.2)
+leave()
+"""
+    process = start("-c", code, cwd=tmp_path, command=(sys.executable,))
+    assert answer_of(process, timeout=80).code == 0

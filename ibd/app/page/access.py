@@ -59,7 +59,8 @@ class Access:
         self.token = secrets.token_urlsafe(32)
         self.cookie = f"ibd-{port}"
         self._password = None if password is None else _digest(password)
-        self._names = set(_LOOPBACK) | (set() if is_loopback(host) else {host, socket.gethostname(), socket.getfqdn()})
+        own = set() if is_loopback(host) else {socket.gethostname(), socket.getfqdn()}
+        self._names = {name.lower() for name in {*_LOOPBACK, host, *own}}  # browsers send names in small letters
         self._any_number = not is_loopback(host)
         self._sessions: OrderedDict[str, None] = OrderedDict()
         self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -94,7 +95,12 @@ class Access:
             return await self._login(request)
         if request.method == "GET" and _same(_digest(request.query_params.get("token", "")), _digest(self.token)):
             return self._enter(_without_token(request))
-        return _refused(request, 403, "this page opens by the address that `ibd serve` has printed, with its token")
+        line = "this page opens by the address that `ibd serve` has printed, with its token"
+        if session:  # a tab that was left open
+            line = (
+                "this page was started anew, or you were away for long: open the address that `ibd serve` printed last"
+            )
+        return _refused(request, 403, line)
 
     def _host_is_known(self, headers: Headers) -> bool:
         """Return whether the page is asked for by a name of its own: a stranger's may resolve to this machine."""
@@ -107,13 +113,13 @@ class Access:
             if request.method == "GET" and request.scope["path"] in ("/", "/login"):
                 return _form("", 200 if request.scope["path"] == "/login" else 403)
             return _refused(request, 403, "say the password first, at /login")
-        who = request.client.host if request.client else ""
-        if (wait := self._wait(who)) > 0:
-            return _form(f"Too many wrong passwords: wait {wait:.0f} seconds.", 429)
         try:
             content = (await read_body(request, 4096)).decode("utf-8", "replace")
         except HTTPException as error:
             return _refused(request, error.status_code, error.detail)
+        who = request.client.host if request.client else ""
+        if (wait := self._wait(who)) > 0:  # asked once all has come: else many that are sent slowly would all be free
+            return _form(f"Too many wrong passwords: wait {wait:.0f} seconds.", 429)
         given = parse_qs(content).get("password", [""])[0]
         if self._password is not None and _same(_digest(given), self._password):
             self._wrong.pop(who, None)

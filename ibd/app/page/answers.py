@@ -65,7 +65,7 @@ class Asked:
         """
         try:
             value = float(self.given.get(key, default))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last of a whole number of hundreds of digits
             raise ConfigError(f"'{key}': a number is needed") from None
         if not (math.isfinite(value) and least <= value <= most):
             raise ConfigError(f"'{key}': {value:g} given, a number from {least:g} to {most:g} is needed")

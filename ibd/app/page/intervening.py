@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,10 +43,18 @@ def values_of(edits: Any, network: InterpretableNetwork) -> dict[str, Value]:
         if isinstance(value, str):
             words[name] = value
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            values[name] = float(value)
+            values[name] = as_float(value)
         else:
             raise ConfigError(f"'{name}' is set to {value!r:.40}, which is neither a number nor a word")
     return {**values, **read_values(words, network)}
+
+
+def as_float(number: int | float) -> float:
+    """Return a number that came as JSON; infinite where it has more digits than a float can hold."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def said(

@@ -20,6 +20,10 @@ class Stopped(Exception):  # noqa: N818 - no error
     """Nobody waits for the work any more."""
 
 
+class WorkThread(threading.Thread):
+    """The thread of a `Work`: a daemon, which PyTorch aborts the process for where that ends while it computes."""
+
+
 def nobody_told(done: int, total: int) -> None:
     """Be told how many of how many are done, and do nothing."""
 
@@ -46,7 +50,7 @@ class Work(Generic[T]):
         self.error: str | None = None
         self._function, self._result = function, list[T]()
         self._stop, self._ended = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, name=title, daemon=True).start()
+        WorkThread(target=self._run, name=title, daemon=True).start()
 
     @property
     def ended(self) -> bool:

@@ -13,9 +13,9 @@ from starlette.routing import Route
 from ibd.app.page.answers import Asked, post
 from ibd.app.page.changes import as_one, enough_in_words, unit_changes, why_in_words
 from ibd.app.page.explanations import lane_of
-from ibd.app.page.intervening import corrected
+from ibd.app.page.intervening import as_float, corrected
 from ibd.app.page.long_work import Told
-from ibd.app.page.looking import PATIENCE, under_way
+from ibd.app.page.looking import PATIENCE, held, under_way
 from ibd.app.page.site import Site
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.models.counterfactual import Why, why
@@ -42,7 +42,8 @@ def _why(asked: Asked) -> dict[str, Any]:
     name = f"{lane}{entry.name} {wanted} {smallest} {json.dumps(edits, sort_keys=True)}"
 
     def find(told: Told) -> dict[str, Any]:
-        network = copy.deepcopy(run.network)  # many sets of units are decoded, and nobody waits for that meanwhile
+        with held(run.lock, told):  # who looks at a unit's map hangs other tensors into the network for a moment
+            network = copy.deepcopy(run.network)  # many sets of units are decoded, and nobody waits for that meanwhile
         plain = dataclasses.replace(entry.prediction, network=network)
         start = corrected(plain, edits) if edits else plain
         told(0, 0)
@@ -104,7 +105,7 @@ def _numbers(edits: Any) -> dict[str, float]:
         isinstance(value, int | float) and not isinstance(value, bool) for value in edits.values()
     ):
         raise ConfigError("'edits': numbers by the names of units are needed")
-    return {str(name): float(value) for name, value in edits.items()}
+    return {str(name): as_float(value) for name, value in edits.items()}
 
 
 def _smallest(asked: Asked) -> Smallest:

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from ibd.app.page import data_set, examining, model, one_image, teaching
 from ibd.app.page.access import Access
 from ibd.app.page.answers import as_json
+from ibd.app.page.long_work import WorkThread
 from ibd.app.page.site import GoneError, NotFoundError, Site
 from ibd.app.page.uploads import LostError
 from ibd.errors import ConfigError, IbdError, disk_trouble, lacks_memory
@@ -117,7 +118,10 @@ def start(app: ASGIApp, listener: socket.socket) -> None:
 
 def leave() -> None:
     """End the process if something is still being computed, which would hold it up: nobody waits for that any more."""
-    others = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    main = threading.main_thread()
+    others = [
+        each for each in threading.enumerate() if each is not main and (isinstance(each, WorkThread) or not each.daemon)
+    ]
     for each in others:
         each.join(_PATIENCE / len(others))
     if any(each.is_alive() for each in others):

@@ -102,12 +102,14 @@ class Served:
         explaining: held by who runs `explained`.
         works: what takes long, under way or done.
         looked: what was made of its images and units so far.
+        written: when that file was written, and how long it was; see `was_replaced`.
     """
 
     key: str
     folder: Path
     model: TrainedModel
     checkpoint: Path
+    written: tuple[int, int] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     explaining: threading.RLock = field(default_factory=threading.RLock)
     works: Works = field(default_factory=Works)
@@ -118,8 +120,8 @@ class Served:
     _answers: KeptAnswers | None = None
 
     def __post_init__(self) -> None:
-        """Note which checkpoint it is."""
-        self._stamp = _stamp(self.checkpoint)
+        """Note which checkpoint it is, where that was not done before it was loaded."""
+        self.written = self.written or _written(self.checkpoint)
 
     @property
     def network(self) -> InterpretableNetwork:
@@ -178,6 +180,10 @@ class Served:
         if not self.folder.is_dir():
             raise GoneError(f"the run '{self.folder}' was deleted or moved since it is served: what it holds is gone")
 
+    def was_replaced(self) -> bool:
+        """Return whether the checkpoint is gone, or another one than what was loaded, as after further training."""
+        return _written(self.checkpoint) != self.written
+
     def check_unchanged(self) -> None:
         """Look whether the checkpoint is still the one that is served, before something of it is written beside it.
 
@@ -185,7 +191,7 @@ class Served:
             GoneError: it is not.
         """
         self.check_there()
-        if self._stamp != _stamp(self.checkpoint):
+        if self.was_replaced():
             raise GoneError(
                 f"'{self.checkpoint}' was calibrated or trained since it is served: end `ibd serve`, and start it anew"
             )
@@ -197,7 +203,7 @@ class Served:
             CheckpointError: they are damaged.
         """
         with self.lock:
-            if not self.folder.is_dir() or self._stamp != _stamp(self.checkpoint):
+            if not self.folder.is_dir() or self.was_replaced():
                 return  # those are of another model, or gone
             there = self.model.thresholds_beside(self.checkpoint)
             if there != self.model.thresholds:
@@ -266,15 +272,6 @@ class Served:
         return dataset.sample_id(int(number)), dataset[int(number)]
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
-    """Return when a file was last written and how long it is; None where there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
-
-
 def split_named(name: str) -> Split:
     """Return a split by its name.
 
@@ -311,10 +308,12 @@ class Site:
             IbdError: it cannot be loaded.
         """
         folder = find_run(run).absolute()
+        checkpoint = find_checkpoint(run).absolute()
+        written = _written(checkpoint)
         model = load_network(run)
         with self._adding:
             key = self._key(folder)
-            served = Served(key, folder, model, find_checkpoint(run).absolute())
+            served = Served(key, folder, model, checkpoint, written)
             self.runs = {**self.runs, key: served}  # who goes through the others meanwhile is not disturbed
         _ = served.data_key  # read while it is there
         return key
@@ -337,6 +336,15 @@ class Site:
         if key not in self.runs:
             raise NotFoundError(f"no run '{key}' is served here.{did_you_mean(key, self.runs)}")
         return self.runs[key]
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """Return when a file was written, and how long it is; None where it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def as_png(image: Tensor) -> bytes:

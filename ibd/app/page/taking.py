@@ -13,11 +13,12 @@ from ibd.app.page.explaining import on_scale
 from ibd.app.page.explanations import maps_of, scale_of
 from ibd.app.page.intervening import corrected
 from ibd.app.page.maps import gray, unit_look
+from ibd.app.page.oracle import served_module
 from ibd.app.page.results import figure_png, file_of, map_png, survives_png
 from ibd.app.page.site import Entry, Served, Site, as_png
 from ibd.app.records import as_csv, as_record, named_rows
 from ibd.errors import CheckpointError, ConfigError, DataError
-from ibd.io import find_checkpoint, load_model
+from ibd.io import find_checkpoint
 from ibd.models.prediction import Prediction
 from ibd.models.protopnet.network import PrototypeNetwork
 
@@ -37,13 +38,17 @@ def _result(asked: Asked) -> dict[str, Any]:
     run, entry = asked.run, asked.image()
     edits, after = _corrected(asked, entry)
     file, note = file_in_lines(run, entry)
+    if run.was_replaced():
+        note += (
+            f" The lines no longer give what is shown: '{run.checkpoint}' is gone or was trained on since it is served."
+        )
     record = as_record(entry.prediction, after, entry.title, edits, run_in_lines(run), file)
     return {
         "record": record,
         "csv": as_csv(entry.prediction, after, entry.title),
         "shell": record["shell"],
         "python": record["python"],
-        "note": note,
+        "note": note.strip(),
         "name": _plain_name(entry),
     }
 
@@ -93,8 +98,7 @@ def _summary(asked: Asked) -> Response:
     with run.lock:
         model = run.model
         if isinstance(run.network, PrototypeNetwork):  # their picture shows where they are from
-            run.check_there()
-            model = load_model(run.checkpoint)
+            model = served_module(run)
         figure = figure_of(str(run.folder), model, rows, torch.cat([entry.image] * len(rows)))
     return Response(figure_png(figure), media_type="image/png")
 

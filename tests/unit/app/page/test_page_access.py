@@ -1,5 +1,7 @@
 """Who may ask the page: strangers, other sites, other names, wrong passwords."""
 
+import asyncio
+
 import pytest
 
 from ibd.app.page import access
@@ -144,9 +146,57 @@ def test_a_password_opens_and_wrong_ones_wait_longer_and_longer(run, monkeypatch
     assert client.post("/login", data={"password": "x" * 5000}).status_code == 200  # who is in needs no more
 
 
+def test_passwords_that_come_slowly_are_no_free_tries(run):
+    """All of them are let in before the first is wrong: each must wait as if they had come one after the other."""
+    page = Page(run, host="0.0.0.0", password="correct horse")
+    statuses = []
+
+    async def login(arrived, password):
+        headers = [(b"host", b"192.168.1.5:8000"), (b"origin", b"http://192.168.1.5:8000")]
+        scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": headers}
+
+        async def receive():
+            await arrived.wait()
+            return {"type": "http.request", "body": f"password={password}".encode()}
+
+        async def send(message):
+            statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+        await page.app({**scope, "client": ("192.168.1.9", 1)}, receive, send)
+
+    async def attack():
+        arrived = asyncio.Event()
+        tries = [asyncio.create_task(login(arrived, word)) for word in ["a", "b", "c", "d", "e", "correct+horse"]]
+        await asyncio.sleep(0)
+        arrived.set()
+        await asyncio.gather(*tries)
+
+    asyncio.run(attack())
+    assert statuses == [403] * 3 + [429] * 3
+
+
 def test_a_long_password_is_not_read(run):
     page = Page(run, password="correct horse")
     assert page.stranger().post("/login", data={"password": "x" * 5000}).status_code == 413
+
+
+def test_the_name_of_the_machine_is_known_in_any_letters(run, monkeypatch):
+    monkeypatch.setattr(access.socket, "gethostname", lambda: "Annas-MacBook.local")
+    page = Page(run, host="0.0.0.0", password="correct horse")
+    assert "password" in page.stranger().get("/", headers={"host": "annas-macbook.local:8000"}).text
+
+
+def test_another_loopback_address_is_known_by_its_own_name(run):
+    page = Page(run, host="127.0.0.2")
+    client = page.stranger("http://127.0.0.2:8000")
+    assert client.get("/", params={"token": page.access.token}).status_code == 200
+
+
+def test_a_tab_that_was_left_open_says_what_to_do(page, run):
+    client = page.browser()
+    again = Page(run).stranger()
+    again.cookies.update(client.cookies)
+    assert "started anew" in again.get("/api/runs").json()["error"]
 
 
 def test_with_a_password_a_name_must_still_be_of_this_machine(run):

@@ -1,9 +1,12 @@
 """What a closer look at one image asks of the server, and what it is answered where it asks for what there is not."""
 
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from ibd.app.page import other_answers
 from ibd.app.page.explanations import target_of
 from ibd.app.page.site import GoneError
 from ibd.errors import ConfigError, DataError
@@ -148,6 +151,27 @@ def test_one_tab_does_not_end_what_another_waits_for(page, browser, monkeypatch)
     assert not works["saliency"].stopped
     ask("one", [])
     assert works["saliency"].wait(10)
+
+
+def test_what_changes_the_answer_is_looked_for_in_a_copy_that_is_whole(page, browser, monkeypatch):
+    """A map of a unit hangs tensors without numbers into the network for a moment: who copies it holds the lock."""
+    run, held = page.site.run("birds"), []
+    copied = other_answers.copy.deepcopy
+
+    def try_lock():
+        if free := run.lock.acquire(blocking=False):
+            run.lock.release()
+        held.append(not free)
+
+    def watched(value):
+        other = threading.Thread(target=try_lock)
+        other.start()
+        other.join()
+        return copied(value)
+
+    monkeypatch.setattr(other_answers, "copy", SimpleNamespace(deepcopy=watched))
+    assert ready(lambda: browser.post("/api/runs/birds/why", json={"image": "test:3", "edits": {}}))["label"]
+    assert held == [True]
 
 
 def test_a_target_is_written_in_one_way(page):

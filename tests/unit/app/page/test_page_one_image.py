@@ -117,6 +117,8 @@ def test_units_are_said_to_add_to_the_class_that_is_asked_for(page):
         ({"image": "test:5", "edits": {"beak::cone": 2}}, 400, "a truth value from 0 to 1 is needed"),
         ({"image": "test:5", "edits": {"beak::cone": 1, "beak::needle": 1}}, 400, "exclude each other"),
         ({"image": "test:5", "edits": {"beak::con": 1}}, 400, "Did you mean one of: 'beak::cone'"),
+        ({"image": "test:5", "edits": {"beak::cone": 10**400}}, 400, "a finite number is needed"),
+        ({"image": "test:5", "target": 10**400}, 400, "a number is needed"),
         ({"image": "test:5", "edits": {"beak::cone": None}}, 400, "neither a number nor a word"),
         ({"image": "test:5", "edits": {"beak::cone": [1]}}, 400, "neither a number nor a word"),
         ({"image": "test:5", "edits": [1]}, 400, "values by the names of units"),

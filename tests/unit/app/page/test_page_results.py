@@ -21,7 +21,7 @@ from ibd.models.prediction import Prediction
 from tests.command import ibd
 from tests.data_makers import make_concept_folder
 from tests.model_makers import TensorData, make_module, make_prototypes
-from tests.page_makers import bird_data, make_run
+from tests.page_makers import Page, bird_data, make_run
 
 ODD = 'a bird\'s "photo" $HOME; 50% -é.png'
 
@@ -158,3 +158,21 @@ def test_the_lines_name_the_checkpoint_that_is_served(tmp_path):
     best, other = site.runs.values()
     assert run_in_lines(best) == str(folder)
     assert run_in_lines(other) == str(last)
+
+
+def test_lines_of_a_run_that_was_trained_on_say_so(tmp_path):
+    folder = make_run(tmp_path / "birds")
+    client = Page(folder).browser()
+    ask = {"image": "test:1", "edits": {}}
+    assert "trained on" not in client.post("/api/runs/birds/result", json=ask).json()["note"]
+    make_module(bird_data().spec, seed=1).save(folder / "checkpoints" / "best.ckpt")
+    assert "trained on" in client.post("/api/runs/birds/result", json=ask).json()["note"]
+
+
+def test_the_picture_of_prototypes_is_never_of_others_than_are_served(tmp_path):
+    folder = make_run(tmp_path / "birds", lambda spec: make_prototypes(bird_data(), per_class=1))
+    client = Page(folder).browser()
+    make_prototypes(bird_data(), per_class=1, seed=1).save(folder / "checkpoints" / "best.ckpt")
+    answer = client.post("/api/runs/birds/summary", json={"image": "test:1", "edits": {}})
+    assert answer.status_code == 400
+    assert "start `ibd serve` again" in answer.json()["error"]

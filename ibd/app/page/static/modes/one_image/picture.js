@@ -4,7 +4,7 @@ import { runPath } from "../../api.js";
 import { h } from "../../ui.js";
 
 export function mount(slot, store, context) {
-  const image = h("img", { alt: "" });
+  const [height, width] = context.info.image_size, image = h("img", { alt: "" });
   const caption = h("figcaption");
   slot.append(h("figure", {}, h("div.stage", {}, image, h("div.over")), caption));
   slot.hidden = true;
@@ -14,6 +14,6 @@ export function mount(slot, store, context) {
     const address = runPath(context.run.key, "picture", { image: name });
     if (title && image.getAttribute("src") !== address) image.src = address;
     image.alt = `the image ${title}, as the model is fed with it`;
-    caption.textContent = truth ? `${title}: ${truth}` : title;
+    caption.textContent = `${truth ? `${title}: ${truth}` : title} (as the model is fed with it: ${width} × ${height} pixels)`;
   });
 }

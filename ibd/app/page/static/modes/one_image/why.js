@@ -7,14 +7,14 @@ import { named, progress, tab, until } from "./waiting.js";
 
 export function mount(slot, store, context) {
   let waiting = new AbortController(), ours = false;
-  const { classes, controls, kinds } = context.info;
+  const { classes, controls, kinds, additive, coupled } = context.info;
   const wanted = h("select", { id: "wanted" });
   const smallest = h("select", { id: "smallest" },
-    h("option", { value: "count" }, `as few ${kinds} as possible`), h("option", { value: "amount" }, "as little as possible in all"));
-  const found = h("div");
+    h("option", { value: "count" }, `as few ${kinds} as possible`), additive && !coupled && h("option", { value: "amount" }, "as little as possible in all"));
+  const found = h("div"), again = h("button", { type: "submit" }, "Look for it");
   slot.append(h("h2", {}, "What would change the answer"),
     h("form.controls", { onsubmit: (event) => { event.preventDefault(); look(); } },
-      named("It becomes", wanted), named("by", smallest), h("button", { type: "submit" }, "Look for it")), found);
+      named("It becomes", wanted), named("by", smallest), again), found);
   slot.hidden = true;
 
   const ends = [
@@ -42,9 +42,11 @@ export function mount(slot, store, context) {
     waiting.abort();
     waiting = new AbortController();
     const { signal } = waiting, { image, edits } = store.get();
+    const bar = h("div"), cancel = h("button.small", { type: "button", onclick: () => { forget(); again.focus(); } }, "Cancel");
+    found.replaceChildren(bar, cancel);
     const asked = { image, edits, is: wanted.value === "" ? null : Number(wanted.value), smallest: smallest.value, tab };
     try {
-      const answer = await until(() => post(runPath(context.run.key, "why"), asked), (work) => found.replaceChildren(progress(work)), signal);
+      const answer = await until(() => post(runPath(context.run.key, "why"), asked), (work) => bar.replaceChildren(progress(work)), signal);
       if (answer) show(answer);
     } catch (error) {
       if (!signal.aborted) found.replaceChildren(h("p.quiet", {}, error.message));
