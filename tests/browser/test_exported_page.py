@@ -13,6 +13,8 @@ from ibd.app.exporting.runtime import find_runtime
 from ibd.data.fitting import fit_image
 from ibd.errors import UnsupportedError
 from ibd.explain.targets import Target
+from ibd.models.calibration.calibration import Calibration
+from ibd.models.calibration.scaling import Scaling
 from tests.exported_models import MAKERS
 from tests.model_makers import LARGE, make_module, make_stochastic_module
 
@@ -25,7 +27,15 @@ FAMILIES = {
     "cbm": lambda: make_module(LARGE),
     "scbm": make_stochastic_module,
     "scbm by confidence": lambda: make_stochastic_module(placement="confidence"),
+    "ranked by its calibration": lambda: ranked_anew(make_module(LARGE)),
 }
+
+
+def ranked_anew(module):
+    """Return a model with a calibration that makes the class of the lowest logit the most probable one."""
+    lift = (20.0, 0.0, 0.0)  # of images of noise, the first class is last
+    module.calibration = Calibration("val", True, 1, Scaling("vector", (1.0,) * 3, lift, 10))
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +120,15 @@ def test_the_page_says_what_python_says(name, opened):
         in (page.inner_text("#said").split("With your values: ")[1])
     )
     assert page.inner_text("#command") == f"ibd intervene RUN 'seen.png' '{name}=0.5'"
+
+
+def test_the_class_is_the_most_probable_one(opened):
+    """Where a calibration ranks classes otherwise than the logits do."""
+    module, file, page = opened("ranked by its calibration")
+    prediction = module.predict(file)
+    assert int(prediction.labels[0]) != int(prediction.logits[0].argmax())
+    assert page.inner_text("#said").startswith(f"{module.spec.class_names[int(prediction.labels[0])]}, ")
+    assert page.locator("#ranking tr").first.inner_text().startswith(module.spec.class_names[0])
 
 
 @pytest.mark.parametrize("size", [(90, 70), (31, 45), (20, 20), (500, 40)])
@@ -201,6 +220,46 @@ def test_a_file_that_is_no_image(opened, tmp_path):
     page.set_input_files("#file", tmp_path / "<b>none.png")
     page.wait_for_selector("#said.wrong")
     assert page.inner_text("#said") == "<b>none.png is no image that this browser can read."
+
+
+def test_an_image_that_is_too_large(opened):
+    _, _, page = opened("cbm")
+    page.evaluate("window.createImageBitmap = async () => ({ width: 30000, height: 12000 })")
+    page.evaluate("ibdPage.take(new File([], 'seen.png'))")
+    assert page.inner_text("#said").startswith("seen.png has 30000 x 12000 pixels, and this page reads up to 100 mill")
+
+
+def test_of_two_images_the_later_one_stays(opened):
+    """Also if the first takes longer to read."""
+    _, _, page = opened("cbm")
+    shown = page.evaluate(
+        """async () => {
+            const decode = createImageBitmap, waiting = Promise.withResolvers();
+            window.createImageBitmap = async (file, options) => {
+                if (file.name === "first.png") await waiting.promise;
+                return await decode(file, options);
+            };
+            const pixels = await new Promise((made) => document.createElement("canvas").toBlob(made));
+            const [first, second] = ["first.png", "second.png"].map((name) => ibdPage.take(new File([pixels], name)));
+            await second;
+            waiting.resolve();
+            await first;
+            return ibdPage.state.file;
+        }"""
+    )
+    assert shown == "second.png"
+    assert page.inner_text("#caption").startswith("second.png, ")
+
+
+def test_a_value_that_no_unit_can_take_is_undone(opened):
+    module, file, page = opened("baseline")
+    field = page.get_by_label(f"{module.network.unit_names[1]}, as a number")
+    field.fill("1e60")
+    field.press("Tab")
+    page.wait_for_selector("#said.wrong")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_selector("#said:not(.wrong)")
+    close(page.evaluate("ibdPage.state.after.logits"), module.predict(file).logits[0])
 
 
 def test_what_lies_in_the_folder(written, engine):

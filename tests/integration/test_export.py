@@ -159,6 +159,7 @@ def test_a_model_in_memory_is_left_as_it_is(tmp_path):
     torch.testing.assert_close(network(image)[0], module.eval()(image).logits.detach())
 
 
+@pytest.mark.slow
 def test_a_parameter_of_a_block_that_is_looked_into(tmp_path):
     """Whitening traces the blocks around its layers: what they hold beside modules must come along."""
     module = make_whitening()
@@ -217,7 +218,7 @@ def test_a_model_that_cannot_be_followed(make, kind, tmp_path, capfd):
 def test_a_file_that_computes_something_else_is_removed(tmp_path):
     module = Baseline(SPEC, SMALL)
     module.network.__class__ = Untrue
-    with torch.no_grad(), pytest.raises(UnsupportedError, match="Baseline: for 1 images its logits differ by nan"):
+    with torch.no_grad(), pytest.raises(UnsupportedError, match="Baseline: for 1 image its logits differ by nan"):
         package.export(module, tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
 

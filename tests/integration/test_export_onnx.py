@@ -13,7 +13,9 @@ import torch
 import ibd as package
 from ibd import registry
 from ibd.app.exporting import export as exporting
-from ibd.app.exporting.programs import possible_parts
+from ibd.app.exporting.checking import check
+from ibd.app.exporting.formats import run_onnx
+from ibd.app.exporting.programs import Program, possible_parts
 from ibd.errors import ConfigError, UnsupportedError
 from ibd.explain.targets import Target
 from ibd.models.baseline.lightning import Baseline
@@ -42,12 +44,7 @@ FAMILIES = {
     "cbm with a quantity": lambda: make_module(MEASURED),
     "cbm of logits": lambda: make_module(bottleneck="logits"),
 }
-QUICK = ("cbm",)
-
-
-def families(*every):
-    """Return names as parameters, those that are not quick among them slow."""
-    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in every]
+WHOLE = ("concept_whitening", "calibrated, with a rule of its own")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +83,8 @@ def corrections(names):
     yield {name: typical[kind][2] for name, kind in able[2:]}
 
 
-@pytest.mark.parametrize("name", families(*FAMILIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_same_correction_gives_the_same(name, deployed):
     module, files = deployed(name)
     images = torch.rand(3, 3, *module.spec.image_size, generator=torch.Generator().manual_seed(7))
@@ -103,7 +101,8 @@ def test_the_same_correction_gives_the_same(name, deployed):
         assert units["edited"][:, [files.names["unit_names"].index(edit) for edit in edits]].all()
 
 
-@pytest.mark.parametrize("name", families("cbm", "scbm", "cem", "protopnet", "concept_whitening"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cbm", "scbm", "cem", "protopnet", "concept_whitening"])
 def test_corrections_one_after_the_other(name, deployed):
     module, files = deployed(name)
     image = torch.rand(1, 3, *module.spec.image_size)
@@ -113,7 +112,8 @@ def test_corrections_one_after_the_other(name, deployed):
     close(files.run("decode", units)["logits"], before.logits)
 
 
-@pytest.mark.parametrize("name", families(*FAMILIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_account_is_that_of_the_intrinsic_explainer(name, deployed):
     module, files = deployed(name)
     if "explain" not in files.sessions:
@@ -130,6 +130,7 @@ def test_the_account_is_that_of_the_intrinsic_explainer(name, deployed):
             assert name == "cbm on a B-cos backbone"
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_runs(deployed, monkeypatch):
     """As it stands in docs/export.md, in the folder of the files."""
     module, files = deployed("cbm")
@@ -147,6 +148,7 @@ def test_the_python_of_the_page_runs(deployed, monkeypatch):
     assert made["logits"].shape == (4, 3)
 
 
+@pytest.mark.slow
 def test_a_correction_worked_out_by_hand(deployed):
     """Every concept at 0.5, and a head that counts: red clears blue and green."""
     module, files = deployed("cbm")
@@ -157,6 +159,7 @@ def test_a_correction_worked_out_by_hand(deployed):
     np.testing.assert_allclose(after[0], bias + weight @ [1, 0, 0, 0.5, 0.5, 0.5], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edits", [{"flies": 1.5}, {"flies": -0.1}, {"wing::red": 0.7, "wing::blue": 0.7}, {"flies": np.nan}]
 )
@@ -169,6 +172,7 @@ def test_what_python_refuses_is_no_number(edits, deployed):
     assert np.isnan(after["logits"]).all()
 
 
+@pytest.mark.slow
 def test_one_image_of_several_with_values_of_their_own(deployed):
     module, files = deployed("cbm")
     images = torch.rand(2, 3, 16, 16)
@@ -187,6 +191,7 @@ def test_a_factor_is_a_value_times_what_is_there(deployed):
     close(files.run("decode", units)["logits"], module.predict(images).intervene({name: Scale(0.5)}).logits)
 
 
+@pytest.mark.slow
 def test_what_the_file_says_of_the_model(deployed):
     names = deployed("cbm")[1].names
     assert names["model"] == "cbm"
@@ -211,8 +216,7 @@ def test_a_residual_cannot_be_set(deployed):
     assert deployed("cbm with a residual")[1].names["edits"][-2:] == ["none", "none"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["baseline", "concept_whitening", "calibrated, with a rule of its own"])
+@pytest.mark.parametrize("name", ["baseline", *(pytest.param(name, marks=pytest.mark.slow) for name in WHOLE)])
 def test_the_whole_in_one_file(name, tmp_path):
     module = FAMILIES[name]()
     files = Deployed(package.export(module, tmp_path / "x.onnx").files)
@@ -280,12 +284,36 @@ def test_mistakes(given, message, tmp_path, monkeypatch):
     assert ibd("export", "model.ckpt", *given).mistake == message
 
 
+@pytest.mark.slow
 def test_a_version_of_the_operators_that_there_is_not(tmp_path):
     with pytest.raises(
         ConfigError, match=r"^--opset: 99 given, which PyTorch .* cannot write this model in: it wrote 18;"
     ):
         package.export(Baseline(SPEC, SMALL), tmp_path / "x.onnx", opset=99)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_model_of_another_type(dtype, tmp_path):
+    """Of float64, onnxruntime has no convolution."""
+    with pytest.raises(UnsupportedError, match=rf"^the model is {dtype}, and a \.onnx file is written in float32"):
+        package.export(Baseline(SPEC, SMALL).to(dtype), tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_the_runtime_refuses():
+    with pytest.raises(UnsupportedError, match=r"^whole: onnxruntime .* runs no such file: .*[Pp]rotobuf"):
+        run_onnx(b"nothing", Program("whole", ("image",), ("logits",), None))
+
+
+def test_a_model_that_gives_no_numbers_is_told_from_a_file_that_is_wrong():
+    module = Baseline(SPEC, SMALL).eval()
+    torch.nn.init.constant_(module.network.head.weight, torch.nan)
+    same = {"whole": lambda given: {"logits": module(given["image"]).logits}}
+    with pytest.raises(
+        UnsupportedError, match=r"^Baseline itself gives logits that are no finite numbers, for 1 image"
+    ):
+        check(module, same)
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnxscript"])
@@ -295,10 +323,12 @@ def test_without_the_extra(missing, tmp_path, monkeypatch):
         package.export(Baseline(SPEC, SMALL), tmp_path / "x.onnx")
 
 
-@pytest.mark.parametrize("part", ["decode", "explain", "edit"])
+@pytest.mark.parametrize(
+    "part", ["decode", *(pytest.param(part, marks=pytest.mark.slow) for part in ("explain", "edit"))]
+)
 def test_a_part_alone_is_checked_too(part, tmp_path, monkeypatch):
     monkeypatch.setattr(BaselineNetwork, "for_inference", untrue)
-    with pytest.raises(UnsupportedError, match="what was exported is not Baseline: for 1 images its "):
+    with pytest.raises(UnsupportedError, match="what was exported is not Baseline: for 1 image its "):
         package.export(Baseline(SPEC, SMALL), tmp_path / "x.pt2", parts=(part,))
     assert not list(tmp_path.iterdir())
 
@@ -315,12 +345,12 @@ def test_files_that_are_not_verified_replace_none(tmp_path, monkeypatch):
     def refuse(*given):
         raise UnsupportedError("not the same")
 
-    old = tmp_path / "x.onnx"
+    old = tmp_path / "x.pt2"
     old.write_text("good")
     monkeypatch.setattr(exporting, "check", refuse)
     with pytest.raises(UnsupportedError, match="not the same"):
         package.export(Baseline(SPEC, SMALL), old)
-    assert [file.name for file in tmp_path.iterdir()] == ["x.onnx"]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.pt2"]
     assert old.read_text() == "good"
 
 
@@ -331,6 +361,7 @@ class Strange(BaselineNetwork):
         return super().encode(torch.special.gammainc(image + 1, image + 1))
 
 
+@pytest.mark.slow
 def test_an_operator_that_onnx_has_not(tmp_path):
     module = Baseline(SPEC, SMALL)
     module.network.__class__ = Strange

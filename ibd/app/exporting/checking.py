@@ -47,7 +47,7 @@ def check(model: InterpretableModule, runs: Mapping[str, Run]) -> float:
         prediction = Prediction(network, units, logits, unset, calibration=model.calibration)
         found = _run(runs, {"image": images, "class_index": prediction.labels})
         expected = _named(prediction) | _account(network, images, prediction, found)
-        difference = _compared(model, f"for {count} images", found, expected)
+        difference = _compared(model, f"for {count} image{'s' * (count > 1)}", found, expected)
         for seed in range(_EDITS) if "edit" in runs else ():
             difference = max(difference, _check_edit(model, runs, found, prediction, seed))
         largest = max(largest, difference)
@@ -101,7 +101,7 @@ def _check_edit(
     found = {name.removeprefix(NEW): tensor for name, tensor in made.items()}
     if "decode" in runs:
         found |= runs["decode"]({**read, **found})
-    when = f"for {len(mask)} images with units set by hand"
+    when = f"for {len(mask)} image{'s' * (len(mask) > 1)} with units set by hand"
     if not bool(made["edited"][mask].all()):  # of others a sibling may count that moved by rounding alone
         raise UnsupportedError(f"what was exported is not {type(model).__name__}: {when} some of these are not edited")
     return _compared(model, when, found, _named(after))
@@ -139,10 +139,15 @@ def _compared(model: InterpretableModule, when: str, found: Mapping[str, Tensor]
     """Compare outputs by name; return how far the logits differ.
 
     Raises:
-        UnsupportedError: one differs too much.
+        UnsupportedError: one differs too much, or what is expected is no number.
     """
     for name in (each for each in expected if each in found):
         new, old = found[name].double(), expected[name].double()
+        if not bool(old.isfinite().all()):
+            raise UnsupportedError(
+                f"{type(model).__name__} itself gives {name} that are no finite numbers, {when}: there is nothing to "
+                "compare a file with; are its weights from a training that diverged?"
+            )
         difference = float((new - old).abs().max()) if new.shape == old.shape else float("nan")
         if not difference <= TOLERANCE * max(1.0, float(old.abs().max())):
             raise UnsupportedError(

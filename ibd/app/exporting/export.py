@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from ibd import registry
 from ibd.app.exporting.checking import check
 from ibd.app.exporting.description import describe
 from ibd.app.exporting.formats import OPSET, Run, onnx_bytes, pt2_bytes, require_onnx, run_onnx, run_pt2
 from ibd.app.exporting.parts import PARTS, WHOLE, PartName
-from ibd.app.exporting.programs import Program, programs
+from ibd.app.exporting.programs import Program, dtype_of, programs
 from ibd.app.terminal import writing
-from ibd.errors import ConfigError, did_you_mean
+from ibd.distributed import progress
+from ibd.errors import ConfigError, UnsupportedError, did_you_mean
 from ibd.io import load_model
 from ibd.models.lightning import InterpretableModule
 from ibd.types import RunLike
@@ -132,13 +135,18 @@ def exported_content(model: InterpretableModule, parts: Sequence[PartName], opse
     Raises:
         UnsupportedError: as for `export`.
     """
+    if opset is not None and dtype_of(model) != torch.float32:
+        raise UnsupportedError(
+            f"the model is {dtype_of(model)}, and a .onnx file is written in float32, as runtimes lack operators of "
+            "other types: write a .pt2 file, or in Python export model.float()"
+        )
     needed = check_parts(sorted({*parts, "encode"})) if parts else ()  # the others are checked by what it reads
     found = programs(model, needed)
     wanted = [each for each in found if not parts or each.name in parts]
     described = describe(model, wanted, opset)
     contents: dict[str, bytes] = {}
     runs: dict[str, Run] = {}
-    for each in found:
+    for each in progress(found, f"writing .{'pt2' if opset is None else 'onnx'}"):
         if opset is None:
             contents[each.name] = pt2_bytes(each, described)
             runs[each.name] = run_pt2(contents[each.name], each)

@@ -121,16 +121,28 @@ def _translated(program: Program, opset: int, family: str) -> Any:
             )
             return written.model_proto
     except Exception as error:  # whatever it makes of the code of a stranger's model
-        raise UnsupportedError(f"{family}: {program.name}: ONNX has no {_cause(error)}") from error
+        raise UnsupportedError(
+            f"{family}: {program.name}: ONNX has no {_cause(error)}, in PyTorch {torch.__version__}; a later one may"
+        ) from error
 
 
 def run_onnx(content: bytes, program: Program) -> Run:
-    """Return what runs the content of an ONNX file, by onnxruntime on the CPU."""
+    """Return what runs the content of an ONNX file, by onnxruntime on the CPU.
+
+    Raises:
+        UnsupportedError: it does not take the file.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has a dozen, without a common parent
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedError(
+            f"{program.name}: onnxruntime {onnxruntime.__version__} runs no such file: {reason}"
+        ) from error
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         made = session.run(list(program.outputs), {name: given[name].numpy() for name in program.inputs})

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from ibd.app.exporting.export import exported_content, write_all
 from ibd.app.exporting.formats import OPSET, require_onnx
-from ibd.app.exporting.programs import dtype_of, possible_parts
+from ibd.app.exporting.programs import possible_parts
 from ibd.app.exporting.runtime import CODE, MODULE, NAME, SCRIPT, WebRuntime, find_runtime
 from ibd.app.terminal import writing
-from ibd.errors import UnsupportedError
 from ibd.io import load_model
 from ibd.models.lightning import InterpretableModule
 from ibd.types import RunLike
@@ -41,8 +40,6 @@ def write_page(
         pass  # before the work
     engine = find_runtime(runtime)
     model = run if isinstance(run, InterpretableModule) else load_model(run, which)
-    if str(dtype_of(model)) != "torch.float32":
-        raise UnsupportedError(f"--page: the model is {dtype_of(model)}, and a page computes in float32")
     parts, missing = possible_parts(model)
     content = exported_content(model, parts, OPSET)
     static = resources.files("ibd.app.exporting") / "static"

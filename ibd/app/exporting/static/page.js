@@ -3,14 +3,14 @@
 
 (() => {
   const names = ibdEngine.names, by = (id) => document.getElementById(id), MOST = 40;
+  const MOST_PIXELS = 1e8; // of an image: more than a tab has memory for
   const state = { read: null, before: null, after: null, set: new Map(), past: [], fitted: null, file: "", all: false };
   const rows = new Map();
-  let busy = false, again = false, shown = null, onUnit = null;
+  let busy = false, again = false, shown = null, onUnit = null, taken = 0;
 
   const signed = (number) => `${number < -0.005 ? "" : "+"}${Math.abs(number) < 0.005 ? "0.00" : number.toFixed(2)}`;
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
-  const highest = (values) => values.reduce((best, value, index) => (value > values[best] ? index : best), 0);
   const editable = ibdEngine.can("edit") && names.edits;
 
   function make(tag, properties = {}, ...children) {
@@ -32,6 +32,7 @@
   // ---- an image comes in
 
   async function take(file) {
+    const turn = ++taken; // of two at once, the later one stays
     let bitmap;
     try {
       bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "default" });
@@ -39,18 +40,21 @@
       by("classes").hidden = false;
       return say(`${file.name || "This"} is no image that this browser can read.`, true);
     }
+    if (turn !== taken) return;
+    if (bitmap.width * bitmap.height > MOST_PIXELS) {
+      by("classes").hidden = false;
+      return say(`${file.name} has ${bitmap.width} x ${bitmap.height} pixels, and this page reads up to 100 million: make it smaller.`, true);
+    }
     const canvas = make("canvas", { width: bitmap.width, height: bitmap.height });
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "#fff"; // transparent images are laid on white
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(bitmap, 0, 0);
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    state.fitted = ibdResize.fit(ibdResize.planesOf(data, canvas.width, canvas.height), names.image_size, names.resize);
-    state.file = file.name || "image.png";
-    const began = performance.now();
-    state.read = await ibdEngine.encode(ibdResize.numbers(state.fitted));
-    state.before = await judge(state.read);
-    Object.assign(state, { set: new Map(), past: [], all: false });
+    const fitted = ibdResize.fit(ibdResize.planesOf(data, canvas.width, canvas.height), names.image_size, names.resize);
+    const began = performance.now(), read = await ibdEngine.encode(ibdResize.numbers(fitted)), before = await judge(read);
+    if (turn !== taken) return;
+    Object.assign(state, { fitted, read, before, file: file.name || "image.png", set: new Map(), past: [], all: false });
     by("caption").textContent =
       `${state.file}, ${bitmap.width} x ${bitmap.height} pixels, brought to ${names.image_size[1]} x ${names.image_size[0]}` +
       ` (${names.resize}); read in ${Math.round(performance.now() - began)} ms`;
@@ -62,12 +66,14 @@
   }
 
   async function judge(units) {
-    const made = await ibdEngine.decode(units), probabilities = [...made.probabilities.data];
-    const order = probabilities.map((_, index) => index).sort((a, b) => made.logits.data[b] - made.logits.data[a]);
-    const best = highest([...made.logits.data]);
+    const made = await ibdEngine.decode(units), probabilities = [...made.probabilities.data], logits = made.logits.data;
+    // A calibration of each class (vector) ranks otherwise than the logits do; these part what is equal.
+    const order = probabilities.map((_, index) => index)
+      .sort((a, b) => probabilities[b] - probabilities[a] || logits[b] - logits[a]);
+    const best = order[0];
     const account = await ibdEngine.explain(units, best);
     return {
-      units, probabilities, order, best, logits: [...made.logits.data], silent: Boolean(made.abstains && made.abstains.data[0]),
+      units, probabilities, order, best, logits: [...logits], silent: Boolean(made.abstains && made.abstains.data[0]),
       adds: account.contributions && [...account.contributions.data], map: account.class_map && account.class_map.data,
     };
   }
@@ -119,14 +125,14 @@
 
   function show() {
     const { before, after, set } = state, name = names.class_names, edited = set.size > 0;
-    if (after.logits.some(Number.isNaN)) return say("These values exclude each other: no answer.", true);
+    by("undo").disabled = !state.past.length;
+    by("reset").disabled = !edited;
+    if (after.logits.some(Number.isNaN)) return say("These values cannot be: they exclude each other, or one is too large. Undo the last one.", true);
     const top = (from) => (from.silent ? "no answer" : `${name[from.best]}, ${percent(from.probabilities[from.best])}`);
     say(edited ? `As read: ${top(before)}. With your values: ${top(after)}.` : `${top(before)}.`);
     const classes = [...new Set([...after.order.slice(0, 5), ...before.order.slice(0, 3)])];
     by("ranking").replaceChildren(...classes.map((index) => row(index, edited)));
     by("after-head").hidden = !edited;
-    by("undo").disabled = !state.past.length;
-    by("reset").disabled = !edited;
     by("command-line").hidden = !edited;
     const edits = [...set].map(([unit, number]) => quoted(`${names.unit_names[unit]}=${number}`));
     by("command").textContent = ["ibd intervene RUN", quoted(state.file), ...edits].join(" ");
