@@ -30,7 +30,7 @@ def served(runs, tmp_path):
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", FREE))
         taken.listen()
-        command = ("sh", "-c", f'exec python -u -m ibd.cli "$@" > {log}', "sh")
+        command = ("sh", "-c", f'exec "{sys.executable}" -u -m ibd.cli "$@" > {log}', "sh")
         process = start("serve", *runs, "--port", FREE, cwd=tmp_path, command=command)
         wait_for(lambda: "Ctrl-C" in log.read_text() if log.exists() else False, process)
     text = log.read_text()

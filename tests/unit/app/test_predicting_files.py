@@ -150,7 +150,9 @@ def test_a_killed_run_goes_on(checkpoint, kind, rest):
     with partial.open("ab") as file:
         file.write(rest.rstrip("\r\n").encode() if kind == "jsonl" else rest.encode())
     seen = []
-    with mock.patch.object(predict.Prediction, "to_dict", lambda p, whole=to_dict: seen.append(p) or whole(p)):
+    with mock.patch.object(
+        predict.Prediction, "to_dict", lambda p, *more, whole=to_dict: seen.append(p) or whole(p, *more)
+    ):
         answer = ibd(*command)
     assert answer.out.startswith("going on: 3 of 5 images are predicted already\n")
     assert len(seen) == 2
