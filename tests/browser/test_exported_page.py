@@ -102,7 +102,7 @@ def test_the_page_says_what_python_says(name, opened):
     shown = page.evaluate("[...(ibdPage.shown() ?? [])]")
     if shown:
         image = module.read_images([file])
-        close(shown, package.explain.Intrinsic()(module, image, Target.predicted()).map.flatten())
+        close(shown, package.explain.Intrinsic()(module, image, Target.cls(int(before.labels[0]))).map.flatten())
     name = module.network.unit_names[1]
     field = page.get_by_label(f"{name}, as a number").or_(page.get_by_label(f"{name}, times, as a number"))
     if not field.count():

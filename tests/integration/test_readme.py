@@ -47,7 +47,7 @@ def test_every_command_and_block_runs(demo):
         assert answer.code == 0, (command, answer.err)
         first = printed.splitlines()[:1]  # of what was printed; the rest depends on the training
         assert not first or first[0] in answer.out + answer.err, (command, answer)
-    for line in ("init DATA", "export RUN model.pt2", "config FILE", "list"):
+    for line in ("init DATA", "export RUN model.onnx --parts encode,edit,decode", "config FILE", "list"):
         assert f"`ibd {line}`" in README
         answer = ibd(*(meant.get(word, word) for word in line.split()))
         assert answer.code == 0, (line, answer.err)

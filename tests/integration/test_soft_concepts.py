@@ -71,7 +71,7 @@ def test_what_else_reads_a_length(tmp_path, monkeypatch):
     model, data = load_run(run)
     assert command("curve", run, "--trials", 2).code == 0
     assert command("compare", run, "explainers=intrinsic", "images=4", "--out", "report").code == 0
-    assert 'type="range"' in (tmp_path / "report" / "index.html").read_text()
+    assert 'class="card panel live"' in (tmp_path / "report" / "index.html").read_text()
     assert command("export", run, "birds.pt2").code == 0
     extra = {"ibd.json": ""}
     program = torch.export.load("birds.pt2", extra_files=extra).module()
