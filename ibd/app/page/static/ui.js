@@ -43,13 +43,6 @@ export function bar(share, kind = "") {
   return h(`span.bar${kind ? `.${kind}` : ""}`, { "aria-hidden": "true" }, h("span", { style: { width } }));
 }
 
-/** A bar to the left of the middle for negative numbers, to the right for positive ones. */
-export function signedBar(value, most) {
-  const share = most > 0 ? Math.min(1, Math.abs(value) / most) * 50 : 0;
-  const place = value < 0 ? { right: "50%", width: `${share}%` } : { left: "50%", width: `${share}%` };
-  return h(`span.signed.${value < 0 ? "against" : "for"}`, { "aria-hidden": "true" }, h("span", { style: place }));
-}
-
 /** Show an error in the alert of the page; without one, take the last away. */
 export function alertOf(error) {
   const place = document.getElementById("alerts");
