@@ -36,9 +36,9 @@ def write_page(
         UnsupportedError: the model cannot be exported, or a package is not installed.
     """
     require_onnx()
+    engine = find_runtime(runtime)
     with writing(folder / "index.html"):
         pass  # before the work
-    engine = find_runtime(runtime)
     model = run if isinstance(run, InterpretableModule) else load_model(run, which)
     parts, missing = possible_parts(model)
     content = exported_content(model, parts, OPSET)

@@ -7,6 +7,7 @@ import tarfile
 import pytest
 
 from ibd.app.exporting import runtime
+from ibd.app.exporting.page import write_page
 from ibd.app.exporting.runtime import CODE, MODULE, NAME, SCRIPT, find_runtime
 from ibd.errors import ConfigError, UnsupportedError
 
@@ -63,6 +64,13 @@ def test_what_is_something_else(tmp_path):
     for path in ("z.tgz", "none.tgz"):
         with pytest.raises(ConfigError, match=r"^--runtime: .* is neither a folder nor a \.tgz"):
             find_runtime(tmp_path / path)
+
+
+def test_a_page_without_one_leaves_no_folder(tmp_path):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ConfigError, match=r"^--runtime: "):
+        list(write_page("run", tmp_path / "page", runtime=tmp_path / "none.tgz"))
+    assert not (tmp_path / "page").exists()
 
 
 def test_without_npm(monkeypatch):
