@@ -6,14 +6,11 @@ import re
 import signal
 import socket
 import sys
-import time
 
 import pytest
 
 from tests.command import answer_of, ibd, ibd_process, start, wait_for
 from tests.page_makers import make_run
-
-FREE = 18321
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +25,15 @@ def served(runs, tmp_path):
     log = tmp_path / "log"
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", FREE))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
+        port = taken.getsockname()[1]
         command = ("sh", "-c", f'exec "{sys.executable}" -u -m ibd.cli "$@" > {log}', "sh")
-        process = start("serve", *runs, "--port", FREE, cwd=tmp_path, command=command)
+        process = start("serve", *runs, "--port", port, cwd=tmp_path, command=command)
         wait_for(lambda: "Ctrl-C" in log.read_text() if log.exists() else False, process)
     text = log.read_text()
-    assert f"port {FREE} is taken: using {FREE + 1}" in text
     found = re.search(r"open (http://127\.0\.0\.1:(\d+)/\?token=(\S+))", text)
+    assert f"port {port} is taken: using {found[2]}" in text
     yield process, int(found[2]), found[3]
     process.send_signal(signal.SIGINT)
     answer_of(process, timeout=20)
@@ -77,10 +75,8 @@ def test_the_page_answers_its_owner_and_stops_long_uploads_on_the_wire(served):
 def test_ctrl_c_ends_it_at_once(served, tmp_path):
     process, port, token = served
     _stays_open = connect(port, token)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=25) == 0
-    assert time.monotonic() - began < 20
+    assert process.wait(timeout=60) == 0  # though a connection stays open, which would hold it up for ever
     assert "Traceback" not in process.stderr.read()
     assert (tmp_path / "log").read_text().splitlines()[-1] == "ended"
 
@@ -117,11 +113,9 @@ def test_without_starlette_it_says_what_to_install(runs, tmp_path):
 
 def test_nothing_that_is_being_computed_holds_up_the_end(tmp_path):
     """A thread that nobody can stop, as of a slow model."""
-    code = "from ibd.app.page.server import leave; Thread(target=time.sleep, args=(90,)).start(); leave()"
+    code = "from ibd.app.page.server import leave; Thread(target=time.sleep, args=(86400,)).start(); leave()"
     process = start("-c", f"import time; from threading import Thread; {code}", cwd=tmp_path, command=(sys.executable,))
-    began = time.monotonic()
     assert answer_of(process, timeout=80).code == 0
-    assert time.monotonic() - began < 80
 
 
 def test_work_that_computes_is_no_crash_at_the_end(tmp_path):
