@@ -7,6 +7,7 @@ from typing import Any
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Words
 from ibd.app.card.reading import CardRun, Kept, day
+from ibd.comparison.report.names import FAMILIES
 from ibd.training.record import RECORD
 
 _MOST = 60
@@ -64,12 +65,17 @@ def cut(rows: Sequence[Sequence[str]], what: str) -> tuple[list[Sequence[str]], 
     return list(rows[:_MOST]), f"{what}, the first {_MOST} of {len(rows)}"
 
 
+def _family(name: str) -> str:
+    """Return a family by the word of the README and of reports, and by its name in configs."""
+    return f"{FAMILIES[name]} ({name})" if name in FAMILIES else name
+
+
 def identity(run: CardRun) -> list[Block]:
     """Return what the model is: name, family, weights."""
     blocks: list[Block] = []
     model = _block(run.config, "model")
     if run.config:
-        rows = [("name", str(run.config.get("name", "-"))), ("family", str(model.get("name", "-")))]
+        rows = [("name", str(run.config.get("name", "-"))), ("family", _family(str(model.get("name", "-"))))]
         rows += [("backbone", _flat(_block(model, "backbone"))), ("seed", str(run.config.get("seed", "-")))]
         blocks.append(Facts([row for row in rows if row[1]], CONFIG))
     else:

@@ -26,7 +26,7 @@ def worst_figure(scored: Scored) -> Figure:
     shown = wrong[:_IMAGES]
     columns = min(_COLUMNS, max(2, len(shown)))
     rows = math.ceil(len(shown) / columns)
-    lines = 2 + (_CONCEPTS if scored.found.concept_names else 0)
+    lines = 3 + (_CONCEPTS if scored.found.concept_names else 0)
     figure = PlainFigure(figsize=(2.5 * columns, (2.4 + 0.17 * lines) * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -50,7 +50,8 @@ def _draw(axis: Axes, scored: Scored, index: int) -> None:
     lines = [_concept(scored, index, place) for place in found.worst_concepts_of(index, _CONCEPTS)]
     shown = [line for line in lines if line]
     name = shorten(scored.name_of(index), 40)
-    axis.set_xlabel("\n".join([name, *shown]), loc="left", fontsize=7, color="#495057")
+    # The last line is empty: what stands above the next image keeps its distance.
+    axis.set_xlabel("\n".join([name, *shown, " "]), loc="left", fontsize=7, color="#495057")
 
 
 def _concept(scored: Scored, index: int, place: int) -> str:

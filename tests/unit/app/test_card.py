@@ -47,6 +47,7 @@ def test_a_card_has_the_numbers_of_its_files(run):
     text, page, said = card_of(run)
     details = section(text, "Model Details")
     assert "| name | insects |" in details
+    assert "| family | concept bottleneck (cbm) |" in details
     assert f"| SHA-256 | {digest} |" in details
     assert "| epoch | 5 |" in details
     assert "| numbers in its weights and statistics | 8 |" in details  # a 2 x 3 matrix and 2 biases
