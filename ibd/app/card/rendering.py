@@ -10,9 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
-
 from ibd.app.card.blocks import Absent, Block, ByHand, Facts, Grid, Links, Picture, Section, Stale, Words
+from ibd.comparison.report.environment import page_environment
 
 _NUMBER = re.compile(r"[-+]?[\d.]+( \[.*\])?|\[.*\]")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -26,16 +25,9 @@ def as_html(title: str, lead: str, sections: Sequence[Section]) -> str:
         lead: sentence below the title.
         sections: the card.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ibd.app.card"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = page_environment(
+        "ibd.app.card", kind=lambda block: type(block).__name__, picture=_data, numeric=numeric_columns
     )
-    environment.filters["kind"] = lambda block: type(block).__name__
-    environment.filters["picture"] = _data
-    environment.filters["numeric"] = numeric_columns
     style = files("ibd.app.card").joinpath("templates", "style.css").read_text(encoding="utf-8")
     template = environment.get_template("card.html.j2")
     return template.render(style=style, title=title, lead=lead, sections=sections)

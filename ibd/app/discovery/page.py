@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-import jinja2
 import numpy as np
 import torch
 
 from ibd.app.discovery.found import Discovery
+from ibd.comparison.report.environment import page_environment
 from ibd.comparison.report.pictures import Rgb, data_uri
 from ibd.explain.render import overlay
 
@@ -56,14 +56,9 @@ class Sheet:
 
 def render(found: Discovery) -> str:
     """Return the page as HTML; it holds its pictures, and needs no other file."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ibd.app.discovery"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = page_environment(
+        "ibd.app.discovery", number=_text, percent=lambda value: "-" if value != value else f"{100 * value:.0f} %"
     )
-    environment.filters.update(number=_text, percent=lambda value: "-" if value != value else f"{100 * value:.0f} %")
     return environment.get_template("index.html.j2").render(
         style=files("ibd.app.discovery").joinpath("templates", "style.css").read_text(encoding="utf-8"),
         found=found,

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-import jinja2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ibd.comparison.report.environment import page_environment
 from ibd.comparison.report.pictures import data_uri, outlined
 from ibd.explain.dissection.figures import histogram_figure, net2vec_figure
 from ibd.explain.dissection.found import Dissection, Unit
@@ -37,14 +37,7 @@ class Sheet:
 
 def render(found: Dissection, sheets: Sequence[Sheet], weights: Sequence[ConceptWeights]) -> str:
     """Return the page as HTML; it holds its pictures, and needs no other file."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ibd.app.dissection"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: "-" if value != value else f"{value:.3f}"
+    environment = page_environment("ibd.app.dissection", number=lambda value: "-" if value != value else f"{value:.3f}")
     return environment.get_template("index.html.j2").render(
         style=files("ibd.app.discovery").joinpath("templates", "style.css").read_text(encoding="utf-8"),
         found=found,

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -18,6 +17,7 @@ from ibd.comparison.report.clusters import ClusterRow, cluster_rows
 from ibd.comparison.report.coherency import CoherencyRow, coherency_rows
 from ibd.comparison.report.curves import Chart, family_charts, family_styles
 from ibd.comparison.report.differences import LEAST_IMAGES
+from ibd.comparison.report.environment import page_environment
 from ibd.comparison.report.grids import ROWS, GridPage, make_grids
 from ibd.comparison.report.honesty import Judged, judged_figures
 from ibd.comparison.report.matrices import (
@@ -125,14 +125,8 @@ def family_views(comparison: Comparison) -> list[FamilyView]:
 
 def render(comparison: Comparison, views: list[FamilyView]) -> str:
     """Return the page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ibd.comparison.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    environment = page_environment(
+        "ibd.comparison.report",
         number=numbers.number, signed=numbers.signed, count=numbers.count, percent=numbers.percent,
         json=_json, title=names.explainer_title, model=names.model_title,
         capital=names.capital, plain=names.plain, listed=numbers.listed, zip=zip,
