@@ -53,8 +53,7 @@ def look(open_page, served):
     """A function that opens an image of a run, and returns the page when its prediction is there."""
 
     def look(run="concepts", image="test:3", **options):
-        page = open_page(served[1], **options)
-        page.goto(f"{page.url.split('#')[0]}#/{run}/image" + (f"?image={image}" if image else ""))
+        page = open_page(f"{served[1]}#/{run}/image" + (f"?image={image}" if image else ""), **options)
         page.wait_for_selector(".prediction table" if image else ".thumb")
         return page
 
@@ -333,8 +332,7 @@ def test_the_lines_of_an_upload_name_its_file_and_are_copied(open_page, served, 
     file = tmp_path / "it's a bird.png"
     image = bird_data().dataset("test")[7].image
     Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(file)
-    page = open_page(where, permissions=["clipboard-read", "clipboard-write"])
-    page.goto(f"{page.url.split('#')[0]}#/concepts/image")
+    page = open_page(f"{where}#/concepts/image", permissions=["clipboard-read", "clipboard-write"])
     page.locator("#file").set_input_files(str(file))
     page.wait_for_selector(".prediction table")
     page.locator("[data-unit='3'] .exact").fill("1")

@@ -20,8 +20,8 @@ def test_a_card_of_a_run(trained, tmp_path):
     assert "stale" not in answer.out.lower()
     assert "tale, not used:" not in text
     figures = json.loads((run / "test.json").read_text())
-    assert f"| accuracy of test images | {figures['test/accuracy']:.3f} " in text
-    assert f"| concept auroc of test images | {figures['test/concept_auroc']:.3f} |" in text
+    assert f"| accuracy, test images | {figures['test/accuracy']:.3f} " in text
+    assert f"| mean AUROC of concepts, test images | {figures['test/concept_auroc']:.3f} |" in text
     assert "| expected_change |" not in text  # a name is a text of Markdown
     assert "| expected\\_change |" in text
     assert "By tail\\+wing" in text or "By tail+wing" in text
