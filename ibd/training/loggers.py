@@ -6,7 +6,8 @@ import csv
 import netrc
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,14 @@ def _has_account() -> bool:
         return False
 
 
-def build_loggers(
+@contextmanager
+def loggers_of(
     settings: LoggerSettings, folder: Path, config: dict[str, Any], resume_step: int | None = None
-) -> list[Logger]:
-    """Return the loggers of a run.
+) -> Iterator[list[Logger]]:
+    """Yield the loggers of a run.
+
+    A W&B run that begins here ends here too, or the next training of this process would go on with it. One that its
+    caller has begun, such as the agent of a sweep, is joined and stays open.
 
     Args:
         settings: the ``logger:`` block.
@@ -132,13 +137,24 @@ def build_loggers(
     if resume_step is not None:
         table.resume(resume_step)
     mode = wandb_mode(settings) if settings.name == "wandb" else "disabled"
-    return [table] if mode == "disabled" else [table, _wandb_logger(settings, folder, config, mode, resume_step)]
+    if mode == "disabled":
+        yield [table]
+        return
+    import wandb  # which takes seconds
+
+    joined, code = wandb.run is not None, 1
+    try:
+        yield [table, _wandb_logger(settings, folder, config, mode, resume_step)]
+        code = 0
+    finally:
+        if not joined and wandb.run is not None:
+            wandb.finish(exit_code=code)
 
 
 def _wandb_logger(
     settings: LoggerSettings, folder: Path, config: Mapping[str, object], mode: str, resume_step: int | None
 ) -> Logger:
-    import wandb  # which takes seconds
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     remembered = folder / WANDB_ID

@@ -32,7 +32,7 @@ from ibd.training.dry_pass import dry_pass
 from ibd.training.ending import complete
 from ibd.training.features import check_resumed, use_features
 from ibd.training.group_figures import save_groups
-from ibd.training.loggers import build_loggers
+from ibd.training.loggers import loggers_of
 from ibd.training.record import Session
 from ibd.training.resuming import check_same_data, check_unchanged, find_resumable
 from ibd.training.settings import LoggerSettings
@@ -129,10 +129,17 @@ def _fit(config: Any, overrides: tuple[str, ...], resume: Any) -> Run:
         folder, trainer = _open(settings, model, data, folder, content)
         if new and _is_first():
             held.enter_context(locked(folder, _DOING, "output"))
-        return _train(settings, model, data, trainer, folder, checkpoint, resume_step)
+        with telling_of_the_disk(folder):
+            loggers = loggers_of(_logging(settings), folder, configuration.to_plain(settings), resume_step)
+            trainer.loggers = held.enter_context(loggers)
+        return _train(settings, model, data, trainer, folder, checkpoint)
 
 
 _DOING = "a training"
+
+
+def _logging(settings: DictConfig) -> LoggerSettings:
+    return LoggerSettings(**configuration.to_plain(settings)["logger"])
 
 
 def _is_first() -> bool:
@@ -146,12 +153,8 @@ def _train(
     trainer: pl.Trainer,
     folder: Path,
     checkpoint: Path | None,
-    resume_step: int | None,
 ) -> Run:
-    """Train and complete a run whose folder this process holds."""
-    logging_settings = LoggerSettings(**configuration.to_plain(settings)["logger"])
-    with telling_of_the_disk(folder):
-        trainer.loggers = build_loggers(logging_settings, folder, configuration.to_plain(settings), resume_step)
+    """Train and complete a run whose folder this process holds, and whose loggers the trainer has."""
     session = Session(data.start_epoch + 1)
     use_features(model, data, trainer, checkpoint)
     try:
@@ -165,7 +168,7 @@ def _train(
         return Run(folder, folder / "checkpoints" / "best.ckpt", {}, interrupted)
     # What is in a new run, the user has named.
     with telling_of_the_disk(folder), registry.trusting(checkpoint is None):
-        end = complete(trainer, data, folder, logging_settings, interrupted)
+        end = complete(trainer, data, folder, _logging(settings), interrupted)
         session.write(folder, trainer, data, interrupted)
     data.features = {}  # which are those of this backbone
     return Run(folder, find_checkpoint(folder), end.metrics, interrupted, end.epoch, end.monitor)

@@ -115,3 +115,31 @@ def test_offline_run_has_scalars_config_and_the_figure(tmp_path):
     ids = {path.name.rpartition("-")[2] for path in (run / "wandb").glob("offline-run-*")}
     assert len(list((run / "wandb").glob("offline-run-*"))) == 3
     assert ids == {(run / "wandb_id.txt").read_text()}
+
+
+TWICE = """
+import sys
+import ibd
+import wandb
+runs = [ibd.fit(*sys.argv[1:]) for _ in range(2)]
+assert wandb.run is None
+with wandb.init(mode="offline", dir="own", settings=wandb.Settings(silent=True)) as own:  # as the agent of a sweep
+    runs.append(ibd.fit(*sys.argv[1:]))
+    own.log({"after": 1})
+    names = [(run.folder / "wandb_id.txt").read_text() for run in runs]
+    assert names[2] == own.id
+print(len(set(names)))
+"""
+
+
+@pytest.mark.slow
+def test_each_training_of_a_process_is_a_run_of_its_own_unless_there_is_one_already(nobody, tmp_path):
+    (tmp_path / "own").mkdir()
+    changes = ("trainer.max_epochs=1", "logger.mode=offline", "output=runs")
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, *RUN[1:], *changes], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3"
+    folders = [len(list(run.glob("wandb/offline-run-*"))) for run in sorted(tmp_path.glob("runs/*/*"))]
+    assert folders == [1, 1, 0]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ibd import config as configuration
 from ibd.errors import told
-from ibd.training.loggers import WANDB_ID, TableLogger, build_loggers, wandb_mode
+from ibd.training.loggers import WANDB_ID, TableLogger, loggers_of, wandb_mode
 from ibd.training.settings import LoggerSettings
 from ibd.training.tested.scored import Scored
 from ibd.training.tested.tables import tables
@@ -55,16 +55,16 @@ def _log(
     own = (folder / WANDB_ID).read_text(encoding="utf-8").strip()
     if wandb.run is not None and wandb.run.id != own:
         raise RuntimeError("another W&B run is active in this process")
-    began = wandb.run is None
-    for logger in build_loggers(logger_settings, folder, settings, resume_step=sys.maxsize):
-        if isinstance(logger, TableLogger):
-            continue  # metrics.csv is of the training
-        to: Any = logger
-        if scored.split == "test":  # those of the others would add to the curves of the training
-            to.log_metrics(scored.own_figures())
-        for name, table in tables(scored).items():
-            to.log_table(f"{scored.split}/{name}", list(table.columns), [list(row) for row in table.rows[:_MOST_ROWS]])
-        for path in sorted(pictures.glob("*.png")):
-            to.log_image(f"{scored.split}/{path.stem}_picture", [str(path)])
-        if began:
-            to.experiment.finish()
+    with loggers_of(logger_settings, folder, settings, resume_step=sys.maxsize) as loggers:
+        for logger in loggers:
+            if not isinstance(logger, TableLogger):  # metrics.csv is of the training
+                _log_to(logger, scored, pictures)
+
+
+def _log_to(logger: Any, scored: Scored, pictures: Path) -> None:
+    if scored.split == "test":  # those of the others would add to the curves of the training
+        logger.log_metrics(scored.own_figures())
+    for name, table in tables(scored).items():
+        logger.log_table(f"{scored.split}/{name}", list(table.columns), [list(row) for row in table.rows[:_MOST_ROWS]])
+    for path in sorted(pictures.glob("*.png")):
+        logger.log_image(f"{scored.split}/{path.stem}_picture", [str(path)])
