@@ -51,6 +51,25 @@ _MOVE = """async (turns) => {
   return times;
 }"""
 
+_DRAG = """async (frames) => {
+  const slider = document.querySelector("li.unit:not([hidden]) .slider");
+  const [low, high] = [Number(slider.min), Number(slider.max)];
+  const frame = () => new Promise(requestAnimationFrame);
+  const times = [performance.now()];
+  const painted = () => requestAnimationFrame(() => setTimeout(() => times.push(performance.now())));
+  const watcher = new MutationObserver(painted);
+  watcher.observe(document.querySelector(".slot.prediction"), { childList: true, subtree: true, characterData: true });
+  for (let turn = 0; turn < frames; turn++) {
+    slider.value = low + (high - low) * (0.05 + 0.9 * (turn % 100) / 100);
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await frame();
+  }
+  times.push(performance.now());
+  watcher.disconnect();
+  slider.dispatchEvent(new Event("change", { bubbles: true }));
+  return times.slice(1).map((time, index) => time - times[index]);
+}"""
+
 
 def make_models(folder: Path) -> dict[str, Path]:
     """Write untrained models of the size of toy birds, and of CUB; return the checkpoints."""
@@ -102,6 +121,11 @@ def moved(page: Any, address: str, key: str, image: Path, turns: int) -> list[fl
     return list(page.evaluate(_MOVE, turns + _WARM))[_WARM:]
 
 
+def dragged(page: Any, turns: int) -> float:
+    """Return the longest wait in milliseconds for a painted answer while a slider is dragged, a step each frame."""
+    return max(page.evaluate(_DRAG, turns))
+
+
 def main() -> None:
     """Measure, and print the table."""
     from playwright.sync_api import sync_playwright
@@ -117,10 +141,13 @@ def main() -> None:
             page.goto(address)
             page.wait_for_selector("#run option", state="attached")
             keys = page.eval_on_selector_all("#run option", "all => all.map((each) => each.value)")
-            print(f"| {turns} changes | median ms | 90 % ms | bar |\n|---|---|---|---|")
+            print(
+                f"| {turns} changes | median ms | 90 % ms | bar | longest wait of a drag, ms |\n|---|---|---|---|---|"
+            )
             for key, name in zip(keys, files, strict=True):
                 times = moved(page, address, key, Path(place) / "image.png", turns)
-                print(f"| {name} | {median(times):.0f} | {quantiles(times, n=10)[8]:.0f} | {BAR} |", flush=True)
+                figures = (median(times), quantiles(times, n=10)[8], BAR, dragged(page, turns))
+                print(f"| {name} | {' | '.join(f'{figure:.0f}' for figure in figures)} |", flush=True)
         browser.close()
 
 

@@ -81,9 +81,7 @@ def look(address, open_page):
     """A function that opens the model mode of a run."""
 
     def look(run, view="", **options):
-        page = open_page(address, **options)
-        page.evaluate("hash => { location.hash = hash; }", f"#/{run}/model{view}")
-        return page
+        return open_page(f"{address}#/{run}/model{view}", **options)
 
     return look
 
@@ -93,8 +91,8 @@ def cards(page):
 
 
 def loaded(page, what=".card img"):
-    page.wait_for_selector(what, timeout=10_000)
-    page.wait_for_function("() => !document.querySelector('.waiting')", timeout=10_000)
+    page.wait_for_selector(what)
+    page.wait_for_function("() => !document.querySelector('.waiting')")
     return page
 
 
@@ -126,7 +124,7 @@ def test_prototypes_are_edited_and_saved_as_a_new_run(look, protos):
     page = loaded(look("protos"), ".card .cut")
     page.get_by_role("button", name="Forget prototype 1", exact=True).press("Enter")
     page.get_by_role("button", name="Replace prototype 4").press("Enter")
-    page.wait_for_selector(".offered button", timeout=10_000)
+    page.wait_for_selector(".offered button")
     assert page.locator(".offered button").count() == 8
     now = load_model(protos).sources()[4]
     assert f"/train/{now.index}," not in page.locator(".offered").inner_text()
@@ -205,7 +203,7 @@ def test_found_concepts_are_named(look, runs):
     assert "is what another concept is called" in page.locator("#alerts").inner_text()
     page.wrong.clear()
     page.get_by_role("button", name="Save as a new run with these names").click()
-    page.get_by_text("Saved as").wait_for(timeout=10_000)
+    page.get_by_text("Saved as").wait_for()
     folder = re.search(r"Saved as (\S+)\.", page.locator(".view").inner_text())[1]
     assert load_model(folder).network.unit_names[0] == "<b>stripes</b>"
 
@@ -255,13 +253,13 @@ def test_the_weights_are_sorted_and_searched(look, runs):
 
 def test_a_head_that_is_not_linear_has_mean_contributions(look):
     page = look("cem", "?view=weights")
-    page.wait_for_selector("table.weights", timeout=10_000)
+    page.wait_for_selector("table.weights")
     assert "mean over its validation images" in page.locator(".view").inner_text()
 
 
 @pytest.mark.parametrize("view", ["", "?view=weights"])
 def test_small_and_dark(look, view):
     page = look("protos", view, viewport={"width": 390, "height": 800}, color_scheme="dark")
-    page.wait_for_selector("table.weights" if view else ".card .cut", timeout=10_000)
+    page.wait_for_selector("table.weights" if view else ".card .cut")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(UNNAMED) == 0

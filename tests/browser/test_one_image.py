@@ -36,9 +36,8 @@ def address(runs):
 def at(open_page, address):
     """Return a function that opens an image of a run."""
 
-    def at(run="concepts", image="test:5", more="", **options):
-        page = open_page(address, **options)
-        page.goto(f"{address.split('?')[0]}#/{run}/image{f'?image={image}' if image else ''}{more}")
+    def at(run="concepts", image="test:5", **options):
+        page = open_page(f"{address}#/{run}/image{f'?image={image}' if image else ''}", **options)
         if image:
             expect(page.locator(".headline strong")).to_be_visible()
         return page

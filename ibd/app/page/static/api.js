@@ -37,26 +37,24 @@ export const send = (path, file) =>
   asked(path, { method: "POST", headers: { "content-type": "application/octet-stream" }, body: file });
 
 /**
- * A function that asks again and again, such as for a slider: at most one question is under way, what was asked
- * meanwhile is asked next in its newest form alone, and what came too late is dropped.
+ * A function that asks again and again, such as for a slider: at most one question is under way, and what was asked
+ * meanwhile is asked next in its newest form alone. Answers that came too late are dropped, or with `all` handed on too:
+ * who drags a slider sees where it leads before letting go.
  *   ask: argument -> promise;  then: (answer, argument) -> void;  wrong: (Error, argument) -> void
  */
-export function latest(ask, then, wrong) {
+export function latest(ask, then, wrong, { all = false } = {}) {
   let busy = false, next = null;
   async function run(argument) {
     busy = true;
-    try {
-      const answer = await ask(argument);
-      if (!next) then(answer, argument);
-    } catch (error) {
-      if (!next) wrong(error, argument);
-    }
+    const [hand, outcome] = await ask(argument).then((answer) => [then, answer], (error) => [wrong, error]);
+    const late = next !== null;
     busy = false;
-    if (next) {
-      const [wanted] = next;
+    if (late) {
+      const [newest] = next;
       next = null;
-      run(wanted);
+      run(newest); // which is under way while this answer is shown
     }
+    if (!late || (all && hand === then)) hand(outcome, argument);
   }
   return (argument) => {
     if (busy) next = [argument];

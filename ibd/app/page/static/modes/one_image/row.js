@@ -10,7 +10,7 @@ export function makeRow(unit, store, context) {
   const name = names[unit], control = controls[unit];
   const group = groups.find(({ units, exclusive }) => exclusive && units.includes(unit) && units.length > 1);
   const siblings = group ? group.units.filter((other) => other !== unit).map((other) => names[other]) : [];
-  let dragged = false, wanted = null, changed = false, shown = null;
+  let dragged = false, wanted = null, shown = null;
 
   const title = h("button.name", { type: "button", "aria-expanded": "false", onclick: open }, name);
   const value = h("span.value"), mark = h("span.mark"), detail = h("span.detail.quiet");
@@ -96,6 +96,10 @@ export function makeRow(unit, store, context) {
 
   const detailOf = (before, now) => (now.details ?? before.details)[unit];
 
+  /** Whether it is another than before, by hand or along with others. */
+  const changed = (before, after) => name in store.get().edits ||
+    (after != null && Math.abs(after.values[unit] - before.values[unit]) >= SEEN * (control.deviation ?? 1));
+
   /** Show what the predictions say of the unit; nothing is done where that is shown already. */
   function show(before, after, most, span) {
     const { edits } = store.get();
@@ -104,14 +108,13 @@ export function makeRow(unit, store, context) {
       most, span.least, span.most, edits[name], now.edited[unit], now.moved[unit], detailOf(before, now), after == null];
     if (shown && all.every((value, index) => value === shown[index])) return;
     shown = all;
-    const moves = Math.abs(now.values[unit] - before.values[unit]);
-    changed = byHand || (after != null && moves >= SEEN * (control.deviation ?? 1));
-    value.replaceChildren(...(changed && read(before.values[unit]) !== read(now.values[unit])
+    const other = changed(before, after);
+    value.replaceChildren(...(other && read(before.values[unit]) !== read(now.values[unit])
       ? [h("s", { "aria-label": `before ${read(before.values[unit])},` }, read(before.values[unit])), " → ", read(now.values[unit])]
       : [read(now.values[unit])]));
     mark.textContent = byHand ? "set by hand" : after?.edited[unit] ? "follows" : after && now.moved[unit] ? "moved along" : "";
     element.classList.toggle("edited", byHand);
-    element.classList.toggle("moved", !byHand && changed);
+    element.classList.toggle("moved", !byHand && other);
     reset.hidden = !byHand;
     detail.textContent = detailOf(before, now);
     showAdds(now.contributions[unit], after?.contributions_before[unit], most);
@@ -150,7 +153,7 @@ export function makeRow(unit, store, context) {
   return {
     element,
     show,
-    changed: () => changed,
+    changed,
     full() { title.textContent = name; return element; },
     /** The row inside of its group: without the name of the group before its own. */
     short(groupName) {

@@ -29,6 +29,7 @@ export function makeState(context) {
       if (store.get().before && error.status === 400) refuse(store, error);
       else if (!store.get().before) store.set({ image: null });
     },
+    { all: true },
   );
   const again = () => {
     const { image, edits, target, before } = store.get();

@@ -5,6 +5,7 @@ import { makeRow } from "./row.js";
 import { change, redo, undo, without } from "./state.js";
 
 const MANY = 60; // more units than this are shown by what they add
+const AT_ONCE = 200; // rows that are written together; of more, those out of sight follow the others
 
 export function mount(slot, store, context) {
   const { names, groups, kind, kinds, classes, controls, edit_note } = context.info;
@@ -36,7 +37,7 @@ export function mount(slot, store, context) {
     if (!before) return;
     const most = Math.max(...before.contributions.map(Math.abs), ...(after?.contributions ?? [0]).map(Math.abs));
     const span = spanOf(before.values);
-    for (const row of rows) row.show(before, after, most, span);
+    write([before, after, most, span], image !== now);
     if (image !== now) arrange(); // not while sliders move: nothing jumps away under the pointer
     image = now;
     filter();
@@ -47,6 +48,31 @@ export function mount(slot, store, context) {
     reset.disabled = Object.keys(edits).length === 0;
   });
   back.disabled = forth.disabled = reset.disabled = true;
+
+  let said = null, behind = [], waiting = null;
+  const inSight = new Set();
+  const sight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const unit = Number(target.dataset.unit);
+      if (isIntersecting) { inSight.add(unit); if (said) rows[unit].show(...said); } else inSight.delete(unit);
+    }
+  }, { rootMargin: "400px" });
+  if (rows.length > AT_ONCE) for (const { element } of rows) sight.observe(element);
+
+  /** Write what is said of the units into their rows: of many at first those in sight, unless all are new. */
+  function write(now, isNew) {
+    said = now;
+    clearTimeout(waiting);
+    const some = rows.length > AT_ONCE && !isNew;
+    behind = some ? names.map((_, unit) => unit).filter((unit) => !inSight.has(unit)) : [];
+    rows.forEach((row, unit) => { if (!some || inSight.has(unit)) row.show(...said); });
+    if (behind.length) waiting = setTimeout(follow);
+  }
+
+  function follow() {
+    for (const unit of behind.splice(0, AT_ONCE)) rows[unit].show(...said);
+    if (behind.length) waiting = setTimeout(follow);
+  }
 
   function hint() {
     const said = kind === "prototype"
@@ -106,11 +132,11 @@ export function mount(slot, store, context) {
     let found = 0;
     rows.forEach((row, unit) => {
       const fits = words.every((word) => names[unit].toLowerCase().includes(word));
-      const wanted = view.which === "all" || (view.which === "edited" ? names[unit] in edits : row.changed());
+      const wanted = view.which === "all" || (view.which === "edited" ? names[unit] in edits : row.changed(before, after));
       row.element.hidden = !(fits && wanted);
       found += fits && wanted;
     });
-    for (const group of list.querySelectorAll("fieldset")) group.hidden = !group.querySelector("li:not([hidden])");
+    for (const group of list.children) group.hidden = !group.querySelector("li:not([hidden])");
     const filtered = words.length > 0 || view.which !== "all";
     count.textContent = filtered ? `${found} of ${names.length} ${kinds} shown` : "";
   }
@@ -125,7 +151,11 @@ export function mount(slot, store, context) {
     }
   };
   document.addEventListener("keydown", keys);
-  return () => document.removeEventListener("keydown", keys);
+  return () => {
+    document.removeEventListener("keydown", keys);
+    sight.disconnect();
+    clearTimeout(waiting);
+  };
 }
 
 function choice(title, options, value, then) {
