@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,11 @@ from ibd import registry
 from ibd.app.page.answers import Asked, get, post
 from ibd.app.page.explaining import Fitting, ScaleOf, cost_in_words, explained, fitting, on_scale
 from ibd.app.page.long_work import Told
-from ibd.app.page.looking import PATIENCE, held, under_way
+from ibd.app.page.looking import PATIENCE, Said, held, under_way
 from ibd.app.page.maps import as_address
+from ibd.app.page.remarks import remarks
 from ibd.app.page.site import Entry, Served, Site
 from ibd.errors import ConfigError, DataError, did_you_mean
-from ibd.explain.base import Explanation
 from ibd.explain.targets import Target
 
 _MOST = 12
@@ -35,7 +34,7 @@ def routes(site: Site) -> list[Route]:
 def maps_of(run: Served, image: str, target: str, names: Sequence[str]) -> dict[str, Tensor]:
     """Return the maps that were made already, by the names of their explainers."""
     found = {name: run.looked.maps.get((image, target, name)) for name in names}
-    return {name: each.map[0] for name, each in found.items() if each is not None and each.map is not None}
+    return {name: said.map for name, said in found.items() if said is not None}
 
 
 def _explainers(asked: Asked) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def _explainers(asked: Asked) -> dict[str, Any]:
     run, entry = asked.run, asked.image()
 
     def try_all(told: Told) -> list[Fitting]:
-        with held(run.explaining, told):
+        with held(run.explaining, told), remarks(told):  # of maps that nobody has asked for
             return fitting(run.explained, entry.image, told)
 
     if run.looked.fitting is None:
@@ -80,10 +79,12 @@ def _row(run: Served, entry: Entry, target: str, name: str, title: str) -> dict[
     found = run.looked.maps.get(key)
     if found is None:
 
-        def explain(told: Told) -> Explanation:
-            with held(run.explaining, told):
+        def explain(told: Told) -> Said:
+            with held(run.explaining, told), remarks(told) as lines:
                 found = explained(run.explained, entry.image, name, target_of(run, target), told)
-            return dataclasses.replace(found, units=None, unit_maps=None, extra={})  # what is kept
+            assert found.map is not None  # or it was refused
+            cost = cost_in_words(found)
+            return Said(found.map[0], float(found.value[0]), cost, found.layer, found.kind, tuple(lines))
 
         try:
             work = under_way(run.works, title, explain, name, patience=PATIENCE)
@@ -93,8 +94,7 @@ def _row(run: Served, entry: Entry, target: str, name: str, title: str) -> dict[
             return row | {"work": work.state()}
         found = run.looked.maps.put(key, work.result)
         run.works.stop(title)
-    said = {"value": float(found.value[0]), "cost": cost_in_words(found), "layer": found.layer, "kind": found.kind}
-    return row | said
+    return row | {name: getattr(found, name) for name in ("value", "cost", "layer", "kind", "remarks")}
 
 
 def lane_of(asked: Asked, kind: str) -> str:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from torch import Tensor
+
 from ibd.app.page.explaining import Fitting
 from ibd.app.page.long_work import Told, Work, Works
 from ibd.errors import DataError
-from ibd.explain.base import Explanation
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -47,6 +48,27 @@ class Kept(Generic[T]):
         return value
 
 
+@dataclass(frozen=True)
+class Said:
+    """What an explainer has said of an image.
+
+    Attributes:
+        map: (H, W).
+        value: the number that it explains.
+        cost: what it took, in words.
+        layer: the layer that it looked at; None where there is none.
+        kind: "intrinsic" or "posthoc".
+        remarks: what it warned of, a line each.
+    """
+
+    map: Tensor
+    value: float
+    cost: str
+    layer: str | None
+    kind: str
+    remarks: tuple[str, ...]
+
+
 @dataclass
 class Looked:
     """What was made of one run so far.
@@ -59,7 +81,7 @@ class Looked:
     """
 
     examples: Kept[dict[str, Any]] = field(default_factory=lambda: Kept(128))
-    maps: Kept[Explanation] = field(default_factory=lambda: Kept(128))
+    maps: Kept[Said] = field(default_factory=lambda: Kept(128))
     fitting: list[Fitting] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -2,12 +2,15 @@
 
 import threading
 import time
+import warnings
 from types import SimpleNamespace
 
 import pytest
 
 from ibd.app.page import other_answers
 from ibd.app.page.explanations import target_of
+from ibd.app.page.long_work import nobody_told
+from ibd.app.page.remarks import remarks
 from ibd.app.page.site import GoneError
 from ibd.errors import ConfigError, DataError
 from tests.model_makers import make_prototypes
@@ -188,3 +191,32 @@ def test_a_run_whose_folder_is_gone_says_so(tmp_path):
     with pytest.raises(GoneError):
         _ = lost.site.runs["lost"].answers
     assert "deleted or moved" in refused(lost.browser().get("/api/runs/lost/images"), 410)
+
+
+def test_what_an_explainer_warns_of_stands_by_its_map_for_each_image(browser, monkeypatch, recwarn):
+    import ibd.app.page.explanations as server
+
+    real = server.explained
+
+    def doubtful(*asked):
+        warnings.warn("saliency: of one\ndraw", stacklevel=2)
+        return real(*asked)
+
+    monkeypatch.setattr(server, "explained", doubtful)
+    for image in ("test:9", "test:10"):
+        asked = {"image": image, "target": "class:0", "names": ["saliency"]}
+        (row,) = ready(lambda asked=asked: browser.post("/api/runs/birds/explanations", json=asked))["rows"]
+        assert row["remarks"] == ["saliency: of one draw"]
+    assert not recwarn.list
+
+
+def test_remarks_are_those_of_one_thread():
+    with warnings.catch_warnings(record=True) as others, remarks(nobody_told) as lines:
+        warnings.warn("here", stacklevel=1)
+        warnings.warn("here", stacklevel=1)
+        warnings.warn("here too", RuntimeWarning, stacklevel=1)
+        thread = threading.Thread(target=warnings.warn, args=("elsewhere",))
+        thread.start()
+        thread.join()
+    assert lines == ["here"]
+    assert [str(each.message) for each in others] == ["here too", "elsewhere"]

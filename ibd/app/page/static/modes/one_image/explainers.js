@@ -140,6 +140,7 @@ export function mount(slot, store, context) {
       h("span.stage", {}, h("img", { src: runPath(context.run.key, "gray", { image: asked.image }), alt: "" }),
         h("span.over", {}, h("img.layer", { src: row.picture, alt: words }))),
       h("span.quiet", {}, row.cost, row.layer ? `; by ${row.layer}` : ""),
+      row.remarks.map((line) => h("p.remark", {}, line)),
       h("button.small.on-image", {
         type: "button", "data-key": `pin ${row.name}`, "data-name": row.name,
         onclick: () => store.set({ pinned: store.get().pinned?.explainer === row.name ? null : layer }),
