@@ -1,6 +1,7 @@
 """Bringing one image to the network's size by torch alone, which a prediction needs: torchvision imports slowly.
 
-To the bit what torchvision's v2 transforms make of it, so that a prediction sees what the validation saw.
+What torchvision's v2 transforms make of it, but for a rounding: on some processors they go by way of floats, which ones
+differs by release. Training and validation bring images there by this too, so that a prediction sees what they saw.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,8 @@ def assign_folds(
     """Return the fold of each image, (N,) int64 in 0 to `folds` - 1: of each class about as many images in each.
 
     By scikit-learn's ``StratifiedKFold``, or ``StratifiedGroupKFold`` where images stay together. It depends on the
-    order of the images and the seed alone.
+    order of the images and the seed alone: units come in an order drawn here, as how the latter shuffles differs by its
+    release, and is uneven in some.
 
     Args:
         labels: (N,) classes of the images, as numbers.
@@ -49,12 +51,22 @@ def assign_folds(
         if count < folds:
             what = "images" if units is None else "groups of images that stay together"
             raise DataError(f"data.folds: class '{classes[label]}' has {count} {what}, fewer than the {folds} folds")
-    kind = StratifiedKFold if units is None else StratifiedGroupKFold
     fold_of = torch.empty(len(labels), dtype=torch.int64)
-    cut = kind(n_splits=folds, shuffle=True, random_state=seed)
-    for fold, (_, chosen) in enumerate(cut.split(labels.numpy(), labels.numpy(), units)):
+    if units is None:
+        cut, places = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed), None
+    else:
+        cut, places = StratifiedGroupKFold(n_splits=folds), _drawn_places(units, seed)
+    for fold, (_, chosen) in enumerate(cut.split(labels.numpy(), labels.numpy(), places)):
         fold_of[torch.from_numpy(chosen)] = fold
     return fold_of
+
+
+def _drawn_places(units: Sequence[str], seed: int) -> list[int]:
+    """Return for each image the place of its unit in a drawn order of units."""
+    names = sorted(set(units))
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
+    place = dict(zip(names, order, strict=True))
+    return [place[unit] for unit in units]
 
 
 def units_of_classes(labels: Tensor, units: Sequence[str] | None) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Bringing images to the network's size, and the training augmentations, by torchvision's v2 transforms.
+"""Bringing images and masks to the network's size, and the training augmentations, by torchvision's v2 transforms.
 
 Images go in as uint8 (3, H, W) and come out as float32 in [0, 1]; normalization is the network's first layer.
 Masks, wrapped as ``tv_tensors.Mask``, follow the image's geometry and come out as bool. Flips and shifts are our own:
@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ibd.data.fitting import check_resize, covering_size, padding
+from ibd.data.fitting import check_resize, covering_size, fit_image, padding
 from ibd.errors import ConfigError
 from ibd.types import Resize
 
@@ -36,23 +36,11 @@ class Chain:
         return _one_or_all(inputs)
 
 
-class PadToAspect:
-    """Pad with black, evenly on both sides, to the aspect ratio of `size`."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-
-    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Pad every input: (..., H, W)."""
-        padded = []
-        for image in inputs:
-            left, right, top, bottom = padding(image, self.size)
-            padded.append(functional.pad(image, [left, top, right, bottom]))
-        return _one_or_all(padded)
-
-
 class Fit:
     """The deterministic part of every other transform here: uint8 to uint8 of `size`.
+
+    An image is brought there as `ibd.data.fitting.fit_image` does it, so that a prediction sees what the training saw:
+    which machines torchvision resizes bytes on, and which by way of floats, differs by its release.
 
     Args:
         size: (height, width).
@@ -65,19 +53,26 @@ class Fit:
 
     def __init__(self, size: tuple[int, int], resize: Resize) -> None:
         check_resize(resize)
-        self.size = size
-        if resize == "squash":
-            self.steps = Chain([v2.Resize(size, antialias=True)])
-        elif resize == "pad":
-            self.steps = Chain([PadToAspect(size), v2.Resize(size, antialias=True)])
-        else:
-            self.steps = Chain([ResizeToCover(size), v2.CenterCrop(size)])
+        self.size, self.resize = size, resize
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Fit an image, or an image and its masks."""
-        if inputs[0].shape[-2:] == self.size:
+        """Fit an image (3, H, W), or an image and its masks (P, H, W), each a ``tv_tensors.Mask``."""
+        image, *masks = inputs
+        if image.shape[-2:] == self.size:
             return _one_or_all(inputs)
-        return self.steps(*inputs)
+        return _one_or_all([fit_image(image, self.size, self.resize), *(self._fit_mask(mask) for mask in masks)])
+
+    def _fit_mask(self, mask: Tensor) -> Tensor:
+        """Bring a mask along; v2 chooses the nearest pixel for it."""
+        if self.resize == "pad":
+            left, right, top, bottom = padding(mask, self.size)
+            mask = functional.pad(mask, [left, top, right, bottom])
+        if self.resize == "crop":
+            covering: Tensor = functional.resize(mask, list(covering_size(mask, self.size)))
+            cut: Tensor = functional.center_crop(covering, list(self.size))
+            return cut
+        fitted: Tensor = functional.resize(mask, list(self.size))
+        return fitted
 
 
 def eval_transform(size: tuple[int, int], resize: Resize, fitted: bool = False) -> Chain:
@@ -167,19 +162,3 @@ class ToFloat:
 
 def _one_or_all(outputs: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
     return tuple(outputs) if len(outputs) > 1 else outputs[0]
-
-
-class ResizeToCover:
-    """Resize, keeping the aspect ratio, to the smallest image that covers `size`."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-
-    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Resize every input: (..., H, W)."""
-        resized = []
-        for image in inputs:
-            target = list(covering_size(image, self.size))
-            # Masks choose nearest by themselves; on an image of the right size this does nothing.
-            resized.append(functional.resize(image, target, InterpolationMode.BILINEAR, antialias=True))
-        return _one_or_all(resized)

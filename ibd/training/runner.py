@@ -202,10 +202,9 @@ def _open(
 
 
 def _seed(seed: int) -> None:
-    try:
-        pl.seed_everything(seed, workers=True, verbose=False)
-    except ValueError:
-        raise ConfigError(f"seed: {seed} given, 0 to {2**32 - 1} is needed") from None
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: {seed} given, 0 to {2**32 - 1} is needed")
+    pl.seed_everything(seed, workers=True, verbose=False)
 
 
 def build_model(config: DictConfig, data: ImageDataModule, weights: bool = True) -> InterpretableModule:

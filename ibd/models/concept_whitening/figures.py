@@ -35,7 +35,7 @@ def top_images_figure(images: Sequence[TopImage], dataset: ImageDataset) -> Figu
     order = list(dict.fromkeys(image.axis for image in images))
     columns = max((len(row) for row in rows.values()), default=1)
     note = "Frame: green where the image holds the concept, orange where it does not, gray where nobody knows. Below: "
-    width = 1.1 * columns + 1.7
+    width = 1.1 * columns + 1.9
     caption = _wrapped(note + "the activation of the axis.", width)
     height = 1.32 * max(1, len(order)) + 0.2 + 0.16 * (1 + caption.count("\n"))
     figure = PlainFigure(figsize=(width, height), layout="constrained")

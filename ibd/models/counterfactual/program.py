@@ -125,13 +125,13 @@ class Program:
     def _rules(self) -> list[Any]:
         """Return the constraints: one unit of an exclusive group at most is on, and dials that move are touched."""
         from scipy.optimize import LinearConstraint
-        from scipy.sparse import coo_array, diags_array, hstack
+        from scipy.sparse import coo_array, hstack
 
         dials, rules = self.options.dials, []
         if dials:
             reach = np.array([max(dial.high - dial.now, dial.now - dial.low) for dial in dials])
-            same, none = diags_array(np.ones(len(dials))), coo_array((len(dials), len(self.options.switches)))
-            rules.append(LinearConstraint(hstack([none, same, same, diags_array(-reach)]).tocsr(), -np.inf, 0.0))
+            same, none = _diagonal(np.ones(len(dials))), coo_array((len(dials), len(self.options.switches)))
+            rules.append(LinearConstraint(hstack([none, same, same, _diagonal(-reach)]).tocsr(), -np.inf, 0.0))
         for group in self.options.groups:
             rules += [LinearConstraint(row[None], -np.inf, most) for row, most in self._exclusive(group)]
         return rules
@@ -171,6 +171,13 @@ class Program:
         }
         moves = zip(self.options.dials, values[self._up], values[self._down], strict=True)
         return turned | {dial.unit: _stand(dial, up - down) for dial, up, down in moves if _far(dial, up - down)}
+
+
+def _diagonal(values: Floats) -> Any:
+    """Return a sparse (D, D) matrix with (D,) values on its diagonal."""
+    from scipy.sparse import dia_array
+
+    return dia_array((values[None], [0]), shape=(len(values), len(values)))
 
 
 def _far(dial: Dial, moved: float) -> bool:

@@ -38,10 +38,13 @@ def test_images_of_a_patient_are_in_one_fold():
     """12 patients with 4 images of one class each, 4 patients a class: 2 folds have two patients of each."""
     labels = torch.arange(3).repeat_interleave(16)
     patients = [f"p{index // 4}" for index in range(48)]
-    fold_of = assign_folds(labels, CLASSES, 2, 0, patients)
-    for patient in set(patients):
-        assert len({int(fold_of[i]) for i, own in enumerate(patients) if own == patient}) == 1
-    assert torch.bincount(labels[fold_of == 0], minlength=3).tolist() == [8, 8, 8]
+    found = [assign_folds(labels, CLASSES, 2, seed, patients) for seed in range(4)]
+    for fold_of in found:
+        for patient in set(patients):
+            assert len({int(fold_of[i]) for i, own in enumerate(patients) if own == patient}) == 1
+        assert torch.bincount(labels[fold_of == 0], minlength=3).tolist() == [8, 8, 8]
+    assert len({tuple(fold_of.tolist()) for fold_of in found}) > 1
+    assert found[2].tolist() == assign_folds(labels, CLASSES, 2, 2, patients).tolist()
     with pytest.raises(DataError, match=r"class 'cat' has 4 groups of images that stay together, fewer than the 5 "):
         assign_folds(labels, CLASSES, 5, 0, patients)
 
