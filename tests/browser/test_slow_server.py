@@ -1,0 +1,103 @@
+"""One image, where the server takes its time: nothing of another image, or of before a change, is taken for this one."""
+
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from tests.model_makers import make_module
+from tests.page_makers import make_run
+
+pytest.importorskip("uvicorn")
+expect = pytest.importorskip("playwright.sync_api").expect
+pytestmark = pytest.mark.slow
+
+UNIT = 0
+PICTURE = io.BytesIO()
+Image.new("RGB", (50, 40), "red").save(PICTURE, "PNG")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    from tests.page_server import serving
+
+    with serving(make_run(tmp_path_factory.mktemp("runs") / "concepts", make_module)) as address:
+        yield address
+
+
+@pytest.fixture
+def page(open_page, address):
+    """Return an image on a page that holds what it asks for from `hold("/unit?")` to `let()`."""
+    page = open_page(f"{address}#/concepts/image?image=test:5")
+    expect(page.locator(".headline strong")).to_be_visible()
+    page.evaluate(
+        """() => {
+            const ask = window.fetch;
+            let held = null, go;
+            window.hold = (part) => { const wait = new Promise((then) => { go = then; }); held = [part, wait]; };
+            window.let = () => { held = null; go(); };
+            window.fetch = async (path, options) => {
+                if (held && String(path).includes(held[0])) await held[1];
+                return ask(path, options);
+            };
+        }"""
+    )
+    return page
+
+
+def go_to(page, image):
+    page.evaluate("image => { location.hash = `#/concepts/image?image=${image}`; }", image)
+    expect(page.locator("figcaption").first).to_contain_text(f"test/{image.split(':')[1]}:")
+
+
+def set_first(page, value):
+    field = page.locator(f'.unit[data-unit="{UNIT}"] .exact')
+    field.fill(str(value))
+    field.press("Enter")
+    expect(page.locator(f'.unit[data-unit="{UNIT}"] .value')).to_contain_text(f"{value:.2f}")
+
+
+def saved(page, name):
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name, exact=True).click()
+        page.evaluate("window.let()")
+    return download.value
+
+
+def test_the_map_of_one_image_never_lies_over_another(page):
+    page.locator(f'.unit[data-unit="{UNIT}"] .name').click()
+    page.mouse.move(2, 2)
+    expect(page.locator(".picture .over .layer")).to_be_visible()
+    page.evaluate("window.hold('/unit?')")
+    go_to(page, "test:6")
+    expect(page.locator(".picture .over img")).to_have_count(0)
+    expect(page.locator(".map-note")).to_be_empty()
+    expect(page.get_by_role("button", name="The shown map (PNG)")).to_be_disabled()
+    page.evaluate("window.let()")
+    expect(page.locator(".picture .over .base")).to_have_attribute("src", "/api/runs/concepts/gray?image=test%3A6")
+
+
+def test_what_is_taken_along_is_what_is_shown(page):
+    page.evaluate("window.hold('/result')")
+    set_first(page, 0.25)
+    record = json.loads(saved(page, "JSON").path().read_text())
+    assert list(record["edits"].values()) == [0.25]
+    page.evaluate("window.hold('/result')")
+    set_first(page, 0.75)
+    expect(page.locator(".line pre").first).to_have_attribute("aria-busy", "true")
+    page.evaluate("window.let()")
+    expect(page.locator(".line pre").first).to_contain_text("=0.75")
+    page.evaluate("window.hold('/result')")
+    go_to(page, "test:6")
+    assert saved(page, "CSV").suggested_filename == "test_6.csv"
+
+
+def test_of_two_images_the_one_that_was_chosen_last_is_shown(page):
+    page.evaluate("window.hold('/uploads')")
+    page.set_input_files("#file", {"name": "slow.png", "mimeType": "image/png", "buffer": PICTURE.getvalue()})
+    go_to(page, "test:6")
+    with page.expect_response("**/api/uploads*"):
+        page.evaluate("window.let()")
+    page.wait_for_timeout(300)
+    expect(page.locator("figcaption").first).to_contain_text("test/6:")
