@@ -164,6 +164,38 @@ def test_undo_redo_and_reset(at, runs):
     expect(row(page, tail).locator(".value")).to_contain_text("0.30")
 
 
+def test_what_is_undone_or_refused_stands_nowhere_any_more(at, runs):
+    page, field = at(), "eye::ring: exact value"
+    first, set_by_hand = predicted(runs), predicted(runs).intervene({"eye::ring": 0.25})
+    for _ in range(2):  # the second time the same number is new to the field again
+        page.get_by_label(field).fill("0.25")
+        page.keyboard.press("Enter")
+        expect(page.locator(".headline strong")).to_have_text(shown_answer(set_by_hand))
+        page.keyboard.press("Control+z")
+        expect(page.locator(".headline")).to_have_text(shown_answer(first))
+        expect(page.get_by_label(field)).to_have_value("")
+    page.get_by_label(field).fill("7")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("from 0 to 1")
+    expect(page.get_by_label(field)).to_have_value("")
+    free = page.get_by_role("radiogroup", name="beak").get_by_role("radio", name="as predicted")
+    expect(free).to_be_checked()
+    page.get_by_role("radio", name="beak::cone holds").check()
+    page.keyboard.press("Control+z")
+    expect(free).to_be_checked()
+    page.wrong[:] = [line for line in page.wrong if "400" not in line]  # the answer that refuses
+
+
+def test_an_address_with_other_corrections_of_the_same_image_is_followed(at, runs):
+    page = at()
+    for value in (0.5, 0.25):
+        page.evaluate("at => { location.hash = at; }", f'#/concepts/image?image=test:5&edits={{"eye::ring":{value}}}')
+        after = predicted(runs).intervene({"eye::ring": value})
+        expect(page.locator(".headline strong")).to_have_text(shown_answer(after))
+    page.get_by_role("button", name="Undo").click()
+    expect(row(page, names().index("eye::ring")).locator(".value")).to_contain_text("0.50")
+
+
 def test_reload_and_back_keep_the_image_and_what_was_set(at, runs):
     page = at()
     slide(page, names().index("eye::ring"), 0.5)

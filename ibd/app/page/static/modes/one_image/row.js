@@ -10,7 +10,7 @@ export function makeRow(unit, store, context) {
   const name = names[unit], control = controls[unit];
   const group = groups.find(({ units, exclusive }) => exclusive && units.includes(unit) && units.length > 1);
   const siblings = group ? group.units.filter((other) => other !== unit).map((other) => names[other]) : [];
-  let dragged = false, wanted = null, shown = null;
+  let dragged = false, typing = false, wanted = null, shown = null;
 
   const title = h("button.name", { type: "button", "aria-expanded": "false", onclick: open }, name);
   const value = h("span.value"), mark = h("span.mark"), detail = h("span.detail.quiet");
@@ -25,7 +25,9 @@ export function makeRow(unit, store, context) {
     onkeydown: steps,
     onpointerup: () => { dragged = false; } });
   const number = !fixed && h("input.exact", { type: "number", step: "any", "aria-label": `${name}: exact value`,
-    onchange: () => { if (number.value !== "") set(Number(number.value)); } });
+    oninput: () => { typing = true; },
+    onchange: () => { typing = false; if (number.value !== "") set(Number(number.value)); },
+    onblur: () => { typing = false; fill(); } });
   const reset = h("button.small.reset", { type: "button", hidden: true, "aria-label": `Reset ${name}`, title: "as the model says",
     onclick: () => { change(store, without(store.get().edits, [name])); title.focus(); } }, "×");
   const element = h("li.unit", { "data-unit": unit,
@@ -105,7 +107,7 @@ export function makeRow(unit, store, context) {
     const { edits } = store.get();
     const now = after ?? before, byHand = name in edits;
     const all = [before.values[unit], now.values[unit], now.contributions[unit], after?.contributions_before[unit],
-      most, span.least, span.most, edits[name], now.edited[unit], now.moved[unit], detailOf(before, now), after == null];
+      most, span.least, span.most, edits[name], now.stands[unit], now.edited[unit], now.moved[unit], detailOf(before, now), after == null];
     if (shown && all.every((value, index) => value === shown[index])) return;
     shown = all;
     const other = changed(before, after);
@@ -135,16 +137,22 @@ export function makeRow(unit, store, context) {
     added.setAttribute("aria-label", `adds ${signed(part)}`);
   }
 
+  /** Write what was set into the field, but not over what is being typed. */
+  function fill() {
+    const set = store.get().edits[name];
+    number.value = set == null ? "" : Number(set.toFixed(4));
+  }
+
   function showControl(now, edits, span) {
     const { least, most } = control.least == null ? span : control;
-    const at = edits[name] ?? (control.set === "factor" ? 1 : now.values[unit]);
+    const at = edits[name] ?? (control.set === "factor" ? 1 : now.stands[unit]);
     if (!dragged) {
       slider.min = Math.min(least, at);
       slider.max = Math.max(most, at);
       slider.value = at;
     }
     slider.setAttribute("aria-valuetext", control.set === "factor" ? `times ${plain(at)}` : read(at));
-    if (document.activeElement !== number) number.value = edits[name] == null ? "" : Number(at.toFixed(4));
+    if (!typing) fill();
     number.placeholder = control.set === "factor" ? "× 1" : control.set === "quantity" ? read(at).split(" ")[0] : read(at);
     if (toggle.type === "radio") toggle.checked = edits[name] === 1;
     if (toggle.type === "checkbox") toggle.checked = control.set === "truth" ? now.values[unit] > 0.5 : at !== 0 || edits[name] !== 0;

@@ -45,6 +45,14 @@ export function makeState(context) {
   store.on(["edits", "target"], () => { if (store.get().before) again(); });
   store.on(["refused"], ({ refused }) => { if (!refused) context.alert(null); });
   store.start = () => store.set({ image: context.parameters.image ?? null });
+  store.follow = ({ image = null, edits }) => {
+    if (image !== store.get().image) return store.set({ image });
+    const wanted = given(edits) ?? NOTHING;
+    if (!image || JSON.stringify(wanted) === JSON.stringify(store.get().edits)) return undefined;
+    change(store, wanted);
+    if (!store.get().before) again(); // the question that is under way is of other corrections
+    return undefined;
+  };
   return store;
 }
 
@@ -106,8 +114,8 @@ export function redo(store) {
 function refuse(store, error) {
   const { back, accepted } = steps.get(store);
   if (back.length && back[back.length - 1].edits === accepted) back.pop();
-  store.set({ refused: error.message });
   tell(store, accepted);
+  store.set({ refused: error.message });
 }
 
 function tell(store, edits) {
