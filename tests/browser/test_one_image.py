@@ -135,6 +135,32 @@ def test_what_excludes_each_other_is_told_and_taken_back(at):
     page.wrong[:] = [line for line in page.wrong if "400" not in line]  # the answer that refuses
 
 
+def test_a_finger_moves_a_slider_and_scrolls_the_page_without_setting_it(at, runs):
+    page, unit = at(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True), names().index("eye::ring")
+    slider, finger = row(page, unit).locator(".slider"), page.context.new_cdp_session(page)
+    stood = slider.input_value()
+
+    def touch(right, down):
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        x, y = box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2
+        for kind, step in [("touchStart", 0), *(("touchMove", step) for step in range(1, 20)), ("touchEnd", None)]:
+            points = [] if step is None else [{"x": x + right * step, "y": y + down * step}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            page.wait_for_timeout(20)
+
+    at_first = page.evaluate("scrollY + document.querySelector('.right').scrollTop")
+    touch(0, 6)
+    assert page.evaluate("scrollY + document.querySelector('.right').scrollTop") != at_first
+    expect(page.locator(".headline")).to_have_text(shown_answer(predicted(runs)))
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    expect(slider).to_have_value(stood)
+    touch(3, 0)
+    expect(row(page, unit).locator(".mark")).to_have_text("set by hand")
+    after = predicted(runs).intervene({"eye::ring": float(slider.input_value())})
+    expect(page.locator(".headline strong")).to_have_text(shown_answer(after))
+
+
 def test_undo_redo_and_reset(at, runs):
     page = at()
     ring = names().index("eye::ring")

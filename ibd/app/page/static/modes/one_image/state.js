@@ -95,6 +95,12 @@ export function endGesture(store) {
   if (back.length) back[back.length - 1].gesture = null;
 }
 
+/** Take a gesture back that goes on, as if it had not begun. */
+export function withdraw(store, gesture) {
+  const { back } = steps.get(store);
+  if (back[back.length - 1]?.gesture === gesture) tell(store, back.pop().edits);
+}
+
 export function undo(store) {
   const { back, forth } = steps.get(store);
   if (!back.length) return;

@@ -1,4 +1,4 @@
-"""One image, where the server takes its time: nothing of another image, or of before a change, is taken for this one."""
+"""One image in a hurry: a slow server never lets another image, or what was before a change, pass for this one."""
 
 import io
 import json
@@ -101,3 +101,17 @@ def test_of_two_images_the_one_that_was_chosen_last_is_shown(page):
         page.evaluate("window.let()")
     page.wait_for_timeout(300)
     expect(page.locator("figcaption").first).to_contain_text("test/6:")
+
+
+def test_keys_that_follow_fast_each_count(page):
+    page.evaluate(
+        """slider => {
+            slider.value = 0;
+            for (const kind of ["input", "change"]) slider.dispatchEvent(new Event(kind, {bubbles: true})); // Home
+            slider.dispatchEvent(new KeyboardEvent("keydown", {key: "PageUp", bubbles: true}));
+        }""",
+        page.locator(f'.unit[data-unit="{UNIT}"] .slider').element_handle(),
+    )
+    page.wait_for_timeout(300)
+    expect(page.locator(f'.unit[data-unit="{UNIT}"] .slider')).to_have_value("0.1")
+    expect(page.locator(f'.unit[data-unit="{UNIT}"] .value')).to_contain_text("0.10")
