@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -115,3 +116,30 @@ def test_keys_that_follow_fast_each_count(page):
     page.wait_for_timeout(300)
     expect(page.locator(f'.unit[data-unit="{UNIT}"] .slider')).to_have_value("0.1")
     expect(page.locator(f'.unit[data-unit="{UNIT}"] .value')).to_contain_text("0.10")
+
+
+def test_a_mode_that_was_left_does_not_move_the_page(page):
+    filtered = "#/concepts/data?state=wrong"
+    page.evaluate("at => { location.hash = at; }", filtered)
+    page.locator("table.images tbody tr a").first.wait_for(state="attached")
+    page.locator("table.images tbody tr").first.click()
+    expect(page.locator(".headline strong")).to_be_visible()
+    page.go_back()
+    page.wait_for_timeout(700)  # longer than the address waits for sliders to rest
+    assert page.url.endswith(filtered)
+
+
+def test_going_back_while_a_mode_is_being_loaded_stays_where_the_address_is(page):
+    held = []
+    page.route("**/static/modes/data_set.js", lambda route: held.append(route))
+    page.get_by_role("link", name="Data set").click()
+    expect(page).to_have_url(re.compile("/data$"))
+    page.go_back()
+    page.wait_for_timeout(200)
+    for route in held:
+        route.continue_()
+    assert held
+    expect(page.get_by_role("heading", name="One image", level=1)).to_be_visible()
+    page.wait_for_timeout(300)
+    expect(page.get_by_role("heading", name="One image", level=1)).to_be_visible()
+    expect(page.locator(".headline strong")).to_be_visible()
