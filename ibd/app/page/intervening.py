@@ -89,6 +89,7 @@ def said(
         **_sets(prediction),
         "values": prediction.unit_values[0],
         "stands": _stands(prediction),
+        "present": prediction.present[0] if network.truth_values else None,
         "target": shown,
         "contributions": parts[0, :, shown],
         "bias": network.bias().detach()[shown] if network.has_bias and network.additive else None,

@@ -168,7 +168,7 @@ export function makeRow(unit, store, context) {
     if (!typing) fill();
     number.placeholder = control.set === "factor" ? "× 1" : control.set === "quantity" ? read(at).split(" ")[0] : read(at);
     if (toggle.type === "radio") toggle.checked = edits[name] === 1;
-    if (toggle.type === "checkbox") toggle.checked = control.set === "truth" ? now.values[unit] > 0.5 : at !== 0 || edits[name] !== 0;
+    if (toggle.type === "checkbox") toggle.checked = control.set === "truth" ? now.present[unit] : at !== 0 || edits[name] !== 0;
   }
 
   return {
