@@ -119,6 +119,20 @@ def test_a_session_by_keys(address, open_page, run):
     assert where(page).startswith("Image 2 of 24")
 
 
+def test_a_key_that_is_held_down_answers_once(address, open_page, run):
+    page = open_page(address)
+    begin(page)
+    for key, events in (("Enter", ["answer"]), ("u", ["answer", "unknown"]), ("n", ["answer", "unknown", "done"])):
+        for _ in range(12):  # those after the first one are repeats, as of a key that is held
+            page.keyboard.down(key)
+            page.wait_for_timeout(60)
+        page.keyboard.up(key)
+        assert list(dict.fromkeys((row["step"], row["event"]) for row in rows(run))) == [
+            (str(step), event) for step, event in enumerate(events, 1)
+        ]
+    assert where(page).startswith("Image 2 of 24")
+
+
 def test_the_truth_is_not_even_sent_where_it_is_hidden(address, open_page, run):
     page, texts = open_page(address), []
     page.on(
