@@ -143,3 +143,17 @@ def test_going_back_while_a_mode_is_being_loaded_stays_where_the_address_is(page
     page.wait_for_timeout(300)
     expect(page.get_by_role("heading", name="One image", level=1)).to_be_visible()
     expect(page.locator(".headline strong")).to_be_visible()
+
+
+def test_what_is_said_of_a_file_is_not_said_of_the_next_image(page):
+    notes = {"name": "notes.png", "mimeType": "image/png", "buffer": b"no image"}
+    page.set_input_files("#file", notes)
+    expect(page.get_by_role("alert")).to_contain_text("this is not an image")
+    go_to(page, "test:6")
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.set_input_files("#file", notes)
+    expect(page.get_by_role("alert")).to_contain_text("this is not an image")
+    page.set_input_files("#file", {"name": "bird.png", "mimeType": "image/png", "buffer": PICTURE.getvalue()})
+    expect(page.locator("figcaption").first).to_contain_text("bird.png")
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.wrong.clear()  # the answers 400

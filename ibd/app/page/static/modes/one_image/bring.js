@@ -14,6 +14,7 @@ export function mount(slot, store, context) {
     const file = files[0];
     if (!file) return;
     const mine = ++turn;
+    context.alert(null); // it is about the file before
     try {
       if (file.size > MOST_BYTES) throw new Error(`'${file.name}' is longer than 20 MB, the most that is taken here`);
       say("The image is being read.");

@@ -36,6 +36,7 @@ export function makeState(context) {
     if (image) ask({ image, edits, target, before: !before || before.target !== (target ?? before.label) });
   };
   store.on(["image"], ({ image }) => {
+    if (image) context.alert(null); // it is about the image before
     const edits = (image && image === context.parameters.image && given(context.parameters.edits)) || NOTHING;
     steps.set(store, fresh());
     store.set({ edits, before: null, after: null, title: "", truth: null, undoable: false, redoable: false, refused: null });
