@@ -284,6 +284,9 @@ def test_small_and_dark_and_for_a_screen_reader(address, open_page):
     assert page.locator("fieldset legend").count() == 1
     question, prediction = (page.locator(part).bounding_box()["y"] for part in (".part-question", ".part-prediction"))
     assert question < prediction
+    go(page, "teach")
+    page.wait_for_selector(".sessions tbody a")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390  # the table of sessions scrolls by itself
 
 
 @pytest.fixture
