@@ -157,3 +157,19 @@ def test_what_is_said_of_a_file_is_not_said_of_the_next_image(page):
     expect(page.locator("figcaption").first).to_contain_text("bird.png")
     expect(page.get_by_role("alert")).to_be_empty()
     page.wrong.clear()  # the answers 400
+
+
+def test_a_slider_stays_under_the_pointer_that_drags_it(page):
+    slider = page.locator(f'.unit[data-unit="{UNIT}"] .slider')
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+    page.mouse.down()
+    expect(page.locator(f'.unit[data-unit="{UNIT}"] .mark')).to_have_text("set by hand")
+    assert slider.bounding_box() == box
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2, steps=10)
+    page.mouse.up()
+    assert float(slider.input_value()) == pytest.approx(0.7, abs=0.04)  # its handle is 16 pixels wide
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(f'.unit[data-unit="{UNIT}"] .mark')).to_be_empty()
+    expect(page.locator(f'.unit[data-unit="{UNIT}"] .reset')).to_be_hidden()
