@@ -135,6 +135,32 @@ def test_what_excludes_each_other_is_told_and_taken_back(at):
     page.wrong[:] = [line for line in page.wrong if "400" not in line]  # the answer that refuses
 
 
+def test_a_finger_moves_a_slider_and_scrolls_the_page_without_setting_it(at, runs):
+    page, unit = at(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True), names().index("eye::ring")
+    slider, finger = row(page, unit).locator(".slider"), page.context.new_cdp_session(page)
+    stood = slider.input_value()
+
+    def touch(right, down):
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        x, y = box["x"] + box["width"] * 0.6, box["y"] + box["height"] / 2
+        for kind, step in [("touchStart", 0), *(("touchMove", step) for step in range(1, 20)), ("touchEnd", None)]:
+            points = [] if step is None else [{"x": x + right * step, "y": y + down * step}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            page.wait_for_timeout(20)
+
+    at_first = page.evaluate("scrollY + document.querySelector('.right').scrollTop")
+    touch(0, 6)
+    assert page.evaluate("scrollY + document.querySelector('.right').scrollTop") != at_first
+    expect(page.locator(".headline")).to_have_text(shown_answer(predicted(runs)))
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    expect(slider).to_have_value(stood)
+    touch(3, 0)
+    expect(row(page, unit).locator(".mark")).to_have_text("set by hand")
+    after = predicted(runs).intervene({"eye::ring": float(slider.input_value())})
+    expect(page.locator(".headline strong")).to_have_text(shown_answer(after))
+
+
 def test_undo_redo_and_reset(at, runs):
     page = at()
     ring = names().index("eye::ring")
@@ -162,6 +188,38 @@ def test_undo_redo_and_reset(at, runs):
     expect(page.locator(".headline")).to_have_text(shown_answer(first))
     undo.click()
     expect(row(page, tail).locator(".value")).to_contain_text("0.30")
+
+
+def test_what_is_undone_or_refused_stands_nowhere_any_more(at, runs):
+    page, field = at(), "eye::ring: exact value"
+    first, set_by_hand = predicted(runs), predicted(runs).intervene({"eye::ring": 0.25})
+    for _ in range(2):  # the second time the same number is new to the field again
+        page.get_by_label(field).fill("0.25")
+        page.keyboard.press("Enter")
+        expect(page.locator(".headline strong")).to_have_text(shown_answer(set_by_hand))
+        page.keyboard.press("Control+z")
+        expect(page.locator(".headline")).to_have_text(shown_answer(first))
+        expect(page.get_by_label(field)).to_have_value("")
+    page.get_by_label(field).fill("7")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("from 0 to 1")
+    expect(page.get_by_label(field)).to_have_value("")
+    free = page.get_by_role("radiogroup", name="beak").get_by_role("radio", name="as predicted")
+    expect(free).to_be_checked()
+    page.get_by_role("radio", name="beak::cone holds").check()
+    page.keyboard.press("Control+z")
+    expect(free).to_be_checked()
+    page.wrong[:] = [line for line in page.wrong if "400" not in line]  # the answer that refuses
+
+
+def test_an_address_with_other_corrections_of_the_same_image_is_followed(at, runs):
+    page = at()
+    for value in (0.5, 0.25):
+        page.evaluate("at => { location.hash = at; }", f'#/concepts/image?image=test:5&edits={{"eye::ring":{value}}}')
+        after = predicted(runs).intervene({"eye::ring": value})
+        expect(page.locator(".headline strong")).to_have_text(shown_answer(after))
+    page.get_by_role("button", name="Undo").click()
+    expect(row(page, names().index("eye::ring")).locator(".value")).to_contain_text("0.50")
 
 
 def test_reload_and_back_keep_the_image_and_what_was_set(at, runs):

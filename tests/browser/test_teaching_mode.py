@@ -119,6 +119,20 @@ def test_a_session_by_keys(address, open_page, run):
     assert where(page).startswith("Image 2 of 24")
 
 
+def test_a_key_that_is_held_down_answers_once(address, open_page, run):
+    page = open_page(address)
+    begin(page)
+    for key, events in (("Enter", ["answer"]), ("u", ["answer", "unknown"]), ("n", ["answer", "unknown", "done"])):
+        for _ in range(12):  # those after the first one are repeats, as of a key that is held
+            page.keyboard.down(key)
+            page.wait_for_timeout(60)
+        page.keyboard.up(key)
+        assert list(dict.fromkeys((row["step"], row["event"]) for row in rows(run))) == [
+            (str(step), event) for step, event in enumerate(events, 1)
+        ]
+    assert where(page).startswith("Image 2 of 24")
+
+
 def test_the_truth_is_not_even_sent_where_it_is_hidden(address, open_page, run):
     page, texts = open_page(address), []
     page.on(
@@ -270,6 +284,9 @@ def test_small_and_dark_and_for_a_screen_reader(address, open_page):
     assert page.locator("fieldset legend").count() == 1
     question, prediction = (page.locator(part).bounding_box()["y"] for part in (".part-question", ".part-prediction"))
     assert question < prediction
+    go(page, "teach")
+    page.wait_for_selector(".sessions tbody a")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390  # the table of sessions scrolls by itself
 
 
 @pytest.fixture

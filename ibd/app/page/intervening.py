@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ibd.app.terminal import read_values
 from ibd.errors import ConfigError
 from ibd.models.base import InterpretableNetwork
 from ibd.models.calibration.wording import of_prediction
+from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.prediction import MOVED, Prediction
+from ibd.models.sliders import between
 from ibd.models.thresholds import confidence_note, detail_of
 from ibd.models.values import Value
 
@@ -85,6 +88,8 @@ def said(
         "logits": prediction.logits[0],
         **_sets(prediction),
         "values": prediction.unit_values[0],
+        "stands": _stands(prediction),
+        "present": prediction.present[0] if network.truth_values else None,
         "target": shown,
         "contributions": parts[0, :, shown],
         "bias": network.bias().detach()[shown] if network.has_bias and network.additive else None,
@@ -93,6 +98,23 @@ def said(
         "details": _details(prediction, shown) if details else None,
         "notes": _notes(prediction),
     }
+
+
+def _stands(prediction: Prediction) -> Tensor:
+    """Return where sliders stand, (U,): what a unit is set to for nothing to change, as far as it can be set to that.
+
+    A calibration is for reading alone. In a bottleneck of logits a truth value is no probability, but a place between
+    what stands for false and for true.
+    """
+    network, units = prediction.network, prediction.units
+    values = network.readable(units)[0]
+    if not (isinstance(network, ConceptBottleneckNetwork) and network.by_percentiles and network.truth_values):
+        return values
+    if bool(network.low.isnan().any()):  # without these nothing can be set
+        return values
+    truth = [k for k in range(network.concept_count) if k not in network.quantities]
+    places = between(units.scores[0], network.low, network.high).clamp(0.0, 1.0)
+    return values.index_copy(0, torch.tensor(truth, device=values.device), places[truth])
 
 
 def _details(prediction: Prediction, label: int) -> list[str]:

@@ -39,7 +39,7 @@ function read() {
 async function show() {
   if (location.hash && !location.hash.startsWith("#/")) return; // the link that skips to the content
   const wanted = read();
-  if (shown && shown.run === wanted.run && shown.mode === wanted.mode && shown.onParameters) {
+  if (shown && !shown.left && shown.run === wanted.run && shown.mode === wanted.mode && shown.onParameters) {
     shown.parameters = wanted.parameters;
     shown.onParameters(wanted.parameters);
     return;
@@ -47,6 +47,7 @@ async function show() {
   const mine = ++turn;
   leave?.();
   leave = null;
+  if (shown) shown.left = true;
   alertOf(null);
   frame(wanted);
   main.replaceChildren(h("p.quiet", {}, "…"));
@@ -55,22 +56,26 @@ async function show() {
     if (mine !== turn) return;
     const root = h("div", { class: `mode ${wanted.mode}` });
     main.replaceChildren(root);
-    shown = {
+    const context = shown = {
       ...wanted,
+      left: false,   // whether it was gone from: what it still waited for moves the page no more
       info,          // what /api/runs/{run} says: names, groups, controls, classes, kind, ...
       runs: [...runs.values()],
       onParameters: null,
       link,
       /** Go to another address; `replace` without a step of the back button. */
       go(target, { replace = false } = {}) {
+        if (context.left) return;
         const address = link(target);
-        if (target.parameters && !target.run && !target.mode) shown.parameters = { ...target.parameters };
+        if (target.parameters && !target.run && !target.mode) context.parameters = { ...target.parameters };
         if (replace) history.replaceState(null, "", address);
         else if (address !== location.hash) location.hash = address;
       },
-      alert: alertOf,
+      alert(error) { if (!context.left) alertOf(error); },
     };
-    leave = (await mode.mount(root, shown)) ?? null;
+    const end = (await mode.mount(root, context)) ?? null;
+    if (mine === turn) leave = end;
+    else end?.(); // another mode was gone to meanwhile
   } catch (error) {
     if (mine === turn) {
       main.replaceChildren();

@@ -99,6 +99,24 @@ def test_a_one_clears_the_rest_of_an_exclusive_group_as_on_the_command_line(page
     assert float(total.split()[2]) == pytest.approx(said["after"]["logits"][said["after"]["label"]], abs=0.006)
 
 
+@pytest.mark.parametrize("name", ["bottleneck", "logits", "embedding", "posthoc"])
+def test_a_unit_set_to_where_its_slider_stands_changes_nothing(page, runs, name):
+    network = load_network(runs[name]).network
+    client, image = page.browser(), "test:5"
+    before = predict(client, name, image)["before"]
+    inside = [unit for unit, place in enumerate(before["stands"]) if 0.01 < place < 0.99]
+    assert inside
+    for unit in inside[:3]:
+        after = predict(client, name, image, {network.unit_names[unit]: before["stands"][unit]})["after"]
+        assert_close(logits(after), logits(before), rtol=0, atol=1e-4)
+    if name == "logits":
+        unit = inside[0]
+        low, high, place = float(network.low[unit]), float(network.high[unit]), before["stands"][unit]
+        read = 1 / (1 + math.exp(-((1 - place) * low + place * high)))  # Koh et al. 2020: a place between percentiles
+        assert read == pytest.approx(before["values"][unit], abs=1e-5)
+        assert abs(place - before["values"][unit]) > 0.01
+
+
 def test_others_move_along_in_a_stochastic_bottleneck_and_nowhere_else(page):
     client, edits = page.browser(), {"beak::cone": 1}
     assert any(predict(client, "stochastic", "test:5", edits)["after"]["moved"])

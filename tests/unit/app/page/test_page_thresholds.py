@@ -8,7 +8,7 @@ import pytest
 from ibd.models.thresholds import FILE
 from ibd.training.calibrating import calibrate
 from ibd.training.thresholding import set_thresholds
-from tests.page_makers import Page, make_run
+from tests.page_makers import Page, make_run, predict
 
 AT = "/api/runs/birds/data"
 
@@ -82,3 +82,20 @@ def test_a_typed_threshold_is_taken_as_it_is(page, run):
     assert place["value"] == kept(run)["concepts"][name]["value"] == 0.9973
     assert place["called"] == kept(run)["concepts"][name]["called"]
     assert client.get(f"{AT}/threshold", params={"concept": name, "value": 1.2}).status_code == 400
+
+
+def test_a_switch_goes_by_the_threshold_as_the_words_beside_it_do(page):
+    client = page.browser()
+    before = predict(client, "birds", "test:5")["before"]
+    names = concepts_of(client)
+    units = [k for k, value in enumerate(before["values"]) if 0.05 < value < 0.95]
+    for unit in units:
+        value = before["values"][unit]
+        assert before["present"][unit] == (value > 0.5)
+        threshold = value - 0.01 if value < 0.5 else value + 0.01
+        client.post(f"{AT}/threshold", json={"concept": names[unit], "value": threshold})
+    after = predict(client, "birds", "test:5")["before"]
+    assert {after["present"][unit] for unit in units} == {True, False}
+    for unit in units:
+        assert after["present"][unit] != before["present"][unit]
+        assert after["details"][unit].startswith("present" if after["present"][unit] else "absent")

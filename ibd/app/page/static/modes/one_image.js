@@ -9,7 +9,7 @@
 //   edits     {unit name: number}              what was set by hand; change it by change(store, {...}) of state.js,
 //                                              which keeps the steps for undo
 //   before    the prediction without edits, as /api/runs/{run}/predict says it, or null: label, class, order,
-//             probabilities, logits, values, contributions (to the class `label`), edited, moved, details, notes, ...
+//             probabilities, logits, values, stands (where sliders do), contributions (to the class `label`), edited, moved, details, notes, ...
 //   after     the same with the edits, or null where there are none
 //   hovered   number of the unit that the pointer or the focus is on, or null
 //   opened    number of the unit whose details are open, or null
@@ -48,7 +48,7 @@ export function mount(root, context) {
   );
   const leave = Object.entries(PARTS).map(([name, part]) => part.mount(slots[name], store, context));
   leave.push(over.mount(slots.picture, store, context));
-  context.onParameters = ({ image = null }) => store.set({ image });
+  context.onParameters = store.follow;
   store.start();
   return () => leave.forEach((end) => end?.());
 }

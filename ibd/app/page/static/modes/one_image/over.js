@@ -10,7 +10,7 @@ const REST = 60; // milliseconds that the pointer rests on a unit before it is a
 export function mount(slot, store, context) {
   const over = slot.querySelector(".over");
   const known = new Map();
-  let timer = null;
+  let timer = null, drawn = null;
   const note = h("p.quiet.map-note");
   const range = h("input", {
     type: "range", min: 0, max: 1, step: 0.05, value: 0.75, id: "opacity",
@@ -49,11 +49,13 @@ export function mount(slot, store, context) {
     if (!layer) return clear();
     const found = layer.picture ? layer : known.get(`${image} ${layer.unit}`);
     if (!found) {
+      if (drawn !== image) clear(); // the map of another image, until this one's is there, would be taken for its own
       clearTimeout(timer);
       timer = setTimeout(() => { if (wanted()?.unit === layer.unit) ask({ image, unit: layer.unit }); }, REST);
       return undefined;
     }
     const title = found.title ?? `the model's own map of ${found.name}`;
+    drawn = image;
     over.replaceChildren(
       h("img.base", { src: runPath(context.run.key, "gray", { image }), alt: "" }),
       h("img.layer", { src: found.picture, alt: title, style: { opacity } }), frame(found.box) ?? "");

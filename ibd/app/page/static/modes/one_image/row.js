@@ -1,7 +1,7 @@
 // One unit: its name, its value before and after, what it adds to the class, and what sets it by hand.
 
 import { h, plain, quantity, signed } from "../../ui.js";
-import { change, endGesture, without } from "./state.js";
+import { change, endGesture, withdraw, without } from "./state.js";
 
 const SEEN = 0.005; // less does not show in two digits
 
@@ -10,7 +10,8 @@ export function makeRow(unit, store, context) {
   const name = names[unit], control = controls[unit];
   const group = groups.find(({ units, exclusive }) => exclusive && units.includes(unit) && units.length > 1);
   const siblings = group ? group.units.filter((other) => other !== unit).map((other) => names[other]) : [];
-  let dragged = false, wanted = null, shown = null;
+  const gesture = `slider ${unit}`;
+  let dragged = false, scrolled = false, typing = false, wanted = null, shown = null, place = 0;
 
   const title = h("button.name", { type: "button", "aria-expanded": "false", onclick: open }, name);
   const value = h("span.value"), mark = h("span.mark"), detail = h("span.detail.quiet");
@@ -21,11 +22,21 @@ export function makeRow(unit, store, context) {
   const toggle = !fixed && makeToggle();
   const slider = !fixed && h("input.slider", { type: "range", min: 0, max: 1, step: "any", "aria-label": name,
     oninput: () => { dragged = true; later(Number(slider.value)); },
-    onchange: () => { dragged = false; later(Number(slider.value)); },
+    onchange: () => { dragged = false; if (!scrolled) later(Number(slider.value)); },
     onkeydown: steps,
-    onpointerup: () => { dragged = false; } });
+    onpointerdown: () => { scrolled = false; },
+    onpointerup: () => { dragged = false; },
+    onpointercancel: () => { // a finger that was put here to scroll the page has set nothing
+      scrolled = true;
+      dragged = false;
+      wanted = null;
+      slider.value = place;
+      withdraw(store, gesture);
+    } });
   const number = !fixed && h("input.exact", { type: "number", step: "any", "aria-label": `${name}: exact value`,
-    onchange: () => { if (number.value !== "") set(Number(number.value)); } });
+    oninput: () => { typing = true; },
+    onchange: () => { typing = false; if (number.value !== "") set(Number(number.value)); },
+    onblur: () => { typing = false; fill(); } });
   const reset = h("button.small.reset", { type: "button", hidden: true, "aria-label": `Reset ${name}`, title: "as the model says",
     onclick: () => { change(store, without(store.get().edits, [name])); title.focus(); } }, "×");
   const element = h("li.unit", { "data-unit": unit,
@@ -62,18 +73,19 @@ export function makeRow(unit, store, context) {
   }
 
   /** Set the unit. A certain 1 of an exclusive group replaces what was set of the others. */
-  function set(now, gesture = null) {
+  function set(now, step = null) {
     const kept = control.set === "truth" && now === 1 ? without(store.get().edits, siblings) : store.get().edits;
-    if (kept[name] !== now || kept !== store.get().edits) change(store, { ...kept, [name]: now }, gesture);
+    if (kept[name] !== now || kept !== store.get().edits) change(store, { ...kept, [name]: now }, step);
   }
 
   /** Follow a slider once for each picture of the screen. */
   function later(now) {
     if (wanted === null) {
       requestAnimationFrame(() => {
+        if (wanted === null) return;
         const value = wanted;
         wanted = null;
-        set(value, `slider ${unit}`);
+        set(value, gesture);
         if (!dragged) endGesture(store);
       });
     }
@@ -82,6 +94,7 @@ export function makeRow(unit, store, context) {
 
   /** Arrow keys move by a hundredth of the slider, page keys by a tenth. */
   function steps(event) {
+    scrolled = false;
     const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
     if (!by) return;
     event.preventDefault();
@@ -89,6 +102,7 @@ export function makeRow(unit, store, context) {
     const hundredth = (most - least) / 100;
     const at = Math.round((Number(slider.value) - least) / hundredth) + by;
     slider.value = Math.min(most, Math.max(least, least + at * hundredth));
+    wanted = null; // of an earlier key, such as Home
     set(Number(slider.value));
   }
 
@@ -105,7 +119,7 @@ export function makeRow(unit, store, context) {
     const { edits } = store.get();
     const now = after ?? before, byHand = name in edits;
     const all = [before.values[unit], now.values[unit], now.contributions[unit], after?.contributions_before[unit],
-      most, span.least, span.most, edits[name], now.edited[unit], now.moved[unit], detailOf(before, now), after == null];
+      most, span.least, span.most, edits[name], now.stands[unit], now.edited[unit], now.moved[unit], detailOf(before, now), after == null];
     if (shown && all.every((value, index) => value === shown[index])) return;
     shown = all;
     const other = changed(before, after);
@@ -135,19 +149,26 @@ export function makeRow(unit, store, context) {
     added.setAttribute("aria-label", `adds ${signed(part)}`);
   }
 
+  /** Write what was set into the field, but not over what is being typed. */
+  function fill() {
+    const set = store.get().edits[name];
+    number.value = set == null ? "" : Number(set.toFixed(4));
+  }
+
   function showControl(now, edits, span) {
     const { least, most } = control.least == null ? span : control;
-    const at = edits[name] ?? (control.set === "factor" ? 1 : now.values[unit]);
+    const at = edits[name] ?? (control.set === "factor" ? 1 : now.stands[unit]);
+    place = at;
     if (!dragged) {
       slider.min = Math.min(least, at);
       slider.max = Math.max(most, at);
       slider.value = at;
     }
     slider.setAttribute("aria-valuetext", control.set === "factor" ? `times ${plain(at)}` : read(at));
-    if (document.activeElement !== number) number.value = edits[name] == null ? "" : Number(at.toFixed(4));
+    if (!typing) fill();
     number.placeholder = control.set === "factor" ? "× 1" : control.set === "quantity" ? read(at).split(" ")[0] : read(at);
     if (toggle.type === "radio") toggle.checked = edits[name] === 1;
-    if (toggle.type === "checkbox") toggle.checked = control.set === "truth" ? now.values[unit] > 0.5 : at !== 0 || edits[name] !== 0;
+    if (toggle.type === "checkbox") toggle.checked = control.set === "truth" ? now.present[unit] : at !== 0 || edits[name] !== 0;
   }
 
   return {

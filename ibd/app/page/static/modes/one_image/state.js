@@ -36,6 +36,7 @@ export function makeState(context) {
     if (image) ask({ image, edits, target, before: !before || before.target !== (target ?? before.label) });
   };
   store.on(["image"], ({ image }) => {
+    if (image) context.alert(null); // it is about the image before
     const edits = (image && image === context.parameters.image && given(context.parameters.edits)) || NOTHING;
     steps.set(store, fresh());
     store.set({ edits, before: null, after: null, title: "", truth: null, undoable: false, redoable: false, refused: null });
@@ -45,6 +46,14 @@ export function makeState(context) {
   store.on(["edits", "target"], () => { if (store.get().before) again(); });
   store.on(["refused"], ({ refused }) => { if (!refused) context.alert(null); });
   store.start = () => store.set({ image: context.parameters.image ?? null });
+  store.follow = ({ image = null, edits }) => {
+    if (image !== store.get().image) return store.set({ image });
+    const wanted = given(edits) ?? NOTHING;
+    if (!image || JSON.stringify(wanted) === JSON.stringify(store.get().edits)) return undefined;
+    change(store, wanted);
+    if (!store.get().before) again(); // the question that is under way is of other corrections
+    return undefined;
+  };
   return store;
 }
 
@@ -87,6 +96,12 @@ export function endGesture(store) {
   if (back.length) back[back.length - 1].gesture = null;
 }
 
+/** Take a gesture back that goes on, as if it had not begun. */
+export function withdraw(store, gesture) {
+  const { back } = steps.get(store);
+  if (back[back.length - 1]?.gesture === gesture) tell(store, back.pop().edits);
+}
+
 export function undo(store) {
   const { back, forth } = steps.get(store);
   if (!back.length) return;
@@ -106,8 +121,8 @@ export function redo(store) {
 function refuse(store, error) {
   const { back, accepted } = steps.get(store);
   if (back.length && back[back.length - 1].edits === accepted) back.pop();
-  store.set({ refused: error.message });
   tell(store, accepted);
+  store.set({ refused: error.message });
 }
 
 function tell(store, edits) {

@@ -39,6 +39,7 @@ export function mount(slot, store, context) {
     const span = spanOf(before.values);
     write([before, after, most, span], image !== now);
     if (image !== now) arrange(); // not while sliders move: nothing jumps away under the pointer
+    else showFree();
     image = now;
     filter();
   });
@@ -47,9 +48,14 @@ export function mount(slot, store, context) {
     forth.disabled = !redoable;
     reset.disabled = Object.keys(edits).length === 0;
   });
+  store.on(["refused"], ({ refused }) => { // what was set stands in the rows until they are written again
+    if (!refused || !said) return;
+    write(said, true);
+    showFree();
+  });
   back.disabled = forth.disabled = reset.disabled = true;
 
-  let said = null, behind = [], waiting = null;
+  let said = null, behind = [], waiting = null, unset = [];
   const inSight = new Set();
   const sight = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -78,7 +84,7 @@ export function mount(slot, store, context) {
     const said = kind === "prototype"
       ? "A slider multiplies what the prototype counts: 0 switches it off, 1 leaves it as it is."
       : controls.some(({ set }) => set === "truth")
-        ? "A slider sets a concept from 0, false, to 1, true. Of a group that excludes each other, a 1 clears the others."
+        ? `A slider sets a concept from 0, false, to 1, true${edit_note ? ", and stands where it is between what counts as these" : ""}. Of a group that excludes each other, a 1 clears the others.`
         : `A slider sets the ${kind} to a value; 0 switches it off.`;
     return h("p.quiet", {}, said, edit_note && kind !== "prototype" ? ` ${edit_note[0].toUpperCase()}${edit_note.slice(1)}.` : "");
   }
@@ -97,6 +103,7 @@ export function mount(slot, store, context) {
     const { before, after } = store.get();
     if (view.order === "group") {
       list.replaceChildren(...blocks());
+      showFree();
     } else {
       const units = names.map((_, unit) => unit);
       const size = (unit) => Math.abs((after ?? before).contributions[unit]);
@@ -107,14 +114,24 @@ export function mount(slot, store, context) {
     filter();
   }
 
+  /** Choose "as predicted" where nothing of a group is set by hand. */
+  function showFree() {
+    const { edits } = store.get();
+    for (const [free, members] of unset) free.checked = !members.some((name) => name in edits);
+  }
+
   /** The groups, one after the other; those of one member alone stand together, without a heading. */
   function blocks() {
     const made = [], alone = [];
+    unset = []; // of each exclusive group what leaves it as predicted, and its members
     const inGroup = new Set(groups.flatMap(({ units }) => units));
     for (const { name, units, exclusive } of groups) {
       if (units.length === 1) { alone.push(units[0]); continue; }
-      const clear = exclusive && h("label.clear", {}, h("input", { type: "radio", name: `group ${name}`, checked: true,
-        onchange: () => change(store, without(store.get().edits, units.map((unit) => names[unit]))) }), " as predicted");
+      const members = units.map((unit) => names[unit]);
+      const free = exclusive && h("input", { type: "radio", name: `group ${name}`,
+        onchange: () => change(store, without(store.get().edits, members)) });
+      if (free) unset.push([free, members]);
+      const clear = free && h("label.clear", {}, free, " as predicted");
       made.push(h("fieldset.group", { role: exclusive ? "radiogroup" : "group" },
         h("legend", {}, name, " ", exclusive && h("span.quiet", {}, "one at most holds"), clear),
         h("ul", {}, units.map((unit) => rows[unit].short(name)))));

@@ -172,9 +172,14 @@ export async function mountSession(root, context, stamp) {
   }
 
   function pressed(event) {
-    if (!state.image || busy || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!state.image || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target !== document.body && !root.contains(event.target) && event.target.id !== "main") return;
     const writing = event.target.matches?.('input[type="number"], input[type="text"], input[type="search"], select');
+    if (event.repeat && (event.key === "Enter" || (!writing && /^[\dunxz]$/i.test(event.key)))) { // held down, it answers once
+      event.preventDefault();
+      return;
+    }
+    if (busy) return;
     let meant = question?.key(event);
     if (!meant && !writing) {
       const actions = { n: () => finish(false), x: () => finish(true), z: takeBack, "[": () => move(-1), "]": () => move(1) };
