@@ -27,6 +27,7 @@ FAMILIES = {
     "cbm": lambda: make_module(LARGE),
     "scbm": make_stochastic_module,
     "scbm by confidence": lambda: make_stochastic_module(placement="confidence"),
+    "of logits": lambda: make_module(LARGE, bottleneck="logits"),
     "ranked by its calibration": lambda: ranked_anew(make_module(LARGE)),
 }
 
@@ -189,6 +190,41 @@ def test_groups_undo_and_reset(opened):
     page.get_by_role("button", name="As read again").click()
     answer(page, 7)
     close(page.evaluate("ibdPage.state.after.logits"), before.logits[0])
+
+
+def test_the_numbers_of_a_line_are_explained(opened):
+    """Of which class the contributions are, also after it changed; and why a concept set to 0.9 is shown as another."""
+    module, file, page = opened("of logits")
+    before = module.predict(file)
+    assert "95th and 5th percentile" in page.inner_text("#note")
+    told, seen = {}, {page.inner_text("#account")}
+    for number, name in enumerate(module.network.unit_names, start=2):
+        page.get_by_role("button", name=f"{name}: no", exact=True).click()
+        answer(page, number)
+        told[name] = 0
+        label = module.spec.class_names[int(before.intervene(told).labels[0])]
+        seen.add(page.inner_text("#account"))
+        assert page.inner_text("#account").endswith(f"adds to the logit of {label}.")
+    assert len(seen) > 1  # the class did change
+
+
+def test_a_drag_is_one_step_of_undo(opened):
+    module, file, page = opened("cbm")
+    slider = page.get_by_role("slider", name="flies", exact=True)
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    for shares in ((0.2, 0.3, 0.4, 0.5), (0.6, 0.7, 0.8)):  # two drags of the same slider
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.down()
+        for share in shares:
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.up()
+    assert page.evaluate("ibdPage.state.set.size") == 1
+    page.get_by_role("button", name="Undo").click()
+    assert abs(page.evaluate("[...ibdPage.state.set.values()][0]") - 0.5) < 0.05
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_selector("#undo:disabled")
+    close(page.evaluate("ibdPage.state.after.logits"), module.predict(file).logits[0])
 
 
 def test_by_keyboard_on_a_telephone_in_the_dark(opened):
