@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Picture, Stale, Words
-from ibd.app.card.pieces import changes_of, cut, number, probability, spread
+from ibd.app.card.pieces import chance_of, changes_of, cut, number, probability, spread
 from ibd.app.card.reading import CardRun, Kept, Rows
 from ibd.metrics.functional.shares import share_interval
 
@@ -207,6 +207,10 @@ def _chosen(run: CardRun) -> list[Block]:
     return [Facts(rows, file)]
 
 
+_OF = ("called", "true")
+"""What of a threshold's images are right: those called true (its precision), and those that are (its recall)."""
+
+
 def thresholds(run: CardRun) -> list[Block]:
     """Return from which probability on a concept is called present, and a class answered."""
     kept, command = run.thresholds, f"ibd threshold {run.given} precision=0.95"
@@ -216,11 +220,11 @@ def thresholds(run: CardRun) -> list[Block]:
         return [Stale("Thresholds", kept.source, kept.stale, command)]
     named = {"an answer": kept.plain.get("confidence"), **(kept.plain.get("concepts") or {})}
     rows = [
-        [name, number(one["value"]), _reached(one), f"{one.get('right')} of {one.get('called')}"]
+        [name, number(one["value"]), _reached(one), *(f"{one.get('right')} of {one.get(of)}" for of in _OF)]
         for name, one in named.items()
         if isinstance(one, dict)
     ]
-    columns = ["of", "called true from", "precision", "right"]
+    columns = ["of", "called true from", "precision", "right of those called", "found of those that are"]
     return [Grid(f"Thresholds, set on {kept.plain.get('split')} images", columns, rows, kept.source)]
 
 
@@ -274,6 +278,7 @@ def bypass(run: CardRun) -> list[Block]:
             none = "There is nothing to by-pass: no unit has a name, or classes are sums over the units alone."
             return [Words(none, kept.source)]
         rows.insert(0, (f"accuracy, {split} images", _as_trained(kept)))
+        rows.append((f"chance: the most frequent class, or guessing, {split} images", number(chance_of(kept))))
         return [Words(_BYPASS), Facts(rows, f"{kept.source}/summary.json")]
 
     return tests(run, say)

@@ -65,6 +65,9 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "p = 0.0042" in section(text, "Unitary results: by group")
     assert "p = 0.5000" in section(text, "Intersectional results")
     assert "| accuracy without the named units, test images | 0.812 |" in section(text, "What by-passes the concepts")
+    assert "guessing, test images | 0.625 |" in section(text, "What by-passes the concepts")
+    assert "| accuracy without the named units (chance 0.625) | 0.812 |" in section(text, "In short")
+    assert "of: leg::six" not in section(text, "Caveats and Recommendations")  # 21 have it, 19 do not
     assert "0.123 |" in section(text, "Calibration")
     assert "the worst is" in section(text, "Caveats and Recommendations")
     assert "still 0.812 (chance 0.625)" in section(text, "Caveats and Recommendations")  # 25 of 40 images are ants
@@ -155,6 +158,14 @@ def test_a_bottleneck_made_afterwards_is_corrected_where_its_concepts_are_labell
         assert ("no labelled concepts to correct" in said) != corrected
 
 
+def test_a_concept_that_hardly_an_image_has_is_named(run):
+    add_test(run)
+    table = run / "tested/test/concepts.csv"
+    table.write_text(table.read_text().replace(",21,19,", ",1,39,"))
+    said = "Fewer than 10 test images have, or fewer than 10 lack, each of: leg::six; their AUROC says little"
+    assert said in section(card_of(run)[0], "Caveats and Recommendations")
+
+
 def test_a_calibration_and_thresholds(run):
     weights = make_card_run(run.parent / "same")
     assert f"Probabilities were not calibrated. `ibd calibrate {run}` measures it." in card_of(run)[0]
@@ -165,7 +176,7 @@ def test_a_calibration_and_thresholds(run):
     assert "*Stale, not used:* The test of test images" in said  # its probabilities were others
     assert "| scale of classes | temperature, on 20 images |" in said
     assert "| abstains | below 0.625, for an accuracy of 0.95: 15 of 16 answers right, on 20 images |" in said
-    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 |" in set_by
+    assert "| leg::six | 0.710 | 0.875 \\[0.529, 0.978\\] | 7 of 8 | 7 of 9 |" in set_by
     add_calibration(run, weights, of_thresholds=5)
     set_by = section(card_of(run)[0], "Decision thresholds")
     assert "0.710" not in set_by  # they are of probabilities that are no longer said
