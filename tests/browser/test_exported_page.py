@@ -208,6 +208,21 @@ def test_the_numbers_of_a_line_are_explained(opened):
     assert len(seen) > 1  # the class did change
 
 
+def test_sliders_of_a_bottleneck_of_logits_stand_where_nothing_changes(opened):
+    """A truth value is a place between percentiles there: at the probability, the first touch would let them jump."""
+    module, file, page = opened("of logits")
+    low, high, scores = module.network.low, module.network.high, module.predict(file).units.scores[0]
+    places = ((scores - low) / (high - low)).clamp(0, 1).tolist()
+    assert any(abs(place - float(score.sigmoid())) > 0.05 for place, score in zip(places, scores, strict=True))
+    sliders = [page.get_by_role("slider", name=name, exact=True) for name in module.network.unit_names]
+    for slider, place in zip(sliders, places, strict=True):
+        assert abs(float(slider.input_value()) - place) < 0.006
+    sliders[0].focus()
+    page.keyboard.press("Home")
+    answer(page, 2)
+    assert float(sliders[0].input_value()) == 0
+
+
 def test_a_drag_is_one_step_of_undo(opened):
     module, file, page = opened("cbm")
     slider = page.get_by_role("slider", name="flies", exact=True)

@@ -247,9 +247,16 @@
       element.dataset.value = now;
       read.textContent = Math.abs(now - was) < 0.005 && !isSet ? value(unit, was) : `${value(unit, was)} → ${value(unit, now)}`;
       if (state.after.adds) adds.textContent = signed(state.after.adds[unit]);
-      parts.refresh(isSet ? state.set.get(unit) : kind === "factor" ? 1 : now, isSet);
+      parts.refresh(isSet ? state.set.get(unit) : kind === "factor" ? 1 : stands(unit, now), isSet);
     });
     return element;
+  }
+
+  // What a unit is set to for nothing to change: a truth value may lie between two scores, and be no probability.
+  function stands(unit, number) {
+    const [low, high] = names.ends?.[unit] ?? [];
+    if (low === undefined) return number;
+    return Math.min(1, Math.max(0, (state.after.units.scores.data[unit] - low) / (high - low || 1)));
   }
 
   function controls(unit, kind, name) {
