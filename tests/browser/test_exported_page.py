@@ -242,6 +242,21 @@ def test_a_drag_is_one_step_of_undo(opened):
     close(page.evaluate("ibdPage.state.after.logits"), module.predict(file).logits[0])
 
 
+def test_a_finger_that_scrolls_the_page_sets_nothing(opened, swipe):
+    _, _, page = opened("cbm", viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
+    slider = page.get_by_role("slider", name="flies", exact=True)
+    stood = slider.input_value()
+    slider.scroll_into_view_if_needed()
+    at_first = page.evaluate("scrollY")
+    swipe(page, slider, 0.6, 3, 180)
+    assert page.evaluate("scrollY") != at_first
+    page.wait_for_selector("#undo:disabled")
+    assert page.evaluate("ibdPage.state.set.size") == 0
+    assert slider.input_value() == stood
+    swipe(page, slider, 0.3, 60, 2)
+    assert page.evaluate("[...ibdPage.state.set.values()]") == [float(slider.input_value())]
+
+
 def test_by_keyboard_on_a_telephone_in_the_dark(opened):
     module, file, page = opened("cbm", viewport={"width": 390, "height": 844}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

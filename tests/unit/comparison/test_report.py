@@ -299,6 +299,21 @@ def test_the_places_of_a_chart_by_part_have_their_names():
     assert all(part in chart.svg for part in (*found.part_names, "no part"))
 
 
+def test_bands_of_probabilities_end_at_0_and_1():
+    """Two trainings that differ have intervals as wide as that of Student's t with one degree of freedom."""
+    found = make_comparison(4, 0)
+    members = [model for model in found.models if model.family == found.models[0].family]
+    found.curves = {
+        (model.name, "lrp", "deletion"): Curve(np.arange(3), np.full((4, 3), share), "share", "probability")
+        for model, share in zip(members, (0.2, 0.9), strict=False)
+    }
+    assert len(found.curves) == 2
+    (chart,) = (one for one in family_charts(found, make_table(found, members[0].family)) if "Deletion" in one.title)
+    low, high = chart.figure.axes[0].dataLim.intervaly
+    assert 0 <= low < 0.2
+    assert 0.9 < high <= 1
+
+
 def test_the_templates_are_installed_with_the_package():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     package = ROOT / "ibd" / "comparison" / "report"

@@ -272,7 +272,14 @@
     slider.setAttribute("aria-label", what);
     number.setAttribute("aria-label", `${what}, as a number`);
     slider.addEventListener("input", () => set(unit, Number(slider.value), unit));
-    slider.addEventListener("pointerdown", () => { state.held = null; });
+    let place = 0;
+    slider.addEventListener("pointerdown", () => { state.held = null; place = slider.value; });
+    slider.addEventListener("pointercancel", () => { // a finger that was put here to scroll the page sets nothing
+      slider.value = place;
+      if (state.held !== unit) return;
+      Object.assign(state, { set: state.past.pop(), held: null });
+      update();
+    });
     slider.addEventListener("keydown", (event) => { if (!event.repeat) state.held = null; });
     number.addEventListener("change", () => {
       const wanted = Number(number.value);

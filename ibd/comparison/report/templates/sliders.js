@@ -124,6 +124,14 @@ const live = (panel) => {
       draw();
     });
     slider.addEventListener("change", say);
+    let before = null, place = 0;
+    slider.addEventListener("pointerdown", () => { before = new Map(told); place = slider.value; });
+    slider.addEventListener("pointercancel", () => { // a finger that was put here to scroll the page sets nothing
+      told.clear();
+      before.forEach((set, u) => told.set(u, set));
+      slider.value = place;
+      draw();
+    });
     value.before(slider);
   }
   reset.addEventListener("click", () => {
