@@ -16,7 +16,7 @@ from ibd.explain.targets import Target
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.scaling import Scaling
 from tests.exported_models import MAKERS
-from tests.model_makers import LARGE, make_module, make_stochastic_module
+from tests.model_makers import LARGE, make_module, make_stochastic_module, make_whitening
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnxruntime")
@@ -28,6 +28,7 @@ FAMILIES = {
     "scbm": make_stochastic_module,
     "scbm by confidence": lambda: make_stochastic_module(placement="confidence"),
     "of logits": lambda: make_module(LARGE, bottleneck="logits"),
+    "beyond its percentiles": lambda: narrowed(make_whitening()),
     "ranked by its calibration": lambda: ranked_anew(make_module(LARGE)),
 }
 
@@ -36,6 +37,13 @@ def ranked_anew(module):
     """Return a model with a calibration that makes the class of the lowest logit the most probable one."""
     lift = (20.0, 0.0, 0.0)  # of images of noise, the first class is last
     module.calibration = Calibration("val", True, 1, Scaling("vector", (1.0,) * 3, lift, 10))
+    return module
+
+
+def narrowed(module):
+    """Return a model all of whose percentiles are 0."""
+    module.network.low.fill_(0.0)
+    module.network.high.fill_(0.0)
     return module
 
 
@@ -221,6 +229,15 @@ def test_sliders_of_a_bottleneck_of_logits_stand_where_nothing_changes(opened):
     page.keyboard.press("Home")
     answer(page, 2)
     assert float(sliders[0].input_value()) == 0
+
+
+def test_sliders_reach_to_what_was_read(opened):
+    """Their ends are percentiles of training images, and an image may lie beyond."""
+    module, file, page = opened("beyond its percentiles")
+    values, sliders = module.predict(file).unit_values[0], page.locator(".unit input[type=range]")
+    assert sliders.count() == len(values)
+    for unit, value in enumerate(values.tolist()):
+        assert abs(float(sliders.nth(unit).input_value()) - value) < 1e-4
 
 
 def test_a_drag_is_one_step_of_undo(opened):

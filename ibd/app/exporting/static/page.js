@@ -261,8 +261,9 @@
 
   function controls(unit, kind, name) {
     if (kind === "none") return { elements: [make("span"), make("span"), make("span")], refresh: () => {} };
-    const reach = 2 * Math.max(Math.abs(state.read.values.data[unit]), 0.5);
-    const [low, high] = names.ranges[unit] ?? [Math.min(0, ...state.read.values.data), reach];
+    const was = state.read.values.data[unit], reach = 2 * Math.max(Math.abs(was), 0.5);
+    let [low, high] = names.ranges[unit] ?? [Math.min(0, ...state.read.values.data), reach];
+    if (kind === "value" || kind === "quantity") [low, high] = [Math.min(low, was), Math.max(high, was)];
     const step = kind === "truth" ? 0.01 : (high - low) / 200;
     const slider = make("input", { type: "range", min: low, max: high, step: "any" });
     const number = make("input", { type: "number", step: kind === "truth" ? 0.01 : "any" });
