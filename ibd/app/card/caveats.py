@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ibd.app.card.blocks import Block, Words
 from ibd.app.card.pieces import chance_of, changes_of, number, probability, spread
 from ibd.app.card.reading import CardRun, Kept
+from ibd.app.edited_run import EDITED
 from ibd.training.display import accuracy_reach
 from ibd.training.record import RECORD
 
@@ -23,6 +24,8 @@ _UNEQUAL = 0.05
 def caveats(run: CardRun) -> list[Block]:
     """Return what is to be kept in mind, each from a file; a sentence each."""
     found: list[Block] = [*_training(run)]
+    if run.edited:
+        found.append(Words("The model was edited by hand after its training; see Training.", EDITED))
     for split, kept in run.tested.items():
         if not kept.stale:
             found += _of_test(split, kept)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Words
 from ibd.app.card.reading import CardRun, Kept, day
+from ibd.app.edited_run import EDITED
 from ibd.comparison.report.names import FAMILIES
 from ibd.training.record import RECORD
 
@@ -122,6 +123,15 @@ def versions(run: CardRun) -> list[Block]:
             rows = [(f"{name}, of the test", str(about[name])) for name in ("ibd", "torch") if name in about]
             blocks.append(Facts(rows, f"{kept.source}/summary.json"))
     return blocks or [Words("The versions of the software are not recorded in this run.")]
+
+
+def edits(run: CardRun) -> list[Block]:
+    """Return what was done to the model by hand after its training, so that its config does not tell all of it."""
+    if not run.edited:
+        return []
+    rows = [(key.replace("_", " "), _plain(value)) for key, value in run.edited.items()]
+    said = "The model was edited by hand after its training; the options of the config are of the model it was made of."
+    return [Words(said, EDITED), Facts(rows, EDITED)]
 
 
 def training(run: CardRun) -> list[Block]:

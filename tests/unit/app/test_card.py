@@ -160,6 +160,20 @@ def test_a_bottleneck_made_afterwards_is_corrected_where_its_concepts_are_labell
         assert ("no labelled concepts to correct" in said) != corrected
 
 
+def test_what_was_edited_by_hand_is_said(run):
+    assert "edited by hand" not in card_of(run)[0]
+    edits = {"made_of": "runs/birds/checkpoints/best.ckpt", "forget": [3], "keep": [], "replace": {"5": {"image": 17}}}
+    write_json(run / "edited.json", edits | {"validation_images": 158, "right_before": 153, "right_after": 152})
+    text = card_of(run)[0]
+    training = section(text, "Training")
+    assert "The model was edited by hand after its training" in training
+    assert "| made of | runs/birds/checkpoints/best.ckpt |" in training
+    assert "| forget | 3 |" in training
+    assert "| replace | 5 image 17 |" in training
+    assert "| right after | 152 |" in training
+    assert "edited by hand" in section(text, "Caveats and Recommendations")
+
+
 def test_a_concept_that_hardly_an_image_has_is_named(run):
     add_test(run)
     table = run / "tested/test/concepts.csv"
