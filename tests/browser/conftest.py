@@ -59,3 +59,20 @@ def open_page(chromium):
             wrong += re.findall(r"\bnull\b|\bNaN\b|\[object ", page.inner_text("body"))
         context.close()
     assert not wrong, wrong
+
+
+@pytest.fixture
+def swipe():
+    """Return a function: draw a finger over a page, from a share of an element's width, by (right, down) pixels."""
+
+    def swipe(page, element, share, right, down):
+        finger = page.context.new_cdp_session(page)
+        element.scroll_into_view_if_needed()
+        box = element.bounding_box()
+        x, y = box["x"] + share * box["width"], box["y"] + box["height"] / 2
+        for kind, step in [("touchStart", 0), *(("touchMove", step) for step in range(1, 20)), ("touchEnd", None)]:
+            points = [] if step is None else [{"x": x + right * step / 19, "y": y + down * step / 19}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            page.wait_for_timeout(10)
+
+    return swipe

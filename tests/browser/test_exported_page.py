@@ -16,7 +16,7 @@ from ibd.explain.targets import Target
 from ibd.models.calibration.calibration import Calibration
 from ibd.models.calibration.scaling import Scaling
 from tests.exported_models import MAKERS
-from tests.model_makers import LARGE, make_module, make_stochastic_module
+from tests.model_makers import LARGE, make_module, make_stochastic_module, make_whitening
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnxruntime")
@@ -27,6 +27,8 @@ FAMILIES = {
     "cbm": lambda: make_module(LARGE),
     "scbm": make_stochastic_module,
     "scbm by confidence": lambda: make_stochastic_module(placement="confidence"),
+    "of logits": lambda: make_module(LARGE, bottleneck="logits"),
+    "beyond its percentiles": lambda: narrowed(make_whitening()),
     "ranked by its calibration": lambda: ranked_anew(make_module(LARGE)),
 }
 
@@ -35,6 +37,13 @@ def ranked_anew(module):
     """Return a model with a calibration that makes the class of the lowest logit the most probable one."""
     lift = (20.0, 0.0, 0.0)  # of images of noise, the first class is last
     module.calibration = Calibration("val", True, 1, Scaling("vector", (1.0,) * 3, lift, 10))
+    return module
+
+
+def narrowed(module):
+    """Return a model all of whose percentiles are 0."""
+    module.network.low.fill_(0.0)
+    module.network.high.fill_(0.0)
     return module
 
 
@@ -189,6 +198,80 @@ def test_groups_undo_and_reset(opened):
     page.get_by_role("button", name="As read again").click()
     answer(page, 7)
     close(page.evaluate("ibdPage.state.after.logits"), before.logits[0])
+
+
+def test_the_numbers_of_a_line_are_explained(opened):
+    """Of which class the contributions are, also after it changed; and why a concept set to 0.9 is shown as another."""
+    module, file, page = opened("of logits")
+    before = module.predict(file)
+    assert "95th and 5th percentile" in page.inner_text("#note")
+    told, seen = {}, {page.inner_text("#account")}
+    for number, name in enumerate(module.network.unit_names, start=2):
+        page.get_by_role("button", name=f"{name}: no", exact=True).click()
+        answer(page, number)
+        told[name] = 0
+        label = module.spec.class_names[int(before.intervene(told).labels[0])]
+        seen.add(page.inner_text("#account"))
+        assert page.inner_text("#account").endswith(f"adds to the logit of {label}.")
+    assert len(seen) > 1  # the class did change
+
+
+def test_sliders_of_a_bottleneck_of_logits_stand_where_nothing_changes(opened):
+    """A truth value is a place between percentiles there: at the probability, the first touch would let them jump."""
+    module, file, page = opened("of logits")
+    low, high, scores = module.network.low, module.network.high, module.predict(file).units.scores[0]
+    places = ((scores - low) / (high - low)).clamp(0, 1).tolist()
+    assert any(abs(place - float(score.sigmoid())) > 0.05 for place, score in zip(places, scores, strict=True))
+    sliders = [page.get_by_role("slider", name=name, exact=True) for name in module.network.unit_names]
+    for slider, place in zip(sliders, places, strict=True):
+        assert abs(float(slider.input_value()) - place) < 0.006
+    sliders[0].focus()
+    page.keyboard.press("Home")
+    answer(page, 2)
+    assert float(sliders[0].input_value()) == 0
+
+
+def test_sliders_reach_to_what_was_read(opened):
+    """Their ends are percentiles of training images, and an image may lie beyond."""
+    module, file, page = opened("beyond its percentiles")
+    values, sliders = module.predict(file).unit_values[0], page.locator(".unit input[type=range]")
+    assert sliders.count() == len(values)
+    for unit, value in enumerate(values.tolist()):
+        assert abs(float(sliders.nth(unit).input_value()) - value) < 1e-4
+
+
+def test_a_drag_is_one_step_of_undo(opened):
+    module, file, page = opened("cbm")
+    slider = page.get_by_role("slider", name="flies", exact=True)
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    for shares in ((0.2, 0.3, 0.4, 0.5), (0.6, 0.7, 0.8)):  # two drags of the same slider
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.down()
+        for share in shares:
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.up()
+    assert page.evaluate("ibdPage.state.set.size") == 1
+    page.get_by_role("button", name="Undo").click()
+    assert abs(page.evaluate("[...ibdPage.state.set.values()][0]") - 0.5) < 0.05
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_selector("#undo:disabled")
+    close(page.evaluate("ibdPage.state.after.logits"), module.predict(file).logits[0])
+
+
+def test_a_finger_that_scrolls_the_page_sets_nothing(opened, swipe):
+    _, _, page = opened("cbm", viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
+    slider = page.get_by_role("slider", name="flies", exact=True)
+    stood = slider.input_value()
+    slider.scroll_into_view_if_needed()
+    at_first = page.evaluate("scrollY")
+    swipe(page, slider, 0.6, 3, 180)
+    assert page.evaluate("scrollY") != at_first
+    page.wait_for_selector("#undo:disabled")
+    assert page.evaluate("ibdPage.state.set.size") == 0
+    assert slider.input_value() == stood
+    swipe(page, slider, 0.3, 60, 2)
+    assert page.evaluate("[...ibdPage.state.set.values()]") == [float(slider.input_value())]
 
 
 def test_by_keyboard_on_a_telephone_in_the_dark(opened):

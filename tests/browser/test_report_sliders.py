@@ -118,6 +118,29 @@ def test_probabilities_are_those_of_the_network(made, open_page):
         assert panel.query_selector(".classes .share").text_content() == f"{100 * share:.1f} %"
 
 
+def test_a_factor_is_no_similarity_and_a_share_is_not_cut(made, open_page):
+    page = open_page(made[2], viewport={"width": 390, "height": 800})
+    panel = panels_of(page, "pipnet")[0]
+    row = panel.query_selector(".unit:has(input)")
+    moved(panel, [(row.query_selector(".name").text_content(), 0.75)])
+    assert row.query_selector(".value").text_content() == "\N{MULTIPLICATION SIGN} 1.50"
+    share = panel.query_selector(".classes .share")
+    assert share.evaluate("cell => { cell.textContent = '100.0 %'; return cell.scrollWidth <= cell.clientWidth; }")
+
+
+def test_a_finger_that_scrolls_the_page_sets_nothing(made, open_page, swipe):
+    page = open_page(made[2], viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
+    panel = panels_of(page, "probabilities")[0]
+    slider = panel.query_selector("input[type=range]")
+    stood, logits, at_first = slider.input_value(), panel.get_attribute("data-logits"), page.evaluate("scrollY")
+    swipe(page, slider, 0.6, 3, -180)
+    assert page.evaluate("scrollY") != at_first
+    assert panel.query_selector(".call").text_content() == ""
+    assert (slider.input_value(), panel.get_attribute("data-logits")) == (stood, logits)
+    swipe(page, slider, 0.3, 60, 2)
+    assert len(values_in(panel.query_selector(".call").text_content())) == 1
+
+
 def test_where_setting_takes_the_network_the_page_says_so(open_page, tmp_path):
     modules = {"mlp": make_module(LARGE, head="mlp"), "axes": make_whitening(LARGE)}
     (tmp_path / "index.html").write_text(slider_report(modules, torch.rand(2, 3, 32, 32)).html(), encoding="utf-8")

@@ -101,7 +101,7 @@ def test_the_file_gives_the_same_without_the_package(name, read):
 def test_the_file_has_the_names(name, read):
     module, _, _, _, names = read[name]
     network = module.network
-    about = {"unit_groups", "exclusive_groups", "edits", "ranges", "additive", "bias", "cells"}
+    about = {"unit_groups", "exclusive_groups", "edits", "ranges", "ends", "additive", "bias", "cells"}
     assert names["parts"]["whole"]["inputs"] == ["image"]
     assert names["parts"]["whole"]["outputs"][:4] == ["logits", "probabilities", "values", "maps"]
     assert {key: value for key, value in names.items() if key not in about | {"parts"}} == {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ibd.app.card.blocks import Absent, Block, ByHand, Grid, Section, Stale, Words, every_section
-from ibd.app.card.pieces import changes_of, number, spread
+from ibd.app.card.pieces import chance_of, changes_of, number, spread
 from ibd.app.card.reading import CardRun, Kept
 from ibd.app.card.report import of_model
 from ibd.comparison.report.names import explainer_title
@@ -66,6 +66,9 @@ def _of_test(split: str, kept: Kept) -> Iterator[tuple[str, str, str]]:
         yield f"calibration error{' after calibration' * bool(plain.get('calibrated'))}", number(error), source
     metrics = plain.get("metrics") or {}
     names = {"concept_auroc": "mean AUROC of concepts", "accuracy_without_named": "accuracy without the named units"}
+    chance = chance_of(kept)
+    if chance is not None:
+        names["accuracy_without_named"] += f" (chance {number(chance)})"
     for key, what in names.items():
         if key in metrics:
             yield what, spread(metrics[key]), source

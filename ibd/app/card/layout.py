@@ -53,7 +53,7 @@ def mitchell(run: CardRun, texts: Mapping[str, str]) -> list[Section]:
     details = [*pieces.identity(run), *hand("developers", "version", "license")]
     more = (
         Section("architecture", "Architecture and training algorithm", pieces.architecture(run)),
-        Section("training", "Training", pieces.training(run)),
+        Section("training", "Training", [*pieces.edits(run), *pieces.training(run)]),
         Section("versions", "Versions of software", pieces.versions(run)),
     )
     data = [*pieces.evaluation_data(run), *hand("evaluation_motivation")]

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Picture, Stale, Words
-from ibd.app.card.pieces import changes_of, cut, number, probability, spread
+from ibd.app.card.pieces import chance_of, changes_of, cut, number, probability, spread
 from ibd.app.card.reading import CardRun, Kept, Rows
 from ibd.metrics.functional.shares import share_interval
 
@@ -252,6 +252,7 @@ def bypass(run: CardRun) -> list[Block]:
             none = "There is nothing to by-pass: no unit has a name, or classes are sums over the units alone."
             return [Words(none, kept.source)]
         rows.insert(0, (f"accuracy, {split} images", _as_trained(kept)))
+        rows.append((f"chance: the most frequent class, or guessing, {split} images", number(chance_of(kept))))
         return [Words(_BYPASS), Facts(rows, f"{kept.source}/summary.json")]
 
     return tests(run, say)

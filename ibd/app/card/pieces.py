@@ -7,6 +7,7 @@ from typing import Any
 
 from ibd.app.card.blocks import Absent, Block, Facts, Grid, Words
 from ibd.app.card.reading import CardRun, Kept, day
+from ibd.app.edited_run import EDITED
 from ibd.comparison.report.names import FAMILIES
 from ibd.training.record import RECORD
 
@@ -58,6 +59,15 @@ def changes_of(kept: Kept) -> str:
     return ", ".join(map(str, about.get("changes") or ()))
 
 
+def chance_of(kept: Kept) -> float | None:
+    """Return the accuracy of a test without looking: that of its most frequent class, or of guessing."""
+    classes, images = kept.plain.get("classes") or 0, kept.plain.get("images") or 0
+    if not classes or not images:
+        return None
+    largest = max((int(row["images"]) for row in kept.tables.get("classes", []) if row.get("images")), default=0)
+    return float(max(1 / classes, largest / images))
+
+
 def cut(rows: Sequence[Sequence[str]], what: str) -> tuple[list[Sequence[str]], str]:
     """Return the rows that a card has room for, and what to say of the others."""
     if len(rows) <= _MOST:
@@ -84,7 +94,7 @@ def identity(run: CardRun) -> list[Block]:
         )
     values = sum(value.numel() for value in run.content["state_dict"].values())
     file = f"{run.checkpoint.parent.name}/{run.checkpoint.name}"
-    facts = [("SHA-256", run.sha256), ("written", day(run.checkpoint.stat().st_mtime))]
+    facts = [("SHA-256", run.sha256), ("file last changed", day(run.checkpoint.stat().st_mtime))]
     if isinstance(epoch := run.content.get("epoch"), int):
         facts.append(("epoch", str(epoch + 1)))
     facts.append(("numbers in its weights and statistics", str(values)))
@@ -113,6 +123,15 @@ def versions(run: CardRun) -> list[Block]:
             rows = [(f"{name}, of the test", str(about[name])) for name in ("ibd", "torch") if name in about]
             blocks.append(Facts(rows, f"{kept.source}/summary.json"))
     return blocks or [Words("The versions of the software are not recorded in this run.")]
+
+
+def edits(run: CardRun) -> list[Block]:
+    """Return what was done to the model by hand after its training, so that its config does not tell all of it."""
+    if not run.edited:
+        return []
+    rows = [(key.replace("_", " "), _plain(value)) for key, value in run.edited.items()]
+    said = "The model was edited by hand after its training; the options of the config are of the model it was made of."
+    return [Words(said, EDITED), Facts(rows, EDITED)]
 
 
 def training(run: CardRun) -> list[Block]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ibd.app.card.report import ReportOf, read_report
+from ibd.app.edited_run import EDITED
 from ibd.config.sources import read_yaml
 from ibd.errors import CheckpointError
 from ibd.io import CALIBRATION_KEY, MODEL_KEY, find_checkpoint, find_run, read_checkpoint, sha256
@@ -54,6 +55,7 @@ class CardRun:
         weights: checksum of the network's weights.
         content: content of the checkpoint.
         config: the run's config as plain values; {} where there is none.
+        edited: what was done to it by hand after its training; {} where nothing was.
         record: what the training says of itself; {} where it says nothing.
         tested: split -> its test.
         curves: name -> intervention curve.
@@ -70,6 +72,7 @@ class CardRun:
     weights: int
     content: dict[str, Any]
     config: dict[str, Any]
+    edited: dict[str, Any]
     record: dict[str, Any]
     tested: dict[str, Kept]
     curves: dict[str, Kept]
@@ -130,6 +133,7 @@ def read_run(run: str, report: Path | None) -> CardRun:
         weights=weights,
         content=content,
         config=read_yaml(folder / "config.yaml") if (folder / "config.yaml").exists() else {},
+        edited=read_json(folder / EDITED) or {},
         record=read_json(folder / RECORD) or {},
         tested=_tests(folder, digest, written),
         curves=_curves(folder, weights, written),

@@ -13,6 +13,7 @@ from ibd.app.exporting.programs import Program, dtype_of
 from ibd.errors import UnsupportedError
 from ibd.explain.boxes import field_of
 from ibd.models.base import InterpretableNetwork
+from ibd.models.cbm.network import ConceptBottleneckNetwork
 from ibd.models.lightning import InterpretableModule
 
 
@@ -54,7 +55,16 @@ def _editing(network: InterpretableNetwork) -> dict[str, Any]:
         kinds = edit_kinds(network)
     except UnsupportedError:
         return {}
-    return {"edits": kinds, "ranges": [_range(network, unit, kind) for unit, kind in enumerate(kinds)]}
+    ranges = [_range(network, unit, kind) for unit, kind in enumerate(kinds)]
+    return {"edits": kinds, "ranges": ranges, "ends": [_ends(network, unit, kind) for unit, kind in enumerate(kinds)]}
+
+
+def _ends(network: InterpretableNetwork, unit: int, kind: str) -> list[float] | None:
+    """Return which scores a truth value lies between, where that is no probability; else None."""
+    if kind != "truth" or not (isinstance(network, ConceptBottleneckNetwork) and network.by_percentiles):
+        return None
+    ends = [float(network.low[unit]), float(network.high[unit])]
+    return ends if all(map(_finite, ends)) else None
 
 
 def _range(network: InterpretableNetwork, unit: int, kind: str) -> list[float] | None:

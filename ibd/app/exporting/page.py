@@ -81,7 +81,10 @@ def _note(model: InterpretableModule) -> str:
     """Return a sentence on what setting a unit does."""
     network = model.network
     if network.truth_values:
-        return f"A {network.unit_kind} is set to how true it is, from 0 to 1; a quantity to a number in its unit."
+        means = network.edit_note.removeprefix("; ")
+        return f"A {network.unit_kind} is set to how true it is, from 0 to 1; a quantity to a number in its unit." + (
+            f" {means[0].upper()}{means[1:]}." if means else ""
+        )
     if network.unit_kind == "prototype":
         return "A prototype's similarity is multiplied by what is given: 0 switches it off."
     return f"{network.article.capitalize()} {network.unit_kind} is set to an activation."

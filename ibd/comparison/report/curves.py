@@ -17,6 +17,10 @@ from ibd.comparison.results import Comparison, Curve, Sanity
 from ibd.metrics.functional.random_effects import two_level_intervals
 
 _CASCADE = "Sanity: similarity to the original map while the model is made random"
+_BY_PART = "energy"
+"""The chart whose places are the parts of the data, and what is none of them."""
+_SHARES = ("probability", "share of the positive mass")
+"""What goes from 0 to 1, as do its bands, however few trainings they are of."""
 _FRONT = {"intrinsic": 0, "oracle": 1, "posthoc": 2, "reference": 3}
 
 
@@ -79,8 +83,11 @@ def _explainers_chart(comparison: Comparison, table: Table, name: str, curves: d
     order = sorted(curves, key=lambda explainer: _FRONT[kinds[explainer]])
     lines = [pooled_line(curves[explainer], names.explainer_title(explainer), style[explainer]) for explainer in order]
     first = next(iter(curves.values()))[0]
-    title = _title(name)
-    return [_chart(table, name, title, lines, line_chart(lines, first.x_label, first.y_label))]
+    if first.y_label in _SHARES:
+        lines = [replace(line, low=line.low.clip(0, 1), high=line.high.clip(0, 1)) for line in lines]
+    places = [*comparison.part_names, "no part"] if name == _BY_PART else []
+    ticks = places if len(places) == len(first.x) else []
+    return [_chart(table, name, _title(name), lines, line_chart(lines, first.x_label, first.y_label, ticks))]
 
 
 def _title(chart: str) -> str:

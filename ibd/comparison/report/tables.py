@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -106,6 +107,12 @@ class Table:
     columns: dict[str, list[Column]]
     rows: list[Row]
     references: list[Row]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether any score stands between noise and the oracle, which exists only for drawn data."""
+        cells = [cell for row in (*self.rows, *self.references) for cell in row.cells.values()]
+        return any(math.isfinite(cell.normalized) for cell in cells)
 
     def row(self, explainer: str) -> Row | None:
         """Return the row of an explainer, reference maps and oracle included."""

@@ -67,6 +67,9 @@ def test_a_card_has_the_numbers_of_its_files(run):
     assert "p = 0.0042" in section(text, "Unitary results: by group")
     assert "p = 0.5000" in section(text, "Intersectional results")
     assert "| accuracy without the named units, test images | 0.812 |" in section(text, "What by-passes the concepts")
+    assert "guessing, test images | 0.625 |" in section(text, "What by-passes the concepts")
+    assert "| accuracy without the named units (chance 0.625) | 0.812 |" in section(text, "In short")
+    assert "of: leg::six" not in section(text, "Caveats and Recommendations")  # 21 have it, 19 do not
     assert "0.123 |" in section(text, "Calibration")
     assert "the worst is" in section(text, "Caveats and Recommendations")
     assert "still 0.812 (chance 0.625)" in section(text, "Caveats and Recommendations")  # 25 of 40 images are ants
@@ -155,6 +158,28 @@ def test_a_bottleneck_made_afterwards_is_corrected_where_its_concepts_are_labell
         said = section(text, title)
         assert (f"`{command} {run}`" in said) == corrected
         assert ("no labelled concepts to correct" in said) != corrected
+
+
+def test_what_was_edited_by_hand_is_said(run):
+    assert "edited by hand" not in card_of(run)[0]
+    edits = {"made_of": "runs/birds/checkpoints/best.ckpt", "forget": [3], "keep": [], "replace": {"5": {"image": 17}}}
+    write_json(run / "edited.json", edits | {"validation_images": 158, "right_before": 153, "right_after": 152})
+    text = card_of(run)[0]
+    training = section(text, "Training")
+    assert "The model was edited by hand after its training" in training
+    assert "| made of | runs/birds/checkpoints/best.ckpt |" in training
+    assert "| forget | 3 |" in training
+    assert "| replace | 5 image 17 |" in training
+    assert "| right after | 152 |" in training
+    assert "edited by hand" in section(text, "Caveats and Recommendations")
+
+
+def test_a_concept_that_hardly_an_image_has_is_named(run):
+    add_test(run)
+    table = run / "tested/test/concepts.csv"
+    table.write_text(table.read_text().replace(",21,19,", ",1,39,"))
+    said = "Fewer than 10 test images have, or fewer than 10 lack, each of: leg::six; their AUROC says little"
+    assert said in section(card_of(run)[0], "Caveats and Recommendations")
 
 
 def test_a_calibration_and_thresholds(run):

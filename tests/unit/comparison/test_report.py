@@ -16,9 +16,11 @@ import torch
 from ibd.comparison.methods import ORACLE, ORACLE_SUM
 from ibd.comparison.report import Report
 from ibd.comparison.report.charts import styles
+from ibd.comparison.report.curves import family_charts
 from ibd.comparison.report.page import _json
 from ibd.comparison.report.side_tables import shortcut_rows
-from ibd.comparison.results import Comparison, ExplainerInfo, ModelInfo
+from ibd.comparison.report.tables import make_table
+from ibd.comparison.results import Comparison, Curve, ExplainerInfo, ModelInfo
 from ibd.metrics.functional.random_effects import two_level, two_level_interval
 from tests.report_makers import KINDS, METRICS, MODELS, NASTY, make_comparison, small_report
 
@@ -82,6 +84,7 @@ def summary(folder):
 
 
 def test_the_page_has_its_sections_in_order(page):
+    assert "to the oracle (1)" in page.html
     ids = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
     wanted = [
         "answer",
@@ -282,8 +285,33 @@ def test_a_report_of_almost_nothing(tmp_path):
         "reading",
     ]
     assert "This model has no map of its own" in html
+    assert "to the oracle (1)" not in html  # a switch to a scale that these images do not have
     assert json.loads((tmp_path / "summary.json").read_text())["verdicts"] == []
     assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "x,b,own,my_model,0,gradcam,posthoc,deletion,0.5"
+
+
+def test_the_places_of_a_chart_by_part_have_their_names():
+    found = make_comparison(2, 0)
+    name = found.models[0].name
+    values = np.full((2, len(found.part_names) + 1), 0.2)
+    found.curves = {(name, "lrp", "energy"): Curve(np.arange(values.shape[1]), values, "region", "share")}
+    (chart,) = (one for one in family_charts(found, make_table(found, found.models[0].family)) if one.title == "Energy")
+    assert all(part in chart.svg for part in (*found.part_names, "no part"))
+
+
+def test_bands_of_probabilities_end_at_0_and_1():
+    """Two trainings that differ have intervals as wide as that of Student's t with one degree of freedom."""
+    found = make_comparison(4, 0)
+    members = [model for model in found.models if model.family == found.models[0].family]
+    found.curves = {
+        (model.name, "lrp", "deletion"): Curve(np.arange(3), np.full((4, 3), share), "share", "probability")
+        for model, share in zip(members, (0.2, 0.9), strict=False)
+    }
+    assert len(found.curves) == 2
+    (chart,) = (one for one in family_charts(found, make_table(found, members[0].family)) if "Deletion" in one.title)
+    low, high = chart.figure.axes[0].dataLim.intervaly
+    assert 0 <= low < 0.2
+    assert 0.9 < high <= 1
 
 
 def test_the_templates_are_installed_with_the_package():

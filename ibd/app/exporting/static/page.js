@@ -4,7 +4,7 @@
 (() => {
   const names = ibdEngine.names, by = (id) => document.getElementById(id), MOST = 40;
   const MOST_PIXELS = 1e8; // of an image: more than a tab has memory for
-  const state = { read: null, before: null, after: null, set: new Map(), past: [], fitted: null, file: "", all: false };
+  const state = { read: null, before: null, after: null, set: new Map(), past: [], held: null, fitted: null, file: "", all: false };
   const rows = new Map();
   let busy = false, again = false, shown = null, onUnit = null, taken = 0;
 
@@ -54,7 +54,7 @@
     const fitted = ibdResize.fit(ibdResize.planesOf(data, canvas.width, canvas.height), names.image_size, names.resize);
     const began = performance.now(), read = await ibdEngine.encode(ibdResize.numbers(fitted)), before = await judge(read);
     if (turn !== taken) return;
-    Object.assign(state, { fitted, read, before, file: file.name || "image.png", set: new Map(), past: [], all: false });
+    Object.assign(state, { fitted, read, before, file: file.name || "image.png", set: new Map(), past: [], held: null, all: false });
     by("caption").textContent =
       `${state.file}, ${bitmap.width} x ${bitmap.height} pixels, brought to ${names.image_size[1]} x ${names.image_size[0]}` +
       ` (${names.resize}); read in ${Math.round(performance.now() - began)} ms`;
@@ -98,8 +98,10 @@
     document.body.dataset.answers = String(Number(document.body.dataset.answers || 0) + 1);
   }
 
-  function change(edits) {
-    state.past.push(new Map(state.set));
+  // All that one slider is dragged over (`held`: its unit) is one step of Undo.
+  function change(edits, held = null) {
+    if (held === null || held !== state.held) state.past.push(new Map(state.set));
+    state.held = held;
     for (const [unit, number] of edits) {
       if (number === null) state.set.delete(unit);
       else state.set.set(unit, number);
@@ -108,7 +110,7 @@
   }
 
   // Values of an exclusive group add up to 1 at most: what was set before gives way.
-  function set(unit, number) {
+  function set(unit, number, held = null) {
     const edits = new Map([[unit, number]]);
     for (const group of names.exclusive_groups.filter((group) => group.includes(unit))) {
       let sum = number;
@@ -118,7 +120,7 @@
         if (sum > 1 || number === 1) edits.set(other, null);
       }
     }
-    change(edits);
+    change(edits, held);
   }
 
   // ---- what is shown
@@ -136,6 +138,9 @@
     by("command-line").hidden = !edited;
     const edits = [...set].map(([unit, number]) => quoted(`${names.unit_names[unit]}=${number}`));
     by("command").textContent = ["ibd intervene RUN", quoted(state.file), ...edits].join(" ");
+    by("account").hidden = !after.adds;
+    by("account").textContent = `The last number of a line is what it adds to the logit of ${name[after.best]}` +
+      (names.additive ? "." : ": what that logit loses without it alone; these do not add up.");
     for (const [unit, refresh] of rows) refresh(unit);
     paint();
   }
@@ -242,15 +247,23 @@
       element.dataset.value = now;
       read.textContent = Math.abs(now - was) < 0.005 && !isSet ? value(unit, was) : `${value(unit, was)} → ${value(unit, now)}`;
       if (state.after.adds) adds.textContent = signed(state.after.adds[unit]);
-      parts.refresh(isSet ? state.set.get(unit) : kind === "factor" ? 1 : now, isSet);
+      parts.refresh(isSet ? state.set.get(unit) : kind === "factor" ? 1 : stands(unit, now), isSet);
     });
     return element;
   }
 
+  // What a unit is set to for nothing to change: a truth value may lie between two scores, and be no probability.
+  function stands(unit, number) {
+    const [low, high] = names.ends?.[unit] ?? [];
+    if (low === undefined) return number;
+    return Math.min(1, Math.max(0, (state.after.units.scores.data[unit] - low) / (high - low || 1)));
+  }
+
   function controls(unit, kind, name) {
     if (kind === "none") return { elements: [make("span"), make("span"), make("span")], refresh: () => {} };
-    const reach = 2 * Math.max(Math.abs(state.read.values.data[unit]), 0.5);
-    const [low, high] = names.ranges[unit] ?? [Math.min(0, ...state.read.values.data), reach];
+    const was = state.read.values.data[unit], reach = 2 * Math.max(Math.abs(was), 0.5);
+    let [low, high] = names.ranges[unit] ?? [Math.min(0, ...state.read.values.data), reach];
+    if (kind === "value" || kind === "quantity") [low, high] = [Math.min(low, was), Math.max(high, was)];
     const step = kind === "truth" ? 0.01 : (high - low) / 200;
     const slider = make("input", { type: "range", min: low, max: high, step: "any" });
     const number = make("input", { type: "number", step: kind === "truth" ? 0.01 : "any" });
@@ -259,7 +272,16 @@
     const what = kind === "factor" ? `${name}, times` : name;
     slider.setAttribute("aria-label", what);
     number.setAttribute("aria-label", `${what}, as a number`);
-    slider.addEventListener("input", () => set(unit, Number(slider.value)));
+    slider.addEventListener("input", () => set(unit, Number(slider.value), unit));
+    let place = 0;
+    slider.addEventListener("pointerdown", () => { state.held = null; place = slider.value; });
+    slider.addEventListener("pointercancel", () => { // a finger that was put here to scroll the page sets nothing
+      slider.value = place;
+      if (state.held !== unit) return;
+      Object.assign(state, { set: state.past.pop(), held: null });
+      update();
+    });
+    slider.addEventListener("keydown", (event) => { if (!event.repeat) state.held = null; });
     number.addEventListener("change", () => {
       const wanted = Number(number.value);
       if (number.value === "" || !Number.isFinite(wanted)) return change(new Map([[unit, null]]));
@@ -310,7 +332,7 @@
       if (event.dataTransfer.files.length) take(first(event.dataTransfer.files));
     });
     document.addEventListener("paste", (event) => event.clipboardData.files.length && take(first(event.clipboardData.files)));
-    by("undo").addEventListener("click", () => { state.set = state.past.pop(); update(); });
+    by("undo").addEventListener("click", () => { Object.assign(state, { set: state.past.pop(), held: null }); update(); });
     by("reset").addEventListener("click", () => change(new Map([...state.set.keys()].map((unit) => [unit, null]))));
     by("search").addEventListener("input", list);
     by("more").addEventListener("click", () => { state.all = true; list(); });

@@ -80,7 +80,8 @@ const drawUnit = (row, rules, start, now, told) => {
   bar.classList.toggle("against", amount < 0);
   row.querySelector(".amount").textContent = (Number(amount.toFixed(2)) > 0 ? "+" : "") + written(amount);
   const set = told.has(unit), follows = now.followed.has(unit), value = row.querySelector(".value");
-  value.textContent = set || follows ? written(now.values[unit]) : value.dataset.before;
+  const times = set && rules.asked[unit] === "factor" ? "× " : ""; // what is set is no similarity
+  value.textContent = set || follows ? times + written(now.values[unit]) : value.dataset.before;
   row.classList.toggle("changed", set);
   row.classList.toggle("follows", !set && follows && Math.abs(now.values[unit] - start.values[unit]) >= 0.005);
   const slider = row.querySelector("input");
@@ -123,6 +124,14 @@ const live = (panel) => {
       draw();
     });
     slider.addEventListener("change", say);
+    let before = null, place = 0;
+    slider.addEventListener("pointerdown", () => { before = new Map(told); place = slider.value; });
+    slider.addEventListener("pointercancel", () => { // a finger that was put here to scroll the page sets nothing
+      told.clear();
+      before.forEach((set, u) => told.set(u, set));
+      slider.value = place;
+      draw();
+    });
     value.before(slider);
   }
   reset.addEventListener("click", () => {
