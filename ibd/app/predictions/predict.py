@@ -78,11 +78,14 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
         rest = [file for file in files if written(file) not in journal.done]
         if len(rest) < len(files):
             yield f"going on: {len(files) - len(rest)} of {len(files)} images are predicted already"
+        gone = journal.done.difference(map(written, files))
+        if gone:
+            yield f"left out: rows of images that are not among these any more: {len(gone)}"
         work = Work(model, journal, options, len(files), len(files) - len(rest))
         began = time.perf_counter()
         work.predict(rest)
         rate = work.counted / (time.perf_counter() - began)
-        journal.finish()
+        journal.finish(gone)
     with suppress(FileNotFoundError):
         folder_of(out).rmdir()
     yield f"written: {out} ({work.there} images, {len(model.network.unit_names)} units; {rate:.0f} images per second)"

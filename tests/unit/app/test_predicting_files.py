@@ -189,6 +189,25 @@ def test_rows_of_another_model_or_of_other_images_are_not_mixed(checkpoint, tmp_
     assert ibd("predict", checkpoint, "images", "-o", "out.csv").code == 0
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_images_that_were_taken_away_meanwhile_have_no_row(checkpoint, images, kind):
+    """A folder from which one goes before the command goes on: the file has what is there, and the count is of that."""
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    command = ("predict", checkpoint, "images", "-o", f"out.{kind}", *ONE)
+    kill_after(3, command)
+    (images / "a" / "2.png").unlink()
+    answer = ibd(*command)
+    assert answer.out.startswith(
+        "going on: 2 of 4 images are predicted already\n"
+        "left out: rows of images that are not among these any more: 1\n"
+        f"written: out.{kind} (4 images, "
+    )
+    ibd("predict", checkpoint, "images", "-o", f"whole.{kind}", *ONE)
+    assert Path(f"out.{kind}").read_bytes() == Path(f"whole.{kind}").read_bytes()
+    assert not Path(f"out.{kind}.partial").exists()
+
+
 def test_a_row_is_there_as_soon_as_its_batch_is(checkpoint):
     """Memory does not grow with the images: at most two batches are in memory, the others are in the file."""
     lines = []
