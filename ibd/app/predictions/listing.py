@@ -42,7 +42,11 @@ def _files(word: str) -> list[str]:
         return _below(word)
     if _is_pattern(word):
         return _matching(word)
-    return _of_table(Path(word)) if word.lower().endswith(".csv") else [word]
+    if word.lower().endswith(".csv"):
+        return _of_table(Path(word))
+    if not os.path.exists(word):  # noqa: PTH110  # a folder that is misspelt is no damaged image
+        raise DataError(f"{word}: cannot be read: there is no such file")
+    return [word]
 
 
 def _below(folder: str) -> list[str]:

@@ -232,6 +232,11 @@ def test_a_row_is_there_as_soon_as_its_batch_is(checkpoint):
         (["no*.png", "-o", "x.csv"], "no*.png: no file matches it"),
         (["missing.csv", "-o", "x.csv"], "missing.csv: there is no such file"),
         (["missing.png", "-o", "x.csv"], "missing.png: cannot be read: there is no such file"),
+        (["imags", "-o", "x.csv", "--skip-damaged"], "imags: cannot be read: there is no such file"),
+        (
+            ["list.csv", "-o", "./list.csv", "--overwrite"],
+            "-o: 'list.csv' is what names the images",
+        ),
         (["images", "-o", "x.csv", "--batch-size", "0"], "--batch-size: 0 given, at least 1 is needed"),
         (["images", "-o", "x.csv", "--device", "gpu"], "predict: device: 'gpu' cannot be used"),
         (["images", "-o", "x.csv", "--figure", "x.png"], "--figure draws predictions that are shown"),
@@ -244,8 +249,11 @@ def test_a_mistake_is_a_line(checkpoint, arguments, message):
     Path("empty").mkdir()
     Path("folder.csv").mkdir()
     Path("there.csv").write_text("mine")
+    Path("list.csv").write_text("image\nimages/c.png\n")
     assert ibd("predict", checkpoint, *arguments).mistake.startswith(message)
     assert Path("there.csv").read_text() == "mine"
+    assert Path("list.csv").read_text().startswith("image\n")
+    assert not Path("x.csv").exists()
 
 
 def test_overwrite(checkpoint):
