@@ -189,6 +189,18 @@ def test_rows_of_another_model_or_of_other_images_are_not_mixed(checkpoint, tmp_
     assert ibd("predict", checkpoint, "images", "-o", "out.csv").code == 0
 
 
+def test_a_folder_that_is_a_link_is_below_it_too_and_links_that_go_round_end(images, tmp_path):
+    """Pictures of a camera on another disk; links to what is there anyway name nothing twice."""
+    other = tmp_path / "disk" / "camera"
+    (other / "day").mkdir(parents=True)
+    (images / "c.png").rename(other / "day" / "c.png")
+    (images / "linked").symlink_to(other, target_is_directory=True)
+    (images / "again").symlink_to(images / "a", target_is_directory=True)
+    (images / "b" / "up").symlink_to(images, target_is_directory=True)
+    (other / "round").symlink_to(other, target_is_directory=True)
+    assert listed(["images"]) == [f"images/{name}" for name in (*NAMES[:-1], "linked/day/c.png")]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_images_that_were_taken_away_meanwhile_have_no_row(checkpoint, images, kind):
     """A folder from which one goes before the command goes on: the file has what is there, and the count is of that."""
