@@ -57,7 +57,9 @@ def digest_of(folder):
     return hashlib.sha256((folder / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
 
 
-def add_test(folder, digest=None, calibrated=False, metrics=None, changes=(), abstains=0, confidence=None):
+def add_test(
+    folder, digest=None, calibrated=False, metrics=None, changes=(), abstains=0, confidence=None, thresholds=()
+):
     """Write what a test of the run has come to."""
     metrics = {"accuracy_without_named": {"value": 0.8125}, "concept_auroc": {"value": 0.9375}} | (metrics or {})
     groups = [
@@ -75,6 +77,7 @@ def add_test(folder, digest=None, calibrated=False, metrics=None, changes=(), ab
         "calibration": {"classes": {"error": 0.1234, "count": 40, "bins": 15}},
     }
     summary |= {"worst": {"classes": [{"class": EVIL, "recall": interval(0.6, 0.36, 0.8)}]}, "metrics": metrics}
+    summary |= {"thresholds": list(thresholds)}
     summary |= {"groups": {"light": found, "light+site": {**found, "p_value": 0.5}}}
     about = {"date": "2026-11-30T02:00:00+00:00", "ibd": "0.0.8", "checkpoint": "best.ckpt"}
     about |= {"changes": list(changes), "confidence": confidence}

@@ -10,7 +10,7 @@ from ibd.errors import ConfigError, did_you_mean
 from ibd.io import find_run
 from ibd.metrics.functional.bootstrap import Interval
 from ibd.models.loading import load_network
-from ibd.models.thresholds import FILE, Threshold, Thresholds
+from ibd.models.thresholds import CONFIDENCE, FILE, Threshold, Thresholds
 from ibd.training.thresholding import Wishes, set_thresholds
 
 _KEYS = ("precision", "value", "concept", "accuracy", "confidence")
@@ -70,7 +70,7 @@ def _table(thresholds: Thresholds | None) -> Iterator[str]:
         return
     rows = list(thresholds.concepts.items())
     if thresholds.confidence is not None:
-        rows.insert(0, ("(confidence of the class)", thresholds.confidence))
+        rows.insert(0, (CONFIDENCE, thresholds.confidence))
     width = max(len(name) for name, _ in rows)
     yield f"{'':<{width}}  from    precision              recall                 on {thresholds.split} images"
     yield from (_row(name, width, threshold) for name, threshold in rows)

@@ -31,6 +31,7 @@ def account(scored: Scored) -> Iterator[str]:
     yield from _rows("most often taken for another", _confusions(found))
     yield from _rows("worst concepts", _concepts(found))
     yield from _rows("concepts that are numbers", _numbers(found))
+    yield from _thresholds(scored)
     yield from _calibration(found)
     if wrong > silent:
         first = int(found.worst_images()[0])
@@ -101,6 +102,25 @@ def _numbers(found: WhereWrong) -> list[tuple[str, str]]:
         (shorten(one.name, _WIDE), f"off by {_interval(one.error)} {one.unit}".rstrip() + f", R2 {one.r2:.3f}")
         for one in known[:_NAMED]
     ]
+
+
+def _thresholds(scored: Scored) -> Iterator[str]:
+    """Yield how many thresholds hold what they were chosen for, and those that are furthest from it."""
+    wanted = [one for one in scored.thresholds if one.reached is not None]
+    if not wanted:
+        return
+    held = sum(bool(one.reached) for one in wanted)
+    short = sorted(wanted, key=lambda one: one.here.precision.mean - (one.chosen.wanted or 0))
+    rows = [
+        (
+            shorten(one.name, _WIDE),
+            f"{_interval(one.here.precision)} from {one.here.value:.4f}, {one.chosen.wanted:g} wanted",
+        )
+        for one in short[:_NAMED]
+        if not one.reached
+    ]
+    first = f"thresholds: {held} of {len(wanted)} have the precision on these images that they were chosen for"
+    yield from _rows(f"{first}; furthest below it", rows) if rows else [first]
 
 
 def _calibration(found: WhereWrong) -> Iterator[str]:

@@ -189,7 +189,8 @@ def read_yaml(path: Path) -> dict[str, object]:
         content = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: no valid YAML: {error.problem}") from None
+        said = f"{path}: {_TOO_DEEP}" if _is_too_deep(error) else f"{path}{line}: no valid YAML: {error.problem}"
+        raise ConfigError(said) from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error.full_key}: {first_line(error)}") from None
     except UnicodeDecodeError:
@@ -215,6 +216,11 @@ def _refuse_special(path: Path) -> None:
 _TOO_DEEP = "lists or blocks are nested hundreds deep, which no option needs"
 
 
+def _is_too_deep(error: yaml.MarkedYAMLError) -> bool:
+    """Return whether the parser itself has stopped at its depth, as from PyYAML 6.0.4 on; before, Python did."""
+    return "nesting depth" in str(error.problem)
+
+
 def parse_override(text: str) -> Layer:
     """Return the value that ``key=value`` sets.
 
@@ -228,7 +234,9 @@ def parse_override(text: str) -> Layer:
     try:
         return Layer(label, _plain(OmegaConf.from_dotlist([text])), override=True)
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{label}: no valid YAML: {error.problem}") from None
+        too_deep = _is_too_deep(error)  # of which the text is not shown
+        said = f"override '{key}=...': {_TOO_DEEP}" if too_deep else f"{label}: no valid YAML: {error.problem}"
+        raise ConfigError(said) from None
     except (OmegaConfBaseException, ValueError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{label}: {first_line(error)}") from None
     except RecursionError:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FILE = "thresholds.json"
 """In a run folder: checkpoint -> its thresholds."""
+CONFIDENCE = "(confidence of the class)"
+"""What the threshold is called, among those of concepts, from which on a class is answered."""
 USUAL = 0.5
 """A concept without a threshold is called true above this."""
 

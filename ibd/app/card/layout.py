@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ibd.app.card import caveats, explained, measured, pieces
 from ibd.app.card.blocks import Block, ByHand, Section, Words
 from ibd.app.card.reading import CardRun
+from ibd.app.card.thresholds import thresholds
 
 PROMPTS: dict[str, str] = {
     "developers": "the person or organization that developed the model, and how to reach them",
@@ -89,7 +90,7 @@ def _columns(run: CardRun) -> list[Block]:
 
 def _of_metrics(run: CardRun) -> tuple[Section, ...]:
     return (
-        Section("thresholds", "Decision thresholds", measured.thresholds(run)),
+        Section("thresholds", "Decision thresholds", thresholds(run)),
         Section("trainings", "Variation over trainings", measured.repeated(run)),
     )
 

@@ -207,28 +207,6 @@ def _chosen(run: CardRun) -> list[Block]:
     return [Facts(rows, file)]
 
 
-def thresholds(run: CardRun) -> list[Block]:
-    """Return from which probability on a concept is called present, and a class answered."""
-    kept, command = run.thresholds, f"ibd threshold {run.given} precision=0.95"
-    if kept is None:
-        return [Absent("No thresholds of concepts or of answers were set.", command)]
-    if kept.stale:
-        return [Stale("Thresholds", kept.source, kept.stale, command)]
-    named = {"an answer": kept.plain.get("confidence"), **(kept.plain.get("concepts") or {})}
-    rows = [
-        [name, number(one["value"]), _reached(one), f"{one.get('right')} of {one.get('called')}"]
-        for name, one in named.items()
-        if isinstance(one, dict)
-    ]
-    columns = ["of", "called true from", "precision", "right"]
-    return [Grid(f"Thresholds, set on {kept.plain.get('split')} images", columns, rows, kept.source)]
-
-
-def _reached(one: dict[str, object]) -> str:
-    ends = {"value": one.get("precision"), "low": one.get("precision_low"), "high": one.get("precision_high")}
-    return spread(ends)
-
-
 def groups(run: CardRun, crossed: bool) -> list[Block]:
     """Return accuracy by group: of single columns, or of columns taken together.
 

@@ -100,7 +100,8 @@ class PrototypeNetwork(LinearPrototypes):
         if distance == "cosine":  # directions of all signs, as those of features without a sigmoid
             nn.init.normal_(self.prototypes)
         self.head = nn.Linear(count, len(spec.class_names), bias=False)
-        self.register_buffer("classes", torch.arange(len(spec.class_names)).repeat_interleave(per_class))
+        classes = [label for label in range(len(spec.class_names)) for _ in range(per_class)]
+        self.register_buffer("classes", torch.tensor(classes))  # of `arange`, some releases of torch bring sympy
         self.provenance = Provenance(count)
         with torch.no_grad():
             self.head.weight.copy_(self.initial_head())

@@ -16,6 +16,7 @@ from ibd.metrics.functional.by_group import ByGroup
 from ibd.metrics.functional.concepts_by_group import ConceptsByGroup, concepts_by_group
 from ibd.metrics.functional.where_wrong import WhereWrong
 from ibd.models.columns import written
+from ibd.training.tested.on_thresholds import OnImages
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Scored:
         members: column -> the group of each image, None where it is not known.
         calibrated: whether probabilities are calibrated ones.
         about: what else is to be known of the test, as plain values: checkpoint, versions.
+        thresholds: what the thresholds of the run come to on these images; nothing else goes by those of concepts.
     """
 
     found: WhereWrong
@@ -44,6 +46,7 @@ class Scored:
     members: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     calibrated: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Sequence[OnImages] = ()
 
     def name_of(self, image: int) -> str:
         """Return what names an image, as any program can read it."""

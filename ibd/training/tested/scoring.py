@@ -17,6 +17,7 @@ from ibd.models.where_wrong import where_model_wrong
 from ibd.training.bypassing import CountBypass
 from ibd.training.calibrating import KeepOutputs, figures_of, probabilities_of
 from ibd.training.display import Bar
+from ibd.training.tested.on_thresholds import on_thresholds
 from ibd.training.tested.scored import Scored
 
 
@@ -66,4 +67,5 @@ def score(
     figures |= {f"{split}/{name}": value for name, value in figures_of(model, read).items()}
     figures |= {f"{split}/{name}": value for group in groups for name, value in group.figures().items()}
     abstains = prediction_of(model, here).abstains  # as a prediction says: by calibration, and by threshold
-    return Scored(found, dataset, split, abstains, figures, groups, members, model.calibration is not None, about)
+    calibrated, thresholds = model.calibration is not None, on_thresholds(model, here, split)
+    return Scored(found, dataset, split, abstains, figures, groups, members, calibrated, about, thresholds)

@@ -26,8 +26,8 @@ def summary(scored: Scored) -> dict[str, Any]:
         ``split``, ``images``, ``classes`` and ``concepts`` (how many), ``calibrated``; ``accuracy``,
         ``balanced_accuracy``, ``auroc`` (mean over classes), ``surplus`` (confidence less accuracy), ``silent`` (images
         without a prediction), ``abstains``, ``calibration`` (of classes and concepts); ``worst`` (classes, confusions,
-        concepts, images); ``quantities``, the concepts that are numbers; ``groups`` by column; ``metrics``, all others
-        by name; ``about``: versions, date, checkpoint, changes to the data.
+        concepts, images); ``quantities``, the concepts that are numbers; ``thresholds`` of the run; ``groups`` by
+        column; ``metrics``, all others by name; ``about``: versions, date, checkpoint, changes to the data.
     """
     found = scored.found
     curves = {"classes": found.class_reliability, "concepts": found.concept_reliability}
@@ -49,6 +49,11 @@ def summary(scored: Scored) -> dict[str, Any]:
             {"concept": one.name, "unit": one.unit, "error": interval(one.error), "bias": interval(one.bias)}
             | {"r2": plain(one.r2)}
             for one in found.quantities
+        ],
+        "thresholds": [
+            {"of": one.name, "from": one.here.value, "wanted": one.chosen.wanted, "called_true": one.here.called}
+            | {"precision": interval(one.here.precision), "recall": interval(one.here.recall)}
+            for one in scored.thresholds
         ],
         "groups": {group.column: _group(group, scored.concepts_by(group)) for group in scored.groups},
         "metrics": _metrics(scored),

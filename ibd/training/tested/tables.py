@@ -33,6 +33,8 @@ def tables(scored: Scored) -> dict[str, Table]:
     said = {"confusion": _confusion(found), "classes": _classes(found), "calibration": _calibration(found)}
     if found.concept_names:
         said["concepts"] = _concepts(found)
+    if scored.thresholds:
+        said["thresholds"] = _thresholds(scored)
     for name, group in zip(file_names(scored.groups), scored.groups, strict=True):
         said[name] = _group(group, scored.concepts_by(group))
     return said | {"images": _images(scored)}
@@ -88,6 +90,18 @@ def _concepts(found: WhereWrong) -> Table:
         without = [None] * (len(truth) - 3)
         rows[each.name] = (each.name, each.known, None, None, each.unknown, *without, *measured)
     return Table(("concept", "known", *truth, *number), [rows[name] for name in found.concept_names])
+
+
+def _thresholds(scored: Scored) -> Table:
+    """Return the thresholds, what they come to on these images, and what they came to where they were set."""
+    rows = list[tuple[Any, ...]]()
+    for one in scored.thresholds:
+        here, chosen = one.here, one.chosen
+        counts = (here.images, here.true, here.called, here.right)
+        rows.append((one.name, here.value, *counts, *_three(here.precision), *_three(here.recall), chosen.wanted))
+        rows[-1] += (plain(chosen.precision.mean), plain(chosen.recall.mean))
+    counted = ("known", "true", "called_true", "right", *_ends("precision"), *_ends("recall"))
+    return Table(("of", "from", *counted, "wanted_precision", "precision_when_set", "recall_when_set"), rows)
 
 
 def _calibration(found: WhereWrong) -> Table:

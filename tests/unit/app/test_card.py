@@ -8,6 +8,7 @@ import torch
 from ibd.app.card import eu, layout
 from ibd.app.card.pieces import number
 from ibd.app.card.rendering import code, plain
+from ibd.models.thresholds import CONFIDENCE
 from tests.card_makers import (
     EVIL,
     add_calibration,
@@ -15,6 +16,7 @@ from tests.card_makers import (
     add_teaching,
     add_test,
     digest_of,
+    interval,
     make_card_run,
     make_report,
     write_json,
@@ -219,6 +221,34 @@ def test_how_many_images_are_answered_is_of_the_threshold_that_is_set(run):
     assert row in card_of(run)[0]
     write_json(run / "thresholds.json", {"best.ckpt": own | {"confidence": {**confidence, "value": 0.9}}})
     assert row not in card_of(run)[0]
+
+
+def test_thresholds_on_test_images_are_of_those_that_are_set(run):
+    weights = make_card_run(run.parent / "same")
+    threshold = {"value": 0.71, "images": 20, "true": 9, "called": 8, "right": 7, "wanted": 0.85}
+    concepts = {"leg::six": threshold, "eye": {**threshold, "value": 0.5}}
+    own = {"split": "val", "weights": weights, "calibration": 0, "confidence": threshold, "concepts": concepts}
+    write_json(run / "thresholds.json", {"best.ckpt": own})
+    tested = {
+        "wanted": 0.85,
+        "called_true": 10,
+        "precision": interval(0.7, 0.4, 0.89),
+        "recall": interval(0.5, 0.2, 0.8),
+    }
+    here = [
+        {"of": name, "from": value, **tested}
+        for name, value in ((CONFIDENCE, 0.71), ("leg::six", 0.71), ("eye", 0.4))  # the last was set again since
+    ]
+    add_test(run)
+    missing = f"What these thresholds come to on other images was not measured. `ibd test {run}` measures it."
+    assert missing in section(card_of(run)[0], "Decision thresholds")
+    add_test(run, thresholds=here)
+    set_by = section(card_of(run)[0], "Decision thresholds")
+    assert missing not in set_by
+    tail = "| 0.700 \\[0.400, 0.890\\] | 0.500 \\[0.200, 0.800\\] | 10 |"
+    assert f"| an answer {tail}" in set_by
+    assert f"| leg::six {tail}" in set_by
+    assert f"| eye {tail}" not in set_by
 
 
 def test_a_report(run):
