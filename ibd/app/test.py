@@ -75,8 +75,7 @@ def _foreign(given: Given, place: str, split: Split) -> Iterator[str]:
     yield from _lines(scored.figures)
     yield from _tables(scored)
     yield from account(scored)
-    for group in scored.groups:
-        yield f"figure: {save_groups(group, f'{split} images', given.folder)}"
+    yield from (f"figure: {path}" for path in save_groups(scored.groups, f"{split} images", given.folder))
     with writing(given.folder / "tested"):
         folder = save_tested(scored, given.folder)
     yield from files(folder)

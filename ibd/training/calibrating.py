@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,9 @@ from ibd.models.calibration.scaling import Method
 from ibd.models.lightning import InterpretableModule
 from ibd.training.keeping import replace
 from ibd.types import Output, RunLike, Units
+
+_SAME_IMAGES = {"data.augment", "data.batch_size", "data.cache", "data.check_images", "data.num_workers"}
+"""Changes to the data that leave the images what they are."""
 
 
 def calibrate(
@@ -75,7 +79,7 @@ def calibrate(
         trust: trust in the run, as of ``ibd.load_model``.
 
     Raises:
-        ConfigError: an option out of its range, or the run cannot be written to.
+        ConfigError: an option out of its range, a run's own training images, or the run cannot be written to.
         DataError: too few images for the coverage, or no threshold with the accuracy.
         UnsupportedError: the model has not what is to be calibrated.
     """
@@ -116,6 +120,7 @@ def calibrate_run(
     run: RunLike, overrides: tuple[str, ...], choices: Choices, which: str = "best", trust: bool = False
 ) -> Calibrated:
     """Calibrate the checkpoint of a run, see `calibrate`."""
+    _check_new(choices.split, overrides)
     checkpoint = find_checkpoint(run, which)
     with locked(find_run(run), "a training or calibration", "calibrate"):
         model, data = load_run(path_of(run), *overrides, which=which, trust=trust)
@@ -123,6 +128,19 @@ def calibrate_run(
         model.calibration, model.thresholds = choose(model.network, read, choices), None
         _write(checkpoint, model.calibration)
     return Calibrated(model.calibration, checkpoint, model, read)
+
+
+def _check_new(split: str, overrides: Sequence[str]) -> None:
+    """Check that a run is not calibrated by the images that it was trained on.
+
+    Raises:
+        ConfigError: it would be: it is surer of them than of new ones, and nothing that is promised would hold.
+    """
+    if split == "train" and {text.partition("=")[0] for text in overrides} <= _SAME_IMAGES:
+        raise ConfigError(
+            "split: 'train' given: the model was trained on these images, and is surer of them than of new ones; "
+            "choose by val, or by train of other data (data.root=FOLDER)"
+        )
 
 
 def remove_calibration(run: RunLike, which: str = "best") -> Path:

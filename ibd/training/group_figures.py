@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -41,17 +42,25 @@ def groups_figure(found: ByGroup, title: str) -> Figure:
     return figure
 
 
-def file_name(found: ByGroup) -> str:
-    """Return what the files of some groups are called, ``by_COLUMN``, in letters that any file system has."""
-    return f"by_{re.sub(r'[^0-9A-Za-z_+-]+', '_', found.column)[:100]}"
+def file_names(groups: Sequence[ByGroup]) -> list[str]:
+    """Return what the files of some groups are called, ``by_COLUMN`` in letters and digits; each name once."""
+    names = list[str]()
+    for found in groups:
+        letters = re.sub(r"[^\w+-]+", "_", found.column)
+        name = f"by_{letters[:60]}"  # of four bytes each a file's name holds so many
+        while name.casefold() in map(str.casefold, names):  # not all file systems tell them apart
+            name += "_"
+        names.append(name)
+    return names
 
 
-def save_groups(found: ByGroup, title: str, folder: Path) -> Path:
-    """Write the picture as ``by_COLUMN.png`` into a folder; return where it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{file_name(found)}.png"
-    groups_figure(found, title).savefig(path)
-    return path
+def save_groups(groups: Sequence[ByGroup], title: str, folder: Path) -> list[Path]:
+    """Write the pictures of some groups as ``by_COLUMN.png`` into a folder; return where they are."""
+    paths = [folder / f"{name}.png" for name in file_names(groups)]
+    for found, path in zip(groups, paths, strict=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        groups_figure(found, title).savefig(path)
+    return paths
 
 
 def draw_intervals(axis: Axes, intervals: list[Interval]) -> None:

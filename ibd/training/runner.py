@@ -358,7 +358,7 @@ def evaluate_run(
             write_json(scored.figures, folder / "test.json")
             if model.calibration is not None:
                 save_reliability(model, read, "test images", folder / "figures" / "reliability_test.png")
-            pictures += [save_groups(group, "test images", folder / "figures") for group in scored.groups]
+            pictures += save_groups(scored.groups, "test images", folder / "figures")
         written = save_tested(scored, folder)
         log_tested(scored, folder, written)
     except OSError as error:  # a run of somebody else's, a full disk: the figures are there all the same

@@ -12,6 +12,7 @@ from ibd.errors import ConfigError, DataError, UnsupportedError, did_you_mean
 from ibd.io import find_checkpoint, find_run, load_run, path_of
 from ibd.lock import locked
 from ibd.models.base import evaluating
+from ibd.models.calibration.calibration import truth_units
 from ibd.models.calibration.measuring import Reading
 from ibd.models.calibration.reading import read_outputs
 from ibd.models.lightning import InterpretableModule
@@ -103,7 +104,15 @@ def find_thresholds(model: TrainedModel, said: Statements, wishes: Wishes) -> Fo
             if len(names) == 1:
                 raise
             missed.append(str(error))
+    if wishes.concepts is None and any(isinstance(wish, float | int) for wish in (wishes.precision, wishes.value)):
+        missed += [f"'{name}' is known of none of the {SPLIT} images" for name in _unknown(model, said)]
     return Found(changed(model, SPLIT, confidence, concepts), tuple(missed))
+
+
+def _unknown(model: TrainedModel, said: Statements) -> list[str]:
+    """Return the concepts that are true or false, and of no image known to be so."""
+    units = truth_units(model.network).nonzero().flatten().tolist()
+    return [name for name in (model.network.unit_names[unit] for unit in units) if name not in said.concepts]
 
 
 def _one(reading: Reading, wanted: Wish, value: Wish, key: str) -> Threshold | None:

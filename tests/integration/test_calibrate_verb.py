@@ -95,6 +95,8 @@ def test_a_training_that_goes_on_leaves_it_behind(run):
         (["coverage=1"], "coverage: 1 given, a number between 0 and 1 is needed"),
         (["method=platt"], "method: Invalid value 'platt', expected one of"),
         (["split=test"], "split: 'test' given: what is chosen on test images says nothing about them"),
+        (["split=train"], "split: 'train' given: the model was trained on these images"),
+        (["split=train", "data.batch_size=8"], "choose by val, or by train of other data (data.root=FOLDER)"),
         (["score=aps", "fit_share=0"], "fit_share: 0 given, a number above 0 and up to 1 is needed"),
         (["randomized=true"], "randomized: sets by score 'lac' have no randomness"),
         (["accuracy=1"], "accuracy: 1 given, which is never certain"),

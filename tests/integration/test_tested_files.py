@@ -188,7 +188,7 @@ def test_a_class_without_images_unknown_concepts_and_odd_names(folder_run):
 
 def test_the_predictions_are_those_of_predict(folder_run):
     """Of a calibrated model, too, whose probabilities and abstentions are those that `ibd predict` writes."""
-    package.calibrate(folder_run, split="train", coverage=None, accuracy=0.2, certainty=None)
+    package.calibrate(folder_run, fit_share=1.0, coverage=None, accuracy=0.2, certainty=None)
     assert ibd("test", folder_run).code == 0
     images = table(folder_run / "tested" / "test", "images")
     assert strict(folder_run / "tested" / "test" / "summary.json")["calibrated"]

@@ -10,7 +10,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -61,9 +61,15 @@ class Journal:
         rows = rows_of(columns)
         self._write([csv_line(row) if self.as_csv else json_line(self.columns, row) for row in rows])
 
-    def finish(self) -> None:
-        """Make the file of the rows, and take the folder away."""
+    def finish(self, gone: Collection[str] = ()) -> None:
+        """Make the file of the rows, and take the folder away.
+
+        Args:
+            gone: names of files that are not asked for any more: their rows are left out.
+        """
         self._file.close()
+        if gone:
+            self._without(gone)
         if self.out.suffix == ".parquet":
             whole = self.folder / "whole.parquet"
             write_parquet(self.rows, whole, self.columns)
@@ -71,6 +77,23 @@ class Journal:
         else:
             self.rows.replace(self.out)
         shutil.rmtree(self.folder)
+
+    def _without(self, gone: Collection[str]) -> None:
+        """Take rows away."""
+        kept = self.folder / "kept"
+        with self.rows.open("rb") as file, kept.open("wb") as new:
+            for record, name in self._named(file):
+                if name not in gone:
+                    new.write(record)
+        kept.replace(self.rows)
+
+    def _named(self, file: BinaryIO) -> Iterator[tuple[bytes, str | None]]:
+        """Return the whole records with the names of their files; the first line of CSV has none."""
+        for place, record in enumerate(csv_records(file) if self.as_csv else _whole_lines(file)):
+            if self.as_csv:
+                yield record, _csv_name(record) if place else None
+            else:
+                yield record, json.loads(record)[FILE]
 
     def _write(self, lines: Iterable[str]) -> None:
         self._file.write("".join(lines).encode())
@@ -94,9 +117,9 @@ class Journal:
             return
         end = 0
         with self.rows.open("rb") as file:
-            for record in csv_records(file) if self.as_csv else _whole_lines(file):
-                if end or not self.as_csv:  # the first line of CSV are the names of the columns
-                    self.done.add(_csv_name(record) if self.as_csv else json.loads(record)[FILE])
+            for record, name in self._named(file):
+                if name is not None:
+                    self.done.add(name)
                 end += len(record)
         if end < self.rows.stat().st_size:
             os.truncate(self.rows, end)

@@ -42,7 +42,11 @@ def _files(word: str) -> list[str]:
         return _below(word)
     if _is_pattern(word):
         return _matching(word)
-    return _of_table(Path(word)) if word.lower().endswith(".csv") else [word]
+    if word.lower().endswith(".csv"):
+        return _of_table(Path(word))
+    if not os.path.exists(word):  # noqa: PTH110  # a folder that is misspelt is no damaged image
+        raise DataError(f"{word}: cannot be read: there is no such file")
+    return [word]
 
 
 def _below(folder: str) -> list[str]:
@@ -58,11 +62,25 @@ def _below(folder: str) -> list[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    """Return the images in a folder and below it, also where a link leads to another disk; no folder twice."""
+    roots = [os.path.join(os.path.realpath(folder), "")]  # noqa: PTH118  # with a slash: "a" is not in "ab"
+    for place, folders, names in os.walk(folder, followlinks=True):
+        seen = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in seen if _is_new(os.path.join(place, name), roots)]  # noqa: PTH118
         for name in sorted(names):
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
                 yield os.path.join(place, name)  # noqa: PTH118  # a Path for each of a million would take a minute
+
+
+def _is_new(path: str, roots: list[str]) -> bool:
+    """Return whether a folder is not walked by another name, and remember where a link leads: they may go round."""
+    if not os.path.islink(path):  # noqa: PTH114
+        return True
+    real = os.path.join(os.path.realpath(path), "")  # noqa: PTH118
+    if any(real.startswith(root) or root.startswith(real) for root in roots):
+        return False
+    roots.append(real)
+    return True
 
 
 def _matching(pattern: str) -> list[str]:

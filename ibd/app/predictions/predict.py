@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +68,7 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
         DataError: there are no images, or one is damaged and not to be passed over.
         KeyboardInterrupt: interrupted; the message says how to go on.
     """
-    _check_out(out, options.overwrite)
+    _check_out(out, options.overwrite, words)
     check_range("--batch-size", options.batch_size, least=1)
     files = listed(words)
     model = load_network(run).to(chosen_device(options.device, "predict"))
@@ -78,28 +79,33 @@ def predict_files(run: str, words: Sequence[str], out: Path, options: Options) -
         rest = [file for file in files if written(file) not in journal.done]
         if len(rest) < len(files):
             yield f"going on: {len(files) - len(rest)} of {len(files)} images are predicted already"
+        gone = journal.done.difference(map(written, files))
+        if gone:
+            yield f"left out: rows of images that are not among these any more: {len(gone)}"
         work = Work(model, journal, options, len(files), len(files) - len(rest))
         began = time.perf_counter()
         work.predict(rest)
         rate = work.counted / (time.perf_counter() - began)
-        journal.finish()
+        journal.finish(gone)
     with suppress(FileNotFoundError):
         folder_of(out).rmdir()
     yield f"written: {out} ({work.there} images, {len(model.network.unit_names)} units; {rate:.0f} images per second)"
     yield from _damaged_lines(work.damaged, out)
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
+def _check_out(out: Path, overwrite: bool, words: Sequence[str]) -> None:
     """Look whether a file can be written, before the work.
 
     Raises:
-        ConfigError: it cannot, or it is there.
+        ConfigError: it cannot, or it is there, or it is one of the files that name the images.
         UnsupportedError: what its format needs is not installed.
     """
     if out.suffix not in FORMATS:
         raise ConfigError(f"-o: '{out}': the name must end with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if out.is_dir():
         raise ConfigError(f"-o: '{out}' is a folder, a file is needed")
+    if out.exists() and any(os.path.exists(word) and out.samefile(word) for word in words):  # noqa: PTH110  # long ones
+        raise ConfigError(f"-o: '{out}' is what names the images, which it would replace: name another file")
     if out.exists() and not overwrite:
         raise ConfigError(f"-o: '{out}' is there already: name another file, or add --overwrite")
     if out.suffix == ".parquet":

@@ -54,13 +54,13 @@ def run_plan(plan: Plan) -> Iterator[str]:
     with locked(plan.folder, "ibd repeat", "resume"):
         for number, name in enumerate(plan.names, 1):
             place = f"{name} ({number} of {len(plan.names)})"
-            if name in plan.trained:
+            if name in plan.trained and plan.run(name).exists():  # who has deleted a run wants it anew
                 yield f"{place}: trained before"
             else:
                 yield f"{place}: training in {plan.run(name)}"
                 sys.stdout.flush()  # before the training itself writes there
                 _train(plan, name)
-                plan.trained.append(name)
+                plan.trained += [name] * (name not in plan.trained)
                 plan.save()
             yield f"{place}: {_tested(plan.run(name))}"
 

@@ -12,7 +12,7 @@ from ibd.metrics.functional.bootstrap import Interval
 from ibd.metrics.functional.by_group import ByGroup
 from ibd.metrics.functional.concepts_by_group import ConceptsByGroup
 from ibd.metrics.functional.where_wrong import WhereWrong
-from ibd.training.group_figures import file_name
+from ibd.training.group_figures import file_names
 from ibd.training.tested.scored import Scored, concept_counts
 
 _NAMED = 3
@@ -35,10 +35,7 @@ def tables(scored: Scored) -> dict[str, Table]:
         said["concepts"] = _concepts(found)
     if scored.thresholds:
         said["thresholds"] = _thresholds(scored)
-    for group in scored.groups:
-        name = file_name(group)
-        while name in said:  # of two columns whose names differ in letters that not all file systems have
-            name += "_"
+    for name, group in zip(file_names(scored.groups), scored.groups, strict=True):
         said[name] = _group(group, scored.concepts_by(group))
     return said | {"images": _images(scored)}
 
@@ -151,7 +148,9 @@ def _images(scored: Scored) -> Table:
         if of_concepts:
             row += (counts[0][index], counts[1][index], plain(counts[2][index]), furthest[index])
         rows.append((*row, *(members[index] for members in scored.members.values())))
-    return Table((*columns, *of_concepts, *scored.members), rows)
+    taken = {*columns, *of_concepts}
+    members = [f"group {name}" if name in taken else name for name in scored.members]
+    return Table((*columns, *of_concepts, *members), rows)
 
 
 def _furthest(found: WhereWrong) -> list[list[str]]:

@@ -189,6 +189,37 @@ def test_rows_of_another_model_or_of_other_images_are_not_mixed(checkpoint, tmp_
     assert ibd("predict", checkpoint, "images", "-o", "out.csv").code == 0
 
 
+def test_a_folder_that_is_a_link_is_below_it_too_and_links_that_go_round_end(images, tmp_path):
+    """Pictures of a camera on another disk; links to what is there anyway name nothing twice."""
+    other = tmp_path / "disk" / "camera"
+    (other / "day").mkdir(parents=True)
+    (images / "c.png").rename(other / "day" / "c.png")
+    (images / "linked").symlink_to(other, target_is_directory=True)
+    (images / "again").symlink_to(images / "a", target_is_directory=True)
+    (images / "b" / "up").symlink_to(images, target_is_directory=True)
+    (other / "round").symlink_to(other, target_is_directory=True)
+    assert listed(["images"]) == [f"images/{name}" for name in (*NAMES[:-1], "linked/day/c.png")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_images_that_were_taken_away_meanwhile_have_no_row(checkpoint, images, kind):
+    """A folder from which one goes before the command goes on: the file has what is there, and the count is of that."""
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    command = ("predict", checkpoint, "images", "-o", f"out.{kind}", *ONE)
+    kill_after(3, command)
+    (images / "a" / "2.png").unlink()
+    answer = ibd(*command)
+    assert answer.out.startswith(
+        "going on: 2 of 4 images are predicted already\n"
+        "left out: rows of images that are not among these any more: 1\n"
+        f"written: out.{kind} (4 images, "
+    )
+    ibd("predict", checkpoint, "images", "-o", f"whole.{kind}", *ONE)
+    assert Path(f"out.{kind}").read_bytes() == Path(f"whole.{kind}").read_bytes()
+    assert not Path(f"out.{kind}.partial").exists()
+
+
 def test_a_row_is_there_as_soon_as_its_batch_is(checkpoint):
     """Memory does not grow with the images: at most two batches are in memory, the others are in the file."""
     lines = []
@@ -213,6 +244,11 @@ def test_a_row_is_there_as_soon_as_its_batch_is(checkpoint):
         (["no*.png", "-o", "x.csv"], "no*.png: no file matches it"),
         (["missing.csv", "-o", "x.csv"], "missing.csv: there is no such file"),
         (["missing.png", "-o", "x.csv"], "missing.png: cannot be read: there is no such file"),
+        (["imags", "-o", "x.csv", "--skip-damaged"], "imags: cannot be read: there is no such file"),
+        (
+            ["list.csv", "-o", "./list.csv", "--overwrite"],
+            "-o: 'list.csv' is what names the images",
+        ),
         (["images", "-o", "x.csv", "--batch-size", "0"], "--batch-size: 0 given, at least 1 is needed"),
         (["images", "-o", "x.csv", "--device", "gpu"], "predict: device: 'gpu' cannot be used"),
         (["images", "-o", "x.csv", "--figure", "x.png"], "--figure draws predictions that are shown"),
@@ -225,8 +261,11 @@ def test_a_mistake_is_a_line(checkpoint, arguments, message):
     Path("empty").mkdir()
     Path("folder.csv").mkdir()
     Path("there.csv").write_text("mine")
+    Path("list.csv").write_text("image\nimages/c.png\n")
     assert ibd("predict", checkpoint, *arguments).mistake.startswith(message)
     assert Path("there.csv").read_text() == "mine"
+    assert Path("list.csv").read_text().startswith("image\n")
+    assert not Path("x.csv").exists()
 
 
 def test_overwrite(checkpoint):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ibd.app.repeating import running
+from ibd.app.repeating.plan import Plan
 
 ANEW = "test/accuracy 0.9"
 
@@ -50,3 +51,16 @@ def test_what_a_test_has_left_half_is_tested_anew(run):
     write_about(run)
     (run / "test.json").unlink()
     assert running._tested(run) == ANEW
+
+
+def test_a_trained_run_that_was_deleted_is_trained_anew(tmp_path, monkeypatch):
+    """Its owner wanted it anew; `no run` would leave the whole repetition stuck."""
+    plan = Plan(tmp_path, "seed", (0, 1), "mine.yaml", trained=["seed_0", "seed_1"])
+    plan.run("seed_0").mkdir()
+    trained = []
+    monkeypatch.setattr(running, "_train", lambda plan, name: trained.append(name))
+    monkeypatch.setattr(running, "_tested", lambda _: "tested")
+    lines = list(running.run_plan(plan))
+    assert trained == ["seed_1"]
+    assert lines[:2] == ["seed_0 (1 of 2): trained before", "seed_0 (1 of 2): tested"]
+    assert json.loads((tmp_path / "plan.json").read_text())["trained"] == ["seed_0", "seed_1"]

@@ -118,7 +118,11 @@ def test_of_several_concepts_those_that_miss_it_are_named():
     read.concepts[:, 0] = 0
     found = find_thresholds(model, statements(model, read), Wishes(precision=0.5))
     assert "wing::red" not in found.thresholds.concepts
-    assert found.missed == ("precision of 'wing::red': 0.5 given, but it is true in none of the 40 images",)
+    assert found.missed == (
+        "precision of 'wing::red': 0.5 given, but it is true in none of the 40 images",
+        "'flies' is known of none of the val images",
+    )
+    assert find_thresholds(model, statements(model, read), Wishes(value=0.8)).missed == found.missed[1:]
     with pytest.raises(DataError, match="true in none of the 40 images"):
         find_thresholds(model, statements(model, read), Wishes(precision=0.5, concepts=("wing::red",)))
 
