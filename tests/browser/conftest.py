@@ -14,6 +14,7 @@ import pytest
 def chromium():
     """A Chromium: Playwright's own where it is installed, or that of the system (`make browser` fetches one)."""
     sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=30_000)  # as long as all other waits: machines may be busy
     with sync_api.sync_playwright() as playwright:
         system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         options = {"args": ["--no-sandbox"]}  # tests run as root in containers

@@ -131,12 +131,12 @@ def test_a_wheel_runs_the_demo_in_an_empty_folder(tmp_path):
     made = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
     (site,) = made.glob("lib/python*/site-packages")
+    given = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"WANDB_MODE": "disabled"}
     install = [sys.executable, "-m", "pip", "--python", made / "bin" / "python", "install", "--quiet", "--no-deps"]
-    subprocess.run([*install, wheel], check=True)
+    subprocess.run([*install, wheel], check=True, env=given)
     (site / "needed.pth").write_text(sysconfig.get_path("purelib"))  # .pth files there, of an editable ibd, do nothing
     empty = tmp_path / "empty"
     empty.mkdir()
-    given = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"WANDB_MODE": "disabled"}
 
     def run(*command):
         process = subprocess.run([made / "bin" / "ibd", *command], env=given, cwd=empty, capture_output=True, text=True)

@@ -11,6 +11,7 @@
 //   before    the prediction without edits, as /api/runs/{run}/predict says it, or null: label, class, order,
 //             probabilities, logits, values, stands (where sliders do), contributions (to the class `label`), edited, moved, details, notes, ...
 //   after     the same with the edits, or null where there are none
+//   answers   how many have come
 //   hovered   number of the unit that the pointer or the focus is on, or null
 //   opened    number of the unit whose details are open, or null
 //   layer     what is laid over the image: {unit, title} | {explainer, target, names, scale, title}, or null

@@ -74,6 +74,7 @@ export function makeRow(unit, store, context) {
 
   /** Set the unit. A certain 1 of an exclusive group replaces what was set of the others. */
   function set(now, step = null) {
+    shown = null; // the control stands where a person has put it
     const kept = control.set === "truth" && now === 1 ? without(store.get().edits, siblings) : store.get().edits;
     if (kept[name] !== now || kept !== store.get().edits) change(store, { ...kept, [name]: now }, step);
   }

@@ -10,7 +10,7 @@ const NOTHING = Object.freeze({});
 export function makeState(context) {
   const store = makeStore({
     image: null, title: "", truth: null, edits: NOTHING, target: null, before: null, after: null,
-    hovered: null, opened: null, undoable: false, redoable: false, refused: null,
+    hovered: null, opened: null, undoable: false, redoable: false, refused: null, answers: 0,
   });
   steps.set(store, fresh());
 
@@ -20,7 +20,7 @@ export function makeState(context) {
       if (image !== store.get().image) return;
       steps.get(store).accepted = edits;
       const { title, truth, before, after } = answer;
-      store.set({ title, truth, before: before ?? store.get().before, after });
+      store.set({ title, truth, before: before ?? store.get().before, after, answers: store.get().answers + 1 });
       remember(store, context);
     },
     (error, { image }) => {

@@ -32,7 +32,8 @@ export function mount(slot, store, context) {
   slot.hidden = true;
 
   let image = null;
-  store.on(["before", "after"], ({ before, after, image: now }) => {
+  // By each answer, also one that says the same: what was set, and taken back before it came, stands in the controls.
+  store.on(["before", "after", "answers"], ({ before, after, image: now }) => {
     slot.hidden = !before;
     if (!before) return;
     const most = Math.max(...before.contributions.map(Math.abs), ...(after?.contributions ?? [0]).map(Math.abs));
