@@ -65,8 +65,10 @@ def test_every_table_of_scores_fits_the_screen(address, open_page):
 def test_a_phone_scrolls_down_alone(address, open_page, scheme):
     page = open_page(address, **PHONE, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
-    page.evaluate("document.querySelectorAll('.panel').forEach((box) => box.scrollIntoView())")
-    page.wait_for_function("document.querySelector('.panel.live').dataset.logits")
+    live = (
+        "() => { const box = document.querySelector('.panel.live'); box.scrollIntoView(); return box.dataset.logits; }"
+    )
+    page.wait_for_function(live)  # pictures that are read meanwhile move it away again
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     low = [tab.bounding_box()["height"] for tab in page.query_selector_all("[role=tab]") if tab.is_visible()]
     assert min(low) >= 44
