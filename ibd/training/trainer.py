@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule
     """
     if trainer.precision == "64-true":  # which Lightning does only after it has read the checkpoint's weights
         model.double()
-    handler = signal.getsignal(signal.SIGINT)
+    handler, parent = signal.getsignal(signal.SIGINT), os.getppid()
     try:
         _run(trainer, model, data, checkpoint)
     except SystemExit:  # Lightning's answer to Ctrl-C, after it has shut everything down
@@ -117,7 +118,7 @@ def train(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule
             raise
         raise ConfigError(f"trainer: {_first_sentence(error)}") from error
     except (RuntimeError, MemoryError) as error:
-        _explain(error, trainer, model)
+        _explain(error, trainer, model, parent)
         raise
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -130,7 +131,11 @@ _LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out waiting
 """What the errors of collectives say where another process is no more."""
 
 
-def _explain(error: RuntimeError | MemoryError, trainer: pl.Trainer, model: InterpretableModule) -> None:
+_DYING = 0.5
+"""Seconds that a process which is killed has its children for, after its connections are closed."""
+
+
+def _explain(error: RuntimeError | MemoryError, trainer: pl.Trainer, model: InterpretableModule, parent: int) -> None:
     """Raise in one line what torch has found while training, where that is known."""
     if "returned nan values in its" in str(error):  # what trainer.detect_anomaly stops at
         raise NanLossError(
@@ -144,12 +149,24 @@ def _explain(error: RuntimeError | MemoryError, trainer: pl.Trainer, model: Inte
             f"({_first_sentence(error)[:200]}): data.batch_size is {batch}, use a smaller one or smaller images"
         ) from None
     if trainer.world_size > 1 and any(part in str(error) for part in _LOST):
-        if not trainer.is_global_zero and os.getppid() != 1:
+        if not trainer.is_global_zero and not left_alone(parent):
             raise SystemExit(1) from None  # the first process tells, unless it is the one that is gone
         raise IbdError(
             f"another process of this training has ended in epoch {trainer.current_epoch + 1}, perhaps because it ran "
             f"out of memory; `{command('fit', trainer.default_root_dir)}` continues from the last finished epoch"
         ) from None
+
+
+def left_alone(parent: int) -> bool:
+    """Return whether the process that has begun this one is gone, or just going.
+
+    Args:
+        parent: its number, from before.
+    """
+    end = time.monotonic() + _DYING
+    while os.getppid() == parent and time.monotonic() < end:
+        time.sleep(0.02)
+    return os.getppid() != parent
 
 
 def _run(trainer: pl.Trainer, model: InterpretableModule, data: ImageDataModule, checkpoint: Path | None) -> None:
