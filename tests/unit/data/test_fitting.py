@@ -41,7 +41,7 @@ def test_what_torchvision_makes_of_it(resize, size, shape):
     assert int((found.int() - expected.int()).abs().max()) <= 1
     assert torch.equal(found.to(torch.float32).div_(255), eval_transform(size, resize)(image))
     lines = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # as a decoder writes pixels
-    assert torch.equal(fit_image(lines, size, resize), found)
+    assert int((fit_image(lines, size, resize).int() - found.int()).abs().max()) <= 1  # another kernel, by processor
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
